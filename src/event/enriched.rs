@@ -1,0 +1,72 @@
+//! An event as a destination sees it: the record, its place in the journal, and what the site's
+//! mapping lets through of the visitor's profile.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Event, Object};
+
+/// One event on its way to destinations. Vendors see this type and know neither stores nor caches.
+#[derive(Clone, Debug)]
+pub struct Enriched {
+    /// The event's place in its site's journal.
+    pub seq: u64,
+    /// The event itself, shared by all destinations.
+    pub event: Arc<Event>,
+    /// What is known of the visitor, from the profile store.
+    pub profile: Arc<ProfileView>,
+}
+
+/// The part of a profile that travels with an event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProfileView {
+    /// The user id last seen with this visitor.
+    pub user_id: Option<String>,
+    /// The person's traits, newest value of each.
+    pub traits: Object,
+}
+
+impl Enriched {
+    /// A property of the event, by its top-level key.
+    pub fn property(&self, key: &str) -> Option<&Value> {
+        self.event.properties.as_ref()?.get(key)
+    }
+
+    /// A value in the client's context, by path (`["page", "url"]`).
+    pub fn context(&self, path: &[&str]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        let start = self.event.context.as_ref()?.get(*first)?;
+        rest.iter().try_fold(start, |value, key| value.get(*key))
+    }
+
+    /// A non-empty string in the client's context, by path.
+    pub fn context_text(&self, path: &[&str]) -> Option<&str> {
+        self.context(path)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The person's user id: the event's own, else the one their profile knows.
+    pub fn user_id(&self) -> Option<&str> {
+        self.event.user_id.as_deref().or(self.profile.user_id.as_deref())
+    }
+
+    /// A trait of the person: the event's own statement first, then the profile's.
+    pub fn person_trait(&self, key: &str) -> Option<&Value> {
+        let own = match self.event.kind {
+            super::Kind::Identify => self.event.traits.as_ref().and_then(|traits| traits.get(key)),
+            _ => None,
+        };
+        own.or_else(|| self.context(&["traits", key])).or_else(|| self.profile.traits.get(key))
+    }
+
+    /// The visitor's address as observed.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.event.facts.ip
+    }
+
+    /// The visitor's user agent: observed, else as the client reported it.
+    pub fn user_agent(&self) -> Option<&str> {
+        self.event.facts.user_agent.as_deref().or_else(|| self.context_text(&["userAgent"]))
+    }
+}

@@ -1,0 +1,115 @@
+//! What the gateway itself observed when an event arrived, as opposed to what the client claimed.
+//!
+//! Facts are written once, on the request path, and are trusted by everything downstream.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What was observed about one event's arrival. Every field is absent when it was not observed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// The wire format the beacon spoke (`sdk`, `segment`, `pixel`, ...).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub format: String,
+    /// The visitor's address: the connection's, through trusted proxies, or the one a server
+    /// holding the site's token reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// The visitor's `User-Agent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// The visitor's first `Accept-Language` tag (`de-CH`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// The low-entropy client hints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hints: Option<ClientHints>,
+    /// The identity in the site's own first-party cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visitor: Option<VisitorFact>,
+    /// The visitor's session at this event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+    /// Remembered ad click ids by query parameter (`gclid`, `fbclid`, ...).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub click_ids: BTreeMap<String, ClickId>,
+    /// The remembered campaign of the last landing that carried one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<Campaign>,
+    /// Allow-listed cookies of vendors' own scripts (`_ga`, `_fbp`, ...), by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cookies: BTreeMap<String, String>,
+    /// The sender proved to be one of the site's servers, so its claims about the visitor hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_server: bool,
+}
+
+/// The low-entropy client hints (`Sec-CH-UA*`), as sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientHints {
+    /// `Sec-CH-UA`: the brand list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brands: Option<String>,
+    /// `Sec-CH-UA-Mobile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mobile: Option<bool>,
+    /// `Sec-CH-UA-Platform`, without its quotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+}
+
+/// The identity in the first-party cookie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VisitorFact {
+    /// The visitor's id: a UUID the gateway minted.
+    pub id: String,
+    /// When the gateway first saw this visitor.
+    pub since: Timestamp,
+}
+
+/// A visit: events of one visitor less than the site's idle time apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// When the session began, in seconds since 1970: also its id, as in GA4.
+    pub id: i64,
+    /// 1 for the visitor's first session, 2 for the second, ...
+    pub number: u32,
+}
+
+/// An ad platform's click id and when the visitor arrived with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClickId {
+    /// The id, as it stood in the landing URL. Case is significant.
+    pub value: String,
+    /// When it was first seen.
+    pub at: Timestamp,
+}
+
+/// The campaign of a landing URL: the `utm_*` parameters under their Segment names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Campaign {
+    /// `utm_campaign`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `utm_source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// `utm_medium`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub medium: Option<String>,
+    /// `utm_term`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
+    /// `utm_content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// `utm_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}

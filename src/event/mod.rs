@@ -1,0 +1,189 @@
+//! The canonical event: what every beacon decodes to and every destination maps from.
+//!
+//! The shape is the Segment spec's message plus [`Facts`], what the gateway itself observed. The
+//! model does no I/O, holds no vendor words, and is the journal's record format (JSON, camelCase),
+//! so a field may be added but never renamed or given another meaning.
+//!
+//! The object fields (`properties`, `traits`, `context`, `integrations`) come in two
+//! representations. The request path keeps them as the client's own text ([`RawObject`]): they are
+//! validated once and copied, never built into trees. Readers of the journal parse the same record
+//! into [`Object`] trees.
+
+mod enriched;
+mod facts;
+
+pub use enriched::{Enriched, ProfileView};
+pub use facts::{Campaign, ClickId, ClientHints, Facts, Session, VisitorFact};
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A JSON object as a tree, in the order the client wrote it.
+pub type Object = serde_json::Map<String, serde_json::Value>;
+
+/// What a message says happened. The names are the Segment spec's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A named action: `event` says which.
+    Track,
+    /// A web page was viewed.
+    Page,
+    /// An app screen was viewed.
+    Screen,
+    /// Traits of the visitor.
+    Identify,
+    /// The visitor belongs to a group; `traits` are the group's.
+    Group,
+    /// `previous_id` and `user_id` are the same person.
+    Alias,
+}
+
+impl Kind {
+    /// Every kind, in the order of the Segment spec.
+    pub const ALL: [Self; 6] =
+        [Self::Track, Self::Page, Self::Screen, Self::Identify, Self::Group, Self::Alias];
+
+    /// The wire name, as in the `type` field.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Track => "track",
+            Self::Page => "page",
+            Self::Screen => "screen",
+            Self::Identify => "identify",
+            Self::Group => "group",
+            Self::Alias => "alias",
+        }
+    }
+
+    /// The kind with this wire name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// One canonical event. `O` is the representation of the object fields: [`Object`] for readers,
+/// [`RawObject`] on the request path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+pub struct Event<O = Object> {
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Unique per event: the dedupe key everywhere. Minted by the gateway when the client sent none.
+    pub message_id: String,
+    /// The name of a track event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// The name of a page or screen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The category of a page or screen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// The id the site knows the person by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// The device or browser's own id; the first-party cookie's when the client sent none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymous_id: Option<String>,
+    /// The group of a group event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<String>,
+    /// The older id of an alias event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_id: Option<String>,
+    /// When it happened, corrected for the client's clock skew. Never after `received_at`.
+    pub timestamp: Timestamp,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// The client's own clock at the event, uncorrected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_timestamp: Option<Timestamp>,
+    /// The client's own clock when it sent the beacon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<Timestamp>,
+    /// What the event says of itself (track, page, screen).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub properties: Option<O>,
+    /// What is said of the person (identify) or the group (group).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traits: Option<O>,
+    /// What the client said of its surroundings. Not trusted: see [`Facts`] for what was observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<O>,
+    /// Per-destination switches and options, by the destination's public name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrations: Option<O>,
+    /// What the gateway observed when the event arrived.
+    #[serde(default)]
+    pub facts: Facts,
+}
+
+impl<O> Event<O> {
+    /// The name that event globs and reports go by: the track name, or the kind for the others.
+    pub fn label(&self) -> &str {
+        match (self.kind, &self.event) {
+            (Kind::Track, Some(event)) => event,
+            _ => self.kind.name(),
+        }
+    }
+
+    /// The id whose events must stay in order: the device's, else the user's, else the event's own.
+    pub fn order_key(&self) -> &str {
+        self.anonymous_id.as_deref().or(self.user_id.as_deref()).unwrap_or(self.message_id.as_str())
+    }
+}
+
+/// The client's own JSON text of an object: checked to be an object, otherwise unread.
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+pub struct RawObject(Box<RawValue>);
+
+impl RawObject {
+    /// Takes a value that is a JSON object; `None` for any other value.
+    pub fn new(value: &RawValue) -> Option<Self> {
+        value.get().starts_with('{').then(|| Self(value.to_owned()))
+    }
+
+    /// The object's JSON text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The object as a tree.
+    pub fn parse(&self) -> Result<Object, serde_json::Error> {
+        serde_json::from_str(self.text())
+    }
+}
+
+impl fmt::Debug for RawObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_round_trip_through_their_names() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+        assert_eq!(Kind::from_name("Track"), None);
+    }
+
+    #[test]
+    fn a_raw_object_is_an_object() {
+        let number: Box<RawValue> = serde_json::from_str("12").unwrap();
+        assert!(RawObject::new(&number).is_none());
+        let object: Box<RawValue> = serde_json::from_str(r#" {"a": 1} "#).unwrap();
+        assert_eq!(RawObject::new(&object).unwrap().text(), r#"{"a": 1}"#);
+    }
+}

@@ -1,0 +1,111 @@
+//! The live feed: what happens to events right now, for people who watch (`tagway tail`, the demo,
+//! the admin UI). Nothing is kept, and nothing is rendered while nobody watches.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+/// Happenings a slow watcher may fall behind by before it misses some.
+const BACKLOG: usize = 1024;
+
+/// Something that happened to one event, as watchers see it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Happening {
+    /// An event was durably accepted.
+    Accepted {
+        /// When.
+        at: Timestamp,
+        /// The site's name.
+        site: Arc<str>,
+        /// Its place in the site's sequence.
+        seq: u64,
+        /// Its message id.
+        message_id: String,
+        /// Its name: the track name, or its kind.
+        event: String,
+        /// The wire format of its beacon.
+        format: String,
+    },
+    /// An event ended at a destination, or has to wait for another try.
+    Settled {
+        /// When.
+        at: Timestamp,
+        /// The site's name.
+        site: Arc<str>,
+        /// The destination's name.
+        destination: Arc<str>,
+        /// The event's place in the site's sequence.
+        seq: u64,
+        /// Its message id.
+        message_id: String,
+        /// Its name: the track name, or its kind.
+        event: String,
+        /// `delivered`, `skipped`, `dead` or `retry`.
+        outcome: &'static str,
+        /// The reason's code, empty for delivered.
+        reason: &'static str,
+        /// The reason's detail.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+    /// A call to a vendor ended.
+    Called {
+        /// When.
+        at: Timestamp,
+        /// The site's name.
+        site: Arc<str>,
+        /// The destination's name.
+        destination: Arc<str>,
+        /// The events in the call, by their place in the site's sequence.
+        seqs: Vec<u64>,
+        /// The method and URL, secrets redacted.
+        request: String,
+        /// The body, secrets redacted, cut to what a person reads.
+        body: String,
+        /// The status code, if there was a reply.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// The reply's body, cut; or what went wrong.
+        reply: String,
+        /// How long it took.
+        milliseconds: u64,
+    },
+}
+
+/// The feed of one gateway.
+#[derive(Clone, Debug)]
+pub struct Feed(broadcast::Sender<Arc<Happening>>);
+
+impl Feed {
+    /// A feed that nobody watches yet.
+    pub fn new() -> Self {
+        Self(broadcast::Sender::new(BACKLOG))
+    }
+
+    /// Tells the watchers, if there are any. `happening` is called only then.
+    pub fn tell(&self, happening: impl FnOnce() -> Happening) {
+        if self.is_watched() {
+            // The last watcher may have left since; that is no error.
+            drop(self.0.send(Arc::new(happening())));
+        }
+    }
+
+    /// Whether anybody watches.
+    pub fn is_watched(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    /// Watches from now on.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<Happening>> {
+        self.0.subscribe()
+    }
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self::new()
+    }
+}

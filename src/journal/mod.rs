@@ -1,0 +1,352 @@
+//! The durable event log: append, read, settle.
+//!
+//! Events of one site form a sequence numbered from 1 without gaps in order of acceptance. Readers
+//! (the profile projection and every destination) follow it, each with its own durable cursor.
+//! An event leaves the journal only when every reader has settled it and it is older than
+//! `journal.retain`, or when `journal.max_bytes` forces the oldest out, which is counted.
+//!
+//! For every reader, at every commit:
+//! `accepted = delivered + skipped + dead + pending` ([`Ledger`]).
+
+mod dedupe;
+mod sqlite;
+
+pub use dedupe::MessageKey;
+pub use sqlite::SqliteJournal;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::settings::Section;
+
+/// `[journal]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// When an append is acknowledged.
+    pub durability: Durability,
+    /// How long settled events stay, for replay.
+    pub retain: Duration,
+    /// The journal's size on disk beyond which the oldest events go, settled or not.
+    pub max_bytes: u64,
+    /// How long a dead letter waits for someone to look at it.
+    pub retain_dead: Duration,
+    /// How long a message id is remembered, so that the same event is not taken twice.
+    pub dedupe_window: Duration,
+    /// The most message ids remembered: bounds memory to about 36 bytes each.
+    pub dedupe_entries: usize,
+    /// The most bytes of events waiting for the disk at once; beyond, appends are refused.
+    pub queue_bytes: usize,
+}
+
+/// When an append is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// After `fdatasync`: an acknowledged event survives a power cut.
+    Disk,
+    /// After the write: it survives the process, not the machine.
+    Os,
+}
+
+impl Settings {
+    /// Reads `[journal]`.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            durability: section
+                .choice("durability", &[("disk", Durability::Disk), ("os", Durability::Os)]),
+            retain: section.duration("retain"),
+            max_bytes: section.size("max_bytes"),
+            retain_dead: section.duration("retain_dead"),
+            dedupe_window: section.duration("dedupe_window"),
+            dedupe_entries: section.integer("dedupe_entries", 0..=100_000_000),
+            queue_bytes: section.byte_count("queue_bytes_max"),
+        }
+    }
+}
+
+/// A site's number in the journal: stable over restarts, renames excepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SiteId(pub u32);
+
+/// A reader's number in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReaderId(pub u32);
+
+/// An event to append.
+#[derive(Debug)]
+pub struct NewRecord {
+    /// The site it belongs to.
+    pub site: SiteId,
+    /// What makes it a duplicate of another.
+    pub message: MessageKey,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// Whether it says something about who the visitor is (user id, traits, group, alias), so that
+    /// the projection must look at it.
+    pub identifies: bool,
+    /// The canonical event as JSON.
+    pub body: Vec<u8>,
+}
+
+/// What became of an appended event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is the site's event number `seq`, and durable.
+    New {
+        /// Its place in the site's sequence.
+        seq: u64,
+    },
+    /// The same message id was accepted before, durably.
+    Duplicate,
+}
+
+/// One event read from the journal.
+#[derive(Debug)]
+pub struct Record {
+    /// Its place in the site's sequence.
+    pub seq: u64,
+    /// When the gateway received it.
+    pub received_at: Timestamp,
+    /// Whether it says something about who the visitor is.
+    pub identifies: bool,
+    /// The canonical event as JSON.
+    pub body: Bytes,
+}
+
+/// Why an append was refused. The events are not accepted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// More is waiting for the disk than `journal.queue_bytes_max` allows.
+    #[error("the journal's queue is full")]
+    QueueFull,
+    /// The disk refused the write; the next append tries again.
+    #[error("the journal cannot be written")]
+    Unwritable(#[source] Arc<crate::store::WriteError>),
+    /// The gateway is shutting down.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Why a journal operation other than an append failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The database could not be read.
+    #[error("the journal cannot be read")]
+    Read(#[source] Arc<rusqlite::Error>),
+    /// The database could not be written.
+    #[error("the journal cannot be written")]
+    Write(#[source] Arc<crate::store::WriteError>),
+    /// The gateway is shutting down.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Where a reader stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Every event up to and including this one is settled or parked.
+    pub cursor: u64,
+    /// Events beyond the cursor that are settled already, as inclusive ranges in order.
+    pub ahead: Vec<(u64, u64)>,
+}
+
+/// What a reader did with some events, committed as one.
+#[derive(Clone, Debug, Default)]
+pub struct Settlement {
+    /// The reader's new position.
+    pub position: Position,
+    /// Events that ended as delivered.
+    pub delivered: u64,
+    /// Events that ended as skipped.
+    pub skipped: u64,
+    /// Events that ended as dead.
+    pub dead: Vec<DeadLetter>,
+    /// Events to try again later; a parked event that is named here again gets its new time.
+    pub park: Vec<Parking>,
+    /// Parked events that ended, one way or another.
+    pub unpark: Vec<u64>,
+}
+
+/// An event that ended as dead, kept until someone retries or drops it.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The event.
+    pub seq: u64,
+    /// The reason's code.
+    pub reason: String,
+    /// The reason's detail, cut to what a person reads.
+    pub detail: String,
+}
+
+/// An event to try again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parking {
+    /// The event.
+    pub seq: u64,
+    /// When to try again.
+    pub due_at: Timestamp,
+    /// How often it has been tried.
+    pub attempt: u32,
+}
+
+/// A parked event that is due, with its record.
+#[derive(Debug)]
+pub struct Due {
+    /// The record.
+    pub record: Record,
+    /// How often it has been tried.
+    pub attempt: u32,
+}
+
+/// A dead letter with its record, as people see it.
+#[derive(Debug)]
+pub struct DeadRecord {
+    /// The letter's own number, unique in the journal.
+    pub id: i64,
+    /// The reader it is dead for.
+    pub reader: ReaderId,
+    /// When it died.
+    pub at: Timestamp,
+    /// Why.
+    pub letter: DeadLetter,
+    /// The canonical event as JSON.
+    pub body: Bytes,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug)]
+pub enum DeadSelection {
+    /// These letters.
+    Ids(Vec<i64>),
+    /// All of one reader.
+    Reader(ReaderId),
+}
+
+/// The account of one reader: every accepted event is in exactly one of the other columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Events accepted since the reader exists, plus those replayed to it.
+    pub accepted: u64,
+    /// Ended as delivered.
+    pub delivered: u64,
+    /// Ended as skipped.
+    pub skipped: u64,
+    /// Ended as dead.
+    pub dead: u64,
+    /// Not ended yet.
+    pub pending: u64,
+}
+
+/// What the journal holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of the database in use.
+    pub bytes: u64,
+    /// Events held.
+    pub events: u64,
+    /// Unsettled events that `journal.max_bytes` forced out since the start.
+    pub evicted: u64,
+}
+
+/// The durable event log. One implementation per backend.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// The number of the site with this name, made on first use.
+    async fn site(&self, name: &str) -> Result<SiteId, JournalError>;
+
+    /// The number of the reader with this name (`site/destination`), made on first use. A new
+    /// reader starts at the site's present end: it gets what comes from now on.
+    async fn reader(&self, site: SiteId, name: &str) -> Result<ReaderId, JournalError>;
+
+    /// Appends events; returns when the group they are in is durable, in the order given.
+    /// Dropping the future does not undo the append.
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError>;
+
+    /// The seq of the site's newest durable event, changing as events are committed.
+    fn head(&self, site: SiteId) -> watch::Receiver<u64>;
+
+    /// The records after `after` up to and including `upto`, in order: at least one if there is
+    /// one, at most `max_events`, and no more than `max_bytes` of bodies after the first.
+    async fn read(
+        &self,
+        site: SiteId,
+        after: u64,
+        upto: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<Record>, JournalError>;
+
+    /// Where the reader stands.
+    async fn position(&self, reader: ReaderId) -> Result<Position, JournalError>;
+
+    /// Commits what a reader did. When it returns the settlement is written; it becomes durable
+    /// with the next group that is synced, so a crash may repeat it but never lose an event.
+    async fn settle(&self, reader: ReaderId, settlement: Settlement) -> Result<(), JournalError>;
+
+    /// The reader's parked events that are due at `now`, oldest first.
+    async fn due(
+        &self,
+        reader: ReaderId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Due>, JournalError>;
+
+    /// When the reader's next parked event is due.
+    async fn next_due(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError>;
+
+    /// Gives the reader its events received in `from..to` again, beside its cursor: they are parked
+    /// as due now. Returns how many.
+    async fn replay(
+        &self,
+        reader: ReaderId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<u64, JournalError>;
+
+    /// Dead letters, newest first, of one reader or of all.
+    async fn dead(
+        &self,
+        reader: Option<ReaderId>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadRecord>, JournalError>;
+
+    /// One dead letter.
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadRecord>, JournalError>;
+
+    /// Parks dead letters as due now. Returns how many, by reader.
+    async fn retry_dead(&self, which: DeadSelection) -> Result<u64, JournalError>;
+
+    /// Drops dead letters; they stay counted as dead. Returns how many.
+    async fn drop_dead(&self, which: DeadSelection) -> Result<u64, JournalError>;
+
+    /// The account of one reader.
+    async fn ledger(&self, reader: ReaderId) -> Result<Ledger, JournalError>;
+
+    /// When the oldest event that the reader has not settled was received.
+    async fn oldest_pending(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError>;
+
+    /// Removes what retention no longer keeps, in small steps. Returns how many events went.
+    async fn retain(&self) -> Result<u64, JournalError>;
+
+    /// What the journal holds.
+    async fn usage(&self) -> Result<Usage, JournalError>;
+
+    /// Whether the last write worked, changing as it does.
+    fn writable(&self) -> watch::Receiver<bool>;
+
+    /// Refuses further appends, writes and syncs what was accepted, and returns.
+    async fn close(&self);
+}
+
+/// How much one read may return.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// Records.
+    pub events: usize,
+    /// Bytes of bodies.
+    pub bytes: usize,
+}

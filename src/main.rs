@@ -1,0 +1,3 @@
+//! The `tagway` program.
+
+fn main() {}

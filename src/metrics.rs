@@ -1,0 +1,292 @@
+//! Every metric name, type and label, in one place.
+//!
+//! Names follow Prometheus: prefix `tagway_`, base units, counters end in `_total`. Labels come
+//! from closed sets: configuration names, routes, and codes from the source.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// A text label. Shared, so that counting a request does not copy names.
+pub type Name = std::sync::Arc<str>;
+
+/// Seconds from 50 us to 13 s, each bucket twice the last: request and append times.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_05, 2.0, 18))
+}
+
+/// `site, route, code` of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The site's name, or empty when no site matched.
+    pub site: Name,
+    /// The route's name.
+    pub route: &'static str,
+    /// The status code.
+    pub code: u16,
+}
+
+/// `route`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RouteLabels {
+    /// The route's name.
+    pub route: &'static str,
+}
+
+/// `site`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SiteLabels {
+    /// The site's name.
+    pub site: Name,
+}
+
+/// `site, format`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FormatLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The beacon's wire format.
+    pub format: &'static str,
+}
+
+/// `site, reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DropLabels {
+    /// The site's name.
+    pub site: Name,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// `reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// `site, destination`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DestinationLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+}
+
+/// `site, destination, outcome, reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// `delivered`, `skipped` or `dead`.
+    pub outcome: &'static str,
+    /// The reason's code, empty for delivered.
+    pub reason: &'static str,
+}
+
+/// `site, destination, result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AttemptLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// The status class (`2xx`, ...) or the kind of failure.
+    pub result: &'static str,
+}
+
+/// `result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResultLabels {
+    /// `hit` or `miss`.
+    pub result: &'static str,
+}
+
+/// All metrics of one gateway. Cheap to share: every metric is a handle.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests answered.
+    pub requests: Family<RequestLabels, Counter>,
+    /// From the request's head to its answer's head.
+    pub request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// Events durably accepted.
+    pub events_accepted: Family<FormatLabels, Counter>,
+    /// Events refused or dropped before the journal.
+    pub events_dropped: Family<DropLabels, Counter>,
+    /// Events answered as accepted because the same message id was accepted before.
+    pub events_duplicate: Family<SiteLabels, Counter>,
+    /// Requests refused by a rate limit.
+    pub rate_limited: Family<SiteLabels, Counter>,
+    /// Connections open.
+    pub connections: Gauge,
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections closed by the gateway before their time.
+    pub connections_refused: Family<ReasonLabels, Counter>,
+    /// Requests under way.
+    pub requests_in_flight: Gauge,
+    /// From an append's start to its durability.
+    pub journal_append: Histogram,
+    /// One group's write and sync.
+    pub journal_commit: Histogram,
+    /// Bytes of the database in use.
+    pub journal_bytes: Gauge<u64, AtomicU64>,
+    /// Events held.
+    pub journal_events: Gauge<u64, AtomicU64>,
+    /// Unsettled events that `journal.max_bytes` forced out.
+    pub journal_evicted: Counter,
+    /// 1 while the journal can be written.
+    pub journal_writable: Gauge,
+    /// Events ended at a destination.
+    pub deliveries: Family<OutcomeLabels, Counter>,
+    /// Calls to a vendor.
+    pub delivery_attempts: Family<AttemptLabels, Counter>,
+    /// One call to a vendor.
+    pub delivery_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram>,
+    /// Events not ended yet.
+    pub pending_events: Family<DestinationLabels, Gauge>,
+    /// Age of the oldest event not ended yet.
+    pub pending_oldest_seconds: Family<DestinationLabels, Gauge<f64, AtomicU64>>,
+    /// 1 while the destination delivers, 0 while it is paused or its breaker is open.
+    pub destination_up: Family<DestinationLabels, Gauge>,
+    /// Profile lookups by cache result.
+    pub profile_lookups: Family<ResultLabels, Counter>,
+    /// Events the profile projection has yet to see.
+    pub projection_lag_events: Family<SiteLabels, Gauge>,
+    /// 1 if the last reload of the configuration succeeded.
+    pub config_reload_success: Gauge,
+}
+
+impl Metrics {
+    /// A fresh set, all at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("tagway"),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(seconds),
+            events_accepted: Family::default(),
+            events_dropped: Family::default(),
+            events_duplicate: Family::default(),
+            rate_limited: Family::default(),
+            connections: Gauge::default(),
+            connections_accepted: Counter::default(),
+            connections_refused: Family::default(),
+            requests_in_flight: Gauge::default(),
+            journal_append: seconds(),
+            journal_commit: seconds(),
+            journal_bytes: Gauge::default(),
+            journal_events: Gauge::default(),
+            journal_evicted: Counter::default(),
+            journal_writable: Gauge::default(),
+            deliveries: Family::default(),
+            delivery_attempts: Family::default(),
+            delivery_seconds: Family::new_with_constructor(seconds),
+            pending_events: Family::default(),
+            pending_oldest_seconds: Family::default(),
+            destination_up: Family::default(),
+            profile_lookups: Family::default(),
+            projection_lag_events: Family::default(),
+            config_reload_success: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    // The names of the outside contract. prometheus-client appends `_total` to counters.
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "What is running", build);
+        r.register("requests", "Requests answered", self.requests.clone());
+        r.register(
+            "request_duration_seconds",
+            "From a request's head to its answer's head",
+            self.request_duration.clone(),
+        );
+        r.register("events_accepted", "Events durably accepted", self.events_accepted.clone());
+        r.register("events_dropped", "Events refused", self.events_dropped.clone());
+        r.register("events_duplicate", "Events accepted before", self.events_duplicate.clone());
+        r.register("rate_limited", "Requests over a rate limit", self.rate_limited.clone());
+        r.register("connections", "Connections open", self.connections.clone());
+        r.register(
+            "connections_accepted",
+            "Connections accepted",
+            self.connections_accepted.clone(),
+        );
+        r.register("connections_refused", "Connections cut", self.connections_refused.clone());
+        r.register("requests_in_flight", "Requests under way", self.requests_in_flight.clone());
+        r.register("journal_append_seconds", "Append to durable", self.journal_append.clone());
+        r.register("journal_commit_seconds", "One group commit", self.journal_commit.clone());
+        r.register("journal_bytes", "Bytes in use", self.journal_bytes.clone());
+        r.register("journal_events", "Events held", self.journal_events.clone());
+        r.register("journal_evicted", "Unsettled events forced out", self.journal_evicted.clone());
+        r.register("journal_writable", "1 while writable", self.journal_writable.clone());
+        r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
+        r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
+        r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());
+        r.register("pending_events", "Events not ended yet", self.pending_events.clone());
+        r.register(
+            "pending_oldest_seconds",
+            "Age of the oldest event not ended yet",
+            self.pending_oldest_seconds.clone(),
+        );
+        r.register("destination_up", "0 while paused or broken", self.destination_up.clone());
+        r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
+        r.register(
+            "projection_lag_events",
+            "Events the profiles have yet to see",
+            self.projection_lag_events.clone(),
+        );
+        r.register(
+            "config_reload_success",
+            "1 if the last reload succeeded",
+            self.config_reload_success.clone(),
+        );
+    }
+
+    /// The exposition in the OpenMetrics text format, which Prometheus reads as well.
+    pub fn render(&self) -> String {
+        let mut out = String::with_capacity(16 * 1024);
+        // Writing to a String cannot fail.
+        if text::encode(&mut out, &self.registry).is_err() {
+            out.clear();
+        }
+        out
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contracts_names_are_exposed() {
+        let metrics = Metrics::new();
+        metrics
+            .requests
+            .get_or_create(&RequestLabels { site: "s".into(), route: "e", code: 204 })
+            .inc();
+        let text = metrics.render();
+        assert!(
+            text.contains("tagway_requests_total{site=\"s\",route=\"e\",code=\"204\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("tagway_build_info{version="), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

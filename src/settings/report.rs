@@ -1,0 +1,98 @@
+//! The mistakes of one load, in the order of their place in the files.
+
+use std::cell::RefCell;
+use std::fmt;
+
+/// One mistake in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file, or what stands for it (`embedded default`).
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The key's path (`sites[0].hosts`), empty for the file as a whole.
+    pub key: String,
+    /// What is wrong, with the value seen and the nearest valid name where there is one.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.file, self.line)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Collects the mistakes of one load. Reading goes on after each.
+#[derive(Debug, Default)]
+pub struct Report {
+    mistakes: RefCell<Vec<Mistake>>,
+}
+
+impl Report {
+    /// Notes a mistake.
+    pub fn add(&self, mistake: Mistake) {
+        let mut mistakes = self.mistakes.borrow_mut();
+        if !mistakes.contains(&mistake) {
+            mistakes.push(mistake);
+        }
+    }
+
+    /// Whether nothing was wrong.
+    pub fn is_empty(&self) -> bool {
+        self.mistakes.borrow().is_empty()
+    }
+
+    /// The mistakes, by file and line.
+    pub fn into_mistakes(self) -> Vec<Mistake> {
+        let mut mistakes = self.mistakes.into_inner();
+        mistakes.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        mistakes
+    }
+}
+
+/// The candidate nearest to what was written, if it is near enough to be a slip.
+pub(super) fn nearest<'c>(
+    written: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(written, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 3)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// A value as a message shows it: one line, cut to what a person reads.
+pub(super) fn shown(value: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    let mut text: String = value.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
+    if value.chars().nth(MAX_CHARS).is_some() {
+        text.push('…');
+    }
+    format!("\"{text}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognised_and_a_stranger_is_not() {
+        let names = ["hosts", "origins", "cookie_domain"];
+        assert_eq!(nearest("host", names), Some("hosts"));
+        assert_eq!(nearest("orgins", names), Some("origins"));
+        assert_eq!(nearest("cookie-domain", names), Some("cookie_domain"));
+        assert_eq!(nearest("zzz", names), None);
+    }
+
+    #[test]
+    fn shown_values_are_one_bounded_line() {
+        assert_eq!(shown("a\nb"), "\"a\\nb\"");
+        assert!(shown(&"x".repeat(1000)).chars().count() < 70);
+    }
+}

@@ -1,0 +1,438 @@
+//! Typed reading of one table, key by key.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::report::{Mistake, Report, nearest, shown};
+use super::secret::Secret;
+use super::source::{Environment, Source};
+use super::units::{parse_duration, parse_size};
+
+/// One table of the configuration, seen through its layers. Dropping it reports the keys that
+/// nobody asked for.
+pub struct Section<'a> {
+    layers: Vec<Layer<'a>>,
+    path: String,
+    report: &'a Report,
+    environment: &'a Environment,
+    asked: BTreeSet<String>,
+}
+
+#[derive(Clone)]
+struct Layer<'a> {
+    source: &'a Source,
+    table: &'a DeTable<'a>,
+    span: Range<usize>,
+}
+
+/// A value and where it stands.
+#[derive(Clone)]
+struct Found<'a> {
+    source: &'a Source,
+    value: &'a DeValue<'a>,
+    span: Range<usize>,
+}
+
+impl<'a> Section<'a> {
+    /// The root of a stack of parsed files, the most specific first.
+    pub fn root(
+        files: Vec<(&'a Source, &'a Spanned<DeTable<'a>>)>,
+        environment: &'a Environment,
+        report: &'a Report,
+    ) -> Self {
+        let layers = files
+            .into_iter()
+            .map(|(source, table)| Layer { source, table: table.get_ref(), span: table.span() })
+            .collect();
+        Self { layers, path: String::new(), report, environment, asked: BTreeSet::new() }
+    }
+
+    /// Whether the key is set in any layer.
+    pub fn has(&mut self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// A required string.
+    pub fn string(&mut self, key: &str) -> String {
+        self.required(key, Self::opt_string)
+    }
+
+    /// A string, if set.
+    pub fn opt_string(&mut self, key: &str) -> Option<String> {
+        let found = self.find(key)?;
+        self.text_of(key, &found)
+    }
+
+    /// A required secret.
+    pub fn secret(&mut self, key: &str) -> Secret {
+        self.required(key, Self::opt_secret)
+    }
+
+    /// A secret, if set. An empty one is a mistake: it is a variable that nobody filled.
+    pub fn opt_secret(&mut self, key: &str) -> Option<Secret> {
+        let found = self.find(key)?;
+        let text = self.text_of(key, &found)?;
+        if text.is_empty() {
+            self.mistake_at(key, &found, "must not be empty");
+        }
+        Some(Secret::new(text))
+    }
+
+    /// A required value in its own textual form (addresses, URLs, networks). `placeholder` is
+    /// returned after a mistake.
+    pub fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str, placeholder: T) -> T {
+        match self.find_required(key) {
+            Some(_) => self.opt_parsed(key).unwrap_or(placeholder),
+            None => placeholder,
+        }
+    }
+
+    /// A value in its own textual form, if set.
+    pub fn opt_parsed<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<T> {
+        let found = self.find(key)?;
+        let text = self.text_of(key, &found)?;
+        self.parse_text(key, &found, &text)
+    }
+
+    /// A list of values in their own textual form; empty if not set.
+    pub fn parsed_list<T: FromStr<Err: Display>>(&mut self, key: &str) -> Vec<T> {
+        let texts = self.texts(key);
+        texts.iter().filter_map(|(found, text)| self.parse_text(key, found, text)).collect()
+    }
+
+    /// A list of strings; empty if not set.
+    pub fn strings(&mut self, key: &str) -> Vec<String> {
+        self.texts(key).into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// A list of secrets; empty if not set.
+    pub fn secrets(&mut self, key: &str) -> Vec<Secret> {
+        self.texts(key).into_iter().map(|(_, text)| Secret::new(text)).collect()
+    }
+
+    /// A required boolean.
+    pub fn boolean(&mut self, key: &str) -> bool {
+        let Some(found) = self.find_required(key) else { return false };
+        found.value.as_bool().unwrap_or_else(|| {
+            self.wrong_type(key, &found, "true or false");
+            false
+        })
+    }
+
+    /// A required whole number within `range`.
+    pub fn integer<T>(&mut self, key: &str, range: RangeInclusive<T>) -> T
+    where
+        T: Copy + TryFrom<i64> + PartialOrd + Display,
+    {
+        let floor = *range.start();
+        let Some(found) = self.find_required(key) else { return floor };
+        let Some(number) = integer_of(found.value) else {
+            self.wrong_type(key, &found, "a whole number");
+            return floor;
+        };
+        match T::try_from(number).ok().filter(|number| range.contains(number)) {
+            Some(number) => number,
+            None => {
+                let (from, to) = (range.start(), range.end());
+                self.mistake_at(key, &found, &format!("{number} is not between {from} and {to}"));
+                floor
+            }
+        }
+    }
+
+    /// A required number within `range`.
+    pub fn number(&mut self, key: &str, range: RangeInclusive<f64>) -> f64 {
+        let Some(found) = self.find_required(key) else { return *range.start() };
+        let number = match found.value {
+            DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
+            #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^52")]
+            other => integer_of(other).map(|integer| integer as f64),
+        };
+        match number {
+            Some(number) if range.contains(&number) => number,
+            Some(number) => {
+                let (from, to) = (range.start(), range.end());
+                self.mistake_at(key, &found, &format!("{number} is not between {from} and {to}"));
+                *range.start()
+            }
+            None => {
+                self.wrong_type(key, &found, "a number");
+                *range.start()
+            }
+        }
+    }
+
+    /// A required duration (`"30s"`).
+    pub fn duration(&mut self, key: &str) -> Duration {
+        self.required(key, Self::opt_duration)
+    }
+
+    /// A duration, if set.
+    pub fn opt_duration(&mut self, key: &str) -> Option<Duration> {
+        self.united(key, parse_duration, "a duration such as \"30s\", \"5m\" or \"7d\"")
+    }
+
+    /// A required size in bytes (`"1MiB"`).
+    pub fn size(&mut self, key: &str) -> u64 {
+        self.required(key, Self::opt_size)
+    }
+
+    /// A size in bytes, if set.
+    pub fn opt_size(&mut self, key: &str) -> Option<u64> {
+        self.united(key, parse_size, "a size such as \"64KiB\" or \"20GiB\"")
+    }
+
+    /// A required size that fits memory.
+    pub fn byte_count(&mut self, key: &str) -> usize {
+        usize::try_from(self.size(key)).unwrap_or(usize::MAX)
+    }
+
+    /// A required word out of a closed list.
+    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        let fallback = choices.first().map(|(_, value)| *value);
+        let seen = self.find_required(key).and_then(|found| {
+            let text = self.text_of(key, &found)?;
+            let value = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+            if value.is_none() {
+                let names = choices.iter().map(|(name, _)| *name);
+                let list = names.clone().collect::<Vec<_>>().join(", ");
+                let hint = hint(nearest(&text, names));
+                self.mistake_at(
+                    key,
+                    &found,
+                    &format!("{} is not one of {list}{hint}", shown(&text)),
+                );
+            }
+            value
+        });
+        match seen.or(fallback) {
+            Some(value) => value,
+            None => unreachable!("a choice has at least one name"),
+        }
+    }
+
+    /// A table, through all layers that have it; empty if none has.
+    pub fn section(&mut self, key: &str) -> Section<'a> {
+        self.asked.insert(key.to_owned());
+        let mut layers = Vec::new();
+        for layer in self.layers.clone() {
+            let Some(found) = lookup(&layer, key) else { continue };
+            match found.value.as_table() {
+                Some(table) => layers.push(Layer { source: found.source, table, span: found.span }),
+                None => self.wrong_type(key, &found, "a table"),
+            }
+        }
+        self.child(layers, self.join(key))
+    }
+
+    /// A list of tables, from the most specific layer that has it; empty if none has. Each sees
+    /// `defaults` of this section beneath its own keys, where a key of that name is given.
+    pub fn sections(&mut self, key: &str, defaults: Option<&str>) -> Vec<Section<'a>> {
+        let below = match defaults {
+            Some(name) => {
+                let mut section = self.section(name);
+                section.asked.clear();
+                std::mem::take(&mut section.layers)
+            }
+            None => Vec::new(),
+        };
+        let Some(found) = self.find(key) else { return Vec::new() };
+        let Some(items) = found.value.as_array() else {
+            self.wrong_type(key, &found, "a list of tables");
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let item = Found { source: found.source, value: item.get_ref(), span: item.span() };
+            let Some(table) = item.value.as_table() else {
+                self.wrong_type(key, &item, "a table");
+                continue;
+            };
+            let mut layers = vec![Layer { source: item.source, table, span: item.span }];
+            layers.extend(below.iter().cloned());
+            sections.push(self.child(layers, format!("{}[{index}]", self.join(key))));
+        }
+        sections
+    }
+
+    /// The same section with the tables of `defaults` beneath its own.
+    pub fn over(mut self, defaults: &Section<'a>) -> Self {
+        self.layers.extend(defaults.layers.iter().cloned());
+        self
+    }
+
+    /// The tables under this one by name, from every layer: `[sites.vendors.NAME]`.
+    pub fn children(&mut self) -> Vec<(String, Section<'a>)> {
+        let mut names = BTreeSet::new();
+        for layer in &self.layers {
+            names.extend(layer.table.iter().map(|(key, _)| key.get_ref().to_string()));
+        }
+        names.into_iter().map(|name| (name.clone(), self.section(&name))).collect()
+    }
+
+    /// Notes a mistake about a key's value that only the caller can see. The value itself is not
+    /// shown: the message says what may be shown of it.
+    pub fn mistake(&mut self, key: &str, message: &str) {
+        match self.find(key) {
+            Some(found) => self.mistake_at(key, &found, message),
+            None => {
+                let Some(layer) = self.layers.first() else { return };
+                let (source, offset) = (layer.source, layer.span.start);
+                self.note(source, offset, self.join(key), message.to_owned());
+            }
+        }
+    }
+
+    /// Notes that a word written under `key` is not one of `names`, with the nearest of them.
+    pub fn unknown_name(&mut self, key: &str, written: &str, what: &str, names: &[&str]) {
+        let hint = hint(nearest(written, names.iter().copied()));
+        self.mistake(key, &format!("there is no {what} {}{hint}", shown(written)));
+    }
+
+    /// Accepts whatever else stands in the table. For tables whose owner is itself a mistake.
+    pub fn ignore_rest(&mut self) {
+        self.layers.clear();
+    }
+
+    fn child(&self, layers: Vec<Layer<'a>>, path: String) -> Section<'a> {
+        let (report, environment) = (self.report, self.environment);
+        Section { layers, path, report, environment, asked: BTreeSet::new() }
+    }
+
+    fn join(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn find(&mut self, key: &str) -> Option<Found<'a>> {
+        self.asked.insert(key.to_owned());
+        self.layers.iter().find_map(|layer| lookup(layer, key))
+    }
+
+    fn find_required(&mut self, key: &str) -> Option<Found<'a>> {
+        let found = self.find(key);
+        if found.is_none() {
+            self.mistake(key, "is required");
+        }
+        found
+    }
+
+    fn required<T: Default>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Self, &str) -> Option<T>,
+    ) -> T {
+        match self.find_required(key) {
+            Some(_) => read(self, key).unwrap_or_default(),
+            None => T::default(),
+        }
+    }
+
+    /// The completed text of a string value; a mistake is noted and `None` returned otherwise.
+    fn text_of(&self, key: &str, found: &Found<'a>) -> Option<String> {
+        let Some(text) = found.value.as_str() else {
+            self.wrong_type(key, found, "a string");
+            return None;
+        };
+        match self.environment.expand(text) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.mistake_at(key, found, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn texts(&mut self, key: &str) -> Vec<(Found<'a>, String)> {
+        let Some(found) = self.find(key) else { return Vec::new() };
+        let Some(items) = found.value.as_array() else {
+            self.wrong_type(key, &found, "a list of strings");
+            return Vec::new();
+        };
+        let items = items.iter().map(|item| Found {
+            source: found.source,
+            value: item.get_ref(),
+            span: item.span(),
+        });
+        items.filter_map(|item| Some((item.clone(), self.text_of(key, &item)?))).collect()
+    }
+
+    fn parse_text<T: FromStr<Err: Display>>(
+        &self,
+        key: &str,
+        found: &Found<'a>,
+        text: &str,
+    ) -> Option<T> {
+        let parsed = text.parse();
+        if let Err(error) = &parsed {
+            // The text as written, not as completed: a completed one may hold a secret.
+            let written = found.value.as_str().map(shown).unwrap_or_default();
+            self.mistake_at(key, found, &format!("{written}: {error}"));
+        }
+        parsed.ok()
+    }
+
+    fn united<T>(&mut self, key: &str, parse: fn(&str) -> Option<T>, expected: &str) -> Option<T> {
+        let found = self.find(key)?;
+        if found.value.as_str().is_none() {
+            self.wrong_type(key, &found, expected);
+            return None;
+        }
+        let text = self.text_of(key, &found)?;
+        let value = parse(&text);
+        if value.is_none() {
+            let written = found.value.as_str().map(shown).unwrap_or_default();
+            self.mistake_at(key, &found, &format!("{written} is not {expected}"));
+        }
+        value
+    }
+
+    fn wrong_type(&self, key: &str, found: &Found<'a>, expected: &str) {
+        let got = found.value.type_str();
+        self.mistake_at(key, found, &format!("expected {expected}, found {got}"));
+    }
+
+    fn mistake_at(&self, key: &str, found: &Found<'a>, message: &str) {
+        self.note(found.source, found.span.start, self.join(key), message.to_owned());
+    }
+
+    fn note(&self, source: &Source, offset: usize, key: String, message: String) {
+        let line = source.line_at(offset);
+        self.report.add(Mistake { file: source.name.clone(), line, key, message });
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        for layer in &self.layers {
+            for (key, _) in layer.table.iter() {
+                if self.asked.contains(key.get_ref().as_ref()) {
+                    continue;
+                }
+                let hint = hint(nearest(key.get_ref(), self.asked.iter().map(String::as_str)));
+                let message = format!("there is no such setting{hint}");
+                let path = self.join(key.get_ref());
+                self.note(layer.source, key.span().start, path, message);
+            }
+        }
+    }
+}
+
+fn lookup<'a>(layer: &Layer<'a>, key: &str) -> Option<Found<'a>> {
+    let (_, value) = layer.table.iter().find(|(name, _)| name.get_ref() == key)?;
+    Some(Found { source: layer.source, value: value.get_ref(), span: value.span() })
+}
+
+fn integer_of(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
+}

@@ -1,0 +1,137 @@
+//! Where settings come from: files, and the environment their strings may refer to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::report::{Mistake, Report};
+
+/// The text of one configuration file.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The file's name as the user gave it, for messages.
+    pub name: String,
+    /// Its TOML text.
+    pub text: String,
+}
+
+impl Source {
+    /// Parses the text; every syntax mistake goes to the report.
+    pub fn parse<'s>(&'s self, report: &Report) -> Spanned<DeTable<'s>> {
+        let (table, errors) = DeTable::parse_recoverable(&self.text);
+        for error in errors {
+            report.add(Mistake {
+                file: self.name.clone(),
+                line: error.span().map_or(1, |span| self.line_at(span.start)),
+                key: String::new(),
+                message: error.message().trim().to_owned(),
+            });
+        }
+        table
+    }
+
+    /// The line of a byte offset, counted from 1.
+    pub(super) fn line_at(&self, offset: usize) -> usize {
+        1 + self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+    }
+}
+
+/// What `${NAME}` and `${file:PATH}` refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// The environment variables.
+    pub variables: BTreeMap<String, String>,
+    /// The folder that relative paths in `${file:PATH}` start from.
+    pub base: PathBuf,
+}
+
+/// Why a string could not be completed from the environment.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// `${NAME}` and there is no such variable.
+    #[error("the environment variable {0} is not set")]
+    NoVariable(String),
+    /// `${file:PATH}` and it cannot be read.
+    #[error("the file {path} cannot be read: {source}")]
+    NoFile {
+        /// The path.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// `${` without `}`.
+    #[error("\"${{\" is not closed")]
+    NotClosed,
+}
+
+/// The largest file that `${file:PATH}` reads: secrets and keys are short.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+impl Environment {
+    /// The text with every `${...}` replaced; `$${` stands for a literal `${`. A file's trailing
+    /// line break is not part of its value.
+    pub(super) fn expand(&self, text: &str) -> Result<String, SourceError> {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            if let Some(literal) = before.strip_suffix('$') {
+                out.push_str(literal);
+                out.push_str("${");
+                rest = after;
+                continue;
+            }
+            let (name, tail) = after.split_once('}').ok_or(SourceError::NotClosed)?;
+            out.push_str(before);
+            out.push_str(&self.lookup(name)?);
+            rest = tail;
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    fn lookup(&self, name: &str) -> Result<String, SourceError> {
+        match name.strip_prefix("file:") {
+            Some(path) => read_short(&self.base.join(path))
+                .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+                .map_err(|source| SourceError::NoFile { path: path.to_owned(), source }),
+            None => self
+                .variables
+                .get(name)
+                .cloned()
+                .ok_or_else(|| SourceError::NoVariable(name.to_owned())),
+        }
+    }
+}
+
+fn read_short(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(std::io::Error::other("longer than 64 KiB"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_completed_from_environment_and_files() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("token"), "t0ken\n").unwrap();
+        let environment = Environment {
+            variables: [("A".to_owned(), "1".to_owned())].into(),
+            base: dir.path().to_owned(),
+        };
+        assert_eq!(environment.expand("x${A}y${A}").unwrap(), "x1y1");
+        assert_eq!(environment.expand("${file:token}").unwrap(), "t0ken");
+        assert_eq!(environment.expand("$${A} $5").unwrap(), "${A} $5");
+        assert!(matches!(environment.expand("${B}"), Err(SourceError::NoVariable(_))));
+        assert!(matches!(environment.expand("${file:none}"), Err(SourceError::NoFile { .. })));
+        assert!(matches!(environment.expand("${A"), Err(SourceError::NotClosed)));
+    }
+}

@@ -1,0 +1,176 @@
+//! The vendors: one folder per platform, holding all that the gateway knows about it.
+//!
+//! A vendor has up to five faces, each a trait here and a file there. Today every vendor has at
+//! most the [`Destination`] face. Vendor code does no I/O of its own: it renders requests, hands
+//! them to [`Call`], and reads the replies. It knows no clock, no store, no HTTP client.
+//!
+//! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
+//! tidy test holds the four together.
+
+mod reply;
+
+pub mod console;
+
+pub use reply::{Reply, Verdict, judge};
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::event::Enriched;
+use crate::settings::Section;
+
+/// All vendors, in the order of their first release. The only list of them.
+pub static VENDORS: &[&Vendor] = &[&console::VENDOR];
+
+/// What the house knows of one vendor.
+pub struct Vendor {
+    /// The name in configuration, routes and metrics.
+    pub name: &'static str,
+    /// Names (or prefixes ending in `*`) of the vendor's own first-party cookies, which are worth
+    /// keeping with an event.
+    pub cookies: &'static [&'static str],
+    /// Reads the vendor's own settings and builds its destination; mistakes go to the section.
+    pub destination: fn(&mut Section<'_>) -> Box<dyn Destination>,
+}
+
+/// The vendor with this name.
+pub fn find(name: &str) -> Option<&'static Vendor> {
+    VENDORS.iter().find(|vendor| vendor.name == name).copied()
+}
+
+/// How events become calls to a vendor's server API, and what the replies mean.
+#[async_trait]
+pub trait Destination: Send + Sync {
+    /// How this vendor likes to be called. Settings may lower what is said here.
+    fn habits(&self) -> Habits;
+
+    /// Whether this event has anything to say to the vendor. Called once per event, before it is
+    /// queued; an event that is refused here is settled as skipped or dead without a call.
+    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening;
+
+    /// Sends a batch that passed [`Destination::screen`] and says how each event ended, in the
+    /// order of the batch. The same batch may come again after [`Outcome::Retry`], and must then
+    /// carry the same dedupe keys.
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome>;
+}
+
+/// How a vendor likes to be called.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// Which events may share a batch.
+    pub unit: Unit,
+    /// The most events in one batch.
+    pub max_events: usize,
+    /// The most bytes of journal records in one batch.
+    pub max_bytes: usize,
+    /// How long a batch that is not full waits for more events.
+    pub linger: Duration,
+    /// Events older than this are dead: the vendor would not take them.
+    pub max_age: Duration,
+    /// Batches under way at once.
+    pub concurrency: usize,
+    /// The most calls per second, where the vendor states a limit.
+    pub calls_per_second: Option<NonZeroU32>,
+    /// How long one call may take.
+    pub timeout: Duration,
+}
+
+/// Which events may share a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Only events of the same visitor, in their order.
+    Visitor,
+    /// Any events of the site.
+    Site,
+}
+
+/// What a vendor says of an event before any call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Screening {
+    /// Deliver it.
+    Send,
+    /// The vendor has no use for it; this is how it should be.
+    Skip(Reason),
+    /// It should have gone, but the vendor can never take it.
+    Dead(Reason),
+}
+
+/// How one event ended at a destination, or that it has not ended yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The vendor took it.
+    Delivered,
+    /// The vendor has no use for it.
+    Skipped(Reason),
+    /// The vendor will never take this event.
+    Dead(Reason),
+    /// The call was refused as a whole and the reply does not say which event is to blame. A batch
+    /// of one is dead; a larger one is split to find the bad event.
+    Refused(Reason),
+    /// Try again, not before `after` if the vendor named a time.
+    Retry {
+        /// What went wrong this time.
+        reason: Reason,
+        /// How long the vendor asked to wait.
+        after: Option<Duration>,
+    },
+    /// The vendor refused the credentials: nothing will work until someone mends the settings.
+    Unauthorised(Reason),
+}
+
+/// Why an event did not end as delivered: a code from a closed set, for labels and people, and an
+/// optional detail for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// `snake_case`, from the source: safe as a metric label.
+    pub code: &'static str,
+    /// What exactly, where it helps. May quote the vendor, so it is escaped and cut wherever shown.
+    pub detail: Option<Box<str>>,
+}
+
+impl Reason {
+    /// A reason that says it all in its code.
+    pub const fn new(code: &'static str) -> Self {
+        Self { code, detail: None }
+    }
+
+    /// A reason with a detail for people.
+    pub fn detailed(code: &'static str, detail: impl Into<Box<str>>) -> Self {
+        Self { code, detail: Some(detail.into()) }
+    }
+}
+
+/// Sends one HTTP request to a vendor through the shared egress client: address guard, throttle,
+/// timeout, capped reply, metrics and the live feed.
+#[async_trait]
+pub trait Call: Send + Sync {
+    /// Sends `request` and returns the reply, whatever its status.
+    async fn call(&self, request: http::Request<Bytes>) -> Result<Reply, CallError>;
+
+    /// The time of day, for signatures and age checks.
+    fn now(&self) -> Timestamp;
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// No complete reply within the destination's timeout.
+    #[error("no complete reply within {0:?}")]
+    Timeout(Duration),
+    /// The name did not resolve, or the connection was refused or cut.
+    #[error("could not be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The address guard: the name resolves to an address that destinations must not be.
+    #[error("the address is private or reserved, and egress.allow_private is off")]
+    Forbidden,
+    /// The reply is larger than `egress.reply_bytes`.
+    #[error("the reply is longer than {0} bytes")]
+    ReplyTooLong(usize),
+    /// The destination is being stopped; the events stay in the journal.
+    #[error("the gateway is shutting down")]
+    Stopping,
+}

@@ -1,0 +1,152 @@
+//! A vendor's reply, and the reading of it that most vendors share
+//! (`contracts/destinations.md` 0.3: the retry classes).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
+
+use super::{CallError, Outcome, Reason};
+
+/// A vendor's reply, read in full under the egress cap.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The status line's code.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What a reply, or the lack of one, means for the whole call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// 2xx.
+    Accepted,
+    /// The same call may work later.
+    Retry {
+        /// What went wrong.
+        reason: Reason,
+        /// How long the vendor asked to wait.
+        after: Option<Duration>,
+    },
+    /// 401, 403: the credentials are wrong.
+    Unauthorised(Reason),
+    /// Any other answer: the same call will never work.
+    Refused(Reason),
+}
+
+impl Verdict {
+    /// The outcome of every event of the call.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Accepted => Outcome::Delivered,
+            Self::Retry { reason, after } => Outcome::Retry { reason, after },
+            Self::Unauthorised(reason) => Outcome::Unauthorised(reason),
+            Self::Refused(reason) => Outcome::Refused(reason),
+        }
+    }
+}
+
+/// The reading most vendors share: 2xx is accepted; no reply, 408, 425, 429 and 5xx are worth
+/// another try; 401 and 403 are the credentials; anything else is final.
+pub fn judge(result: &Result<Reply, CallError>, now: Timestamp) -> Verdict {
+    let reply = match result {
+        Ok(reply) => reply,
+        Err(error) => return Verdict::Retry { reason: call_reason(error), after: None },
+    };
+    match reply.status.as_u16() {
+        200..=299 => Verdict::Accepted,
+        401 | 403 => Verdict::Unauthorised(status_reason("unauthorised", reply)),
+        429 => Verdict::Retry {
+            reason: status_reason("rate_limited", reply),
+            after: reply.retry_after(now),
+        },
+        408 | 425 | 500..=599 => Verdict::Retry {
+            reason: status_reason("vendor_error", reply),
+            after: reply.retry_after(now),
+        },
+        300..=399 => Verdict::Refused(status_reason("redirected", reply)),
+        _ => Verdict::Refused(status_reason("refused", reply)),
+    }
+}
+
+fn call_reason(error: &CallError) -> Reason {
+    let code = match error {
+        CallError::Timeout(_) => "timeout",
+        CallError::Unreachable(_) => "unreachable",
+        CallError::Forbidden => "forbidden_address",
+        CallError::ReplyTooLong(_) => "reply_too_long",
+        CallError::Stopping => "stopping",
+    };
+    Reason::detailed(code, error.to_string())
+}
+
+fn status_reason(code: &'static str, reply: &Reply) -> Reason {
+    Reason::detailed(code, format!("HTTP {}", reply.status.as_u16()))
+}
+
+impl Reply {
+    /// The wait that a `Retry-After` field asks for: seconds, or a date (RFC 9110 section 10.2.3).
+    /// Not capped here: the caller's `retry.max_wait` is.
+    pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {
+        let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+        if let Ok(seconds) = text.parse::<u64>() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let at = httpdate::parse_http_date(text).ok()?;
+        let at = Timestamp::try_from(at).ok()?;
+        Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, retry_after: Option<&str>) -> Result<Reply, CallError> {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after {
+            headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+        }
+        Ok(Reply { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() })
+    }
+
+    fn wait(retry_after: &str) -> Option<Duration> {
+        let now = "2026-11-23T10:00:00Z".parse().unwrap();
+        match judge(&reply(429, Some(retry_after)), now) {
+            Verdict::Retry { after, .. } => after,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        assert_eq!(wait("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait("Mon, 23 Nov 2026 10:00:30 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(wait("Mon, 23 Nov 2026 09:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("-1"), None);
+    }
+
+    #[test]
+    fn statuses_fall_into_the_contracts_classes() {
+        let now = Timestamp::UNIX_EPOCH;
+        for status in [200, 201, 202, 204] {
+            assert_eq!(judge(&reply(status, None), now), Verdict::Accepted);
+        }
+        for status in [408, 425, 429, 500, 502, 503, 504] {
+            assert!(matches!(judge(&reply(status, None), now), Verdict::Retry { .. }), "{status}");
+        }
+        for status in [401, 403] {
+            assert!(matches!(judge(&reply(status, None), now), Verdict::Unauthorised(_)));
+        }
+        for status in [301, 302, 400, 404, 413, 422] {
+            assert!(matches!(judge(&reply(status, None), now), Verdict::Refused(_)), "{status}");
+        }
+        let timeout = Err(CallError::Timeout(Duration::from_secs(1)));
+        assert!(matches!(judge(&timeout, now), Verdict::Retry { .. }));
+    }
+}
