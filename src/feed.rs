@@ -89,7 +89,7 @@ impl Feed {
     pub fn tell(&self, happening: impl FnOnce() -> Happening) {
         if self.is_watched() {
             // The last watcher may have left since; that is no error.
-            drop(self.0.send(Arc::new(happening())));
+            self.0.send(Arc::new(happening())).ok();
         }
     }
 

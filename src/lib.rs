@@ -3,6 +3,9 @@
 pub mod clock;
 pub mod event;
 pub mod feed;
+pub mod journal;
 pub mod metrics;
+pub mod profile;
 pub mod settings;
+pub mod store;
 pub mod vendors;

@@ -104,6 +104,15 @@ pub enum Appended {
     Duplicate,
 }
 
+/// The end of a site's sequence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The newest durable event.
+    pub seq: u64,
+    /// No event after this one says who the visitor is, so the projection need not look there.
+    pub identified: u64,
+}
+
 /// One event read from the journal.
 #[derive(Debug)]
 pub struct Record {
@@ -136,7 +145,7 @@ pub enum AppendError {
 pub enum JournalError {
     /// The database could not be read.
     #[error("the journal cannot be read")]
-    Read(#[source] Arc<rusqlite::Error>),
+    Read(#[source] crate::store::ReadError),
     /// The database could not be written.
     #[error("the journal cannot be written")]
     Write(#[source] Arc<crate::store::WriteError>),
@@ -159,27 +168,37 @@ pub struct Position {
 pub struct Settlement {
     /// The reader's new position.
     pub position: Position,
-    /// Events that ended as delivered.
-    pub delivered: u64,
-    /// Events that ended as skipped.
-    pub skipped: u64,
-    /// Events that ended as dead.
-    pub dead: Vec<DeadLetter>,
-    /// Events to try again later; a parked event that is named here again gets its new time.
+    /// Events that ended.
+    pub ended: Vec<Ended>,
+    /// Events to try again later. An event that is parked already gets its new time.
     pub park: Vec<Parking>,
-    /// Parked events that ended, one way or another.
-    pub unpark: Vec<u64>,
 }
 
-/// An event that ended as dead, kept until someone retries or drops it.
+/// One event that ended at a reader.
 #[derive(Clone, Debug)]
-pub struct DeadLetter {
+pub struct Ended {
     /// The event.
     pub seq: u64,
-    /// The reason's code.
-    pub reason: String,
-    /// The reason's detail, cut to what a person reads.
-    pub detail: String,
+    /// Whether it came out of the parked events, not from behind the cursor.
+    pub was_parked: bool,
+    /// How.
+    pub ending: Ending,
+}
+
+/// How an event ended at a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The destination took it.
+    Delivered,
+    /// It was not for this destination.
+    Skipped,
+    /// It will never arrive; it is kept as a dead letter.
+    Dead {
+        /// The reason's code.
+        reason: String,
+        /// The reason's detail, cut to what a person reads.
+        detail: String,
+    },
 }
 
 /// An event to try again later.
@@ -211,8 +230,12 @@ pub struct DeadRecord {
     pub reader: ReaderId,
     /// When it died.
     pub at: Timestamp,
-    /// Why.
-    pub letter: DeadLetter,
+    /// The event.
+    pub seq: u64,
+    /// The reason's code.
+    pub reason: String,
+    /// The reason's detail.
+    pub detail: String,
     /// The canonical event as JSON.
     pub body: Bytes,
 }
@@ -248,7 +271,8 @@ pub struct Usage {
     pub bytes: u64,
     /// Events held.
     pub events: u64,
-    /// Unsettled events that `journal.max_bytes` forced out since the start.
+    /// Deliveries that never ended because `journal.max_bytes` forced their event out, since the
+    /// start of the process.
     pub evicted: u64,
 }
 
@@ -266,17 +290,30 @@ pub trait Journal: Send + Sync {
     /// Dropping the future does not undo the append.
     async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError>;
 
-    /// The seq of the site's newest durable event, changing as events are committed.
-    fn head(&self, site: SiteId) -> watch::Receiver<u64>;
+    /// The end of the site's sequence, changing as events are committed.
+    fn head(&self, site: SiteId) -> watch::Receiver<Head>;
 
     /// The records after `after` up to and including `upto`, in order: at least one if there is
-    /// one, at most `max_events`, and no more than `max_bytes` of bodies after the first.
+    /// one. Events that retention removed are missing: the first may be later than `after + 1`.
     async fn read(
         &self,
         site: SiteId,
         after: u64,
         upto: u64,
         limit: ReadLimit,
+    ) -> Result<Vec<Record>, JournalError>;
+
+    /// Makes every reader of the site but these inactive: they keep their place but no longer hold
+    /// events back from retention.
+    async fn retire(&self, site: SiteId, keep: Vec<ReaderId>) -> Result<(), JournalError>;
+
+    /// The records in `after..=upto` that say who the visitor is, in order, at most `limit`.
+    async fn read_identifying(
+        &self,
+        site: SiteId,
+        after: u64,
+        upto: u64,
+        limit: usize,
     ) -> Result<Vec<Record>, JournalError>;
 
     /// Where the reader stands.
@@ -317,7 +354,7 @@ pub trait Journal: Send + Sync {
     /// One dead letter.
     async fn dead_letter(&self, id: i64) -> Result<Option<DeadRecord>, JournalError>;
 
-    /// Parks dead letters as due now. Returns how many, by reader.
+    /// Parks dead letters as due now. Returns how many.
     async fn retry_dead(&self, which: DeadSelection) -> Result<u64, JournalError>;
 
     /// Drops dead letters; they stay counted as dead. Returns how many.
@@ -329,8 +366,9 @@ pub trait Journal: Send + Sync {
     /// When the oldest event that the reader has not settled was received.
     async fn oldest_pending(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError>;
 
-    /// Removes what retention no longer keeps, in small steps. Returns how many events went.
-    async fn retain(&self) -> Result<u64, JournalError>;
+    /// Removes what retention no longer keeps at `now`, in small steps. Returns how many events
+    /// went.
+    async fn retain(&self, now: Timestamp) -> Result<u64, JournalError>;
 
     /// What the journal holds.
     async fn usage(&self) -> Result<Usage, JournalError>;

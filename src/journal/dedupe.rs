@@ -1,0 +1,135 @@
+//! Remembering message ids, so that an event sent twice is one event.
+//!
+//! Two sets of keys: the one that is filled, and the one before it. When the first is half the
+//! allowance or a window old it takes the place of the second. So a key is remembered for at least
+//! the window, unless more than half the allowance arrives within one, and memory is bounded.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+/// What makes two events the same event: a digest of the site and the message id. Cryptographic, so
+/// that nobody can choose an id that hides somebody else's event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageKey(u128);
+
+impl MessageKey {
+    /// The key of a site's message id.
+    pub fn new(site: &str, message_id: &str) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(site);
+        // No site's name holds this byte, so no two pairs run together.
+        digest.update([0]);
+        digest.update(message_id);
+        let bytes: [u8; 32] = digest.finalize().into();
+        let (half, _) = bytes.split_at(16);
+        Self(half.iter().fold(0, |key, byte| (key << 8) | u128::from(*byte)))
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+}
+
+/// The remembered keys.
+pub(super) struct Window {
+    current: HashSet<u128>,
+    previous: HashSet<u128>,
+    since: Timestamp,
+    length: Duration,
+    half: usize,
+}
+
+impl Window {
+    /// Remembers keys for `length`, at most `entries` of them.
+    pub(super) fn new(length: Duration, entries: usize, now: Timestamp) -> Self {
+        // Room for all at once, so that no append waits for a growing table. The pages are not
+        // touched, and so cost nothing, until they hold keys.
+        let half = entries / 2;
+        let current = HashSet::with_capacity(half);
+        Self { current, previous: HashSet::new(), since: now, length, half }
+    }
+
+    /// Remembers the key. `false` if it was remembered already.
+    pub(super) fn insert(&mut self, key: MessageKey, now: Timestamp) -> bool {
+        if self.half == 0 {
+            return true;
+        }
+        if self.current.len() >= self.half || now.duration_since(self.since) >= signed(self.length)
+        {
+            self.previous = std::mem::replace(&mut self.current, HashSet::with_capacity(self.half));
+            self.since = now;
+        }
+        !self.previous.contains(&key.0) && self.current.insert(key.0)
+    }
+
+    /// Forgets the key of an append that failed.
+    pub(super) fn remove(&mut self, key: MessageKey) {
+        if !self.current.remove(&key.0) {
+            self.previous.remove(&key.0);
+        }
+    }
+}
+
+fn signed(duration: Duration) -> jiff::SignedDuration {
+    jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u64) -> MessageKey {
+        MessageKey::new("shop", &n.to_string())
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn keys_differ_by_site_and_by_id() {
+        assert_ne!(MessageKey::new("a", "bc"), MessageKey::new("ab", "c"));
+        assert_ne!(MessageKey::new("a", "1"), MessageKey::new("a", "2"));
+        let key = MessageKey::new("a", "1");
+        assert_eq!(MessageKey::from_bytes(key.to_bytes()), key);
+    }
+
+    #[test]
+    fn a_key_is_new_once_within_the_window() {
+        let mut window = Window::new(Duration::from_secs(100), 1000, at(0));
+        assert!(window.insert(key(1), at(0)));
+        assert!(!window.insert(key(1), at(99)));
+        assert!(window.insert(key(2), at(100)), "the sets have turned");
+        assert!(!window.insert(key(1), at(199)), "remembered for at least the window");
+        assert!(window.insert(key(3), at(200)), "the sets have turned again");
+        assert!(window.insert(key(1), at(200)), "forgotten after two windows at most");
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_allowance() {
+        let mut window = Window::new(Duration::from_secs(100), 10, at(0));
+        for n in 0..1000 {
+            assert!(window.insert(key(n), at(1)));
+            assert!(window.current.len() + window.previous.len() <= 10);
+        }
+        assert!(!window.insert(key(999), at(1)));
+        assert!(window.insert(key(1), at(1)));
+    }
+
+    #[test]
+    fn a_failed_append_is_forgotten_and_nothing_disables_it() {
+        let mut window = Window::new(Duration::from_secs(100), 10, at(0));
+        assert!(window.insert(key(1), at(0)));
+        window.remove(key(1));
+        assert!(window.insert(key(1), at(0)));
+        let mut off = Window::new(Duration::from_secs(100), 0, at(0));
+        assert!(off.insert(key(1), at(0)) && off.insert(key(1), at(0)));
+    }
+}

@@ -1,0 +1,254 @@
+//! Appending: requests put their events on a list; the writer thread takes the whole list at the
+//! start of its group.
+//!
+//! Duplicates are told apart on the writer thread, where all appends come by one after another: the
+//! second of two equal events is answered with the group of the first or a later one, so that its
+//! answer, too, means durable.
+
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql};
+use tokio::sync::{oneshot, watch};
+
+use super::super::dedupe::{MessageKey, Window};
+use super::super::{AppendError, Appended, Head, JournalError, NewRecord, Settings, SiteId};
+use super::{Heads, IDENTIFIES, append_error, lock, time};
+use crate::store::{Store, Urgency, Write, WriteError};
+
+/// The shared state of all appends.
+pub(super) struct Appends {
+    waiting: Mutex<Waiting>,
+    sequence: Mutex<Sequence>,
+    queue_bytes: usize,
+}
+
+/// Events that wait for the next group.
+#[derive(Default)]
+struct Waiting {
+    requests: Vec<Request>,
+    bytes: usize,
+    // A flush is queued with the writer and has not begun.
+    scheduled: bool,
+    closed: bool,
+}
+
+type Answer = Result<Vec<Appended>, AppendError>;
+
+struct Request {
+    records: Vec<NewRecord>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What only the writer thread changes.
+struct Sequence {
+    heads: Heads,
+    window: Window,
+}
+
+impl Appends {
+    /// Reads back what the dedupe window remembers.
+    pub(super) async fn load(
+        store: &Store,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Result<Self, JournalError> {
+        let mut window = Window::new(settings.dedupe_window, settings.dedupe_entries, now);
+        let since = now.checked_sub(settings.dedupe_window).unwrap_or(Timestamp::MIN);
+        let entries = settings.dedupe_entries;
+        let keys = store.read(move |c| recent_keys(c, since, entries)).await?;
+        for (key, received_at) in keys.into_iter().rev() {
+            window.insert(key, received_at.min(now));
+        }
+        Ok(Self {
+            waiting: Mutex::default(),
+            sequence: Mutex::new(Sequence { heads: Heads::new(), window }),
+            queue_bytes: settings.queue_bytes,
+        })
+    }
+
+    pub(super) fn add_site(&self, site: SiteId, head: u64) {
+        let mut sequence = lock(&self.sequence);
+        // What came before this process is looked at by the projection, whatever it says.
+        let head = Head { seq: head, identified: head };
+        sequence.heads.entry(site).or_insert_with(|| (head, watch::Sender::new(head)));
+    }
+
+    pub(super) fn head(&self, site: SiteId) -> watch::Receiver<Head> {
+        let mut sequence = lock(&self.sequence);
+        let (_, sender) = sequence.heads.entry(site).or_default();
+        sender.subscribe()
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.waiting).closed = true;
+    }
+
+    pub(super) async fn append(
+        appends: &Arc<Self>,
+        store: &Store,
+        records: Vec<NewRecord>,
+    ) -> Answer {
+        let bytes: usize = records.iter().map(|record| record.body.len()).sum();
+        let (answer, answered) = oneshot::channel();
+        let schedule = {
+            let mut waiting = lock(&appends.waiting);
+            if waiting.closed {
+                return Err(AppendError::Closed);
+            }
+            if waiting.bytes.saturating_add(bytes) > appends.queue_bytes {
+                return Err(AppendError::QueueFull);
+            }
+            waiting.bytes += bytes;
+            waiting.requests.push(Request { records, answer });
+            !std::mem::replace(&mut waiting.scheduled, true)
+        };
+        if schedule {
+            store.submit(Box::new(Flush {
+                appends: appends.clone(),
+                requests: Vec::new(),
+                appended: Vec::new(),
+            }));
+        }
+        answered.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    fn take(&self) -> Vec<Request> {
+        let mut waiting = lock(&self.waiting);
+        waiting.scheduled = false;
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.requests)
+    }
+}
+
+/// Writes all that waits, as one write of a group.
+struct Flush {
+    appends: Arc<Appends>,
+    requests: Vec<Request>,
+    appended: Vec<Vec<Appended>>,
+}
+
+impl Write for Flush {
+    fn urgency(&self) -> Urgency {
+        Urgency::Now
+    }
+
+    fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.requests = self.appends.take();
+        self.appended.reserve(self.requests.len());
+        let mut insert =
+            connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)")?;
+        let mut sequence = lock(&self.appends.sequence);
+        for request in &self.requests {
+            // Pushed before its first insert, so that `undo` finds what a failing one leaves.
+            self.appended.push(Vec::with_capacity(request.records.len()));
+            let Some(appended) = self.appended.last_mut() else { continue };
+            for record in &request.records {
+                if !sequence.window.insert(record.message, record.received_at) {
+                    appended.push(Appended::Duplicate);
+                    continue;
+                }
+                let (head, _) = sequence.heads.entry(record.site).or_default();
+                head.seq += 1;
+                let seq = head.seq;
+                if record.identifies {
+                    head.identified = seq;
+                }
+                appended.push(Appended::New { seq });
+                insert.execute((
+                    record.site.0,
+                    seq,
+                    record.received_at.as_millisecond(),
+                    if record.identifies { IDENTIFIES } else { 0 },
+                    record.message.to_bytes(),
+                    Body(&record.body),
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn done(mut self: Box<Self>, result: Result<(), Arc<WriteError>>) {
+        match result {
+            Ok(()) => {
+                self.publish();
+                for (request, appended) in self.requests.into_iter().zip(self.appended) {
+                    // Nobody waits any more when the client has gone; the event stays.
+                    request.answer.send(Ok(appended)).ok();
+                }
+            }
+            Err(error) => {
+                if self.requests.is_empty() {
+                    // Refused before it began: what waits is refused with it.
+                    self.requests = self.appends.take();
+                }
+                self.undo();
+                let error = append_error(error);
+                for request in self.requests {
+                    request.answer.send(Err(error.clone())).ok();
+                }
+            }
+        }
+    }
+}
+
+impl Flush {
+    fn publish(&self) {
+        let sequence = lock(&self.appends.sequence);
+        for (head, sender) in sequence.heads.values() {
+            sender.send_if_modified(|seen| std::mem::replace(seen, *head) != *head);
+        }
+    }
+
+    fn undo(&self) {
+        let mut sequence = lock(&self.appends.sequence);
+        for (request, appended) in self.requests.iter().zip(&self.appended) {
+            for (record, appended) in request.records.iter().zip(appended) {
+                if let Appended::New { .. } = appended {
+                    sequence.window.remove(record.message);
+                    if let Some((head, _)) = sequence.heads.get_mut(&record.site) {
+                        head.seq -= 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Bytes that are known to be UTF-8, stored as text so that people can read the table.
+struct Body<'b>(&'b [u8]);
+
+impl ToSql for Body<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
+}
+
+/// The newest keys of every site since `since`, newest first.
+fn recent_keys(
+    connection: &Connection,
+    since: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<(MessageKey, Timestamp)>> {
+    let mut sites = connection.prepare("SELECT id FROM sites")?;
+    let sites: Vec<u32> = sites.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut keys = Vec::new();
+    let mut statement = connection
+        .prepare("SELECT message, received_at FROM events WHERE site = ? ORDER BY seq DESC")?;
+    for site in sites {
+        let mut rows = statement.query([site])?;
+        let mut taken = 0;
+        while let Some(row) = rows.next()? {
+            let received_at = time(row.get(1)?);
+            if received_at < since || taken >= limit {
+                break;
+            }
+            taken += 1;
+            keys.push((MessageKey::from_bytes(row.get(0)?), received_at));
+        }
+    }
+    keys.sort_by_key(|(_, received_at)| std::cmp::Reverse(*received_at));
+    keys.truncate(limit);
+    Ok(keys)
+}

@@ -1,0 +1,195 @@
+//! Dead letters, and sending a window of the journal again.
+
+use std::ops::RangeInclusive;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::super::{DeadRecord, DeadSelection, JournalError, ReaderId, SiteId};
+use super::position::position;
+use super::{SqliteJournal, newest, site_of, text_bytes, time, trimmed_to};
+
+/// Events or letters handled by one write: keeps the writer free for appends.
+const STEP: u64 = 500;
+
+/// How far receive times may be out of the order of the sequence: requests are stamped before
+/// they queue for the disk.
+const DISORDER_MS: i64 = 10_000;
+
+const COLUMNS: &str = "id, reader, at, seq, reason, detail, body";
+
+fn record(row: &Row<'_>) -> rusqlite::Result<DeadRecord> {
+    Ok(DeadRecord {
+        id: row.get(0)?,
+        reader: ReaderId(row.get(1)?),
+        at: time(row.get(2)?),
+        seq: row.get(3)?,
+        reason: row.get(4)?,
+        detail: row.get(5)?,
+        body: text_bytes(row, 6)?,
+    })
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    reader: Option<ReaderId>,
+    before: Option<i64>,
+    limit: usize,
+) -> rusqlite::Result<Vec<DeadRecord>> {
+    let before = before.unwrap_or(i64::MAX);
+    let rows = match reader {
+        Some(reader) => connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM dead WHERE reader = ? AND id < ? ORDER BY id DESC LIMIT ?"
+            ))?
+            .query_map((reader.0, before, limit), record)?
+            .collect(),
+        None => connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM dead WHERE id < ? ORDER BY id DESC LIMIT ?"
+            ))?
+            .query_map((before, limit), record)?
+            .collect(),
+    };
+    rows
+}
+
+pub(super) fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<DeadRecord>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM dead WHERE id = ?"))?
+        .query_row([id], record)
+        .optional()
+}
+
+/// Parks a letter as due now. A letter whose event is parked already stays: one event is under way
+/// once.
+pub(super) fn retry(connection: &Connection, id: i64, now: Timestamp) -> rusqlite::Result<bool> {
+    let parked = connection
+        .prepare_cached(
+            "INSERT INTO parked (reader, seq, due_at, attempt, received_at, body)
+             SELECT reader, seq, ?2, 0, received_at, body FROM dead WHERE id = ?1
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute((id, now.as_millisecond()))?;
+    if parked == 0 {
+        return Ok(false);
+    }
+    connection.execute(
+        "UPDATE readers SET dead = dead - 1 WHERE id = (SELECT reader FROM dead WHERE id = ?)",
+        [id],
+    )?;
+    remove(connection, id)
+}
+
+pub(super) fn remove(connection: &Connection, id: i64) -> rusqlite::Result<bool> {
+    Ok(connection.prepare_cached("DELETE FROM dead WHERE id = ?")?.execute([id])? > 0)
+}
+
+impl SqliteJournal {
+    /// Does something to each selected letter, a few at a time. Returns to how many it was done.
+    pub(super) async fn each_dead(
+        &self,
+        which: DeadSelection,
+        act: impl Fn(&Connection, i64) -> rusqlite::Result<bool> + Clone + Send + 'static,
+    ) -> Result<u64, JournalError> {
+        let ids = match which {
+            DeadSelection::Ids(ids) => ids,
+            DeadSelection::Reader(reader) => {
+                self.read_db(move |c| {
+                    let mut ids = c.prepare("SELECT id FROM dead WHERE reader = ? ORDER BY id")?;
+                    ids.query_map([reader.0], |row| row.get(0))?.collect()
+                })
+                .await?
+            }
+        };
+        let mut done = 0;
+        for chunk in ids.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
+            let (chunk, act) = (chunk.to_vec(), act.clone());
+            done += self
+                .write_db(move |c| {
+                    let mut done = 0;
+                    for id in chunk {
+                        done += u64::from(act(c, id)?);
+                    }
+                    Ok(done)
+                })
+                .await?;
+        }
+        Ok(done)
+    }
+}
+
+/// The part of the sequence that can hold events received in `from..to`.
+pub(super) fn replay_range(
+    connection: &Connection,
+    reader: ReaderId,
+    from: Timestamp,
+    to: Timestamp,
+) -> rusqlite::Result<(SiteId, RangeInclusive<u64>)> {
+    let site = site_of(connection, reader)?;
+    let (first, last) = (trimmed_to(connection, site)? + 1, newest(connection, site)?);
+    let mut received =
+        connection.prepare_cached("SELECT received_at FROM events WHERE site = ? AND seq = ?")?;
+    // The first seq in the range whose event was received at `limit` or later.
+    let mut boundary = |limit: i64| -> rusqlite::Result<u64> {
+        let (mut low, mut high) = (first, last + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let at: i64 = received.query_row((site.0, middle), |row| row.get(0))?;
+            if at < limit {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    };
+    let start = boundary(from.as_millisecond().saturating_sub(DISORDER_MS))?;
+    let end = boundary(to.as_millisecond().saturating_add(DISORDER_MS))?;
+    Ok((site, start..=end.saturating_sub(1)))
+}
+
+pub(super) fn chunks(range: RangeInclusive<u64>) -> impl Iterator<Item = RangeInclusive<u64>> {
+    let (start, end) = range.into_inner();
+    let mut next = start;
+    std::iter::from_fn(move || {
+        let first = next;
+        next = first.saturating_add(STEP);
+        (first <= end).then(|| first..=end.min(next - 1))
+    })
+}
+
+/// Parks the chunk's events that the reader is done with and that are not parked already.
+pub(super) fn replay_chunk(
+    connection: &Connection,
+    (reader, site): (ReaderId, SiteId),
+    chunk: &RangeInclusive<u64>,
+    (from, to): (Timestamp, Timestamp),
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let place = position(connection, reader)?;
+    let is_done = |seq: u64| {
+        seq <= place.cursor
+            || place.ahead.iter().any(|(first, last)| (*first..=*last).contains(&seq))
+    };
+    let mut seqs = connection.prepare_cached(
+        "SELECT seq FROM events WHERE site = ? AND seq BETWEEN ? AND ?
+         AND received_at >= ? AND received_at < ?",
+    )?;
+    let bounds = (chunk.start(), chunk.end());
+    let window = (from.as_millisecond(), to.as_millisecond());
+    let seqs: Vec<u64> = seqs
+        .query_map((site.0, bounds.0, bounds.1, window.0, window.1), |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut park = connection.prepare_cached(
+        "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, 0)
+         ON CONFLICT DO NOTHING",
+    )?;
+    let mut replayed = 0_u64;
+    for seq in seqs.into_iter().filter(|seq| is_done(*seq)) {
+        replayed += u64::from(park.execute((reader.0, seq, now.as_millisecond()))? > 0);
+    }
+    connection
+        .execute("UPDATE readers SET replayed = replayed + ? WHERE id = ?", (replayed, reader.0))?;
+    Ok(replayed)
+}

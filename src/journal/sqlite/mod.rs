@@ -1,0 +1,375 @@
+//! The journal in the embedded database.
+//!
+//! ```text
+//! sites  (id, name, trimmed_to)                       events up to trimmed_to have left
+//! events (site, seq, received_at, flags, message, body)
+//! readers(id, site, name, active, start_seq, cursor, ahead, delivered, skipped, dead, replayed)
+//! parked (reader, seq, due_at, attempt, received_at, body)   body only if the event has left
+//! dead   (id, reader, seq, reason, detail, at, received_at, body)
+//! ```
+//!
+//! The account of a reader follows from these columns at every commit:
+//! `accepted = newest seq - start_seq + replayed`, and
+//! `pending = newest seq - cursor - |ahead| + |parked|`.
+
+mod append;
+mod dead;
+mod position;
+mod retain;
+mod settle;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::append::Appends;
+use super::{
+    AppendError, Appended, DeadRecord, DeadSelection, Due, Head, Journal, JournalError, Ledger,
+    NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement, SiteId, Usage,
+};
+use crate::clock::SharedClock;
+use crate::metrics::Metrics;
+use crate::store::{Migrations, ReadError, Store, WriteError};
+
+/// The journal's tables.
+pub const MIGRATIONS: Migrations = Migrations {
+    name: "journal",
+    steps: &["
+    CREATE TABLE sites (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        trimmed_to INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE events (
+        site INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        flags INTEGER NOT NULL,
+        message BLOB NOT NULL,
+        body TEXT NOT NULL,
+        PRIMARY KEY (site, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE readers (
+        id INTEGER PRIMARY KEY,
+        site INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        active INTEGER NOT NULL DEFAULT 1,
+        start_seq INTEGER NOT NULL,
+        cursor INTEGER NOT NULL,
+        ahead TEXT NOT NULL DEFAULT '[]',
+        delivered INTEGER NOT NULL DEFAULT 0,
+        skipped INTEGER NOT NULL DEFAULT 0,
+        dead INTEGER NOT NULL DEFAULT 0,
+        replayed INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (site, name)
+    );
+    CREATE TABLE parked (
+        reader INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        due_at INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        received_at INTEGER,
+        body TEXT,
+        PRIMARY KEY (reader, seq)
+    ) WITHOUT ROWID;
+    CREATE INDEX parked_due ON parked (reader, due_at, seq);
+    CREATE TABLE dead (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        reader INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        received_at INTEGER NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX dead_reader ON dead (reader, id);
+    CREATE INDEX dead_at ON dead (at);
+    "],
+};
+
+/// `events.flags`: the event says who the visitor is.
+const IDENTIFIES: i64 = 1;
+
+/// The journal in the embedded database.
+pub struct SqliteJournal {
+    store: Arc<Store>,
+    settings: Settings,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    appends: Arc<Appends>,
+    // What `journal.max_bytes` forced out, for `Usage`.
+    evicted: Mutex<u64>,
+}
+
+impl SqliteJournal {
+    /// Opens the journal in a store that has [`MIGRATIONS`]. Reads back the message ids of the
+    /// dedupe window, which takes about a second per million events.
+    pub async fn open(
+        store: Arc<Store>,
+        settings: Settings,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, JournalError> {
+        let appends = Appends::load(&store, &settings, clock.now()).await?;
+        let (appends, evicted) = (Arc::new(appends), Mutex::new(0));
+        Ok(Self { store, settings, clock, metrics, appends, evicted })
+    }
+
+    async fn read_db<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.store.read(query).await.map_err(JournalError::from)
+    }
+
+    async fn write_db<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        self.store.write(change).await.map_err(JournalError::Write)
+    }
+}
+
+impl From<ReadError> for JournalError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+#[async_trait]
+impl Journal for SqliteJournal {
+    async fn site(&self, name: &str) -> Result<SiteId, JournalError> {
+        let name = name.to_owned();
+        let (id, head) = self
+            .write_db(move |c| {
+                c.execute("INSERT INTO sites (name) VALUES (?) ON CONFLICT DO NOTHING", [&name])?;
+                let id: u32 =
+                    c.query_row("SELECT id FROM sites WHERE name = ?", [&name], |r| r.get(0))?;
+                Ok((SiteId(id), newest(c, SiteId(id))?))
+            })
+            .await?;
+        self.appends.add_site(id, head);
+        Ok(id)
+    }
+
+    async fn reader(&self, site: SiteId, name: &str) -> Result<ReaderId, JournalError> {
+        let name = name.to_owned();
+        self.write_db(move |c| {
+            let head = newest(c, site)?;
+            c.execute(
+                "INSERT INTO readers (site, name, start_seq, cursor) VALUES (?1, ?2, ?3, ?3)
+                 ON CONFLICT (site, name) DO UPDATE SET active = 1",
+                (site.0, &name, head),
+            )?;
+            c.query_row(
+                "SELECT id FROM readers WHERE site = ? AND name = ?",
+                (site.0, &name),
+                |row| row.get(0).map(ReaderId),
+            )
+        })
+        .await
+    }
+
+    async fn retire(&self, site: SiteId, keep: Vec<ReaderId>) -> Result<(), JournalError> {
+        self.write_db(move |c| {
+            let mut ids = c.prepare("SELECT id FROM readers WHERE site = ?")?;
+            let ids = ids.query_map([site.0], |row| row.get(0).map(ReaderId))?;
+            for id in ids.collect::<rusqlite::Result<Vec<_>>>()? {
+                let active = keep.contains(&id);
+                c.execute("UPDATE readers SET active = ? WHERE id = ?", (active, id.0))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
+        let started = Instant::now();
+        let result = Appends::append(&self.appends, &self.store, records).await;
+        self.metrics.journal_append.observe(started.elapsed().as_secs_f64());
+        result
+    }
+
+    fn head(&self, site: SiteId) -> watch::Receiver<Head> {
+        self.appends.head(site)
+    }
+
+    async fn read(
+        &self,
+        site: SiteId,
+        after: u64,
+        upto: u64,
+        limit: ReadLimit,
+    ) -> Result<Vec<Record>, JournalError> {
+        self.read_db(move |c| position::read_events(c, site, after, upto, limit)).await
+    }
+
+    async fn read_identifying(
+        &self,
+        site: SiteId,
+        after: u64,
+        upto: u64,
+        limit: usize,
+    ) -> Result<Vec<Record>, JournalError> {
+        self.read_db(move |c| position::read_identifying(c, site, after, upto, limit)).await
+    }
+
+    async fn position(&self, reader: ReaderId) -> Result<Position, JournalError> {
+        self.read_db(move |c| position::position(c, reader)).await
+    }
+
+    async fn settle(&self, reader: ReaderId, settlement: Settlement) -> Result<(), JournalError> {
+        let now = self.clock.now();
+        self.write_db(move |c| settle::settle(c, reader, &settlement, now)).await
+    }
+
+    async fn due(
+        &self,
+        reader: ReaderId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Due>, JournalError> {
+        self.read_db(move |c| position::due(c, reader, now, limit)).await
+    }
+
+    async fn next_due(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError> {
+        self.read_db(move |c| {
+            let due: Option<i64> = c.query_row(
+                "SELECT min(due_at) FROM parked WHERE reader = ?",
+                [reader.0],
+                |row| row.get(0),
+            )?;
+            Ok(due.map(time))
+        })
+        .await
+    }
+
+    async fn replay(
+        &self,
+        reader: ReaderId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<u64, JournalError> {
+        let (site, range) = self.read_db(move |c| dead::replay_range(c, reader, from, to)).await?;
+        let now = self.clock.now();
+        let mut replayed = 0;
+        for chunk in dead::chunks(range) {
+            replayed += self
+                .write_db(move |c| dead::replay_chunk(c, (reader, site), &chunk, (from, to), now))
+                .await?;
+        }
+        Ok(replayed)
+    }
+
+    async fn dead(
+        &self,
+        reader: Option<ReaderId>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadRecord>, JournalError> {
+        self.read_db(move |c| dead::list(c, reader, before, limit)).await
+    }
+
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadRecord>, JournalError> {
+        self.read_db(move |c| dead::one(c, id)).await
+    }
+
+    async fn retry_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
+        let now = self.clock.now();
+        self.each_dead(which, move |c, id| dead::retry(c, id, now)).await
+    }
+
+    async fn drop_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
+        self.each_dead(which, dead::remove).await
+    }
+
+    async fn ledger(&self, reader: ReaderId) -> Result<Ledger, JournalError> {
+        self.read_db(move |c| position::ledger(c, reader)).await
+    }
+
+    async fn oldest_pending(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError> {
+        self.read_db(move |c| position::oldest_pending(c, reader)).await
+    }
+
+    async fn retain(&self, now: Timestamp) -> Result<u64, JournalError> {
+        self.apply_retention(now).await
+    }
+
+    async fn usage(&self) -> Result<Usage, JournalError> {
+        let evicted = *self.evicted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_db(move |c| retain::usage(c).map(|usage| Usage { evicted, ..usage })).await
+    }
+
+    fn writable(&self) -> watch::Receiver<bool> {
+        self.store.writable()
+    }
+
+    async fn close(&self) {
+        self.appends.close();
+        self.store.close().await;
+    }
+}
+
+/// The site's newest seq, counting events that have left.
+fn newest(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
+    let last: Option<u64> = connection
+        .prepare_cached("SELECT seq FROM events WHERE site = ? ORDER BY seq DESC LIMIT 1")?
+        .query_row([site.0], |row| row.get(0))
+        .optional()?;
+    match last {
+        Some(seq) => Ok(seq),
+        None => trimmed_to(connection, site),
+    }
+}
+
+fn trimmed_to(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT trimmed_to FROM sites WHERE id = ?")?
+        .query_row([site.0], |row| row.get(0))
+}
+
+fn site_of(connection: &Connection, reader: ReaderId) -> rusqlite::Result<SiteId> {
+    connection
+        .prepare_cached("SELECT site FROM readers WHERE id = ?")?
+        .query_row([reader.0], |row| row.get(0).map(SiteId))
+}
+
+/// A stored time: milliseconds since 1970.
+fn time(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn text_bytes(row: &Row<'_>, index: usize) -> rusqlite::Result<Bytes> {
+    Ok(Bytes::copy_from_slice(row.get_ref(index)?.as_bytes()?))
+}
+
+type Locked<'m, T> = MutexGuard<'m, T>;
+
+fn lock<T>(mutex: &Mutex<T>) -> Locked<'_, T> {
+    // Every change under these locks is complete before anything can panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The map of sites and what is next in each.
+type Heads = BTreeMap<SiteId, (Head, watch::Sender<Head>)>;
+
+/// An append error from a write error.
+fn append_error(error: Arc<WriteError>) -> AppendError {
+    match error.as_ref() {
+        WriteError::Closed => AppendError::Closed,
+        WriteError::Busy => AppendError::QueueFull,
+        WriteError::Disk(_) | WriteError::Group | WriteError::Rejected(_) => {
+            AppendError::Unwritable(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

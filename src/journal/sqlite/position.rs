@@ -1,0 +1,146 @@
+//! Reading: events, parked events, positions and accounts.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::super::{Due, Ledger, Position, ReadLimit, ReaderId, Record, SiteId};
+use super::{IDENTIFIES, newest, site_of, text_bytes, time};
+
+pub(super) fn read_events(
+    connection: &Connection,
+    site: SiteId,
+    after: u64,
+    upto: u64,
+    limit: ReadLimit,
+) -> rusqlite::Result<Vec<Record>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, received_at, flags, body FROM events
+         WHERE site = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+    )?;
+    let mut rows = statement.query((site.0, after, upto, limit.events))?;
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        let body = text_bytes(row, 3)?;
+        bytes += body.len();
+        if bytes > limit.bytes && !records.is_empty() {
+            break;
+        }
+        records.push(record(row, body)?);
+    }
+    Ok(records)
+}
+
+pub(super) fn read_identifying(
+    connection: &Connection,
+    site: SiteId,
+    after: u64,
+    upto: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Record>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, received_at, flags, body FROM events
+         WHERE site = ? AND seq > ? AND seq <= ? AND flags & ? ORDER BY seq LIMIT ?",
+    )?;
+    let rows = statement.query_map((site.0, after, upto, IDENTIFIES, limit), |row| {
+        record(row, text_bytes(row, 3)?)
+    })?;
+    rows.collect()
+}
+
+/// A record of the columns seq, received_at, flags and its body.
+fn record(row: &Row<'_>, body: Bytes) -> rusqlite::Result<Record> {
+    Ok(Record {
+        seq: row.get(0)?,
+        received_at: time(row.get(1)?),
+        identifies: row.get::<_, i64>(2)? & IDENTIFIES != 0,
+        body,
+    })
+}
+
+pub(super) fn due(
+    connection: &Connection,
+    reader: ReaderId,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<Due>> {
+    let site = site_of(connection, reader)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT p.seq, coalesce(p.received_at, e.received_at), coalesce(e.flags, 0),
+                coalesce(p.body, e.body), p.attempt
+         FROM parked p LEFT JOIN events e ON e.site = ?1 AND e.seq = p.seq
+         WHERE p.reader = ?2 AND p.due_at <= ?3 AND coalesce(p.body, e.body) IS NOT NULL
+         ORDER BY p.due_at, p.seq LIMIT ?4",
+    )?;
+    let rows = statement.query_map((site.0, reader.0, now.as_millisecond(), limit), |row| {
+        Ok(Due { record: record(row, text_bytes(row, 3)?)?, attempt: row.get(4)? })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn position(connection: &Connection, reader: ReaderId) -> rusqlite::Result<Position> {
+    connection
+        .prepare_cached("SELECT cursor, ahead FROM readers WHERE id = ?")?
+        .query_row([reader.0], |row| {
+            Ok(Position { cursor: row.get(0)?, ahead: ranges(row.get_ref(1)?.as_str()?) })
+        })
+}
+
+/// The stored form of `Position::ahead`: `[[5,7],[9,9]]`. The table is written by this program
+/// alone; should it be damaged, forgetting what is ahead only repeats deliveries.
+pub(super) fn ranges(text: &str) -> Vec<(u64, u64)> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// How many events the ranges hold.
+pub(super) fn ahead_count(ahead: &[(u64, u64)]) -> u64 {
+    ahead.iter().map(|(first, last)| last.saturating_sub(*first) + 1).sum()
+}
+
+pub(super) fn ledger(connection: &Connection, reader: ReaderId) -> rusqlite::Result<Ledger> {
+    let head = newest(connection, site_of(connection, reader)?)?;
+    let Position { cursor, ahead } = position(connection, reader)?;
+    let parked: u64 = connection
+        .prepare_cached("SELECT count(*) FROM parked WHERE reader = ?")?
+        .query_row([reader.0], |row| row.get(0))?;
+    connection
+        .prepare_cached(
+            "SELECT start_seq, replayed, delivered, skipped, dead FROM readers WHERE id = ?",
+        )?
+        .query_row([reader.0], |row| {
+            let start: u64 = row.get(0)?;
+            let replayed: u64 = row.get(1)?;
+            Ok(Ledger {
+                accepted: head.saturating_sub(start) + replayed,
+                delivered: row.get(2)?,
+                skipped: row.get(3)?,
+                dead: row.get(4)?,
+                pending: head.saturating_sub(cursor).saturating_sub(ahead_count(&ahead)) + parked,
+            })
+        })
+}
+
+pub(super) fn oldest_pending(
+    connection: &Connection,
+    reader: ReaderId,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let site = site_of(connection, reader)?;
+    let cursor = position(connection, reader)?.cursor;
+    let waiting: Option<i64> = connection
+        .prepare_cached(
+            "SELECT received_at FROM events WHERE site = ? AND seq > ? ORDER BY seq LIMIT 1",
+        )?
+        .query_row((site.0, cursor), |row| row.get(0))
+        .optional()?;
+    let parked: Option<i64> = connection
+        .prepare_cached(
+            "SELECT coalesce(p.received_at, e.received_at)
+             FROM parked p LEFT JOIN events e ON e.site = ?1 AND e.seq = p.seq
+             WHERE p.reader = ?2 ORDER BY p.seq LIMIT 1",
+        )?
+        .query_row((site.0, reader.0), |row| row.get(0))
+        .optional()?
+        .flatten();
+    Ok(waiting.into_iter().chain(parked).min().map(time))
+}

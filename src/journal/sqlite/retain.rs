@@ -1,0 +1,189 @@
+//! Retention: what may leave, and what must when the disk allowance is used up.
+
+use std::sync::PoisonError;
+
+use jiff::Timestamp;
+use rusqlite::Connection;
+
+use super::super::{JournalError, Position, ReaderId, SiteId, Usage};
+use super::position::{ahead_count, position};
+use super::{SqliteJournal, newest, time, trimmed_to};
+
+/// Events removed by one write: about a millisecond, so that appends hardly notice.
+const STEP: u64 = 500;
+
+impl SqliteJournal {
+    pub(super) async fn apply_retention(&self, now: Timestamp) -> Result<u64, JournalError> {
+        let cutoff = now.checked_sub(self.settings.retain).unwrap_or(Timestamp::MIN);
+        let dead_cutoff = now.checked_sub(self.settings.retain_dead).unwrap_or(Timestamp::MIN);
+        let sites = self.read_db(sites).await?;
+        let mut removed = 0;
+        for site in &sites {
+            let site = *site;
+            loop {
+                let step = self.write_db(move |c| trim_settled(c, site, cutoff)).await?;
+                removed += step;
+                if step < STEP {
+                    break;
+                }
+            }
+        }
+        removed += self.evict(&sites).await?;
+        self.write_db(move |c| {
+            c.execute("DELETE FROM dead WHERE at < ?", [dead_cutoff.as_millisecond()])
+        })
+        .await?;
+        Ok(removed)
+    }
+
+    /// Removes the oldest events, settled or not, while the database is over its allowance.
+    async fn evict(&self, sites: &[SiteId]) -> Result<u64, JournalError> {
+        let mut removed = 0;
+        let max_bytes = self.settings.max_bytes;
+        while self.read_db(usage).await?.bytes > max_bytes {
+            let sites = sites.to_vec();
+            let (step, lost) = self.write_db(move |c| trim_oldest(c, &sites)).await?;
+            if step == 0 {
+                break;
+            }
+            removed += step;
+            if lost > 0 {
+                *self.evicted.lock().unwrap_or_else(PoisonError::into_inner) += lost;
+                self.metrics.journal_evicted.inc_by(lost);
+                tracing::error!(
+                    deliveries = lost,
+                    "journal.max_bytes forced out events that a destination had not settled"
+                );
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn sites(connection: &Connection) -> rusqlite::Result<Vec<SiteId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM sites")?;
+    statement.query_map([], |row| row.get(0).map(SiteId))?.collect()
+}
+
+pub(super) fn usage(connection: &Connection) -> rusqlite::Result<Usage> {
+    let pragma = |name: &str| -> rusqlite::Result<u64> {
+        connection.pragma_query_value(None, name, |row| row.get(0))
+    };
+    let used = pragma("page_count")?.saturating_sub(pragma("freelist_count")?);
+    let mut events = 0;
+    for site in sites(connection)? {
+        events += newest(connection, site)?.saturating_sub(trimmed_to(connection, site)?);
+    }
+    Ok(Usage { bytes: used * pragma("page_size")?, events, evicted: 0 })
+}
+
+/// Removes the site's next events that every active reader is done with and that are older than
+/// `cutoff`.
+fn trim_settled(connection: &Connection, site: SiteId, cutoff: Timestamp) -> rusqlite::Result<u64> {
+    let first = trimmed_to(connection, site)? + 1;
+    let mut done = newest(connection, site)?.min(first + STEP - 1);
+    for reader in readers(connection, site, true)? {
+        done = done.min(position(connection, reader)?.cursor);
+        let parked: Option<u64> = connection
+            .prepare_cached("SELECT min(seq) FROM parked WHERE reader = ? AND body IS NULL")?
+            .query_row([reader.0], |row| row.get(0))?;
+        if let Some(parked) = parked {
+            done = done.min(parked - 1);
+        }
+    }
+    let young: Option<u64> = connection
+        .prepare_cached(
+            "SELECT min(seq) FROM events
+             WHERE site = ? AND seq BETWEEN ? AND ? AND received_at >= ?",
+        )?
+        .query_row((site.0, first, done, cutoff.as_millisecond()), |row| row.get(0))?;
+    let upto = young.map_or(done, |young| young - 1);
+    trim(connection, site, first, upto).map(|(removed, _)| removed)
+}
+
+/// Removes the next events of the site whose oldest event is oldest.
+pub(super) fn trim_oldest(
+    connection: &Connection,
+    sites: &[SiteId],
+) -> rusqlite::Result<(u64, u64)> {
+    let mut oldest = None;
+    for site in sites {
+        let first = trimmed_to(connection, *site)? + 1;
+        let at: Option<i64> = connection
+            .prepare_cached("SELECT min(received_at) FROM events WHERE site = ? AND seq = ?")?
+            .query_row((site.0, first), |row| row.get(0))?;
+        if let Some(at) = at {
+            oldest = oldest.into_iter().chain([(time(at), *site, first)]).min();
+        }
+    }
+    let Some((_, site, first)) = oldest else { return Ok((0, 0)) };
+    trim(connection, site, first, newest(connection, site)?.min(first + STEP - 1))
+}
+
+/// Removes `first..=upto`. What a reader had not settled of it is dead for that reader. Returns how
+/// many events left, and how many deliveries of active readers never ended.
+fn trim(
+    connection: &Connection,
+    site: SiteId,
+    first: u64,
+    upto: u64,
+) -> rusqlite::Result<(u64, u64)> {
+    if upto < first {
+        return Ok((0, 0));
+    }
+    let mut lost = 0;
+    let active = readers(connection, site, true)?;
+    for reader in readers(connection, site, false)? {
+        let unsettled = abandon(connection, reader, upto)?;
+        if active.contains(&reader) {
+            lost += unsettled;
+        }
+    }
+    let removed = connection
+        .prepare_cached("DELETE FROM events WHERE site = ? AND seq <= ?")?
+        .execute((site.0, upto))?;
+    connection.execute("UPDATE sites SET trimmed_to = ? WHERE id = ?", (upto, site.0))?;
+    Ok((removed as u64, lost))
+}
+
+/// Counts as dead what the reader has not settled up to `upto`, and moves it past.
+fn abandon(connection: &Connection, reader: ReaderId, upto: u64) -> rusqlite::Result<u64> {
+    let parked = connection
+        .prepare_cached("DELETE FROM parked WHERE reader = ? AND seq <= ? AND body IS NULL")?
+        .execute((reader.0, upto))? as u64;
+    let Position { cursor, ahead } = position(connection, reader)?;
+    let mut unsettled = parked;
+    if cursor < upto {
+        let settled: Vec<_> = ahead
+            .iter()
+            .filter(|(first, _)| *first <= upto)
+            .map(|(first, last)| (*first, *last.min(&upto)))
+            .collect();
+        unsettled += upto - cursor - ahead_count(&settled);
+        let rest: Vec<_> = ahead
+            .iter()
+            .filter(|(_, last)| *last > upto)
+            .map(|(first, last)| (*first.max(&(upto + 1)), *last))
+            .collect();
+        connection.execute(
+            "UPDATE readers SET cursor = ?, ahead = ? WHERE id = ?",
+            (upto, serde_json::to_string(&rest).unwrap_or_else(|_| "[]".into()), reader.0),
+        )?;
+    }
+    if unsettled > 0 {
+        connection
+            .execute("UPDATE readers SET dead = dead + ? WHERE id = ?", (unsettled, reader.0))?;
+    }
+    Ok(unsettled)
+}
+
+fn readers(
+    connection: &Connection,
+    site: SiteId,
+    only_active: bool,
+) -> rusqlite::Result<Vec<ReaderId>> {
+    connection
+        .prepare_cached("SELECT id FROM readers WHERE site = ? AND (active OR NOT ?)")?
+        .query_map((site.0, only_active), |row| row.get(0).map(ReaderId))?
+        .collect()
+}

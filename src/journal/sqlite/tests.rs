@@ -1,0 +1,385 @@
+//! The journal's promises, tried on a real database file.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::{Clock, ManualClock};
+use crate::journal::{DeadSelection, Durability, Ended, Ending, MessageKey, Parking};
+use crate::store::Sync;
+
+const ALL: ReadLimit = ReadLimit { events: 10_000, bytes: usize::MAX };
+
+struct Bench {
+    folder: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    journal: SqliteJournal,
+    site: SiteId,
+    reader: ReaderId,
+    next: u64,
+}
+
+fn settings() -> Settings {
+    Settings {
+        durability: Durability::Os,
+        retain: Duration::from_secs(3600),
+        max_bytes: u64::MAX,
+        retain_dead: Duration::from_secs(7200),
+        dedupe_window: Duration::from_secs(600),
+        dedupe_entries: 1000,
+        queue_bytes: 1 << 20,
+    }
+}
+
+async fn open(
+    folder: &std::path::Path,
+    clock: Arc<ManualClock>,
+    settings: Settings,
+) -> SqliteJournal {
+    let metrics = Arc::new(Metrics::new());
+    let store = Store::open(folder, Sync::Os, &[MIGRATIONS], metrics.clone()).unwrap();
+    SqliteJournal::open(Arc::new(store), settings, clock, metrics).await.unwrap()
+}
+
+impl Bench {
+    async fn new(settings: Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
+        let journal = open(folder.path(), clock.clone(), settings).await;
+        let site = journal.site("shop").await.unwrap();
+        let reader = journal.reader(site, "ga4").await.unwrap();
+        Self { folder, clock, journal, site, reader, next: 0 }
+    }
+
+    async fn reopen(&mut self) {
+        self.journal.close().await;
+        let settings = self.journal.settings.clone();
+        self.journal = open(self.folder.path(), self.clock.clone(), settings).await;
+        self.site = self.journal.site("shop").await.unwrap();
+    }
+
+    fn record(&self, id: u64) -> NewRecord {
+        NewRecord {
+            site: self.site,
+            message: MessageKey::new("shop", &id.to_string()),
+            received_at: self.clock.now(),
+            identifies: id.is_multiple_of(2),
+            body: format!("{{\"n\":{id}}}").into_bytes(),
+        }
+    }
+
+    async fn append(&mut self, count: u64) -> Vec<Appended> {
+        let records = (self.next..self.next + count).map(|id| self.record(id)).collect();
+        self.next += count;
+        self.journal.append(records).await.unwrap()
+    }
+
+    async fn settle(&self, position: Position, ended: Vec<Ended>, park: Vec<Parking>) {
+        let settlement = Settlement { position, ended, park };
+        self.journal.settle(self.reader, settlement).await.unwrap();
+    }
+
+    async fn ledger(&self) -> Ledger {
+        let ledger = self.journal.ledger(self.reader).await.unwrap();
+        assert_eq!(
+            ledger.accepted,
+            ledger.delivered + ledger.skipped + ledger.dead + ledger.pending,
+            "{ledger:?}"
+        );
+        ledger
+    }
+
+    async fn seqs(&self) -> Vec<u64> {
+        let records = self.journal.read(self.site, 0, i64::MAX as u64, ALL).await.unwrap();
+        records.iter().map(|record| record.seq).collect()
+    }
+
+    async fn due(&self) -> Vec<u64> {
+        let due = self.journal.due(self.reader, self.clock.now(), 1000).await.unwrap();
+        due.iter().map(|due| due.record.seq).collect()
+    }
+}
+
+fn at(cursor: u64) -> Position {
+    Position { cursor, ahead: Vec::new() }
+}
+
+fn ended(seq: u64, ending: Ending) -> Ended {
+    Ended { seq, was_parked: false, ending }
+}
+
+fn dead() -> Ending {
+    Ending::Dead { reason: "refused".into(), detail: "HTTP 400".into() }
+}
+
+#[tokio::test]
+async fn events_are_numbered_from_one_and_read_back_in_order() {
+    let mut b = Bench::new(settings()).await;
+    assert_eq!(b.append(2).await, [Appended::New { seq: 1 }, Appended::New { seq: 2 }]);
+    b.append(3).await;
+    assert_eq!(b.journal.head(b.site).borrow().seq, 5);
+    let limit = ReadLimit { events: 2, bytes: 1000 };
+    let records = b.journal.read(b.site, 1, 4, limit).await.unwrap();
+    assert_eq!(records.iter().map(|r| r.seq).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(records[0].body, "{\"n\":1}");
+    assert_eq!(records[0].received_at, b.clock.now());
+    assert!(!records[0].identifies && records[1].identifies);
+    let one = ReadLimit { events: 10, bytes: 1 };
+    assert_eq!(b.journal.read(b.site, 0, 9, one).await.unwrap().len(), 1, "at least one");
+}
+
+#[tokio::test]
+async fn the_same_message_is_accepted_once_even_across_a_restart() {
+    let mut b = Bench::new(settings()).await;
+    b.append(2).await;
+    let again = || b.journal.append(vec![b.record(0), b.record(7), b.record(7)]);
+    let expected = [Appended::Duplicate, Appended::New { seq: 3 }, Appended::Duplicate];
+    assert_eq!(again().await.unwrap(), expected);
+    b.reopen().await;
+    assert_eq!(b.journal.append(vec![b.record(7)]).await.unwrap(), [Appended::Duplicate]);
+    assert_eq!(b.seqs().await, [1, 2, 3]);
+    b.clock.advance(1_300_000);
+    let late = b.journal.append(vec![b.record(7)]).await.unwrap();
+    assert_eq!(late, [Appended::New { seq: 4 }], "outside the window it is another event");
+}
+
+#[tokio::test]
+async fn a_new_reader_starts_at_the_end_and_keeps_its_place() {
+    let mut b = Bench::new(settings()).await;
+    b.append(3).await;
+    let late = b.journal.reader(b.site, "meta").await.unwrap();
+    assert_eq!(b.journal.position(late).await.unwrap(), at(3));
+    let ahead = Position { cursor: 1, ahead: vec![(3, 3)] };
+    b.settle(ahead.clone(), vec![ended(1, Ending::Delivered), ended(3, Ending::Skipped)], vec![])
+        .await;
+    b.reopen().await;
+    assert_eq!(b.journal.reader(b.site, "ga4").await.unwrap(), b.reader);
+    assert_eq!(b.journal.position(b.reader).await.unwrap(), ahead);
+    let ledger = b.ledger().await;
+    assert_eq!((ledger.delivered, ledger.skipped, ledger.pending), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_refused_append_leaves_nothing_and_numbers_go_on() {
+    let mut b = Bench::new(Settings { queue_bytes: 100, ..settings() }).await;
+    b.append(1).await;
+    let mut record = b.record(50);
+    record.body = vec![b' '; 200];
+    assert!(matches!(b.journal.append(vec![record]).await, Err(AppendError::QueueFull)));
+    // A group the disk refuses: the table is made unwritable under the writer's feet.
+    b.journal.write_db(|c| c.execute_batch("ALTER TABLE events RENAME TO gone")).await.unwrap();
+    let refused = b.journal.append(vec![b.record(60)]).await;
+    assert!(matches!(refused, Err(AppendError::Unwritable(_))), "{refused:?}");
+    b.journal.write_db(|c| c.execute_batch("ALTER TABLE gone RENAME TO events")).await.unwrap();
+    let retried = b.journal.append(vec![b.record(60)]).await.unwrap();
+    assert_eq!(retried, [Appended::New { seq: 2 }], "neither a gap nor a false duplicate");
+}
+
+#[tokio::test]
+async fn parked_events_come_due_and_end_once() {
+    let mut b = Bench::new(settings()).await;
+    b.append(2).await;
+    let due_at = b.clock.now() + Duration::from_secs(5);
+    let parking = Parking { seq: 1, due_at, attempt: 3 };
+    b.settle(at(2), vec![ended(2, Ending::Delivered)], vec![parking]).await;
+    assert_eq!(b.ledger().await.pending, 1);
+    assert_eq!(b.journal.next_due(b.reader).await.unwrap(), Some(due_at));
+    assert!(b.due().await.is_empty());
+    b.clock.advance(5000);
+    let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
+    assert_eq!((due[0].record.seq, due[0].attempt, due.len()), (1, 3, 1));
+    let end = Ended { seq: 1, was_parked: true, ending: Ending::Delivered };
+    b.settle(at(2), vec![end.clone()], vec![]).await;
+    b.settle(at(2), vec![end], vec![]).await;
+    assert_eq!(b.ledger().await.delivered, 2);
+    assert_eq!(b.journal.next_due(b.reader).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn dead_letters_are_kept_shown_retried_and_dropped() {
+    let mut b = Bench::new(settings()).await;
+    b.append(3).await;
+    let ends = vec![ended(1, dead()), ended(2, dead()), ended(3, Ending::Delivered)];
+    b.settle(at(3), ends, vec![]).await;
+    let letters = b.journal.dead(Some(b.reader), None, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [2, 1], "newest first");
+    assert_eq!((letters[0].reason.as_str(), letters[0].detail.as_str()), ("refused", "HTTP 400"));
+    // The events leave; the letters bring their bodies along.
+    b.clock.advance(3_700_000);
+    assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
+    let first = DeadSelection::Ids(vec![letters[1].id, 12345]);
+    assert_eq!(b.journal.retry_dead(first).await.unwrap(), 1);
+    let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
+    assert_eq!(due[0].record.body, "{\"n\":0}");
+    assert_eq!(b.ledger().await.pending, 1);
+    let end = Ended { seq: 1, was_parked: true, ending: dead() };
+    b.settle(at(3), vec![end], vec![]).await;
+    assert_eq!(b.journal.dead(None, None, 10).await.unwrap().len(), 2, "dead again, body and all");
+    assert_eq!(b.journal.drop_dead(DeadSelection::Reader(b.reader)).await.unwrap(), 2);
+    assert!(b.journal.dead_letter(letters[0].id).await.unwrap().is_none());
+    assert_eq!(b.ledger().await.dead, 2, "dropped letters stay counted");
+}
+
+#[tokio::test]
+async fn a_window_is_replayed_once_and_only_what_was_done() {
+    let mut b = Bench::new(settings()).await;
+    let from = b.clock.now();
+    b.append(2).await;
+    b.clock.advance(60_000);
+    b.append(2).await;
+    let to = b.clock.now();
+    b.clock.advance(60_000);
+    b.append(2).await;
+    let ends = (1..=4).map(|seq| ended(seq, Ending::Delivered)).collect();
+    b.settle(at(4), ends, vec![]).await;
+    let replayed = b.journal.replay(b.reader, from, to).await.unwrap();
+    assert_eq!((replayed, b.due().await), (2, vec![1, 2]), "`to` is exclusive");
+    assert_eq!(b.journal.replay(b.reader, from, to).await.unwrap(), 0, "already under way");
+    let everything = b.journal.replay(b.reader, from, to + Duration::from_secs(600)).await.unwrap();
+    assert_eq!((everything, b.due().await), (2, vec![1, 2, 3, 4]), "5 and 6 are still to come");
+    assert_eq!(b.ledger().await.accepted, 10);
+}
+
+#[tokio::test]
+async fn retention_keeps_what_a_reader_has_not_settled() {
+    let mut b = Bench::new(settings()).await;
+    b.append(4).await;
+    let park = Parking { seq: 2, due_at: b.clock.now(), attempt: 1 };
+    b.settle(at(3), vec![ended(1, Ending::Delivered), ended(3, Ending::Delivered)], vec![park])
+        .await;
+    assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 0, "too young");
+    b.clock.advance(3_700_000);
+    assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 1);
+    assert_eq!(b.seqs().await, [2, 3, 4], "2 is parked");
+    b.settle(at(4), vec![ended(4, Ending::Delivered)], vec![]).await;
+    let end = Ended { seq: 2, was_parked: true, ending: Ending::Delivered };
+    b.settle(at(4), vec![end], vec![]).await;
+    assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
+    b.reopen().await;
+    assert_eq!(b.append(1).await, [Appended::New { seq: 5 }], "numbers are never used again");
+}
+
+#[tokio::test]
+async fn a_retired_reader_holds_nothing_back_and_its_account_still_adds_up() {
+    let mut b = Bench::new(settings()).await;
+    let other = b.journal.reader(b.site, "meta").await.unwrap();
+    b.append(3).await;
+    b.settle(at(3), (1..=3).map(|seq| ended(seq, Ending::Delivered)).collect(), vec![]).await;
+    b.clock.advance(3_700_000);
+    assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 0);
+    b.journal.retire(b.site, vec![b.reader]).await.unwrap();
+    assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
+    let ledger = b.journal.ledger(other).await.unwrap();
+    assert_eq!((ledger.accepted, ledger.dead, ledger.pending), (3, 3, 0));
+    assert_eq!(b.journal.usage().await.unwrap().evicted, 0, "nobody wanted them");
+}
+
+#[tokio::test]
+async fn max_bytes_forces_the_oldest_out_counted() {
+    let mut b = Bench::new(Settings { max_bytes: 0, ..settings() }).await;
+    b.append(3).await;
+    b.settle(
+        Position { cursor: 0, ahead: vec![(2, 2)] },
+        vec![ended(2, Ending::Delivered)],
+        vec![],
+    )
+    .await;
+    assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
+    let ledger = b.ledger().await;
+    assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (1, 2, 0));
+    assert_eq!(b.journal.usage().await.unwrap().evicted, 2);
+    // A reader that was at work on them meanwhile is not counted twice.
+    b.settle(at(3), vec![ended(1, Ending::Delivered), ended(3, dead())], vec![]).await;
+    assert_eq!(b.ledger().await, ledger);
+    assert_eq!(b.journal.position(b.reader).await.unwrap(), at(3));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(u64),
+    Settle(u8),
+    Park,
+    EndParked(bool),
+    RetryDead,
+    Replay,
+    Age,
+    Evict,
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1..5_u64).prop_map(Step::Append),
+        4 => any::<u8>().prop_map(Step::Settle),
+        2 => Just(Step::Park),
+        2 => any::<bool>().prop_map(Step::EndParked),
+        1 => Just(Step::RetryDead),
+        1 => Just(Step::Replay),
+        1 => Just(Step::Age),
+        1 => Just(Step::Evict),
+        1 => Just(Step::Reopen),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+async fn take(b: &mut Bench, step: Step) {
+    let place = b.journal.position(b.reader).await.unwrap();
+    let next = place.cursor + 1;
+    let has_next = b.journal.head(b.site).borrow().seq >= next;
+    match step {
+        Step::Append(count) => drop(b.append(count).await),
+        Step::Settle(choice) if has_next => {
+            let ending = match choice % 3 {
+                0 => Ending::Delivered,
+                1 => Ending::Skipped,
+                _ => dead(),
+            };
+            b.settle(at(next), vec![ended(next, ending)], vec![]).await;
+        }
+        Step::Park if has_next => {
+            let parking = Parking { seq: next, due_at: b.clock.now(), attempt: 1 };
+            b.settle(at(next), vec![], vec![parking]).await;
+        }
+        Step::EndParked(well) => {
+            if let Some(seq) = b.due().await.first() {
+                let ending = if well { Ending::Delivered } else { dead() };
+                let end = Ended { seq: *seq, was_parked: true, ending };
+                b.settle(place, vec![end], vec![]).await;
+            }
+        }
+        Step::RetryDead => {
+            drop(b.journal.retry_dead(DeadSelection::Reader(b.reader)).await.unwrap());
+        }
+        Step::Replay => {
+            let (from, to) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+            drop(b.journal.replay(b.reader, from, to).await.unwrap());
+        }
+        Step::Age => {
+            b.clock.advance(3_700_000);
+            drop(b.journal.retain(b.clock.now()).await.unwrap());
+        }
+        Step::Evict => {
+            let site = b.site;
+            drop(b.journal.write_db(move |c| retain::trim_oldest(c, &[site])).await.unwrap());
+        }
+        Step::Reopen => b.reopen().await,
+        Step::Settle(_) | Step::Park => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_account_adds_up_whatever_happens(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut b = Bench::new(settings()).await;
+            for step in steps {
+                take(&mut b, step).await;
+                b.ledger().await;
+            }
+        });
+    }
+}

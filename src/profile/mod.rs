@@ -1,0 +1,150 @@
+//! Profiles: what the gateway knows about a visitor, projected from the journal.
+//!
+//! The projection is a reader of the journal like any other. It looks only at events that say who
+//! the visitor is, writes what they say together with its own cursor in one transaction, and then
+//! publishes how far it has come. Destinations read the journal behind it, so an identify is
+//! visible to the next event of its visitor, always.
+//!
+//! Identities and how they join (the rules of this first projection):
+//!
+//! - A user id names one profile of its site.
+//! - An anonymous id or cookie that is seen with a user id belongs to that user's profile from then
+//!   on. A profile that had no user id yet becomes the user's; one that had another user's id keeps
+//!   its past: people who share a device are not merged.
+//! - An alias gives the profile of the older id the user id, under the same rule.
+//! - Traits merge key by key, the newest value wins, `null` removes.
+
+mod cache;
+mod projection;
+mod sqlite;
+
+pub use cache::Profiles;
+pub use projection::{Projection, update_of};
+pub use sqlite::{MIGRATIONS, SqliteProfiles};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::event::{Event, Object, ProfileView};
+use crate::journal::{JournalError, SiteId};
+use crate::settings::Section;
+use crate::store::{ReadError, WriteError};
+
+/// `[profiles]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Memory for profiles that were used lately.
+    pub cache_bytes: u64,
+    /// How long an unused profile stays in memory.
+    pub cache_idle: Duration,
+}
+
+impl Settings {
+    /// Reads `[profiles]`.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            cache_bytes: section.size("cache_bytes"),
+            cache_idle: section.duration("cache_idle"),
+        }
+    }
+}
+
+/// What an identity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IdentityKind {
+    /// The id the site knows the person by.
+    User,
+    /// A client's device id.
+    Anonymous,
+    /// The id in the gateway's own cookie.
+    Visitor,
+}
+
+impl IdentityKind {
+    /// The stored name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Anonymous => "anonymous",
+            Self::Visitor => "visitor",
+        }
+    }
+}
+
+/// One name of a person, unique within a site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// What it is.
+    pub kind: IdentityKind,
+    /// The id itself.
+    pub value: String,
+}
+
+impl Identity {
+    fn of(kind: IdentityKind, value: Option<&str>) -> Option<Self> {
+        value.map(|value| Self { kind, value: value.to_owned() })
+    }
+}
+
+/// The identities of an event's visitor, the surest first.
+pub fn identities<O>(event: &Event<O>) -> Vec<Identity> {
+    let visitor = event.facts.visitor.as_ref().map(|visitor| visitor.id.as_str());
+    [
+        Identity::of(IdentityKind::User, event.user_id.as_deref()),
+        Identity::of(IdentityKind::Anonymous, event.anonymous_id.as_deref()),
+        Identity::of(IdentityKind::Visitor, visitor),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What one event says about who its visitor is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Update {
+    /// The user id, if any.
+    pub user: Option<String>,
+    /// The other identities seen with it.
+    pub devices: Vec<Identity>,
+    /// What is said of the person.
+    pub traits: Object,
+}
+
+/// Why the profiles failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// The store could not be read.
+    #[error("the profiles cannot be read")]
+    Read(#[from] ReadError),
+    /// The store could not be written.
+    #[error("the profiles cannot be written")]
+    Write(#[from] Arc<WriteError>),
+    /// The journal they are projected from failed.
+    #[error("the profiles cannot follow the journal")]
+    Journal(#[from] JournalError),
+}
+
+/// Keeps profiles. One implementation per backend.
+#[async_trait]
+pub trait ProfileStore: Send + Sync {
+    /// The last event of the site that is in the profiles.
+    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError>;
+
+    /// Applies updates in order and records that everything up to `upto` is in the profiles, as
+    /// one transaction. Returns every identity whose profile changed.
+    async fn apply(
+        &self,
+        site: SiteId,
+        upto: u64,
+        updates: Vec<Update>,
+    ) -> Result<Vec<Identity>, ProfileError>;
+
+    /// The profiles that these identities name, in their order.
+    async fn find(
+        &self,
+        site: SiteId,
+        identities: Vec<Identity>,
+    ) -> Result<Vec<Option<ProfileView>>, ProfileError>;
+}

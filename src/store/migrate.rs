@@ -1,0 +1,34 @@
+//! Schemas grow by numbered steps, each applied once, in its own transaction.
+
+use rusqlite::{Connection, OptionalExtension};
+
+/// The schema of one backend: step n brings it from version n to n + 1. Steps are only ever added.
+#[derive(Clone, Copy, Debug)]
+pub struct Migrations {
+    /// The backend's name.
+    pub name: &'static str,
+    /// The steps, oldest first.
+    pub steps: &'static [&'static str],
+}
+
+/// Applies the steps that are missing. `false` if the database knows more steps than the program.
+pub(super) fn apply(connection: &mut Connection, schema: &Migrations) -> rusqlite::Result<bool> {
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, version INTEGER NOT NULL)",
+    )?;
+    let done: usize = connection
+        .query_row("SELECT version FROM migrations WHERE name = ?", [schema.name], |r| r.get(0))
+        .optional()?
+        .unwrap_or(0);
+    for (index, step) in schema.steps.iter().enumerate().skip(done) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.execute(
+            "INSERT INTO migrations VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET version = excluded.version",
+            (schema.name, index + 1),
+        )?;
+        transaction.commit()?;
+    }
+    Ok(done <= schema.steps.len())
+}

@@ -1,0 +1,320 @@
+//! The embedded database: one SQLite file in WAL mode, one writer thread, many readers.
+//!
+//! Constraints that shape it:
+//!
+//! - All writes go through one thread, which commits them in groups: everything that waits when a
+//!   group starts shares one transaction and one `fdatasync`. Appends of events are durable when
+//!   their write is done; other writes ([`Urgency::Lazy`]) are durable with the next group that
+//!   syncs, so a crash may undo the newest of them, in order, and never tears one.
+//! - A write that breaks a rule of the schema fails alone. A disk that is full or broken fails the
+//!   whole group: nothing of it stays, every writer is told, and the next group tries again.
+//! - Readers have their own connections and never wait for the writer.
+//! - One process owns the data folder: the lock is held until the store is dropped.
+//!
+//! The store knows no tables. Each backend (`journal/sqlite`, `profile/sqlite`) brings its own
+//! migrations and statements.
+
+mod migrate;
+mod pool;
+mod writer;
+
+pub use migrate::Migrations;
+pub use writer::{Urgency, Write, WriteError};
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use crate::metrics::Metrics;
+
+/// The database file's name in the data folder.
+const FILE: &str = "tagway.db";
+
+/// How many pages the write-ahead log may hold before its content moves to the database file.
+/// 4,096 pages are 16 MiB: few checkpoints under load, and a short recovery after a crash.
+const CHECKPOINT_PAGES: i64 = 4096;
+
+/// Whether a commit that carries events waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Wait for `fdatasync`.
+    Disk,
+    /// Leave it to the operating system.
+    Os,
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data folder cannot be made or used.
+    #[error("the data folder {0} cannot be used")]
+    Folder(PathBuf, #[source] io::Error),
+    /// Another process has it.
+    #[error("the data folder {0} is in use by another process")]
+    InUse(PathBuf),
+    /// The database cannot be opened, or is not one.
+    #[error("the database in {0} cannot be opened")]
+    Database(PathBuf, #[source] rusqlite::Error),
+    /// The database was written by a newer program.
+    #[error("the database in {0} was written by a newer version of this program")]
+    Newer(PathBuf),
+    /// The writer thread could not be started.
+    #[error("the writer thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database refused.
+    #[error("the database cannot be read")]
+    Database(#[source] Arc<rusqlite::Error>),
+    /// The gateway is shutting down.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// The open database.
+pub struct Store {
+    writer: writer::Writer,
+    readers: Arc<pool::Pool>,
+    // Ends with `close`, or with the file.
+    lock: File,
+}
+
+impl Store {
+    /// Opens or makes the database in `folder`, brings every schema up to date, and starts the
+    /// writer thread.
+    pub fn open(
+        folder: &Path,
+        sync: Sync,
+        schemas: &[Migrations],
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
+        make_private(folder).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
+        let lock = lock(folder)?;
+        let path = folder.join(FILE);
+        let refused = |error| OpenError::Database(folder.to_owned(), error);
+        let mut connection = connect(&path, sync).map_err(refused)?;
+        for schema in schemas {
+            if !migrate::apply(&mut connection, schema).map_err(refused)? {
+                return Err(OpenError::Newer(folder.to_owned()));
+            }
+        }
+        let reopen = {
+            let path = path.clone();
+            move || connect(&path, sync)
+        };
+        let writer = writer::Writer::start(connection, sync, Box::new(reopen), metrics)
+            .map_err(OpenError::Thread)?;
+        Ok(Self { writer, readers: Arc::new(pool::Pool::new(path)), lock })
+    }
+
+    /// Queues a write. Its `done` is called exactly once, on the writer thread.
+    pub fn submit(&self, write: Box<dyn Write>) {
+        self.writer.submit(write);
+    }
+
+    /// Runs `change` in a transaction of its own fate and returns what it returned.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Arc<WriteError>> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(Box::new(Change { change: Some(change), value: None, sender }));
+        receiver.await.unwrap_or_else(|_| Err(Arc::new(WriteError::Closed)))
+    }
+
+    /// Runs `query` on a reader's connection, off the asynchronous threads.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let readers = self.readers.clone();
+        let task = tokio::task::spawn_blocking(move || readers.with(query));
+        match task.await {
+            Ok(result) => result.map_err(|error| ReadError::Database(Arc::new(error))),
+            Err(_) => Err(ReadError::Closed),
+        }
+    }
+
+    /// Whether the last write reached the disk, changing as that does.
+    pub fn writable(&self) -> watch::Receiver<bool> {
+        self.writer.writable()
+    }
+
+    /// Writes and syncs what is queued, refuses what comes later, ends the writer thread and gives
+    /// up the data folder.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the data folder's lock ends with the process");
+        }
+    }
+}
+
+/// A closure as a [`Write`].
+struct Change<F, T> {
+    change: Option<F>,
+    value: Option<T>,
+    sender: oneshot::Sender<Result<T, Arc<WriteError>>>,
+}
+
+impl<F, T> Write for Change<F, T>
+where
+    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn urgency(&self) -> Urgency {
+        Urgency::Lazy
+    }
+
+    fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if let Some(change) = self.change.take() {
+            self.value = Some(change(connection)?);
+        }
+        Ok(())
+    }
+
+    fn done(self: Box<Self>, result: Result<(), Arc<WriteError>>) {
+        let Self { value, sender, .. } = *self;
+        let value = result.and_then(|()| value.ok_or_else(|| Arc::new(WriteError::Closed)));
+        // Nobody waits for it any more: the write stands all the same.
+        sender.send(value).ok();
+    }
+}
+
+fn connect(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", writer::synchronous(sync))?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "foreign_keys", "OFF")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Negative: KiB. The writer touches the end of a few trees; readers have their own caches.
+    connection.pragma_update(None, "cache_size", -8192)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let refused = |error| OpenError::Folder(folder.to_owned(), error);
+    let path = folder.join("lock");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(refused(error)),
+    }
+    // For people who wonder who holds it. The lock is the flock, not the content, and a disk that
+    // is full today must not keep the gateway from starting.
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).ok();
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: Migrations =
+        Migrations { name: "test", steps: &["CREATE TABLE t (n INTEGER PRIMARY KEY)"] };
+
+    fn open(folder: &Path) -> Result<Store, OpenError> {
+        Store::open(folder, Sync::Disk, &[SCHEMA], Arc::new(Metrics::new()))
+    }
+
+    async fn insert(store: &Store, n: i64) -> Result<usize, Arc<WriteError>> {
+        store.write(move |c| c.execute("INSERT INTO t VALUES (?)", [n])).await
+    }
+
+    async fn count(store: &Store) -> i64 {
+        store.read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get(0))).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_there_after_reopening() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        insert(&store, 1).await.unwrap();
+        store.close().await;
+        assert!(matches!(insert(&store, 2).await.unwrap_err().as_ref(), WriteError::Closed));
+        drop(store);
+        let store = open(folder.path()).unwrap();
+        assert_eq!(count(&store).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_breaks_a_rule_fails_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        let (a, b, c) = tokio::join!(insert(&store, 1), insert(&store, 1), insert(&store, 2));
+        a.unwrap();
+        assert!(matches!(b.unwrap_err().as_ref(), WriteError::Rejected(_)));
+        c.unwrap();
+        assert_eq!(count(&store).await, 2);
+        assert!(*store.writable().borrow(), "a broken rule is not a broken disk");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_fails_the_group_and_heals() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        let limit = |pages: i64| {
+            store.write(move |c| {
+                c.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            })
+        };
+        limit(8).await.unwrap();
+        let mut refused = None;
+        for n in 0..10_000 {
+            if let Err(error) = insert(&store, n * 1_000_003).await {
+                refused = Some((n, error));
+                break;
+            }
+        }
+        let (n, error) = refused.expect("eight pages are soon full");
+        assert!(matches!(error.as_ref(), WriteError::Disk(_)), "{error:?}");
+        assert!(!*store.writable().borrow());
+        limit(100_000).await.unwrap();
+        insert(&store, -1).await.unwrap();
+        assert!(*store.writable().borrow());
+        assert_eq!(count(&store).await, n + 1, "nothing of the refused group stayed");
+    }
+
+    #[tokio::test]
+    async fn a_second_owner_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path()).unwrap();
+        assert!(matches!(open(folder.path()), Err(OpenError::InUse(_))));
+        drop(first);
+        open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        const TWO: &[&str] = &["CREATE TABLE t (n INTEGER PRIMARY KEY)", "CREATE TABLE u (n)"];
+        let two = Migrations { name: "test", steps: TWO };
+        let metrics = Arc::new(Metrics::new());
+        drop(Store::open(folder.path(), Sync::Os, &[two], metrics).unwrap());
+        assert!(matches!(open(folder.path()), Err(OpenError::Newer(_))));
+    }
+}

@@ -1,0 +1,340 @@
+//! The writer thread: takes what waits, applies it in one transaction, commits, tells everybody.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::Sync;
+use crate::metrics::Metrics;
+
+/// The most writes in one group: bounds the time until the first of them is told. A flush of
+/// appended events is one write, however many they are.
+const MAX_GROUP: usize = 512;
+
+/// The most writes waiting. Every writer waits for its own last write, so that this many tasks
+/// would have to write at once; it is a stop for a mistake in the program, not a tuning knob.
+const MAX_QUEUE: usize = 16_384;
+
+/// How often a store that cannot be written tries again by itself, so that the gateway turns
+/// ready again without traffic.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How soon a write must be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Before it is done.
+    Now,
+    /// With the next group that has to be.
+    Lazy,
+}
+
+/// One change to the database, part of a group.
+pub trait Write: Send {
+    /// How soon it must be durable.
+    fn urgency(&self) -> Urgency;
+
+    /// Makes the change. The transaction is the caller's; after an error all that this write did
+    /// is undone.
+    fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+
+    /// Hears what became of it. Called exactly once, on the writer thread: keep it short.
+    fn done(self: Box<Self>, result: Result<(), Arc<WriteError>>);
+}
+
+/// Why a write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The disk is full or failing. The whole group was undone; later writes try again.
+    #[error("the disk refused the write")]
+    Disk(#[source] rusqlite::Error),
+    /// The group this write was in met a full or failing disk.
+    #[error("the disk refused the write")]
+    Group,
+    /// The write breaks a rule of the schema. Nothing else was undone.
+    #[error("the database refused the write")]
+    Rejected(#[source] rusqlite::Error),
+    /// Too many writes wait.
+    #[error("too many writes wait for the disk")]
+    Busy,
+    /// The store is closed.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// Opens a fresh connection after a failure of the disk.
+pub(super) type Reopen = Box<dyn Fn() -> rusqlite::Result<Connection> + Send>;
+
+/// The handle to the writer thread.
+pub(super) struct Writer {
+    queue: Arc<Queue>,
+    writable: watch::Receiver<bool>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    writes: VecDeque<Box<dyn Write>>,
+    closed: bool,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic of another thread leaves the queue as it was; every change to it is one push.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        sync: Sync,
+        reopen: Reopen,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let (sender, writable) = watch::channel(true);
+        metrics.journal_writable.set(1);
+        let thread = Thread {
+            queue: queue.clone(),
+            connection,
+            sync,
+            synchronous: sync,
+            reopen,
+            writable: sender,
+            metrics,
+        };
+        std::thread::Builder::new().name("tagway-writer".into()).spawn(move || thread.run())?;
+        Ok(Self { queue, writable })
+    }
+
+    pub(super) fn submit(&self, write: Box<dyn Write>) {
+        let mut state = self.queue.lock();
+        let refusal = if state.closed {
+            WriteError::Closed
+        } else if state.writes.len() >= MAX_QUEUE {
+            WriteError::Busy
+        } else {
+            state.writes.push_back(write);
+            drop(state);
+            self.queue.ready.notify_one();
+            return;
+        };
+        drop(state);
+        write.done(Err(Arc::new(refusal)));
+    }
+
+    pub(super) fn writable(&self) -> watch::Receiver<bool> {
+        self.writable.clone()
+    }
+
+    pub(super) async fn close(&self) {
+        let (sender, ended) = oneshot::channel();
+        {
+            let mut state = self.queue.lock();
+            if state.closed {
+                return;
+            }
+            state.closed = true;
+            state.ended = Some(sender);
+        }
+        self.queue.ready.notify_one();
+        // An error means that the thread is gone, which is what was asked for.
+        ended.await.ok();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.ready.notify_one();
+    }
+}
+
+/// The `synchronous` pragma's value: FULL syncs the log at every commit, NORMAL at checkpoints.
+pub(super) const fn synchronous(sync: Sync) -> &'static str {
+    match sync {
+        Sync::Disk => "FULL",
+        Sync::Os => "NORMAL",
+    }
+}
+
+struct Thread {
+    queue: Arc<Queue>,
+    connection: Connection,
+    sync: Sync,
+    // What the connection is set to now.
+    synchronous: Sync,
+    reopen: Reopen,
+    writable: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
+}
+
+impl Thread {
+    fn run(mut self) {
+        while let Some(group) = self.next_group() {
+            self.commit(group);
+        }
+        // The last commits may have been lazy; closing must leave everything on the disk.
+        if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
+            tracing::warn!(%error, "the log could not be folded into the database at the end");
+        }
+        if let Some(ended) = self.queue.lock().ended.take() {
+            ended.send(()).ok();
+        }
+    }
+
+    /// Waits for writes; an empty group is a probe; `None` is the end.
+    fn next_group(&self) -> Option<Vec<Box<dyn Write>>> {
+        let mut state = self.queue.lock();
+        loop {
+            if !state.writes.is_empty() {
+                let count = state.writes.len().min(MAX_GROUP);
+                return Some(state.writes.drain(..count).collect());
+            }
+            if state.closed {
+                return None;
+            }
+            let healthy = *self.writable.borrow();
+            state = if healthy {
+                self.queue.ready.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let waited = self.queue.ready.wait_timeout(state, PROBE_INTERVAL);
+                let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                if timeout.timed_out() && state.writes.is_empty() && !state.closed {
+                    return Some(Vec::new());
+                }
+                state
+            };
+        }
+    }
+
+    fn commit(&mut self, mut group: Vec<Box<dyn Write>>) {
+        let started = Instant::now();
+        let outcome = self.try_commit(&mut group);
+        self.metrics.journal_commit.observe(started.elapsed().as_secs_f64());
+        match outcome {
+            Ok(results) => {
+                self.set_writable(true);
+                for (write, result) in group.into_iter().zip(results) {
+                    write.done(result.map_err(|error| Arc::new(WriteError::Rejected(error))));
+                }
+            }
+            Err(error) => {
+                if self.set_writable(false) {
+                    tracing::error!(%error, "the disk refuses writes; requests are answered 503");
+                }
+                self.recover();
+                let mut first = Some(WriteError::Disk(error));
+                for write in group {
+                    write.done(Err(Arc::new(first.take().unwrap_or(WriteError::Group))));
+                }
+            }
+        }
+    }
+
+    /// One transaction around the whole group. The inner results are the writes' own; the outer
+    /// error is the disk's and undoes everything.
+    fn try_commit(
+        &mut self,
+        group: &mut [Box<dyn Write>],
+    ) -> rusqlite::Result<Vec<rusqlite::Result<()>>> {
+        let urgent = group.is_empty() || group.iter().any(|w| w.urgency() == Urgency::Now);
+        self.set_synchronous(if urgent { self.sync } else { Sync::Os })?;
+        self.run_statement("BEGIN IMMEDIATE")?;
+        let mut results = Vec::with_capacity(group.len());
+        if group.is_empty() {
+            // The probe: a row that really has to be written.
+            self.connection.execute(
+                "INSERT INTO migrations VALUES ('probe', 1)
+                 ON CONFLICT (name) DO UPDATE SET version = version + 1",
+                [],
+            )?;
+        }
+        for write in group {
+            self.run_statement("SAVEPOINT one")?;
+            let result = write.apply(&self.connection);
+            if let Err(error) = &result {
+                if is_disk(error) || self.connection.is_autocommit() {
+                    return result.map(|()| Vec::new());
+                }
+                self.run_statement("ROLLBACK TO one")?;
+            }
+            self.run_statement("RELEASE one")?;
+            results.push(result);
+        }
+        self.run_statement("COMMIT")?;
+        Ok(results)
+    }
+
+    fn run_statement(&self, sql: &'static str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    fn set_synchronous(&mut self, wanted: Sync) -> rusqlite::Result<()> {
+        if self.synchronous != wanted {
+            self.connection.pragma_update(None, "synchronous", synchronous(wanted))?;
+            self.synchronous = wanted;
+        }
+        Ok(())
+    }
+
+    /// Brings the connection back to a state in which a later group can be tried. After an error
+    /// of the disk the log is read anew from the disk, so that nothing half-written is trusted.
+    fn recover(&mut self) {
+        if !self.connection.is_autocommit() {
+            // If this fails the connection is replaced below, which undoes the transaction too.
+            self.connection.execute_batch("ROLLBACK").ok();
+        }
+        match (self.reopen)() {
+            Ok(connection) => {
+                self.connection = connection;
+                self.synchronous = self.sync;
+            }
+            Err(error) => tracing::warn!(%error, "the database could not be reopened yet"),
+        }
+    }
+
+    /// Returns whether this changed anything.
+    fn set_writable(&self, writable: bool) -> bool {
+        let changed = self.writable.send_if_modified(|current| {
+            let changed = *current != writable;
+            *current = writable;
+            changed
+        });
+        if changed {
+            self.metrics.journal_writable.set(writable.into());
+            if writable {
+                tracing::info!("the disk takes writes again");
+            }
+        }
+        changed
+    }
+}
+
+/// Whether the error is the disk's (or the machine's), not the write's.
+fn is_disk(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::OutOfMemory
+                | ErrorCode::NotADatabase
+                | ErrorCode::PermissionDenied
+        )
+    )
+}
