@@ -1,10 +1,12 @@
 //! Tagway, a first-party tag gateway.
 
 pub mod clock;
+pub mod delivery;
 pub mod event;
 pub mod feed;
 pub mod journal;
 pub mod metrics;
+pub mod privacy;
 pub mod profile;
 pub mod settings;
 pub mod store;

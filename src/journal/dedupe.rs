@@ -61,10 +61,15 @@ impl Window {
         if self.half == 0 {
             return true;
         }
-        if self.current.len() >= self.half || now.duration_since(self.since) >= signed(self.length)
-        {
+        let age = now.duration_since(self.since);
+        let length = signed(self.length);
+        if self.current.len() >= self.half || age >= length {
             self.previous = std::mem::replace(&mut self.current, HashSet::with_capacity(self.half));
             self.since = now;
+            if age >= length.saturating_mul(2) {
+                // Nothing came for a whole window: what was current is as old as previous.
+                self.previous = HashSet::new();
+            }
         }
         !self.previous.contains(&key.0) && self.current.insert(key.0)
     }

@@ -12,7 +12,7 @@ mod dedupe;
 mod sqlite;
 
 pub use dedupe::MessageKey;
-pub use sqlite::SqliteJournal;
+pub use sqlite::{MIGRATIONS, SqliteJournal};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -331,8 +331,12 @@ pub trait Journal: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Due>, JournalError>;
 
-    /// When the reader's next parked event is due.
-    async fn next_due(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError>;
+    /// When the reader's first parked event that is not due at `now` will be.
+    async fn next_due(
+        &self,
+        reader: ReaderId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, JournalError>;
 
     /// Gives the reader its events received in `from..to` again, beside its cursor: they are parked
     /// as due now. Returns how many.

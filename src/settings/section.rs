@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -144,6 +145,24 @@ impl<'a> Section<'a> {
                 floor
             }
         }
+    }
+
+    /// A whole number within `range`, if set.
+    pub fn opt_integer<T>(&mut self, key: &str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: Copy + TryFrom<i64> + PartialOrd + Display,
+    {
+        self.has(key).then(|| self.integer(key, range))
+    }
+
+    /// A digest of everything the section says, completed from the environment: equal digests mean
+    /// equal settings. It tells nothing of the values.
+    pub fn fingerprint(&self) -> String {
+        let mut digest = Sha256::new();
+        for layer in &self.layers {
+            digest_table(&mut digest, layer.table, self.environment);
+        }
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// A required number within `range`.
@@ -426,6 +445,36 @@ impl Drop for Section<'_> {
 fn lookup<'a>(layer: &Layer<'a>, key: &str) -> Option<Found<'a>> {
     let (_, value) = layer.table.iter().find(|(name, _)| name.get_ref() == key)?;
     Some(Found { source: layer.source, value: value.get_ref(), span: value.span() })
+}
+
+fn digest_table(digest: &mut Sha256, table: &DeTable<'_>, environment: &Environment) {
+    digest.update(b"{");
+    for (key, value) in table.iter() {
+        digest.update(key.get_ref().as_bytes());
+        digest.update(b"=");
+        digest_value(digest, value.get_ref(), environment);
+    }
+    digest.update(b"}");
+}
+
+fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &Environment) {
+    match value {
+        DeValue::Table(table) => digest_table(digest, table, environment),
+        DeValue::Array(items) => {
+            digest.update(b"[");
+            for item in items.iter() {
+                digest_value(digest, item.get_ref(), environment);
+            }
+            digest.update(b"]");
+        }
+        DeValue::String(text) => {
+            // One that cannot be completed is a mistake that is reported where it is read.
+            let text = environment.expand(text).unwrap_or_default();
+            digest.update(text.len().to_le_bytes());
+            digest.update(text);
+        }
+        other => digest.update(format!("{other:?};")),
+    }
 }
 
 fn integer_of(value: &DeValue<'_>) -> Option<i64> {

@@ -19,9 +19,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use url::Url;
 
 use crate::event::Enriched;
-use crate::settings::Section;
+use crate::settings::{Secret, Section};
 
 /// All vendors, in the order of their first release. The only list of them.
 pub static VENDORS: &[&Vendor] = &[&console::VENDOR];
@@ -34,7 +35,8 @@ pub struct Vendor {
     /// keeping with an event.
     pub cookies: &'static [&'static str],
     /// Reads the vendor's own settings and builds its destination; mistakes go to the section.
-    pub destination: fn(&mut Section<'_>) -> Box<dyn Destination>,
+    /// The address stands in for the vendor's base URL.
+    pub destination: fn(&mut Section<'_>, Option<Url>) -> Box<dyn Destination>,
 }
 
 /// The vendor with this name.
@@ -47,6 +49,11 @@ pub fn find(name: &str) -> Option<&'static Vendor> {
 pub trait Destination: Send + Sync {
     /// How this vendor likes to be called. Settings may lower what is said here.
     fn habits(&self) -> Habits;
+
+    /// What must not be shown to those who watch its requests.
+    fn secrets(&self) -> Vec<Secret> {
+        Vec::new()
+    }
 
     /// Whether this event has anything to say to the vendor. Called once per event, before it is
     /// queued; an event that is refused here is settled as skipped or dead without a call.

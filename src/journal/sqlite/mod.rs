@@ -239,11 +239,15 @@ impl Journal for SqliteJournal {
         self.read_db(move |c| position::due(c, reader, now, limit)).await
     }
 
-    async fn next_due(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError> {
+    async fn next_due(
+        &self,
+        reader: ReaderId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, JournalError> {
         self.read_db(move |c| {
             let due: Option<i64> = c.query_row(
-                "SELECT min(due_at) FROM parked WHERE reader = ?",
-                [reader.0],
+                "SELECT min(due_at) FROM parked WHERE reader = ? AND due_at > ?",
+                (reader.0, now.as_millisecond()),
                 |row| row.get(0),
             )?;
             Ok(due.map(time))

@@ -184,7 +184,7 @@ async fn parked_events_come_due_and_end_once() {
     let parking = Parking { seq: 1, due_at, attempt: 3 };
     b.settle(at(2), vec![ended(2, Ending::Delivered)], vec![parking]).await;
     assert_eq!(b.ledger().await.pending, 1);
-    assert_eq!(b.journal.next_due(b.reader).await.unwrap(), Some(due_at));
+    assert_eq!(b.journal.next_due(b.reader, b.clock.now()).await.unwrap(), Some(due_at));
     assert!(b.due().await.is_empty());
     b.clock.advance(5000);
     let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
@@ -193,7 +193,7 @@ async fn parked_events_come_due_and_end_once() {
     b.settle(at(2), vec![end.clone()], vec![]).await;
     b.settle(at(2), vec![end], vec![]).await;
     assert_eq!(b.ledger().await.delivered, 2);
-    assert_eq!(b.journal.next_due(b.reader).await.unwrap(), None);
+    assert_eq!(b.journal.next_due(b.reader, b.clock.now()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -349,19 +349,19 @@ async fn take(b: &mut Bench, step: Step) {
             }
         }
         Step::RetryDead => {
-            drop(b.journal.retry_dead(DeadSelection::Reader(b.reader)).await.unwrap());
+            b.journal.retry_dead(DeadSelection::Reader(b.reader)).await.unwrap();
         }
         Step::Replay => {
             let (from, to) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
-            drop(b.journal.replay(b.reader, from, to).await.unwrap());
+            b.journal.replay(b.reader, from, to).await.unwrap();
         }
         Step::Age => {
             b.clock.advance(3_700_000);
-            drop(b.journal.retain(b.clock.now()).await.unwrap());
+            b.journal.retain(b.clock.now()).await.unwrap();
         }
         Step::Evict => {
             let site = b.site;
-            drop(b.journal.write_db(move |c| retain::trim_oldest(c, &[site])).await.unwrap());
+            b.journal.write_db(move |c| retain::trim_oldest(c, &[site])).await.unwrap();
         }
         Step::Reopen => b.reopen().await,
         Step::Settle(_) | Step::Park => {}

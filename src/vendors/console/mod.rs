@@ -10,8 +10,11 @@ use crate::event::Enriched;
 use crate::settings::Section;
 
 /// The console's entry in the list of vendors.
-pub static VENDOR: Vendor =
-    Vendor { name: "console", cookies: &[], destination: |_: &mut Section<'_>| Box::new(Console) };
+pub static VENDOR: Vendor = Vendor {
+    name: "console",
+    cookies: &[],
+    destination: |_: &mut Section<'_>, _| Box::new(Console),
+};
 
 struct Console;
 

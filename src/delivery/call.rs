@@ -1,0 +1,138 @@
+//! One batch's calls to its vendor: throttled, timed, counted, shown to those who watch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use governor::DefaultDirectRateLimiter;
+use http::Request;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Egress;
+use crate::clock::SharedClock;
+use crate::feed::{Feed, Happening};
+use crate::metrics::{AttemptLabels, DestinationLabels, Metrics};
+use crate::settings::Secret;
+use crate::vendors::{Call, CallError, Reply};
+
+/// The most characters of a body that watchers are shown.
+const SHOWN_CHARS: usize = 4000;
+
+/// What all calls to one destination share.
+pub(super) struct Line {
+    pub(super) labels: DestinationLabels,
+    pub(super) egress: Egress,
+    pub(super) timeout: Duration,
+    pub(super) throttle: Option<DefaultDirectRateLimiter>,
+    pub(super) secrets: Vec<Secret>,
+    pub(super) clock: SharedClock,
+    pub(super) feed: Feed,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// The calls of one batch.
+pub(super) struct BatchCall {
+    pub(super) line: Arc<Line>,
+    /// The events of the batch, for watchers.
+    pub(super) seqs: Vec<u64>,
+}
+
+#[async_trait]
+impl Call for BatchCall {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        let line = &self.line;
+        if let Some(throttle) = &line.throttle {
+            throttle.until_ready().await;
+        }
+        let shown = line.feed.is_watched().then(|| line.shown(&request));
+        let started = Instant::now();
+        let result = line.egress.send(request, line.timeout).await;
+        let elapsed = started.elapsed();
+        line.count(&result, elapsed);
+        if let Some((request, body)) = shown {
+            line.feed.tell(|| line.happening(&self.seqs, (request, body), &result, elapsed));
+        }
+        result
+    }
+
+    fn now(&self) -> Timestamp {
+        self.line.clock.now()
+    }
+}
+
+impl Line {
+    fn count(&self, result: &Result<Reply, CallError>, elapsed: Duration) {
+        let result = match result {
+            Ok(reply) => match reply.status.as_u16() {
+                200..=299 => "2xx",
+                300..=399 => "3xx",
+                429 => "429",
+                400..=499 => "4xx",
+                _ => "5xx",
+            },
+            Err(CallError::Timeout(_)) => "timeout",
+            Err(CallError::Unreachable(_)) => "unreachable",
+            Err(CallError::Forbidden) => "forbidden",
+            Err(CallError::ReplyTooLong(_)) => "reply_too_long",
+            Err(CallError::Stopping) => "stopping",
+        };
+        let DestinationLabels { site, destination } = self.labels.clone();
+        let labels = AttemptLabels { site, destination, result };
+        self.metrics.delivery_attempts.get_or_create(&labels).inc();
+        self.metrics.delivery_seconds.get_or_create(&self.labels).observe(elapsed.as_secs_f64());
+    }
+
+    fn shown(&self, request: &Request<Bytes>) -> (String, String) {
+        let line = format!("{} {}", request.method(), request.uri());
+        (self.redacted(line), self.redacted(excerpt(request.body())))
+    }
+
+    fn happening(
+        &self,
+        seqs: &[u64],
+        (request, body): (String, String),
+        result: &Result<Reply, CallError>,
+        elapsed: Duration,
+    ) -> Happening {
+        let (status, reply) = match result {
+            Ok(reply) => (Some(reply.status.as_u16()), excerpt(&reply.body)),
+            Err(error) => (None, error.to_string()),
+        };
+        Happening::Called {
+            at: self.clock.now(),
+            site: self.labels.site.clone(),
+            destination: self.labels.destination.clone(),
+            seqs: seqs.to_vec(),
+            request,
+            body,
+            status,
+            reply: self.redacted(reply),
+            milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The text without the destination's secrets, as they stand or percent-encoded.
+    fn redacted(&self, mut text: String) -> String {
+        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
+            let encoded: String =
+                url::form_urlencoded::byte_serialize(secret.expose().as_bytes()).collect();
+            for written in [secret.expose(), encoded.as_str()] {
+                if text.contains(written) {
+                    text = text.replace(written, "[secret]");
+                }
+            }
+        }
+        text
+    }
+}
+
+fn excerpt(bytes: &Bytes) -> String {
+    let mut text: String = String::from_utf8_lossy(bytes).chars().take(SHOWN_CHARS + 1).collect();
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

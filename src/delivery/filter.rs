@@ -1,0 +1,145 @@
+//! Which events are for a destination at all: the site's choice, the client's switches, consent.
+
+use wildmatch::WildMatch;
+
+use crate::event::{Event, Object};
+use crate::privacy::{Consent, Decision, Unknown, decide};
+use crate::vendors::Reason;
+
+/// The `events` globs of a destination: an event goes if any pattern matches its name and no
+/// pattern that begins with `!` does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventGlobs {
+    included: Vec<WildMatch>,
+    excluded: Vec<WildMatch>,
+}
+
+impl EventGlobs {
+    /// Compiles the patterns; `*` is any text, `?` one character.
+    pub fn new(patterns: &[String]) -> Self {
+        let (excluded, included): (Vec<&str>, Vec<&str>) =
+            patterns.iter().map(String::as_str).partition(|pattern| pattern.starts_with('!'));
+        let compile = |pattern: &str| WildMatch::new(pattern.trim_start_matches('!'));
+        let mut included: Vec<WildMatch> = included.into_iter().map(compile).collect();
+        if included.is_empty() {
+            // Only exclusions: everything else.
+            included.push(WildMatch::new("*"));
+        }
+        Self { included, excluded: excluded.into_iter().map(compile).collect() }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        self.included.iter().any(|glob| glob.matches(name))
+            && !self.excluded.iter().any(|glob| glob.matches(name))
+    }
+}
+
+/// What a destination wants of its site's events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    /// The destination's name in the site.
+    pub name: String,
+    /// Its vendor's name.
+    pub vendor: &'static str,
+    /// By event name.
+    pub events: EventGlobs,
+    /// The consent categories the visitor must have granted.
+    pub consent: Vec<String>,
+    /// What holds for a visitor whose choice is not known.
+    pub unknown_consent: Unknown,
+}
+
+impl Filter {
+    /// Why the event is not for this destination; `None` if it is.
+    pub fn refuse(&self, event: &Event) -> Option<Reason> {
+        if !self.events.matches(event.label()) {
+            return Some(Reason::new("not_selected"));
+        }
+        if event.integrations.as_ref().is_some_and(|switches| self.is_switched_off(switches)) {
+            return Some(Reason::new("switched_off"));
+        }
+        if self.consent.is_empty() {
+            return None;
+        }
+        let record = event.context.as_ref().and_then(Consent::read);
+        match decide(&self.consent, record.as_ref(), self.unknown_consent) {
+            Decision::Keep => None,
+            Decision::Drop(code) => Some(Reason::new(code)),
+        }
+    }
+
+    /// The Segment spec's `integrations`: a destination's own switch, else `All`, else on.
+    fn is_switched_off(&self, switches: &Object) -> bool {
+        let is_mine = |key: &str| {
+            key.eq_ignore_ascii_case(&self.name) || key.eq_ignore_ascii_case(self.vendor)
+        };
+        let own = switches.iter().find(|(key, _)| is_mine(key)).map(|(_, value)| value);
+        let switch = own.or_else(|| switches.get("All")).or_else(|| switches.get("all"));
+        switch.is_some_and(|value| value.as_bool() == Some(false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(value: serde_json::Value) -> Event {
+        let mut event = serde_json::json!({
+            "type": "track", "event": "Order Completed", "messageId": "m",
+            "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
+        });
+        event.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+        serde_json::from_value(event).unwrap()
+    }
+
+    fn filter(events: &[&str], consent: &[&str]) -> Filter {
+        let texts =
+            |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        Filter {
+            name: "analytics".into(),
+            vendor: "ga4",
+            events: EventGlobs::new(&texts(events)),
+            consent: texts(consent),
+            unknown_consent: Unknown::Deny,
+        }
+    }
+
+    fn code(filter: &Filter, value: serde_json::Value) -> Option<&'static str> {
+        filter.refuse(&event(value)).map(|reason| reason.code)
+    }
+
+    #[test]
+    fn globs_choose_by_name_and_exclusions_win() {
+        let none = serde_json::json!({});
+        assert_eq!(code(&filter(&["*"], &[]), none.clone()), None);
+        assert_eq!(code(&filter(&["Order *"], &[]), none.clone()), None);
+        assert_eq!(code(&filter(&["order *"], &[]), none.clone()), Some("not_selected"));
+        assert_eq!(code(&filter(&["*", "!Order*"], &[]), none.clone()), Some("not_selected"));
+        assert_eq!(code(&filter(&["!Product*"], &[]), none), None);
+        let page = serde_json::json!({"type": "page", "event": null});
+        assert_eq!(code(&filter(&["page"], &[]), page), None);
+    }
+
+    #[test]
+    fn a_clients_switches_are_obeyed() {
+        let all = filter(&["*"], &[]);
+        let switched = |value| code(&all, serde_json::json!({ "integrations": value }));
+        assert_eq!(switched(serde_json::json!({"All": false})), Some("switched_off"));
+        assert_eq!(switched(serde_json::json!({"All": false, "GA4": true})), None);
+        assert_eq!(switched(serde_json::json!({"All": false, "ga4": {"clientId": "1.2"}})), None);
+        assert_eq!(switched(serde_json::json!({"Analytics": false})), Some("switched_off"));
+        assert_eq!(switched(serde_json::json!({"Meta": false})), None);
+    }
+
+    #[test]
+    fn a_denied_or_unknown_category_skips() {
+        let strict = filter(&["*"], &["analytics"]);
+        let consenting = |value: bool| {
+            let record = serde_json::json!({"categoryPreferences": {"analytics": value}});
+            code(&strict, serde_json::json!({"context": {"consent": record}}))
+        };
+        assert_eq!(consenting(true), None);
+        assert!(consenting(false).is_some());
+        assert!(code(&strict, serde_json::json!({})).is_some(), "unknown is denied here");
+    }
+}

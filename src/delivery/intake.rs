@@ -1,0 +1,219 @@
+//! From the journal into a worker's schedule: read, decode, filter, enrich.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::WorkError;
+use super::schedule::{Item, VisitorKey};
+use super::worker::Worker;
+use crate::event::{Enriched, Event};
+use crate::journal::{Ended, Ending, ReadLimit, Record};
+use crate::vendors::{Reason, Screening};
+
+/// Events read and enriched in one step.
+const STEP_EVENTS: usize = 256;
+
+/// Bytes read in one step.
+const STEP_BYTES: usize = 1 << 20;
+
+/// Parked events taken up in one step.
+const STEP_PARKED: usize = 256;
+
+/// A record with what is to be remembered of its tries.
+struct Taken {
+    record: Record,
+    event: Option<Arc<Event>>,
+    was_parked: bool,
+    attempt: u32,
+}
+
+impl Worker {
+    /// Reads the next events if there are any and there is room. `true` if there may be more.
+    pub(super) async fn refill(&mut self) -> Result<bool, WorkError> {
+        let target = *self.projected.borrow_and_update();
+        let read_to = self.state.read_to;
+        if read_to >= target || !self.has_room() {
+            return Ok(false);
+        }
+        let limit = ReadLimit { events: STEP_EVENTS, bytes: STEP_BYTES };
+        let records = self.journal.read(self.site, read_to, target, limit).await?;
+        let Some(last) = records.last().map(|record| record.seq) else {
+            // Retention took them all; the journal has counted them.
+            self.state.progress.complete(read_to + 1, target);
+            self.state.read_to = target;
+            return Ok(false);
+        };
+        let mut expected = read_to + 1;
+        let mut taken = Vec::with_capacity(records.len());
+        for record in records {
+            if record.seq > expected {
+                self.state.progress.complete(expected, record.seq - 1);
+            }
+            expected = record.seq + 1;
+            // Ended before a restart, ahead of the cursor.
+            if !self.state.progress.contains(record.seq) {
+                taken.push(decoded(record, false, 0));
+            }
+        }
+        self.admit(taken).await?;
+        self.state.read_to = last;
+        Ok(last < target)
+    }
+
+    /// Takes up parked events whose time has come.
+    pub(super) async fn take_up_due(&mut self, now: Instant) -> Result<(), WorkError> {
+        if self.state.next_due.is_none_or(|at| at > now) || !self.has_room() {
+            return Ok(());
+        }
+        // What has ended but is not settled would be seen as due again.
+        self.settle().await?;
+        let clock = self.line.clock.now();
+        let limit = STEP_PARKED + self.state.taken_up.len();
+        let due = self.journal.due(self.reader, clock, limit).await?;
+        let more = due.len() == limit;
+        let mut taken = Vec::new();
+        for due in due {
+            if self.state.taken_up.insert(due.record.seq, ()).is_none() {
+                taken.push(decoded(due.record, true, due.attempt));
+            }
+        }
+        self.admit(taken).await?;
+        self.state.next_due = if more {
+            Some(now)
+        } else {
+            let next = self.journal.next_due(self.reader, clock).await?;
+            next.map(|at| now + Duration::try_from(at.duration_since(clock)).unwrap_or_default())
+        };
+        Ok(())
+    }
+
+    /// Remembers, after a restart, whose events are parked.
+    pub(super) async fn remember_parked(&mut self) -> Result<(), WorkError> {
+        let limit = self.settings.retry.parked_max;
+        let clock = self.line.clock.now();
+        for due in self.journal.due(self.reader, Timestamp::MAX, limit).await? {
+            let Some(event) = decoded(due.record, true, due.attempt).event else { continue };
+            let (count, _) = self.state.aside.entry(visitor_key(&event)).or_insert((0, clock));
+            *count += 1;
+        }
+        Ok(())
+    }
+
+    /// A parked event came back: one less that its visitor's later events stay behind.
+    fn step_back_in(&mut self, visitor: VisitorKey) {
+        if let Some((count, _)) = self.state.aside.get_mut(&visitor) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.state.aside.remove(&visitor);
+            }
+        }
+    }
+
+    /// Filters, enriches and queues. On an error nothing was queued or ended.
+    async fn admit(&mut self, taken: Vec<Taken>) -> Result<(), WorkError> {
+        let events: Vec<Arc<Event>> =
+            taken.iter().filter_map(|taken| taken.event.clone()).collect();
+        let views = self.profiles.lookup(self.site, &events).await;
+        let views = match views {
+            Ok(views) => views,
+            Err(error) => {
+                for taken in taken.iter().filter(|taken| taken.was_parked) {
+                    self.state.taken_up.remove(&taken.record.seq);
+                }
+                return Err(error.into());
+            }
+        };
+        let mut views = views.into_iter();
+        let now = self.line.clock.now();
+        for Taken { record, event, was_parked, attempt } in taken {
+            let Some(event) = event else {
+                self.end_early(record.seq, was_parked, Screening::Dead(Reason::new("unreadable")));
+                continue;
+            };
+            let profile = views.next().unwrap_or_default();
+            let enriched = Enriched { seq: record.seq, event, profile };
+            let age =
+                Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
+            let screening = if let Some(reason) = self.settings.filter.refuse(&enriched.event) {
+                Screening::Skip(reason)
+            } else if age > self.settings.habits.max_age {
+                Screening::Dead(Reason::new("too_old"))
+            } else {
+                self.destination.screen(&enriched, now)
+            };
+            if screening != Screening::Send {
+                self.tell(&enriched, &screening_word(&screening));
+                if was_parked {
+                    self.step_back_in(visitor_key(&enriched.event));
+                }
+                self.end_early(record.seq, was_parked, screening);
+                continue;
+            }
+            let visitor = visitor_key(&enriched.event);
+            let (bytes, queued_at) = (record.body.len(), Instant::now());
+            let item = Item { event: enriched, visitor, bytes, was_parked, attempt, queued_at };
+            if !self.stands_aside(&item, now) {
+                self.state.schedule.push(item);
+            }
+        }
+        Ok(())
+    }
+
+    /// An event behind a parked one of its visitor is parked as well, to stay behind it.
+    fn stands_aside(&mut self, item: &Item, now: Timestamp) -> bool {
+        let Some((_, due_at)) = self.state.aside.get(&item.visitor).copied() else { return false };
+        if item.was_parked {
+            self.step_back_in(item.visitor);
+            if due_at <= now {
+                return false;
+            }
+        }
+        self.park(item, due_at, item.attempt);
+        self.look_again(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
+        true
+    }
+
+    /// Ends an event that never gets into a batch.
+    fn end_early(&mut self, seq: u64, was_parked: bool, screening: Screening) {
+        let (outcome, reason, ending) = match screening {
+            Screening::Send => return,
+            Screening::Skip(reason) => ("skipped", reason, Ending::Skipped),
+            Screening::Dead(reason) => {
+                let ending = super::ending::dead(&reason);
+                ("dead", reason, ending)
+            }
+        };
+        self.count(outcome, reason.code, 1);
+        self.push_ended(Ended { seq, was_parked, ending });
+    }
+}
+
+fn screening_word(screening: &Screening) -> (&'static str, Option<Reason>) {
+    match screening {
+        Screening::Send => ("delivered", None),
+        Screening::Skip(reason) => ("skipped", Some(reason.clone())),
+        Screening::Dead(reason) => ("dead", Some(reason.clone())),
+    }
+}
+
+fn decoded(record: Record, was_parked: bool, attempt: u32) -> Taken {
+    let event = match serde_json::from_slice(&record.body) {
+        Ok(event) => Some(Arc::new(event)),
+        Err(error) => {
+            // The gateway wrote it; only a damaged disk gets here.
+            tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");
+            None
+        }
+    };
+    Taken { record, event, was_parked, attempt }
+}
+
+/// The visitor as the schedule knows it. The hash has no secret: whoever makes two visitors fall
+/// together makes them wait for each other, which sending from one id does as well.
+pub(super) fn visitor_key(event: &Event) -> VisitorKey {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(event.order_key())
+}

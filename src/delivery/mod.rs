@@ -1,0 +1,343 @@
+//! Delivery: readers of the journal that carry events to destinations.
+//!
+//! Every destination has a [`worker`](self) of its own, with its own cursor, queue, breaker and
+//! throttle, on a runtime that the request path does not share: a destination that hangs delays
+//! neither the intake nor another destination. Its memory is bounded by `queue_events` and
+//! `queue_bytes`; what it has not read yet costs disk only.
+//!
+//! How a failure is treated:
+//!
+//! | what the vendor's answer means | what happens |
+//! |---|---|
+//! | worth another try | the batch waits (full jitter, `Retry-After` honoured) and comes again whole |
+//! | the same, again and again, while other events pass | its events are parked in the journal |
+//! | refused, and it is not clear which event is to blame | halved until the bad event is alone |
+//! | this event will never be taken | dead letter |
+//! | the credentials are wrong | the destination pauses visibly; one probe now and then |
+//! | nothing works | the breaker opens; one probe per pause |
+
+mod backoff;
+mod call;
+mod egress;
+mod ending;
+mod filter;
+mod intake;
+mod progress;
+mod schedule;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use backoff::{BreakerSettings, RetrySettings};
+pub use egress::{Egress, EgressSettings, is_public};
+pub use filter::{EventGlobs, Filter};
+pub use settings::{DestinationSettings, Mode};
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::{Quota, RateLimiter};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::backoff::Breaker;
+use self::call::Line;
+use self::progress::Progress;
+use self::schedule::Schedule;
+use self::worker::{State, Worker};
+use crate::clock::SharedClock;
+use crate::feed::Feed;
+use crate::journal::{Journal, JournalError, ReaderId, SiteId};
+use crate::metrics::{DestinationLabels, Metrics, Name};
+use crate::profile::{ProfileError, Profiles};
+
+/// How long batches that are under way may take to end when a worker is stopped.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a destination is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReaderStatus {
+    /// It takes events.
+    Running,
+    /// Some of its events wait for another try.
+    Retrying,
+    /// Its breaker is open.
+    Broken,
+    /// It refuses the credentials.
+    Unauthorised,
+    /// It is being stopped.
+    Stopped,
+}
+
+impl ReaderStatus {
+    /// The name in the API and the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Broken => "broken",
+            Self::Unauthorised => "unauthorised",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What stops a worker for a moment.
+#[derive(Debug, thiserror::Error)]
+enum WorkError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Profiles(#[from] ProfileError),
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// The journal they read.
+    pub journal: Arc<dyn Journal>,
+    /// The profiles they enrich from.
+    pub profiles: Arc<Profiles>,
+    /// The time of day.
+    pub clock: SharedClock,
+    /// Where they tell what happens.
+    pub feed: Feed,
+    /// Where they count.
+    pub metrics: Arc<Metrics>,
+    /// The runtime they work on.
+    pub runtime: Handle,
+}
+
+/// A site as delivery sees it.
+#[derive(Clone)]
+pub struct Site {
+    /// Its number in the journal.
+    pub id: SiteId,
+    /// Its name.
+    pub name: Name,
+    /// How far its profiles have come.
+    pub projected: watch::Receiver<u64>,
+}
+
+/// One running destination, for the admin API.
+#[derive(Clone, Debug)]
+pub struct RunningReader {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// Its number in the journal.
+    pub reader: ReaderId,
+    /// How it is doing.
+    pub status: ReaderStatus,
+}
+
+/// Starts, replaces and stops the workers as the settings say.
+pub struct Dispatcher {
+    shared: Shared,
+    running: Mutex<BTreeMap<(Name, Name), Running>>,
+    tasks: TaskTracker,
+}
+
+struct Running {
+    settings: Arc<DestinationSettings>,
+    egress: EgressSettings,
+    reader: ReaderId,
+    stop: CancellationToken,
+    ended: CancellationToken,
+    wake: Arc<Notify>,
+    status: watch::Receiver<ReaderStatus>,
+}
+
+impl Dispatcher {
+    /// A dispatcher without workers.
+    pub fn new(shared: Shared) -> Self {
+        Self { shared, running: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// Makes the running workers be those of `sites`: starts new ones, restarts changed ones where
+    /// they stood, stops the others. Returns the readers of each site, for retention.
+    pub async fn apply(
+        &self,
+        sites: &[(Site, Vec<Arc<DestinationSettings>>)],
+        egress: &EgressSettings,
+    ) -> Result<Vec<(SiteId, Vec<ReaderId>)>, ApplyError> {
+        let client = Egress::new(egress).map_err(ApplyError::Client)?;
+        let wanted: BTreeMap<(Name, Name), (&Site, &Arc<DestinationSettings>)> = sites
+            .iter()
+            .flat_map(|(site, destinations)| destinations.iter().map(move |d| (site, d)))
+            .filter(|(_, settings)| settings.mode.is_server())
+            .map(|(site, settings)| ((site.name.clone(), settings.name.clone()), (site, settings)))
+            .collect();
+        self.stop_all_but(|key, running| {
+            wanted.get(key).is_some_and(|(_, settings)| {
+                **settings == running.settings && running.egress == *egress
+            })
+        })
+        .await;
+        for (key, (site, settings)) in wanted {
+            if !self.lock().contains_key(&key) {
+                let running = self.start(site, settings.clone(), client.clone(), egress).await?;
+                self.lock().insert(key, running);
+            }
+        }
+        let running = self.lock();
+        let readers = sites.iter().map(|(site, _)| {
+            let of_site = running.iter().filter(|((name, _), _)| *name == site.name);
+            (site.id, of_site.map(|(_, running)| running.reader).collect())
+        });
+        Ok(readers.collect())
+    }
+
+    /// The running destinations.
+    pub fn readers(&self) -> Vec<RunningReader> {
+        let running = self.lock();
+        let reader = |((site, destination), running): (&(Name, Name), &Running)| RunningReader {
+            site: site.clone(),
+            destination: destination.clone(),
+            reader: running.reader,
+            status: *running.status.borrow(),
+        };
+        running.iter().map(reader).collect()
+    }
+
+    /// Makes a destination look for parked events at once.
+    pub fn wake(&self, reader: ReaderId) {
+        for running in self.lock().values().filter(|running| running.reader == reader) {
+            running.wake.notify_one();
+        }
+    }
+
+    /// Publishes the accounts of all destinations as metrics.
+    pub async fn observe(&self) -> Result<(), JournalError> {
+        for reader in self.readers() {
+            let ledger = self.shared.journal.ledger(reader.reader).await?;
+            let oldest = self.shared.journal.oldest_pending(reader.reader).await?;
+            let age = oldest.map_or(0.0, |at| {
+                self.shared.clock.now().duration_since(at).as_secs_f64().max(0.0)
+            });
+            let labels = DestinationLabels { site: reader.site, destination: reader.destination };
+            let metrics = &self.shared.metrics;
+            let pending = i64::try_from(ledger.pending).unwrap_or(i64::MAX);
+            metrics.pending_events.get_or_create(&labels).set(pending);
+            metrics.pending_oldest_seconds.get_or_create(&labels).set(age);
+        }
+        Ok(())
+    }
+
+    /// Stops every worker: what is under way may end, what ended is settled.
+    pub async fn stop(&self) {
+        self.stop_all_but(|_, _| false).await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn stop_all_but(&self, keep: impl Fn(&(Name, Name), &Running) -> bool) {
+        let stopped: Vec<Running> = {
+            let mut running = self.lock();
+            let gone: Vec<_> = running
+                .iter()
+                .filter(|(key, running)| !keep(key, running))
+                .map(|(key, _)| key.clone())
+                .collect();
+            gone.iter().filter_map(|key| running.remove(key)).collect()
+        };
+        for running in &stopped {
+            running.stop.cancel();
+        }
+        for running in &stopped {
+            running.ended.cancelled().await;
+        }
+    }
+
+    async fn start(
+        &self,
+        site: &Site,
+        settings: Arc<DestinationSettings>,
+        client: Egress,
+        egress: &EgressSettings,
+    ) -> Result<Running, ApplyError> {
+        let Shared { journal, profiles, clock, feed, metrics, runtime } = &self.shared;
+        let reader = journal.reader(site.id, &settings.name).await?;
+        let position = journal.position(reader).await?;
+        let (status, seen) = watch::channel(ReaderStatus::Running);
+        let (stop, ended, wake) =
+            (CancellationToken::new(), CancellationToken::new(), Arc::new(Notify::new()));
+        let labels =
+            DestinationLabels { site: site.name.clone(), destination: settings.name.clone() };
+        metrics.destination_up.get_or_create(&labels).set(1);
+        let line = Arc::new(Line {
+            labels,
+            egress: client,
+            timeout: settings.habits.timeout,
+            throttle: settings
+                .habits
+                .calls_per_second
+                .map(|rate| RateLimiter::direct(Quota::per_second(rate))),
+            secrets: settings.destination.secrets(),
+            clock: clock.clone(),
+            feed: feed.clone(),
+            metrics: metrics.clone(),
+        });
+        let read_to = position.cursor;
+        let worker = Worker {
+            site: site.id,
+            reader,
+            destination: settings.destination.clone(),
+            line,
+            journal: journal.clone(),
+            profiles: profiles.clone(),
+            projected: site.projected.clone(),
+            wake: wake.clone(),
+            status,
+            state: State {
+                progress: Progress::new(position),
+                read_to,
+                schedule: Schedule::default(),
+                under_way: tokio::task::JoinSet::new(),
+                waiting: Vec::new(),
+                breaker: Breaker::new(settings.breaker.clone()),
+                hold_until: None,
+                unauthorised: false,
+                ended: Vec::new(),
+                park: Vec::new(),
+                settle_at: None,
+                taken_up: std::collections::HashMap::new(),
+                aside: std::collections::HashMap::new(),
+                next_due: Some(Instant::now()),
+                trouble_until: None,
+            },
+            settings: settings.clone(),
+        };
+        let token = stop.clone();
+        let guard = ended.clone().drop_guard();
+        self.tasks.spawn_on(
+            async move {
+                worker.run(token, GRACE).await;
+                drop(guard);
+            },
+            runtime,
+        );
+        Ok(Running { settings, egress: egress.clone(), reader, stop, ended, wake, status: seen })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Name, Name), Running>> {
+        // Every change under the lock is one insert or remove.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why the workers could not be brought in line with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The egress client could not be built.
+    #[error("the egress client cannot be built")]
+    Client(#[source] reqwest::Error),
+    /// The journal failed.
+    #[error("the destinations' places cannot be read")]
+    Journal(#[from] JournalError),
+}

@@ -1,0 +1,279 @@
+//! Which events go next. Pure: knows visitors and limits, no clock and no network.
+//!
+//! Events of one visitor leave in their order: while a visitor has an event under way, its later
+//! events wait. Different visitors do not wait for each other. Every operation costs the same
+//! however much waits.
+
+use std::collections::{HashMap, VecDeque};
+
+use tokio::time::Instant;
+
+use crate::event::Enriched;
+use crate::vendors::Unit;
+
+/// A visitor, for the purpose of order: a hash of the event's order key. Two visitors that fall
+/// together only wait for each other.
+pub(super) type VisitorKey = u64;
+
+/// One event on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    /// The event and what is known of its visitor.
+    pub(super) event: Enriched,
+    /// Whose it is.
+    pub(super) visitor: VisitorKey,
+    /// The size of its record in the journal, in bytes.
+    pub(super) bytes: usize,
+    /// Whether it came out of the parked events.
+    pub(super) was_parked: bool,
+    /// How often it has been tried.
+    pub(super) attempt: u32,
+    /// When it was queued.
+    pub(super) queued_at: Instant,
+}
+
+/// What a batch may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchLimits {
+    pub(super) unit: Unit,
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+/// The events that wait for a batch.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    waiting: HashMap<VisitorKey, VecDeque<Item>>,
+    // Events under way by visitor; a visitor is here or in `ready`, never in both.
+    under_way: HashMap<VisitorKey, usize>,
+    ready: VecDeque<VisitorKey>,
+    len: usize,
+    bytes: usize,
+    ready_len: usize,
+}
+
+impl Schedule {
+    /// Queues an event behind its visitor's others.
+    pub(super) fn push(&mut self, item: Item) {
+        self.len += 1;
+        self.bytes += item.bytes;
+        let visitor = item.visitor;
+        let is_free = !self.under_way.contains_key(&visitor);
+        let queue = self.waiting.entry(visitor).or_default();
+        if is_free {
+            self.ready_len += 1;
+            if queue.is_empty() {
+                self.ready.push_back(visitor);
+            }
+        }
+        queue.push_back(item);
+    }
+
+    /// Events waiting, whether they could go or not.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Their bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Events that could go at once.
+    pub(super) fn ready_len(&self) -> usize {
+        self.ready_len
+    }
+
+    /// When the event that has waited longest of those that could go was queued.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let visitor = self.ready.front()?;
+        self.waiting.get(visitor)?.front().map(|item| item.queued_at)
+    }
+
+    /// Takes the next batch: empty if nothing can go. Its visitors are under way until
+    /// [`Schedule::finish`] has been called for each of its events.
+    pub(super) fn next_batch(&mut self, limits: BatchLimits) -> Vec<Item> {
+        let mut batch: Vec<Item> = Vec::new();
+        let mut bytes = 0;
+        while let Some(visitor) = self.ready.pop_front() {
+            let Some(queue) = self.waiting.get_mut(&visitor) else { continue };
+            let available = queue.len();
+            let before = batch.len();
+            while let Some(item) = queue.front() {
+                let fits = batch.is_empty()
+                    || (batch.len() < limits.events && bytes + item.bytes <= limits.bytes);
+                if !fits {
+                    break;
+                }
+                bytes += item.bytes;
+                batch.extend(queue.pop_front());
+            }
+            if queue.is_empty() {
+                self.waiting.remove(&visitor);
+            }
+            let taken = batch.len() - before;
+            if taken == 0 {
+                self.ready.push_front(visitor);
+                break;
+            }
+            self.under_way.insert(visitor, taken);
+            self.ready_len -= available;
+            if limits.unit == Unit::Visitor || taken < available {
+                break;
+            }
+        }
+        self.len -= batch.len();
+        self.bytes -= bytes;
+        batch
+    }
+
+    /// Takes out everything that waits for this visitor, in order.
+    pub(super) fn withdraw(&mut self, visitor: VisitorKey) -> Vec<Item> {
+        let Some(queue) = self.waiting.remove(&visitor) else { return Vec::new() };
+        self.len -= queue.len();
+        self.bytes -= queue.iter().map(|item| item.bytes).sum::<usize>();
+        if !self.under_way.contains_key(&visitor) {
+            self.ready_len -= queue.len();
+            self.ready.retain(|ready| *ready != visitor);
+        }
+        queue.into()
+    }
+
+    /// An event of this visitor is no longer under way. When it was the last, the visitor's later
+    /// events can go.
+    pub(super) fn finish(&mut self, visitor: VisitorKey) {
+        let Some(count) = self.under_way.get_mut(&visitor) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        self.under_way.remove(&visitor);
+        if let Some(queue) = self.waiting.get(&visitor) {
+            self.ready_len += queue.len();
+            self.ready.push_back(visitor);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::{Event, ProfileView};
+
+    fn item(seq: u64, visitor: VisitorKey, bytes: usize) -> Item {
+        let event: Event = serde_json::from_value(serde_json::json!({
+            "type": "track", "messageId": "m",
+            "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
+        }))
+        .unwrap();
+        let event =
+            Enriched { seq, event: Arc::new(event), profile: Arc::new(ProfileView::default()) };
+        let queued_at = Instant::now();
+        Item { event, visitor, bytes, was_parked: false, attempt: 0, queued_at }
+    }
+
+    fn seqs(batch: &[Item]) -> Vec<u64> {
+        batch.iter().map(|item| item.event.seq).collect()
+    }
+
+    fn limits(unit: Unit, events: usize) -> BatchLimits {
+        BatchLimits { unit, events, bytes: 1000 }
+    }
+
+    #[test]
+    fn a_visitors_later_events_wait_for_the_earlier() {
+        let mut schedule = Schedule::default();
+        for (seq, visitor) in [(1, 7), (2, 8), (3, 7)] {
+            schedule.push(item(seq, visitor, 10));
+        }
+        let first = schedule.next_batch(limits(Unit::Site, 2));
+        assert_eq!(seqs(&first), [1, 3], "both of visitor 7, in order");
+        schedule.push(item(4, 7, 10));
+        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [2]);
+        assert!(schedule.next_batch(limits(Unit::Site, 9)).is_empty());
+        schedule.finish(7);
+        assert_eq!(schedule.ready_len(), 0, "one of two is still under way");
+        schedule.finish(7);
+        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [4]);
+    }
+
+    #[test]
+    fn a_visitor_unit_never_mixes_visitors() {
+        let mut schedule = Schedule::default();
+        for (seq, visitor) in [(1, 7), (2, 8), (3, 7)] {
+            schedule.push(item(seq, visitor, 10));
+        }
+        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Visitor, 9))), [1, 3]);
+        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Visitor, 9))), [2]);
+    }
+
+    #[test]
+    fn a_batch_respects_bytes_but_always_moves() {
+        let mut schedule = Schedule::default();
+        for (seq, bytes) in [(1, 5000), (2, 600), (3, 600)] {
+            schedule.push(item(seq, seq, bytes));
+        }
+        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [1], "too large, alone");
+        assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [2]);
+        assert_eq!((schedule.len(), schedule.bytes()), (1, 600));
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_goes_once_in_its_visitors_order(
+            events in prop::collection::vec((0..5_u64, 1..400_usize), 1..80),
+            takes in prop::collection::vec((1..6_usize, any::<bool>()), 1..200),
+        ) {
+            let mut schedule = Schedule::default();
+            let (mut events, mut next_seq) = (events.into_iter(), 0);
+            let mut under_way: VecDeque<Vec<Item>> = VecDeque::new();
+            let mut gone: BTreeMap<VisitorKey, Vec<u64>> = BTreeMap::new();
+            let mut total = 0;
+            for (count, finish_first) in takes.into_iter().cycle().take(2000) {
+                for (visitor, bytes) in events.by_ref().take(2) {
+                    next_seq += 1;
+                    schedule.push(item(next_seq, visitor, bytes));
+                }
+                if finish_first && let Some(batch) = under_way.pop_front() {
+                    for item in batch {
+                        schedule.finish(item.visitor);
+                    }
+                }
+                let ready = schedule.ready_len();
+                let batch = schedule.next_batch(limits(Unit::Site, count));
+                prop_assert_eq!(batch.is_empty(), ready == 0);
+                for item in &batch {
+                    let busy = under_way.iter().flatten().any(|other| other.visitor == item.visitor);
+                    prop_assert!(!busy, "a visitor has two batches under way");
+                    gone.entry(item.visitor).or_default().push(item.event.seq);
+                }
+                total += batch.len();
+                under_way.push_back(batch);
+            }
+            while let Some(batch) = under_way.pop_front() {
+                for item in batch {
+                    schedule.finish(item.visitor);
+                }
+            }
+            total += std::iter::from_fn(|| {
+                let batch = schedule.next_batch(limits(Unit::Site, 9));
+                for item in &batch {
+                    gone.entry(item.visitor).or_default().push(item.event.seq);
+                    schedule.finish(item.visitor);
+                }
+                (!batch.is_empty()).then_some(batch.len())
+            })
+            .sum::<usize>();
+            prop_assert_eq!(total as u64, next_seq);
+            prop_assert_eq!((schedule.len(), schedule.bytes(), schedule.ready_len()), (0, 0, 0));
+            for seqs in gone.values() {
+                prop_assert!(seqs.is_sorted());
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One destination's settings: the site's wishes over the vendor's habits.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use super::backoff::{BreakerSettings, RetrySettings};
+use super::filter::{EventGlobs, Filter};
+use crate::metrics::Name;
+use crate::privacy::Unknown;
+use crate::settings::Section;
+use crate::vendors::{Destination, Habits, VENDORS, find};
+
+/// Where a destination's events come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The gateway calls the vendor's server API.
+    Server,
+    /// The vendor's own library in the page does; the gateway delivers nothing.
+    Client,
+    /// Both, with the same ids, so that the vendor can deduplicate.
+    Both,
+}
+
+impl Mode {
+    /// Whether the gateway delivers.
+    pub fn is_server(self) -> bool {
+        matches!(self, Self::Server | Self::Both)
+    }
+}
+
+/// `[[sites.destinations]]`.
+#[derive(Clone)]
+pub struct DestinationSettings {
+    /// Its name in the site.
+    pub name: Name,
+    /// Its vendor's name.
+    pub vendor: &'static str,
+    /// Where its events come from.
+    pub mode: Mode,
+    /// Which events are for it.
+    pub filter: Filter,
+    /// How it is called.
+    pub habits: Habits,
+    /// When it is tried again.
+    pub retry: RetrySettings,
+    /// When it is left alone.
+    pub breaker: BreakerSettings,
+    /// How often refused credentials are tried again.
+    pub unauthorised_probe: Duration,
+    /// Events in memory at most.
+    pub queue_events: usize,
+    /// Bytes of events in memory at most.
+    pub queue_bytes: usize,
+    /// The vendor's face, built from its own settings.
+    pub destination: Arc<dyn Destination>,
+    // What the table said, so that a reload restarts only what changed.
+    fingerprint: String,
+}
+
+impl DestinationSettings {
+    /// Reads one destination's table. `None` if the vendor is not known.
+    pub fn read(section: &mut Section<'_>) -> Option<Self> {
+        let name = section.string("name");
+        let vendor = section.string("vendor");
+        let Some(vendor) = find(&vendor) else {
+            let names: Vec<&str> = VENDORS.iter().map(|vendor| vendor.name).collect();
+            section.unknown_name("vendor", &vendor, "vendor", &names);
+            section.ignore_rest();
+            return None;
+        };
+        let fingerprint = section.fingerprint();
+        let mode = section.choice(
+            "mode",
+            &[("server", Mode::Server), ("client", Mode::Client), ("both", Mode::Both)],
+        );
+        let endpoint = read_endpoint(section);
+        let destination = (vendor.destination)(&mut section.section("settings"), endpoint);
+        let habits = read_habits(section, destination.habits());
+        let filter = Filter {
+            name: name.clone(),
+            vendor: vendor.name,
+            events: EventGlobs::new(&section.strings("events")),
+            consent: section.strings("consent"),
+            unknown_consent: section
+                .choice("unknown_consent", &[("allow", Unknown::Allow), ("deny", Unknown::Deny)]),
+        };
+        Some(Self {
+            name: name.into(),
+            vendor: vendor.name,
+            mode,
+            filter,
+            habits,
+            retry: RetrySettings::read(&mut section.section("retry")),
+            breaker: BreakerSettings::read(&mut section.section("breaker")),
+            unauthorised_probe: section.duration("unauthorised_probe"),
+            queue_events: section.integer("queue_events", 1..=1_000_000),
+            queue_bytes: section.byte_count("queue_bytes"),
+            destination: destination.into(),
+            fingerprint,
+        })
+    }
+}
+
+#[cfg(test)]
+impl DestinationSettings {
+    /// Settings as the embedded default gives them, with short waits.
+    pub(super) fn for_tests(name: &str, destination: Arc<dyn Destination>) -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            name: name.into(),
+            vendor: "console",
+            mode: Mode::Server,
+            filter: Filter {
+                name: name.into(),
+                vendor: "console",
+                events: EventGlobs::new(&[]),
+                consent: Vec::new(),
+                unknown_consent: Unknown::Allow,
+            },
+            habits: destination.habits(),
+            retry: RetrySettings {
+                min_wait: ms(1),
+                max_wait: ms(20),
+                max_retry_after: ms(200),
+                tries_before_parking: 4,
+                parked_max: 1000,
+            },
+            breaker: BreakerSettings { failures: 5, min_open: ms(5), max_open: ms(40) },
+            unauthorised_probe: ms(30),
+            queue_events: 64,
+            queue_bytes: 1 << 20,
+            destination,
+            fingerprint: name.to_owned(),
+        }
+    }
+}
+
+/// The base URL that stands in for the vendor's.
+fn read_endpoint(section: &mut Section<'_>) -> Option<Url> {
+    let url: Url = section.opt_parsed("endpoint")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        section.mistake("endpoint", "must be an http or https URL with a host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        section.mistake("endpoint", "must not hold a user name or password");
+    }
+    Some(url)
+}
+
+/// The vendor's habits, where the site does not say otherwise.
+fn read_habits(section: &mut Section<'_>, vendor: Habits) -> Habits {
+    Habits {
+        unit: vendor.unit,
+        max_events: section
+            .opt_integer("batch_events", 1..=vendor.max_events)
+            .unwrap_or(vendor.max_events),
+        max_bytes: vendor.max_bytes,
+        linger: section.opt_duration("linger").unwrap_or(vendor.linger),
+        max_age: section.opt_duration("max_age").unwrap_or(vendor.max_age),
+        concurrency: section.opt_integer("concurrency", 1..=1024).unwrap_or(vendor.concurrency),
+        calls_per_second: section
+            .opt_integer("calls_per_second", 1..=1_000_000)
+            .and_then(std::num::NonZeroU32::new)
+            .or(vendor.calls_per_second),
+        timeout: section.opt_duration("timeout").unwrap_or(vendor.timeout),
+    }
+}
+
+impl PartialEq for DestinationSettings {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl fmt::Debug for DestinationSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DestinationSettings")
+            .field("name", &self.name)
+            .field("vendor", &self.vendor)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}

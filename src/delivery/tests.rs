@@ -1,0 +1,423 @@
+//! Whole workers over a real journal, against a destination that does as it is told.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::event::{Enriched, Event};
+use crate::journal::{
+    DeadSelection, Durability, Ledger, MessageKey, NewRecord, Settings, SqliteJournal,
+};
+use crate::profile::{Projection, SqliteProfiles};
+use crate::store::{Store, Sync};
+use crate::vendors::{Call, Destination, Habits, Outcome, Reason, Screening, Unit};
+
+type Script = Box<dyn Fn(&Enriched, usize) -> Outcome + Send + std::marker::Sync>;
+
+/// Answers each event by a script that sees how often it has been tried.
+struct Scripted {
+    script: Mutex<Script>,
+    tries: Mutex<HashMap<u64, usize>>,
+    taken: Mutex<Vec<(String, u64)>>,
+    calls: AtomicUsize,
+    habits: Habits,
+}
+
+impl Scripted {
+    fn new(unit: Unit, script: Script) -> Arc<Self> {
+        let habits = Habits {
+            unit,
+            max_events: 10,
+            max_bytes: 1 << 20,
+            linger: Duration::ZERO,
+            max_age: Duration::from_secs(3600),
+            concurrency: 4,
+            calls_per_second: None,
+            timeout: Duration::from_secs(1),
+        };
+        let (tries, taken, calls) = Default::default();
+        Arc::new(Self { script: Mutex::new(script), tries, taken, calls, habits })
+    }
+
+    fn now_answer(&self, script: Script) {
+        *self.script.lock().unwrap() = script;
+    }
+
+    fn taken(&self) -> Vec<u64> {
+        let mut seqs: Vec<u64> = self.taken.lock().unwrap().iter().map(|(_, seq)| *seq).collect();
+        seqs.sort_unstable();
+        seqs
+    }
+
+    fn assert_order_and_once(&self) {
+        let mut last: HashMap<String, u64> = HashMap::new();
+        for (visitor, seq) in self.taken.lock().unwrap().iter() {
+            let before = last.insert(visitor.clone(), *seq).unwrap_or(0);
+            assert!(before < *seq, "{visitor}: {seq} after {before}");
+        }
+    }
+}
+
+#[async_trait]
+impl Destination for Scripted {
+    fn habits(&self) -> Habits {
+        self.habits
+    }
+
+    fn screen(&self, event: &Enriched, _now: jiff::Timestamp) -> Screening {
+        match event.event.label() {
+            "unwanted" => Screening::Skip(Reason::new("unwanted")),
+            _ => Screening::Send,
+        }
+    }
+
+    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        let script = self.script.lock().unwrap();
+        let mut tries = self.tries.lock().unwrap();
+        let outcomes: Vec<Outcome> = batch
+            .iter()
+            .map(|event| {
+                let tried = tries.entry(event.seq).or_default();
+                *tried += 1;
+                script(event, *tried)
+            })
+            .collect();
+        if let Some(refusal) = outcomes.iter().find(|o| matches!(o, Outcome::Refused(_))) {
+            return vec![refusal.clone(); batch.len()];
+        }
+        let again = outcomes.iter().find(|o| matches!(o, Outcome::Retry { .. }));
+        if let (Unit::Visitor, Some(again)) = (self.habits.unit, again) {
+            // One call for the batch: all or nothing.
+            return vec![again.clone(); batch.len()];
+        }
+        let mut taken = self.taken.lock().unwrap();
+        for (event, outcome) in batch.iter().zip(&outcomes) {
+            if *outcome == Outcome::Delivered {
+                taken.push((event.event.order_key().to_owned(), event.seq));
+            }
+        }
+        outcomes
+    }
+}
+
+struct Bench {
+    _folder: tempfile::TempDir,
+    journal: Arc<SqliteJournal>,
+    dispatcher: Dispatcher,
+    site: Site,
+    stop: CancellationToken,
+    projection: tokio::task::JoinHandle<()>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let schemas = [crate::journal::MIGRATIONS, crate::profile::MIGRATIONS];
+        let store =
+            Arc::new(Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap());
+        let settings = Settings {
+            durability: Durability::Os,
+            retain: Duration::from_secs(3600),
+            max_bytes: u64::MAX,
+            retain_dead: Duration::from_secs(3600),
+            dedupe_window: Duration::from_secs(600),
+            dedupe_entries: 100_000,
+            queue_bytes: 1 << 24,
+        };
+        let clock: SharedClock = Arc::new(SystemClock);
+        let journal = Arc::new(
+            SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone())
+                .await
+                .unwrap(),
+        );
+        let cache =
+            crate::profile::Settings { cache_bytes: 1 << 20, cache_idle: Duration::from_secs(60) };
+        let profiles =
+            Arc::new(Profiles::new(Arc::new(SqliteProfiles::new(store)), &cache, metrics.clone()));
+        let id = journal.site("shop").await.unwrap();
+        let projection = Projection::start(
+            id,
+            "shop".into(),
+            journal.clone(),
+            profiles.clone(),
+            metrics.clone(),
+        )
+        .await
+        .unwrap();
+        let site = Site { id, name: "shop".into(), projected: projection.progress() };
+        let stop = CancellationToken::new();
+        let projection = Handle::current().spawn(projection.run(stop.clone()));
+        let dispatcher = Dispatcher::new(Shared {
+            journal: journal.clone(),
+            profiles,
+            clock,
+            feed: Feed::new(),
+            metrics,
+            runtime: Handle::current(),
+        });
+        Self { _folder: folder, journal, dispatcher, site, stop, projection }
+    }
+
+    async fn run(&self, destinations: &[(&str, Arc<Scripted>)]) {
+        let destinations = destinations
+            .iter()
+            .map(|(name, scripted)| {
+                Arc::new(DestinationSettings::for_tests(name, scripted.clone()))
+            })
+            .collect();
+        let egress = EgressSettings {
+            allow_private: true,
+            reply_bytes: 1000,
+            connect_timeout: Duration::from_secs(1),
+            idle_time: Duration::from_secs(1),
+            idle_per_host: 1,
+        };
+        self.dispatcher.apply(&[(self.site.clone(), destinations)], &egress).await.unwrap();
+    }
+
+    async fn append(&self, events: impl IntoIterator<Item = (u64, &str, &str)>) {
+        let now = SystemClock;
+        let records = events.into_iter().map(|(id, visitor, name)| {
+            let received_at = crate::clock::Clock::now(&now);
+            let event = serde_json::json!({
+                "type": "track", "event": name, "messageId": id.to_string(),
+                "anonymousId": visitor, "timestamp": received_at, "receivedAt": received_at,
+            });
+            NewRecord {
+                site: self.site.id,
+                message: MessageKey::new("shop", &id.to_string()),
+                received_at,
+                identifies: false,
+                body: serde_json::to_vec(&event).unwrap(),
+            }
+        });
+        self.journal.append(records.collect()).await.unwrap();
+    }
+
+    fn reader(&self, name: &str) -> RunningReader {
+        self.dispatcher.readers().into_iter().find(|r| &*r.destination == name).unwrap()
+    }
+
+    async fn ledger(&self, name: &str) -> Ledger {
+        let ledger = self.journal.ledger(self.reader(name).reader).await.unwrap();
+        let ended = ledger.delivered + ledger.skipped + ledger.dead;
+        assert_eq!(ledger.accepted, ended + ledger.pending, "{ledger:?}");
+        ledger
+    }
+
+    async fn settled(&self, name: &str) -> Ledger {
+        self.eventually(name, |ledger, _| ledger.pending == 0).await
+    }
+
+    async fn eventually(
+        &self,
+        name: &str,
+        is_so: impl Fn(&Ledger, ReaderStatus) -> bool,
+    ) -> Ledger {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let ledger = self.ledger(name).await;
+            if is_so(&ledger, self.reader(name).status) {
+                return ledger;
+            }
+            assert!(Instant::now() < deadline, "{ledger:?} {:?}", self.reader(name));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn end(self) {
+        self.dispatcher.stop().await;
+        self.stop.cancel();
+        self.projection.await.unwrap();
+    }
+}
+
+fn always(outcome: Outcome) -> Script {
+    Box::new(move |_, _| outcome.clone())
+}
+
+fn again() -> Outcome {
+    Outcome::Retry { reason: Reason::new("vendor_error"), after: None }
+}
+
+fn id_of(event: &Event) -> u64 {
+    event.message_id.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_arrive_once_in_their_visitors_order() {
+    let bench = Bench::new().await;
+    for unit in [Unit::Visitor, Unit::Site] {
+        let name = format!("{unit:?}");
+        let flaky = Scripted::new(
+            unit,
+            Box::new(|event, tried| {
+                if tried <= usize::try_from(event.seq % 3).unwrap() {
+                    again()
+                } else {
+                    Outcome::Delivered
+                }
+            }),
+        );
+        bench.run(&[(&name, flaky.clone())]).await;
+        let visitors = ["a", "b", "c", "d", "e", "f", "g"];
+        let base = if unit == Unit::Site { 10_000 } else { 0 };
+        bench.append((0..500).map(|n| (base + n, visitors[n as usize * 31 % 7], "x"))).await;
+        let ledger = bench.settled(&name).await;
+        assert_eq!((ledger.delivered, flaky.taken().len()), (500, 500));
+        if unit == Unit::Visitor {
+            flaky.assert_order_and_once();
+        }
+    }
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_batch_is_split_until_the_bad_event_is_alone() {
+    let bench = Bench::new().await;
+    let picky = Scripted::new(
+        Unit::Site,
+        Box::new(|event, _| match id_of(&event.event) {
+            7 | 33 => Outcome::Refused(Reason::detailed("refused", "HTTP 400")),
+            _ => Outcome::Delivered,
+        }),
+    );
+    bench.run(&[("picky", picky.clone())]).await;
+    bench.append((0..50).map(|n| (n, "v", if n % 10 == 9 { "unwanted" } else { "x" }))).await;
+    let ledger = bench.settled("picky").await;
+    assert_eq!((ledger.delivered, ledger.skipped, ledger.dead), (43, 5, 2));
+    let reader = bench.reader("picky").reader;
+    let letters = bench.journal.dead(Some(reader), None, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [34, 8]);
+    assert_eq!(letters[0].detail, "HTTP 400");
+    // Mended, they are retried and arrive.
+    picky.now_answer(always(Outcome::Delivered));
+    bench.journal.retry_dead(DeadSelection::Reader(reader)).await.unwrap();
+    bench.dispatcher.wake(reader);
+    let ledger = bench.settled("picky").await;
+    assert_eq!((ledger.delivered, ledger.dead), (45, 0));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_destination_is_left_alone_holds_no_memory_and_delays_nobody() {
+    let bench = Bench::new().await;
+    let down = Scripted::new(Unit::Site, always(again()));
+    let well = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    bench.run(&[("down", down.clone()), ("well", well.clone())]).await;
+    bench.append((0..1000).map(|n| (n, "v", "x"))).await;
+    assert_eq!(bench.settled("well").await.delivered, 1000);
+    let ledger = bench.eventually("down", |_, status| status == ReaderStatus::Broken).await;
+    assert_eq!((ledger.pending, ledger.dead), (1000, 0));
+    let before = down.calls.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let calls = down.calls.load(Ordering::Relaxed) - before;
+    assert!(calls <= 12, "{calls} probes in 200 ms with pauses of up to 40 ms");
+    down.now_answer(always(Outcome::Delivered));
+    assert_eq!(bench.settled("down").await.delivered, 1000);
+    down.assert_order_and_once();
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_credentials_pause_visibly_and_burn_nothing() {
+    let bench = Bench::new().await;
+    let locked = Scripted::new(
+        Unit::Visitor,
+        always(Outcome::Unauthorised(Reason::detailed("unauthorised", "HTTP 401"))),
+    );
+    bench.run(&[("locked", locked.clone())]).await;
+    bench.append((0..100).map(|n| (n, ["a", "b", "c"][n as usize % 3], "x"))).await;
+    bench.eventually("locked", |_, status| status == ReaderStatus::Unauthorised).await;
+    let before = locked.calls.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let probes = locked.calls.load(Ordering::Relaxed) - before;
+    assert!((1..=6).contains(&probes), "{probes} probes in 150 ms, one each 30 ms");
+    locked.now_answer(always(Outcome::Delivered));
+    assert_eq!(bench.settled("locked").await.delivered, 100);
+    bench.eventually("locked", |_, status| status == ReaderStatus::Running).await;
+    locked.assert_order_and_once();
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stubborn_event_steps_aside_and_its_visitors_later_events_stay_behind() {
+    let bench = Bench::new().await;
+    let stuck = Scripted::new(
+        Unit::Visitor,
+        Box::new(|event, tried| match (id_of(&event.event), tried) {
+            (0, 0..=12) => again(),
+            _ => Outcome::Delivered,
+        }),
+    );
+    bench.run(&[("stuck", stuck.clone())]).await;
+    bench.append([(0, "bad", "x")]).await;
+    bench.append((1..400).map(|n| (n, if n % 50 == 0 { "bad" } else { "good" }, "x"))).await;
+    assert_eq!(bench.settled("stuck").await.delivered, 400, "the window of 64 was no obstacle");
+    stuck.assert_order_and_once();
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_worker_goes_on_where_it_stood() {
+    let bench = Bench::new().await;
+    let steady = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    for round in 0..5 {
+        bench.run(&[("steady", steady.clone())]).await;
+        bench.append((0..100).map(|n| (round * 100 + n, "v", "x"))).await;
+        // Stopped in the midst of it.
+        bench.run(&[]).await;
+    }
+    bench.run(&[("steady", steady.clone())]).await;
+    assert_eq!(bench.settled("steady").await.delivered, 500);
+    assert_eq!(steady.taken(), (1..=500).collect::<Vec<_>>(), "each once");
+    bench.end().await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn whatever_a_vendor_answers_every_event_ends_once(
+        answers in prop::collection::vec((0..6_u8, 0..4_usize), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let bench = Bench::new().await;
+            let count = answers.len() as u64;
+            let script: Script = Box::new(move |event, tried| {
+                let (answer, patience) = answers[usize::try_from(event.seq).unwrap() - 1];
+                match answer {
+                    _ if tried <= patience => again(),
+                    0 => Outcome::Dead(Reason::new("dead")),
+                    1 => Outcome::Skipped(Reason::new("skipped")),
+                    2 => Outcome::Refused(Reason::new("refused")),
+                    3 if tried <= patience + 1 => {
+                        Outcome::Unauthorised(Reason::new("unauthorised"))
+                    }
+                    _ => Outcome::Delivered,
+                }
+            });
+            let odd = Scripted::new(Unit::Site, script);
+            bench.run(&[("odd", odd.clone())]).await;
+            bench.append((0..count).map(|n| (n, ["a", "b"][n as usize % 2], "x"))).await;
+            let ledger = bench.settled("odd").await;
+            assert_eq!(ledger.accepted, count);
+            let mut taken = odd.taken();
+            taken.dedup();
+            assert_eq!(taken.len() as u64, ledger.delivered, "none twice");
+            bench.end().await;
+        });
+    }
+}

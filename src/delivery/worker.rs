@@ -1,0 +1,284 @@
+//! One destination's reader: takes events from the journal, sends batches, settles what ended.
+//!
+//! At any time an accepted event is, for this destination, in exactly one place: behind the cursor
+//! or in `ahead` (ended, or parked in the journal), in the schedule, in a batch under way, in a
+//! batch that waits for its next try, or still unread. Only the first of these is durable; all
+//! others come back after a crash by reading the journal again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Breaker;
+use super::call::{BatchCall, Line};
+use super::progress::Progress;
+use super::schedule::{BatchLimits, Item, Schedule, VisitorKey};
+use super::{DestinationSettings, ReaderStatus};
+use crate::event::Enriched;
+use crate::journal::{Ended, Journal, JournalError, Parking, ReaderId, Settlement, SiteId};
+use crate::profile::Profiles;
+use crate::vendors::{Destination, Outcome};
+
+/// Ended events that are settled at once; fewer wait a moment for company.
+const SETTLE_EVENTS: usize = 256;
+
+/// How long ended events wait for company before they are settled: what a crash may repeat.
+const SETTLE_DELAY: Duration = Duration::from_millis(20);
+
+/// The pause after the journal or the profiles failed.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A batch, and how its tries went.
+pub(super) struct Batch {
+    pub(super) items: Vec<Item>,
+    /// Calls made for these very events together.
+    pub(super) attempt: u32,
+}
+
+/// One destination's reader.
+pub(super) struct Worker {
+    pub(super) site: SiteId,
+    pub(super) reader: ReaderId,
+    pub(super) settings: Arc<DestinationSettings>,
+    pub(super) destination: Arc<dyn Destination>,
+    pub(super) line: Arc<Line>,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) profiles: Arc<Profiles>,
+    /// How far the profiles have come.
+    pub(super) projected: watch::Receiver<u64>,
+    /// The admin API has parked something as due now.
+    pub(super) wake: Arc<Notify>,
+    pub(super) status: watch::Sender<ReaderStatus>,
+    pub(super) state: State,
+}
+
+/// What changes as a worker goes on.
+pub(super) struct State {
+    pub(super) progress: Progress,
+    /// Everything up to this event has been read.
+    pub(super) read_to: u64,
+    pub(super) schedule: Schedule,
+    pub(super) under_way: JoinSet<(Batch, Vec<Outcome>)>,
+    /// Batches that wait for their next try, by when.
+    pub(super) waiting: Vec<(Instant, Batch)>,
+    pub(super) breaker: Breaker,
+    /// No call before then: the vendor asked, or refused the credentials.
+    pub(super) hold_until: Option<Instant>,
+    pub(super) unauthorised: bool,
+    pub(super) ended: Vec<Ended>,
+    pub(super) park: Vec<Parking>,
+    pub(super) settle_at: Option<Instant>,
+    /// Parked events that have been taken up again.
+    pub(super) taken_up: HashMap<u64, ()>,
+    /// Visitors with parked events: how many, and when the last is due.
+    pub(super) aside: HashMap<VisitorKey, (usize, Timestamp)>,
+    pub(super) next_due: Option<Instant>,
+    pub(super) trouble_until: Option<Instant>,
+}
+
+impl Worker {
+    /// Works until told to stop; then lets what is under way end within `grace`, and settles.
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
+        if let Err(error) = self.remember_parked().await {
+            tracing::warn!(%error, "parked events may be overtaken by later ones");
+        }
+        while !stop.is_cancelled() {
+            self.report();
+            let now = Instant::now();
+            if self.state.trouble_until.is_none_or(|until| now >= until) {
+                self.state.trouble_until = None;
+                if let Err(error) = self.turn(now).await {
+                    let destination = &self.line.labels.destination;
+                    tracing::warn!(%error, %destination, "the destination waits for the store");
+                    self.state.trouble_until = Some(Instant::now() + TROUBLE_PAUSE);
+                }
+            }
+            let alarm = self.alarm();
+            tokio::select! {
+                Some(ended) = self.state.under_way.join_next() => self.joined(ended),
+                changed = self.projected.changed(), if self.has_room() => {
+                    if changed.is_err() { break }
+                }
+                () = self.wake.notified() => self.state.next_due = Some(Instant::now()),
+                () = sleep_until(alarm) => {}
+                () = stop.cancelled() => break,
+            }
+            while let Some(ended) = self.state.under_way.try_join_next() {
+                self.joined(ended);
+            }
+        }
+        self.wind_up(grace).await;
+    }
+
+    /// Everything that can be done now.
+    async fn turn(&mut self, now: Instant) -> Result<(), super::WorkError> {
+        self.settle_if_due(now).await?;
+        self.take_up_due(now).await?;
+        while self.refill().await? {
+            self.dispatch(Instant::now());
+        }
+        self.dispatch(Instant::now());
+        self.settle_if_due(Instant::now()).await?;
+        Ok(())
+    }
+
+    /// Whether more events may be read: bounds the memory of one destination.
+    pub(super) fn has_room(&self) -> bool {
+        self.state.schedule.len() < self.settings.queue_events
+            && self.state.schedule.bytes() < self.settings.queue_bytes
+    }
+
+    /// Starts every batch that may start.
+    fn dispatch(&mut self, now: Instant) {
+        while self.has_free_hand() && self.may_call(now) {
+            let Some(batch) = self.next_batch(now) else {
+                self.state.breaker.probe_lapsed(now);
+                return;
+            };
+            self.start(batch);
+        }
+    }
+
+    /// Whether another batch may be under way. Doubtful credentials are tried one at a time.
+    fn has_free_hand(&self) -> bool {
+        let limit = if self.state.unauthorised { 1 } else { self.settings.habits.concurrency };
+        self.state.under_way.len() < limit
+    }
+
+    fn may_call(&mut self, now: Instant) -> bool {
+        if self.state.hold_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.state.hold_until = None;
+        self.state.breaker.permits(now)
+    }
+
+    /// A batch whose next try is due, else a fresh one that is full or has waited long enough.
+    fn next_batch(&mut self, now: Instant) -> Option<Batch> {
+        let due = self.state.waiting.iter().position(|(at, _)| *at <= now);
+        if let Some(index) = due {
+            return Some(self.state.waiting.swap_remove(index).1);
+        }
+        let habits = &self.settings.habits;
+        let oldest = self.state.schedule.oldest()?;
+        let is_full = self.state.schedule.ready_len() >= habits.max_events;
+        if !is_full && now < oldest + habits.linger {
+            return None;
+        }
+        let items = self.state.schedule.next_batch(BatchLimits {
+            unit: habits.unit,
+            events: habits.max_events,
+            bytes: habits.max_bytes,
+        });
+        let attempt = items.iter().map(|item| item.attempt).max().unwrap_or(0);
+        (!items.is_empty()).then_some(Batch { items, attempt })
+    }
+
+    fn start(&mut self, batch: Batch) {
+        let destination = self.destination.clone();
+        let seqs = batch.items.iter().map(|item| item.event.seq).collect();
+        let call = BatchCall { line: self.line.clone(), seqs };
+        self.state.under_way.spawn(async move {
+            let events: Vec<Enriched> = batch.items.iter().map(|item| item.event.clone()).collect();
+            let outcomes = destination.deliver(&events, &call).await;
+            (batch, outcomes)
+        });
+    }
+
+    /// When something has to be done even if nothing happens.
+    fn alarm(&self) -> Instant {
+        let state = &self.state;
+        if let Some(until) = state.trouble_until {
+            return until;
+        }
+        let mut alarms: Vec<Instant> = Vec::with_capacity(6);
+        alarms.extend(state.settle_at);
+        alarms.extend(state.next_due.filter(|_| self.has_room()));
+        if self.has_free_hand() {
+            let earliest = state.hold_until.into_iter().chain(state.breaker.opens_at()).max();
+            let work = state.waiting.iter().map(|(at, _)| *at);
+            let fresh = state.schedule.oldest().map(|at| at + self.settings.habits.linger);
+            let next = work.chain(fresh).min();
+            let probing = !state.breaker.is_closed() && state.breaker.opens_at().is_none();
+            // While the probe is under way its end is the next event.
+            if let (Some(next), false) = (next, probing) {
+                alarms.push(earliest.map_or(next, |earliest| earliest.max(next)));
+            }
+        }
+        // Far enough never to matter; the other branches wake the loop.
+        let horizon = Instant::now() + Duration::from_secs(3600);
+        alarms.into_iter().min().unwrap_or(horizon)
+    }
+
+    /// Settles when enough has ended or has waited long enough.
+    async fn settle_if_due(&mut self, now: Instant) -> Result<(), JournalError> {
+        let count = self.state.ended.len() + self.state.park.len();
+        let is_due = self.state.settle_at.is_some_and(|at| at <= now);
+        if count >= SETTLE_EVENTS || is_due { self.settle().await } else { Ok(()) }
+    }
+
+    pub(super) async fn settle(&mut self) -> Result<(), JournalError> {
+        let state = &mut self.state;
+        if state.ended.is_empty() && state.park.is_empty() {
+            return Ok(());
+        }
+        let settlement = Settlement {
+            position: state.progress.position(),
+            ended: state.ended.clone(),
+            park: state.park.clone(),
+        };
+        self.journal.settle(self.reader, settlement).await?;
+        for ended in state.ended.drain(..).filter(|ended| ended.was_parked) {
+            state.taken_up.remove(&ended.seq);
+        }
+        for parking in state.park.drain(..) {
+            state.taken_up.remove(&parking.seq);
+        }
+        state.settle_at = None;
+        Ok(())
+    }
+
+    pub(super) fn will_settle(&mut self) {
+        self.state.settle_at.get_or_insert_with(|| Instant::now() + SETTLE_DELAY);
+    }
+
+    async fn wind_up(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        while let Ok(Some(ended)) =
+            tokio::time::timeout_at(deadline, self.state.under_way.join_next()).await
+        {
+            self.joined(ended);
+        }
+        // What is still under way is sent again after the restart.
+        self.state.under_way.abort_all();
+        if let Err(error) = self.settle().await {
+            let destination = &self.line.labels.destination;
+            tracing::warn!(%error, %destination, "the last deliveries may be repeated");
+        }
+        self.status.send_replace(ReaderStatus::Stopped);
+    }
+
+    fn report(&self) {
+        let status = if self.state.unauthorised {
+            ReaderStatus::Unauthorised
+        } else if !self.state.breaker.is_closed() {
+            ReaderStatus::Broken
+        } else if !self.state.waiting.is_empty() {
+            ReaderStatus::Retrying
+        } else {
+            ReaderStatus::Running
+        };
+        let is_up = matches!(status, ReaderStatus::Running | ReaderStatus::Retrying);
+        if self.status.send_if_modified(|seen| std::mem::replace(seen, status) != status) {
+            self.line.metrics.destination_up.get_or_create(&self.line.labels).set(is_up.into());
+            let labels = &self.line.labels;
+            tracing::info!(site = %labels.site, destination = %labels.destination, status = status.name(), "destination");
+        }
+    }
+}
