@@ -1,8 +1,14 @@
 //! Tagway, a first-party tag gateway.
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod event;
 pub mod feed;
+pub mod journal;
+pub mod log;
 pub mod metrics;
 pub mod settings;
+pub mod store;
 pub mod vendors;

@@ -1,0 +1,5 @@
+//! The embedded journal.
+
+/// The journal in SQLite.
+#[derive(Debug)]
+pub struct SqliteJournal;
