@@ -10,9 +10,9 @@ pub(super) const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) fn wants_openmetrics(accept: &str) -> bool {
     accept.split(',').any(|range| {
         let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| {
-            name.eq_ignore_ascii_case("application/openmetrics-text")
-        });
+        let named = parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
         let refused = parts.any(|part| {
             part.strip_prefix("q=").is_some_and(|q| q.parse().is_ok_and(|q: f32| q == 0.0))
         });

@@ -87,10 +87,13 @@ mod tests {
     #[test]
     fn only_own_names_are_answered() {
         let names = ["ops.example".to_owned()];
-        for own in ["127.0.0.1:9090", "[::1]:9090", "localhost", "LOCALHOST:1", "Ops.Example:9090"] {
+        for own in ["127.0.0.1:9090", "[::1]:9090", "localhost", "LOCALHOST:1", "Ops.Example:9090"]
+        {
             assert!(check_source(&headers(&[("host", own)]), &names).is_ok(), "{own}");
         }
-        for foreign in ["evil.example", "localhost.evil.example:9090", "a@127.0.0.1", "", "127.1.evil"] {
+        for foreign in
+            ["evil.example", "localhost.evil.example:9090", "a@127.0.0.1", "", "127.1.evil"]
+        {
             let result = check_source(&headers(&[("host", foreign)]), &names);
             assert!(matches!(result, Err(RequestError::Misdirected)), "{foreign}");
         }
@@ -101,9 +104,8 @@ mod tests {
 
     #[test]
     fn only_the_same_origin_may_ask() {
-        let from = |origin| {
-            check_source(&headers(&[("host", "localhost:9090"), ("origin", origin)]), &[])
-        };
+        let from =
+            |origin| check_source(&headers(&[("host", "localhost:9090"), ("origin", origin)]), &[]);
         assert!(from("http://localhost:9090").is_ok());
         for foreign in ["http://localhost:8080", "null", "https://evil.example", "localhost:9090"] {
             assert!(matches!(from(foreign), Err(RequestError::ForeignOrigin)), "{foreign}");
@@ -120,6 +122,8 @@ mod tests {
             assert!(matches!(with(wrong), Err(RequestError::Unauthorised)), "{wrong}");
         }
         assert!(check_token(&headers(&[]), &token).is_err());
-        assert!(check_token(&headers(&[("authorization", "Bearer ")]), &Secret::default()).is_err());
+        assert!(
+            check_token(&headers(&[("authorization", "Bearer ")]), &Secret::default()).is_err()
+        );
     }
 }

@@ -12,7 +12,7 @@ mod routes;
 mod server;
 mod tail;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 
 pub use readiness::Readiness;

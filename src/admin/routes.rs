@@ -207,8 +207,7 @@ async fn event(context: &Context, site: &str, seq: &str) -> Result<Answer, Reque
     let limit = ReadLimit { events: 1, bytes: 0 };
     let records = context.journal.read(site, after, seq, limit).await?;
     let record = records.iter().find(|record| record.seq == seq).ok_or(RequestError::NotFound)?;
-    let row =
-        json!({ "seq": seq, "received_at": record.received_at, "event": tree(&record.body) });
+    let row = json!({ "seq": seq, "received_at": record.received_at, "event": tree(&record.body) });
     Ok(reply::json(StatusCode::OK, &row))
 }
 
@@ -301,11 +300,7 @@ fn tree(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap_or_default()
 }
 
-fn find(
-    readers: &[ReaderState],
-    site: &str,
-    destination: &str,
-) -> Result<ReaderId, RequestError> {
+fn find(readers: &[ReaderState], site: &str, destination: &str) -> Result<ReaderId, RequestError> {
     readers
         .iter()
         .find(|reader| &*reader.site == site && &*reader.destination == destination)

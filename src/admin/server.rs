@@ -97,7 +97,10 @@ async fn serve_connection(stream: TcpStream, context: Arc<Context>, drain: Cance
             let answer = routes::answer(request, &context, drain).await;
             let mut answer = answer.unwrap_or_else(|error| {
                 if let super::RequestError::Journal(error) = &error {
-                    tracing::error!(error = error as &dyn std::error::Error, "an admin request failed");
+                    tracing::error!(
+                        error = error as &dyn std::error::Error,
+                        "an admin request failed"
+                    );
                 }
                 reply::problem(&error)
             });

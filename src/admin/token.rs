@@ -31,7 +31,9 @@ pub enum TokenError {
         source: std::io::Error,
     },
     /// Others than the owner may use the file.
-    #[error("{path} has mode {mode:03o}: others may read it; `chmod 600` it, or remove it for a new one")]
+    #[error(
+        "{path} has mode {mode:03o}: others may read it; `chmod 600` it, or remove it for a new one"
+    )]
     Exposed {
         /// The file.
         path: PathBuf,

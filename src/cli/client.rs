@@ -72,8 +72,7 @@ impl Client {
     /// Opens a stream of lines. When this returns, the gateway is watching.
     pub(super) async fn lines(&self, path: &str) -> anyhow::Result<Lines> {
         let mut connection = JoinSet::new();
-        let response =
-            self.request(Method::GET, path, Bytes::new(), &mut connection).await?;
+        let response = self.request(Method::GET, path, Bytes::new(), &mut connection).await?;
         if !response.status().is_success() {
             bail!(refusal(response).await?);
         }
@@ -120,7 +119,9 @@ impl Client {
             });
             anyhow::Ok(sender.send_request(request).await?)
         };
-        tokio::time::timeout(ANSWER_TIME, connecting).await.context("the gateway does not answer")?
+        tokio::time::timeout(ANSWER_TIME, connecting)
+            .await
+            .context("the gateway does not answer")?
     }
 }
 

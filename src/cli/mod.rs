@@ -26,6 +26,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Origin, Settings, Whereabouts};
 use crate::settings::Mistake;
 
+/// A complaint's lines are cut here: it may quote a vendor or a file.
+const LINE_CHARS: usize = 2000;
+
 /// Tagway, a first-party tag gateway.
 #[derive(Debug, Parser)]
 #[command(name = "tagway", version, about, arg_required_else_help = true)]
@@ -100,7 +103,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(mistakes)) => {
             for mistake in mistakes {
-                complain(&mistake.to_string());
+                // As FILE:LINE: at the line's start, where editors look for it.
+                complain_as("", &mistake.to_string());
             }
             ExitCode::from(2)
         }
@@ -157,9 +161,14 @@ fn say(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|_closed| Failure::Said)
 }
 
-/// Prints a line to stderr, escaped: it may quote what came from elsewhere.
-fn complain(line: &str) {
-    let line = line.lines().map(|line| render::escape(line, 2000)).collect::<Vec<_>>().join("\n");
+/// Prints to stderr, escaped: it may quote what came from elsewhere.
+fn complain(message: &str) {
+    complain_as("tagway: ", message);
+}
+
+fn complain_as(prefix: &str, message: &str) {
+    let lines = message.lines().map(|line| render::escape(line, LINE_CHARS));
+    let text = lines.collect::<Vec<_>>().join("\n");
     // Nobody can be told that stderr is gone.
-    drop(writeln!(std::io::stderr().lock(), "tagway: {line}"));
+    drop(writeln!(std::io::stderr().lock(), "{prefix}{text}"));
 }

@@ -86,7 +86,8 @@ fn called(happening: &Value, ink: Ink) -> String {
     }
     let status = happening.get("status").and_then(Value::as_u64);
     let shown_status = status.map_or_else(|| "no reply".to_owned(), |status| status.to_string());
-    let colour = if status.is_some_and(|status| (200..300).contains(&status)) { GREEN } else { RED };
+    let colour =
+        if status.is_some_and(|status| (200..300).contains(&status)) { GREEN } else { RED };
     let milliseconds = happening.get("milliseconds").and_then(Value::as_u64).unwrap_or_default();
     let mut out = format!(
         "    {} {}  {}  {} in {milliseconds} ms\n",
@@ -98,7 +99,8 @@ fn called(happening: &Value, ink: Ink) -> String {
     for (mark, key) in [(">", "body"), ("<", "reply")] {
         let body = escape(text(happening, key), BODY_CHARS);
         if !body.is_empty() {
-            let _infallible = writeln!(out, "        {}", ink.paint(DIM, &format!("{mark} {body}")));
+            let _infallible =
+                writeln!(out, "        {}", ink.paint(DIM, &format!("{mark} {body}")));
         }
     }
     out
@@ -185,15 +187,24 @@ mod tests {
         let evil = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n\u{202e}\u{200b}x";
         for what in ["accepted", "called", "settled", "other"] {
             let mut happening = json!({ "what": what });
-            for key in ["site", "event", "format", "message_id", "destination", "request", "body",
-                "reply", "outcome", "reason", "detail", "at"] {
+            for key in [
+                "site",
+                "event",
+                "format",
+                "message_id",
+                "destination",
+                "request",
+                "body",
+                "reply",
+                "outcome",
+                "reason",
+                "detail",
+                "at",
+            ] {
                 happening[key] = json!(evil);
             }
             let shown = render(&happening, false);
-            assert!(
-                shown.chars().all(|c| c == '\n' || !c.is_control()),
-                "{what}: {shown:?}"
-            );
+            assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{what}: {shown:?}");
             assert!(!shown.contains(['\u{202e}', '\u{200b}']), "{what}");
             assert!(shown.lines().count() <= 3, "{what}: {shown:?}");
         }

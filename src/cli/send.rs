@@ -55,6 +55,9 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
         let body = json!({ "site": site, "event": event });
         let sent = client.post("/api/v1/send", &body).await?;
         let seq = sent.get("seq").and_then(Value::as_u64).context("the answer has no seq")?;
+        if waiting.is_empty() {
+            say(&format!("accepted as #{seq} of {site}, which has no destinations\n"))?;
+        }
         let mut following = Following { seq, waiting, has_died: false };
         let followed = follow(&mut lines, &mut following, colour);
         match tokio::time::timeout(options.timeout, followed).await {
@@ -97,11 +100,7 @@ impl Following {
     }
 }
 
-async fn follow(
-    lines: &mut Lines,
-    following: &mut Following,
-    colour: bool,
-) -> Result<(), Failure> {
+async fn follow(lines: &mut Lines, following: &mut Following, colour: bool) -> Result<(), Failure> {
     while !following.waiting.is_empty() {
         let Some(happening) = lines.next().await? else {
             return Err(Failure::Other(anyhow::anyhow!("the gateway is stopping")));

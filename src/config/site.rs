@@ -126,8 +126,7 @@ fn read_destination(
 fn unique_name(section: &mut Section<'_>, what: &str, taken: &mut BTreeSet<Arc<str>>) -> Arc<str> {
     let had_name = section.has("name");
     let name: Arc<str> = section.string("name").into();
-    let is_plain =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
     if !had_name {
         return name;
     }

@@ -414,6 +414,10 @@ impl<'a> Section<'a> {
     }
 
     fn mistake_at(&self, found: &Found<'a>, message: &str) {
+        if found.span.is_empty() && !found.value.is_table() {
+            // What the parser puts where it found a syntax error, which is reported already.
+            return;
+        }
         self.note(found.source, found.span.start, found.path.clone(), message.to_owned());
     }
 
