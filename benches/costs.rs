@@ -50,11 +50,8 @@ fn record(site: SiteId, id: u64) -> NewRecord {
 }
 
 fn append(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut group = criterion.benchmark_group("append");
     group.throughput(Throughput::Elements(GROUP));
     for (name, sync) in [("os", Sync::Os), ("disk", Sync::Disk)] {

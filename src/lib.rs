@@ -1,10 +1,14 @@
 //! Tagway, a first-party tag gateway.
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod delivery;
 pub mod event;
 pub mod feed;
 pub mod journal;
+pub mod log;
 pub mod metrics;
 pub mod privacy;
 pub mod profile;

@@ -25,6 +25,15 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The word in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Both => "both",
+        }
+    }
+
     /// Whether the gateway delivers.
     pub fn is_server(self) -> bool {
         matches!(self, Self::Server | Self::Both)
@@ -64,18 +73,22 @@ impl DestinationSettings {
     /// Reads one destination's table. `None` if the vendor is not known.
     pub fn read(section: &mut Section<'_>) -> Option<Self> {
         let name = section.string("name");
-        let vendor = section.string("vendor");
-        let Some(vendor) = find(&vendor) else {
-            let names: Vec<&str> = VENDORS.iter().map(|vendor| vendor.name).collect();
-            section.unknown_name("vendor", &vendor, "vendor", &names);
-            section.ignore_rest();
-            return None;
-        };
-        let fingerprint = section.fingerprint();
         let mode = section.choice(
             "mode",
             &[("server", Mode::Server), ("client", Mode::Client), ("both", Mode::Both)],
         );
+        let had_vendor = section.has("vendor");
+        let vendor = section.string("vendor");
+        let Some(vendor) = find(&vendor) else {
+            if had_vendor {
+                let names: Vec<&str> = VENDORS.iter().map(|vendor| vendor.name).collect();
+                section.unknown_name("vendor", &vendor, "vendor", &names);
+            }
+            // Whose settings these are is unknown, so none of them can be called wrong.
+            section.ignore_rest();
+            return None;
+        };
+        let fingerprint = section.fingerprint();
         let endpoint = read_endpoint(section);
         let destination = (vendor.destination)(&mut section.section("settings"), endpoint);
         let habits = read_habits(section, destination.habits());

@@ -12,6 +12,8 @@ mod report;
 mod secret;
 mod section;
 mod source;
+#[cfg(test)]
+mod tests;
 mod units;
 
 pub use report::{Mistake, Report};

@@ -20,6 +20,8 @@ use super::units::{parse_duration, parse_size};
 pub struct Section<'a> {
     layers: Vec<Layer<'a>>,
     path: String,
+    /// Where a missing key is reported: the section's own table, or the nearest one around it.
+    place: Option<(&'a Source, usize)>,
     report: &'a Report,
     environment: &'a Environment,
     asked: BTreeSet<String>,
@@ -30,6 +32,8 @@ struct Layer<'a> {
     source: &'a Source,
     table: &'a DeTable<'a>,
     span: Range<usize>,
+    /// The path by which this layer's own file names the table.
+    path: String,
 }
 
 /// A value and where it stands.
@@ -38,6 +42,8 @@ struct Found<'a> {
     source: &'a Source,
     value: &'a DeValue<'a>,
     span: Range<usize>,
+    /// The path by which its own file names the key.
+    path: String,
 }
 
 impl<'a> Section<'a> {
@@ -47,11 +53,17 @@ impl<'a> Section<'a> {
         environment: &'a Environment,
         report: &'a Report,
     ) -> Self {
-        let layers = files
+        let layers: Vec<_> = files
             .into_iter()
-            .map(|(source, table)| Layer { source, table: table.get_ref(), span: table.span() })
+            .map(|(source, table)| Layer {
+                source,
+                table: table.get_ref(),
+                span: table.span(),
+                path: String::new(),
+            })
             .collect();
-        Self { layers, path: String::new(), report, environment, asked: BTreeSet::new() }
+        let place = layers.first().map(|layer| (layer.source, layer.span.start));
+        Self { layers, path: String::new(), place, report, environment, asked: BTreeSet::new() }
     }
 
     /// Whether the key is set in any layer.
@@ -67,7 +79,7 @@ impl<'a> Section<'a> {
     /// A string, if set.
     pub fn opt_string(&mut self, key: &str) -> Option<String> {
         let found = self.find(key)?;
-        self.text_of(key, &found)
+        self.text_of(&found)
     }
 
     /// A required secret.
@@ -78,9 +90,9 @@ impl<'a> Section<'a> {
     /// A secret, if set. An empty one is a mistake: it is a variable that nobody filled.
     pub fn opt_secret(&mut self, key: &str) -> Option<Secret> {
         let found = self.find(key)?;
-        let text = self.text_of(key, &found)?;
+        let text = self.text_of(&found)?;
         if text.is_empty() {
-            self.mistake_at(key, &found, "must not be empty");
+            self.mistake_at(&found, "must not be empty");
         }
         Some(Secret::new(text))
     }
@@ -97,14 +109,14 @@ impl<'a> Section<'a> {
     /// A value in its own textual form, if set.
     pub fn opt_parsed<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<T> {
         let found = self.find(key)?;
-        let text = self.text_of(key, &found)?;
-        self.parse_text(key, &found, &text)
+        let text = self.text_of(&found)?;
+        self.parse_text(&found, &text)
     }
 
     /// A list of values in their own textual form; empty if not set.
     pub fn parsed_list<T: FromStr<Err: Display>>(&mut self, key: &str) -> Vec<T> {
         let texts = self.texts(key);
-        texts.iter().filter_map(|(found, text)| self.parse_text(key, found, text)).collect()
+        texts.iter().filter_map(|(found, text)| self.parse_text(found, text)).collect()
     }
 
     /// A list of strings; empty if not set.
@@ -112,16 +124,20 @@ impl<'a> Section<'a> {
         self.texts(key).into_iter().map(|(_, text)| text).collect()
     }
 
-    /// A list of secrets; empty if not set.
+    /// A list of secrets, none of them empty text; no secrets if not set.
     pub fn secrets(&mut self, key: &str) -> Vec<Secret> {
-        self.texts(key).into_iter().map(|(_, text)| Secret::new(text)).collect()
+        let texts = self.texts(key);
+        for (found, _) in texts.iter().filter(|(_, text)| text.is_empty()) {
+            self.mistake_at(found, "must not be empty");
+        }
+        texts.into_iter().map(|(_, text)| Secret::new(text)).collect()
     }
 
     /// A required boolean.
     pub fn boolean(&mut self, key: &str) -> bool {
         let Some(found) = self.find_required(key) else { return false };
         found.value.as_bool().unwrap_or_else(|| {
-            self.wrong_type(key, &found, "true or false");
+            self.wrong_type(&found, "true or false");
             false
         })
     }
@@ -134,14 +150,14 @@ impl<'a> Section<'a> {
         let floor = *range.start();
         let Some(found) = self.find_required(key) else { return floor };
         let Some(number) = integer_of(found.value) else {
-            self.wrong_type(key, &found, "a whole number");
+            self.wrong_type(&found, "a whole number that fits 64 bits");
             return floor;
         };
         match T::try_from(number).ok().filter(|number| range.contains(number)) {
             Some(number) => number,
             None => {
                 let (from, to) = (range.start(), range.end());
-                self.mistake_at(key, &found, &format!("{number} is not between {from} and {to}"));
+                self.mistake_at(&found, &format!("{number} is not between {from} and {to}"));
                 floor
             }
         }
@@ -177,11 +193,11 @@ impl<'a> Section<'a> {
             Some(number) if range.contains(&number) => number,
             Some(number) => {
                 let (from, to) = (range.start(), range.end());
-                self.mistake_at(key, &found, &format!("{number} is not between {from} and {to}"));
+                self.mistake_at(&found, &format!("{number} is not between {from} and {to}"));
                 *range.start()
             }
             None => {
-                self.wrong_type(key, &found, "a number");
+                self.wrong_type(&found, "a number");
                 *range.start()
             }
         }
@@ -216,17 +232,14 @@ impl<'a> Section<'a> {
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         let fallback = choices.first().map(|(_, value)| *value);
         let seen = self.find_required(key).and_then(|found| {
-            let text = self.text_of(key, &found)?;
+            let text = self.text_of(&found)?;
             let value = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
             if value.is_none() {
                 let names = choices.iter().map(|(name, _)| *name);
                 let list = names.clone().collect::<Vec<_>>().join(", ");
                 let hint = hint(nearest(&text, names));
-                self.mistake_at(
-                    key,
-                    &found,
-                    &format!("{} is not one of {list}{hint}", shown(&text)),
-                );
+                let written = written(&found);
+                self.mistake_at(&found, &format!("{written} is not one of {list}{hint}"));
             }
             value
         });
@@ -243,11 +256,16 @@ impl<'a> Section<'a> {
         for layer in self.layers.clone() {
             let Some(found) = lookup(&layer, key) else { continue };
             match found.value.as_table() {
-                Some(table) => layers.push(Layer { source: found.source, table, span: found.span }),
-                None => self.wrong_type(key, &found, "a table"),
+                Some(table) => layers.push(Layer {
+                    source: found.source,
+                    table,
+                    span: found.span,
+                    path: found.path,
+                }),
+                None => self.wrong_type(&found, "a table"),
             }
         }
-        self.child(layers, self.join(key))
+        self.child(layers, join(&self.path, key))
     }
 
     /// A list of tables, from the most specific layer that has it; empty if none has. Each sees
@@ -263,19 +281,21 @@ impl<'a> Section<'a> {
         };
         let Some(found) = self.find(key) else { return Vec::new() };
         let Some(items) = found.value.as_array() else {
-            self.wrong_type(key, &found, "a list of tables");
+            self.wrong_type(&found, "a list of tables");
             return Vec::new();
         };
         let mut sections = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            let item = Found { source: found.source, value: item.get_ref(), span: item.span() };
+            let item = found.item(index, item);
             let Some(table) = item.value.as_table() else {
-                self.wrong_type(key, &item, "a table");
+                self.wrong_type(&item, "a table");
                 continue;
             };
-            let mut layers = vec![Layer { source: item.source, table, span: item.span }];
+            let path = item.path.clone();
+            let mut layers =
+                vec![Layer { source: item.source, table, span: item.span, path: item.path }];
             layers.extend(below.iter().cloned());
-            sections.push(self.child(layers, format!("{}[{index}]", self.join(key))));
+            sections.push(self.child(layers, path));
         }
         sections
     }
@@ -299,11 +319,10 @@ impl<'a> Section<'a> {
     /// shown: the message says what may be shown of it.
     pub fn mistake(&mut self, key: &str, message: &str) {
         match self.find(key) {
-            Some(found) => self.mistake_at(key, &found, message),
+            Some(found) => self.mistake_at(&found, message),
             None => {
-                let Some(layer) = self.layers.first() else { return };
-                let (source, offset) = (layer.source, layer.span.start);
-                self.note(source, offset, self.join(key), message.to_owned());
+                let Some((source, offset)) = self.place else { return };
+                self.note(source, offset, join(&self.path, key), message.to_owned());
             }
         }
     }
@@ -311,7 +330,9 @@ impl<'a> Section<'a> {
     /// Notes that a word written under `key` is not one of `names`, with the nearest of them.
     pub fn unknown_name(&mut self, key: &str, written: &str, what: &str, names: &[&str]) {
         let hint = hint(nearest(written, names.iter().copied()));
-        self.mistake(key, &format!("there is no {what} {}{hint}", shown(written)));
+        let seen = self.find(key).map(|found| found.quote(written));
+        let seen = seen.unwrap_or_else(|| shown(written));
+        self.mistake(key, &format!("there is no {what} {seen}{hint}"));
     }
 
     /// Accepts whatever else stands in the table. For tables whose owner is itself a mistake.
@@ -321,11 +342,8 @@ impl<'a> Section<'a> {
 
     fn child(&self, layers: Vec<Layer<'a>>, path: String) -> Section<'a> {
         let (report, environment) = (self.report, self.environment);
-        Section { layers, path, report, environment, asked: BTreeSet::new() }
-    }
-
-    fn join(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        let place = layers.first().map(|layer| (layer.source, layer.span.start)).or(self.place);
+        Section { layers, path, place, report, environment, asked: BTreeSet::new() }
     }
 
     fn find(&mut self, key: &str) -> Option<Found<'a>> {
@@ -353,15 +371,15 @@ impl<'a> Section<'a> {
     }
 
     /// The completed text of a string value; a mistake is noted and `None` returned otherwise.
-    fn text_of(&self, key: &str, found: &Found<'a>) -> Option<String> {
+    fn text_of(&self, found: &Found<'a>) -> Option<String> {
         let Some(text) = found.value.as_str() else {
-            self.wrong_type(key, found, "a string");
+            self.wrong_type(found, "a string");
             return None;
         };
         match self.environment.expand(text) {
             Ok(text) => Some(text),
             Err(error) => {
-                self.mistake_at(key, found, &error.to_string());
+                self.mistake_at(found, &error.to_string());
                 None
             }
         }
@@ -370,28 +388,17 @@ impl<'a> Section<'a> {
     fn texts(&mut self, key: &str) -> Vec<(Found<'a>, String)> {
         let Some(found) = self.find(key) else { return Vec::new() };
         let Some(items) = found.value.as_array() else {
-            self.wrong_type(key, &found, "a list of strings");
+            self.wrong_type(&found, "a list of strings");
             return Vec::new();
         };
-        let items = items.iter().map(|item| Found {
-            source: found.source,
-            value: item.get_ref(),
-            span: item.span(),
-        });
-        items.filter_map(|item| Some((item.clone(), self.text_of(key, &item)?))).collect()
+        let items = items.iter().enumerate().map(|(index, item)| found.item(index, item));
+        items.filter_map(|item| Some((item.clone(), self.text_of(&item)?))).collect()
     }
 
-    fn parse_text<T: FromStr<Err: Display>>(
-        &self,
-        key: &str,
-        found: &Found<'a>,
-        text: &str,
-    ) -> Option<T> {
+    fn parse_text<T: FromStr<Err: Display>>(&self, found: &Found<'a>, text: &str) -> Option<T> {
         let parsed = text.parse();
         if let Err(error) = &parsed {
-            // The text as written, not as completed: a completed one may hold a secret.
-            let written = found.value.as_str().map(shown).unwrap_or_default();
-            self.mistake_at(key, found, &format!("{written}: {error}"));
+            self.mistake_at(found, &format!("{}: {error}", written(found)));
         }
         parsed.ok()
     }
@@ -399,25 +406,38 @@ impl<'a> Section<'a> {
     fn united<T>(&mut self, key: &str, parse: fn(&str) -> Option<T>, expected: &str) -> Option<T> {
         let found = self.find(key)?;
         if found.value.as_str().is_none() {
-            self.wrong_type(key, &found, expected);
+            self.wrong_type(&found, expected);
             return None;
         }
-        let text = self.text_of(key, &found)?;
+        let text = self.text_of(&found)?;
         let value = parse(&text);
         if value.is_none() {
-            let written = found.value.as_str().map(shown).unwrap_or_default();
-            self.mistake_at(key, &found, &format!("{written} is not {expected}"));
+            self.mistake_at(&found, &format!("{} is not {expected}", written(&found)));
         }
         value
     }
 
-    fn wrong_type(&self, key: &str, found: &Found<'a>, expected: &str) {
-        let got = found.value.type_str();
-        self.mistake_at(key, found, &format!("expected {expected}, found {got}"));
+    /// The value itself is shown only where it cannot be a secret: a key that wants a string might.
+    fn wrong_type(&self, found: &Found<'a>, expected: &str) {
+        let kind = found.value.type_str();
+        let seen = match found.value {
+            DeValue::Integer(integer) if !expected.contains("string") => {
+                format!(" {}", integer.as_str())
+            }
+            DeValue::Float(float) if !expected.contains("string") => format!(" {}", float.as_str()),
+            DeValue::Boolean(value) => format!(" {value}"),
+            DeValue::String(_) => format!(" {}", written(found)),
+            _ => String::new(),
+        };
+        self.mistake_at(found, &format!("expected {expected}, found the {kind}{seen}"));
     }
 
-    fn mistake_at(&self, key: &str, found: &Found<'a>, message: &str) {
-        self.note(found.source, found.span.start, self.join(key), message.to_owned());
+    fn mistake_at(&self, found: &Found<'a>, message: &str) {
+        if found.span.is_empty() && !found.value.is_table() {
+            // What the parser puts where it found a syntax error, which is reported already.
+            return;
+        }
+        self.note(found.source, found.span.start, found.path.clone(), message.to_owned());
     }
 
     fn note(&self, source: &Source, offset: usize, key: String, message: String) {
@@ -435,7 +455,7 @@ impl Drop for Section<'_> {
                 }
                 let hint = hint(nearest(key.get_ref(), self.asked.iter().map(String::as_str)));
                 let message = format!("there is no such setting{hint}");
-                let path = self.join(key.get_ref());
+                let path = join(&layer.path, key.get_ref());
                 self.note(layer.source, key.span().start, path, message);
             }
         }
@@ -444,7 +464,33 @@ impl Drop for Section<'_> {
 
 fn lookup<'a>(layer: &Layer<'a>, key: &str) -> Option<Found<'a>> {
     let (_, value) = layer.table.iter().find(|(name, _)| name.get_ref() == key)?;
-    Some(Found { source: layer.source, value: value.get_ref(), span: value.span() })
+    let path = join(&layer.path, key);
+    Some(Found { source: layer.source, value: value.get_ref(), span: value.span(), path })
+}
+
+impl<'a> Found<'a> {
+    /// The element `index` of this list.
+    fn item(&self, index: usize, item: &'a Spanned<DeValue<'a>>) -> Found<'a> {
+        let path = format!("{}[{index}]", self.path);
+        Found { source: self.source, value: item.get_ref(), span: item.span(), path }
+    }
+
+    /// What a message may show of a completed text: the text if the file says exactly that,
+    /// otherwise what the file says, because the completion may be a secret.
+    fn quote(&self, text: &str) -> String {
+        let items = self.value.as_array().into_iter().flatten();
+        let mut texts = items.map(Spanned::get_ref).chain([self.value]).filter_map(DeValue::as_str);
+        if texts.any(|raw| raw == text) { shown(text) } else { written(self) }
+    }
+}
+
+/// The value as the file has it: what a string was completed to may be a secret.
+fn written(found: &Found<'_>) -> String {
+    found.value.as_str().map_or_else(|| "of that name".to_owned(), shown)
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn digest_table(digest: &mut Sha256, table: &DeTable<'_>, environment: &Environment) {

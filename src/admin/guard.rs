@@ -1,0 +1,129 @@
+//! Who may ask: the Host must be this listener's own, an Origin must be the same, and what changes
+//! something or shows personal data needs the token.
+
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use hyper::http::uri::Authority;
+
+use super::RequestError;
+use crate::settings::Secret;
+
+/// Refuses foreign names and foreign pages. A page that made a browser resolve its own name to this
+/// address (DNS rebinding) says its own name in Host; a page that posts across origins says so in
+/// Origin.
+pub(super) fn check_source(headers: &HeaderMap, names: &[String]) -> Result<(), RequestError> {
+    let host = only(headers, &HOST)?.ok_or(RequestError::Misdirected)?;
+    if !is_own(host, names) {
+        return Err(RequestError::Misdirected);
+    }
+    match only(headers, &ORIGIN)? {
+        None => Ok(()),
+        Some(origin) => {
+            let named = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+            if named.is_some_and(|named| named.eq_ignore_ascii_case(host)) {
+                Ok(())
+            } else {
+                Err(RequestError::ForeignOrigin)
+            }
+        }
+    }
+}
+
+/// Refuses a caller without the token.
+pub(super) fn check_token(headers: &HeaderMap, token: &Secret) -> Result<(), RequestError> {
+    let presented = only(headers, &AUTHORIZATION)?.and_then(|value| value.split_once(' '));
+    match presented {
+        Some((scheme, presented))
+            if scheme.eq_ignore_ascii_case("bearer")
+                && !token.is_empty()
+                && token.matches(presented.trim()) =>
+        {
+            Ok(())
+        }
+        _ => Err(RequestError::Unauthorised),
+    }
+}
+
+fn is_own(host: &str, names: &[String]) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    if host.contains('@') {
+        return false;
+    }
+    let name = authority.host();
+    let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    literal.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// The field's value if it is there once; two of them are an attempt to be read in two ways.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, RequestError> {
+    let malformed = || RequestError::Malformed(format!("the {name} field is malformed"));
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(malformed());
+    }
+    value.to_str().map(Some).or_else(|_| Err(malformed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())
+        };
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs.iter().map(pair) {
+            map.append(name, value);
+        }
+        map
+    }
+
+    #[test]
+    fn only_own_names_are_answered() {
+        let names = ["ops.example".to_owned()];
+        for own in ["127.0.0.1:9090", "[::1]:9090", "localhost", "LOCALHOST:1", "Ops.Example:9090"]
+        {
+            assert!(check_source(&headers(&[("host", own)]), &names).is_ok(), "{own}");
+        }
+        for foreign in
+            ["evil.example", "localhost.evil.example:9090", "a@127.0.0.1", "", "127.1.evil"]
+        {
+            let result = check_source(&headers(&[("host", foreign)]), &names);
+            assert!(matches!(result, Err(RequestError::Misdirected)), "{foreign}");
+        }
+        assert!(check_source(&headers(&[]), &names).is_err());
+        let twice = headers(&[("host", "localhost"), ("host", "evil.example")]);
+        assert!(matches!(check_source(&twice, &names), Err(RequestError::Malformed(_))));
+    }
+
+    #[test]
+    fn only_the_same_origin_may_ask() {
+        let from =
+            |origin| check_source(&headers(&[("host", "localhost:9090"), ("origin", origin)]), &[]);
+        assert!(from("http://localhost:9090").is_ok());
+        for foreign in ["http://localhost:8080", "null", "https://evil.example", "localhost:9090"] {
+            assert!(matches!(from(foreign), Err(RequestError::ForeignOrigin)), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        let token = Secret::new("abcdef");
+        let with = |value| check_token(&headers(&[("authorization", value)]), &token);
+        assert!(with("Bearer abcdef").is_ok());
+        assert!(with("bearer abcdef").is_ok());
+        for wrong in ["Bearer abcde", "Bearer ", "Basic abcdef", "abcdef", "Bearer abcdefg"] {
+            assert!(matches!(with(wrong), Err(RequestError::Unauthorised)), "{wrong}");
+        }
+        assert!(check_token(&headers(&[]), &token).is_err());
+        assert!(
+            check_token(&headers(&[("authorization", "Bearer ")]), &Secret::default()).is_err()
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! The operators' listener: health, metrics and the API behind the client commands.
+//!
+//! It is meant for loopback or a private network. Even there it trusts nobody: what changes
+//! something or shows personal data needs the token of `data_dir/admin.token`; names that are not
+//! its own (DNS rebinding) and pages of other origins are refused.
+
+mod exposition;
+mod guard;
+mod readiness;
+mod reply;
+mod routes;
+mod server;
+mod tail;
+#[cfg(test)]
+pub(crate) mod tests;
+mod token;
+
+pub use readiness::Readiness;
+pub use server::Admin;
+pub use token::{TokenError, load_token, read_token};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::feed::Feed;
+use crate::journal::{Journal, JournalError, ReaderId};
+use crate::metrics::Metrics;
+use crate::settings::{Secret, Section};
+
+/// `listen.admin` and `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where to listen; port 0 asks for a free one.
+    pub address: SocketAddr,
+    /// Host names it answers to, lower case, besides addresses and `localhost`.
+    pub names: Vec<String>,
+    /// Connections at once.
+    pub connections: usize,
+    /// The largest request body.
+    pub body_bytes: usize,
+    /// For a request's head, and for the next request of a connection.
+    pub header_time: Duration,
+    /// For a request's body.
+    pub body_time: Duration,
+    /// How often a watcher of the feed is sent an empty line.
+    pub heartbeat: Duration,
+    /// For the answers under way when the listener is told to stop.
+    pub drain_time: Duration,
+}
+
+impl Settings {
+    /// Reads `listen.admin` and `[admin]`.
+    pub fn read(listen: &mut Section<'_>, admin: &mut Section<'_>) -> Self {
+        let names = admin.strings("names").into_iter().map(|name| name.to_ascii_lowercase());
+        Self {
+            address: listen.parsed("admin", SocketAddr::from(([127, 0, 0, 1], 0))),
+            names: names.collect(),
+            connections: admin.integer("connections", 1..=10_000),
+            body_bytes: admin.byte_count("body_bytes"),
+            header_time: admin.duration("header_time"),
+            body_time: admin.duration("body_time"),
+            heartbeat: admin.duration("heartbeat"),
+            drain_time: admin.duration("drain_time"),
+        }
+    }
+}
+
+/// What the listener shows and steers.
+pub struct Context {
+    /// Its settings.
+    pub settings: Settings,
+    /// The journal.
+    pub journal: Arc<dyn Journal>,
+    /// What happens right now.
+    pub feed: Feed,
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+    /// The running gateway.
+    pub control: Arc<dyn Control>,
+    /// Whether the gateway takes traffic.
+    pub readiness: Arc<Readiness>,
+    /// What a caller must present ([`load_token`]).
+    pub token: Secret,
+}
+
+/// What the listener asks of the running gateway.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// Every destination's reader, in the order of the configuration.
+    fn readers(&self) -> Vec<ReaderState>;
+
+    /// Accepts a canonical message for the site as if a server had sent it, and returns once it is
+    /// durable. The message needs no id and no timestamp.
+    async fn send(&self, site: &str, event: serde_json::Value) -> Result<Sent, SendError>;
+
+    /// Tells the reader that events may be due now that were not before.
+    fn wake(&self, reader: ReaderId);
+}
+
+/// A destination's reader, as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReaderState {
+    /// The site's name.
+    pub site: Arc<str>,
+    /// The destination's name.
+    pub destination: Arc<str>,
+    /// Its reader.
+    pub reader: ReaderId,
+    /// `running`, `retrying`, `paused`, ...: a word from the source.
+    pub state: &'static str,
+    /// Why it is not running. May quote the vendor.
+    pub reason: Option<String>,
+}
+
+/// An event that [`Control::send`] accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// Its place in the site's sequence.
+    pub seq: u64,
+    /// Its message id.
+    pub message_id: String,
+}
+
+/// Why [`Control::send`] did not accept an event.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// There is no such site.
+    #[error("there is no such site")]
+    UnknownSite,
+    /// The message is not a canonical one; the text says why.
+    #[error("the event is not valid: {0}")]
+    Invalid(String),
+    /// An event with this message id was accepted before.
+    #[error("an event with this message id was accepted before")]
+    Duplicate,
+    /// The journal does not take events now.
+    #[error("the journal does not take events now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why a request could not be served.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("there is no such thing here")]
+    NotFound,
+    #[error("this path does not take this method")]
+    Method,
+    #[error("this needs the token of data_dir/admin.token as a bearer token")]
+    Unauthorised,
+    #[error("this listener does not answer to that Host")]
+    Misdirected,
+    #[error("pages of other origins are not served")]
+    ForeignOrigin,
+    #[error("{0}")]
+    Malformed(String),
+    #[error("the body is longer than admin.body_bytes")]
+    TooLarge,
+    #[error("the body took longer than admin.body_time")]
+    TooSlow,
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+}

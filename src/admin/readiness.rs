@@ -1,0 +1,40 @@
+//! Whether the gateway takes traffic, and why not.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+/// Whether the gateway takes traffic. Set by whoever starts and stops it.
+#[derive(Debug)]
+pub struct Readiness {
+    started: AtomicBool,
+    draining: AtomicBool,
+    writable: watch::Receiver<bool>,
+}
+
+impl Readiness {
+    /// Not ready: the gateway is starting. `writable` is the journal's.
+    pub fn new(writable: watch::Receiver<bool>) -> Self {
+        Self { started: AtomicBool::new(false), draining: AtomicBool::new(false), writable }
+    }
+
+    /// The gateway takes traffic from now on.
+    pub fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    /// The gateway is on its way out.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Why the gateway should get no traffic now; empty when it should.
+    pub fn reasons(&self) -> Vec<&'static str> {
+        let facts = [
+            (!self.started.load(Ordering::Acquire), "starting"),
+            (self.draining.load(Ordering::Acquire), "draining"),
+            (!*self.writable.borrow(), "journal not writable"),
+        ];
+        facts.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
+    }
+}

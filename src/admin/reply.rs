@@ -1,0 +1,80 @@
+//! Answers, and the one place that chooses their status codes.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::{RequestError, SendError};
+
+/// An answer; its body is bytes, or the live feed.
+pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// An answer of this type and text.
+pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()).boxed());
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    answer
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, body: &Value) -> Answer {
+    text(status, "application/json", body.to_string())
+}
+
+/// The answer to a request that could not be served (RFC 9457).
+pub(super) fn problem(error: &RequestError) -> Answer {
+    let status = status_of(error);
+    let body = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": error.to_string(),
+    });
+    let mut answer = text(status, "application/problem+json", body.to_string());
+    let headers = answer.headers_mut();
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+        }
+        _ => {}
+    }
+    answer
+}
+
+fn status_of(error: &RequestError) -> StatusCode {
+    match error {
+        RequestError::NotFound | RequestError::Send(SendError::UnknownSite) => {
+            StatusCode::NOT_FOUND
+        }
+        RequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
+        RequestError::Unauthorised => StatusCode::UNAUTHORIZED,
+        RequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        RequestError::ForeignOrigin => StatusCode::FORBIDDEN,
+        RequestError::Malformed(_) | RequestError::Send(SendError::Invalid(_)) => {
+            StatusCode::BAD_REQUEST
+        }
+        RequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        RequestError::Send(SendError::Duplicate) => StatusCode::CONFLICT,
+        RequestError::Journal(_) | RequestError::Send(SendError::Unavailable(_)) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The routes and what they answer.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::reply::{self, Answer};
+use super::{Context, ReaderState, RequestError, exposition, guard, tail};
+use crate::journal::{DeadRecord, DeadSelection, ReadLimit, ReaderId};
+
+/// Dead letters in one answer at most, and when the caller does not say.
+const DEAD_LIMIT: usize = 1000;
+const DEAD_LIMIT_UNSAID: usize = 100;
+
+/// Letters named in one request at most.
+const IDS_LIMIT: usize = 10_000;
+
+const INDEX: &str = "Tagway's operators' listener.\n
+GET  /livez /readyz /metrics
+GET  /api/v1/version
+GET  /api/v1/ledger
+GET  /api/v1/tail?site=&destination=            (token)
+GET  /api/v1/events/SITE/SEQ                    (token)
+GET  /api/v1/dead?site=&destination=&before=&limit=  (token)
+GET  /api/v1/dead/ID                            (token)
+POST /api/v1/dead/retry /api/v1/dead/drop       (token)
+POST /api/v1/replay /api/v1/send                (token)
+
+The token is in data_dir/admin.token: Authorization: Bearer TOKEN
+";
+
+/// Answers one request.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    context: &Context,
+    drain: CancellationToken,
+) -> Result<Answer, RequestError> {
+    guard::check_source(request.headers(), &context.settings.names)?;
+    let (head, body) = request.into_parts();
+    let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
+    let query = Query(head.uri.query().unwrap_or_default());
+    let token = || guard::check_token(&head.headers, &context.token);
+    match (&head.method, path.as_slice()) {
+        (&Method::GET | &Method::HEAD, path) => match path {
+            [""] => Ok(reply::text(StatusCode::OK, "text/plain; charset=utf-8", INDEX)),
+            ["livez"] => Ok(reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
+            ["readyz"] => Ok(readyz(context)),
+            ["metrics"] => Ok(metrics(context, &head.headers)),
+            ["api", "v1", "version"] => {
+                let version = json!({ "version": env!("CARGO_PKG_VERSION") });
+                Ok(reply::json(StatusCode::OK, &version))
+            }
+            ["api", "v1", "ledger"] => ledger(context).await,
+            ["api", "v1", "tail"] => {
+                token()?;
+                tail(context, &query, drain)
+            }
+            ["api", "v1", "dead"] => {
+                token()?;
+                dead_list(context, &query).await
+            }
+            ["api", "v1", "dead", id] => {
+                token()?;
+                dead_letter(context, id).await
+            }
+            ["api", "v1", "events", site, seq] => {
+                token()?;
+                event(context, site, seq).await
+            }
+            ["api", "v1", "replay" | "send"] => Err(RequestError::Method),
+            _ => Err(RequestError::NotFound),
+        },
+        (&Method::POST, ["api", "v1", rest @ ..]) => {
+            token()?;
+            let body = collect(body, context).await?;
+            match rest {
+                ["dead", "retry"] => dead_retry(context, &body).await,
+                ["dead", "drop"] => dead_drop(context, &body).await,
+                ["replay"] => replay(context, &body).await,
+                ["send"] => send(context, &body).await,
+                _ => Err(RequestError::NotFound),
+            }
+        }
+        (&Method::POST, _) => Err(RequestError::NotFound),
+        _ => Err(RequestError::Method),
+    }
+}
+
+fn readyz(context: &Context) -> Answer {
+    let reasons = context.readiness.reasons();
+    let ready = reasons.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    reply::json(status, &json!({ "ready": ready, "reasons": reasons }))
+}
+
+fn metrics(context: &Context, headers: &HeaderMap) -> Answer {
+    let text = context.metrics.render();
+    let mut accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if accepts.any(exposition::wants_openmetrics) {
+        reply::text(StatusCode::OK, exposition::OPENMETRICS, text)
+    } else {
+        reply::text(StatusCode::OK, exposition::CLASSIC, exposition::classic(&text))
+    }
+}
+
+async fn ledger(context: &Context) -> Result<Answer, RequestError> {
+    let mut rows = Vec::new();
+    for reader in context.control.readers() {
+        let ledger = context.journal.ledger(reader.reader).await?;
+        rows.push(json!({
+            "site": &*reader.site,
+            "destination": &*reader.destination,
+            "accepted": ledger.accepted,
+            "delivered": ledger.delivered,
+            "skipped": ledger.skipped,
+            "dead": ledger.dead,
+            "pending": ledger.pending,
+            "state": reader.state,
+            "reason": reader.reason,
+        }));
+    }
+    Ok(reply::json(StatusCode::OK, &Value::Array(rows)))
+}
+
+fn tail(
+    context: &Context,
+    query: &Query<'_>,
+    drain: CancellationToken,
+) -> Result<Answer, RequestError> {
+    query.allow(&["site", "destination"])?;
+    let filter = tail::Filter { site: query.get("site"), destination: query.get("destination") };
+    let lines = tail::lines(&context.feed, filter, context.settings.heartbeat, drain);
+    let body = BodyExt::boxed(StreamBody::new(Box::pin(lines)));
+    let mut answer = Response::new(body);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+async fn dead_list(context: &Context, query: &Query<'_>) -> Result<Answer, RequestError> {
+    query.allow(&["site", "destination", "before", "limit"])?;
+    let readers = context.control.readers();
+    let reader = match (query.get("site"), query.get("destination")) {
+        (None, None) => None,
+        (Some(site), Some(destination)) => Some(find(&readers, &site, &destination)?),
+        _ => return Err(malformed("site and destination go together")),
+    };
+    let before = query.number("before")?;
+    let limit = query.number("limit")?.unwrap_or(DEAD_LIMIT_UNSAID).clamp(1, DEAD_LIMIT);
+    let records = context.journal.dead(reader, before, limit).await?;
+    let rows: Vec<Value> = records.iter().map(|record| dead_row(record, &readers)).collect();
+    Ok(reply::json(StatusCode::OK, &Value::Array(rows)))
+}
+
+async fn dead_letter(context: &Context, id: &str) -> Result<Answer, RequestError> {
+    let id = id.parse().or(Err(RequestError::NotFound))?;
+    let record = context.journal.dead_letter(id).await?.ok_or(RequestError::NotFound)?;
+    let mut row = dead_row(&record, &context.control.readers());
+    if let Value::Object(row) = &mut row {
+        row.insert("body".to_owned(), tree(&record.body));
+    }
+    Ok(reply::json(StatusCode::OK, &row))
+}
+
+/// A dead letter without its event. The reader of a destination that is no longer configured has no
+/// names.
+fn dead_row(record: &DeadRecord, readers: &[ReaderState]) -> Value {
+    /// What a list shows of the event.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Glance {
+        #[serde(rename = "type")]
+        kind: String,
+        event: Option<String>,
+        message_id: String,
+    }
+    let reader = readers.iter().find(|reader| reader.reader == record.reader);
+    let glance = serde_json::from_slice::<Glance>(&record.body).ok();
+    json!({
+        "id": record.id,
+        "site": reader.map(|reader| &*reader.site),
+        "destination": reader.map(|reader| &*reader.destination),
+        "at": record.at,
+        "seq": record.seq,
+        "event": glance.as_ref().map(|glance| glance.event.as_ref().unwrap_or(&glance.kind)),
+        "message_id": glance.as_ref().map(|glance| &glance.message_id),
+        "reason": record.reason,
+        "detail": record.detail,
+    })
+}
+
+async fn event(context: &Context, site: &str, seq: &str) -> Result<Answer, RequestError> {
+    // The journal would number a site it does not know: only configured ones are asked for.
+    if !context.control.readers().iter().any(|reader| &*reader.site == site) {
+        return Err(RequestError::NotFound);
+    }
+    let seq: u64 = seq.parse().or(Err(RequestError::NotFound))?;
+    let after = seq.checked_sub(1).ok_or(RequestError::NotFound)?;
+    let site = context.journal.site(site).await?;
+    let limit = ReadLimit { events: 1, bytes: 0 };
+    let records = context.journal.read(site, after, seq, limit).await?;
+    let record = records.iter().find(|record| record.seq == seq).ok_or(RequestError::NotFound)?;
+    let row = json!({ "seq": seq, "received_at": record.received_at, "event": tree(&record.body) });
+    Ok(reply::json(StatusCode::OK, &row))
+}
+
+/// `{"ids": [..]}`, or `{"site": .., "destination": ..}` for all of one reader.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum Selection {
+    Ids { ids: Vec<i64> },
+    Reader { site: String, destination: String },
+}
+
+impl Selection {
+    fn resolve(self, readers: &[ReaderState]) -> Result<DeadSelection, RequestError> {
+        match self {
+            Self::Ids { ids } if ids.len() > IDS_LIMIT => Err(malformed("too many ids")),
+            Self::Ids { ids } => Ok(DeadSelection::Ids(ids)),
+            Self::Reader { site, destination } => {
+                find(readers, &site, &destination).map(DeadSelection::Reader)
+            }
+        }
+    }
+}
+
+async fn dead_retry(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+    let readers = context.control.readers();
+    let selection = parse::<Selection>(body)?.resolve(&readers)?;
+    let count = context.journal.retry_dead(selection).await?;
+    // Ids may belong to any reader; one that has nothing due goes back to sleep.
+    for reader in &readers {
+        context.control.wake(reader.reader);
+    }
+    Ok(reply::json(StatusCode::OK, &json!({ "count": count })))
+}
+
+async fn dead_drop(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+    let selection = parse::<Selection>(body)?.resolve(&context.control.readers())?;
+    let count = context.journal.drop_dead(selection).await?;
+    Ok(reply::json(StatusCode::OK, &json!({ "count": count })))
+}
+
+async fn replay(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Replay {
+        site: String,
+        destination: String,
+        from: Timestamp,
+        to: Timestamp,
+    }
+    let asked: Replay = parse(body)?;
+    if asked.from >= asked.to {
+        return Err(malformed("from must be before to"));
+    }
+    let reader = find(&context.control.readers(), &asked.site, &asked.destination)?;
+    let count = context.journal.replay(reader, asked.from, asked.to).await?;
+    context.control.wake(reader);
+    Ok(reply::json(StatusCode::OK, &json!({ "count": count })))
+}
+
+async fn send(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Send {
+        site: String,
+        event: Value,
+    }
+    let asked: Send = parse(body)?;
+    let sent = context.control.send(&asked.site, asked.event).await?;
+    let sent = json!({ "seq": sent.seq, "message_id": sent.message_id });
+    Ok(reply::json(StatusCode::OK, &sent))
+}
+
+async fn collect(body: Incoming, context: &Context) -> Result<Bytes, RequestError> {
+    let read = Limited::new(body, context.settings.body_bytes).collect();
+    let read = tokio::time::timeout(context.settings.body_time, read).await;
+    match read {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(RequestError::TooLarge),
+        Ok(Err(_)) => Err(malformed("the body ended early")),
+        Err(_) => Err(RequestError::TooSlow),
+    }
+}
+
+fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, RequestError> {
+    serde_json::from_slice(body).map_err(|error| RequestError::Malformed(error.to_string()))
+}
+
+/// The record as a tree; a record that is not JSON is shown as null.
+fn tree(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+fn find(readers: &[ReaderState], site: &str, destination: &str) -> Result<ReaderId, RequestError> {
+    readers
+        .iter()
+        .find(|reader| &*reader.site == site && &*reader.destination == destination)
+        .map(|reader| reader.reader)
+        .ok_or_else(|| malformed("there is no such destination"))
+}
+
+fn malformed(what: &str) -> RequestError {
+    RequestError::Malformed(what.to_owned())
+}
+
+/// The query of a request.
+struct Query<'q>(&'q str);
+
+impl Query<'_> {
+    fn get(&self, key: &str) -> Option<String> {
+        let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
+        let (_, value) = pairs.find(|(name, value)| name == key && !value.is_empty())?;
+        Some(value.into_owned())
+    }
+
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, RequestError> {
+        let Some(text) = self.get(key) else { return Ok(None) };
+        text.parse().map(Some).or_else(|_| Err(malformed(&format!("{key} must be a number"))))
+    }
+
+    /// A misspelt filter must not show everything.
+    fn allow(&self, names: &[&str]) -> Result<(), RequestError> {
+        let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
+        match pairs.find(|(name, _)| !names.contains(&&**name)) {
+            Some(_) => Err(malformed(&format!("the query may have {}", names.join(", ")))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The live feed as lines of JSON.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use hyper::body::Frame;
+use serde_json::json;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::feed::{Feed, Happening};
+
+/// What a watcher wants to see; `None` is everything.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Filter {
+    pub(super) site: Option<String>,
+    pub(super) destination: Option<String>,
+}
+
+impl Filter {
+    /// An accepted event belongs to every destination of its site.
+    fn lets(&self, happening: &Happening) -> bool {
+        let (site, destination) = match happening {
+            Happening::Accepted { site, .. } => (site, None),
+            Happening::Settled { site, destination, .. }
+            | Happening::Called { site, destination, .. } => (site, Some(destination)),
+        };
+        let is = |wanted: &Option<String>, name: &Arc<str>| {
+            wanted.as_deref().is_none_or(|wanted| wanted == &**name)
+        };
+        is(&self.site, site) && destination.is_none_or(|name| is(&self.destination, name))
+    }
+}
+
+struct Watcher {
+    receiver: Receiver<Arc<Happening>>,
+    filter: Filter,
+    heartbeat: Interval,
+    drain: CancellationToken,
+}
+
+/// The happenings from now on, one a line, with an empty line every `heartbeat`; ends on `drain`.
+/// A watcher that is too slow is told how many it missed.
+pub(super) fn lines(
+    feed: &Feed,
+    filter: Filter,
+    heartbeat: Duration,
+    drain: CancellationToken,
+) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
+    let mut heartbeat = interval(heartbeat.max(Duration::from_millis(1)));
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once: the watcher learns that it is connected.
+    let watcher = Watcher { receiver: feed.watch(), filter, heartbeat, drain };
+    stream::unfold(watcher, |mut watcher| async move {
+        let line = watcher.next_line().await?;
+        Some((Ok(Frame::data(Bytes::from(line))), watcher))
+    })
+}
+
+impl Watcher {
+    async fn next_line(&mut self) -> Option<String> {
+        loop {
+            let line = tokio::select! {
+                () = self.drain.cancelled() => return None,
+                _ = self.heartbeat.tick() => return Some("\n".to_owned()),
+                received = self.receiver.recv() => match received {
+                    Ok(happening) if self.filter.lets(&happening) => {
+                        serde_json::to_string(&happening).ok()
+                    }
+                    Ok(_) => None,
+                    Err(RecvError::Lagged(count)) => {
+                        Some(json!({ "what": "missed", "count": count }).to_string())
+                    }
+                    Err(RecvError::Closed) => return None,
+                },
+            };
+            if let Some(line) = line {
+                return Some(line + "\n");
+            }
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The listener as callers see it, over a journal and a gateway that only remember.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::feed::Happening;
+use crate::journal::*;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A journal with one dead letter and one event, which remembers what it was asked to do.
+struct FakeJournal {
+    writable: watch::Sender<bool>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeJournal {
+    fn note<T>(&self, what: String, value: T) -> Result<T, JournalError> {
+        self.asked.lock().unwrap().push(what);
+        Ok(value)
+    }
+}
+
+fn body() -> Bytes {
+    Bytes::from_static(br#"{"type":"track","event":"Order Completed","messageId":"m1"}"#)
+}
+
+fn letter() -> DeadRecord {
+    DeadRecord {
+        id: 7,
+        reader: ReaderId(3),
+        at: Timestamp::UNIX_EPOCH,
+        seq: 12,
+        reason: "refused".into(),
+        detail: "HTTP 400".into(),
+        body: body(),
+    }
+}
+
+#[async_trait]
+impl Journal for FakeJournal {
+    async fn site(&self, _name: &str) -> Result<SiteId, JournalError> {
+        Ok(SiteId(1))
+    }
+    async fn reader(&self, _site: SiteId, _name: &str) -> Result<ReaderId, JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn append(&self, _records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
+        Err(AppendError::Closed)
+    }
+    fn head(&self, _site: SiteId) -> watch::Receiver<Head> {
+        watch::channel(Head::default()).1
+    }
+    async fn read(
+        &self,
+        _site: SiteId,
+        after: u64,
+        upto: u64,
+        _limit: ReadLimit,
+    ) -> Result<Vec<Record>, JournalError> {
+        let record = |seq| Record {
+            seq,
+            received_at: Timestamp::UNIX_EPOCH,
+            identifies: false,
+            body: body(),
+        };
+        Ok((after + 1..=upto).filter(|seq| *seq == 12).map(record).collect())
+    }
+    async fn position(&self, _reader: ReaderId) -> Result<Position, JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn settle(&self, _reader: ReaderId, _done: Settlement) -> Result<(), JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn due(
+        &self,
+        _reader: ReaderId,
+        _now: Timestamp,
+        _limit: usize,
+    ) -> Result<Vec<Due>, JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn next_due(
+        &self,
+        _reader: ReaderId,
+        _now: Timestamp,
+    ) -> Result<Option<Timestamp>, JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn retire(&self, _site: SiteId, _keep: Vec<ReaderId>) -> Result<(), JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn read_identifying(
+        &self,
+        _site: SiteId,
+        _after: u64,
+        _upto: u64,
+        _limit: usize,
+    ) -> Result<Vec<Record>, JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn replay(
+        &self,
+        reader: ReaderId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<u64, JournalError> {
+        self.note(format!("replay {reader:?} {from} {to}"), 5)
+    }
+    async fn dead(
+        &self,
+        reader: Option<ReaderId>,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadRecord>, JournalError> {
+        self.note(format!("dead {reader:?} {before:?} {limit}"), vec![letter()])
+    }
+    async fn dead_letter(&self, id: i64) -> Result<Option<DeadRecord>, JournalError> {
+        Ok((id == 7).then(letter))
+    }
+    async fn retry_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
+        self.note(format!("retry {which:?}"), 1)
+    }
+    async fn drop_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
+        self.note(format!("drop {which:?}"), 2)
+    }
+    async fn ledger(&self, _reader: ReaderId) -> Result<Ledger, JournalError> {
+        Ok(Ledger { accepted: 10, delivered: 6, skipped: 2, dead: 1, pending: 1 })
+    }
+    async fn oldest_pending(&self, _reader: ReaderId) -> Result<Option<Timestamp>, JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn retain(&self, _now: Timestamp) -> Result<u64, JournalError> {
+        Err(JournalError::Closed)
+    }
+    async fn usage(&self) -> Result<Usage, JournalError> {
+        Err(JournalError::Closed)
+    }
+    fn writable(&self) -> watch::Receiver<bool> {
+        self.writable.subscribe()
+    }
+    async fn close(&self) {}
+}
+
+/// A gateway with the destination `shop/ga4`, which delivers what it is sent at once.
+struct FakeControl {
+    feed: Feed,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait]
+impl Control for FakeControl {
+    fn readers(&self) -> Vec<ReaderState> {
+        vec![ReaderState {
+            site: "shop".into(),
+            destination: "ga4".into(),
+            reader: ReaderId(3),
+            state: "running",
+            reason: None,
+        }]
+    }
+
+    async fn send(&self, site: &str, event: Value) -> Result<Sent, SendError> {
+        if site != "shop" {
+            return Err(SendError::UnknownSite);
+        }
+        let outcome = if event["event"] == "Bad" { "dead" } else { "delivered" };
+        self.feed.tell(|| settled("ga4", outcome));
+        Ok(Sent { seq: 12, message_id: "m1".to_owned() })
+    }
+
+    fn wake(&self, reader: ReaderId) {
+        self.asked.lock().unwrap().push(format!("wake {reader:?}"));
+    }
+}
+
+fn settled(destination: &str, outcome: &'static str) -> Happening {
+    Happening::Settled {
+        at: Timestamp::UNIX_EPOCH,
+        site: "shop".into(),
+        destination: destination.into(),
+        seq: 12,
+        message_id: "m1".to_owned(),
+        event: "e".to_owned(),
+        outcome,
+        reason: "",
+        detail: None,
+    }
+}
+
+/// A listener on a free port.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) token: Secret,
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    feed: Feed,
+    readiness: Arc<Readiness>,
+    writable: watch::Sender<bool>,
+    drain: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    pub(crate) async fn start() -> Self {
+        let (feed, asked) = (Feed::new(), Arc::new(Mutex::new(Vec::new())));
+        let writable = watch::Sender::new(true);
+        let readiness = Arc::new(Readiness::new(writable.subscribe()));
+        let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let context = Context {
+            settings: super::Settings {
+                address: admin.address(),
+                names: vec![],
+                connections: 8,
+                body_bytes: 1000,
+                header_time: Duration::from_secs(5),
+                body_time: Duration::from_millis(200),
+                heartbeat: Duration::from_secs(10),
+                drain_time: Duration::from_secs(5),
+            },
+            journal: Arc::new(FakeJournal { writable: writable.clone(), asked: asked.clone() }),
+            feed: feed.clone(),
+            metrics: Arc::new(Metrics::new()),
+            control: Arc::new(FakeControl { feed: feed.clone(), asked: asked.clone() }),
+            readiness: readiness.clone(),
+            token: Secret::new(TOKEN),
+        };
+        let (address, drain) = (admin.address(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(admin.serve(context, drain.clone()));
+        let token = Secret::new(TOKEN);
+        Self { address, token, asked, feed, readiness, writable, drain, tasks }
+    }
+
+    /// Sends the text and reads until the listener closes.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn ask(&self, line: &str, fields: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\
+             {fields}\r\n{body}",
+            self.address
+        );
+        let answer = self.raw(&request).await;
+        let status = answer.split(' ').nth(1).unwrap_or_default().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    async fn ask_json(&self, line: &str, body: &Value) -> (u16, Value) {
+        let fields = format!("Authorization: Bearer {TOKEN}\r\n");
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, text) = self.ask(line, &fields, &body).await;
+        (status, serde_json::from_str(&text).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn readiness_says_why_not() {
+    let running = Running::start().await;
+    let ready = async || running.ask("GET /readyz", "", "").await;
+    let reasons = |text: &str| serde_json::from_str::<Value>(text).unwrap()["reasons"].clone();
+    let (status, text) = ready().await;
+    assert_eq!((status, reasons(&text)), (503, json!(["starting"])));
+    running.readiness.set_started();
+    assert_eq!(ready().await.0, 200);
+    running.writable.send(false).unwrap();
+    running.readiness.set_draining();
+    let (status, text) = ready().await;
+    assert_eq!((status, reasons(&text)), (503, json!(["draining", "journal not writable"])));
+    assert_eq!(running.ask("GET /livez", "", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn writes_and_personal_data_need_the_token_and_numbers_do_not() {
+    let running = Running::start().await;
+    let closed = [
+        "POST /api/v1/dead/retry",
+        "POST /api/v1/dead/drop",
+        "POST /api/v1/replay",
+        "POST /api/v1/send",
+        "GET /api/v1/tail",
+        "GET /api/v1/dead",
+        "GET /api/v1/dead/7",
+        "GET /api/v1/events/shop/12",
+    ];
+    for line in closed {
+        for fields in ["", "Authorization: Bearer 0123456789abcdef0123456789abcdeX\r\n"] {
+            let (status, body) = running.ask(line, fields, "{}").await;
+            assert_eq!(status, 401, "{line}");
+            assert!(!body.contains(TOKEN), "{line}");
+        }
+    }
+    assert_eq!(*running.asked.lock().unwrap(), Vec::<String>::new());
+    for open in ["/", "/livez", "/metrics", "/api/v1/ledger", "/api/v1/version"] {
+        assert_eq!(running.ask(&format!("GET {open}"), "", "").await.0, 200, "{open}");
+    }
+}
+
+#[tokio::test]
+async fn other_names_and_other_origins_are_refused_even_with_the_token() {
+    let running = Running::start().await;
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let rebound = format!(
+        "GET /api/v1/ledger HTTP/1.1\r\nHost: evil.example\r\n{token}Connection: close\r\n\r\n"
+    );
+    assert!(running.raw(&rebound).await.starts_with("HTTP/1.1 421 "));
+    let fields = format!("{token}Origin: https://evil.example\r\n");
+    assert_eq!(running.ask("POST /api/v1/dead/drop", &fields, "{\"ids\":[7]}").await.0, 403);
+    assert!(running.asked.lock().unwrap().is_empty());
+    let fields = format!("{token}Origin: http://{}\r\n", running.address);
+    assert_eq!(running.ask("POST /api/v1/dead/drop", &fields, "{\"ids\":[7]}").await.0, 200);
+}
+
+#[tokio::test]
+async fn operators_reach_the_journal() {
+    let running = Running::start().await;
+    let ask = async |line: &str, body: Value| running.ask_json(line, &body).await;
+    let (_, ledger) = ask("GET /api/v1/ledger", Value::Null).await;
+    assert_eq!(ledger[0]["destination"], "ga4");
+    assert_eq!(ledger[0]["pending"], 1);
+    let (_, dead) = ask("GET /api/v1/dead?site=shop&destination=ga4&limit=9", Value::Null).await;
+    assert_eq!(dead[0]["event"], "Order Completed");
+    assert_eq!(dead[0]["site"], "shop");
+    let (_, letter) = ask("GET /api/v1/dead/7", Value::Null).await;
+    assert_eq!(
+        (&letter["detail"], &letter["body"]["messageId"]),
+        (&json!("HTTP 400"), &json!("m1"))
+    );
+    let (_, event) = ask("GET /api/v1/events/shop/12", Value::Null).await;
+    assert_eq!(event["event"]["messageId"], "m1");
+    let window = json!({"site": "shop", "destination": "ga4",
+        "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
+    assert_eq!(ask("POST /api/v1/replay", window).await, (200, json!({"count": 5})));
+    let one = json!({"ids": [7]});
+    assert_eq!(ask("POST /api/v1/dead/retry", one).await, (200, json!({"count": 1})));
+    let all = json!({"site": "shop", "destination": "ga4"});
+    assert_eq!(ask("POST /api/v1/dead/drop", all).await, (200, json!({"count": 2})));
+    assert_eq!(
+        *running.asked.lock().unwrap(),
+        [
+            "dead Some(ReaderId(3)) None 9",
+            "replay ReaderId(3) 2026-01-01T00:00:00Z 2026-01-02T00:00:00Z",
+            "wake ReaderId(3)",
+            "retry Ids([7])",
+            "wake ReaderId(3)",
+            "drop Reader(ReaderId(3))",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_a_problem_with_its_status() {
+    let running = Running::start().await;
+    let long = json!({ "site": "shop", "event": "x".repeat(2000) });
+    let cases = [
+        ("GET /nothing", Value::Null, 404),
+        ("GET /api/v1/dead/8", Value::Null, 404),
+        ("GET /api/v1/events/shop/0", Value::Null, 404),
+        ("GET /api/v1/events/other/12", Value::Null, 404),
+        ("GET /api/v1/dead?sites=shop", Value::Null, 400),
+        ("GET /api/v1/dead?limit=x", Value::Null, 400),
+        ("DELETE /api/v1/dead/7", Value::Null, 405),
+        ("POST /api/v1/dead/drop", json!({}), 400),
+        ("POST /api/v1/dead/drop", json!({"ids": [1], "site": "shop"}), 400),
+        ("POST /api/v1/send", json!({"site": "other", "event": {}}), 404),
+        ("POST /api/v1/send", long, 413),
+    ];
+    for (line, body, expected) in cases {
+        let (status, problem) = running.ask_json(line, &body).await;
+        assert_eq!((status, &problem["status"]), (expected, &json!(expected)), "{line}");
+        assert!(!problem["detail"].as_str().unwrap().is_empty(), "{line}");
+    }
+    let trickle = format!(
+        "POST /api/v1/send HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Length: 9\r\n\r\nx",
+        running.address
+    );
+    assert!(running.raw(&trickle).await.starts_with("HTTP/1.1 408 "));
+}
+
+#[tokio::test]
+async fn watchers_see_their_own_happenings_and_end_with_the_drain() {
+    let mut running = Running::start().await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let request = format!(
+        "GET /api/v1/tail?site=shop&destination=ga4 HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = [0; 1024];
+    assert!(stream.read(&mut head).await.unwrap() > 0);
+    running.feed.tell(|| settled("other", "dead"));
+    running.feed.tell(|| settled("ga4", "delivered"));
+    let mut rest = String::new();
+    while !rest.contains("delivered") {
+        let mut part = [0; 1024];
+        let length = stream.read(&mut part).await.unwrap();
+        rest += std::str::from_utf8(&part[..length]).unwrap();
+    }
+    running.drain.cancel();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains(r#""destination":"ga4""#), "{rest}");
+    assert!(!rest.contains("other"), "{rest}");
+    assert!(rest.ends_with("0\r\n\r\n"), "the stream ends whole: {rest}");
+    running.tasks.join_next().await.unwrap().unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_told_what_it_missed() {
+    use futures_util::StreamExt;
+    let feed = Feed::new();
+    let filter = tail::Filter::default();
+    let lines = tail::lines(&feed, filter, Duration::from_secs(600), CancellationToken::new());
+    let mut lines = Box::pin(lines);
+    for _ in 0..1500 {
+        feed.tell(|| settled("ga4", "delivered"));
+    }
+    let mut seen = String::new();
+    for _ in 0..3 {
+        let frame = lines.next().await.unwrap().unwrap();
+        seen += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+    }
+    assert!(seen.contains(r#"{"what":"missed","count":476}"#), "{seen}");
+}

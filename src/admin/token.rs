@@ -1,0 +1,130 @@
+//! The operators' token: a file in `data_dir` that only its owner can read.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::settings::Secret;
+
+/// The file in `data_dir`.
+const FILE: &str = "admin.token";
+
+/// A token has this many random bytes: it cannot be guessed.
+const RANDOM_BYTES: usize = 32;
+
+/// Text shorter than this is no token: the file was cut, or written by hand.
+const MIN_CHARS: usize = 32;
+
+/// Text longer than this is no token.
+const MAX_BYTES: u64 = 4096;
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file cannot be read or written.
+    #[error("{path} cannot be used")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Others than the owner may use the file.
+    #[error(
+        "{path} has mode {mode:03o}: others may read it; `chmod 600` it, or remove it for a new one"
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file holds no token.
+    #[error("{path} holds no token of 32 characters or more; remove it for a new one")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system gave no random numbers.
+    #[error("the system gave no random numbers")]
+    NoRandom(#[source] getrandom::Error),
+}
+
+/// The token in `data_dir`, made on first use. The folder must exist.
+pub fn load_token(data_dir: &Path) -> Result<Secret, TokenError> {
+    match read_token(data_dir) {
+        Err(TokenError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            create(&data_dir.join(FILE))
+        }
+        result => result,
+    }
+}
+
+/// The token in `data_dir`, if it is there and nobody else can read it.
+pub fn read_token(data_dir: &Path) -> Result<Secret, TokenError> {
+    let path = data_dir.join(FILE);
+    let io = |source| TokenError::Io { path: path.clone(), source };
+    let file = std::fs::File::open(&path).map_err(io)?;
+    // The open file is asked, not the path: nothing can be swapped in between.
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(TokenError::Exposed { path, mode });
+    }
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text).map_err(io)?;
+    let token = text.trim();
+    if token.len() < MIN_CHARS || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(TokenError::Unusable { path });
+    }
+    Ok(Secret::new(token))
+}
+
+fn create(path: &Path) -> Result<Secret, TokenError> {
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random).map_err(TokenError::NoRandom)?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    // Written beside and renamed, so that a crash leaves no half token.
+    let draft = path.with_extension("token.new");
+    let write = || {
+        if draft.exists() {
+            std::fs::remove_file(&draft)?;
+        }
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{token}")?;
+        file.sync_all()?;
+        std::fs::rename(&draft, path)
+    };
+    write().map_err(|source| TokenError::Io { path: path.to_owned(), source })?;
+    Ok(Secret::new(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_kept_from_others() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(read_token(dir.path()), Err(TokenError::Io { .. })));
+        let token = load_token(dir.path()).unwrap();
+        assert_eq!(token.expose().len(), 2 * RANDOM_BYTES);
+        assert_eq!(load_token(dir.path()).unwrap(), token);
+        assert_eq!(read_token(dir.path()).unwrap(), token);
+        let file = dir.path().join(FILE);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        for mode in [0o640, 0o604, 0o644] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(load_token(dir.path()), Err(TokenError::Exposed { .. })), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_cut_token_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        load_token(dir.path()).unwrap();
+        std::fs::write(dir.path().join(FILE), "abc\n").unwrap();
+        assert!(matches!(load_token(dir.path()), Err(TokenError::Unusable { .. })));
+    }
+}

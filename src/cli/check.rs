@@ -1,0 +1,34 @@
+//! `tagway check`: what the configuration would run. Never a secret.
+
+use std::fmt::Write;
+
+use super::{Failure, load, say};
+use crate::config::{Origin, Settings};
+
+pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
+    let settings = load(origin)?;
+    let file = origin.file.as_ref().map(|file| file.display().to_string());
+    say(&summary(&settings, file.as_deref().unwrap_or("the embedded default")))
+}
+
+/// Writing to a String cannot fail, so the results are dropped.
+fn summary(settings: &Settings, file: &str) -> String {
+    let mut out = format!("{file} is valid.\n\n");
+    let mut row = |name: &str, value: &dyn std::fmt::Display| {
+        let _infallible = writeln!(out, "{name:<12}{value}");
+    };
+    row("data", &settings.data_dir.display());
+    row("admin", &settings.admin.address);
+    let _infallible = writeln!(out);
+    for site in &settings.sites {
+        let _infallible = writeln!(out, "site {}", site.name);
+        if site.destinations.is_empty() {
+            let _infallible = writeln!(out, "  no destinations: events are kept for replay only");
+        }
+        for destination in &site.destinations {
+            let (vendor, mode) = (destination.vendor, destination.mode.name());
+            let _infallible = writeln!(out, "  {:<20} {vendor:<12} {mode}", destination.name);
+        }
+    }
+    out
+}

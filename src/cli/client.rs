@@ -1,0 +1,198 @@
+//! The client commands' side of the admin API: HTTP/1.1 without TLS, meant for loopback.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::{Failure, Reach, render, whereabouts};
+use crate::admin;
+use crate::config::Origin;
+use crate::settings::Secret;
+
+/// The longest wait for the gateway to take a connection, or to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// The longest silence of a stream: heartbeats come far more often.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The largest answer, or line of a stream, that is read.
+const ANSWER_BYTES: usize = 32 << 20;
+
+/// A caller of one gateway's admin API.
+#[derive(Debug)]
+pub(super) struct Client {
+    address: String,
+    token: Secret,
+}
+
+impl Client {
+    /// A client for the gateway that the options or the configuration name.
+    pub(super) fn new(origin: &Origin, reach: &Reach) -> Result<Self, Failure> {
+        let whereabouts = whereabouts(origin)?;
+        let address = match &reach.admin {
+            Some(address) => address.clone(),
+            None if whereabouts.admin.port() == 0 => {
+                let message = "listen.admin asks for a free port: say which it got with --admin";
+                return Err(Failure::Usage(message.to_owned()));
+            }
+            None => callable(whereabouts.admin).to_string(),
+        };
+        let token = admin::read_token(&whereabouts.data_dir)
+            .context("no token for the gateway; it makes one in data_dir when it first starts")?;
+        Ok(Self { address, token })
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(address: SocketAddr, token: Secret) -> Self {
+        Self { address: address.to_string(), token }
+    }
+
+    /// Gets a JSON answer.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.exchange(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Posts JSON and gets a JSON answer.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.exchange(Method::POST, path, Bytes::from(body.to_string())).await
+    }
+
+    /// Opens a stream of lines. When this returns, the gateway is watching.
+    pub(super) async fn lines(&self, path: &str) -> anyhow::Result<Lines> {
+        let mut connection = JoinSet::new();
+        let response = self.request(Method::GET, path, Bytes::new(), &mut connection).await?;
+        if !response.status().is_success() {
+            bail!(refusal(response).await?);
+        }
+        Ok(Lines { body: response.into_body(), pending: Vec::new(), _connection: connection })
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Value> {
+        let mut connection = JoinSet::new();
+        let exchange = async {
+            let response = self.request(method, path, body, &mut connection).await?;
+            if !response.status().is_success() {
+                bail!(refusal(response).await?);
+            }
+            let body = collect(response.into_body()).await?;
+            serde_json::from_slice(&body).context("the gateway's answer is not JSON")
+        };
+        tokio::time::timeout(ANSWER_TIME, exchange).await.context("the gateway does not answer")?
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        connections: &mut JoinSet<()>,
+    ) -> anyhow::Result<Response<Incoming>> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, &self.address)
+            .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .context("the request cannot be written")?;
+        let address = &self.address;
+        let connecting = async {
+            let stream = TcpStream::connect(address)
+                .await
+                .with_context(|| format!("no gateway answers at {address}; is it running?"))?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            connections.spawn(async move {
+                // What went wrong with a connection shows in the exchange that uses it.
+                drop(connection.await);
+            });
+            anyhow::Ok(sender.send_request(request).await?)
+        };
+        tokio::time::timeout(ANSWER_TIME, connecting)
+            .await
+            .context("the gateway does not answer")?
+    }
+}
+
+/// The lines of a stream.
+#[derive(Debug)]
+pub(super) struct Lines {
+    body: Incoming,
+    pending: Vec<u8>,
+    // Ends with the stream: dropping the set stops the connection.
+    _connection: JoinSet<()>,
+}
+
+impl Lines {
+    /// The next happening; `None` when the gateway ended the stream. Cancel safe.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Value>> {
+        loop {
+            while let Some(end) = memchr::memchr(b'\n', &self.pending) {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                if !line.trim_ascii().is_empty() {
+                    let value = serde_json::from_slice(&line);
+                    return value.map(Some).context("the gateway's stream is not JSON");
+                }
+            }
+            if self.pending.len() > ANSWER_BYTES {
+                bail!("the gateway's stream has a line that is too long");
+            }
+            let frame = tokio::time::timeout(SILENCE, self.body.frame());
+            match frame.await.context("the gateway fell silent")? {
+                None => return Ok(None),
+                Some(frame) => {
+                    let frame = frame.context("the gateway's stream broke off")?;
+                    self.pending.extend(frame.data_ref().into_iter().flatten());
+                }
+            }
+        }
+    }
+}
+
+/// A text as part of a path or a query.
+pub(super) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            out.push(char::from(byte));
+        } else {
+            let _infallible = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// An address that can be called: one that is bound to every interface is called on loopback.
+fn callable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+async fn collect(body: Incoming) -> anyhow::Result<Bytes> {
+    let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(anyhow::Error::from_boxed);
+    Ok(body.context("the gateway's answer broke off")?.to_bytes())
+}
+
+/// What the gateway said when it refused, for people.
+async fn refusal(response: Response<Incoming>) -> anyhow::Result<String> {
+    let status = response.status();
+    let body = collect(response.into_body()).await?;
+    let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let detail = problem.get("detail").and_then(Value::as_str).unwrap_or_default();
+    Ok(format!("the gateway refused ({}): {}", status.as_u16(), render::escape(detail, 500)))
+}

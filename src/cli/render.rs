@@ -1,0 +1,220 @@
+//! Happenings as lines for people. Everything here came from the network: it is escaped and cut
+//! before it reaches a terminal.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// Names longer than this are cut: they are for recognising.
+const NAME_CHARS: usize = 80;
+
+/// Bodies longer than this are cut: they are for a glance.
+const BODY_CHARS: usize = 1000;
+
+/// Events of one call that are named; the others are counted.
+const SEQS_SHOWN: usize = 5;
+
+const BOLD: &str = "1";
+const DIM: &str = "2";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+
+/// One happening of the live feed (its JSON) as one or more lines, each ending in a line break.
+/// `colour` is for terminals.
+pub fn render(happening: &Value, colour: bool) -> String {
+    let ink = Ink(colour);
+    match text(happening, "what") {
+        "accepted" => accepted(happening, ink),
+        "called" => called(happening, ink),
+        "settled" => settled(happening, ink),
+        "missed" => {
+            let count = happening.get("count").and_then(Value::as_u64).unwrap_or_default();
+            ink.paint(YELLOW, &format!("... {count} happenings missed: too many to show")) + "\n"
+        }
+        _ => format!("{}\n", escape(&happening.to_string(), BODY_CHARS)),
+    }
+}
+
+/// The text with everything that could steer or fool a terminal escaped (control characters,
+/// direction marks, invisible characters), cut after `max_chars` characters of it.
+pub fn escape(text: &str, max_chars: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(max_chars.saturating_mul(2)));
+    for c in text.chars().take(max_chars) {
+        let is_invisible = matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}');
+        if c.is_control() || is_invisible {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    if text.chars().nth(max_chars).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+fn accepted(happening: &Value, ink: Ink) -> String {
+    let event = escape(text(happening, "event"), NAME_CHARS);
+    let place = format!("{} #{}", name(happening, "site"), seq(happening));
+    format!(
+        "{}  {}  {}  {}\n",
+        ink.paint(DIM, &time(happening)),
+        ink.paint(CYAN, &place),
+        ink.paint(BOLD, &event),
+        ink.paint(
+            DIM,
+            &format!("{}  {}", name(happening, "format"), name(happening, "message_id"))
+        ),
+    )
+}
+
+fn called(happening: &Value, ink: Ink) -> String {
+    let seqs: Vec<u64> = happening
+        .get("seqs")
+        .and_then(Value::as_array)
+        .map(|seqs| seqs.iter().filter_map(Value::as_u64).collect())
+        .unwrap_or_default();
+    let mut events: Vec<String> =
+        seqs.iter().take(SEQS_SHOWN).map(|seq| format!("#{seq}")).collect();
+    if let Some(more) = seqs.len().checked_sub(SEQS_SHOWN).filter(|more| *more > 0) {
+        events.push(format!("and {more} more"));
+    }
+    let status = happening.get("status").and_then(Value::as_u64);
+    let shown_status = status.map_or_else(|| "no reply".to_owned(), |status| status.to_string());
+    let colour =
+        if status.is_some_and(|status| (200..300).contains(&status)) { GREEN } else { RED };
+    let milliseconds = happening.get("milliseconds").and_then(Value::as_u64).unwrap_or_default();
+    let mut out = format!(
+        "    {} {}  {}  {} in {milliseconds} ms\n",
+        ink.paint(CYAN, &name(happening, "destination")),
+        events.join(" "),
+        escape(text(happening, "request"), BODY_CHARS),
+        ink.paint(colour, &shown_status),
+    );
+    for (mark, key) in [(">", "body"), ("<", "reply")] {
+        let body = escape(text(happening, key), BODY_CHARS);
+        if !body.is_empty() {
+            let _infallible =
+                writeln!(out, "        {}", ink.paint(DIM, &format!("{mark} {body}")));
+        }
+    }
+    out
+}
+
+fn settled(happening: &Value, ink: Ink) -> String {
+    let outcome = text(happening, "outcome");
+    let colour = match outcome {
+        "delivered" => GREEN,
+        "dead" => RED,
+        _ => YELLOW,
+    };
+    let mut words = vec![ink.paint(colour, &escape(outcome, NAME_CHARS))];
+    let reason = name(happening, "reason");
+    if !reason.is_empty() {
+        words.push(reason);
+    }
+    let detail = escape(text(happening, "detail"), BODY_CHARS);
+    if !detail.is_empty() {
+        words.push(ink.paint(DIM, &format!("({detail})")));
+    }
+    let destination = ink.paint(CYAN, &name(happening, "destination"));
+    format!("    {destination} #{}  {}\n", seq(happening), words.join(" "))
+}
+
+/// The time of day, to the millisecond, as the gateway wrote it (UTC).
+fn time(happening: &Value) -> String {
+    let at = text(happening, "at").parse::<jiff::Timestamp>();
+    at.map_or_else(|_| "--:--:--.---".to_owned(), |at| at.strftime("%H:%M:%S%.3f").to_string())
+}
+
+fn seq(happening: &Value) -> u64 {
+    happening.get("seq").and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn name(happening: &Value, key: &str) -> String {
+    escape(text(happening, key), NAME_CHARS)
+}
+
+fn text<'h>(happening: &'h Value, key: &str) -> &'h str {
+    happening.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether to colour.
+#[derive(Clone, Copy)]
+struct Ink(bool);
+
+impl Ink {
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_and_what_became_of_it_read_as_an_indented_list() {
+        let accepted = json!({"what": "accepted", "at": "2026-11-23T10:00:00.25Z", "site": "shop",
+            "seq": 12, "message_id": "m1", "event": "Order Completed", "format": "segment"});
+        assert_eq!(
+            render(&accepted, false),
+            "10:00:00.250  shop #12  Order Completed  segment  m1\n"
+        );
+        let called = json!({"what": "called", "destination": "ga4", "seqs": [1, 2, 3, 4, 5, 6, 7],
+            "request": "POST https://v.example/c", "body": "{}", "status": 204, "reply": "",
+            "milliseconds": 35});
+        assert_eq!(
+            render(&called, false),
+            "    ga4 #1 #2 #3 #4 #5 and 2 more  POST https://v.example/c  204 in 35 ms\n        \
+             > {}\n"
+        );
+        let settled = json!({"what": "settled", "destination": "ga4", "seq": 12,
+            "outcome": "skipped", "reason": "no_client_id", "detail": "none"});
+        assert_eq!(render(&settled, false), "    ga4 #12  skipped no_client_id (none)\n");
+        assert!(render(&settled, true).contains("\u{1b}[33mskipped\u{1b}[0m"));
+    }
+
+    #[test]
+    fn nothing_from_the_network_steers_the_terminal() {
+        let evil = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n\u{202e}\u{200b}x";
+        for what in ["accepted", "called", "settled", "other"] {
+            let mut happening = json!({ "what": what });
+            for key in [
+                "site",
+                "event",
+                "format",
+                "message_id",
+                "destination",
+                "request",
+                "body",
+                "reply",
+                "outcome",
+                "reason",
+                "detail",
+                "at",
+            ] {
+                happening[key] = json!(evil);
+            }
+            let shown = render(&happening, false);
+            assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{what}: {shown:?}");
+            assert!(!shown.contains(['\u{202e}', '\u{200b}']), "{what}");
+            assert!(shown.lines().count() <= 3, "{what}: {shown:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_bounded() {
+        let long = "x".repeat(1 << 20);
+        let happening = json!({"what": "called", "request": long, "body": long, "reply": long,
+            "destination": long, "seqs": vec![1; 100_000]});
+        assert!(render(&happening, true).len() < 10_000);
+    }
+}

@@ -1,0 +1,183 @@
+//! `tagway send`: one test event, followed until every destination settled it.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{Client, Lines, encode};
+use super::{Failure, Reach, block_on, complain, render, say};
+use crate::config::Origin;
+use crate::settings::parse_duration;
+
+/// The largest event file: the gateway's own limits are lower.
+const EVENT_BYTES: u64 = 1 << 20;
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// The site; by default the only one.
+    #[arg(long)]
+    site: Option<String>,
+    /// A file with the event as JSON ("-" is stdin); by default a sample order.
+    #[arg(long, value_name = "FILE")]
+    event: Option<PathBuf>,
+    /// The name of the track event.
+    #[arg(long)]
+    name: Option<String>,
+    /// The user's id.
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// How long to follow it.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "not a duration such as \"30s\"".to_owned())
+}
+
+pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
+    let event = message(&options)?;
+    let client = Client::new(origin, &options.reach)?;
+    let colour = std::io::stdout().is_terminal();
+    block_on(async {
+        let ledger = client.get("/api/v1/ledger").await?;
+        let site = choose_site(&ledger, options.site.as_deref())?;
+        let waiting = destinations(&ledger, &site);
+        // Watching starts first, or a fast destination would be missed.
+        let mut lines = client.lines(&format!("/api/v1/tail?site={}", encode(&site))).await?;
+        let body = json!({ "site": site, "event": event });
+        let sent = client.post("/api/v1/send", &body).await?;
+        let seq = sent.get("seq").and_then(Value::as_u64).context("the answer has no seq")?;
+        if waiting.is_empty() {
+            say(&format!("accepted as #{seq} of {site}, which has no destinations\n"))?;
+        }
+        let mut following = Following { seq, waiting, has_died: false };
+        let followed = follow(&mut lines, &mut following, colour);
+        match tokio::time::timeout(options.timeout, followed).await {
+            Ok(followed) => followed?,
+            Err(_elapsed) => {
+                let names: Vec<&str> = following.waiting.iter().map(String::as_str).collect();
+                let (names, time) = (names.join(", "), options.timeout);
+                complain(&format!("not settled within {time:?} by {names}"));
+                return Err(Failure::Said);
+            }
+        }
+        if following.has_died { Err(Failure::Said) } else { Ok(()) }
+    })
+}
+
+/// An event on its way.
+#[derive(Debug)]
+pub(super) struct Following {
+    pub(super) seq: u64,
+    /// The destinations that have not settled it.
+    pub(super) waiting: BTreeSet<String>,
+    /// Whether it ended as dead anywhere.
+    pub(super) has_died: bool,
+}
+
+impl Following {
+    /// Takes note of a happening; whether it is about this event.
+    pub(super) fn note(&mut self, happening: &Value) -> bool {
+        let seqs = happening.get("seqs").and_then(Value::as_array).into_iter().flatten();
+        let is_own = happening.get("seq").into_iter().chain(seqs).any(|seq| *seq == self.seq);
+        if is_own && happening.get("what").is_some_and(|what| what == "settled") {
+            let outcome = happening.get("outcome").and_then(Value::as_str).unwrap_or_default();
+            if outcome != "retry" {
+                self.has_died |= outcome == "dead";
+                let name = happening.get("destination").and_then(Value::as_str).unwrap_or_default();
+                self.waiting.remove(name);
+            }
+        }
+        is_own
+    }
+}
+
+async fn follow(lines: &mut Lines, following: &mut Following, colour: bool) -> Result<(), Failure> {
+    while !following.waiting.is_empty() {
+        let Some(happening) = lines.next().await? else {
+            return Err(Failure::Other(anyhow::anyhow!("the gateway is stopping")));
+        };
+        if following.note(&happening) {
+            say(&render::render(&happening, colour))?;
+        }
+    }
+    Ok(())
+}
+
+fn message(options: &Options) -> Result<Value, Failure> {
+    let mut event = match &options.event {
+        Some(file) => read(file)?,
+        None => sample(),
+    };
+    let Some(fields) = event.as_object_mut() else {
+        return Err(Failure::Usage("the event must be a JSON object".to_owned()));
+    };
+    if let Some(name) = &options.name {
+        fields.insert("event".to_owned(), json!(name));
+    }
+    if let Some(user) = &options.user {
+        fields.insert("userId".to_owned(), json!(user));
+    }
+    Ok(event)
+}
+
+fn read(file: &std::path::Path) -> anyhow::Result<Value> {
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin().take(EVENT_BYTES).read_to_string(&mut text).context("stdin")?;
+    } else {
+        let name = || file.display().to_string();
+        let file = std::fs::File::open(file).with_context(name)?;
+        file.take(EVENT_BYTES).read_to_string(&mut text).with_context(name)?;
+    }
+    serde_json::from_str(&text).context("the event is not JSON")
+}
+
+/// An order as a shop would send it.
+fn sample() -> Value {
+    json!({
+        "type": "track",
+        "event": "Order Completed",
+        "anonymousId": "tagway-send",
+        "properties": {
+            "order_id": "test-1",
+            "total": 45.5,
+            "currency": "EUR",
+            "products": [
+                { "product_id": "p-1", "name": "Mug", "price": 12.5, "quantity": 1 },
+                { "product_id": "p-2", "name": "Tea", "price": 16.5, "quantity": 2 },
+            ],
+        },
+    })
+}
+
+fn choose_site(ledger: &Value, named: Option<&str>) -> Result<String, Failure> {
+    let sites: BTreeSet<&str> = ledger
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| row.get("site")?.as_str())
+        .collect();
+    match (named, sites.len(), sites.first()) {
+        (Some(named), _, _) => Ok(named.to_owned()),
+        (None, 1, Some(only)) => Ok((*only).to_owned()),
+        (None, _, _) => {
+            let names = sites.into_iter().collect::<Vec<_>>().join(", ");
+            Err(Failure::Usage(format!("say which site with --site: {names}")))
+        }
+    }
+}
+
+fn destinations(ledger: &Value, site: &str) -> BTreeSet<String> {
+    let rows = ledger.as_array().into_iter().flatten();
+    let own = rows.filter(|row| row.get("site").is_some_and(|at| at == site));
+    own.filter_map(|row| Some(row.get("destination")?.as_str()?.to_owned())).collect()
+}

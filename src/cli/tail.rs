@@ -1,0 +1,49 @@
+//! `tagway tail`: what happens to events, as it happens.
+
+use std::io::IsTerminal;
+
+use clap::Args;
+
+use super::client::{Client, encode};
+use super::{Failure, Reach, block_on, render, say};
+use crate::config::Origin;
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// Only this site.
+    #[arg(long)]
+    site: Option<String>,
+    /// Only this destination.
+    #[arg(long)]
+    destination: Option<String>,
+    /// One JSON object a line instead of text.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
+    let client = Client::new(origin, &options.reach)?;
+    let colour = std::io::stdout().is_terminal();
+    let path = format!(
+        "/api/v1/tail?site={}&destination={}",
+        encode(options.site.as_deref().unwrap_or_default()),
+        encode(options.destination.as_deref().unwrap_or_default()),
+    );
+    block_on(async {
+        let mut lines = client.lines(&path).await?;
+        while let Some(happening) = lines.next().await? {
+            let shown = if options.json {
+                format!("{happening}\n")
+            } else {
+                render::render(&happening, colour)
+            };
+            // A reader that is gone (`| head`) ends the command, and is no failure.
+            if say(&shown).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,115 @@
+//! The command line, and the client commands against a running listener.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory;
+use serde_json::json;
+
+use super::client::Client;
+use super::*;
+use crate::admin::tests::Running;
+
+fn parse(line: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(line.split(' '))
+}
+
+#[test]
+fn the_arguments_are_consistent() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn every_documented_command_is_understood() {
+    for line in [
+        "tagway serve",
+        "tagway serve --config a.toml",
+        "tagway --config a.toml check",
+        "tagway demo",
+        "tagway tail --site shop --destination ga4 --json --admin 127.0.0.1:1",
+        "tagway send --event - --name x --user u --timeout 5s",
+        "tagway dead ls --destination shop/ga4 --limit 5",
+        "tagway dead show 7",
+        "tagway dead retry 7 8",
+        "tagway dead drop --destination ga4",
+        "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4",
+        "tagway version",
+    ] {
+        assert!(parse(line).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_exit_with_2() {
+    let exit = |line: &str| run(line.split(' ').map(OsString::from));
+    let shown = |code: ExitCode| format!("{code:?}");
+    for line in ["tagway", "tagway fly", "tagway dead retry", "tagway send --timeout 5"] {
+        assert_eq!(shown(exit(line)), shown(ExitCode::from(2)), "{line}");
+    }
+    assert_eq!(shown(exit("tagway check --config /nowhere.toml")), shown(ExitCode::from(2)));
+    let backwards = "tagway replay --from 1h --to 2h --destination d";
+    assert_eq!(shown(exit(backwards)), shown(ExitCode::from(2)));
+    assert_eq!(shown(exit("tagway --help")), shown(ExitCode::SUCCESS));
+}
+
+#[test]
+fn moments_are_dates_or_durations_ago() {
+    let now = "2026-11-23T10:00:00Z".parse().unwrap();
+    let moment = |text| replay::moment(text, now).ok().map(|moment| moment.to_string());
+    assert_eq!(moment("2h").as_deref(), Some("2026-11-23T08:00:00Z"));
+    assert_eq!(moment("0s").as_deref(), Some("2026-11-23T10:00:00Z"));
+    assert_eq!(moment("2026-01-01T00:00:00+01:00").as_deref(), Some("2025-12-31T23:00:00Z"));
+    assert_eq!(moment("yesterday"), None);
+    assert_eq!(moment("999999999999d"), None);
+}
+
+#[test]
+fn dead_letters_are_a_table_that_no_event_can_break() {
+    let letters = json!([
+        {"id": 7, "at": "2026-11-23T10:00:00Z", "site": "shop", "destination": "ga4",
+         "event": "a\nb\u{1b}[2J", "reason": "refused", "detail": "HTTP 400"},
+        {"id": 12345, "site": null, "destination": null, "event": "x".repeat(500)},
+    ]);
+    let table = dead::table(&letters);
+    assert_eq!(table.lines().count(), 3);
+    assert!(table.contains("a\\nb\\u{1b}[2J"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() < 200), "{table}");
+    assert_eq!(dead::table(&json!([])), "no dead letters\n");
+}
+
+#[test]
+fn an_event_is_followed_until_every_destination_settled_it() {
+    let waiting: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
+    let mut following = send::Following { seq: 12, waiting, has_died: false };
+    let settled = |seq: u64, destination: &str, outcome: &str| json!({"what": "settled", "seq": seq, "destination": destination, "outcome": outcome});
+    assert!(!following.note(&settled(11, "a", "dead")));
+    assert!(following.note(&settled(12, "a", "retry")));
+    assert!(following.note(&json!({"what": "called", "seqs": [11, 12], "destination": "a"})));
+    assert_eq!(following.waiting.len(), 2);
+    assert!(following.note(&settled(12, "a", "skipped")));
+    assert!(!following.has_died);
+    assert!(following.note(&settled(12, "b", "dead")));
+    assert!(following.waiting.is_empty() && following.has_died);
+}
+
+#[tokio::test]
+async fn the_client_speaks_with_the_listener() {
+    let running = Running::start().await;
+    let client = Client::at(running.address, running.token.clone());
+    let found = dead::find_destination(&client, "shop/ga4").await.unwrap();
+    assert_eq!(found, ("shop".to_owned(), "ga4".to_owned()));
+    assert!(matches!(dead::find_destination(&client, "x").await, Err(Failure::Usage(_))));
+    let mut lines = client.lines("/api/v1/tail?site=shop").await.unwrap();
+    let sent = client.post("/api/v1/send", &json!({"site": "shop", "event": {}})).await.unwrap();
+    assert_eq!(sent["seq"], 12);
+    assert_eq!(lines.next().await.unwrap().unwrap()["outcome"], "delivered");
+    let refused = client.get("/api/v1/dead/8").await.unwrap_err().to_string();
+    assert_eq!(refused, "the gateway refused (404): there is no such thing here");
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_refused_with_the_gateways_own_words() {
+    let running = Running::start().await;
+    let client = Client::at(running.address, crate::settings::Secret::new("wrong"));
+    let refused = client.lines("/api/v1/tail").await.unwrap_err().to_string();
+    assert!(refused.contains("(401)") && refused.contains("admin.token"), "{refused}");
+}

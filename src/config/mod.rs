@@ -1,0 +1,148 @@
+//! Loading the configuration: the user's file over the embedded default, read by the modules that
+//! own the settings. Every mistake of a load is reported at once; a load with mistakes yields
+//! nothing.
+
+mod site;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use site::SiteSettings;
+pub use watch::{Change, Watch};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::settings::{Environment, Mistake, Report, Section, Source};
+use crate::{admin, delivery, journal, log, profile};
+
+/// The default settings, compiled in: the lowest layer of every load.
+const EMBEDDED: &str = include_str!("../../config/tagway.toml");
+
+/// Where the user's file is looked for when none is named.
+const DEFAULT_FILE: &str = "config/tagway.toml";
+
+/// All settings of one gateway, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where everything durable lives.
+    pub data_dir: PathBuf,
+    /// `listen.admin` and `[admin]`.
+    pub admin: admin::Settings,
+    /// `[journal]`.
+    pub journal: journal::Settings,
+    /// `[profiles]`.
+    pub profiles: profile::Settings,
+    /// `[egress]`.
+    pub egress: delivery::EgressSettings,
+    /// `[log]`.
+    pub log: log::Settings,
+    /// `[[sites]]`, in the order of the file.
+    pub sites: Vec<SiteSettings>,
+}
+
+impl Settings {
+    // One line per module; a module's mistakes go to its section.
+    fn read(root: &mut Section<'_>) -> Self {
+        let data_dir = PathBuf::from(root.string("data_dir"));
+        let mut listen = root.section("listen");
+        let admin = admin::Settings::read(&mut listen, &mut root.section("admin"));
+        listen.ignore_rest();
+        Self {
+            data_dir,
+            admin,
+            journal: journal::Settings::read(&mut root.section("journal")),
+            profiles: profile::Settings::read(&mut root.section("profiles")),
+            egress: delivery::EgressSettings::read(&mut root.section("egress")),
+            log: log::Settings::read(&mut root.section("log")),
+            sites: site::read_sites(root),
+        }
+    }
+}
+
+/// What the client commands need to find a running gateway, whatever else its file says: they must
+/// work in a shell that lacks the gateway's secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Where the admin token is kept.
+    pub data_dir: PathBuf,
+    /// Where the admin listener is bound.
+    pub admin: SocketAddr,
+}
+
+/// Where a load starts from. Kept by a running gateway, which reloads from the same place.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The user's file; without one the embedded default stands alone.
+    pub file: Option<PathBuf>,
+    /// The environment variables that `${NAME}` refers to.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Origin {
+    /// The origin of a process: the file it was told to use, else `config/tagway.toml` in `folder`
+    /// if it is there.
+    pub fn new(named: Option<PathBuf>, folder: &Path, variables: BTreeMap<String, String>) -> Self {
+        let file = named.or_else(|| Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists()));
+        Self { file, variables }
+    }
+
+    /// Loads and checks everything.
+    pub fn load(&self) -> Result<Settings, Vec<Mistake>> {
+        let (sources, environment) = self.open()?;
+        load(&sources, &environment)
+    }
+
+    /// Reads only where the gateway is to be found.
+    pub fn whereabouts(&self) -> Result<Whereabouts, Vec<Mistake>> {
+        let (sources, environment) = self.open()?;
+        compose(&sources, &environment, |root| {
+            let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+            let data_dir = PathBuf::from(root.string("data_dir"));
+            let mut listen = root.section("listen");
+            let admin = listen.parsed("admin", nowhere);
+            listen.ignore_rest();
+            root.ignore_rest();
+            Whereabouts { data_dir, admin }
+        })
+    }
+
+    /// The user's file, if there is one, and what its strings refer to.
+    fn open(&self) -> Result<(Vec<Source>, Environment), Vec<Mistake>> {
+        let mut sources = Vec::new();
+        let mut base = PathBuf::new();
+        if let Some(file) = &self.file {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                let message = format!("cannot be read: {error}");
+                vec![Mistake { file: name.clone(), line: 1, key: String::new(), message }]
+            })?;
+            base = file.parent().map(Path::to_owned).unwrap_or_default();
+            sources.push(Source { name, text });
+        }
+        Ok((sources, Environment { variables: self.variables.clone(), base }))
+    }
+}
+
+/// Loads settings from texts, the most specific first, over the embedded default.
+pub fn load(sources: &[Source], environment: &Environment) -> Result<Settings, Vec<Mistake>> {
+    compose(sources, environment, Settings::read)
+}
+
+fn compose<T>(
+    sources: &[Source],
+    environment: &Environment,
+    read: impl FnOnce(&mut Section<'_>) -> T,
+) -> Result<T, Vec<Mistake>> {
+    let report = Report::default();
+    let embedded = Source { name: "embedded default".to_owned(), text: EMBEDDED.to_owned() };
+    let sources: Vec<&Source> = sources.iter().chain([&embedded]).collect();
+    let tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
+    let layers = sources.iter().copied().zip(&tables).collect();
+    let mut root = Section::root(layers, environment, &report);
+    let value = read(&mut root);
+    // Dropping the section reports the keys that nobody read.
+    drop(root);
+    if report.is_empty() { Ok(value) } else { Err(report.into_mistakes()) }
+}

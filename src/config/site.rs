@@ -1,0 +1,70 @@
+//! Sites: their names, and what the modules read of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::delivery::DestinationSettings;
+use crate::metrics::Name;
+use crate::settings::Section;
+
+/// The longest name of a site or a destination: names are metric labels and journal keys.
+const MAX_NAME_CHARS: usize = 64;
+
+/// One of `[[sites]]`.
+#[derive(Clone, Debug)]
+pub struct SiteSettings {
+    /// Its name: unique, short, and safe as a label, in a path and in a URL.
+    pub name: Name,
+    /// Its destinations, in the order of the file.
+    pub destinations: Vec<Arc<DestinationSettings>>,
+}
+
+/// Reads `[[sites]]`, each over `[site_defaults]`.
+pub(super) fn read_sites(root: &mut Section<'_>) -> Vec<SiteSettings> {
+    let destination_defaults = root.section("destination_defaults");
+    let mut names = BTreeSet::new();
+    let mut sites = Vec::new();
+    for mut section in root.sections("sites", Some("site_defaults")) {
+        sites.push(read_site(&mut section, &destination_defaults, &mut names));
+    }
+    // The defaults are read beneath each destination, where their own mistakes are noted.
+    let mut destination_defaults = destination_defaults;
+    destination_defaults.ignore_rest();
+    if sites.is_empty() {
+        root.mistake("sites", "there must be at least one site");
+    }
+    sites
+}
+
+fn read_site<'a>(
+    section: &mut Section<'a>,
+    destination_defaults: &Section<'a>,
+    names: &mut BTreeSet<Name>,
+) -> SiteSettings {
+    let name = unique_name(section, "site", names);
+    let mut destination_names = BTreeSet::new();
+    let mut destinations = Vec::new();
+    for destination in section.sections("destinations", None) {
+        let mut destination = destination.over(destination_defaults);
+        unique_name(&mut destination, "destination", &mut destination_names);
+        destinations.extend(DestinationSettings::read(&mut destination).map(Arc::new));
+    }
+    section.ignore_rest();
+    SiteSettings { name, destinations }
+}
+
+/// Reads `name` and refuses one that is taken or that cannot be a label.
+fn unique_name(section: &mut Section<'_>, what: &str, taken: &mut BTreeSet<Name>) -> Name {
+    let had_name = section.has("name");
+    let name: Name = section.string("name").into();
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    if !had_name {
+        return name;
+    }
+    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(is_plain) {
+        section.mistake("name", "must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"");
+    } else if !taken.insert(name.clone()) {
+        section.mistake("name", &format!("there is another {what} of that name"));
+    }
+    name
+}

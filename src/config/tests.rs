@@ -1,0 +1,152 @@
+//! Whole files, as a user would write them.
+
+use super::*;
+use crate::delivery::Mode;
+
+fn load_text(text: &str) -> Result<Settings, Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tagway.toml");
+    std::fs::write(&file, text).unwrap();
+    let variables = [("GIVEN".to_owned(), "hunter2".to_owned())].into();
+    let origin = Origin { file: Some(file), variables };
+    let folder = format!("{}/", dir.path().display());
+    origin.load().map_err(|mistakes| {
+        mistakes.iter().map(|mistake| mistake.to_string().replace(&folder, "")).collect()
+    })
+}
+
+#[test]
+fn the_embedded_default_is_complete_and_every_key_of_it_is_read() {
+    let settings = Origin::default().load().unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
+    assert_eq!(settings.sites.len(), 1);
+    assert_eq!(settings.sites[0].destinations[0].vendor, "console");
+    assert_eq!(settings.admin.address.to_string(), "127.0.0.1:9090");
+}
+
+#[test]
+fn a_users_file_changes_what_it_says_and_nothing_else() {
+    let settings = load_text(
+        "data_dir = \"/var/lib/${GIVEN}\"\n[journal]\nretain = \"1d\"\n[[sites]]\nname = \"a\"\n\
+         [[sites]]\nname = \"b\"\n[[sites.destinations]]\nname = \"c\"\nvendor = \"console\"\n\
+         mode = \"both\"\n",
+    )
+    .unwrap();
+    assert_eq!(settings.data_dir, Path::new("/var/lib/hunter2"));
+    assert_eq!(settings.journal.retain, std::time::Duration::from_secs(86_400));
+    assert_eq!(settings.journal.max_bytes, 20 << 30);
+    let names: Vec<&str> = settings.sites.iter().map(|site| &*site.name).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(settings.sites[1].destinations[0].mode, Mode::Both);
+    assert!(settings.sites[0].destinations.is_empty());
+}
+
+#[test]
+fn every_mistake_of_a_file_is_reported_at_once() {
+    let mistakes = load_text(
+        r#"data_dirr = "x"
+data_dir = "${UNSET}"
+[journal]
+durability = "dsk"
+retain = 7
+[log]
+level = "info,=="
+access_sample = 2
+[listen]
+admin = "localhost"
+[[sites]]
+name = "shop"
+[[sites.destinations]]
+name = "d"
+vendor = "consol"
+mode = "${GIVEN}"
+[sites.destinations.settings]
+key = "${GIVEN}"
+[[sites.destinations]]
+name = "d"
+vendor = "console"
+[[sites.destinations]]
+vendor = "console"
+[sites.destinations.settings]
+token = "abc"
+[[sites]]
+name = "shop"
+[[sites]]
+name = "Shop 2"
+"#,
+    )
+    .unwrap_err();
+    let expected = [
+        "tagway.toml:1: data_dirr: there is no such setting; did you mean \"data_dir\"?",
+        "tagway.toml:2: data_dir: the environment variable UNSET is not set",
+        "tagway.toml:4: journal.durability: \"dsk\" is not one of disk, os; did you mean \"disk\"?",
+        "tagway.toml:5: journal.retain: expected a duration such as \"30s\", \"5m\" or \"7d\", \
+         found the integer 7",
+        "tagway.toml:7: log.level: is not a level or a list of target=level: \
+         invalid filter directive",
+        "tagway.toml:8: log.access_sample: 2 is not between 0 and 1",
+        "tagway.toml:10: listen.admin: \"localhost\": invalid socket address syntax",
+        "tagway.toml:15: sites[0].destinations[0].vendor: there is no vendor \"consol\"; \
+         did you mean \"console\"?",
+        "tagway.toml:16: sites[0].destinations[0].mode: \"${GIVEN}\" is not one of server, client, \
+         both",
+        "tagway.toml:20: sites[0].destinations[1].name: there is another destination of that name",
+        "tagway.toml:22: sites[0].destinations[2].name: is required",
+        "tagway.toml:25: sites[0].destinations[2].settings.token: there is no such setting",
+        "tagway.toml:27: sites[1].name: there is another site of that name",
+        "tagway.toml:29: sites[2].name: must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"",
+    ];
+    assert_eq!(mistakes, expected);
+}
+
+#[test]
+fn a_syntax_error_has_its_line_and_does_not_hide_the_other_mistakes() {
+    let mistakes = load_text("[journal]\nretain = = 1\n[log]\nformat = \"xml\"\n").unwrap_err();
+    assert!(mistakes[0].starts_with("tagway.toml:2: extra `=`"), "{mistakes:?}");
+    assert!(!mistakes.iter().any(|mistake| mistake.contains("retain")), "{mistakes:?}");
+    let format = "tagway.toml:4: log.format: \"xml\" is not one of text, json";
+    assert!(mistakes.iter().any(|mistake| mistake == format), "{mistakes:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_mistake_only_if_it_was_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = Origin::new(Some(dir.path().join("no.toml")), dir.path(), BTreeMap::new());
+    let mistakes = named.load().unwrap_err();
+    assert!(mistakes[0].message.starts_with("cannot be read: "), "{mistakes:?}");
+    let unnamed = Origin::new(None, dir.path(), BTreeMap::new());
+    assert_eq!(unnamed.file, None);
+    std::fs::create_dir(dir.path().join("config")).unwrap();
+    let file = dir.path().join("config/tagway.toml");
+    std::fs::write(&file, "data_dir = \"elsewhere\"\n").unwrap();
+    let found = Origin::new(None, dir.path(), BTreeMap::new());
+    assert_eq!(found.file, Some(file));
+    assert_eq!(found.load().unwrap().data_dir, Path::new("elsewhere"));
+}
+
+#[test]
+fn a_running_gateway_is_found_without_its_secrets() {
+    let origin = |text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tagway.toml");
+        std::fs::write(&file, text).unwrap();
+        Origin { file: Some(file), variables: BTreeMap::new() }.whereabouts()
+    };
+    let text = "data_dir = \"d\"\n[listen]\nadmin = \"127.0.0.1:1\"\nhttp = \"x\"\n[[sites]]\n\
+                secret = \"${UNSET}\"\n";
+    let found = origin(text);
+    assert_eq!(
+        found,
+        Ok(Whereabouts { data_dir: "d".into(), admin: "127.0.0.1:1".parse().unwrap() })
+    );
+}
+
+#[test]
+fn settings_print_no_secret() {
+    let settings = load_text(
+        "[[sites]]\nname = \"a\"\nsecret = \"${GIVEN}\"\n[[sites.destinations]]\nname = \"c\"\n\
+         vendor = \"console\"\n",
+    )
+    .unwrap();
+    let shown = format!("{settings:?}");
+    assert!(shown.contains("console") && !shown.contains("hunter2"), "{shown}");
+}

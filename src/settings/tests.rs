@@ -1,0 +1,234 @@
+//! The language as users meet it: layers, mistakes and their messages.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Environment, Report, Section, Source};
+
+fn environment() -> Environment {
+    let variables =
+        [("TOKEN".to_owned(), "hunter2".to_owned()), ("NONE".to_owned(), String::new())];
+    Environment { variables: variables.into(), base: PathBuf::new() }
+}
+
+/// Reads the texts, the most specific first, and returns the value and the mistakes as lines.
+fn read<T>(texts: &[&str], read: impl FnOnce(&mut Section<'_>) -> T) -> (T, Vec<String>) {
+    let report = Report::default();
+    let environment = environment();
+    let source = |(index, text): (usize, &&str)| Source {
+        name: ["user", "default"][index].to_owned(),
+        text: (*text).to_owned(),
+    };
+    let sources: Vec<_> = texts.iter().enumerate().map(source).collect();
+    let tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
+    let layers = sources.iter().zip(&tables).collect();
+    let mut root = Section::root(layers, &environment, &report);
+    let value = read(&mut root);
+    drop(root);
+    (value, report.into_mistakes().iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_key_comes_from_the_most_specific_layer_that_has_it() {
+    let (values, mistakes) = read(&["[a]\nx = 1\n", "[a]\nx = 2\ny = 3\n"], |root| {
+        let mut a = root.section("a");
+        (a.integer("x", 0..=9), a.integer("y", 0..=9))
+    });
+    assert_eq!(values, (1, 3));
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+}
+
+#[test]
+fn a_list_replaces_the_one_below_and_its_items_see_the_defaults() {
+    let user = "[[sites]]\nname = \"a\"\n[[sites]]\nname = \"b\"\n[sites.limits]\nx = 5\n";
+    let default = "[site_defaults]\nmode = \"m\"\n[site_defaults.limits]\nx = 1\ny = 2\n\
+                   [[sites]]\nname = \"z\"\nunread = 1\n";
+    let (sites, mistakes) = read(&[user, default], |root| {
+        let sites = root.sections("sites", Some("site_defaults"));
+        let read = |mut site: Section<'_>| {
+            let mut limits = site.section("limits");
+            let limits = (limits.integer("x", 0..=9), limits.integer("y", 0..=9));
+            (site.string("name"), site.string("mode"), limits)
+        };
+        sites.into_iter().map(read).collect::<Vec<_>>()
+    });
+    let (m, a, b) = ("m".to_owned(), "a".to_owned(), "b".to_owned());
+    assert_eq!(sites, [(a, m.clone(), (1, 2)), (b, m, (5, 2))]);
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+}
+
+#[test]
+fn a_mistake_in_defaults_is_reported_once_and_by_its_own_path() {
+    let text = "[site_defaults]\nmoed = 1\nsize = \"big\"\n[[sites]]\n[[sites]]\n";
+    let ((), mistakes) = read(&[text], |root| {
+        for mut site in root.sections("sites", Some("site_defaults")) {
+            site.opt_string("mode");
+            site.opt_size("size");
+        }
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "user:2: site_defaults.moed: there is no such setting; did you mean \"mode\"?",
+            "user:3: site_defaults.size: \"big\" is not a size such as \"64KiB\" or \"20GiB\"",
+        ]
+    );
+}
+
+#[test]
+fn a_required_key_of_an_absent_table_is_missed_where_the_table_should_be() {
+    let text = "x = 1\n\n[[sites]]\nname = \"a\"\n";
+    let ((), mistakes) = read(&[text], |root| {
+        root.integer("x", 0..=9);
+        for mut site in root.sections("sites", None) {
+            site.string("name");
+            site.section("settings").section("deep").secret("api_secret");
+        }
+    });
+    assert_eq!(mistakes, ["user:3: sites[0].settings.deep.api_secret: is required"]);
+}
+
+#[test]
+fn every_wrong_type_names_what_was_expected_and_what_was_found() {
+    let text = "s = 1\nb = \"yes\"\ni = 1.5\nn = true\nd = 30\nz = []\nc = 2\nl = \"x\"\nm = [1]\n\
+                t = 3\nu = [3]\nhuge = 99999999999999999999\n";
+    let ((), mistakes) = read(&[text], |root| {
+        root.string("s");
+        root.boolean("b");
+        root.integer::<u32>("i", 0..=9);
+        root.number("n", 0.0..=1.0);
+        root.duration("d");
+        root.size("z");
+        root.choice("c", &[("a", 1), ("b", 2)]);
+        root.strings("l");
+        root.strings("m");
+        root.section("t");
+        root.sections("u", None);
+        root.integer::<i64>("huge", 0..=9);
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "user:1: s: expected a string, found the integer",
+            "user:2: b: expected true or false, found the string \"yes\"",
+            "user:3: i: expected a whole number that fits 64 bits, found the float 1.5",
+            "user:4: n: expected a number, found the boolean true",
+            "user:5: d: expected a duration such as \"30s\", \"5m\" or \"7d\", found the integer 30",
+            "user:6: z: expected a size such as \"64KiB\" or \"20GiB\", found the array",
+            "user:7: c: expected a string, found the integer",
+            "user:8: l: expected a list of strings, found the string \"x\"",
+            "user:9: m[0]: expected a string, found the integer",
+            "user:10: t: expected a table, found the integer 3",
+            "user:11: u[0]: expected a table, found the integer 3",
+            "user:12: huge: expected a whole number that fits 64 bits, found the integer \
+         99999999999999999999",
+        ]
+    );
+}
+
+#[test]
+fn numbers_keep_to_their_range() {
+    let text = "a = 0x10\nb = 1_000\nc = -1\nd = 70000\ne = 2\nf = 1.5\ng = nan\nh = 1\n";
+    let (values, mistakes) = read(&[text], |root| {
+        let good = (root.integer::<u8>("a", 0..=255), root.integer::<u16>("b", 0..=2000));
+        root.integer::<u32>("c", 0..=9);
+        root.integer::<u16>("d", 0..=u16::MAX);
+        root.integer::<i32>("e", 3..=9);
+        root.number("f", 0.0..=1.0);
+        root.number("g", 0.0..=1.0);
+        (good, root.number("h", 0.0..=1.0))
+    });
+    assert_eq!(values, ((16, 1000), 1.0));
+    assert_eq!(
+        mistakes,
+        [
+            "user:3: c: -1 is not between 0 and 9",
+            "user:4: d: 70000 is not between 0 and 65535",
+            "user:5: e: 2 is not between 3 and 9",
+            "user:6: f: 1.5 is not between 0 and 1",
+            "user:7: g: NaN is not between 0 and 1",
+        ]
+    );
+}
+
+#[test]
+fn a_secret_never_stands_in_a_message() {
+    let text = "a = \"${TOKEN}\"\nb = \"${TOKEN}\"\nc = \"${TOKEN}\"\nd = 5555\ne = \"${NONE}\"\n\
+                f = [\"${NONE}\"]\ng = \"${MISSING}\"\nh = [\"${TOKEN}\"]\ni = \"${TOKEN}\"\n";
+    let ((), mistakes) = read(&[text], |root| {
+        root.parsed::<SocketAddr>("a", SocketAddr::from(([0, 0, 0, 0], 0)));
+        root.duration("b");
+        root.choice("c", &[("x", 1)]);
+        root.secret("d");
+        root.secret("e");
+        root.secrets("f");
+        root.secret("g");
+        for name in root.strings("h") {
+            root.unknown_name("h", &name, "vendor", &["x"]);
+        }
+        let name = root.string("i");
+        root.unknown_name("i", &name, "vendor", &["x"]);
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "user:1: a: \"${TOKEN}\": invalid socket address syntax",
+            "user:2: b: \"${TOKEN}\" is not a duration such as \"30s\", \"5m\" or \"7d\"",
+            "user:3: c: \"${TOKEN}\" is not one of x",
+            "user:4: d: expected a string, found the integer",
+            "user:5: e: must not be empty",
+            "user:6: f[0]: must not be empty",
+            "user:7: g: the environment variable MISSING is not set",
+            "user:8: h: there is no vendor of that name",
+            "user:9: i: there is no vendor \"${TOKEN}\"",
+        ]
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_at_every_level_with_the_nearest_name() {
+    let text = "durabilty = 1\n[a]\nhots = 1\nzzz = 1\n[nobody]\nx = 1\n";
+    let ((), mistakes) = read(&[text], |root| {
+        root.opt_string("durability");
+        root.section("a").strings("hosts");
+    });
+    assert_eq!(
+        mistakes,
+        [
+            "user:1: durabilty: there is no such setting; did you mean \"durability\"?",
+            "user:3: a.hots: there is no such setting; did you mean \"hosts\"?",
+            "user:4: a.zzz: there is no such setting",
+            "user:5: nobody: there is no such setting",
+        ]
+    );
+}
+
+#[test]
+fn children_come_from_every_layer() {
+    let (names, mistakes) = read(&["[v.b]\nx = 1\n", "[v.a]\nx = 2\n[v.b]\nx = 3\n"], |root| {
+        let mut vendors = root.section("v");
+        let read = |(name, mut child): (String, Section<'_>)| (name, child.integer("x", 0..=9));
+        vendors.children().into_iter().map(read).collect::<Vec<_>>()
+    });
+    assert_eq!(names, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+}
+
+#[test]
+fn values_are_read_in_their_units() {
+    let text = "d = \"90s\"\ns = \"2KiB\"\na = \"127.0.0.1:80\"\nl = [\"127.0.0.1:1\", \"no\"]\n";
+    let (values, mistakes) = read(&[text], |root| {
+        let addresses = root.parsed_list::<SocketAddr>("l").len();
+        (root.duration("d"), root.byte_count("s"), root.opt_parsed::<SocketAddr>("a"), addresses)
+    });
+    let address = Some(SocketAddr::from(([127, 0, 0, 1], 80)));
+    assert_eq!(values, (Duration::from_secs(90), 2048, address, 1));
+    assert_eq!(mistakes, ["user:4: l[1]: \"no\": invalid socket address syntax"]);
+}
+
+#[test]
+fn what_an_unknown_owner_wrote_is_not_called_wrong() {
+    let ((), mistakes) = read(&["[a]\nx = 1\n"], |root| root.section("a").ignore_rest());
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+}
