@@ -1,34 +1,56 @@
-//! Stub until merge.
-use crate::event::Object;
+//! What may be done with whose data: the visitor's recorded consent, and addresses cut short. Pure.
+
 use std::collections::BTreeMap;
-/// C
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::event::Object;
+
+/// Categories that are read from one record: consent tools have about ten.
+const MAX_CATEGORIES: usize = 64;
+
+/// What a visitor agreed to, by category: Segment's `context.consent.categoryPreferences`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consent(BTreeMap<String, bool>);
+
 impl Consent {
-    /// R
+    /// Reads the record in an event's context. `None` if there is none, which is neither yes nor
+    /// no. Only `true` and `false` are answers.
     pub fn read(context: &Object) -> Option<Self> {
-        let prefs = context.get("consent")?.get("categoryPreferences")?.as_object()?;
-        Some(Self(prefs.iter().filter_map(|(k, v)| Some((k.clone(), v.as_bool()?))).collect()))
+        let answers = context.get("consent")?.get("categoryPreferences")?.as_object()?;
+        let answers = answers.iter().take(MAX_CATEGORIES);
+        let answers = answers
+            .filter_map(|(category, answer)| Some((category.to_lowercase(), answer.as_bool()?)));
+        Some(Self(answers.collect()))
+    }
+
+    /// The visitor's answer for a category, without regard to case.
+    pub fn answer(&self, category: &str) -> Option<bool> {
+        self.0.get(&category.to_lowercase()).copied()
     }
 }
-/// U
+
+/// What to do when the visitor's answer is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// A
+    /// As if the visitor had agreed.
     Allow,
-    /// D
+    /// As if the visitor had refused.
     Deny,
 }
-/// D
+
+/// Whether an event may go to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// K
+    /// It may.
     Keep,
-    /// D
+    /// It may not; the code says why.
     Drop(&'static str),
 }
-/// d
+
+/// Whether an event may go where all of these categories are required.
 pub fn decide(required: &[String], record: Option<&Consent>, unknown: Unknown) -> Decision {
     for category in required {
-        match record.and_then(|record| record.0.get(category)) {
+        match record.and_then(|record| record.answer(category)) {
             Some(true) => {}
             Some(false) => return Decision::Drop("consent_denied"),
             None if unknown == Unknown::Allow => {}
@@ -36,4 +58,64 @@ pub fn decide(required: &[String], record: Option<&Consent>, unknown: Unknown) -
         }
     }
     Decision::Keep
+}
+
+/// The network of an address, for logs: /24 of IPv4, /48 of IPv6. Many people share it.
+pub fn truncate(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            IpAddr::V4(Ipv4Addr::new(a, b, c, 0))
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn consent(preferences: serde_json::Value) -> Option<Consent> {
+        let context = json!({ "consent": { "categoryPreferences": preferences } });
+        Consent::read(context.as_object().unwrap())
+    }
+
+    #[test]
+    fn every_required_category_must_be_granted() {
+        let record = consent(json!({ "Analytics": true, "ads": false, "x": "yes" })).unwrap();
+        let decide = |required: &[&str], unknown| {
+            let required: Vec<String> = required.iter().map(|&name| name.to_owned()).collect();
+            decide(&required, Some(&record), unknown)
+        };
+        assert_eq!(decide(&[], Unknown::Deny), Decision::Keep);
+        assert_eq!(decide(&["analytics"], Unknown::Deny), Decision::Keep);
+        assert_eq!(decide(&["analytics", "ads"], Unknown::Allow), Decision::Drop("consent_denied"));
+        assert_eq!(decide(&["x"], Unknown::Allow), Decision::Keep);
+        assert_eq!(decide(&["x"], Unknown::Deny), Decision::Drop("consent_unknown"));
+    }
+
+    #[test]
+    fn no_record_is_neither_yes_nor_no() {
+        assert_eq!(consent(json!([true])), None);
+        let required = ["analytics".to_owned()];
+        assert_eq!(decide(&required, None, Unknown::Allow), Decision::Keep);
+        assert_eq!(decide(&required, None, Unknown::Deny), Decision::Drop("consent_unknown"));
+    }
+
+    #[test]
+    fn addresses_are_cut_to_a_network() {
+        for (address, expected) in [
+            ("192.0.2.77", "192.0.2.0"),
+            ("::ffff:192.0.2.77", "192.0.2.0"),
+            ("2001:db8:1:2:3::4", "2001:db8:1::"),
+        ] {
+            let expected: IpAddr = expected.parse().unwrap();
+            assert_eq!(truncate(address.parse().unwrap()), expected, "{address}");
+        }
+    }
 }

@@ -1,0 +1,272 @@
+//! From judged messages to durable events.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::answer::Taken;
+use super::decode::{self, Draft, Invalid, Rejected, Terms};
+use super::rejection::Rejection;
+use super::route::Route;
+use super::{Arrived, Gateway, head};
+use crate::event::{Event, Facts, Kind, RawObject};
+use crate::feed::Happening;
+use crate::journal::{AppendError, Appended, MessageKey, NewRecord};
+use crate::visitor::{self, Recognised, Seen};
+
+/// A longer body is parsed aside: its CPU time could delay other requests.
+const ASIDE_BYTES: usize = 64 * 1024;
+
+/// Who sends, as far as it is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// Anybody: the visitor is whoever holds the connection.
+    Client,
+    /// One of the site's servers: the visitor is whoever it says.
+    Server,
+}
+
+/// The messages of one body.
+pub(super) struct Messages {
+    /// The write key in the body.
+    pub(super) write_key: Option<String>,
+    /// Those that passed.
+    pub(super) drafts: Vec<Draft>,
+    /// Those that did not.
+    pub(super) rejected: Vec<Rejected>,
+}
+
+/// An event that an operator sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// What became of it.
+    pub appended: Appended,
+    /// Its message id.
+    pub message_id: String,
+}
+
+/// Why an operator's event was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// There is no such site.
+    #[error("there is no such site")]
+    UnknownSite,
+    /// The message cannot be accepted; a code says why.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The journal does not take it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl Arrived<'_> {
+    /// Judges the messages of a body.
+    pub(super) async fn messages(
+        &self,
+        text: Bytes,
+        kind: Option<Kind>,
+    ) -> Result<Messages, Rejection> {
+        let (snapshot, received_at) = (Arc::clone(self.snapshot), self.received_at);
+        let length = text.len();
+        let judge = move || {
+            let terms = Terms { limits: &snapshot.limits, kind, received_at };
+            let envelope = decode::open(&text, &terms)?;
+            let write_key = envelope.write_key().map(str::to_owned);
+            let (drafts, rejected) = envelope.judge(&terms);
+            Ok(Messages { write_key, drafts, rejected })
+        };
+        if length <= ASIDE_BYTES {
+            return judge();
+        }
+        tokio::task::spawn_blocking(judge).await.unwrap_or(Err(Rejection::Closing))
+    }
+
+    /// Completes the messages with what was observed, and appends them. Returns when they are
+    /// durable.
+    pub(super) async fn accept(
+        &self,
+        messages: Messages,
+        sender: Sender,
+    ) -> Result<Taken, Rejection> {
+        let Messages { drafts, mut rejected, .. } = messages;
+        let recognised = self.recognise(&drafts, sender);
+        let (facts, set_cookies, minted) = self.facts(recognised, sender);
+        let mut records = Vec::with_capacity(drafts.len());
+        let mut told = Vec::new();
+        for draft in drafts {
+            let (index, has_traits) = (draft.index, draft.has_traits);
+            let event = match complete(draft, &facts, minted.as_deref(), sender) {
+                Ok(event) => event,
+                Err((message_id, reason)) => {
+                    rejected.push(Rejected { index, message_id: Some(message_id), reason });
+                    continue;
+                }
+            };
+            records.push(record(self.site.id, &self.site.name, &event, has_traits)?);
+            if self.gateway.feed.is_watched() {
+                told.push((event.message_id.clone(), event.label().to_owned()));
+            }
+        }
+        self.count_rejected(&rejected);
+        if records.is_empty() {
+            return Err(Rejection::NothingValid(rejected));
+        }
+        let started = tokio::time::Instant::now();
+        let appended = self.gateway.journal.append(records).await?;
+        self.gateway.metrics.journal_append.observe(started.elapsed().as_secs_f64());
+        self.count_appended(&appended);
+        for ((message_id, event), appended) in told.into_iter().zip(&appended) {
+            let Appended::New { seq } = *appended else { continue };
+            self.gateway.feed.tell(|| Happening::Accepted {
+                at: self.received_at,
+                site: self.site.name.clone(),
+                seq,
+                message_id,
+                event,
+                format: self.route.format().to_owned(),
+            });
+        }
+        Ok(Taken { rejected, set_cookies })
+    }
+
+    /// Who the visitor is, for beacons of browsers and for messages that name nobody.
+    fn recognise(&self, drafts: &[Draft], sender: Sender) -> Option<Recognised> {
+        if sender == Sender::Server {
+            return None;
+        }
+        let nameless =
+            |draft: &Draft| draft.event.anonymous_id.is_none() && draft.event.user_id.is_none();
+        let is_browsers_route = matches!(self.route, Route::Sdk | Route::Pixel);
+        let fields = &self.head.headers;
+        if !head::is_from_page(fields) && !(is_browsers_route && drafts.iter().any(nameless)) {
+            return None;
+        }
+        let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
+        let seen = Seen {
+            cookies: &head::cookies(fields),
+            host: self.host,
+            secure: self.client.secure,
+            landing: page_url.or_else(|| head::referer(fields)),
+            now: self.received_at,
+            random: Uuid::new_v4().into_bytes(),
+        };
+        Some(visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, &seen))
+    }
+
+    /// What was observed, the cookies to set, and the id for messages that name nobody.
+    fn facts(
+        &self,
+        recognised: Option<Recognised>,
+        sender: Sender,
+    ) -> (Facts, Vec<http::HeaderValue>, Option<String>) {
+        let (fields, max) = (&self.head.headers, self.snapshot.limits.field_bytes);
+        let format = self.route.format().to_owned();
+        if sender == Sender::Server {
+            return (Facts { format, from_server: true, ..Facts::default() }, Vec::new(), None);
+        }
+        let mut facts = Facts {
+            format,
+            ip: Some(self.client.client),
+            user_agent: head::user_agent(fields, max),
+            language: head::language(fields),
+            hints: head::hints(fields, max),
+            ..Facts::default()
+        };
+        let Some(recognised) = recognised else { return (facts, Vec::new(), None) };
+        let minted = recognised.visitor.id.clone();
+        facts.cookies = recognised.cookies;
+        facts.click_ids = recognised.click_ids;
+        facts.campaign = recognised.campaign;
+        // Without cookies nothing links this request to another, and facts must not pretend so.
+        if self.site.visitor.cookies_on() {
+            facts.visitor = Some(recognised.visitor);
+            facts.session = Some(recognised.session);
+        }
+        (facts, recognised.set_cookies, Some(minted))
+    }
+}
+
+/// The draft as an event, or the message's id and why it cannot be one.
+fn complete(
+    draft: Draft,
+    facts: &Facts,
+    minted: Option<&str>,
+    sender: Sender,
+) -> Result<Event<RawObject>, (String, Invalid)> {
+    let mut event = draft.event;
+    event.facts = facts.clone();
+    if sender == Sender::Server {
+        event.facts.ip = draft.ip;
+        event.facts.user_agent = draft.user_agent;
+    }
+    if event.anonymous_id.is_none() {
+        event.anonymous_id = minted.map(str::to_owned);
+    }
+    if event.anonymous_id.is_none() && event.user_id.is_none() {
+        return Err((event.message_id, "missing_user_id"));
+    }
+    Ok(event)
+}
+
+fn record(
+    site: crate::journal::SiteId,
+    name: &str,
+    event: &Event<RawObject>,
+    has_traits: bool,
+) -> Result<NewRecord, Rejection> {
+    let tells = matches!(event.kind, Kind::Identify | Kind::Group | Kind::Alias);
+    Ok(NewRecord {
+        site,
+        message: MessageKey::new(name, &event.message_id),
+        received_at: event.received_at,
+        identifies: tells || has_traits || event.user_id.is_some(),
+        body: serde_json::to_vec(event).map_err(|_impossible| Rejection::Malformed("not JSON"))?,
+    })
+}
+
+impl Gateway {
+    /// Accepts a message for a site as if one of its servers had sent it.
+    pub async fn send(&self, site: &str, message: &[u8]) -> Result<Sent, SendError> {
+        let snapshot = self.snapshot.load_full();
+        let site = snapshot.named(site).ok_or(SendError::UnknownSite)?;
+        let received_at = head::to_millisecond(self.clock.now());
+        let terms = Terms { limits: &snapshot.limits, kind: None, received_at };
+        let invalid = |rejection: Rejection| SendError::Invalid(rejection.code());
+        let (mut drafts, rejected) = decode::open(message, &terms).map_err(invalid)?.judge(&terms);
+        let draft = match (drafts.pop(), rejected.first()) {
+            (Some(draft), None) if drafts.is_empty() => draft,
+            (_, Some(rejected)) => return Err(SendError::Invalid(rejected.reason)),
+            _ => return Err(SendError::Invalid("one_message_expected")),
+        };
+        let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
+        let has_traits = draft.has_traits;
+        let event = complete(draft, &facts, None, Sender::Server)
+            .map_err(|(_, reason)| SendError::Invalid(reason))?;
+        let record = record(site.id, &site.name, &event, has_traits).map_err(invalid)?;
+        let appended = self.journal.append(vec![record]).await?;
+        let appended = appended.first().copied().unwrap_or(Appended::Duplicate);
+        if let Appended::New { seq } = appended {
+            self.count_sent(&site.name);
+            self.feed.tell(|| Happening::Accepted {
+                at: received_at,
+                site: site.name.clone(),
+                seq,
+                message_id: event.message_id.clone(),
+                event: event.label().to_owned(),
+                format: event.facts.format.clone(),
+            });
+        }
+        Ok(Sent { appended, message_id: event.message_id })
+    }
+}
+
+impl From<AppendError> for Rejection {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::QueueFull => Self::Busy,
+            AppendError::Unwritable(_) => Self::Unwritable,
+            AppendError::Closed => Self::Closing,
+        }
+    }
+}

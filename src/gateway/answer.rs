@@ -1,0 +1,77 @@
+//! What clients are told of events that were taken (`contracts/beacons.md` 1.4).
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, SET_COOKIE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::decode::Rejected;
+
+/// What became of a request's messages: at least one was taken.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// The messages that were not.
+    pub(super) rejected: Vec<Rejected>,
+    /// Cookies for the visitor's browser.
+    pub(super) set_cookies: Vec<HeaderValue>,
+}
+
+/// A transparent GIF of one pixel.
+const GIF: &[u8] =
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\
+    \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01D\x00;";
+
+#[derive(Serialize)]
+struct Success<'a> {
+    success: bool,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    rejected: &'a [Rejected],
+}
+
+/// 204 if every message was taken, otherwise which were not.
+pub(super) fn quiet(taken: Taken) -> Response<Full<Bytes>> {
+    if taken.rejected.is_empty() {
+        return finish(StatusCode::NO_CONTENT, None, Bytes::new(), taken);
+    }
+    success(taken)
+}
+
+/// The Segment API's answer.
+pub(super) fn success(taken: Taken) -> Response<Full<Bytes>> {
+    const PLAIN: &[u8] = br#"{"success":true}"#;
+    let body = if taken.rejected.is_empty() {
+        Bytes::from_static(PLAIN)
+    } else {
+        let success = Success { success: true, rejected: &taken.rejected };
+        serde_json::to_vec(&success).map_or(Bytes::from_static(PLAIN), Bytes::from)
+    };
+    finish(StatusCode::OK, Some("application/json"), body, taken)
+}
+
+/// An image, which pages with an embedder policy may show as well.
+pub(super) fn gif(taken: Taken) -> Response<Full<Bytes>> {
+    const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+    let mut response = finish(StatusCode::OK, Some("image/gif"), Bytes::from_static(GIF), taken);
+    response.headers_mut().insert(POLICY, HeaderValue::from_static("cross-origin"));
+    response
+}
+
+fn finish(
+    status: StatusCode,
+    content_type: Option<&'static str>,
+    body: Bytes,
+    taken: Taken,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(content_type) = content_type {
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    for cookie in taken.set_cookies {
+        fields.append(SET_COOKIE, cookie);
+    }
+    response
+}

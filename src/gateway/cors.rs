@@ -1,0 +1,145 @@
+//! Cross-origin rules (`contracts/beacons.md` 1.3, the Fetch standard): exact origins of the site,
+//! credentials allowed, every answer readable, preflights cached.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+/// The longest list of field names that a preflight may ask for: the captured clients ask for five.
+const MAX_ASKED_BYTES: usize = 1024;
+
+/// The origins of one site.
+#[derive(Debug)]
+pub(super) struct Origins(HashSet<Box<[u8]>>);
+
+/// Where a request comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// No page says it sent it: a server, an image, a person.
+    Unsaid,
+    /// A page of the site, on another origin.
+    Page(HeaderValue),
+    /// A page of the gateway's own host.
+    Same,
+    /// Any other page.
+    Foreign,
+}
+
+impl Origins {
+    pub(super) fn new(origins: &[String]) -> Self {
+        Self(origins.iter().map(|origin| origin.as_bytes().into()).collect())
+    }
+
+    /// Where a request to `host` (with its port, as sent) comes from.
+    pub(super) fn source(&self, fields: &HeaderMap, host: &str) -> Source {
+        let Some(origin) = fields.get(ORIGIN) else { return Source::Unsaid };
+        let bytes = origin.as_bytes();
+        if self.0.contains(bytes) {
+            return Source::Page(origin.clone());
+        }
+        // TLS may end before the gateway, so the scheme is not compared.
+        let own = bytes.strip_prefix(b"https://").or_else(|| bytes.strip_prefix(b"http://"));
+        if own.is_some_and(|own| own.eq_ignore_ascii_case(host.as_bytes())) {
+            return Source::Same;
+        }
+        Source::Foreign
+    }
+}
+
+/// Lets the page read the answer.
+pub(super) fn expose(source: &Source, fields: &mut HeaderMap) {
+    fields.append(VARY, HeaderValue::from_static("Origin"));
+    let Source::Page(origin) = source else { return };
+    fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
+}
+
+/// The answer to a preflight. Without the site's leave it allows nothing.
+pub(super) fn preflight(source: &Source, asked: &HeaderMap) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let fields = response.headers_mut();
+    fields.insert(VARY, HeaderValue::from_static("Origin, Access-Control-Request-Headers"));
+    let Source::Page(origin) = source else { return response };
+    fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    fields.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+    // Chrome keeps a preflight for two hours at most.
+    fields.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
+    if let Some(names) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|names| is_list(names)) {
+        fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    response
+}
+
+/// Whether it is a list of field names, and so safe to say back.
+fn is_list(names: &HeaderValue) -> bool {
+    let plain =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b',' | b' ');
+    names.len() <= MAX_ASKED_BYTES && names.as_bytes().iter().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(http::HeaderName, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    }
+
+    fn source(origin: &str) -> Source {
+        let origins = Origins::new(&["https://shop.example".to_owned()]);
+        origins.source(&fields(&[(ORIGIN, origin)]), "t.shop.example:8443")
+    }
+
+    #[test]
+    fn only_exact_origins_and_the_own_host_are_let_in() {
+        assert!(matches!(source("https://shop.example"), Source::Page(_)));
+        assert_eq!(source("https://t.shop.example:8443"), Source::Same);
+        for foreign in [
+            "null",
+            "",
+            "https://evil.example",
+            "http://shop.example",
+            "https://shop.example.evil.example",
+            "https://shop.example:444",
+            "https://t.shop.example",
+            "https://SHOP.example",
+        ] {
+            assert_eq!(source(foreign), Source::Foreign, "{foreign}");
+        }
+        assert_eq!(Origins::new(&[]).source(&HeaderMap::new(), "x"), Source::Unsaid);
+    }
+
+    #[test]
+    fn a_foreign_page_gets_nothing_to_read() {
+        for foreign in [Source::Foreign, Source::Unsaid, Source::Same] {
+            let mut answer = HeaderMap::new();
+            expose(&foreign, &mut answer);
+            assert_eq!(answer.len(), 1, "only Vary: {answer:?}");
+            let asked = fields(&[(ACCESS_CONTROL_REQUEST_HEADERS, "authorization")]);
+            assert_eq!(preflight(&foreign, &asked).headers().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_preflight_echoes_what_is_asked_unless_it_is_no_list() {
+        let page = source("https://shop.example");
+        let asked = fields(&[(ACCESS_CONTROL_REQUEST_HEADERS, "authorization,content-type")]);
+        let answer = preflight(&page, &asked);
+        assert_eq!(answer.status(), 204);
+        assert_eq!(answer.headers()["access-control-allow-headers"], "authorization,content-type");
+        assert_eq!(answer.headers()["access-control-allow-origin"], "https://shop.example");
+        assert_eq!(answer.headers()["access-control-max-age"], "7200");
+        let asked = fields(&[(ACCESS_CONTROL_REQUEST_HEADERS, "a;b\"c")]);
+        assert!(!preflight(&page, &asked).headers().contains_key(ACCESS_CONTROL_ALLOW_HEADERS));
+    }
+}

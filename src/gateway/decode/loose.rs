@@ -1,0 +1,119 @@
+//! A text field as clients really write it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A field that should hold text. Numbers are read as their text; other types are remembered as
+/// wrong, so that one bad field does not hide what else is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Loose<'a> {
+    /// Missing or null.
+    #[default]
+    Absent,
+    /// Text, or a number's text.
+    Text(Cow<'a, str>),
+    /// A boolean, a list or an object.
+    Wrong,
+}
+
+impl<'a> Loose<'a> {
+    /// The text.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Absent | Self::Wrong => None,
+        }
+    }
+
+    /// The text of an id. What sloppy tags write for "none" is none (`contracts/beacons.md` 2).
+    pub(super) fn id(&self) -> Option<&str> {
+        let text = self.text()?.trim();
+        (!matches!(text, "" | "0" | "null" | "undefined")).then_some(text)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LooseVisitor)
+    }
+}
+
+struct LooseVisitor;
+
+impl<'de> Visitor<'de> for LooseVisitor {
+    type Value = Loose<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Loose::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Loose::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Loose::Text(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Loose::Text(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Loose::Text(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_bool<E: Error>(self, _value: bool) -> Result<Self::Value, E> {
+        Ok(Loose::Wrong)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Loose::Absent)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Loose::Absent)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Loose::Wrong)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Loose::Wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_text_and_other_types_are_wrong() {
+        let read = |text| serde_json::from_str::<Loose<'_>>(text).unwrap();
+        assert_eq!(read("\"a\""), Loose::Text("a".into()));
+        assert_eq!(read("\"\\u0061\""), Loose::Text("a".into()));
+        assert_eq!(read("12"), Loose::Text("12".into()));
+        assert_eq!(read("-1.5"), Loose::Text("-1.5".into()));
+        assert_eq!(read("null"), Loose::Absent);
+        for wrong in ["true", "[1,[2]]", "{\"a\":{\"b\":1}}"] {
+            assert_eq!(read(wrong), Loose::Wrong, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_sloppy_tags_write_for_no_id_is_no_id() {
+        for none in ["", " ", "0", "null", "undefined"] {
+            assert_eq!(Loose::Text(none.into()).id(), None, "{none:?}");
+        }
+        assert_eq!(Loose::Text(" u1 ".into()).id(), Some("u1"));
+    }
+}

@@ -1,0 +1,348 @@
+//! Messages of the Segment spec (`contracts/beacons.md` 1.2, 2 and 7.1), one or many in a body.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
+
+use super::loose::Loose;
+use super::{Terms, depth, time};
+use crate::event::{Event, Facts, Kind, Object, RawObject};
+use crate::gateway::rejection::Rejection;
+
+/// A message that passed every check but those of identity, and what the gateway needs to know of
+/// its context.
+#[derive(Debug)]
+pub struct Draft {
+    /// Its place in the request.
+    pub index: usize,
+    /// The event, with empty facts.
+    pub event: Event<RawObject>,
+    /// The page's URL, as the client said.
+    pub page_url: Option<String>,
+    /// The visitor's address, as the client said.
+    pub ip: Option<IpAddr>,
+    /// The visitor's user agent, as the client said.
+    pub user_agent: Option<String>,
+    /// Whether the context says something of the person.
+    pub has_traits: bool,
+}
+
+/// A message that was not accepted, as its sender is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejected {
+    /// Its place in the request.
+    pub index: usize,
+    /// Its id, if it had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// Why: a word from the source.
+    pub reason: &'static str,
+}
+
+/// Why a message cannot be accepted.
+pub(in crate::gateway) type Invalid = &'static str;
+
+/// A body's messages, not yet judged, and what the body says of all of them.
+pub(in crate::gateway) struct Envelope<'a> {
+    /// The write key in the body.
+    write_key: Loose<'a>,
+    sent_at: Option<Timestamp>,
+    context: Option<&'a RawValue>,
+    integrations: Option<&'a RawValue>,
+    messages: Messages<'a>,
+}
+
+enum Messages<'a> {
+    /// The body is the message; its length in bytes.
+    One(Box<Fields<'a>>, usize),
+    Many(Vec<&'a RawValue>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Loose<'a>,
+    #[serde(borrow, default)]
+    message_id: Loose<'a>,
+    #[serde(borrow, default)]
+    event: Loose<'a>,
+    #[serde(borrow, default)]
+    name: Loose<'a>,
+    #[serde(borrow, default)]
+    category: Loose<'a>,
+    #[serde(borrow, default)]
+    user_id: Loose<'a>,
+    #[serde(borrow, default)]
+    anonymous_id: Loose<'a>,
+    #[serde(borrow, default)]
+    group_id: Loose<'a>,
+    #[serde(borrow, default)]
+    previous_id: Loose<'a>,
+    #[serde(borrow, default)]
+    timestamp: Loose<'a>,
+    #[serde(borrow, default)]
+    original_timestamp: Loose<'a>,
+    #[serde(borrow, default)]
+    sent_at: Loose<'a>,
+    #[serde(borrow, default)]
+    write_key: Loose<'a>,
+    #[serde(borrow, default)]
+    properties: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    traits: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    integrations: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    batch: Option<&'a RawValue>,
+}
+
+/// Reads a body: one message, a list of messages, or an object whose `batch` is one.
+pub(in crate::gateway) fn open<'a>(
+    text: &'a [u8],
+    terms: &Terms<'_>,
+) -> Result<Envelope<'a>, Rejection> {
+    if text.is_empty() {
+        return Err(Rejection::Malformed("the body is empty"));
+    }
+    if !depth::is_at_most(terms.limits.json_depth, text) {
+        return Err(Rejection::Malformed("the JSON is nested too deep"));
+    }
+    let not_json = |_invalid| Rejection::Malformed("the body is not JSON");
+    let text = str::from_utf8(text).map_err(|_invalid| Rejection::Malformed("not UTF-8"))?;
+    if text.starts_with('[') {
+        let messages = serde_json::from_str(text).map_err(not_json)?;
+        return Envelope::bare(Messages::Many(messages)).bounded(terms);
+    }
+    if !text.starts_with('{') {
+        return Err(Rejection::Malformed("the body is neither a JSON object nor a list"));
+    }
+    let fields: Box<Fields<'_>> = serde_json::from_str(text).map_err(not_json)?;
+    let Some(batch) = fields.batch else {
+        return Ok(Envelope {
+            write_key: fields.write_key.clone(),
+            sent_at: None,
+            context: None,
+            integrations: None,
+            messages: Messages::One(fields, text.len()),
+        });
+    };
+    let not_a_list = |_invalid| Rejection::Malformed("batch is not a list");
+    let envelope = Envelope {
+        write_key: fields.write_key,
+        sent_at: fields.sent_at.text().and_then(time::parse),
+        context: fields.context,
+        integrations: fields.integrations,
+        messages: Messages::Many(serde_json::from_str(batch.get()).map_err(not_a_list)?),
+    };
+    envelope.bounded(terms)
+}
+
+impl<'a> Envelope<'a> {
+    fn bare(messages: Messages<'a>) -> Self {
+        let (context, integrations) = (None, None);
+        Self { write_key: Loose::Absent, sent_at: None, context, integrations, messages }
+    }
+
+    fn bounded(self, terms: &Terms<'_>) -> Result<Self, Rejection> {
+        match &self.messages {
+            Messages::Many(messages) if messages.is_empty() => {
+                Err(Rejection::Malformed("there is no message in the body"))
+            }
+            Messages::Many(messages) if messages.len() > terms.limits.batch_events => {
+                Err(Rejection::TooMany)
+            }
+            Messages::One(..) | Messages::Many(_) => Ok(self),
+        }
+    }
+
+    /// The write key that stands in the body.
+    pub(in crate::gateway) fn write_key(&self) -> Option<&str> {
+        self.write_key.text()
+    }
+
+    /// How many messages there are.
+    pub(in crate::gateway) fn len(&self) -> usize {
+        match &self.messages {
+            Messages::One(..) => 1,
+            Messages::Many(messages) => messages.len(),
+        }
+    }
+
+    /// Judges every message by itself.
+    pub(in crate::gateway) fn judge(self, terms: &Terms<'_>) -> (Vec<Draft>, Vec<Rejected>) {
+        let (mut drafts, mut rejected) = (Vec::with_capacity(self.len()), Vec::new());
+        let mut sort = |index, message_id, result: Result<Draft, Invalid>| match result {
+            Ok(draft) => drafts.push(draft),
+            Err(reason) => rejected.push(Rejected { index, message_id, reason }),
+        };
+        match &self.messages {
+            Messages::One(fields, bytes) => {
+                sort(0, known_id(fields, terms), self.draft(0, fields, *bytes, terms));
+            }
+            Messages::Many(messages) => {
+                for (index, raw) in messages.iter().enumerate() {
+                    match serde_json::from_str::<Fields<'_>>(raw.get()) {
+                        Ok(fields) => sort(
+                            index,
+                            known_id(&fields, terms),
+                            self.draft(index, &fields, raw.get().len(), terms),
+                        ),
+                        Err(_) => sort(index, None, Err("malformed")),
+                    }
+                }
+            }
+        }
+        (drafts, rejected)
+    }
+
+    fn draft(
+        &self,
+        index: usize,
+        fields: &Fields<'_>,
+        bytes: usize,
+        terms: &Terms<'_>,
+    ) -> Result<Draft, Invalid> {
+        if bytes > terms.limits.event_bytes {
+            return Err("too_large");
+        }
+        let kind = match terms.kind {
+            Some(kind) => kind,
+            None => {
+                let name = fields.kind.text().ok_or("missing_type")?;
+                Kind::from_name(name).ok_or("unknown_type")?
+            }
+        };
+        let max = terms.limits.field_bytes;
+        let context = merged(self.context, fields.context)?;
+        let peek = context.as_ref().map(peek).unwrap_or_default();
+        let happened = fields.timestamp.text().or(fields.original_timestamp.text());
+        let happened = happened.and_then(time::parse);
+        let sent_at = fields.sent_at.text().and_then(time::parse).or(self.sent_at);
+        let message_id = id(&fields.message_id, max)?;
+        let event = Event {
+            kind,
+            message_id: message_id.unwrap_or_else(|| mint(terms.received_at)),
+            event: if kind == Kind::Track { plain(&fields.event, max)? } else { None },
+            name: plain(&fields.name, max)?,
+            category: plain(&fields.category, max)?,
+            user_id: id(&fields.user_id, max)?,
+            anonymous_id: id(&fields.anonymous_id, max)?,
+            group_id: id(&fields.group_id, max)?,
+            previous_id: id(&fields.previous_id, max)?,
+            timestamp: time::correct(happened, sent_at, terms.received_at),
+            received_at: terms.received_at,
+            original_timestamp: happened,
+            sent_at,
+            properties: object(fields.properties)?,
+            traits: object(fields.traits)?,
+            context,
+            integrations: merged(self.integrations, fields.integrations)?,
+            facts: Facts::default(),
+        };
+        complete(&event)?;
+        let Peek { page_url, ip, user_agent, has_traits } = peek;
+        Ok(Draft { index, event, page_url, ip, user_agent, has_traits })
+    }
+}
+
+/// What each kind cannot do without (the Segment spec).
+fn complete(event: &Event<RawObject>) -> Result<(), Invalid> {
+    match event.kind {
+        Kind::Track if event.event.as_ref().is_none_or(|name| name.trim().is_empty()) => {
+            Err("missing_event")
+        }
+        Kind::Group if event.group_id.is_none() => Err("missing_group_id"),
+        Kind::Alias if event.previous_id.is_none() => Err("missing_previous_id"),
+        Kind::Alias if event.user_id.is_none() => Err("missing_user_id"),
+        _ => Ok(()),
+    }
+}
+
+/// The message's own id, to name it in an answer.
+fn known_id(fields: &Fields<'_>, terms: &Terms<'_>) -> Option<String> {
+    id(&fields.message_id, terms.limits.field_bytes).ok().flatten()
+}
+
+fn id(field: &Loose<'_>, max: usize) -> Result<Option<String>, Invalid> {
+    bounded(field, field.id(), max)
+}
+
+fn plain(field: &Loose<'_>, max: usize) -> Result<Option<String>, Invalid> {
+    bounded(field, field.text().filter(|text| !text.is_empty()), max)
+}
+
+fn bounded(field: &Loose<'_>, text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
+    match (field, text) {
+        (Loose::Wrong, _) => Err("field_not_text"),
+        (_, Some(text)) if text.len() > max => Err("field_too_long"),
+        (_, text) => Ok(text.map(str::to_owned)),
+    }
+}
+
+fn object(raw: Option<&RawValue>) -> Result<Option<RawObject>, Invalid> {
+    raw.map(|raw| RawObject::new(raw).ok_or("object_expected")).transpose()
+}
+
+/// The message's own object over the one the body gives for all.
+fn merged(all: Option<&RawValue>, own: Option<&RawValue>) -> Result<Option<RawObject>, Invalid> {
+    let (Some(all), Some(own)) = (all, own) else { return object(own.or(all)) };
+    let parse = |raw: &RawValue| serde_json::from_str::<Object>(raw.get());
+    let (Ok(mut merged), Ok(own)) = (parse(all), parse(own)) else { return Err("object_expected") };
+    merged.extend(own);
+    let raw = to_raw_value(&merged).map_err(|_impossible| "malformed")?;
+    Ok(RawObject::new(&raw))
+}
+
+/// An id for a message whose client sent none: ordered by time, as others' are.
+fn mint(received_at: Timestamp) -> String {
+    let nanoseconds = u32::try_from(received_at.subsec_nanosecond()).unwrap_or_default();
+    let seconds = u64::try_from(received_at.as_second()).unwrap_or_default();
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanoseconds);
+    Uuid::new_v7(time).to_string()
+}
+
+#[derive(Default)]
+struct Peek {
+    page_url: Option<String>,
+    ip: Option<IpAddr>,
+    user_agent: Option<String>,
+    has_traits: bool,
+}
+
+/// What the gateway itself needs of a context; members of another form are passed on unread.
+fn peek(context: &RawObject) -> Peek {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Members<'a> {
+        #[serde(borrow, default)]
+        page: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        traits: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        ip: Loose<'a>,
+        #[serde(borrow, default)]
+        user_agent: Loose<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        #[serde(borrow, default)]
+        url: Loose<'a>,
+    }
+    let Ok(members) = serde_json::from_str::<Members<'_>>(context.text()) else {
+        return Peek::default();
+    };
+    let page = members.page.and_then(|page| serde_json::from_str::<Page<'_>>(page.get()).ok());
+    Peek {
+        page_url: page.and_then(|page| Some(page.url.text()?.to_owned())),
+        ip: members.ip.text().and_then(|ip| ip.parse().ok()),
+        user_agent: members.user_agent.text().map(str::to_owned),
+        has_traits: members.traits.is_some(),
+    }
+}

@@ -1,0 +1,28 @@
+//! From a body's text to canonical events: one pass over the text, the client's objects copied as
+//! they stand, every message judged by itself. Pure.
+
+mod depth;
+mod loose;
+mod message;
+mod pixel;
+mod time;
+
+pub use message::{Draft, Rejected};
+pub(super) use message::{Invalid, open};
+pub(super) use pixel::from_query;
+
+use jiff::Timestamp;
+
+use super::settings::Limits;
+use crate::event::Kind;
+
+/// What is known of a request's messages before they are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'l> {
+    /// The bounds.
+    pub limits: &'l Limits,
+    /// What the route says the messages are, if it does.
+    pub kind: Option<Kind>,
+    /// When the request arrived.
+    pub received_at: Timestamp,
+}

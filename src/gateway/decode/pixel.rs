@@ -1,0 +1,135 @@
+//! An event in a query (`contracts/beacons.md` 7.1): `data=` with base64 of a message's JSON, or
+//! plain fields with dotted names. Both become the text of a message, which is judged like any
+//! other.
+
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use serde_json::Value;
+
+use crate::event::Object;
+use crate::gateway::rejection::Rejection;
+
+/// Both alphabets are met after `-` and `_` are turned back; padding is optional.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Fields in one query at most: the header limits bound its length, this the tree.
+const MAX_FIELDS: usize = 200;
+
+/// Dots in one name at most: no member of the Segment spec has more than three.
+const MAX_DOTS: usize = 8;
+
+/// The text of the message in a query.
+pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, Rejection> {
+    let mut message = Object::new();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()).take(MAX_FIELDS) {
+        if name == "data" {
+            return data(&value);
+        }
+        if name.matches('.').count() <= MAX_DOTS {
+            place(&mut message, &name, &value);
+        }
+    }
+    if message.is_empty() {
+        return Err(Rejection::Malformed("there is no event in the query"));
+    }
+    serde_json::to_vec(&message).map_err(|_impossible| Rejection::Malformed("not JSON"))
+}
+
+fn data(value: &str) -> Result<Vec<u8>, Rejection> {
+    let value = value.trim();
+    if value.starts_with('{') {
+        return Ok(value.as_bytes().to_vec());
+    }
+    // A plus sign that was not percent-encoded arrives as a space.
+    let plain: String = value
+        .chars()
+        .map(|c| match c {
+            ' ' | '-' => '+',
+            '_' => '/',
+            other => other,
+        })
+        .collect();
+    BASE64.decode(plain).map_err(|_invalid| Rejection::Malformed("data is not base64 of JSON"))
+}
+
+/// Puts `a.b=value` into `{"a":{"b":value}}`. A name that contradicts an earlier one is left out.
+fn place(object: &mut Object, name: &str, value: &str) {
+    match name.split_once('.') {
+        None => {
+            object.insert(name.to_owned(), Value::String(value.to_owned()));
+        }
+        Some((first, rest)) => {
+            let inner = object.entry(first).or_insert_with(|| Value::Object(Object::new()));
+            let Value::Object(inner) = inner else { return };
+            // Numbers and booleans mean themselves within properties and the like; at the top
+            // level every field is text.
+            match (rest.contains('.'), scalar(value)) {
+                (false, Some(scalar)) => {
+                    inner.insert(rest.to_owned(), scalar);
+                }
+                _ => place(inner, rest, value),
+            }
+        }
+    }
+}
+
+fn scalar(value: &str) -> Option<Value> {
+    match serde_json::from_str(value).ok()? {
+        // Digits with leading zeros, signs or too many of them are ids, not numbers.
+        Value::Number(number) if number.to_string() == value => Some(Value::Number(number)),
+        Value::Bool(value) => Some(Value::Bool(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(query: &str) -> Value {
+        serde_json::from_slice(&from_query(query).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn dotted_names_are_objects_and_numbers_are_numbers() {
+        let query = "type=track&event=Email+Opened&userId=7&properties.price=9.5\
+                     &properties.sku=007&properties.a.b=true&context.page.url=https%3A%2F%2Fx%2F";
+        assert_eq!(
+            read(query),
+            json!({
+                "type": "track", "event": "Email Opened", "userId": "7",
+                "properties": { "price": 9.5, "sku": "007", "a": { "b": true } },
+                "context": { "page": { "url": "https://x/" } },
+            })
+        );
+    }
+
+    #[test]
+    fn data_is_json_or_base64_of_it() {
+        let message = json!({ "type": "track", "event": "a>>?" });
+        let text = message.to_string();
+        for alphabet in [
+            base64::engine::general_purpose::STANDARD,
+            base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        ] {
+            // Not percent-encoded: a plus sign is read as a space.
+            assert_eq!(read(&format!("data={}", alphabet.encode(&text))), message);
+        }
+        assert_eq!(read(&format!("data={text}")), message);
+    }
+
+    #[test]
+    fn contradictions_and_depth_do_no_harm() {
+        assert_eq!(read("a=1&a.b=2"), json!({ "a": "1" }));
+        let deep = format!("{}x=1", "a.".repeat(3000));
+        assert!(from_query(&deep).is_err(), "left out, and then nothing is left");
+        assert!(from_query("").is_err());
+        assert!(from_query("data=***").is_err());
+    }
+}

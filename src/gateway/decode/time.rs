@@ -1,0 +1,108 @@
+//! When an event really happened, for clients whose clocks are wrong (`contracts/beacons.md` 1.6).
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// A clock that is further off is not corrected: it is no clock.
+const MAX_CORRECTION: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Numbers above this are milliseconds since 1970, others are seconds: 1e11 seconds is the year
+/// 5138, 1e11 milliseconds is 1973.
+const MILLISECONDS_FROM: i64 = 100_000_000_000;
+
+/// Reads a time: RFC 3339, the same without a zone (taken as UTC), or a number since 1970.
+pub(super) fn parse(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        let time = if number.abs() > MILLISECONDS_FROM {
+            Timestamp::from_millisecond(number)
+        } else {
+            Timestamp::from_second(number)
+        };
+        return time.ok();
+    }
+    let civil = text.parse::<DateTime>().ok()?;
+    TimeZone::UTC.to_timestamp(civil).ok()
+}
+
+/// When the event happened: `received - (sent - happened)`, so that only the client's own interval
+/// counts, not its clock. Never after it was received. Without `sent` the client's clock is all
+/// there is.
+pub(super) fn correct(
+    happened: Option<Timestamp>,
+    sent: Option<Timestamp>,
+    received: Timestamp,
+) -> Timestamp {
+    let Some(happened) = happened else { return received };
+    let Some(sent) = sent else { return happened.min(received) };
+    if received.duration_since(sent).abs() > MAX_CORRECTION {
+        return received;
+    }
+    let age = sent.duration_since(happened);
+    received.checked_sub(age).map_or(received, |time| time.min(received))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn times_are_read_in_every_form_that_clients_send() {
+        let noon = at("2026-11-23T12:00:00Z");
+        for text in [
+            "2026-11-23T12:00:00Z",
+            "2026-11-23T12:00:00.000Z",
+            "2026-11-23T13:00:00+01:00",
+            "2026-11-23T12:00:00",
+            "2026-11-23 12:00:00",
+            "1795435200",
+            "1795435200000",
+        ] {
+            assert_eq!(parse(text), Some(noon), "{text}");
+        }
+        for bad in ["", "soon", "99999999999999999999", "2026-13-01T00:00:00Z"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_clients_clock_does_not_matter_but_its_intervals_do() {
+        let received = at("2026-11-23T12:00:10Z");
+        let correct = |happened: &str, sent: &str| {
+            correct(
+                (!happened.is_empty()).then(|| at(happened)),
+                (!sent.is_empty()).then(|| at(sent)),
+                received,
+            )
+        };
+        let cases = [
+            // Right clock, sent 10 s after it happened.
+            ("2026-11-23T12:00:00Z", "2026-11-23T12:00:10Z", "2026-11-23T12:00:00Z"),
+            // One hour fast.
+            ("2026-11-23T13:00:00Z", "2026-11-23T13:00:10Z", "2026-11-23T12:00:00Z"),
+            // Nine hours slow.
+            ("2026-11-23T03:00:00Z", "2026-11-23T03:00:10Z", "2026-11-23T12:00:00Z"),
+            // Happened after it was sent: not after it was received.
+            ("2026-11-23T12:00:20Z", "2026-11-23T12:00:10Z", "2026-11-23T12:00:10Z"),
+            // Kept offline for two days.
+            ("2026-11-21T12:00:00Z", "2026-11-23T12:00:10Z", "2026-11-21T12:00:00Z"),
+            // No clock at all.
+            ("1970-01-01T00:00:10Z", "1970-01-01T00:00:20Z", "2026-11-23T12:00:10Z"),
+            // Only its own word.
+            ("2026-11-23T11:00:00Z", "", "2026-11-23T11:00:00Z"),
+            ("2026-11-23T14:00:00Z", "", "2026-11-23T12:00:10Z"),
+            ("", "2026-11-23T12:00:00Z", "2026-11-23T12:00:10Z"),
+        ];
+        for (happened, sent, expected) in cases {
+            assert_eq!(correct(happened, sent), at(expected), "{happened} {sent}");
+        }
+    }
+}

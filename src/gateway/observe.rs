@@ -1,0 +1,147 @@
+//! What is counted of every request, and its line in the access log.
+
+use std::net::IpAddr;
+
+use http::StatusCode;
+use http::request::Parts;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::time::Instant;
+
+use super::decode::Rejected;
+use super::rejection::Rejection;
+use super::route::Route;
+use super::snapshot::Site;
+use super::{Arrived, Gateway};
+use crate::journal::Appended;
+use crate::metrics::{DropLabels, FormatLabels, Metrics, Name, RequestLabels, RouteLabels};
+use crate::privacy;
+
+/// Where the access log's lines come from, for `[log] level`.
+const ACCESS: &str = "access";
+
+/// The histograms of the routes with the most requests, looked up once.
+pub(super) struct Durations([Histogram; 3]);
+
+impl Durations {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let of = |route: Route| {
+            metrics.request_duration.get_or_create_owned(&RouteLabels { route: route.name() })
+        };
+        Self([of(Route::Sdk), of(Route::Batch), of(Route::Pixel)])
+    }
+}
+
+/// The place of a route's format among the formats, in the lists of looked-up metrics.
+const fn place(route: Route) -> usize {
+    match route {
+        Route::Sdk => 0,
+        Route::Message(_) | Route::Batch => 1,
+        Route::Pixel => 2,
+    }
+}
+
+/// A request, as far as it is observed.
+pub(super) struct Seen<'r> {
+    pub(super) site: Option<&'r Site>,
+    pub(super) route: Option<Route>,
+    pub(super) head: &'r Parts,
+    pub(super) client: IpAddr,
+    pub(super) started: Instant,
+}
+
+impl Gateway {
+    /// Counts the request, and logs it if its turn has come.
+    pub(super) fn observe(&self, seen: &Seen<'_>, status: StatusCode, access_sample: f64) {
+        let took = seen.started.elapsed();
+        let code = status.as_u16();
+        let usual = match (seen.route, code) {
+            (Some(route @ Route::Sdk), 204)
+            | (Some(route @ (Route::Batch | Route::Pixel)), 200) => Some(place(route)),
+            _ => None,
+        };
+        let meter = usual.and_then(|place| {
+            Some((seen.site?.meters.usual.get(place)?, self.durations.0.get(place)?))
+        });
+        let route = seen.route.map_or("none", Route::name);
+        match meter {
+            Some((counter, durations)) => {
+                counter.inc();
+                durations.observe(took.as_secs_f64());
+            }
+            None => {
+                let site = seen.site.map_or_else(|| "".into(), |site| site.name.clone());
+                self.metrics.requests.get_or_create(&RequestLabels { site, route, code }).inc();
+                let durations = self.metrics.request_duration.get_or_create(&RouteLabels { route });
+                durations.observe(took.as_secs_f64());
+            }
+        }
+        if access_sample < 1.0 && fastrand::f64() >= access_sample {
+            return;
+        }
+        tracing::info!(
+            target: ACCESS,
+            site = seen.site.map_or("", |site| &site.name),
+            method = seen.head.method.as_str(),
+            route,
+            status = code,
+            duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            client = %privacy::truncate(seen.client),
+            "request"
+        );
+    }
+
+    /// Counts an event that an operator sent.
+    pub(super) fn count_sent(&self, site: &Name) {
+        let labels = FormatLabels { site: site.clone(), format: "admin" };
+        self.metrics.events_accepted.get_or_create(&labels).inc();
+    }
+}
+
+impl Arrived<'_> {
+    /// Counts what is lost with a request that is refused as a whole.
+    pub(super) fn count_refused(&self, rejection: &Rejection) {
+        match rejection {
+            // These are no beacons, or are counted message by message.
+            Rejection::UnknownHost
+            | Rejection::UnknownRoute
+            | Rejection::Method { .. }
+            | Rejection::NothingValid(_) => {}
+            Rejection::ForeignOrigin
+            | Rejection::BadKey
+            | Rejection::RateLimited(_)
+            | Rejection::TooLarge
+            | Rejection::TooSlow
+            | Rejection::Broken
+            | Rejection::UnknownEncoding
+            | Rejection::BadEncoding
+            | Rejection::Malformed(_)
+            | Rejection::TooMany
+            | Rejection::Busy
+            | Rejection::Unwritable
+            | Rejection::Closing => self.count_dropped(rejection.code()),
+        }
+    }
+
+    /// Counts messages that are refused one by one.
+    pub(super) fn count_rejected(&self, rejected: &[Rejected]) {
+        for rejected in rejected {
+            self.count_dropped(rejected.reason);
+        }
+    }
+
+    /// Counts something that was dropped before the journal.
+    pub(super) fn count_dropped(&self, reason: &'static str) {
+        let labels = DropLabels { site: self.site.name.clone(), reason };
+        self.gateway.metrics.events_dropped.get_or_create(&labels).inc();
+    }
+
+    /// Counts appended events.
+    pub(super) fn count_appended(&self, appended: &[Appended]) {
+        let new = appended.iter().filter(|event| matches!(event, Appended::New { .. })).count();
+        let meters = &self.site.meters;
+        if let Some(accepted) = meters.accepted.get(place(self.route)) {
+            accepted.inc_by(new as u64);
+        }
+        meters.duplicate.inc_by((appended.len() - new) as u64);
+    }
+}

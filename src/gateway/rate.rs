@@ -1,0 +1,190 @@
+//! How often clients may call: per site and client prefix, and per site.
+//!
+//! Memory is bounded: prefixes that have regained their quota are forgotten each second, and beyond
+//! `limits.client_entries` new prefixes share a fixed number of places.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use super::rejection::RateLimited;
+use super::settings::Rates;
+use crate::journal::SiteId;
+
+/// The places that unknown prefixes share when all others are taken.
+const SHARED_PLACES: u64 = 4096;
+
+/// Between two looks at how many prefixes are remembered: what memory may overshoot by.
+const LOOK_EVERY: u32 = 1024;
+
+/// A site and a client prefix, or one of the shared places.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Client {
+    V4(SiteId, [u8; 4]),
+    V6(SiteId, [u8; 8]),
+    Shared(SiteId, u64),
+}
+
+/// The limits of all sites.
+pub(super) struct RateLimits {
+    rates: Rates,
+    clients: Option<Limit<Client>>,
+    sites: Option<Limit<SiteId>>,
+    clock: DefaultClock,
+    is_full: AtomicBool,
+    since_look: AtomicU32,
+    places: RandomState,
+}
+
+struct Limit<K: std::hash::Hash + Eq + Clone> {
+    limiter: DefaultKeyedRateLimiter<K>,
+    policy: &'static str,
+    burst: u32,
+    window: Duration,
+}
+
+impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
+    fn new(policy: &'static str, per_second: NonZeroU32, burst: NonZeroU32) -> Self {
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        let window = Duration::from_secs(1) * burst.get() / per_second.get();
+        Self { limiter: RateLimiter::keyed(quota), policy, burst: burst.get(), window }
+    }
+
+    fn check(&self, key: &K, clock: &DefaultClock) -> Result<(), RateLimited> {
+        self.limiter.check_key(key).map_err(|not_until| RateLimited {
+            policy: self.policy,
+            burst: self.burst,
+            window: self.window,
+            wait: not_until.wait_time_from(clock.now()),
+        })
+    }
+}
+
+impl RateLimits {
+    pub(super) fn new(rates: &Rates) -> Self {
+        let client = rates.client_per_second;
+        let site = rates.site_per_second;
+        Self {
+            rates: rates.clone(),
+            clients: client.map(|per_second| Limit::new("client", per_second, rates.client_burst)),
+            sites: site.map(|per_second| Limit::new("site", per_second, rates.site_burst)),
+            clock: DefaultClock::default(),
+            is_full: AtomicBool::new(false),
+            since_look: AtomicU32::new(0),
+            places: RandomState::new(),
+        }
+    }
+
+    /// The settings these limits were made from.
+    pub(super) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Takes one request of a client's quota at a site.
+    pub(super) fn check_client(&self, site: SiteId, client: IpAddr) -> Result<(), RateLimited> {
+        let Some(limit) = &self.clients else { return Ok(()) };
+        if self.since_look.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1 {
+            self.look(limit);
+        }
+        let mut key = prefix(site, client);
+        if self.is_full.load(Ordering::Relaxed) {
+            key = Client::Shared(site, self.places.hash_one(&key) % SHARED_PLACES);
+        }
+        limit.check(&key, &self.clock)
+    }
+
+    /// Takes one request of the site's quota.
+    pub(super) fn check_site(&self, site: SiteId) -> Result<(), RateLimited> {
+        self.sites.as_ref().map_or(Ok(()), |limit| limit.check(&site, &self.clock))
+    }
+
+    /// Forgets clients that have regained their quota. To be called each second.
+    pub(super) fn forget(&self) {
+        let Some(limit) = &self.clients else { return };
+        limit.limiter.retain_recent();
+        limit.limiter.shrink_to_fit();
+        self.look(limit);
+    }
+
+    fn look(&self, limit: &Limit<Client>) {
+        let is_full = limit.limiter.len() >= self.rates.client_entries;
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+}
+
+/// /32 of IPv4; /64 of IPv6, which is what one household holds.
+fn prefix(site: SiteId, client: IpAddr) -> Client {
+    match client.to_canonical() {
+        IpAddr::V4(address) => Client::V4(site, address.octets()),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, e, f, g, h, ..] = address.octets();
+            Client::V6(site, [a, b, c, d, e, f, g, h])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE: SiteId = SiteId(1);
+
+    fn limits(per_second: u32, burst: u32, site: u32) -> RateLimits {
+        RateLimits::new(&Rates {
+            client_per_second: NonZeroU32::new(per_second),
+            client_burst: NonZeroU32::new(burst).unwrap(),
+            site_per_second: NonZeroU32::new(site),
+            site_burst: NonZeroU32::new(3).unwrap(),
+            client_entries: 1000,
+        })
+    }
+
+    #[test]
+    fn a_client_is_stopped_after_its_burst_and_others_are_not() {
+        let limits = limits(1, 2, 0);
+        let client = "192.0.2.1".parse().unwrap();
+        assert!(limits.check_client(SITE, client).is_ok());
+        assert!(limits.check_client(SITE, client).is_ok());
+        let limited = limits.check_client(SITE, client).unwrap_err();
+        assert_eq!((limited.policy, limited.burst), ("client", 2));
+        assert_eq!(limited.window, Duration::from_secs(2));
+        assert!(limited.wait <= Duration::from_secs(1) && !limited.wait.is_zero());
+        assert!(limits.check_client(SITE, "192.0.2.2".parse().unwrap()).is_ok());
+        assert!(limits.check_client(SiteId(2), client).is_ok(), "another site is another quota");
+    }
+
+    #[test]
+    fn one_household_of_ipv6_shares_a_quota() {
+        let limits = limits(1, 1, 0);
+        assert!(limits.check_client(SITE, "2001:db8::1".parse().unwrap()).is_ok());
+        assert!(limits.check_client(SITE, "2001:db8::2".parse().unwrap()).is_err());
+        assert!(limits.check_client(SITE, "2001:db8:0:1::1".parse().unwrap()).is_ok());
+        assert!(limits.check_client(SITE, "::ffff:192.0.2.1".parse().unwrap()).is_ok());
+        assert!(limits.check_client(SITE, "192.0.2.1".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_flood_of_prefixes_takes_bounded_memory() {
+        let limits = limits(1, 1, 0);
+        for n in 0..200_000_u32 {
+            limits.check_client(SITE, IpAddr::V4(n.into())).ok();
+        }
+        let held = limits.clients.as_ref().unwrap().limiter.len();
+        assert!(held <= 1000 + LOOK_EVERY as usize + SHARED_PLACES as usize, "{held}");
+    }
+
+    #[test]
+    fn a_site_has_a_quota_of_its_own() {
+        let limits = limits(0, 1, 1);
+        for _ in 0..3 {
+            assert!(limits.check_site(SITE).is_ok());
+        }
+        assert_eq!(limits.check_site(SITE).unwrap_err().policy, "site");
+        assert!(limits.check_client(SITE, "192.0.2.1".parse().unwrap()).is_ok(), "0 is no limit");
+    }
+}

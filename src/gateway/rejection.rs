@@ -1,0 +1,240 @@
+//! Why a request is refused, and the answer that says so: `application/problem+json` (RFC 9457).
+//! The only place that chooses status codes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::decode::Rejected;
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) enum Rejection {
+    /// No site has this host.
+    UnknownHost,
+    /// No route has this path.
+    UnknownRoute,
+    /// The route does not take this method.
+    Method {
+        /// The methods it takes.
+        allow: &'static str,
+    },
+    /// A page that is not one of the site's.
+    ForeignOrigin,
+    /// The write key or the server token is missing or wrong.
+    BadKey,
+    /// Too many requests.
+    RateLimited(RateLimited),
+    /// The body is longer than `limits.body_bytes`, or than `limits.inflated_bytes` decompressed.
+    TooLarge,
+    /// The body took longer than `limits.body_time`.
+    TooSlow,
+    /// The body ended before its time.
+    Broken,
+    /// A `Content-Encoding` that is not known, or too many of them.
+    UnknownEncoding,
+    /// The body is not what its `Content-Encoding` says.
+    BadEncoding,
+    /// The body is not JSON of the expected form.
+    Malformed(&'static str),
+    /// More than `limits.batch_events` messages.
+    TooMany,
+    /// None of the messages can be accepted.
+    NothingValid(Vec<Rejected>),
+    /// More waits for the disk than it can take.
+    Busy,
+    /// The journal cannot be written now.
+    Unwritable,
+    /// The gateway is on its way out.
+    Closing,
+}
+
+/// Which limit was met, and when to come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RateLimited {
+    /// `client` or `site`.
+    pub(super) policy: &'static str,
+    /// The quota: so many requests at once ...
+    pub(super) burst: u32,
+    /// ... which are regained in this time.
+    pub(super) window: Duration,
+    /// When the next request will be taken.
+    pub(super) wait: Duration,
+}
+
+/// How long a client should wait when the disk is behind or gone.
+const DISK_WAIT_SECONDS: u64 = 1;
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    rejected: &'a [Rejected],
+}
+
+impl Rejection {
+    /// The code in the answer's body and, for events that are lost by it, in `events_dropped_total`.
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownHost => "unknown_host",
+            Self::UnknownRoute => "unknown_route",
+            Self::Method { .. } => "method",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::BadKey => "bad_write_key",
+            Self::RateLimited(_) => "rate_limited",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Broken => "broken_body",
+            Self::UnknownEncoding => "unknown_encoding",
+            Self::BadEncoding => "bad_encoding",
+            Self::Malformed(_) => "malformed",
+            Self::TooMany => "too_many_events",
+            Self::NothingValid(_) => "invalid",
+            Self::Busy => "busy",
+            Self::Unwritable => "unwritable",
+            Self::Closing => "closing",
+        }
+    }
+
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::UnknownRoute => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::BadKey => StatusCode::UNAUTHORIZED,
+            Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Broken | Self::BadEncoding | Self::Malformed(_) | Self::NothingValid(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Busy | Self::Unwritable | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    const fn detail(&self) -> &'static str {
+        match self {
+            Self::UnknownHost => "no site is configured for this host",
+            Self::UnknownRoute => "there is nothing here",
+            Self::Method { .. } => "this path does not take this method",
+            Self::ForeignOrigin => "this origin is not one of the site's",
+            Self::BadKey => "the write key is missing or wrong",
+            Self::RateLimited(_) => "too many requests",
+            Self::TooLarge => "the body is too long",
+            Self::TooSlow => "the body took too long",
+            Self::Broken => "the body ended early",
+            Self::UnknownEncoding => "the Content-Encoding must be gzip, deflate, br or zstd",
+            Self::BadEncoding => "the body is not what its Content-Encoding says",
+            Self::Malformed(what) => what,
+            Self::TooMany => "too many messages in one request",
+            Self::NothingValid(_) => "no message could be accepted",
+            Self::Busy => "more events are waiting than the disk can take",
+            Self::Unwritable => "events cannot be kept now",
+            Self::Closing => "the gateway is shutting down",
+        }
+    }
+
+    /// The answer.
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let rejected = match &self {
+            Self::NothingValid(rejected) => rejected.as_slice(),
+            _ => &[],
+        };
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            code: self.code(),
+            detail: self.detail(),
+            rejected,
+        };
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match &self {
+            Self::Method { allow } => {
+                fields.insert(ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::BadKey => {
+                let scheme =
+                    HeaderValue::from_static("Basic realm=\"write key\", charset=\"UTF-8\"");
+                fields.insert(http::header::WWW_AUTHENTICATE, scheme);
+            }
+            Self::RateLimited(limited) => limited.announce(fields),
+            Self::Busy | Self::Unwritable | Self::Closing => {
+                fields.insert(RETRY_AFTER, HeaderValue::from(DISK_WAIT_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl RateLimited {
+    /// `Retry-After` (RFC 9110), and `RateLimit-Policy` and `RateLimit` as in
+    /// draft-ietf-httpapi-ratelimit-headers-10.
+    fn announce(&self, fields: &mut http::HeaderMap) {
+        let whole = |time: Duration| time.as_secs_f64().ceil().max(1.0);
+        let (wait, window) = (whole(self.wait), whole(self.window));
+        let texts = [
+            (RETRY_AFTER, format!("{wait}")),
+            (
+                HeaderName::from_static("ratelimit-policy"),
+                format!("\"{}\";q={};w={window}", self.policy, self.burst),
+            ),
+            (HeaderName::from_static("ratelimit"), format!("\"{}\";r=0;t={wait}", self.policy)),
+        ];
+        for (name, text) in texts {
+            if let Ok(value) = HeaderValue::try_from(text) {
+                fields.insert(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_limit_says_when_to_come_again() {
+        let limited = RateLimited {
+            policy: "client",
+            burst: 200,
+            window: Duration::from_secs(4),
+            wait: Duration::from_millis(20),
+        };
+        let response = Rejection::RateLimited(limited).into_response();
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(response.headers()["ratelimit-policy"], "\"client\";q=200;w=4");
+        assert_eq!(response.headers()["ratelimit"], "\"client\";r=0;t=1");
+    }
+
+    #[test]
+    fn only_a_lack_of_disk_asks_clients_to_come_again() {
+        for rejection in [Rejection::Busy, Rejection::Unwritable, Rejection::Closing] {
+            let response = rejection.into_response();
+            assert_eq!(response.status(), 503);
+            assert_eq!(response.headers()["retry-after"], "1");
+        }
+        let response = Rejection::Malformed("x").into_response();
+        assert_eq!(response.status(), 400);
+        assert!(!response.headers().contains_key("retry-after"));
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
+}

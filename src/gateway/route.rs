@@ -1,0 +1,106 @@
+//! The route table of a site's host.
+
+use http::Method;
+
+use crate::event::Kind;
+
+/// What a path of the site's host is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `POST /e`: the SDK's events.
+    Sdk,
+    /// `POST /v1/track` and its siblings: one message of a given kind.
+    Message(Kind),
+    /// `POST /v1/batch`: messages of any kind.
+    Batch,
+    /// `GET /px.gif`: an event in the query.
+    Pixel,
+}
+
+/// Every path and what it is for. The Segment API's short names are its browser library's.
+const ROUTES: &[(&str, Route)] = &[
+    ("/e", Route::Sdk),
+    ("/v1/t", Route::Message(Kind::Track)),
+    ("/v1/p", Route::Message(Kind::Page)),
+    ("/v1/i", Route::Message(Kind::Identify)),
+    ("/v1/b", Route::Batch),
+    ("/v1/s", Route::Message(Kind::Screen)),
+    ("/v1/g", Route::Message(Kind::Group)),
+    ("/v1/a", Route::Message(Kind::Alias)),
+    ("/v1/track", Route::Message(Kind::Track)),
+    ("/v1/page", Route::Message(Kind::Page)),
+    ("/v1/screen", Route::Message(Kind::Screen)),
+    ("/v1/identify", Route::Message(Kind::Identify)),
+    ("/v1/group", Route::Message(Kind::Group)),
+    ("/v1/alias", Route::Message(Kind::Alias)),
+    ("/v1/batch", Route::Batch),
+    ("/v1/import", Route::Batch),
+    ("/px.gif", Route::Pixel),
+];
+
+impl Route {
+    /// The route of a path.
+    pub(super) fn of(path: &str) -> Option<Self> {
+        // Some clients end the path with a slash.
+        let path = path.strip_suffix('/').unwrap_or(path);
+        ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
+    }
+
+    /// The name in metrics and the access log.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Sdk => "e",
+            Self::Message(kind) => match kind {
+                Kind::Track => "v1_track",
+                Kind::Page => "v1_page",
+                Kind::Screen => "v1_screen",
+                Kind::Identify => "v1_identify",
+                Kind::Group => "v1_group",
+                Kind::Alias => "v1_alias",
+            },
+            Self::Batch => "v1_batch",
+            Self::Pixel => "px",
+        }
+    }
+
+    /// The wire format of its beacons, for the event's facts and metrics.
+    pub(super) const fn format(self) -> &'static str {
+        match self {
+            Self::Sdk => "sdk",
+            Self::Message(_) | Self::Batch => "segment",
+            Self::Pixel => "pixel",
+        }
+    }
+
+    /// The methods it takes, as the `Allow` field lists them.
+    pub(super) const fn allow(self) -> &'static str {
+        match self {
+            Self::Sdk | Self::Message(_) | Self::Batch => "POST, OPTIONS",
+            Self::Pixel => "GET, OPTIONS",
+        }
+    }
+
+    /// Whether it takes the method, preflights apart.
+    pub(super) fn takes(self, method: &Method) -> bool {
+        match self {
+            Self::Sdk | Self::Message(_) | Self::Batch => method == Method::POST,
+            Self::Pixel => method == Method::GET,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_found_with_and_without_a_slash_at_its_end() {
+        for (path, route) in ROUTES {
+            assert_eq!(Route::of(path), Some(*route));
+            assert_eq!(Route::of(&format!("{path}/")), Some(*route));
+        }
+        for unknown in ["/", "", "/v1", "/v1/x", "/E", "/e//", "/px.gif.x"] {
+            assert_eq!(Route::of(unknown), None, "{unknown}");
+        }
+    }
+}

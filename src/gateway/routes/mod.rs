@@ -1,0 +1,5 @@
+//! One file per route.
+
+pub(super) mod pixel;
+pub(super) mod sdk;
+pub(super) mod segment;

@@ -1,0 +1,27 @@
+//! `POST /e`: the SDK's events, one or many, as JSON in whatever content type the browser sends
+//! without a preflight. The site is known by its host and the page by its origin, so there is no
+//! key.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use hyper::body::Body;
+
+use crate::gateway::accept::Sender;
+use crate::gateway::rejection::Rejection;
+use crate::gateway::{Arrived, answer, body};
+
+pub(in crate::gateway) async fn answer<B>(
+    arrived: &Arrived<'_>,
+    body: B,
+) -> Result<Response<Full<Bytes>>, Rejection>
+where
+    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
+{
+    arrived.limit()?;
+    let text = body::read(body, &arrived.head.headers, &arrived.snapshot.limits).await?;
+    let messages = arrived.messages(text, None).await?;
+    arrived.accept(messages, Sender::Client).await.map(answer::quiet)
+}

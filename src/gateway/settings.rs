@@ -1,0 +1,163 @@
+//! What `[limits]` and `[[sites]]` say to the gateway.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use url::{Origin, Url};
+
+use crate::settings::{Secret, Section};
+
+/// The gateway's part of `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A request's body, as sent.
+    pub body_bytes: usize,
+    /// A request's body, decompressed.
+    pub inflated_bytes: usize,
+    /// For the whole body to arrive.
+    pub body_time: Duration,
+    /// One message.
+    pub event_bytes: usize,
+    /// One id or name of a message.
+    pub field_bytes: usize,
+    /// Messages in one request.
+    pub batch_events: usize,
+    /// Objects and arrays within each other.
+    pub json_depth: usize,
+    /// How often clients may call.
+    pub rates: Rates,
+}
+
+/// How often clients may call. Zero is no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// Requests per second of one client prefix to one site, sustained.
+    pub client_per_second: Option<NonZeroU32>,
+    /// Requests of one client prefix at once.
+    pub client_burst: NonZeroU32,
+    /// Requests per second to one site.
+    pub site_per_second: Option<NonZeroU32>,
+    /// Requests to one site at once.
+    pub site_burst: NonZeroU32,
+    /// Client prefixes remembered.
+    pub client_entries: usize,
+}
+
+impl Limits {
+    /// Reads the gateway's keys of `[limits]`.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let burst = |burst: u32| NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        Self {
+            body_bytes: section.byte_count("body_bytes"),
+            inflated_bytes: section.byte_count("inflated_bytes"),
+            body_time: section.duration("body_time"),
+            event_bytes: section.byte_count("event_bytes"),
+            field_bytes: section.byte_count("field_bytes"),
+            batch_events: section.integer("batch_events", 1..=100_000),
+            json_depth: section.integer("json_depth", 4..=100),
+            rates: Rates {
+                client_per_second: NonZeroU32::new(
+                    section.integer("client_per_second", 0..=1_000_000),
+                ),
+                client_burst: burst(section.integer("client_burst", 1..=1_000_000)),
+                site_per_second: NonZeroU32::new(section.integer("site_per_second", 0..=1_000_000)),
+                site_burst: burst(section.integer("site_burst", 1..=1_000_000)),
+                client_entries: section.integer("client_entries", 1_000..=100_000_000),
+            },
+        }
+    }
+}
+
+/// The gateway's part of one of `[[sites]]`.
+#[derive(Clone, Debug)]
+pub struct SiteSettings {
+    /// The names it answers to, lower case; `*` is any.
+    pub hosts: Vec<String>,
+    /// The pages that may send to it, as browsers write origins.
+    pub origins: Vec<String>,
+    /// The public key of the Segment-compatible API.
+    pub write_key: String,
+    /// What proves that the caller is one of the site's servers.
+    pub server_token: Option<Secret>,
+}
+
+/// The shortest server token that is not refused: it lets its holder speak for any visitor.
+const MIN_TOKEN_CHARS: usize = 16;
+
+impl SiteSettings {
+    /// Reads the gateway's keys of one site.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let settings = Self {
+            hosts: section.strings("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
+            origins: section.strings("origins"),
+            write_key: section.string("write_key"),
+            server_token: section.opt_secret("server_token"),
+        };
+        if settings.hosts.is_empty() {
+            section.mistake("hosts", "must name at least one host, or \"*\" for any");
+        }
+        for host in &settings.hosts {
+            if !is_host(host) {
+                section.mistake("hosts", &format!("{host:?} is not a host name without a port"));
+            }
+        }
+        for origin in &settings.origins {
+            if let Err(reason) = check_origin(origin) {
+                section.mistake("origins", &format!("{origin:?} {reason}"));
+            }
+        }
+        if settings.write_key.is_empty() {
+            section.mistake("write_key", "must not be empty");
+        }
+        let token = settings.server_token.as_ref().map(Secret::expose);
+        if token.is_some_and(|token| token.len() < MIN_TOKEN_CHARS) {
+            section.mistake("server_token", "must have at least 16 characters");
+        }
+        if token == Some(settings.write_key.as_str()) {
+            section.mistake("server_token", "must differ from the write key, which is public");
+        }
+        settings
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    host == "*" || (!host.contains(['/', ':', '@', ' ']) && url::Host::parse(host).is_ok())
+}
+
+/// Browsers write an origin in exactly one way; anything else would never match.
+fn check_origin(origin: &str) -> Result<(), String> {
+    let url = Url::parse(origin).map_err(|error| format!("is not an origin: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("is not http or https".to_owned());
+    }
+    let Origin::Tuple(..) = url.origin() else { return Err("is not an origin".to_owned()) };
+    let exact = url.origin().ascii_serialization();
+    if exact == origin { Ok(()) } else { Err(format!("is not an origin; did you mean {exact:?}?")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_exact() {
+        for good in ["https://shop.example", "http://127.0.0.1:8000", "https://a.b:444"] {
+            assert_eq!(check_origin(good), Ok(()), "{good}");
+        }
+        for bad in
+            ["shop.example", "https://shop.example/", "https://shop.example:443", "*", "file:///x"]
+        {
+            assert!(check_origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_have_no_port_and_no_path() {
+        for good in ["*", "t.shop.example", "127.0.0.1"] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in ["", "a b", "shop.example:80", "http://shop.example", "shop/x"] {
+            assert!(!is_host(bad), "{bad}");
+        }
+    }
+}

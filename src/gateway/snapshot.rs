@@ -1,0 +1,136 @@
+//! What requests see of the settings: made once per load of the configuration, never changed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
+
+use super::cors::Origins;
+use super::settings::{Limits, SiteSettings};
+use crate::journal::SiteId;
+use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
+use crate::settings::Secret;
+use crate::vendors::VENDORS;
+use crate::visitor::{self, CookieNames};
+
+/// One site, as the composition root hands it over.
+pub struct SiteSetup {
+    /// Its number in the journal.
+    pub id: SiteId,
+    /// Its name.
+    pub name: Name,
+    /// What the gateway reads of it.
+    pub settings: SiteSettings,
+    /// How it knows its visitors.
+    pub visitor: visitor::Settings,
+}
+
+/// The settings of all sites.
+pub struct Snapshot {
+    pub(super) limits: Limits,
+    pub(super) access_sample: f64,
+    pub(super) vendor_cookies: CookieNames,
+    sites: Vec<Arc<Site>>,
+    by_host: HashMap<String, Arc<Site>>,
+    any_host: Option<Arc<Site>>,
+}
+
+/// One site, as requests see it.
+pub(super) struct Site {
+    pub(super) id: SiteId,
+    pub(super) name: Name,
+    pub(super) origins: Origins,
+    pub(super) write_key: String,
+    pub(super) server_token: Option<Secret>,
+    pub(super) visitor: visitor::Settings,
+    pub(super) meters: Meters,
+}
+
+/// The counters that every request of a site moves, looked up once.
+pub(super) struct Meters {
+    /// Requests answered as they should be: 204 of `/e`, 200 of the Segment API and the pixel.
+    pub(super) usual: [Counter; 3],
+    /// Events accepted, by the same three formats.
+    pub(super) accepted: [Counter; 3],
+    pub(super) duplicate: Counter,
+    pub(super) rate_limited: Counter,
+}
+
+impl Snapshot {
+    /// The snapshot of these sites. If two answer to the same host, the first does.
+    pub fn new(
+        limits: Limits,
+        access_sample: f64,
+        sites: Vec<SiteSetup>,
+        metrics: &Metrics,
+    ) -> Self {
+        let mut snapshot = Self {
+            limits,
+            access_sample,
+            vendor_cookies: CookieNames::new(
+                VENDORS.iter().flat_map(|vendor| vendor.cookies).copied(),
+            ),
+            sites: Vec::new(),
+            by_host: HashMap::new(),
+            any_host: None,
+        };
+        for setup in sites {
+            let hosts = setup.settings.hosts.clone();
+            let site = Arc::new(Site::new(setup, metrics));
+            for host in hosts {
+                if host == "*" {
+                    snapshot.any_host.get_or_insert_with(|| site.clone());
+                } else {
+                    snapshot.by_host.entry(host).or_insert_with(|| site.clone());
+                }
+            }
+            snapshot.sites.push(site);
+        }
+        snapshot
+    }
+
+    /// The site that answers to a host (lower case, without a port).
+    pub(super) fn site(&self, host: &str) -> Option<&Site> {
+        self.by_host.get(host).or(self.any_host.as_ref()).map(Arc::as_ref)
+    }
+
+    /// The site with this name.
+    pub(super) fn named(&self, name: &str) -> Option<&Site> {
+        self.sites.iter().find(|site| &*site.name == name).map(Arc::as_ref)
+    }
+}
+
+impl Site {
+    fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
+        let SiteSetup { id, name, settings, visitor } = setup;
+        Self {
+            id,
+            meters: Meters::new(&name, metrics),
+            name,
+            origins: Origins::new(&settings.origins),
+            write_key: settings.write_key,
+            server_token: settings.server_token,
+            visitor,
+        }
+    }
+}
+
+impl Meters {
+    fn new(site: &Name, metrics: &Metrics) -> Self {
+        let accepted = |format| {
+            let labels = FormatLabels { site: site.clone(), format };
+            metrics.events_accepted.get_or_create_owned(&labels)
+        };
+        let usual = |route, code| {
+            let labels = RequestLabels { site: site.clone(), route, code };
+            metrics.requests.get_or_create_owned(&labels)
+        };
+        let labels = SiteLabels { site: site.clone() };
+        Self {
+            usual: [usual("e", 204), usual("v1_batch", 200), usual("px", 200)],
+            accepted: [accepted("sdk"), accepted("segment"), accepted("pixel")],
+            duplicate: metrics.events_duplicate.get_or_create_owned(&labels),
+            rate_limited: metrics.rate_limited.get_or_create_owned(&labels),
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! Whole requests over a real journal, without sockets.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use base64::Engine as _;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::event::Event;
+use crate::journal::{self, Durability, ReadLimit, SiteId, SqliteJournal};
+use crate::settings::Secret;
+use crate::store::{Store, Sync};
+
+/// The limits of the embedded default, but for smaller bodies.
+pub(super) fn limits() -> Limits {
+    let number = |n| NonZeroU32::new(n).unwrap();
+    Limits {
+        body_bytes: 256 * 1024,
+        inflated_bytes: 1024 * 1024,
+        body_time: Duration::from_secs(10),
+        event_bytes: 32 * 1024,
+        field_bytes: 1024,
+        batch_events: 10,
+        json_depth: 64,
+        rates: Rates {
+            client_per_second: Some(number(1)),
+            client_burst: number(100),
+            site_per_second: None,
+            site_burst: number(1),
+            client_entries: 1000,
+        },
+    }
+}
+
+struct House {
+    gateway: Gateway,
+    journal: Arc<SqliteJournal>,
+    site: SiteId,
+    _folder: TempDir,
+}
+
+const NOON: &str = "2026-11-23T12:00:00Z";
+
+async fn house() -> House {
+    house_with(limits()).await
+}
+
+async fn house_with(limits: Limits) -> House {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let clock: SharedClock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
+    let store = Store::open(folder.path(), Sync::Os, &[journal::MIGRATIONS], metrics.clone());
+    let settings = journal::Settings {
+        durability: Durability::Os,
+        retain: Duration::from_secs(3600),
+        max_bytes: 1 << 30,
+        retain_dead: Duration::from_secs(3600),
+        dedupe_window: Duration::from_secs(3600),
+        dedupe_entries: 1000,
+        queue_bytes: 1 << 20,
+    };
+    let store = Arc::new(store.unwrap());
+    let journal = SqliteJournal::open(store, settings, clock.clone(), metrics.clone()).await;
+    let journal = Arc::new(journal.unwrap());
+    let site = journal.site("shop").await.unwrap();
+    let setup = SiteSetup {
+        id: site,
+        name: "shop".into(),
+        settings: SiteSettings {
+            hosts: vec!["t.shop.example".to_owned()],
+            origins: vec!["https://shop.example".to_owned()],
+            write_key: "shop-web".to_owned(),
+            server_token: Some(Secret::new("a-server-token-of-the-shop")),
+        },
+        visitor: crate::visitor::tests::settings(),
+    };
+    let snapshot = Snapshot::new(limits, 0.0, vec![setup], &metrics);
+    let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::new(), snapshot);
+    House { gateway, journal, site, _folder: folder }
+}
+
+struct Answer {
+    status: StatusCode,
+    fields: http::HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+impl House {
+    async fn ask(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Answer {
+        let request = request.body(Full::new(body.into())).unwrap();
+        let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
+        let response = self.gateway.handle(request, client).await;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: head.status, fields: head.headers, body }
+    }
+
+    async fn events(&self) -> Vec<Event> {
+        let head = self.journal.head(self.site).borrow().seq;
+        let limit = ReadLimit { events: 1000, bytes: 1 << 20 };
+        let records = self.journal.read(self.site, 0, head, limit).await.unwrap();
+        records.iter().map(|record| serde_json::from_slice(&record.body).unwrap()).collect()
+    }
+
+    fn counts(&self, line: &str) -> bool {
+        self.gateway.metrics.render().lines().any(|found| found == line)
+    }
+}
+
+fn to(method: &str, path: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(path).header("host", "t.shop.example")
+}
+
+/// A request from a page of the shop.
+fn page(path: &str) -> http::request::Builder {
+    to("POST", path).header("origin", "https://shop.example").header("user-agent", "Firefox")
+}
+
+fn track(id: &str) -> Value {
+    json!({ "type": "track", "event": "Product Viewed", "messageId": id, "anonymousId": "a1" })
+}
+
+fn basic(user: &str) -> String {
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:"));
+    format!("Basic {pair}")
+}
+
+#[tokio::test]
+async fn an_event_of_a_page_is_durable_with_what_was_observed() {
+    let house = house().await;
+    let message = json!({
+        "type": "track", "event": "Order Completed", "messageId": "m1", "userId": 42,
+        "timestamp": "2026-11-23T13:00:00Z", "sentAt": "2026-11-23T13:00:05Z",
+        "properties": { "total": 10.50, "big": 12345678901234567890_u64 },
+        "context": { "page": { "url": "https://shop.example/?gclid=Abc" } },
+    });
+    let request =
+        page("/e").header("cookie", "_ga=GA1.1.5.6; other=1").header("accept-language", "de");
+    let answer = house.ask(request, message.to_string()).await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.fields["access-control-allow-origin"], "https://shop.example");
+    assert_eq!(answer.fields.get_all("set-cookie").iter().count(), 2);
+    let events = house.events().await;
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(event.user_id.as_deref(), Some("42"));
+    assert_eq!(
+        event.timestamp.to_string(),
+        "2026-11-23T11:59:55Z",
+        "corrected for the client's clock"
+    );
+    assert_eq!(event.properties.as_ref().unwrap()["total"].to_string(), "10.5");
+    let facts = &event.facts;
+    assert_eq!(facts.visitor.as_ref().unwrap().id, *event.anonymous_id.as_ref().unwrap());
+    assert_eq!(facts.session.unwrap().number, 1);
+    assert_eq!(facts.click_ids["gclid"].value, "Abc");
+    assert_eq!(facts.cookies.contains_key("other"), false);
+    assert_eq!(facts.user_agent.as_deref(), Some("Firefox"));
+    assert_eq!(facts.language.as_deref(), Some("de"));
+    assert_eq!(facts.ip, Some("192.0.2.7".parse().unwrap()));
+    assert!(house.counts("tagway_events_accepted_total{site=\"shop\",format=\"sdk\"} 1"));
+    assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"204\"} 1"));
+}
+
+#[tokio::test]
+async fn every_form_of_body_is_read() {
+    let house = house().await;
+    let bodies = [
+        track("m1").to_string(),
+        json!([track("m2"), track("m3")]).to_string(),
+        json!({ "batch": [track("m4")], "sentAt": NOON }).to_string(),
+    ];
+    for body in bodies {
+        for content_type in ["text/plain;charset=UTF-8", "application/json"] {
+            let answer =
+                house.ask(page("/e").header("content-type", content_type), body.clone()).await;
+            assert_eq!(answer.status, 204, "{body}");
+        }
+    }
+    assert_eq!(house.events().await.len(), 4, "a second time is a duplicate");
+    assert!(house.counts("tagway_events_duplicate_total{site=\"shop\"} 4"));
+}
+
+#[tokio::test]
+async fn a_bad_message_is_named_and_does_not_sink_the_good_ones() {
+    let house = house().await;
+    let batch = json!({ "batch": [
+        track("good"),
+        { "type": "track", "messageId": "nameless", "anonymousId": "a" },
+        { "type": "dance", "anonymousId": "a" },
+        { "type": "track", "event": "x", "anonymousId": "a", "properties": [1] },
+        { "type": "track", "event": "x", "anonymousId": { "a": 1 } },
+        { "type": "track", "event": "x".repeat(2000), "anonymousId": "a" },
+        { "type": "track", "event": "x", "anonymousId": "a", "properties": { "a": "x".repeat(40_000) } },
+        { "type": "group", "anonymousId": "a" },
+        "text",
+    ], "writeKey": "shop-web" });
+    let answer = house.ask(to("POST", "/v1/batch"), batch.to_string()).await;
+    assert_eq!(answer.status, 200);
+    let reasons: Vec<(u64, String)> = answer.json()["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| (item["index"].as_u64().unwrap(), item["reason"].as_str().unwrap().to_owned()))
+        .collect();
+    let expected = [
+        (1, "missing_event"),
+        (2, "unknown_type"),
+        (3, "object_expected"),
+        (4, "field_not_text"),
+        (5, "field_too_long"),
+        (6, "too_large"),
+        (7, "missing_group_id"),
+        (8, "malformed"),
+    ];
+    assert_eq!(reasons, expected.map(|(index, reason)| (index, reason.to_owned())));
+    assert_eq!(answer.json()["rejected"][0]["messageId"], "nameless");
+    assert_eq!(house.events().await.len(), 1);
+    assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"missing_event\"} 1"));
+    let answer = house.ask(page("/e"), json!({ "type": "track" }).to_string()).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["rejected"][0]["reason"], "missing_event");
+}
+
+#[tokio::test]
+async fn the_segment_api_wants_a_key_and_tells_browsers_nothing() {
+    let house = house().await;
+    let body = |id: &str| track(id).to_string();
+    for path in ["/v1/track", "/v1/t"] {
+        let answer = house
+            .ask(to("POST", path).header("authorization", basic("shop-web")), body(path))
+            .await;
+        assert_eq!(
+            (answer.status, answer.body.as_ref()),
+            (StatusCode::OK, &br#"{"success":true}"#[..])
+        );
+    }
+    let mut keyed = track("in the body");
+    keyed["writeKey"] = json!("shop-web");
+    assert_eq!(house.ask(to("POST", "/v1/track"), keyed.to_string()).await.status, 200);
+    for authorization in [basic("wrong"), "Basic ***".to_owned(), "Digest x".to_owned()] {
+        let request = to("POST", "/v1/track").header("authorization", &authorization);
+        let answer = house.ask(request, body("m")).await;
+        assert_eq!(answer.status, 401, "{authorization}");
+        assert!(answer.fields.contains_key("www-authenticate"));
+    }
+    assert_eq!(house.ask(to("POST", "/v1/track"), body("m")).await.status, 401);
+    let answer = house.ask(page("/v1/t").header("authorization", basic("wrong")), body("m")).await;
+    assert_eq!(
+        (answer.status, answer.body.as_ref()),
+        (StatusCode::OK, &br#"{"success":true}"#[..])
+    );
+    assert_eq!(house.events().await.len(), 3);
+    assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"bad_write_key\"} 5"));
+}
+
+#[tokio::test]
+async fn a_server_speaks_for_its_visitors_and_gets_no_cookies() {
+    let house = house().await;
+    let mut message = track("m1");
+    message["context"] = json!({ "ip": "203.0.113.9", "userAgent": "Phone" });
+    let token = "Bearer a-server-token-of-the-shop";
+    let answer = house
+        .ask(to("POST", "/v1/track").header("authorization", token), message.to_string())
+        .await;
+    assert_eq!(answer.status, 200);
+    assert!(!answer.fields.contains_key("set-cookie"));
+    let facts = &house.events().await[0].facts;
+    assert!(facts.from_server);
+    assert_eq!(facts.ip, Some("203.0.113.9".parse().unwrap()));
+    assert_eq!(facts.user_agent.as_deref(), Some("Phone"));
+    let nobody = json!({ "event": "x" }).to_string();
+    let answer = house.ask(to("POST", "/v1/track").header("authorization", token), nobody).await;
+    assert_eq!(answer.json()["rejected"][0]["reason"], "missing_user_id");
+    message["messageId"] = json!("m2");
+    let answer = house
+        .ask(
+            to("POST", "/v1/track").header("authorization", basic("shop-web")),
+            message.to_string(),
+        )
+        .await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        house.events().await[1].facts.ip,
+        Some("192.0.2.7".parse().unwrap()),
+        "a write key proves nothing"
+    );
+}
+
+#[tokio::test]
+async fn what_a_batch_says_of_all_messages_lies_beneath_each() {
+    let house = house().await;
+    let mut own = track("m1");
+    own["context"] = json!({ "library": { "name": "mine" } });
+    let batch = json!({
+        "batch": [own, track("m2")],
+        "context": { "library": { "name": "all" }, "locale": "de" },
+        "integrations": { "All": true },
+    });
+    assert_eq!(house.ask(page("/e"), batch.to_string()).await.status, 204);
+    let events = house.events().await;
+    let context = |n: usize| serde_json::to_value(&events[n].context).unwrap();
+    assert_eq!(context(0), json!({ "library": { "name": "mine" }, "locale": "de" }));
+    assert_eq!(context(1), json!({ "library": { "name": "all" }, "locale": "de" }));
+    assert_eq!(events[1].integrations.as_ref().unwrap()["All"], true);
+}
+
+#[tokio::test]
+async fn a_pixel_is_an_image_whatever_its_event_is_worth() {
+    let house = house().await;
+    let good = "/px.gif?type=track&event=Email%20Opened&properties.price=9.5&messageId=m1";
+    for path in [good, "/px.gif", "/px.gif?data=%", "/px.gif?type=dance"] {
+        let answer = house.ask(to("GET", path), "").await;
+        assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 42), "{path}");
+        assert_eq!(answer.fields["content-type"], "image/gif");
+        assert_eq!(answer.fields["cache-control"], "no-store");
+    }
+    let events = house.events().await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].properties.as_ref().unwrap()["price"], 9.5);
+    assert!(events[0].anonymous_id.is_some(), "the visitor of the cookie that the image sets");
+}
+
+#[tokio::test]
+async fn paths_methods_hosts_and_origins_are_checked() {
+    let house = house().await;
+    let cases = [
+        (to("GET", "/"), 404),
+        (to("GET", "/e"), 405),
+        (to("HEAD", "/px.gif"), 405),
+        (to("POST", "/px.gif"), 405),
+        (to("POST", "/e").header("origin", "https://evil.example"), 403),
+        (Request::builder().method("POST").uri("/e").header("host", "other.example"), 421),
+        (Request::builder().method("POST").uri("/e"), 421),
+    ];
+    for (request, status) in cases {
+        let shown = format!("{request:?}");
+        let answer = house.ask(request, track("m").to_string()).await;
+        assert_eq!(answer.status, status, "{shown}");
+        assert_eq!(answer.fields["content-type"], "application/problem+json");
+        assert!(!answer.fields.contains_key("access-control-allow-origin"));
+    }
+    let answer = house.ask(to("GET", "/e"), "").await;
+    assert_eq!(answer.fields["allow"], "POST, OPTIONS");
+    let capital = Request::builder().method("POST").uri("/e").header("host", "T.SHOP.example:443");
+    assert_eq!(house.ask(capital, track("m").to_string()).await.status, 204);
+    assert_eq!(house.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_on_every_path_that_pages_use() {
+    let house = house().await;
+    for path in ["/e", "/v1/t", "/v1/batch", "/px.gif"] {
+        let request = to("OPTIONS", path)
+            .header("origin", "https://shop.example")
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization");
+        let answer = house.ask(request, "").await;
+        assert_eq!(answer.status, 204);
+        assert_eq!(answer.fields["access-control-allow-headers"], "authorization");
+        assert_eq!(answer.fields["access-control-allow-credentials"], "true");
+    }
+}
+
+#[tokio::test]
+async fn a_client_over_its_quota_is_told_when_to_come_again() {
+    let house = house().await;
+    for n in 0..100 {
+        assert_eq!(house.ask(page("/e"), track(&n.to_string()).to_string()).await.status, 204);
+    }
+    let answer = house.ask(page("/e"), track("over").to_string()).await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.fields["retry-after"], "1");
+    assert_eq!(answer.fields["ratelimit-policy"], "\"client\";q=100;w=100");
+    assert_eq!(answer.fields["access-control-expose-headers"], "Retry-After");
+    assert!(house.counts("tagway_rate_limited_total{site=\"shop\"} 1"));
+    let server =
+        to("POST", "/v1/track").header("authorization", "Bearer a-server-token-of-the-shop");
+    assert_eq!(house.ask(server, track("server").to_string()).await.status, 200);
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_that_the_journal_does_not_take() {
+    let house = house().await;
+    house.journal.close().await;
+    for request in [page("/e"), to("POST", "/v1/track").header("authorization", basic("shop-web"))]
+    {
+        let answer = house.ask(request, track("m").to_string()).await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.fields["retry-after"], "1");
+        assert!(!answer.fields.contains_key("set-cookie"));
+    }
+    assert_eq!(house.ask(to("GET", "/px.gif?type=track&event=x"), "").await.status, 503);
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_events_are_refused() {
+    let house = house().await;
+    let deep = format!("{{\"properties\":{}{}}}", "[".repeat(70), "]".repeat(70));
+    let many = json!(vec![track("m"); 11]).to_string();
+    let cases = [
+        ("", 400),
+        ("12", 400),
+        ("{", 400),
+        ("[]", 400),
+        ("{\"batch\":{}}", 400),
+        (&deep, 400),
+        (&many, 413),
+        ("\u{0}", 400),
+        ("{\"type\":\"track\",\"type\":\"page\"}", 400),
+    ];
+    for (body, status) in cases {
+        let answer = house.ask(page("/e"), body.to_owned()).await;
+        assert_eq!(answer.status, status, "{body}");
+    }
+    let answer = house.ask(page("/e"), b"{\"event\":\"\xff\"}".to_vec()).await;
+    assert_eq!(answer.status, 400);
+    assert!(house.events().await.is_empty());
+}
+
+#[tokio::test]
+async fn used_up_quotas_survive_a_reload_of_other_settings() {
+    let house = house().await;
+    let metrics = house.gateway.metrics.clone();
+    let spent = Arc::clone(&house.gateway.rates.load());
+    house.gateway.reload(Snapshot::new(limits(), 0.0, Vec::new(), &metrics));
+    assert!(Arc::ptr_eq(&spent, &house.gateway.rates.load()));
+    let mut other = limits();
+    other.rates.client_entries = 2000;
+    house.gateway.reload(Snapshot::new(other, 0.0, Vec::new(), &metrics));
+    assert!(!Arc::ptr_eq(&spent, &house.gateway.rates.load()));
+    assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 421, "the site is gone");
+}
+
+#[tokio::test]
+async fn an_operators_event_is_taken_as_a_servers() {
+    let house = house().await;
+    let sent = house.gateway.send("shop", track("m1").to_string().as_bytes()).await.unwrap();
+    assert_eq!(
+        (sent.appended, sent.message_id.as_str()),
+        (journal::Appended::New { seq: 1 }, "m1")
+    );
+    assert!(house.events().await[0].facts.from_server);
+    let unknown = house.gateway.send("other", b"{}").await;
+    assert!(matches!(unknown, Err(SendError::UnknownSite)));
+    let invalid = house.gateway.send("shop", b"{\"type\":\"track\"}").await;
+    assert!(matches!(invalid, Err(SendError::Invalid("missing_event"))));
+}
+
+proptest! {
+    #[test]
+    fn no_body_does_harm(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let limits = limits();
+        let terms = decode::Terms { limits: &limits, kind: None, received_at: NOON.parse().unwrap() };
+        if let Ok(envelope) = decode::open(&body, &terms) {
+            let length = envelope.len();
+            let (drafts, rejected) = envelope.judge(&terms);
+            prop_assert_eq!(drafts.len() + rejected.len(), length);
+        }
+    }
+
+    #[test]
+    fn whatever_a_message_says_it_keeps_the_bounds(
+        kind in "[a-z]{0,8}", name in ".{0,20}", id in ".{0,2000}", time in ".{0,30}",
+    ) {
+        let limits = limits();
+        let received_at = NOON.parse().unwrap();
+        let terms = decode::Terms { limits: &limits, kind: None, received_at };
+        let message = json!({
+            "type": kind, "event": name, "messageId": id, "anonymousId": id, "timestamp": time,
+            "sentAt": time, "userId": name,
+        });
+        let text = message.to_string();
+        let (drafts, _) = decode::open(text.as_bytes(), &terms).unwrap().judge(&terms);
+        for draft in drafts {
+            prop_assert!(draft.event.timestamp <= received_at);
+            prop_assert!(!draft.event.message_id.is_empty());
+            prop_assert!(draft.event.message_id.len() <= limits.field_bytes);
+        }
+    }
+
+    #[test]
+    fn no_query_does_harm(query in ".{0,300}") {
+        drop(decode::from_query(&query));
+    }
+}

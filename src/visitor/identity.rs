@@ -1,0 +1,96 @@
+//! The visitor and the visit, as the first cookie keeps them.
+
+use jiff::Timestamp;
+use uuid::{Builder, Uuid};
+
+use super::{Seen, Settings};
+use crate::event::{Session, VisitorFact};
+
+/// Bytes of the payload: the id, and four numbers of 32 bits.
+const BYTES: usize = 16 + 4 * 4;
+
+/// The share of the idle time that the last request may be remembered too early by: a cookie is
+/// written at most once in that time, and a visit ends at most that much too early.
+const STALE_SHARE: u32 = 30;
+
+/// Who the visitor is and which visit this is. Times are seconds since 1970: they last until 2106.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    id: Uuid,
+    since: u32,
+    session_start: u32,
+    session_number: u32,
+    last_seen: u32,
+    /// Whether an older key signed the cookie.
+    is_old: bool,
+}
+
+impl Identity {
+    /// Reads a cookie's value, if it is ours.
+    pub(super) fn read(settings: &Settings, value: &str) -> Option<Self> {
+        let opened = settings.keys.open(&settings.cookie_name, value)?;
+        let payload: [u8; BYTES] = opened.payload.try_into().ok()?;
+        let (id, rest) = payload.split_first_chunk::<16>()?;
+        let (since, rest) = rest.split_first_chunk::<4>()?;
+        let (session_start, rest) = rest.split_first_chunk::<4>()?;
+        let (session_number, rest) = rest.split_first_chunk::<4>()?;
+        let (last_seen, _) = rest.split_first_chunk::<4>()?;
+        Some(Self {
+            id: Uuid::from_bytes(*id),
+            since: u32::from_be_bytes(*since),
+            session_start: u32::from_be_bytes(*session_start),
+            session_number: u32::from_be_bytes(*session_number),
+            last_seen: u32::from_be_bytes(*last_seen),
+            is_old: opened.is_old,
+        })
+    }
+
+    /// The cookie's value.
+    pub(super) fn write(&self, settings: &Settings) -> String {
+        let mut payload = Vec::with_capacity(BYTES);
+        payload.extend(self.id.as_bytes());
+        for number in [self.since, self.session_start, self.session_number, self.last_seen] {
+            payload.extend(number.to_be_bytes());
+        }
+        settings.keys.seal(&settings.cookie_name, &payload)
+    }
+
+    /// The visitor of a request, and whether the cookie must be written.
+    pub(super) fn meet(known: Option<Self>, settings: &Settings, seen: &Seen<'_>) -> (Self, bool) {
+        let now = u32::try_from(seen.now.as_second()).unwrap_or_default();
+        let Some(mut identity) = known else {
+            let id = Builder::from_random_bytes(seen.random).into_uuid();
+            let new = Self {
+                id,
+                since: now,
+                session_start: now,
+                session_number: 1,
+                last_seen: now,
+                is_old: false,
+            };
+            return (new, true);
+        };
+        let idle = u32::try_from(settings.session_idle.as_secs()).unwrap_or(u32::MAX);
+        // A clock that went back makes no new visit.
+        let away = now.saturating_sub(identity.last_seen);
+        let is_new_session = away > idle;
+        if is_new_session {
+            identity.session_start = now;
+            identity.session_number = identity.session_number.saturating_add(1);
+        }
+        let is_stale = away >= (idle / STALE_SHARE).max(1);
+        if is_stale {
+            identity.last_seen = now;
+        }
+        (identity, is_new_session || is_stale || identity.is_old)
+    }
+
+    pub(super) fn visitor(&self) -> VisitorFact {
+        let since = Timestamp::from_second(self.since.into()).unwrap_or_default();
+        VisitorFact { id: self.id.to_string(), since }
+    }
+
+    pub(super) fn session(&self) -> Session {
+        Session { id: self.session_start.into(), number: self.session_number }
+    }
+}

@@ -1,0 +1,136 @@
+//! The first-party identity behind a beacon: who the visitor is, which visit this is, and what
+//! advertisement led here. Pure: the time and the randomness are passed in.
+//!
+//! The identity lives in one signed cookie, what the landing URL carried in a second. A cookie that
+//! is not ours, or no longer as we wrote it, is replaced and never trusted. Cookies are written
+//! only when they say something new, so that most answers carry none.
+
+mod clicks;
+mod cookie;
+mod identity;
+mod settings;
+mod sign;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use settings::Settings;
+
+use std::collections::BTreeMap;
+
+use ::cookie::Cookie;
+use http::HeaderValue;
+use jiff::Timestamp;
+
+use self::clicks::Clicks;
+use self::identity::Identity;
+use crate::event::{Campaign, ClickId, Session, VisitorFact};
+
+/// Cookies of one request that are looked at: browsers keep about 180 per domain.
+const MAX_COOKIES: usize = 200;
+
+/// Vendor cookies kept with an event, and the longest value of one.
+const MAX_VENDOR_COOKIES: usize = 16;
+const MAX_VENDOR_COOKIE_BYTES: usize = 512;
+
+/// What one request shows of its visitor.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// All cookies, as one `Cookie` field's value.
+    pub cookies: &'a str,
+    /// The host that the request is for: lower case, without a port.
+    pub host: &'a str,
+    /// Whether it came over TLS.
+    pub secure: bool,
+    /// The URL of the page.
+    pub landing: Option<&'a str>,
+    /// Now.
+    pub now: Timestamp,
+    /// For the id of a new visitor.
+    pub random: [u8; 16],
+}
+
+/// Who the visitor is.
+#[derive(Clone, Debug)]
+pub struct Recognised {
+    /// The identity.
+    pub visitor: VisitorFact,
+    /// The visit.
+    pub session: Session,
+    /// Remembered click ids, by the lower-case name of their query parameter.
+    pub click_ids: BTreeMap<String, ClickId>,
+    /// The remembered campaign.
+    pub campaign: Option<Campaign>,
+    /// Cookies of vendors' own scripts, by name.
+    pub cookies: BTreeMap<String, String>,
+    /// `Set-Cookie` fields for the answer.
+    pub set_cookies: Vec<HeaderValue>,
+}
+
+/// The names of vendors' cookies that are worth keeping.
+#[derive(Clone, Debug, Default)]
+pub struct CookieNames {
+    exact: Vec<&'static str>,
+    prefixes: Vec<&'static str>,
+}
+
+impl CookieNames {
+    /// Names, or prefixes that end in `*`.
+    pub fn new(patterns: impl IntoIterator<Item = &'static str>) -> Self {
+        let mut names = Self::default();
+        for pattern in patterns {
+            match pattern.strip_suffix('*') {
+                Some(prefix) => names.prefixes.push(prefix),
+                None => names.exact.push(pattern),
+            }
+        }
+        names
+    }
+
+    /// Whether the cookie is worth keeping.
+    pub fn keeps(&self, name: &str) -> bool {
+        self.exact.contains(&name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+    }
+}
+
+/// Recognises the visitor of a request, or makes a new one.
+pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> Recognised {
+    let (mut identity, mut clicks) = (None, None);
+    let mut cookies = BTreeMap::new();
+    let parsed = Cookie::split_parse(seen.cookies).take(MAX_COOKIES).filter_map(Result::ok);
+    for cookie in parsed {
+        let (name, value) = cookie.name_value();
+        // A subdomain may have set a cookie of the same name: the first that is ours counts.
+        if name == settings.cookie_name {
+            identity = identity.or_else(|| Identity::read(settings, value));
+        } else if name == settings.clicks_name {
+            clicks = clicks.or_else(|| Clicks::read(settings, value));
+        } else if names.keeps(name)
+            && value.len() <= MAX_VENDOR_COOKIE_BYTES
+            && cookies.len() < MAX_VENDOR_COOKIES
+        {
+            cookies.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    let (identity, identity_changed) = Identity::meet(identity, settings, seen);
+    let (clicks, clicks_changed) = Clicks::meet(clicks, settings, seen);
+    let mut set_cookies = Vec::new();
+    if settings.cookies_on() {
+        if identity_changed {
+            let value = identity.write(settings);
+            set_cookies.extend(cookie::set(settings, seen, &settings.cookie_name, value));
+        }
+        if clicks_changed {
+            let value = clicks.write(settings);
+            set_cookies.extend(cookie::set(settings, seen, &settings.clicks_name, value));
+        }
+    }
+    let (click_ids, campaign) = clicks.into_facts();
+    Recognised {
+        visitor: identity.visitor(),
+        session: identity.session(),
+        click_ids,
+        campaign,
+        cookies,
+        set_cookies,
+    }
+}

@@ -1,0 +1,112 @@
+//! What a site says of its visitors.
+
+use std::time::Duration;
+
+use super::sign::Keys;
+use crate::settings::{Secret, Section};
+
+/// Browsers keep no cookie longer (draft-ietf-httpbis-rfc6265bis, section 5.5).
+const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 86_400);
+
+/// The shortest secret that is taken: whoever guesses it can be any visitor.
+const MIN_SECRET_CHARS: usize = 16;
+
+/// How the visitors of one site are known.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    cookies: bool,
+    pub(super) cookie_name: String,
+    pub(super) clicks_name: String,
+    pub(super) cookie_domain: Option<String>,
+    pub(super) cookie_max_age: Duration,
+    pub(super) session_idle: Duration,
+    pub(super) click_id_max_age: Duration,
+    pub(super) keys: Keys,
+}
+
+impl Settings {
+    /// Reads one of `[[sites]]`. If it names no `secret`, [`Settings::set_secret`] must follow.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let cookie_name = section.string("cookie_name");
+        let secret = section.opt_secret("secret");
+        let previous = section.secrets("previous_secrets");
+        let cookie_domain = section.opt_string("cookie_domain");
+        let settings = Self {
+            cookies: section.boolean("cookies"),
+            clicks_name: format!("{cookie_name}_c"),
+            cookie_name,
+            cookie_domain: cookie_domain.map(|domain| domain.to_ascii_lowercase()),
+            cookie_max_age: section.duration("cookie_max_age"),
+            session_idle: section.duration("session_idle"),
+            click_id_max_age: section.duration("click_id_max_age"),
+            keys: Keys::new(secret.as_ref(), &previous),
+        };
+        let is_short = |secret: &Secret| secret.expose().chars().count() < MIN_SECRET_CHARS;
+        if secret.as_ref().is_some_and(is_short) {
+            section.mistake("secret", "must have at least 16 characters");
+        }
+        if previous.iter().any(is_short) {
+            section.mistake("previous_secrets", "must have at least 16 characters each");
+        }
+        settings.check(section);
+        settings
+    }
+
+    fn check(&self, section: &mut Section<'_>) {
+        if self.cookie_name.is_empty() || !self.cookie_name.bytes().all(is_token) {
+            section.mistake("cookie_name", "must be of letters, digits, \"_\" and \"-\"");
+        }
+        if self.cookie_max_age > MAX_COOKIE_AGE {
+            section.mistake(
+                "cookie_max_age",
+                "must not be above 400d: browsers keep no cookie longer",
+            );
+        }
+        if self.cookie_domain.as_deref().is_some_and(|domain| !is_registrable(domain)) {
+            section.mistake(
+                "cookie_domain",
+                "must be a domain that the site can own, such as \"shop.example\"",
+            );
+        }
+    }
+
+    /// Whether visitors are remembered at all.
+    pub fn cookies_on(&self) -> bool {
+        self.cookies
+    }
+
+    /// Whether there is no key to sign with yet.
+    pub fn lacks_secret(&self) -> bool {
+        self.keys.lack_current()
+    }
+
+    /// Signs with this secret from now on.
+    pub fn set_secret(&mut self, secret: &Secret) {
+        self.keys.set_current(secret);
+    }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// Whether a browser takes a cookie for the domain: below a public suffix, not one itself.
+fn is_registrable(domain: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    !domain.starts_with('.') && domain.bytes().all(plain) && psl::domain_str(domain).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_domain_is_below_a_public_suffix() {
+        for good in ["shop.example", "shop.co.uk", "a.shop.example"] {
+            assert!(is_registrable(good), "{good}");
+        }
+        for bad in ["co.uk", "com", "github.io", ".shop.example", "", "shop.example;Secure"] {
+            assert!(!is_registrable(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Visitors over several requests.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::settings::{Environment, Report, Section, Source};
+
+fn settings_of(text: &str) -> Settings {
+    let report = Report::default();
+    let environment = Environment::default();
+    let defaults = "cookies = true\ncookie_name = \"_tw\"\ncookie_max_age = \"400d\"\n\
+                    session_idle = \"30m\"\nclick_id_max_age = \"90d\"\n";
+    let sources =
+        [text, defaults].map(|text| Source { name: "test".to_owned(), text: text.to_owned() });
+    let tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
+    let mut section = Section::root(sources.iter().zip(&tables).collect(), &environment, &report);
+    let settings = Settings::read(&mut section);
+    drop(section);
+    assert!(report.is_empty(), "{:?}", report.into_mistakes());
+    settings
+}
+
+pub(crate) fn settings() -> Settings {
+    settings_of("secret = \"0123456789abcdef\"\ncookie_domain = \"shop.example\"")
+}
+
+fn noon() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+fn seen(cookies: &str, after: i64) -> Seen<'_> {
+    Seen {
+        cookies,
+        host: "t.shop.example",
+        secure: true,
+        landing: None,
+        now: noon() + SignedDuration::from_secs(after),
+        random: [7; 16],
+    }
+}
+
+fn meet(settings: &Settings, seen: &Seen<'_>) -> Recognised {
+    recognise(settings, &CookieNames::new(["_ga", "_ga_*", "_fbp"]), seen)
+}
+
+/// The browser's jar after an answer.
+fn jar(recognised: &Recognised) -> String {
+    let pairs = recognised.set_cookies.iter().map(|field| {
+        let field = field.to_str().unwrap();
+        field.split_once(';').unwrap().0.to_owned()
+    });
+    pairs.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn a_new_visitor_gets_a_cookie_that_browsers_keep_for_the_whole_site() {
+    let first = meet(&settings(), &seen("", 0));
+    assert_eq!(first.visitor.since, noon());
+    assert_eq!(first.session.number, 1);
+    assert_eq!(first.session.id, noon().as_second());
+    let [field] = first.set_cookies.as_slice() else { panic!("{:?}", first.set_cookies) };
+    let field = field.to_str().unwrap();
+    assert!(field.starts_with("_tw=1."), "{field}");
+    for part in
+        ["HttpOnly", "Secure", "SameSite=Lax", "Path=/", "Domain=shop.example", "Max-Age=34560000"]
+    {
+        assert!(field.split("; ").any(|found| found == part), "{part} in {field}");
+    }
+    let plain = meet(&settings(), &Seen { secure: false, ..seen("", 0) });
+    assert!(!plain.set_cookies[0].to_str().unwrap().contains("Secure"));
+}
+
+#[test]
+fn a_known_visitor_is_the_same_and_is_seldom_told_so() {
+    let settings = settings();
+    let first = meet(&settings, &seen("", 0));
+    let cookies = jar(&first);
+    let soon = meet(&settings, &Seen { random: [9; 16], ..seen(&cookies, 30) });
+    assert_eq!(soon.visitor, first.visitor);
+    assert_eq!(soon.session, first.session);
+    assert!(soon.set_cookies.is_empty());
+    let later = meet(&settings, &seen(&cookies, 61));
+    assert_eq!(later.set_cookies.len(), 1, "the last request is remembered");
+}
+
+#[test]
+fn half_an_hour_of_quiet_ends_a_visit() {
+    let settings = settings();
+    let first = meet(&settings, &seen("", 0));
+    let cookies = jar(&first);
+    let minute = 60;
+    assert_eq!(meet(&settings, &seen(&cookies, 30 * minute)).session, first.session);
+    let second = meet(&settings, &seen(&cookies, 30 * minute + 1));
+    assert_eq!(second.session.number, 2);
+    assert_eq!(second.session.id, noon().as_second() + 30 * minute + 1);
+    assert_eq!(second.visitor, first.visitor);
+    let back = meet(&settings, &seen(&cookies, -90 * minute));
+    assert_eq!(back.session, first.session, "a clock that went back makes no new visit");
+}
+
+#[test]
+fn a_visit_lasts_as_long_as_the_visitor_keeps_calling() {
+    let settings = settings();
+    let first = meet(&settings, &seen("", 0));
+    let mut cookies = jar(&first);
+    for minute in (20..=200).step_by(20) {
+        let next = meet(&settings, &seen(&cookies, minute * 60));
+        assert_eq!(next.session, first.session, "after {minute} minutes");
+        cookies = jar(&next);
+    }
+}
+
+#[test]
+fn a_new_key_keeps_the_visitors_and_signs_again() {
+    let first = meet(&settings(), &seen("", 0));
+    let cookies = jar(&first);
+    let rotated =
+        settings_of("secret = \"fedcba9876543210\"\nprevious_secrets = [\"0123456789abcdef\"]");
+    let met = meet(&rotated, &seen(&cookies, 1));
+    assert_eq!(met.visitor, first.visitor);
+    assert_eq!(met.set_cookies.len(), 1);
+    let only_new = settings_of("secret = \"fedcba9876543210\"");
+    assert_eq!(meet(&only_new, &seen(&jar(&met), 2)).visitor, first.visitor);
+    assert_ne!(
+        meet(&only_new, &Seen { random: [9; 16], ..seen(&cookies, 2) }).visitor,
+        first.visitor,
+        "the old key is gone"
+    );
+}
+
+#[test]
+fn the_first_cookie_that_is_ours_counts() {
+    let settings = settings();
+    let first = meet(&settings, &seen("", 0));
+    let cookies = format!("_tw=1.foreign.AAAA.BBBB; {}; _tw=x", jar(&first));
+    assert_eq!(meet(&settings, &seen(&cookies, 1)).visitor, first.visitor);
+}
+
+#[test]
+fn a_value_cannot_move_to_another_cookie() {
+    let settings = settings();
+    let landing = Some("https://shop.example/?gclid=abc");
+    let first = meet(&settings, &Seen { landing, ..seen("", 0) });
+    let swapped = jar(&first).replace("_tw_c=", "_x=").replace("_tw=", "_tw_c=");
+    let met = meet(&settings, &Seen { random: [9; 16], ..seen(&swapped, 1) });
+    assert_ne!(met.visitor, first.visitor);
+    assert!(met.click_ids.is_empty());
+}
+
+#[test]
+fn landings_are_remembered() {
+    let settings = settings();
+    let landing = "https://shop.example/?GCLID=Abc-1&utm_source=news&utm_campaign=Spring%20Sale\
+                   &fbclid=bad%20id&x=1#utm_medium=no";
+    let first = meet(&settings, &Seen { landing: Some(landing), ..seen("", 0) });
+    assert_eq!(first.set_cookies.len(), 2);
+    let cookies = jar(&first);
+    let later = meet(&settings, &seen(&cookies, 30));
+    assert!(later.set_cookies.is_empty());
+    assert_eq!(later.click_ids["gclid"], ClickId { value: "Abc-1".to_owned(), at: noon() });
+    assert_eq!(later.click_ids.len(), 1, "an id with a space is none");
+    let campaign = later.campaign.clone().unwrap();
+    assert_eq!(campaign.name.as_deref(), Some("Spring Sale"));
+    assert_eq!((campaign.source.as_deref(), campaign.medium), (Some("news"), None));
+    let again = meet(&settings, &Seen { landing: Some(landing), ..seen(&cookies, 40) });
+    assert_eq!(again.click_ids["gclid"].at, noon(), "the same click is no new one");
+    let other = Some("https://shop.example/?gclid=Def&utm_medium=cpc");
+    let other = meet(&settings, &Seen { landing: other, ..seen(&cookies, 50) });
+    assert_eq!(other.click_ids["gclid"].value, "Def");
+    assert_eq!(other.campaign.unwrap().source, None, "the last campaign replaces the whole one");
+    let day = 86_400;
+    assert!(meet(&settings, &seen(&cookies, 91 * day)).click_ids.is_empty());
+}
+
+#[test]
+fn cookies_stay_below_what_browsers_take() {
+    let settings = settings();
+    let long = "x".repeat(512);
+    let mut landing = "https://shop.example/?utm_source=".to_owned() + &"é".repeat(128);
+    for name in ["gclid", "fbclid", "ttclid", "msclkid", "twclid", "epik", "rdt_cid", "dclid"] {
+        landing += &format!("&{name}={long}");
+    }
+    let met = meet(&settings, &Seen { landing: Some(&landing), ..seen("", 0) });
+    for field in &met.set_cookies {
+        assert!(field.len() <= 4096, "{}", field.len());
+    }
+    assert!(!met.click_ids.is_empty());
+    assert!(met.campaign.is_some());
+}
+
+#[test]
+fn without_cookies_nothing_is_written() {
+    let settings = settings_of("secret = \"0123456789abcdef\"\ncookies = false");
+    let landing = Some("https://shop.example/?gclid=abc");
+    assert!(meet(&settings, &Seen { landing, ..seen("", 0) }).set_cookies.is_empty());
+}
+
+#[test]
+fn vendors_cookies_are_kept_by_name_and_within_bounds() {
+    let long = "x".repeat(513);
+    let cookies = format!("_ga=GA1.1.1.2; _ga_ABC=GS1.1.3; session=secret; _fbp={long}");
+    let met = meet(&settings(), &seen(&cookies, 0));
+    let names: Vec<&str> = met.cookies.keys().map(String::as_str).collect();
+    assert_eq!(names, ["_ga", "_ga_ABC"]);
+}
+
+proptest! {
+    #[test]
+    fn a_changed_cookie_is_never_trusted(place in 0_usize..100, change in 1_u8..128) {
+        let settings = settings();
+        let first = meet(&settings, &seen("", 0));
+        let value = jar(&first).trim_start_matches("_tw=").to_owned();
+        let mut bytes = value.clone().into_bytes();
+        let place = place % bytes.len();
+        bytes[place] ^= change;
+        if let Ok(changed) = String::from_utf8(bytes) {
+            let read = Identity::read(&settings, &changed);
+            prop_assert!(read.is_none(), "{value} and {changed}");
+        }
+    }
+
+    #[test]
+    fn no_cookie_and_no_landing_does_harm(cookies in ".{0,200}", landing in ".{0,200}") {
+        let settings = settings();
+        let met = meet(&settings, &Seen { landing: Some(&landing), ..seen(&cookies, 0) });
+        prop_assert_eq!(met.session.number, 1);
+        let landing = format!("https://x/?gclid={landing}&utm_source={landing}");
+        let met = meet(&settings, &Seen { landing: Some(&landing), ..seen(&cookies, 0) });
+        for field in met.set_cookies {
+            prop_assert!(field.to_str().is_ok());
+        }
+    }
+}
