@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod edge;
 pub mod event;
 pub mod feed;
 pub mod gateway;

@@ -1,0 +1,202 @@
+//! The client's address through trusted proxies: `Forwarded` (RFC 7239) or `X-Forwarded-For`, read
+//! from the right, because whatever stands left of the first untrusted hop is that hop's word.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, header};
+use ipnet::IpNet;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Hops that are looked at: nobody chains more proxies.
+const MAX_HOPS: usize = 32;
+
+/// What trusted proxies say of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Forwarded {
+    /// The client's address; the peer's if nobody trusted says otherwise.
+    pub(super) client: IpAddr,
+    /// Whether a trusted proxy says that the client speaks TLS.
+    pub(super) secure: bool,
+}
+
+/// One hop as a proxy wrote it: who called it, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Hop<'a> {
+    address: Option<IpAddr>,
+    proto: Option<&'a str>,
+}
+
+pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    trusted.iter().any(|network| network.contains(&address))
+}
+
+/// Finds the client of a request that came from `peer`.
+pub(super) fn resolve(trusted: &[IpNet], peer: IpAddr, fields: &HeaderMap) -> Forwarded {
+    let mut found = Forwarded { client: peer, secure: false };
+    if trusted.is_empty() || !is_trusted(trusted, peer) {
+        return found;
+    }
+    let mut proto = None;
+    if fields.contains_key(header::FORWARDED) {
+        let hops = elements(fields, &header::FORWARDED).map(forwarded_hop);
+        walk(trusted, hops, &mut found.client, &mut proto);
+    } else {
+        let hops = elements(fields, &X_FORWARDED_FOR)
+            .map(|text| Hop { address: address(text), proto: None });
+        walk(trusted, hops, &mut found.client, &mut proto);
+        // The nearest proxy's word.
+        proto = elements(fields, &X_FORWARDED_PROTO).next();
+    }
+    found.secure = proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+    found
+}
+
+/// Follows the hops from the right as long as they are trusted and say who called them.
+fn walk<'a>(
+    trusted: &[IpNet],
+    hops: impl Iterator<Item = Hop<'a>>,
+    client: &mut IpAddr,
+    proto: &mut Option<&'a str>,
+) {
+    for hop in hops.take(MAX_HOPS) {
+        if !is_trusted(trusted, *client) {
+            return;
+        }
+        *proto = hop.proto.or(*proto);
+        let Some(address) = hop.address else { return };
+        *client = address;
+    }
+}
+
+/// The elements of a list field, from the right. Commas within quotes do not part them.
+fn elements<'a>(
+    fields: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let values: Vec<&str> =
+        fields.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect();
+    values.into_iter().rev().flat_map(|value| {
+        let mut is_quoted = false;
+        value.rsplit(move |c| {
+            is_quoted ^= c == '"';
+            c == ',' && !is_quoted
+        })
+    })
+}
+
+/// Reads `for=192.0.2.7;proto=https;by=...`.
+fn forwarded_hop(element: &str) -> Hop<'_> {
+    let mut hop = Hop::default();
+    for pair in element.split(';') {
+        let Some((name, value)) = pair.split_once('=') else { continue };
+        let value = value.trim().trim_matches('"');
+        if name.trim().eq_ignore_ascii_case("for") {
+            hop.address = address(value);
+        } else if name.trim().eq_ignore_ascii_case("proto") {
+            hop.proto = Some(value);
+        }
+    }
+    hop
+}
+
+/// An address with or without a port, IPv6 with or without brackets. `unknown` and obfuscated
+/// names are none.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PROXY: &str = "10.0.0.1";
+
+    fn trusted() -> Vec<IpNet> {
+        vec!["10.0.0.0/8".parse().unwrap(), "2001:db8:ffff::/48".parse().unwrap()]
+    }
+
+    fn found(peer: &str, pairs: &[(&str, &str)]) -> (String, bool) {
+        let mut fields = HeaderMap::new();
+        for (name, value) in pairs {
+            fields.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        let found = resolve(&trusted(), peer.parse().unwrap(), &fields);
+        (found.client.to_string(), found.secure)
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client_whatever_it_says() {
+        let lies = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")];
+        assert_eq!(found("192.0.2.7", &lies), ("192.0.2.7".to_owned(), false));
+        assert_eq!(found("192.0.2.7", &[("forwarded", "for=1.1.1.1;proto=https")]).0, "192.0.2.7");
+    }
+
+    #[test]
+    fn the_first_untrusted_hop_from_the_right_is_the_client() {
+        let cases: &[(&[(&str, &str)], &str)] = &[
+            (&[], PROXY),
+            (&[("x-forwarded-for", "192.0.2.7")], "192.0.2.7"),
+            (&[("x-forwarded-for", "1.1.1.1, 192.0.2.7")], "192.0.2.7"),
+            (&[("x-forwarded-for", "1.1.1.1, 192.0.2.7, 10.2.2.2")], "192.0.2.7"),
+            (
+                &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "192.0.2.7,10.1.1.1")],
+                "192.0.2.7",
+            ),
+            (&[("x-forwarded-for", "192.0.2.7, garbage")], PROXY),
+            (&[("x-forwarded-for", "192.0.2.7, garbage, 10.9.9.9")], "10.9.9.9"),
+            (&[("x-forwarded-for", "192.0.2.7:4711")], "192.0.2.7"),
+            (&[("x-forwarded-for", "[2001:db8::7]:4711")], "2001:db8::7"),
+            (&[("x-forwarded-for", "2001:db8::7, 2001:db8:ffff::1")], "2001:db8::7"),
+            (&[("x-forwarded-for", "::ffff:192.0.2.7")], "192.0.2.7"),
+            (&[("x-forwarded-for", "10.3.3.3")], "10.3.3.3"),
+            (&[("forwarded", "for=192.0.2.7")], "192.0.2.7"),
+            (&[("forwarded", "For=\"[2001:db8::7]:4711\";proto=http")], "2001:db8::7"),
+            (&[("forwarded", "for=1.1.1.1, for=192.0.2.7;by=10.0.0.1, for=10.5.5.5")], "192.0.2.7"),
+            (&[("forwarded", "for=192.0.2.7, for=_hidden")], PROXY),
+            (&[("forwarded", "for=192.0.2.7, for=unknown")], PROXY),
+            (&[("forwarded", "for=\"a,b\", for=192.0.2.7")], "192.0.2.7"),
+            (&[("forwarded", "for=192.0.2.7"), ("x-forwarded-for", "1.1.1.1")], "192.0.2.7"),
+        ];
+        for (fields, client) in cases {
+            assert_eq!(found(PROXY, fields).0, *client, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn tls_is_what_a_trusted_proxy_says() {
+        let secure = |fields: &[(&str, &str)]| found(PROXY, fields).1;
+        assert!(secure(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")]));
+        assert!(secure(&[("x-forwarded-proto", "HTTPS")]));
+        assert!(!secure(&[("x-forwarded-proto", "https, http")]));
+        assert!(secure(&[("forwarded", "for=1.1.1.1;proto=https")]));
+        assert!(secure(&[("forwarded", "for=1.1.1.1;proto=https, for=10.1.1.1")]));
+        assert!(!secure(&[("forwarded", "for=1.1.1.1;proto=http")]));
+        let forged = "for=2.2.2.2;proto=https, for=192.0.2.7;proto=http";
+        assert!(!secure(&[("forwarded", forged)]), "left of the client is the client's word");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_left_of_an_untrusted_hop_counts(left in "[ -~]{0,60}") {
+            prop_assume!(left.matches('"').count() % 2 == 0);
+            for name in ["x-forwarded-for", "forwarded"] {
+                let prefix = if name == "forwarded" { "for=" } else { "" };
+                let value = format!("{left},{prefix}192.0.2.7, {prefix}10.1.1.1");
+                prop_assert_eq!(found(PROXY, &[(name, &value)]).0, "192.0.2.7");
+            }
+        }
+
+        #[test]
+        fn no_header_does_harm(value in "[ -~]{0,200}") {
+            found(PROXY, &[("x-forwarded-for", &value), ("x-forwarded-proto", &value)]);
+            found(PROXY, &[("forwarded", &value)]);
+        }
+    }
+}

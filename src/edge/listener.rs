@@ -1,0 +1,89 @@
+//! The accept loop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::EdgeError;
+use super::connection::{self, Shared};
+
+/// Connections that wait to be accepted; the system caps it (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
+
+/// How long accepting pauses when the system has no more sockets: doubling up to the second.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+}
+
+/// How connections end before their time.
+#[derive(Clone)]
+pub(super) struct Ends {
+    /// After the requests under way.
+    pub(super) drain: CancellationToken,
+    /// At once.
+    pub(super) cut: CancellationToken,
+    /// Whom the server waits for.
+    pub(super) tasks: TaskTracker,
+}
+
+pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, EdgeError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait for the old connections' TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| EdgeError::Bind { address, source })
+}
+
+/// Accepts until `drain`. An accept error never ends the loop.
+pub(super) async fn accept(listener: TcpListener, scheme: Scheme, shared: Arc<Shared>, ends: Ends) {
+    let [shortest, longest] = PAUSES;
+    let mut pause = shortest;
+    loop {
+        let accepted = tokio::select! {
+            () = ends.drain.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = shortest;
+                admit(stream, peer, scheme, &shared, &ends);
+            }
+            Err(error) => {
+                // One line per burst: the pause grows while nothing can be accepted.
+                if pause == shortest {
+                    tracing::error!(%error, "a connection could not be accepted");
+                }
+                shared.slots.refuse("accept_error");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
+            }
+        }
+    }
+}
+
+fn admit(stream: TcpStream, peer: SocketAddr, scheme: Scheme, shared: &Arc<Shared>, ends: &Ends) {
+    let live = shared.live.load_full();
+    let peer = peer.ip().to_canonical();
+    let Some(slot) = shared.slots.connection(peer, live.trusts(peer), &live.limits) else {
+        return;
+    };
+    // Answers are small and complete: waiting for more to send with them only delays them.
+    stream.set_nodelay(true).ok();
+    let (shared, owned) = (shared.clone(), ends.clone());
+    ends.tasks.spawn(async move {
+        connection::serve(stream, peer, scheme, shared, live, &owned).await;
+        drop(slot);
+    });
+}

@@ -1,0 +1,178 @@
+//! The edge: sockets to requests, and answers back.
+//!
+//! It accepts connections, ends TLS, parses HTTP within limits, finds the client's address through
+//! trusted proxies, and hands each request to a [`Handler`]. It knows no route. What a client can
+//! hold is bounded and timed: connections, header bytes and time, requests in flight, unread
+//! answers. The body is the handler's to read within limits of its own.
+
+mod client_addr;
+mod connection;
+mod listener;
+mod proxy_protocol;
+mod pulse;
+mod redirect;
+mod settings;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+pub use settings::{CertificateFiles, EdgeLimits, Settings};
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::Shared;
+use self::listener::{Ends, Scheme};
+use self::settings::Live;
+use crate::metrics::Metrics;
+
+/// The body of an answer: all of it, at once.
+pub type Body = Full<Bytes>;
+
+/// What the edge knows of a request besides the request itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The other end of the connection, or the one that a PROXY header names.
+    pub peer: IpAddr,
+    /// The client, through trusted proxies.
+    pub client: IpAddr,
+    /// Whether the client speaks TLS: to us, or to a trusted proxy that says so.
+    pub secure: bool,
+}
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Dropped if the client goes away.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        arrival: Arrival,
+    ) -> BoxFuture<'static, Response<Body>>;
+}
+
+/// Why the edge cannot start, or cannot take new settings.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of a certificate cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// A certificate and its key cannot be used.
+    #[error("the certificate {} cannot be used", path.display())]
+    Certificate {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// TLS itself cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The bound listeners.
+pub struct Server {
+    http: Option<TcpListener>,
+    https: Option<TcpListener>,
+    http_addr: Option<SocketAddr>,
+    https_addr: Option<SocketAddr>,
+    shared: Arc<Shared>,
+}
+
+/// Gives a running server new settings.
+#[derive(Clone)]
+pub struct Reload(Arc<Shared>);
+
+impl Server {
+    /// Reads the certificates and binds the listeners. Nothing is accepted yet.
+    pub async fn bind(
+        settings: &Settings,
+        metrics: Arc<Metrics>,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Self, EdgeError> {
+        let live = Live::load(settings).await?;
+        let http = settings.http.map(listener::bind).transpose()?;
+        let https = settings.https.map(listener::bind).transpose()?;
+        let address = |listener: &Option<TcpListener>| {
+            listener.as_ref().and_then(|listener| listener.local_addr().ok())
+        };
+        let (http_addr, https_addr) = (address(&http), address(&https));
+        let shared = Arc::new(Shared::new(ArcSwap::from_pointee(live), metrics, handler));
+        Ok(Self { http, https, http_addr, https_addr, shared })
+    }
+
+    /// Where plain HTTP is served.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http_addr
+    }
+
+    /// Where TLS is served.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.https_addr
+    }
+
+    /// The handle for later settings.
+    pub fn reload_handle(&self) -> Reload {
+        Reload(self.shared.clone())
+    }
+
+    /// Serves until `drain` is cancelled; then closes the listeners, lets requests under way finish
+    /// within `limits.drain_time`, cuts what is left, and returns.
+    pub async fn serve(self, drain: CancellationToken) {
+        let ends =
+            Ends { drain: drain.clone(), cut: CancellationToken::new(), tasks: TaskTracker::new() };
+        let listeners = [(self.http, Scheme::Http), (self.https, Scheme::Https)];
+        let loops = listeners.into_iter().filter_map(|(listener, scheme)| {
+            Some(listener::accept(listener?, scheme, self.shared.clone(), ends.clone()))
+        });
+        futures_util::future::join_all(loops).await;
+        drain.cancelled().await;
+        ends.tasks.close();
+        let drain_time = self.shared.live.load().limits.drain_time;
+        if tokio::time::timeout(drain_time, ends.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = ends.tasks.len(), "the drain time is over");
+            ends.cut.cancel();
+            // What is left of a cut connection ends at its next step.
+            tokio::time::timeout(drain_time, ends.tasks.wait()).await.ok();
+        }
+    }
+}
+
+impl Reload {
+    /// Takes the certificates, the trusted proxies and the limits of these settings. Connections
+    /// stay; those that come see the new settings. On an error the old settings stay. The
+    /// addresses do not move.
+    pub async fn reload(&self, settings: &Settings) -> Result<(), EdgeError> {
+        let live = Live::load(settings).await?;
+        self.0.live.store(Arc::new(live));
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! How many connections and requests there are.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::settings::EdgeLimits;
+use crate::metrics::{Metrics, ReasonLabels};
+
+/// What is held now, by everybody.
+pub(super) struct Slots {
+    metrics: Arc<Metrics>,
+    connections: AtomicUsize,
+    by_client: Mutex<HashMap<Client, usize>>,
+    requests: AtomicUsize,
+}
+
+/// /32 of IPv4; /64 of IPv6, which is what one household holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Client {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+impl Client {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.octets()),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+/// One connection's place; given back when dropped.
+pub(super) struct ConnectionSlot {
+    slots: Arc<Slots>,
+    client: Option<Client>,
+}
+
+/// One request's place; given back when dropped.
+pub(super) struct RequestSlot(Arc<Slots>);
+
+impl Slots {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            metrics,
+            connections: AtomicUsize::new(0),
+            by_client: Mutex::default(),
+            requests: AtomicUsize::new(0),
+        })
+    }
+
+    /// A place for a connection. `None` if there is none left in all. A trusted proxy carries
+    /// everybody's connections, so its own are not counted as a client's.
+    pub(super) fn connection(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        is_proxy: bool,
+        limits: &EdgeLimits,
+    ) -> Option<ConnectionSlot> {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        self.metrics.connections.inc();
+        let mut slot = ConnectionSlot { slots: self.clone(), client: None };
+        if before >= limits.connections {
+            self.refuse("connections");
+            return None;
+        }
+        if !is_proxy {
+            let client = Client::of(peer);
+            let mut by_client = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = by_client.entry(client).or_insert(0);
+            if *held >= limits.connections_per_client {
+                drop(by_client);
+                self.refuse("connections_per_client");
+                return None;
+            }
+            *held += 1;
+            slot.client = Some(client);
+        }
+        self.metrics.connections_accepted.inc();
+        Some(slot)
+    }
+
+    /// A place for a request, if there is one.
+    pub(super) fn request(self: &Arc<Self>, limits: &EdgeLimits) -> Option<RequestSlot> {
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.metrics.requests_in_flight.inc();
+        let slot = RequestSlot(self.clone());
+        (before < limits.requests_in_flight).then_some(slot)
+    }
+
+    /// Counts a connection that is cut before its time.
+    pub(super) fn refuse(&self, reason: &'static str) {
+        self.metrics.connections_refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.slots.connections.fetch_sub(1, Ordering::Relaxed);
+        self.slots.metrics.connections.dec();
+        let Some(client) = self.client else { return };
+        let mut by_client = self.slots.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = by_client.get_mut(&client) {
+            *held -= 1;
+            if *held == 0 {
+                by_client.remove(&client);
+            }
+        }
+    }
+}
+
+impl Drop for RequestSlot {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.requests_in_flight.dec();
+    }
+}
