@@ -1,6 +1,7 @@
 //! Tagway, a first-party tag gateway.
 
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;

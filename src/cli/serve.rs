@@ -1,20 +1,65 @@
 //! `tagway serve`: the gateway itself.
 
-use super::{Failure, load};
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, load, say};
+use crate::app::{Addresses, App};
 use crate::config::{Origin, Settings};
 use crate::log;
 
 pub(super) fn run(origin: Origin) -> Result<(), Failure> {
     let settings = load(&origin)?;
     log::init(&settings.log).map_err(|error| Failure::Other(error.into()))?;
+    block_on_all_cores(serve(origin, settings))
+}
+
+/// Runs something that uses every core.
+pub(super) fn block_on_all_cores(
+    future: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Other(error.into()))?;
-    runtime.block_on(start(origin, settings)).map_err(Failure::Other)
+    runtime.block_on(future)
 }
 
 /// Runs the gateway until it is told to stop.
-async fn start(_origin: Origin, _settings: Settings) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no gateway")
+async fn serve(origin: Origin, settings: Settings) -> Result<(), Failure> {
+    // Before anything else starts, so that no signal is missed.
+    let stop = stop_signal().map_err(Failure::Other)?;
+    let app = App::start(origin, settings).await?;
+    say(&ready_line(app.addresses()))?;
+    app.follow_changes(&stop).await?;
+    tracing::info!("stopping");
+    app.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Cancelled by SIGTERM or SIGINT.
+pub(super) fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    // Ends with the process, which it only watches.
+    let watch = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    };
+    tokio_util::task::TaskTracker::new().spawn(watch);
+    Ok(stop)
+}
+
+/// Where the gateway listens, for whoever started it.
+fn ready_line(addresses: Addresses) -> String {
+    let Addresses { http, https, admin } = addresses;
+    format!("{}\n", json!({ "ready": { "http": http, "https": https, "admin": admin } }))
 }

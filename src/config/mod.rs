@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::settings::{Environment, Mistake, Report, Section, Source};
-use crate::{admin, delivery, journal, log, profile};
+use crate::{admin, delivery, edge, gateway, journal, log, profile};
 
 /// The default settings, compiled in: the lowest layer of every load.
 const EMBEDDED: &str = include_str!("../../config/tagway.toml");
@@ -28,6 +28,10 @@ const DEFAULT_FILE: &str = "config/tagway.toml";
 pub struct Settings {
     /// Where everything durable lives.
     pub data_dir: PathBuf,
+    /// `[listen]`, `[tls]` and the edge's part of `[limits]`.
+    pub edge: edge::Settings,
+    /// The gateway's part of `[limits]`.
+    pub limits: gateway::Limits,
     /// `listen.admin` and `[admin]`.
     pub admin: admin::Settings,
     /// `[journal]`.
@@ -48,9 +52,12 @@ impl Settings {
         let data_dir = PathBuf::from(root.string("data_dir"));
         let mut listen = root.section("listen");
         let admin = admin::Settings::read(&mut listen, &mut root.section("admin"));
-        listen.ignore_rest();
+        let mut limits = root.section("limits");
+        let edge = edge::Settings::read(&mut listen, &mut limits, &mut root.section("tls"));
         Self {
             data_dir,
+            edge,
+            limits: gateway::Limits::read(&mut limits),
             admin,
             journal: journal::Settings::read(&mut root.section("journal")),
             profiles: profile::Settings::read(&mut root.section("profiles")),
@@ -58,6 +65,26 @@ impl Settings {
             log: log::Settings::read(&mut root.section("log")),
             sites: site::read_sites(root),
         }
+    }
+}
+
+impl Settings {
+    /// The names of settings that only take effect with the next start, where they differ from
+    /// those that `running` started with.
+    pub fn fixed_differences(&self, running: &Self) -> Vec<&'static str> {
+        let differences = [
+            ("data_dir", self.data_dir != running.data_dir),
+            ("listen.http", self.edge.http != running.edge.http),
+            ("listen.https", self.edge.https != running.edge.https),
+            ("listen.admin and [admin]", self.admin != running.admin),
+            ("[journal]", self.journal != running.journal),
+            ("[profiles]", self.profiles != running.profiles),
+            (
+                "[log] format and level",
+                (self.log.format, &self.log.level) != (running.log.format, &running.log.level),
+            ),
+        ];
+        differences.into_iter().filter(|(_, differ)| *differ).map(|(name, _)| name).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::delivery::DestinationSettings;
 use crate::metrics::Name;
 use crate::settings::Section;
+use crate::{gateway, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
 const MAX_NAME_CHARS: usize = 64;
@@ -15,6 +16,10 @@ const MAX_NAME_CHARS: usize = 64;
 pub struct SiteSettings {
     /// Its name: unique, short, and safe as a label, in a path and in a URL.
     pub name: Name,
+    /// How its host answers.
+    pub gateway: gateway::SiteSettings,
+    /// How its visitors are known.
+    pub visitor: visitor::Settings,
     /// Its destinations, in the order of the file.
     pub destinations: Vec<Arc<DestinationSettings>>,
 }
@@ -49,8 +54,12 @@ fn read_site<'a>(
         unique_name(&mut destination, "destination", &mut destination_names);
         destinations.extend(DestinationSettings::read(&mut destination).map(Arc::new));
     }
-    section.ignore_rest();
-    SiteSettings { name, destinations }
+    SiteSettings {
+        name,
+        gateway: gateway::SiteSettings::read(section),
+        visitor: visitor::Settings::read(section),
+        destinations,
+    }
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

@@ -7,7 +7,7 @@ fn load_text(text: &str) -> Result<Settings, Vec<String>> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tagway.toml");
     std::fs::write(&file, text).unwrap();
-    let variables = [("GIVEN".to_owned(), "hunter2".to_owned())].into();
+    let variables = [("GIVEN".to_owned(), "hunter2-hunter2-hunter2".to_owned())].into();
     let origin = Origin { file: Some(file), variables };
     let folder = format!("{}/", dir.path().display());
     origin.load().map_err(|mistakes| {
@@ -28,10 +28,10 @@ fn a_users_file_changes_what_it_says_and_nothing_else() {
     let settings = load_text(
         "data_dir = \"/var/lib/${GIVEN}\"\n[journal]\nretain = \"1d\"\n[[sites]]\nname = \"a\"\n\
          [[sites]]\nname = \"b\"\n[[sites.destinations]]\nname = \"c\"\nvendor = \"console\"\n\
-         mode = \"both\"\n",
+         mode = \"both\"\n[site_defaults]\nhosts = [\"*\"]\n",
     )
     .unwrap();
-    assert_eq!(settings.data_dir, Path::new("/var/lib/hunter2"));
+    assert_eq!(settings.data_dir, Path::new("/var/lib/hunter2-hunter2-hunter2"));
     assert_eq!(settings.journal.retain, std::time::Duration::from_secs(86_400));
     assert_eq!(settings.journal.max_bytes, 20 << 30);
     let names: Vec<&str> = settings.sites.iter().map(|site| &*site.name).collect();
@@ -72,6 +72,8 @@ token = "abc"
 name = "shop"
 [[sites]]
 name = "Shop 2"
+[site_defaults]
+hosts = ["*"]
 "#,
     )
     .unwrap_err();
@@ -144,7 +146,7 @@ fn a_running_gateway_is_found_without_its_secrets() {
 fn settings_print_no_secret() {
     let settings = load_text(
         "[[sites]]\nname = \"a\"\nsecret = \"${GIVEN}\"\n[[sites.destinations]]\nname = \"c\"\n\
-         vendor = \"console\"\n",
+         vendor = \"console\"\n[site_defaults]\nhosts = [\"*\"]\n",
     )
     .unwrap();
     let shown = format!("{settings:?}");

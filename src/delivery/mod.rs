@@ -85,6 +85,16 @@ impl ReaderStatus {
             Self::Stopped => "stopped",
         }
     }
+
+    /// Why it does not simply run.
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Running | Self::Stopped => None,
+            Self::Retrying => Some("some events wait for another try"),
+            Self::Broken => Some("calls fail one after another; probing"),
+            Self::Unauthorised => Some("the vendor refuses the credentials; probing"),
+        }
+    }
 }
 
 /// What stops a worker for a moment.

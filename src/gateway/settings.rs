@@ -75,8 +75,8 @@ pub struct SiteSettings {
     pub hosts: Vec<String>,
     /// The pages that may send to it, as browsers write origins.
     pub origins: Vec<String>,
-    /// The public key of the Segment-compatible API.
-    pub write_key: String,
+    /// The public key of the Segment-compatible API; without one only servers use it.
+    pub write_key: Option<String>,
     /// What proves that the caller is one of the site's servers.
     pub server_token: Option<Secret>,
 }
@@ -90,10 +90,12 @@ impl SiteSettings {
         let settings = Self {
             hosts: section.strings("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
             origins: section.strings("origins"),
-            write_key: section.string("write_key"),
+            write_key: section.opt_string("write_key"),
             server_token: section.opt_secret("server_token"),
         };
-        if settings.hosts.is_empty() {
+        if !section.has("hosts") {
+            section.mistake("hosts", "is required");
+        } else if settings.hosts.is_empty() {
             section.mistake("hosts", "must name at least one host, or \"*\" for any");
         }
         for host in &settings.hosts {
@@ -106,14 +108,14 @@ impl SiteSettings {
                 section.mistake("origins", &format!("{origin:?} {reason}"));
             }
         }
-        if settings.write_key.is_empty() {
+        if settings.write_key.as_deref() == Some("") {
             section.mistake("write_key", "must not be empty");
         }
         let token = settings.server_token.as_ref().map(Secret::expose);
         if token.is_some_and(|token| token.len() < MIN_TOKEN_CHARS) {
             section.mistake("server_token", "must have at least 16 characters");
         }
-        if token == Some(settings.write_key.as_str()) {
+        if token.is_some() && token == settings.write_key.as_deref() {
             section.mistake("server_token", "must differ from the write key, which is public");
         }
         settings

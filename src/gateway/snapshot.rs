@@ -40,7 +40,7 @@ pub(super) struct Site {
     pub(super) id: SiteId,
     pub(super) name: Name,
     pub(super) origins: Origins,
-    pub(super) write_key: String,
+    pub(super) write_key: Option<String>,
     pub(super) server_token: Option<Secret>,
     pub(super) visitor: visitor::Settings,
     pub(super) meters: Meters,

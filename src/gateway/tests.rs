@@ -75,7 +75,7 @@ async fn house_with(limits: Limits) -> House {
         settings: SiteSettings {
             hosts: vec!["t.shop.example".to_owned()],
             origins: vec!["https://shop.example".to_owned()],
-            write_key: "shop-web".to_owned(),
+            write_key: Some("shop-web".to_owned()),
             server_token: Some(Secret::new("a-server-token-of-the-shop")),
         },
         visitor: crate::visitor::tests::settings(),

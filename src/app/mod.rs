@@ -1,0 +1,336 @@
+//! The composition root: from settings to a running gateway, and back to nothing. The only file
+//! that knows everything.
+//!
+//! Two runtimes: requests run on the caller's, delivery and projections on one of their own, so
+//! that a slow destination never takes a thread from the intake.
+
+mod admin_control;
+mod keys;
+mod sites;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::admin_control::AppControl;
+use self::sites::Sites;
+use crate::admin::{self, Admin, Readiness, load_token};
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{Origin, Settings, Watch};
+use crate::delivery::{Dispatcher, Shared};
+use crate::edge::{self, Arrival, Handler, Server};
+use crate::feed::Feed;
+use crate::gateway::{ClientFacts, Gateway};
+use crate::journal::{self, Durability, Journal, SqliteJournal};
+use crate::metrics::Metrics;
+use crate::profile::{self, Profiles, SqliteProfiles};
+use crate::settings::Mistake;
+use crate::store::{Store, Sync};
+
+/// How often accounts are published as metrics.
+const OBSERVE_EVERY: Duration = Duration::from_secs(2);
+
+/// How often retention looks for what may leave.
+const RETAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the rate limiter forgets clients that are quiet.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a running gateway listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Plain HTTP.
+    pub http: Option<SocketAddr>,
+    /// TLS.
+    pub https: Option<SocketAddr>,
+    /// Operators.
+    pub admin: SocketAddr,
+}
+
+/// A running gateway.
+pub struct App {
+    addresses: Addresses,
+    origin: Origin,
+    /// The settings it started with.
+    started: Settings,
+    gateway: Arc<Gateway>,
+    certificates: edge::Reload,
+    journal: Arc<SqliteJournal>,
+    dispatcher: Arc<Dispatcher>,
+    sites: Mutex<Sites>,
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
+    feed: Feed,
+    readiness: Arc<Readiness>,
+    /// Ends the listeners.
+    drain: CancellationToken,
+    /// Ends the operators' listener.
+    end_admin: CancellationToken,
+    /// Ends the periodic tasks.
+    end_chores: CancellationToken,
+    listeners: TaskTracker,
+    tasks: TaskTracker,
+    delivery: Option<tokio::runtime::Runtime>,
+}
+
+impl App {
+    /// Starts everything and returns once all listeners are bound and accept.
+    pub async fn start(origin: Origin, settings: Settings) -> anyhow::Result<Arc<Self>> {
+        let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new());
+        let clock: SharedClock = Arc::new(SystemClock);
+        let (journal, profiles) = open(&settings, &clock, &metrics).await?;
+        let delivery = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("tagway-delivery")
+            .enable_all()
+            .build()
+            .context("the delivery runtime")?;
+        let dispatcher = Arc::new(Dispatcher::new(Shared {
+            journal: journal.clone(),
+            profiles: profiles.clone(),
+            clock: clock.clone(),
+            feed: feed.clone(),
+            metrics: metrics.clone(),
+            runtime: delivery.handle().clone(),
+        }));
+        let mut sites =
+            Sites::new(journal.clone(), profiles, metrics.clone(), delivery.handle().clone());
+        let snapshot = sites.snapshot(&settings).await?;
+        let gateway = Arc::new(Gateway::new(
+            journal.clone(),
+            metrics.clone(),
+            clock.clone(),
+            feed.clone(),
+            snapshot,
+        ));
+        let handler = Arc::new(GatewayHandler(gateway.clone()));
+        let server = Server::bind(&settings.edge, metrics.clone(), handler).await?;
+        let admin = Admin::bind(settings.admin.address).await.with_context(|| {
+            format!("cannot listen on {} (listen.admin)", settings.admin.address)
+        })?;
+        let addresses = Addresses {
+            http: server.http_addr(),
+            https: server.https_addr(),
+            admin: admin.address(),
+        };
+        let app = Arc::new(Self {
+            addresses,
+            origin,
+            gateway,
+            certificates: server.reload_handle(),
+            readiness: Arc::new(Readiness::new(journal.writable())),
+            journal,
+            dispatcher,
+            sites: Mutex::new(sites),
+            metrics,
+            clock,
+            feed,
+            drain: CancellationToken::new(),
+            end_admin: CancellationToken::new(),
+            end_chores: CancellationToken::new(),
+            listeners: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+            delivery: Some(delivery),
+            started: settings,
+        });
+        app.run(server, admin).await?;
+        Ok(app)
+    }
+
+    async fn run(self: &Arc<Self>, server: Server, admin: Admin) -> anyhow::Result<()> {
+        let settings = &self.started;
+        let token = load_token(&settings.data_dir).context("the operators' token")?;
+        self.apply(settings).await?;
+        self.metrics.config_reload_success.set(1);
+        self.listeners.spawn(server.serve(self.drain.clone()));
+        let context = admin::Context {
+            settings: settings.admin.clone(),
+            journal: self.journal.clone(),
+            feed: self.feed.clone(),
+            metrics: self.metrics.clone(),
+            control: Arc::new(AppControl::new(self.gateway.clone(), self.dispatcher.clone())),
+            readiness: self.readiness.clone(),
+            token,
+        };
+        self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
+        self.tasks.spawn(self.clone().do_chores());
+        self.readiness.set_started();
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The live feed.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Reloads when the configuration changes, until `stop`.
+    pub async fn follow_changes(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let mut watch = Watch::new(self.origin.file.clone()).await?;
+        loop {
+            let change = tokio::select! {
+                change = watch.changed() => change,
+                () = stop.cancelled() => return Ok(()),
+            };
+            tracing::info!(because = ?change, "reloading");
+            if let Err(error) = self.reload().await {
+                tracing::error!(error = format!("{error:#}"), "the running settings stay");
+            }
+        }
+    }
+
+    /// Reads the configuration again. On any mistake the running settings stay.
+    async fn reload(&self) -> anyhow::Result<()> {
+        let result = match self.origin.load() {
+            Ok(settings) => self.replace(&settings).await,
+            Err(mistakes) => Err(anyhow::anyhow!(listing(&mistakes))),
+        };
+        self.metrics.config_reload_success.set(result.is_ok().into());
+        if result.is_ok() {
+            tracing::info!("reloaded");
+        }
+        result
+    }
+
+    async fn replace(&self, settings: &Settings) -> anyhow::Result<()> {
+        for setting in settings.fixed_differences(&self.started) {
+            tracing::warn!(setting, "takes effect with the next start");
+        }
+        let snapshot = self.sites.lock().await.snapshot(settings).await?;
+        // What can fail comes before what cannot.
+        self.certificates.reload(&settings.edge).await?;
+        self.apply(settings).await?;
+        self.gateway.reload(snapshot);
+        Ok(())
+    }
+
+    /// Brings the destinations in line with the settings.
+    async fn apply(&self, settings: &Settings) -> anyhow::Result<()> {
+        let sites = self.sites.lock().await;
+        let wanted = sites.destinations(settings);
+        let readers = self.dispatcher.apply(&wanted, &settings.egress).await?;
+        sites.retire(&readers).await?;
+        Ok(())
+    }
+
+    /// Stops taking requests, finishes what is under way, settles, syncs.
+    pub async fn stop(&self) {
+        self.readiness.set_draining();
+        self.drain.cancel();
+        self.listeners.close();
+        self.listeners.wait().await;
+        self.dispatcher.stop().await;
+        self.sites.lock().await.stop().await;
+        self.end_chores.cancel();
+        self.journal.close().await;
+        self.end_admin.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn do_chores(self: Arc<Self>) {
+        let every = |period| {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut observe, mut retain, mut forget) =
+            (every(OBSERVE_EVERY), every(RETAIN_EVERY), every(FORGET_EVERY));
+        loop {
+            let result = tokio::select! {
+                _ = observe.tick() => self.observe().await,
+                _ = retain.tick() => self.retain().await,
+                _ = forget.tick() => {
+                    self.gateway.maintain();
+                    Ok(())
+                }
+                () = self.end_chores.cancelled() => return,
+            };
+            if let Err(error) = result {
+                tracing::warn!(%error, "a chore was left undone");
+            }
+        }
+    }
+
+    async fn observe(&self) -> Result<(), journal::JournalError> {
+        let usage = self.journal.usage().await?;
+        self.metrics.journal_bytes.set(usage.bytes);
+        self.metrics.journal_events.set(usage.events);
+        self.dispatcher.observe().await
+    }
+
+    async fn retain(&self) -> Result<(), journal::JournalError> {
+        let removed = self.journal.retain(self.clock.now()).await?;
+        if removed > 0 {
+            tracing::debug!(removed, "events left the journal");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.delivery.take() {
+            // Dropping a runtime waits for its threads, which asynchronous code must not.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The gateway as the edge sees it.
+struct GatewayHandler(Arc<Gateway>);
+
+impl Handler for GatewayHandler {
+    fn handle(
+        &self,
+        request: http::Request<Incoming>,
+        arrival: Arrival,
+    ) -> BoxFuture<'static, http::Response<edge::Body>> {
+        let gateway = self.0.clone();
+        let facts = ClientFacts { client: arrival.client, secure: arrival.secure };
+        Box::pin(async move { gateway.handle(request, facts).await })
+    }
+}
+
+async fn open(
+    settings: &Settings,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Arc<SqliteJournal>, Arc<Profiles>)> {
+    let sync = match settings.journal.durability {
+        Durability::Disk => Sync::Disk,
+        Durability::Os => Sync::Os,
+    };
+    let (folder, counted) = (settings.data_dir.clone(), metrics.clone());
+    let store = tokio::task::spawn_blocking(move || {
+        let schemas = [journal::MIGRATIONS, profile::MIGRATIONS];
+        Store::open(&folder, sync, &schemas, counted)
+    });
+    let store = Arc::new(store.await??);
+    let journal = SqliteJournal::open(
+        store.clone(),
+        settings.journal.clone(),
+        clock.clone(),
+        metrics.clone(),
+    );
+    let journal = Arc::new(journal.await.context("the journal")?);
+    let backend = Arc::new(SqliteProfiles::new(store));
+    let profiles = Arc::new(Profiles::new(backend, &settings.profiles, metrics.clone()));
+    Ok((journal, profiles))
+}
+
+/// Mistakes as one message, a line each.
+fn listing(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

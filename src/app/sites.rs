@@ -1,0 +1,116 @@
+//! The running sites: their numbers in the journal and their projections.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::keys::site_key;
+use crate::config::Settings;
+use crate::delivery::{DestinationSettings, Site};
+use crate::gateway::{SiteSetup, Snapshot};
+use crate::journal::{Journal, ReaderId, SiteId};
+use crate::metrics::{Metrics, Name};
+use crate::profile::{Profiles, Projection};
+
+/// The running sites of one gateway.
+pub(super) struct Sites {
+    journal: Arc<dyn Journal>,
+    profiles: Arc<Profiles>,
+    metrics: Arc<Metrics>,
+    runtime: Handle,
+    running: BTreeMap<Name, Running>,
+    tasks: TaskTracker,
+}
+
+struct Running {
+    site: Site,
+    projection: ReaderId,
+    stop: CancellationToken,
+}
+
+impl Sites {
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        profiles: Arc<Profiles>,
+        metrics: Arc<Metrics>,
+        runtime: Handle,
+    ) -> Self {
+        let (running, tasks) = (BTreeMap::new(), TaskTracker::new());
+        Self { journal, profiles, metrics, runtime, running, tasks }
+    }
+
+    /// The settings as requests see them, with every site opened.
+    pub(super) async fn snapshot(&mut self, settings: &Settings) -> anyhow::Result<Snapshot> {
+        let mut setups = Vec::new();
+        for site in &settings.sites {
+            let mut visitor = site.visitor.clone();
+            if visitor.lacks_secret() {
+                visitor.set_secret(&site_key(&settings.data_dir, &site.name)?);
+            }
+            setups.push(SiteSetup {
+                id: self.open(&site.name).await?,
+                name: site.name.clone(),
+                settings: site.gateway.clone(),
+                visitor,
+            });
+        }
+        let (limits, sample) = (settings.limits.clone(), settings.log.access_sample);
+        Ok(Snapshot::new(limits, sample, setups, &self.metrics))
+    }
+
+    /// The site's number in the journal. A site that is new gets one, and its projection starts.
+    async fn open(&mut self, name: &Name) -> anyhow::Result<SiteId> {
+        if let Some(running) = self.running.get(name) {
+            return Ok(running.site.id);
+        }
+        let id = self.journal.site(name).await?;
+        let projection = Projection::start(
+            id,
+            name.clone(),
+            self.journal.clone(),
+            self.profiles.clone(),
+            self.metrics.clone(),
+        )
+        .await?;
+        let site = Site { id, name: name.clone(), projected: projection.progress() };
+        let (stop, reader) = (CancellationToken::new(), projection.reader());
+        self.tasks.spawn_on(projection.run(stop.clone()), &self.runtime);
+        self.running.insert(name.clone(), Running { site, projection: reader, stop });
+        Ok(id)
+    }
+
+    /// What delivery is to do.
+    pub(super) fn destinations(
+        &self,
+        settings: &Settings,
+    ) -> Vec<(Site, Vec<Arc<DestinationSettings>>)> {
+        let of = |site: &crate::config::SiteSettings| {
+            let running = self.running.get(&site.name)?;
+            Some((running.site.clone(), site.destinations.clone()))
+        };
+        settings.sites.iter().filter_map(of).collect()
+    }
+
+    /// Lets go of the events of readers that are no more, and of sites that are no more.
+    pub(super) async fn retire(&self, readers: &[(SiteId, Vec<ReaderId>)]) -> anyhow::Result<()> {
+        for running in self.running.values() {
+            let of_site = readers.iter().filter(|(site, _)| *site == running.site.id);
+            let mut keep: Vec<ReaderId> = of_site.flat_map(|(_, ids)| ids).copied().collect();
+            keep.push(running.projection);
+            self.journal.retire(running.site.id, keep).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the projections.
+    pub(super) async fn stop(&self) {
+        for running in self.running.values() {
+            running.stop.cancel();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
