@@ -39,8 +39,10 @@ impl EventGlobs {
 pub struct Filter {
     /// The destination's name in the site.
     pub name: String,
-    /// Its vendor's name.
+    /// Its vendor's names.
     pub vendor: &'static str,
+    /// Other names of the vendor.
+    pub known_as: &'static [&'static str],
     /// By event name.
     pub events: EventGlobs,
     /// The consent categories the visitor must have granted.
@@ -71,7 +73,9 @@ impl Filter {
     /// The Segment spec's `integrations`: a destination's own switch, else `All`, else on.
     fn is_switched_off(&self, switches: &Object) -> bool {
         let is_mine = |key: &str| {
-            key.eq_ignore_ascii_case(&self.name) || key.eq_ignore_ascii_case(self.vendor)
+            key.eq_ignore_ascii_case(&self.name)
+                || key.eq_ignore_ascii_case(self.vendor)
+                || self.known_as.iter().any(|name| key.eq_ignore_ascii_case(name))
         };
         let own = switches.iter().find(|(key, _)| is_mine(key)).map(|(_, value)| value);
         let switch = own.or_else(|| switches.get("All")).or_else(|| switches.get("all"));
@@ -98,6 +102,7 @@ mod tests {
         Filter {
             name: "analytics".into(),
             vendor: "ga4",
+            known_as: &["Google Analytics 4"],
             events: EventGlobs::new(&texts(events)),
             consent: texts(consent),
             unknown_consent: Unknown::Deny,

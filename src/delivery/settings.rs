@@ -95,6 +95,7 @@ impl DestinationSettings {
         let filter = Filter {
             name: name.clone(),
             vendor: vendor.name,
+            known_as: vendor.known_as,
             events: EventGlobs::new(&section.strings("events")),
             consent: section.strings("consent"),
             unknown_consent: section
@@ -129,6 +130,7 @@ impl DestinationSettings {
             filter: Filter {
                 name: name.into(),
                 vendor: "console",
+                known_as: &[],
                 events: EventGlobs::new(&[]),
                 consent: Vec::new(),
                 unknown_consent: Unknown::Allow,

@@ -112,9 +112,7 @@ impl Arrived<'_> {
         if records.is_empty() {
             return Err(Rejection::NothingValid(rejected));
         }
-        let started = tokio::time::Instant::now();
         let appended = self.gateway.journal.append(records).await?;
-        self.gateway.metrics.journal_append.observe(started.elapsed().as_secs_f64());
         self.count_appended(&appended);
         for ((message_id, event), appended) in told.into_iter().zip(&appended) {
             let Appended::New { seq } = *appended else { continue };

@@ -10,6 +10,7 @@
 mod reply;
 
 pub mod console;
+pub mod ga4;
 
 pub use reply::{Reply, Verdict, judge};
 
@@ -25,12 +26,14 @@ use crate::event::Enriched;
 use crate::settings::{Secret, Section};
 
 /// All vendors, in the order of their first release. The only list of them.
-pub static VENDORS: &[&Vendor] = &[&console::VENDOR];
+pub static VENDORS: &[&Vendor] = &[&ga4::VENDOR, &console::VENDOR];
 
 /// What the house knows of one vendor.
 pub struct Vendor {
     /// The name in configuration, routes and metrics.
     pub name: &'static str,
+    /// Other names under which clients switch it and give it options (Segment's `integrations`).
+    pub known_as: &'static [&'static str],
     /// Names (or prefixes ending in `*`) of the vendor's own first-party cookies, which are worth
     /// keeping with an event.
     pub cookies: &'static [&'static str],

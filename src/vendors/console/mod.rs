@@ -12,6 +12,7 @@ use crate::settings::Section;
 /// The console's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "console",
+    known_as: &[],
     cookies: &[],
     destination: |_: &mut Section<'_>, _| Box::new(Console),
 };

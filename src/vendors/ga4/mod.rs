@@ -1,0 +1,197 @@
+//! Google Analytics 4, by the Measurement Protocol for web streams
+//! (`contracts/destinations.md` section 1).
+//!
+//! The endpoint answers 204 whatever it is sent, so everything is checked here, before the call:
+//! names, lengths, counts, types. What Google would ignore or refuse is left out or ends as a dead
+//! letter with its reason; what is delivered is what Google documents as valid.
+//!
+//! Decisions where the contract leaves a choice:
+//! - An order without an id, a purchase without products, a search without a term are dead letters:
+//!   Google requires them. So is an order with a value when neither the event nor the settings name
+//!   a currency; set one, and retry the dead letters. Other events then go without their value.
+//! - Standard events carry the parameters of the mapping table; other events carry their properties,
+//!   flattened one level. Texts are cut to Google's lengths, surplus parameters are left out.
+//! - Texts that look like e-mail addresses are never sent.
+
+mod commerce;
+mod identity;
+mod map;
+mod params;
+mod rules;
+mod settings;
+#[cfg(test)]
+mod tests;
+pub mod validate;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use self::map::{Envelope, Hit, map};
+use self::settings::Settings;
+use super::{
+    Call, CallError, Destination, Habits, Outcome, Reason, Reply, Screening, Unit, Vendor, judge,
+};
+use crate::event::{Enriched, Object};
+use crate::settings::Secret;
+
+/// GA4's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "ga4",
+    known_as: &["Google Analytics 4", "Google Analytics 4 Web", "GA4"],
+    cookies: &["_ga", "_ga_*"],
+    destination: |section, endpoint| Box::new(Ga4 { settings: Settings::read(section, endpoint) }),
+};
+
+/// Events in one request (Measurement Protocol limits).
+const MAX_EVENTS: usize = 25;
+
+/// Bytes of events in one request: the documented limit is 130 kB, less the envelope.
+const MAX_EVENT_BYTES: usize = 120_000;
+
+/// How far back an event may be dated: 72 hours (Measurement Protocol reference, `timestamp_micros`).
+const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
+
+/// An event this young needs no time of its own: arriving is as good.
+const FRESH: Duration = Duration::from_secs(1);
+
+struct Ga4 {
+    settings: Settings,
+}
+
+#[async_trait]
+impl Destination for Ga4 {
+    fn habits(&self) -> Habits {
+        Habits {
+            unit: Unit::Visitor,
+            max_events: MAX_EVENTS,
+            max_bytes: 256 * 1024,
+            linger: Duration::ZERO,
+            max_age: if self.settings.drop_late { MAX_AGE } else { Duration::MAX },
+            concurrency: 32,
+            calls_per_second: None,
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        vec![self.settings.api_secret.clone()]
+    }
+
+    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
+        match map(event, &self.settings) {
+            Ok(hit) if hit.bytes > MAX_EVENT_BYTES => {
+                Screening::Dead(Reason::new("event_too_large"))
+            }
+            Ok(_) if self.settings.drop_late && age(event, now) > MAX_AGE => {
+                Screening::Dead(Reason::new("too_old"))
+            }
+            Ok(_) => Screening::Send,
+            Err(refusal) => refusal.into_screening(),
+        }
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let hits: Vec<Option<Hit>> =
+            batch.iter().map(|event| map(event, &self.settings).ok()).collect();
+        let mut rest = hits.iter().zip(batch).peekable();
+        while let Some((first, _)) = rest.peek() {
+            let Some(first) = first else {
+                // Screening let it pass, so the settings changed in between.
+                outcomes.push(Outcome::Dead(Reason::new("unmappable")));
+                rest.next();
+                continue;
+            };
+            let (mut together, mut bytes) = (Vec::new(), 0);
+            while let Some((Some(hit), event)) =
+                rest.next_if(|(hit, _)| hit.as_ref().is_some_and(|hit| fits(first, hit, bytes)))
+            {
+                bytes += hit.bytes;
+                together.push((hit, event));
+            }
+            let body = render(&first.envelope, &together, call.now());
+            let result = call.call(self.request(&body)).await;
+            let ended = together.iter().map(|(hit, _)| self.outcome(hit, &result, call.now()));
+            outcomes.extend(ended);
+            if matches!(outcomes.last(), Some(Outcome::Retry { .. } | Outcome::Unauthorised(_))) {
+                // The visitor's later events wait behind these, or they would overtake them.
+                let last = outcomes.last().cloned();
+                outcomes.extend(rest.map_while(|_| last.clone()));
+                break;
+            }
+        }
+        outcomes
+    }
+}
+
+fn fits(first: &Hit, hit: &Hit, bytes: usize) -> bool {
+    first.envelope == hit.envelope && (bytes == 0 || bytes + hit.bytes <= MAX_EVENT_BYTES)
+}
+
+impl Ga4 {
+    fn request(&self, body: &Value) -> Request<Bytes> {
+        let mut request = Request::new(Bytes::from(body.to_string()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.settings.collect.clone();
+        let json = http::HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        request
+    }
+
+    /// What a reply means for one event of the request. A purchase is deduplicated by Google, so it
+    /// may always be sent again; of other events nobody knows after a timeout.
+    fn outcome(&self, hit: &Hit, result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
+        let is_ambiguous =
+            matches!(result, Err(CallError::Timeout(_) | CallError::ReplyTooLong(_)));
+        if is_ambiguous && !self.settings.retry_ambiguous && hit.name() != "purchase" {
+            return Outcome::Dead(Reason::new("ambiguous_timeout"));
+        }
+        judge(result, now).outcome()
+    }
+}
+
+/// The body of a request. One event carries its time for the whole request, several carry their
+/// own.
+fn render(envelope: &Envelope, together: &[(&Hit, &Enriched)], now: Timestamp) -> Value {
+    let mut body = envelope.render();
+    let mut events = Vec::with_capacity(together.len());
+    for (hit, event) in together {
+        let mut rendered = hit.event.clone();
+        if let Some(micros) = timestamp_micros(event, now) {
+            if together.len() == 1 {
+                body.insert("timestamp_micros".to_owned(), micros.into());
+            } else if let Some(params) = rendered.get_mut("params").and_then(Value::as_object_mut) {
+                params.insert("timestamp_micros".to_owned(), micros.into());
+            }
+        }
+        events.push(Value::Object(rendered));
+    }
+    body.insert("events".to_owned(), Value::Array(events));
+    Value::Object(body)
+}
+
+/// The event's own time, where it says more than that it arrived.
+fn timestamp_micros(event: &Enriched, now: Timestamp) -> Option<i64> {
+    let age = age(event, now);
+    (age > FRESH && age <= MAX_AGE).then(|| event.event.timestamp.as_microsecond())
+}
+
+fn age(event: &Enriched, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(event.event.timestamp)).unwrap_or(Duration::ZERO)
+}
+
+/// An event as the protocol writes it.
+fn event_object(name: &str, params: Object) -> Object {
+    let mut object = Object::new();
+    object.insert("name".to_owned(), json!(name));
+    if !params.is_empty() {
+        object.insert("params".to_owned(), Value::Object(params));
+    }
+    object
+}

@@ -1,0 +1,251 @@
+//! Which canonical event is which GA4 event, as data (`contracts/destinations.md` 1.3).
+
+/// How one standard event is mapped.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    /// The track name in capitals, words joined by `_`.
+    pub(super) canonical: &'static str,
+    /// GA4's name.
+    pub(super) name: &'static str,
+    /// Parameters, each from the first of these properties.
+    pub(super) params: &'static [(&'static str, &'static [&'static str])],
+    /// Parameters that Google requires: without them the event is dead, with this code.
+    pub(super) required: Option<(&'static str, &'static str)>,
+    /// Where its value comes from.
+    pub(super) value: Value,
+    /// Where its items come from.
+    pub(super) items: Items,
+}
+
+/// Where an event's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// It has none.
+    None,
+    /// The first of these properties that is a number, else price times quantity.
+    Of(&'static [&'static str]),
+    /// The order's, as the settings say.
+    Order,
+}
+
+/// Where an event's items come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Items {
+    /// It has none.
+    None,
+    /// `products`, else the properties themselves if they are a product.
+    Optional,
+    /// The same; without any the event is dead.
+    Required,
+}
+
+const CART: Value = Value::Of(&["value", "total", "revenue"]);
+
+const LIST: &[(&str, &[&str])] =
+    &[("item_list_id", &["list_id"]), ("item_list_name", &["category"])];
+
+const PROMOTION: &[(&str, &[&str])] = &[
+    ("promotion_id", &["promotion_id"]),
+    ("promotion_name", &["name"]),
+    ("creative_name", &["creative_name", "creative"]),
+    ("creative_slot", &["creative_slot", "position"]),
+];
+
+const ORDER: &[(&str, &[&str])] = &[
+    ("transaction_id", &["order_id"]),
+    ("affiliation", &["affiliation"]),
+    ("coupon", &["coupon"]),
+    ("shipping", &["shipping"]),
+    ("tax", &["tax"]),
+];
+
+const METHOD: &[(&str, &[&str])] = &[("method", &["method", "type"])];
+
+const TRANSACTION: Option<(&str, &str)> = Some(("transaction_id", "missing_transaction_id"));
+
+const fn rule(canonical: &'static str, name: &'static str) -> Rule {
+    Rule { canonical, name, params: &[], required: None, value: Value::None, items: Items::None }
+}
+
+/// The standard events, in the order of the Segment spec.
+pub(super) static RULES: &[Rule] = &[
+    Rule {
+        params: &[("search_term", &["query"])],
+        required: Some(("search_term", "missing_search_term")),
+        ..rule("PRODUCTS_SEARCHED", "search")
+    },
+    Rule { params: LIST, items: Items::Required, ..rule("PRODUCT_LIST_VIEWED", "view_item_list") },
+    Rule { params: LIST, items: Items::Required, ..rule("PRODUCT_CLICKED", "select_item") },
+    Rule {
+        value: Value::Of(&["value"]),
+        items: Items::Optional,
+        ..rule("PRODUCT_VIEWED", "view_item")
+    },
+    Rule { value: CART, items: Items::Optional, ..rule("PRODUCT_ADDED", "add_to_cart") },
+    Rule { value: CART, items: Items::Optional, ..rule("PRODUCT_REMOVED", "remove_from_cart") },
+    Rule {
+        value: CART,
+        items: Items::Optional,
+        ..rule("PRODUCT_ADDED_TO_WISHLIST", "add_to_wishlist")
+    },
+    Rule { value: CART, items: Items::Optional, ..rule("CART_VIEWED", "view_cart") },
+    Rule {
+        params: &[("coupon", &["coupon"])],
+        value: CART,
+        items: Items::Optional,
+        ..rule("CHECKOUT_STARTED", "begin_checkout")
+    },
+    Rule {
+        params: &[("coupon", &["coupon"]), ("shipping_tier", &["shipping_method"])],
+        value: CART,
+        items: Items::Optional,
+        ..rule("CHECKOUT_STEP_COMPLETED", "add_shipping_info")
+    },
+    Rule {
+        params: &[("coupon", &["coupon"]), ("payment_type", &["payment_method"])],
+        value: CART,
+        items: Items::Optional,
+        ..rule("PAYMENT_INFO_ENTERED", "add_payment_info")
+    },
+    Rule {
+        params: ORDER,
+        required: TRANSACTION,
+        value: Value::Order,
+        items: Items::Required,
+        ..rule("ORDER_COMPLETED", "purchase")
+    },
+    Rule {
+        params: ORDER,
+        required: TRANSACTION,
+        value: Value::Order,
+        items: Items::Optional,
+        ..rule("ORDER_REFUNDED", "refund")
+    },
+    Rule {
+        params: PROMOTION,
+        items: Items::Optional,
+        ..rule("PROMOTION_VIEWED", "view_promotion")
+    },
+    Rule {
+        params: PROMOTION,
+        items: Items::Optional,
+        ..rule("PROMOTION_CLICKED", "select_promotion")
+    },
+    Rule {
+        params: &[
+            ("method", &["share_via"]),
+            ("content_type", &["content_type"]),
+            ("item_id", &["product_id"]),
+        ],
+        ..rule("PRODUCT_SHARED", "share")
+    },
+    Rule {
+        params: &[
+            ("method", &["share_via"]),
+            ("content_type", &["content_type"]),
+            ("item_id", &["cart_id"]),
+        ],
+        ..rule("CART_SHARED", "share")
+    },
+    Rule { params: METHOD, ..rule("SIGNED_UP", "sign_up") },
+    Rule { params: METHOD, ..rule("SIGN_UP", "sign_up") },
+    Rule { params: METHOD, ..rule("SIGNED_IN", "login") },
+    Rule { params: METHOD, ..rule("LOGIN", "login") },
+    Rule { value: Value::Of(&["value"]), ..rule("LEAD", "generate_lead") },
+    Rule { value: Value::Of(&["value"]), ..rule("LEAD_GENERATED", "generate_lead") },
+    Rule { value: Value::Of(&["value"]), ..rule("GENERATE_LEAD", "generate_lead") },
+    Rule {
+        params: &[
+            ("campaign_id", &["campaign_id"]),
+            ("campaign", &["campaign"]),
+            ("source", &["source"]),
+            ("medium", &["medium"]),
+            ("term", &["term"]),
+            ("content", &["content"]),
+        ],
+        ..rule("CAMPAIGN_DETAILS", "campaign_details")
+    },
+];
+
+/// The rule for a track name, compared without regard to case and kind of space.
+pub(super) fn find(event: &str) -> Option<&'static Rule> {
+    let is_like = |canonical: &str| {
+        canonical.eq_ignore_ascii_case(event.trim())
+            || is_joined(canonical, event.split_whitespace())
+    };
+    RULES.iter().find(|rule| is_like(rule.canonical))
+}
+
+/// Whether the words, joined by `_`, are the canonical name.
+fn is_joined<'w>(canonical: &str, words: impl Iterator<Item = &'w str>) -> bool {
+    let mut rest = canonical;
+    for (index, word) in words.enumerate() {
+        let start = if index == 0 { Some(rest) } else { rest.strip_prefix('_') };
+        let Some((head, tail)) = start.and_then(|start| start.split_at_checked(word.len())) else {
+            return false;
+        };
+        if !head.eq_ignore_ascii_case(word) {
+            return false;
+        }
+        rest = tail;
+    }
+    rest.is_empty()
+}
+
+/// Names that are Google's own: an event of such a name is dropped. The last three are for app
+/// streams only.
+pub(super) const RESERVED_EVENTS: &[&str] = &[
+    "ad_activeview",
+    "ad_click",
+    "ad_exposure",
+    "ad_query",
+    "ad_reward",
+    "adunit_exposure",
+    "app_clear_data",
+    "app_exception",
+    "app_install",
+    "app_remove",
+    "app_store_refund",
+    "app_update",
+    "app_upgrade",
+    "dynamic_link_app_open",
+    "dynamic_link_app_update",
+    "dynamic_link_first_open",
+    "error",
+    "firebase_campaign",
+    "firebase_in_app_message_action",
+    "firebase_in_app_message_dismiss",
+    "firebase_in_app_message_impression",
+    "first_open",
+    "first_visit",
+    "notification_dismiss",
+    "notification_foreground",
+    "notification_open",
+    "notification_receive",
+    "notification_send",
+    "os_update",
+    "session_start",
+    "user_engagement",
+    "ad_impression",
+    "in_app_purchase",
+    "screen_view",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_case_and_spacing() {
+        for written in
+            ["Order Completed", "order completed", " ORDER_COMPLETED ", "Order  Completed"]
+        {
+            assert_eq!(find(written).unwrap().name, "purchase", "{written}");
+        }
+        assert_eq!(find("Product Added").unwrap().name, "add_to_cart");
+        assert_eq!(find("Product Added to Wishlist").unwrap().name, "add_to_wishlist");
+        for other in ["Order", "Order Completed Twice", "OrderCompleted", "", "Prödukt"] {
+            assert!(find(other).is_none(), "{other}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `[sites.destinations.settings]` of a GA4 destination.
+
+use http::Uri;
+use url::Url;
+
+use crate::settings::{Secret, Section};
+
+/// Where events are collected, and where they are collected within the EU.
+const GLOBAL: &str = "https://www.google-analytics.com";
+const EU: &str = "https://region1.google-analytics.com";
+
+/// Which number of an order is its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PurchaseValue {
+    /// Without shipping and tax, as Google defines it.
+    Revenue,
+    /// With them, as Segment's own destination sends it.
+    Total,
+}
+
+/// The settings, checked.
+pub(super) struct Settings {
+    /// The URL of the collect endpoint, with the credentials.
+    pub(super) collect: Uri,
+    /// The cookie in which gtag keeps this stream's session: `_ga_` and the id without `G-`.
+    pub(super) session_cookie: String,
+    pub(super) api_secret: Secret,
+    /// The store's currency, for events that name none.
+    pub(super) currency: Option<String>,
+    /// Traits that go as user properties.
+    pub(super) user_properties: Vec<String>,
+    pub(super) purchase_value: PurchaseValue,
+    /// Whether events older than Google dates are dropped; otherwise they go without their time.
+    pub(super) drop_late: bool,
+    /// Whether events go again after a timeout, which may count them twice.
+    pub(super) retry_ambiguous: bool,
+}
+
+impl Settings {
+    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+        let measurement_id = section.string("measurement_id");
+        let has_id = section.has("measurement_id");
+        if has_id && !is_measurement_id(&measurement_id) {
+            section.mistake("measurement_id", "must be a web stream's id, such as \"G-ABC123\"");
+        }
+        let api_secret = section.secret("api_secret");
+        let base = match optional(section, "region", &[("global", GLOBAL), ("eu", EU)]) {
+            Some(base) => base,
+            None => GLOBAL,
+        };
+        let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
+        let currency = section.opt_string("currency").map(|code| code.to_ascii_uppercase());
+        if currency.as_deref().is_some_and(|code| !is_currency(code)) {
+            section.mistake("currency", "must be an ISO 4217 code, such as \"EUR\"");
+        }
+        let purchase_value = [("revenue", PurchaseValue::Revenue), ("total", PurchaseValue::Total)];
+        Self {
+            collect: collect(base, &measurement_id, &api_secret).unwrap_or_else(|| {
+                section.mistake("api_secret", "does not make a URL");
+                Uri::default()
+            }),
+            session_cookie: format!("_ga_{}", measurement_id.trim_start_matches("G-")),
+            api_secret,
+            currency,
+            user_properties: section.strings("user_properties"),
+            purchase_value: optional(section, "purchase_value", &purchase_value)
+                .unwrap_or(PurchaseValue::Revenue),
+            drop_late: optional(section, "late", &[("drop", true), ("untimed", false)])
+                .unwrap_or(true),
+            retry_ambiguous: !section.has("retry_ambiguous") || section.boolean("retry_ambiguous"),
+        }
+    }
+}
+
+fn optional<T: Copy>(section: &mut Section<'_>, key: &str, choices: &[(&str, T)]) -> Option<T> {
+    section.has(key).then(|| section.choice(key, choices))
+}
+
+fn collect(base: &str, measurement_id: &str, api_secret: &Secret) -> Option<Uri> {
+    let mut url = Url::parse(base).ok()?.join("/mp/collect").ok()?;
+    let mut query = url.query_pairs_mut();
+    query.append_pair("measurement_id", measurement_id);
+    query.append_pair("api_secret", api_secret.expose());
+    drop(query);
+    url.as_str().parse().ok()
+}
+
+fn is_measurement_id(id: &str) -> bool {
+    let rest = id.strip_prefix("G-").unwrap_or_default();
+    !rest.is_empty() && rest.len() <= 20 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Three capital letters: Google checks no further.
+pub(super) fn is_currency(code: &str) -> bool {
+    code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())
+}
