@@ -129,7 +129,8 @@ impl Store {
         receiver.await.unwrap_or_else(|_| Err(Arc::new(WriteError::Closed)))
     }
 
-    /// Runs `query` on a reader's connection, off the asynchronous threads.
+    /// Runs `query` on a reader's connection, off the asynchronous threads. All its statements see
+    /// the same moment.
     pub async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -297,6 +298,30 @@ mod tests {
         insert(&store, -1).await.unwrap();
         assert!(*store.writable().borrow());
         assert_eq!(count(&store).await, n + 1, "nothing of the refused group stayed");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_read_sees_one_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).unwrap();
+        let (has_begun, begun) = std::sync::mpsc::sync_channel(1);
+        let (has_written, written) = std::sync::mpsc::sync_channel(1);
+        let reading = store.read(move |c| {
+            let count = |c: &Connection| c.query_row("SELECT count(*) FROM t", [], |r| r.get(0));
+            let before: i64 = count(c)?;
+            has_begun.send(()).unwrap();
+            written.recv().unwrap();
+            let after: i64 = count(c)?;
+            Ok((before, after))
+        });
+        let writing = async {
+            tokio::task::block_in_place(|| begun.recv().unwrap());
+            insert(&store, 1).await.unwrap();
+            has_written.send(()).unwrap();
+        };
+        let (moments, ()) = tokio::join!(reading, writing);
+        assert_eq!(moments.unwrap(), (0, 0));
+        assert_eq!(count(&store).await, 1);
     }
 
     #[tokio::test]

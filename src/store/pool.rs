@@ -19,7 +19,8 @@ impl Pool {
         Self { path, idle: Mutex::default() }
     }
 
-    /// Runs `query` on a connection. Blocks: call it from a blocking thread.
+    /// Runs `query` on a connection, all of it on the state of one moment. Blocks: call it from a
+    /// blocking thread.
     pub(super) fn with<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -29,7 +30,8 @@ impl Pool {
             Some(connection) => connection,
             None => self.connect()?,
         };
-        let result = query(&connection);
+        // Statements by themselves would each see the moment they start.
+        let result = connection.unchecked_transaction().and_then(|moment| query(&moment));
         // A connection that has just failed may be broken; the next one is fresh.
         if result.is_ok() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
