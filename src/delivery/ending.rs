@@ -40,6 +40,8 @@ impl Worker {
                 tracing::error!(%error, %destination, "a delivery was cut short by a defect");
             }
         }
+        // A probe that said neither yes nor no must not be waited for.
+        self.state.breaker.probe_lapsed(Instant::now());
     }
 
     fn finish(&mut self, batch: Batch, outcomes: Vec<Outcome>) {
@@ -47,6 +49,7 @@ impl Worker {
         let attempt = batch.attempt.saturating_add(1);
         let sorted = self.sort(batch.items, outcomes);
         if !sorted.unauthorised.is_empty() {
+            self.state.breaker.succeeded();
             self.pause(sorted.unauthorised, attempt, now);
         } else if sorted.any_accepted || !sorted.refused.is_empty() {
             // An answer that refuses an event is still an answer.

@@ -269,7 +269,7 @@ async fn events_arrive_once_in_their_visitors_order() {
         bench.run(&[(&name, flaky.clone())]).await;
         let visitors = ["a", "b", "c", "d", "e", "f", "g"];
         let base = if unit == Unit::Site { 10_000 } else { 0 };
-        bench.append((0..500).map(|n| (base + n, visitors[n as usize * 31 % 7], "x"))).await;
+        bench.append((0..500).map(|n| (base + n, one_of(&visitors, n * 31), "x"))).await;
         let ledger = bench.settled(&name).await;
         assert_eq!((ledger.delivered, flaky.taken().len()), (500, 500));
         if unit == Unit::Visitor {
@@ -334,7 +334,7 @@ async fn refused_credentials_pause_visibly_and_burn_nothing() {
         always(Outcome::Unauthorised(Reason::detailed("unauthorised", "HTTP 401"))),
     );
     bench.run(&[("locked", locked.clone())]).await;
-    bench.append((0..100).map(|n| (n, ["a", "b", "c"][n as usize % 3], "x"))).await;
+    bench.append((0..100).map(|n| (n, one_of(&["a", "b", "c"], n), "x"))).await;
     bench.eventually("locked", |_, status| status == ReaderStatus::Unauthorised).await;
     let before = locked.calls.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(150)).await;
@@ -381,6 +381,27 @@ async fn a_stopped_worker_goes_on_where_it_stood() {
     bench.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_that_is_refused_or_skipped_does_not_close_the_road() {
+    for odd in [Outcome::Unauthorised(Reason::new("x")), Outcome::Skipped(Reason::new("x"))] {
+        let bench = Bench::new().await;
+        let script: Script = Box::new(move |_, tried| match tried {
+            // The breaker opens after five, and the sixth is its probe.
+            1..=5 => again(),
+            6 => odd.clone(),
+            _ => Outcome::Delivered,
+        });
+        let slow = Scripted::new(Unit::Visitor, script);
+        bench.run(&[("slow", slow.clone())]).await;
+        bench.append([(0, "a", "x")]).await;
+        bench.settled("slow").await;
+        slow.now_answer(always(Outcome::Delivered));
+        bench.append([(1, "b", "x")]).await;
+        bench.settled("slow").await;
+        bench.end().await;
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
@@ -411,7 +432,7 @@ proptest! {
             });
             let odd = Scripted::new(Unit::Site, script);
             bench.run(&[("odd", odd.clone())]).await;
-            bench.append((0..count).map(|n| (n, ["a", "b"][n as usize % 2], "x"))).await;
+            bench.append((0..count).map(|n| (n, one_of(&["a", "b"], n), "x"))).await;
             let ledger = bench.settled("odd").await;
             assert_eq!(ledger.accepted, count);
             let mut taken = odd.taken();
@@ -420,4 +441,8 @@ proptest! {
             bench.end().await;
         });
     }
+}
+
+fn one_of(names: &[&'static str], n: u64) -> &'static str {
+    names[usize::try_from(n).unwrap() % names.len()]
 }
