@@ -8,6 +8,7 @@
 //! A section is a stack of layers, the most specific first (the user's file, then the embedded
 //! default). Strings may hold `${ENV}` and `${file:PATH}`.
 
+mod layer;
 mod report;
 mod secret;
 mod section;

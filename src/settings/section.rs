@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::layer::{Found, Layer, digest_table, integer_of, join, lookup, written};
 use super::report::{Mistake, Report, nearest, shown};
 use super::secret::Secret;
 use super::source::{Environment, Source};
@@ -25,25 +26,6 @@ pub struct Section<'a> {
     report: &'a Report,
     environment: &'a Environment,
     asked: BTreeSet<String>,
-}
-
-#[derive(Clone)]
-struct Layer<'a> {
-    source: &'a Source,
-    table: &'a DeTable<'a>,
-    span: Range<usize>,
-    /// The path by which this layer's own file names the table.
-    path: String,
-}
-
-/// A value and where it stands.
-#[derive(Clone)]
-struct Found<'a> {
-    source: &'a Source,
-    value: &'a DeValue<'a>,
-    span: Range<usize>,
-    /// The path by which its own file names the key.
-    path: String,
 }
 
 impl<'a> Section<'a> {
@@ -308,11 +290,17 @@ impl<'a> Section<'a> {
 
     /// The tables under this one by name, from every layer: `[sites.vendors.NAME]`.
     pub fn children(&mut self) -> Vec<(String, Section<'a>)> {
-        let mut names = BTreeSet::new();
-        for layer in &self.layers {
-            names.extend(layer.table.iter().map(|(key, _)| key.get_ref().to_string()));
-        }
+        let names = self.names();
         names.into_iter().map(|name| (name.clone(), self.section(&name))).collect()
+    }
+
+    /// A table of strings under names of the user's choosing; empty if not set. A name in a more
+    /// specific layer hides the same name in the others.
+    pub fn string_table(&mut self, key: &str) -> Vec<(String, String)> {
+        let mut table = self.section(key);
+        let names = table.names();
+        let text = |name: String| table.opt_string(&name).map(|text| (name, text));
+        names.into_iter().filter_map(text).collect()
     }
 
     /// Notes a mistake about a key's value that only the caller can see. The value itself is not
@@ -344,6 +332,12 @@ impl<'a> Section<'a> {
         let (report, environment) = (self.report, self.environment);
         let place = layers.first().map(|layer| (layer.source, layer.span.start)).or(self.place);
         Section { layers, path, place, report, environment, asked: BTreeSet::new() }
+    }
+
+    /// The names of all keys in any layer.
+    fn names(&self) -> BTreeSet<String> {
+        let keys = self.layers.iter().flat_map(|layer| layer.table.iter());
+        keys.map(|(key, _)| key.get_ref().to_string()).collect()
     }
 
     fn find(&mut self, key: &str) -> Option<Found<'a>> {
@@ -460,72 +454,6 @@ impl Drop for Section<'_> {
             }
         }
     }
-}
-
-fn lookup<'a>(layer: &Layer<'a>, key: &str) -> Option<Found<'a>> {
-    let (_, value) = layer.table.iter().find(|(name, _)| name.get_ref() == key)?;
-    let path = join(&layer.path, key);
-    Some(Found { source: layer.source, value: value.get_ref(), span: value.span(), path })
-}
-
-impl<'a> Found<'a> {
-    /// The element `index` of this list.
-    fn item(&self, index: usize, item: &'a Spanned<DeValue<'a>>) -> Found<'a> {
-        let path = format!("{}[{index}]", self.path);
-        Found { source: self.source, value: item.get_ref(), span: item.span(), path }
-    }
-
-    /// What a message may show of a completed text: the text if the file says exactly that,
-    /// otherwise what the file says, because the completion may be a secret.
-    fn quote(&self, text: &str) -> String {
-        let items = self.value.as_array().into_iter().flatten();
-        let mut texts = items.map(Spanned::get_ref).chain([self.value]).filter_map(DeValue::as_str);
-        if texts.any(|raw| raw == text) { shown(text) } else { written(self) }
-    }
-}
-
-/// The value as the file has it: what a string was completed to may be a secret.
-fn written(found: &Found<'_>) -> String {
-    found.value.as_str().map_or_else(|| "of that name".to_owned(), shown)
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-fn digest_table(digest: &mut Sha256, table: &DeTable<'_>, environment: &Environment) {
-    digest.update(b"{");
-    for (key, value) in table.iter() {
-        digest.update(key.get_ref().as_bytes());
-        digest.update(b"=");
-        digest_value(digest, value.get_ref(), environment);
-    }
-    digest.update(b"}");
-}
-
-fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &Environment) {
-    match value {
-        DeValue::Table(table) => digest_table(digest, table, environment),
-        DeValue::Array(items) => {
-            digest.update(b"[");
-            for item in items.iter() {
-                digest_value(digest, item.get_ref(), environment);
-            }
-            digest.update(b"]");
-        }
-        DeValue::String(text) => {
-            // One that cannot be completed is a mistake that is reported where it is read.
-            let text = environment.expand(text).unwrap_or_default();
-            digest.update(text.len().to_le_bytes());
-            digest.update(text);
-        }
-        other => digest.update(format!("{other:?};")),
-    }
-}
-
-fn integer_of(value: &DeValue<'_>) -> Option<i64> {
-    let integer = value.as_integer()?;
-    i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
 }
 
 fn hint(nearest: Option<&str>) -> String {

@@ -11,6 +11,7 @@ mod reply;
 
 pub mod console;
 pub mod ga4;
+pub mod webhook;
 
 pub use reply::{Reply, Verdict, judge};
 
@@ -26,7 +27,7 @@ use crate::event::Enriched;
 use crate::settings::{Secret, Section};
 
 /// All vendors, in the order of their first release. The only list of them.
-pub static VENDORS: &[&Vendor] = &[&ga4::VENDOR, &console::VENDOR];
+pub static VENDORS: &[&Vendor] = &[&ga4::VENDOR, &webhook::VENDOR, &console::VENDOR];
 
 /// What the house knows of one vendor.
 pub struct Vendor {

@@ -1,0 +1,100 @@
+//! One file's table in a section's stack, and a value found in it.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::report::shown;
+use super::source::{Environment, Source};
+
+/// One file's table.
+#[derive(Clone)]
+pub(super) struct Layer<'a> {
+    pub(super) source: &'a Source,
+    pub(super) table: &'a DeTable<'a>,
+    pub(super) span: Range<usize>,
+    /// The path by which this layer's own file names the table.
+    pub(super) path: String,
+}
+
+/// A value and where it stands.
+#[derive(Clone)]
+pub(super) struct Found<'a> {
+    pub(super) source: &'a Source,
+    pub(super) value: &'a DeValue<'a>,
+    pub(super) span: Range<usize>,
+    /// The path by which its own file names the key.
+    pub(super) path: String,
+}
+
+/// The value under `key` in this layer.
+pub(super) fn lookup<'a>(layer: &Layer<'a>, key: &str) -> Option<Found<'a>> {
+    let (_, value) = layer.table.iter().find(|(name, _)| name.get_ref() == key)?;
+    let path = join(&layer.path, key);
+    Some(Found { source: layer.source, value: value.get_ref(), span: value.span(), path })
+}
+
+impl<'a> Found<'a> {
+    /// The element `index` of this list.
+    pub(super) fn item(&self, index: usize, item: &'a Spanned<DeValue<'a>>) -> Found<'a> {
+        let path = format!("{}[{index}]", self.path);
+        Found { source: self.source, value: item.get_ref(), span: item.span(), path }
+    }
+
+    /// What a message may show of a completed text: the text if the file says exactly that,
+    /// otherwise what the file says, because the completion may be a secret.
+    pub(super) fn quote(&self, text: &str) -> String {
+        let items = self.value.as_array().into_iter().flatten();
+        let mut texts = items.map(Spanned::get_ref).chain([self.value]).filter_map(DeValue::as_str);
+        if texts.any(|raw| raw == text) { shown(text) } else { written(self) }
+    }
+}
+
+/// The value as the file has it: what a string was completed to may be a secret.
+pub(super) fn written(found: &Found<'_>) -> String {
+    found.value.as_str().map_or_else(|| "of that name".to_owned(), shown)
+}
+
+/// The path of `key` under `path`.
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Feeds everything the table says, completed, to the digest.
+pub(super) fn digest_table(digest: &mut Sha256, table: &DeTable<'_>, environment: &Environment) {
+    digest.update(b"{");
+    for (key, value) in table.iter() {
+        digest.update(key.get_ref().as_bytes());
+        digest.update(b"=");
+        digest_value(digest, value.get_ref(), environment);
+    }
+    digest.update(b"}");
+}
+
+fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &Environment) {
+    match value {
+        DeValue::Table(table) => digest_table(digest, table, environment),
+        DeValue::Array(items) => {
+            digest.update(b"[");
+            for item in items.iter() {
+                digest_value(digest, item.get_ref(), environment);
+            }
+            digest.update(b"]");
+        }
+        DeValue::String(text) => {
+            // One that cannot be completed is a mistake that is reported where it is read.
+            let text = environment.expand(text).unwrap_or_default();
+            digest.update(text.len().to_le_bytes());
+            digest.update(text);
+        }
+        other => digest.update(format!("{other:?};")),
+    }
+}
+
+/// A whole number in whatever base it is written.
+pub(super) fn integer_of(value: &DeValue<'_>) -> Option<i64> {
+    let integer = value.as_integer()?;
+    i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
+}

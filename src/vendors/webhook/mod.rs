@@ -1,0 +1,151 @@
+//! Any HTTP endpoint, by the Standard Webhooks convention (`contracts/destinations.md` section 7.13).
+//!
+//! A request carries a bare JSON array of canonical events, each as the journal holds it, with what
+//! the site knows of the person under `profile`. It is signed over the exact bytes sent.
+//!
+//! `webhook-id` is made of the batch's message ids, so the same batch has the same id however often
+//! it is sent: receivers recognise repetitions by it. `webhook-timestamp` is the attempt's own.
+
+mod settings;
+mod sign;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, StatusCode};
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use self::settings::Settings;
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor, Verdict, judge};
+use crate::event::{Enriched, Event, Object};
+use crate::settings::Secret;
+
+/// The webhook's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "webhook",
+    known_as: &["Webhooks"],
+    cookies: &[],
+    destination: |section, endpoint| {
+        Box::new(Webhook { settings: Settings::read(section, endpoint) })
+    },
+};
+
+struct Webhook {
+    settings: Settings,
+}
+
+#[async_trait]
+impl Destination for Webhook {
+    fn habits(&self) -> Habits {
+        Habits {
+            unit: Unit::Site,
+            // The convention names no size; this keeps a request well under the 1 MiB that common
+            // servers and functions take.
+            max_events: 100,
+            max_bytes: 512 * 1024,
+            linger: Duration::ZERO,
+            max_age: Duration::MAX,
+            concurrency: 8,
+            calls_per_second: None,
+            // The convention asks senders to wait 15 to 30 seconds.
+            timeout: Duration::from_secs(20),
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.settings.secrets()
+    }
+
+    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
+        Screening::Send
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        let messages: Vec<Message<'_>> = batch.iter().map(Message::of).collect();
+        let outcome = match serde_json::to_vec(&messages) {
+            Ok(body) => {
+                let request = self.request(&webhook_id(batch), body.into(), call.now());
+                let result = call.call(request).await;
+                let is_gone = result.as_ref().is_ok_and(|reply| reply.status == StatusCode::GONE);
+                if is_gone {
+                    // "Do not send here again", says the convention: a person must look.
+                    Outcome::Unauthorised(Reason::detailed("endpoint_gone", "HTTP 410"))
+                } else {
+                    Verdict::outcome(judge(&result, call.now()))
+                }
+            }
+            Err(error) => Outcome::Refused(Reason::detailed("unmappable", error.to_string())),
+        };
+        vec![outcome; batch.len()]
+    }
+}
+
+impl Webhook {
+    fn request(&self, id: &str, body: Bytes, now: Timestamp) -> Request<Bytes> {
+        let timestamp = now.as_second().to_string();
+        let signature = sign::signatures(&self.settings.keys, id, &timestamp, &body);
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.settings.url.clone();
+        let headers = request.headers_mut();
+        headers.extend(self.settings.headers.iter().cloned());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let own = [("webhook-id", id), ("webhook-timestamp", &timestamp)];
+        let signature = signature.as_deref().map(|signature| ("webhook-signature", signature));
+        for (name, value) in own.into_iter().chain(signature) {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        }
+        request
+    }
+}
+
+/// One event as the receiver reads it.
+#[derive(Serialize)]
+struct Message<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Person<'a>>,
+}
+
+/// What the site knows of the person.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Person<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Object::is_empty")]
+    traits: &'a Object,
+}
+
+impl<'a> Message<'a> {
+    fn of(event: &'a Enriched) -> Self {
+        let profile = &*event.profile;
+        let person = Person { user_id: profile.user_id.as_deref(), traits: &profile.traits };
+        let is_known = person.user_id.is_some() || !person.traits.is_empty();
+        Self { event: &event.event, profile: is_known.then_some(person) }
+    }
+}
+
+/// The batch's id: the same for the same events.
+fn webhook_id(batch: &[Enriched]) -> String {
+    let mut digest = Sha256::new();
+    for event in batch {
+        digest.update(event.event.message_id.as_bytes());
+        // No message id holds this byte, so no two lists of ids read the same.
+        digest.update([0]);
+    }
+    let digest = digest.finalize();
+    let half = digest.get(..18).unwrap_or_default();
+    format!("msg_{}", URL_SAFE_NO_PAD.encode(half))
+}

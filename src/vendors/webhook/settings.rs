@@ -1,0 +1,99 @@
+//! `[sites.destinations.settings]` of a webhook.
+
+use http::Uri;
+use http::header::{self, HeaderName, HeaderValue};
+use url::Url;
+
+use super::sign::Key;
+use crate::settings::{Secret, Section};
+
+/// Fields that the connection or the body decides.
+const OWN: &[HeaderName] = &[
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::USER_AGENT,
+];
+
+/// Values this short are no secrets, and taking them out of what is shown would spoil it.
+const MIN_SECRET_HEADER: usize = 8;
+
+/// The settings, checked.
+pub(super) struct Settings {
+    pub(super) url: Uri,
+    /// The newest first. Empty: requests are not signed.
+    pub(super) keys: Vec<Key>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    secrets: Vec<Secret>,
+}
+
+impl Settings {
+    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+        let url = read_url(section, endpoint);
+        let mut secrets: Vec<Secret> = section.opt_secret("secret").into_iter().collect();
+        let mut keys = read_keys(section, "secret", &secrets);
+        let previous = section.secrets("previous_secrets");
+        keys.extend(read_keys(section, "previous_secrets", &previous));
+        secrets.extend(previous);
+        let written = section.string_table("headers");
+        let values = written.iter().map(|(_, value)| value.as_str());
+        let long = values.filter(|value| value.len() >= MIN_SECRET_HEADER);
+        secrets.extend(long.map(Secret::new));
+        let headers = written.iter().filter_map(|(name, value)| {
+            read_header(name, value)
+                .map_err(|problem| section.mistake("headers", &format!("{name:?} {problem}")))
+                .ok()
+        });
+        Self { url, keys, headers: headers.collect(), secrets }
+    }
+
+    /// What must not be shown.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        self.secrets.clone()
+    }
+}
+
+/// The address to call: `endpoint` stands in for `url` where both are given.
+fn read_url(section: &mut Section<'_>, endpoint: Option<Url>) -> Uri {
+    let given = section.opt_parsed::<Url>("url");
+    if let Some(url) = &given {
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            section.mistake("url", "must be an http or https URL with a host");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            section.mistake("url", "must not hold a user name or password: use headers");
+        }
+    }
+    if given.is_none() && endpoint.is_none() && !section.has("url") {
+        section.mistake("url", "is required");
+    }
+    let called = endpoint.or(given);
+    called.and_then(|url| url.as_str().parse().ok()).unwrap_or_default()
+}
+
+fn read_keys(section: &mut Section<'_>, name: &str, secrets: &[Secret]) -> Vec<Key> {
+    let keys = secrets.iter().filter(|secret| !secret.is_empty()).filter_map(|secret| {
+        Key::read(secret).map_err(|problem| section.mistake(name, &problem.to_string())).ok()
+    });
+    keys.collect()
+}
+
+fn read_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let name: HeaderName = name.parse().map_err(|_invalid| "is not a header name")?;
+    if OWN.contains(&name) || name.as_str().starts_with("webhook-") {
+        return Err("is set by the gateway itself");
+    }
+    let mut value: HeaderValue =
+        value.parse().map_err(|_invalid| "has a value that no header can carry")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}

@@ -1,0 +1,83 @@
+//! The signature of Standard Webhooks, version 1: HMAC-SHA256 over id, timestamp and body.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::settings::Secret;
+
+/// Before the base64 of a key.
+const PREFIX: &str = "whsec_";
+
+/// How long a key is in its own form, in bytes (the convention's bounds).
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// A signing key, ready to use.
+#[derive(Clone)]
+pub(super) struct Key(Hmac<Sha256>);
+
+/// Why a secret is no key.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum KeyError {
+    #[error("must be base64 after whsec_")]
+    NotBase64,
+    #[error("must be base64 of 24 to 64 bytes after whsec_")]
+    Length,
+}
+
+impl Key {
+    /// Reads `whsec_` and base64; any other text is the key itself, as older receivers have it.
+    pub(super) fn read(secret: &Secret) -> Result<Self, KeyError> {
+        let text = secret.expose();
+        let Some(encoded) = text.strip_prefix(PREFIX) else { return Key::new(text.as_bytes()) };
+        let bytes = STANDARD.decode(encoded).map_err(|_not_base64| KeyError::NotBase64)?;
+        if !KEY_BYTES.contains(&bytes.len()) {
+            return Err(KeyError::Length);
+        }
+        Key::new(&bytes)
+    }
+
+    fn new(bytes: &[u8]) -> Result<Self, KeyError> {
+        Hmac::new_from_slice(bytes).map(Self).map_err(|_length| KeyError::Length)
+    }
+}
+
+/// The value of `webhook-signature`: one signature per key, the newest first. None without a key.
+pub(super) fn signatures(keys: &[Key], id: &str, timestamp: &str, body: &[u8]) -> Option<String> {
+    let signed = |Key(keyed): &Key| {
+        let mut mac = keyed.clone();
+        for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+            mac.update(part);
+        }
+        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+    };
+    let signatures: Vec<String> = keys.iter().map(signed).collect();
+    (!signatures.is_empty()).then(|| signatures.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the convention's own libraries (standard-webhooks, `webhook_test`).
+    #[test]
+    fn the_conventions_own_example_is_signed_as_published() {
+        let key = Key::read(&Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).unwrap();
+        let signature = signatures(
+            &[key],
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "1614265330",
+            br#"{"test": 2432232314}"#,
+        );
+        assert_eq!(signature.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+    }
+
+    #[test]
+    fn a_key_in_its_own_form_has_the_conventions_length() {
+        let read = |text: &str| Key::read(&Secret::new(text)).map(|_| ());
+        assert_eq!(read("whsec_c2hvcnQ="), Err(KeyError::Length));
+        assert_eq!(read("whsec_!"), Err(KeyError::NotBase64));
+        assert_eq!(read("a word of the receiver's"), Ok(()));
+    }
+}

@@ -1,0 +1,146 @@
+//! What a batch becomes and what its reply means. The wire form has fixtures under
+//! `tests/fixtures/vendors/webhook`.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::event::ProfileView;
+use crate::settings::{Environment, Report, Section, Source};
+use crate::vendors::{CallError, Reply};
+
+const NOW: &str = "2026-11-23T12:00:00Z";
+
+fn read(settings: &str) -> (Settings, Vec<String>) {
+    let (report, environment) = (Report::default(), Environment::default());
+    let source = Source { name: "test".to_owned(), text: settings.to_owned() };
+    let table = source.parse(&report);
+    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+    let settings = Settings::read(&mut section, None);
+    drop(section);
+    let mistakes = report.into_mistakes().iter().map(ToString::to_string).collect();
+    (settings, mistakes)
+}
+
+fn webhook(settings: &str) -> Webhook {
+    let (settings, mistakes) = read(settings);
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    Webhook { settings }
+}
+
+fn event(message_id: &str, profile: ProfileView) -> Enriched {
+    let event = json!({
+        "type": "track", "event": "Clicked", "messageId": message_id, "anonymousId": "a1",
+        "timestamp": NOW, "receivedAt": NOW,
+    });
+    let event = Arc::new(serde_json::from_value(event).unwrap());
+    Enriched { seq: 1, event, profile: Arc::new(profile) }
+}
+
+/// Answers every call with one status; remembers the requests.
+struct Line {
+    status: u16,
+    requests: Mutex<Vec<Request<Bytes>>>,
+}
+
+#[async_trait]
+impl Call for Line {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        self.requests.lock().unwrap().push(request);
+        let status = StatusCode::from_u16(self.status).unwrap();
+        Ok(Reply { status, headers: http::HeaderMap::new(), body: Bytes::new() })
+    }
+
+    fn now(&self) -> Timestamp {
+        NOW.parse().unwrap()
+    }
+}
+
+async fn deliver(settings: &str, batch: &[Enriched], status: u16) -> (Outcome, Request<Bytes>) {
+    let line = Line { status, requests: Mutex::default() };
+    let outcomes = webhook(settings).deliver(batch, &line).await;
+    assert_eq!(outcomes.len(), batch.len());
+    let request = line.requests.lock().unwrap().remove(0);
+    (outcomes[0].clone(), request)
+}
+
+#[tokio::test]
+async fn a_batch_keeps_its_id_and_another_batch_has_another() {
+    let id = async |ids: &[&str]| {
+        let batch: Vec<_> = ids.iter().map(|id| event(id, ProfileView::default())).collect();
+        let (_, request) = deliver("url = \"https://hook.example/in\"", &batch, 200).await;
+        request.headers()["webhook-id"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(id(&["a", "b"]).await, id(&["a", "b"]).await);
+    assert_ne!(id(&["a", "b"]).await, id(&["ab"]).await);
+    assert_ne!(id(&["a", "b"]).await, id(&["b", "a"]).await);
+}
+
+#[tokio::test]
+async fn every_key_signs_while_keys_are_rotated_and_none_without_a_key() {
+    let batch = [event("m", ProfileView::default())];
+    let settings = "url = \"https://hook.example/in\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nprevious_secrets = [\"an older one\"]";
+    let (_, request) = deliver(settings, &batch, 200).await;
+    let signatures = request.headers()["webhook-signature"].to_str().unwrap();
+    assert_eq!(signatures.split(' ').filter(|one| one.starts_with("v1,")).count(), 2);
+    let (_, request) = deliver("url = \"https://hook.example/in\"", &batch, 200).await;
+    assert!(!request.headers().contains_key("webhook-signature"));
+}
+
+#[tokio::test]
+async fn the_person_travels_with_the_event_where_they_are_known() {
+    let traits = json!({ "plan": "pro" }).as_object().unwrap().clone();
+    let known = ProfileView { user_id: Some("u1".to_owned()), traits };
+    let batch = [event("m1", known), event("m2", ProfileView::default())];
+    let (_, request) = deliver("url = \"https://hook.example/in\"", &batch, 200).await;
+    let body: Value = serde_json::from_slice(request.body()).unwrap();
+    assert_eq!(body[0]["profile"], json!({ "userId": "u1", "traits": { "plan": "pro" } }));
+    assert_eq!(body[1].get("profile"), None);
+    assert_eq!(body[1]["messageId"], "m2");
+}
+
+#[tokio::test]
+async fn replies_mean_what_the_convention_says() {
+    let batch = [event("m", ProfileView::default())];
+    for (status, expected) in [
+        (200, "Delivered"),
+        (204, "Delivered"),
+        (301, "Refused"),
+        (400, "Refused"),
+        (401, "Unauthorised"),
+        (410, "Unauthorised"),
+        (429, "Retry"),
+        (502, "Retry"),
+    ] {
+        let (outcome, _) = deliver("url = \"https://hook.example/in\"", &batch, status).await;
+        assert!(format!("{outcome:?}").starts_with(expected), "{status}: {outcome:?}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_work_are_mistakes() {
+    for (settings, expected) in [
+        ("", "is required"),
+        ("url = \"ftp://hook.example\"", "http or https"),
+        ("url = \"https://me:secret@hook.example\"", "user name"),
+        ("url = \"https://hook.example\"\nsecret = \"whsec_c2hvcnQ=\"", "24 to 64 bytes"),
+        ("url = \"https://hook.example\"\nheaders = { Host = \"a\" }", "\"Host\" is set by"),
+        ("url = \"https://hook.example\"\nheaders = { \"webhook-id\" = \"a\" }", "is set by"),
+        ("url = \"https://hook.example\"\nheaders = { \"a b\" = \"a\" }", "not a header name"),
+        ("url = \"https://hook.example\"\nheaders = { a = \"b\\nc\" }", "no header can carry"),
+    ] {
+        let (_, mistakes) = read(settings);
+        let [mistake] = mistakes.as_slice() else { panic!("{settings}: {mistakes:?}") };
+        assert!(mistake.contains(expected), "{settings}: {mistake}");
+    }
+}
+
+#[test]
+fn keys_and_header_values_are_secrets() {
+    let hook = webhook(
+        "url = \"https://hook.example\"\nsecret = \"signing\"\nheaders = { authorization = \"Bearer abc\" }",
+    );
+    let secrets = hook.secrets();
+    assert_eq!(secrets, [Secret::new("signing"), Secret::new("Bearer abc")]);
+}
