@@ -66,7 +66,7 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
     if values.next().is_some() {
         return Err(malformed());
     }
-    value.to_str().map(Some).or_else(|_| Err(malformed()))
+    value.to_str().map(Some).map_err(|_opaque| malformed())
 }
 
 #[cfg(test)]

@@ -324,7 +324,8 @@ impl Query<'_> {
 
     fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, RequestError> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        text.parse().map(Some).or_else(|_| Err(malformed(&format!("{key} must be a number"))))
+        let number = text.parse().map(Some);
+        number.map_err(|_not_one| malformed(&format!("{key} must be a number")))
     }
 
     /// A misspelt filter must not show everything.

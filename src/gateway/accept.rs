@@ -137,7 +137,8 @@ impl Arrived<'_> {
             |draft: &Draft| draft.event.anonymous_id.is_none() && draft.event.user_id.is_none();
         let is_browsers_route = matches!(self.route, Route::Sdk | Route::Pixel);
         let fields = &self.head.headers;
-        if !head::is_from_page(fields) && !(is_browsers_route && drafts.iter().any(nameless)) {
+        let is_browser = is_browsers_route && drafts.iter().any(nameless);
+        if !is_browser && !head::is_from_page(fields) {
             return None;
         }
         let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());

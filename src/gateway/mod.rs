@@ -1,7 +1,7 @@
 //! The gateway: one request of a site's host to its answer.
 //!
-//! The path of a beacon: host to site, path to route, who sends it ([`cors`], write key), how often
-//! ([`rate`]), its body within limits ([`body`]), its messages one by one ([`decode`]), the visitor
+//! The path of a beacon: host to site, path to route, who sends it (`cors`, write key), how often
+//! (`rate`), its body within limits (`body`), its messages one by one ([`decode`]), the visitor
 //! behind it, the append. The answer says 2xx only after the append returned: acknowledged is
 //! durable. Everything that is not accepted is counted with its reason.
 

@@ -175,7 +175,10 @@ mod tests {
             limits.check_client(SITE, IpAddr::V4(n.into())).ok();
         }
         let held = limits.clients.as_ref().unwrap().limiter.len();
-        assert!(held <= 1000 + LOOK_EVERY as usize + SHARED_PLACES as usize, "{held}");
+        assert!(
+            u64::try_from(held).unwrap() <= 1000 + u64::from(LOOK_EVERY) + SHARED_PLACES,
+            "{held}"
+        );
     }
 
     #[test]

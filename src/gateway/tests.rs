@@ -165,7 +165,7 @@ async fn an_event_of_a_page_is_durable_with_what_was_observed() {
     assert_eq!(facts.visitor.as_ref().unwrap().id, *event.anonymous_id.as_ref().unwrap());
     assert_eq!(facts.session.unwrap().number, 1);
     assert_eq!(facts.click_ids["gclid"].value, "Abc");
-    assert_eq!(facts.cookies.contains_key("other"), false);
+    assert!(!facts.cookies.contains_key("other"));
     assert_eq!(facts.user_agent.as_deref(), Some("Firefox"));
     assert_eq!(facts.language.as_deref(), Some("de"));
     assert_eq!(facts.ip, Some("192.0.2.7".parse().unwrap()));

@@ -37,21 +37,22 @@ pub(super) fn list(
     limit: usize,
 ) -> rusqlite::Result<Vec<DeadRecord>> {
     let before = before.unwrap_or(i64::MAX);
+    let mut statement;
     let rows = match reader {
-        Some(reader) => connection
-            .prepare_cached(&format!(
+        Some(reader) => {
+            statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM dead WHERE reader = ? AND id < ? ORDER BY id DESC LIMIT ?"
-            ))?
-            .query_map((reader.0, before, limit), record)?
-            .collect(),
-        None => connection
-            .prepare_cached(&format!(
+            ))?;
+            statement.query_map((reader.0, before, limit), record)?
+        }
+        None => {
+            statement = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM dead WHERE id < ? ORDER BY id DESC LIMIT ?"
-            ))?
-            .query_map((before, limit), record)?
-            .collect(),
+            ))?;
+            statement.query_map((before, limit), record)?
+        }
     };
-    rows
+    rows.collect()
 }
 
 pub(super) fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<DeadRecord>> {

@@ -125,7 +125,7 @@ impl Envelope {
 
 /// Maps an event.
 pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
-    let (name, mut params) = match event.event.kind {
+    let (name, params) = match event.event.kind {
         Kind::Page => ("page_view".to_owned(), page(event, settings)),
         Kind::Track => track(event, settings)?,
         Kind::Group => {
@@ -140,7 +140,6 @@ pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal>
     let Some(client_id) = identity::client_id(event) else {
         return Err(Refusal::Dead("no_identity"));
     };
-    params.add("engagement_time_msec", Some(json!(1)));
     let event_object = event_object(&name, params.into_object());
     let user_id = event.user_id().filter(|id| !id.trim().is_empty() && !is_email(id));
     let envelope = Envelope {
