@@ -19,6 +19,7 @@ enum Kind {
     Text,
     Number,
     Integer,
+    Currency,
 }
 
 /// Google's fields of an item, each from the first of these keys of a product.
@@ -27,7 +28,7 @@ const FIELDS: &[(&str, &[&str], Kind)] = &[
     ("item_name", &["name"], Kind::Text),
     ("affiliation", &["affiliation"], Kind::Text),
     ("coupon", &["coupon"], Kind::Text),
-    ("currency", &["currency"], Kind::Text),
+    ("currency", &["currency"], Kind::Currency),
     ("discount", &["discount"], Kind::Number),
     ("index", &["position"], Kind::Integer),
     ("item_brand", &["brand"], Kind::Text),
@@ -44,15 +45,19 @@ const FIELDS: &[(&str, &[&str], Kind)] = &[
     ("quantity", &["quantity"], Kind::Integer),
 ];
 
-/// The items of an event: those of `products`, else the properties themselves if they are a
-/// product.
-pub(super) fn items(properties: &Object) -> Vec<Value> {
-    match properties.get("products") {
-        Some(Value::Array(products)) => {
+/// The items of an event: those of `products`, else, where the rule says that they may be one,
+/// the properties themselves.
+pub(super) fn items(properties: &Object, rule: rules::Items) -> Vec<Value> {
+    match (properties.get("products"), rule) {
+        (_, rules::Items::None) => Vec::new(),
+        (Some(Value::Array(products)), _) => {
             let products = products.iter().filter_map(Value::as_object);
             products.filter_map(|product| item(product, true)).take(MAX_ITEMS).collect()
         }
-        _ => item(properties, false).into_iter().collect(),
+        (_, rules::Items::Listed) => Vec::new(),
+        (_, rules::Items::Optional | rules::Items::Required) => {
+            item(properties, false).into_iter().collect()
+        }
     }
 }
 
@@ -80,6 +85,7 @@ fn item(product: &Object, with_custom: bool) -> Option<Value> {
 fn convert(value: &Value, kind: Kind) -> Option<Value> {
     match kind {
         Kind::Text => text(value).map(Value::String),
+        Kind::Currency => code(value.as_str()?).map(Value::String),
         Kind::Number => number(value).map(Value::Number),
         Kind::Integer => {
             let number = number(value)?;
@@ -108,8 +114,11 @@ fn whole(number: f64) -> Option<i64> {
 /// The event's currency: its own, else the store's. Never guessed.
 pub(super) fn currency(properties: &Object, store: Option<&str>) -> Option<String> {
     let own = properties.get("currency").and_then(Value::as_str);
-    let own = own.map(|code| code.trim().to_ascii_uppercase()).filter(|code| is_currency(code));
-    own.or_else(|| store.map(str::to_owned))
+    own.and_then(code).or_else(|| store.map(str::to_owned))
+}
+
+fn code(written: &str) -> Option<String> {
+    Some(written.trim().to_ascii_uppercase()).filter(|code| is_currency(code))
 }
 
 /// The event's value.
@@ -200,12 +209,15 @@ mod tests {
         ] });
         let expected = json!([{ "item_id": "7", "item_name": "Mug", "index": 1, "price": 9.5,
             "quantity": 2, "colour": "red", "gift": "true" }]);
-        assert_eq!(Value::Array(items(properties.as_object().unwrap())), expected);
+        assert_eq!(
+            Value::Array(items(properties.as_object().unwrap(), rules::Items::Optional)),
+            expected
+        );
     }
 
     #[test]
     fn there_is_a_bound_to_items() {
         let products = json!({ "products": vec![json!({ "sku": "x" }); 300] });
-        assert_eq!(items(products.as_object().unwrap()).len(), MAX_ITEMS);
+        assert_eq!(items(products.as_object().unwrap(), rules::Items::Required).len(), MAX_ITEMS);
     }
 }

@@ -198,8 +198,9 @@ fn track(event: &Enriched, settings: &Settings) -> Result<(String, Params), Refu
         _ => {
             let name = custom_event_name(name)?;
             let mut params = common(event, settings);
-            if let Some(Value::Array(_)) = properties.get("products") {
-                params.add_items(commerce::items(properties));
+            let items = commerce::items(properties, Items::Listed);
+            if !items.is_empty() {
+                params.add_items(items);
             }
             add_money(&mut params, properties, settings);
             params.add_properties(properties, TRACK_DUPLICATES);
@@ -252,7 +253,7 @@ fn standard(
         }
     }
     if rule.items != Items::None {
-        let items = commerce::items(properties);
+        let items = commerce::items(properties, rule.items);
         if items.is_empty() && rule.items == Items::Required {
             return Err(Refusal::Dead("missing_items"));
         }

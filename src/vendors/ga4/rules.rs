@@ -37,6 +37,8 @@ pub(super) enum Items {
     Optional,
     /// The same; without any the event is dead.
     Required,
+    /// `products` alone: the properties are something else's, which has a name as well.
+    Listed,
 }
 
 const CART: Value = Value::Of(&["value", "total", "revenue"]);
@@ -121,14 +123,10 @@ pub(super) static RULES: &[Rule] = &[
         items: Items::Optional,
         ..rule("ORDER_REFUNDED", "refund")
     },
+    Rule { params: PROMOTION, items: Items::Listed, ..rule("PROMOTION_VIEWED", "view_promotion") },
     Rule {
         params: PROMOTION,
-        items: Items::Optional,
-        ..rule("PROMOTION_VIEWED", "view_promotion")
-    },
-    Rule {
-        params: PROMOTION,
-        items: Items::Optional,
+        items: Items::Listed,
         ..rule("PROMOTION_CLICKED", "select_promotion")
     },
     Rule {
