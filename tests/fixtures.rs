@@ -1,3 +1,262 @@
-//! Placeholder.
+//! Runs every folder under `tests/fixtures/vendors/<vendor>/<face>/<case>/` as a test of its own.
+//!
+//! A destination's case holds
+//! - `input.json`: an event, or a list of events that make one batch. `timestamp` and `receivedAt`
+//!   are [`NOW`] and `messageId` is `m1`, `m2`, ... unless the case says otherwise;
+//! - `settings.toml`: the vendor's settings, by default the one in the vendor's own folder;
+//! - `profile.json` (optional): what the gateway knows of the person, `{"userId", "traits"}`;
+//! - `replies.txt` (optional): the vendor's replies in turn, each a status and header fields, or
+//!   `timeout`, or `unreachable`; then it answers 204;
+//! - `expected.http`: the requests, header fields sorted, JSON pretty;
+//! - `expected.outcomes.json`: how each event ended.
+//!
+//! `cargo bless` rewrites the expectations; reading the difference is the review.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test program may stop at a broken fixture"
+)]
 
-fn main() {}
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use jiff::Timestamp;
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::{Value, json};
+use tagway::event::{Enriched, ProfileView};
+use tagway::settings::{Environment, Report, Section, Source};
+use tagway::vendors::{
+    Call, CallError, Destination, Outcome, Reason, Reply, Screening, Vendor, find,
+};
+
+/// The time of day in every case.
+const NOW: &str = "2026-11-23T12:00:00Z";
+
+fn main() {
+    let mut words: Vec<String> = std::env::args().collect();
+    let bless = words.iter().any(|word| word == "--bless");
+    words.retain(|word| word != "--bless");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vendors");
+    let mut trials = Vec::new();
+    for vendor in folders(&root) {
+        for case in folders(&vendor.join("destination")) {
+            let name = case.strip_prefix(&root).unwrap().display().to_string();
+            trials.push(Trial::test(name, move || run(&case, bless)));
+        }
+    }
+    assert!(!trials.is_empty(), "no fixtures in {}", root.display());
+    libtest_mimic::run(&Arguments::from_iter(words), trials).exit();
+}
+
+fn folders(parent: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    folders.retain(|path| path.is_dir());
+    folders.sort();
+    folders
+}
+
+fn run(case: &Path, bless: bool) -> Result<(), Failed> {
+    let vendor_folder = case.parent().and_then(Path::parent).unwrap();
+    let vendor = find(vendor_folder.file_name().unwrap().to_str().unwrap())
+        .ok_or("there is no vendor of this folder's name")?;
+    let own = read(&case.join("settings.toml"));
+    let settings = own.or_else(|| read(&vendor_folder.join("settings.toml"))).unwrap_or_default();
+    let destination = build(vendor, settings)?;
+    let events = events(case)?;
+    let line = Line::new(&read(&case.join("replies.txt")).unwrap_or_default())?;
+    let outcomes = deliver(&*destination, &events, &line);
+    let requests = line.requests.into_inner().unwrap();
+    check(&case.join("expected.http"), &requests, bless)?;
+    let outcomes = format!("{}\n", serde_json::to_string_pretty(&outcomes)?);
+    check(&case.join("expected.outcomes.json"), &outcomes, bless)?;
+    if line.replies.into_inner().unwrap().is_empty() {
+        Ok(())
+    } else {
+        Err("the vendor was called less often than replies.txt says".into())
+    }
+}
+
+fn read(path: &Path) -> Option<String> {
+    path.exists().then(|| fs::read_to_string(path).unwrap())
+}
+
+fn check(path: &Path, actual: &str, bless: bool) -> Result<(), Failed> {
+    if bless {
+        fs::write(path, actual)?;
+        return Ok(());
+    }
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let expected = read(path).ok_or_else(|| format!("{name} is missing: run cargo bless"))?;
+    if expected == actual {
+        return Ok(());
+    }
+    let mut message = format!("{name} differs\n");
+    for line in expected.lines().filter(|line| !actual.lines().any(|other| other == *line)) {
+        writeln!(message, "  expected  {line}")?;
+    }
+    for line in actual.lines().filter(|line| !expected.lines().any(|other| other == *line)) {
+        writeln!(message, "  found     {line}")?;
+    }
+    Err(message.into())
+}
+
+fn build(vendor: &Vendor, text: String) -> Result<Box<dyn Destination>, Failed> {
+    let (report, environment) = (Report::default(), Environment::default());
+    let source = Source { name: "settings.toml".to_owned(), text };
+    let table = source.parse(&report);
+    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+    let destination = (vendor.destination)(&mut section, None);
+    drop(section);
+    let mistakes: Vec<String> = report.into_mistakes().iter().map(ToString::to_string).collect();
+    if mistakes.is_empty() { Ok(destination) } else { Err(mistakes.join("\n").into()) }
+}
+
+fn events(case: &Path) -> Result<Vec<Enriched>, Failed> {
+    let input: Value = serde_json::from_str(&read(&case.join("input.json")).unwrap_or_default())?;
+    let input = match input {
+        Value::Array(events) => events,
+        event => vec![event],
+    };
+    let profile = match read(&case.join("profile.json")) {
+        Some(text) => {
+            let mut known: Value = serde_json::from_str(&text)?;
+            ProfileView {
+                user_id: known["userId"].as_str().map(str::to_owned),
+                traits: known["traits"].as_object_mut().map(std::mem::take).unwrap_or_default(),
+            }
+        }
+        None => ProfileView::default(),
+    };
+    let profile = Arc::new(profile);
+    let mut events = Vec::new();
+    for (seq, given) in (1..).zip(input) {
+        let mut event =
+            json!({ "messageId": format!("m{seq}"), "timestamp": NOW, "receivedAt": NOW });
+        let given = given.as_object().ok_or("an event is an object")?;
+        event.as_object_mut().unwrap().extend(given.clone());
+        let event = Arc::new(serde_json::from_value(event)?);
+        events.push(Enriched { seq, event, profile: profile.clone() });
+    }
+    Ok(events)
+}
+
+/// Screens and delivers as one batch; says how each event ended.
+fn deliver(destination: &dyn Destination, events: &[Enriched], line: &Line) -> Vec<Value> {
+    let screened: Vec<Screening> =
+        events.iter().map(|event| destination.screen(event, line.now())).collect();
+    let passed = events.iter().zip(&screened).filter(|(_, screening)| is_sent(screening));
+    let batch: Vec<Enriched> = passed.map(|(event, _)| event.clone()).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut delivered = runtime.block_on(destination.deliver(&batch, line)).into_iter();
+    let ends = events.iter().zip(&screened).map(|(event, screening)| {
+        let (outcome, reason, after) = match screening {
+            Screening::Skip(reason) => ("skipped", Some(reason.clone()), None),
+            Screening::Dead(reason) => ("dead", Some(reason.clone()), None),
+            Screening::Send => said(delivered.next()),
+        };
+        let mut end = json!({ "messageId": event.event.message_id, "outcome": outcome });
+        if let Some(Reason { code, detail }) = reason {
+            end["reason"] = code.into();
+            if let Some(detail) = detail {
+                end["detail"] = detail.into_string().into();
+            }
+        }
+        if let Some(after) = after {
+            end["afterSeconds"] = after.as_secs().into();
+        }
+        end
+    });
+    let ends = ends.collect();
+    assert_eq!(delivered.next(), None, "more outcomes than events");
+    ends
+}
+
+fn is_sent(screening: &Screening) -> bool {
+    *screening == Screening::Send
+}
+
+fn said(outcome: Option<Outcome>) -> (&'static str, Option<Reason>, Option<Duration>) {
+    match outcome {
+        None => ("nothing was said", None, None),
+        Some(Outcome::Delivered) => ("delivered", None, None),
+        Some(Outcome::Skipped(reason)) => ("skipped", Some(reason), None),
+        Some(Outcome::Dead(reason)) => ("dead", Some(reason), None),
+        Some(Outcome::Refused(reason)) => ("refused", Some(reason), None),
+        Some(Outcome::Retry { reason, after }) => ("retry", Some(reason), after),
+        Some(Outcome::Unauthorised(reason)) => ("unauthorised", Some(reason), None),
+    }
+}
+
+/// A vendor that answers as the case says, and keeps what it was sent.
+struct Line {
+    replies: Mutex<VecDeque<Result<Reply, CallError>>>,
+    requests: Mutex<String>,
+}
+
+impl Line {
+    fn new(script: &str) -> Result<Self, Failed> {
+        let replies = script.lines().filter(|line| !line.is_empty()).map(reply);
+        let replies = replies.collect::<Result<_, Failed>>()?;
+        Ok(Self { replies: Mutex::new(replies), requests: Mutex::default() })
+    }
+}
+
+/// `429 retry-after: 5`, `timeout` or `unreachable`.
+fn reply(line: &str) -> Result<Result<Reply, CallError>, Failed> {
+    let (status, field) = line.split_once(' ').unwrap_or((line, ""));
+    match status {
+        "timeout" => return Ok(Err(CallError::Timeout(Duration::from_secs(10)))),
+        "unreachable" => return Ok(Err(CallError::Unreachable("refused".into()))),
+        _ => {}
+    }
+    let mut headers = HeaderMap::new();
+    if let Some((name, value)) = field.split_once(": ") {
+        headers.insert(name.parse::<HeaderName>()?, value.parse::<HeaderValue>()?);
+    }
+    Ok(Ok(Reply { status: status.parse::<StatusCode>()?, headers, body: Bytes::new() }))
+}
+
+#[async_trait]
+impl Call for Line {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        let mut log = self.requests.lock().unwrap();
+        if !log.is_empty() {
+            log.push_str("\n###\n");
+        }
+        log.push_str(&rendered(&request));
+        let next = self.replies.lock().unwrap().pop_front();
+        next.unwrap_or_else(|| {
+            let (headers, body) = (HeaderMap::new(), Bytes::new());
+            Ok(Reply { status: StatusCode::NO_CONTENT, headers, body })
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        NOW.parse().unwrap()
+    }
+}
+
+fn rendered(request: &Request<Bytes>) -> String {
+    let mut text = format!("{} {}\n", request.method(), request.uri());
+    let mut fields: Vec<String> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
+        .collect();
+    fields.sort();
+    text.extend(fields);
+    let body = match serde_json::from_slice::<Value>(request.body()) {
+        Ok(body) => serde_json::to_string_pretty(&body).unwrap(),
+        Err(_) => panic!("the body is not JSON: {:?}", request.body()),
+    };
+    writeln!(text, "\n{body}").unwrap();
+    text
+}
