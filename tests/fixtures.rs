@@ -14,6 +14,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test program may stop at a broken fixture"
 )]
 

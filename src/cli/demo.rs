@@ -1,26 +1,118 @@
-//! `tagway demo`: a gateway, a demo shop and a local vendor in one process.
+//! `tagway demo`: a gateway, a demo shop and local vendors in one process, and what happens to every
+//! event on the screen.
 
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
 use clap::Args;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
-use super::Failure;
-use crate::config::Origin;
+use super::serve::{block_on_all_cores, stop_signal};
+use super::{Failure, render, say};
+use crate::app::App;
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{self, Origin};
+use crate::demo::simulator::{Kind, Simulator};
+use crate::demo::{self, Shop, Wiring};
+use crate::feed::Happening;
+use crate::log;
+use crate::settings::Environment;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
     /// Where the shop is served; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8000")]
-    shop: std::net::SocketAddr,
+    shop: SocketAddr,
+    /// Where the gateway takes the shop's events.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    http: SocketAddr,
+    /// Where the gateway's operators look.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090")]
+    admin: SocketAddr,
+    /// Where the gateway keeps its data.
+    #[arg(long, value_name = "FOLDER", default_value = "data/demo")]
+    data: PathBuf,
 }
 
-pub(super) fn run(_origin: Origin, options: Options) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(error.into()))?;
-    runtime.block_on(start(options.shop)).map_err(Failure::Other)
+pub(super) fn run(options: Options) -> Result<(), Failure> {
+    block_on_all_cores(demonstrate(options))
 }
 
-/// Runs the demo until it is told to stop.
-async fn start(_shop: std::net::SocketAddr) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no demo")
+async fn demonstrate(options: Options) -> Result<(), Failure> {
+    let stop = stop_signal().map_err(Failure::Other)?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let simulator = async |kind| {
+        Simulator::start(kind, anywhere, clock.clone()).await.context("a simulated vendor")
+    };
+    let (ga4, webhook) = (simulator(Kind::Ga4).await?, simulator(Kind::Webhook).await?);
+    // The gateway must know the shop's address, and the shop's page the gateway's.
+    let [http, shop] = reserve([options.http, options.shop])?;
+    let settings = demo::settings(&Wiring {
+        data_dir: &options.data,
+        http,
+        admin: options.admin,
+        shop,
+        ga4: ga4.address(),
+        webhook: webhook.address(),
+    });
+    let settings = config::load(&[settings], &Environment::default()).map_err(Failure::Config)?;
+    log::init(&settings.log).map_err(|error| Failure::Other(error.into()))?;
+    let app = App::start(Origin::default(), settings).await?;
+    let _open = Shop::open(shop, http.port())
+        .await
+        .with_context(|| format!("cannot serve the shop on {shop}; choose with --shop"))?;
+    let happenings = app.feed().watch();
+    say(&greeting(shop, http, app.addresses().admin, &options))?;
+    tokio::select! {
+        said = narrate(happenings) => said?,
+        () = stop.cancelled() => {}
+    }
+    app.stop().await;
+    Ok(())
+}
+
+/// Turns port 0 into ports that are free now.
+fn reserve<const N: usize>(wanted: [SocketAddr; N]) -> anyhow::Result<[SocketAddr; N]> {
+    let mut addresses = wanted;
+    let mut held = Vec::new();
+    for address in addresses.iter_mut().filter(|address| address.port() == 0) {
+        let listener = std::net::TcpListener::bind(*address).context("a free port")?;
+        *address = listener.local_addr()?;
+        held.push(listener);
+    }
+    Ok(addresses)
+}
+
+fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Options) -> String {
+    let data = render::escape(&options.data.display().to_string(), 200);
+    format!(
+        "\n  Open http://{shop}/ and click: every event appears below, with what became of it.\n\n  \
+         shop          http://{shop}/\n  \
+         gateway       http://{http}/\n  \
+         operators     http://{admin}/metrics\n  \
+         destinations  ga4 and webhook, simulated in this process\n  \
+         data          {data}\n\n  \
+         Ctrl-C ends it.\n\n"
+    )
+}
+
+/// Prints what happens. Ends when nobody reads any more.
+async fn narrate(mut happenings: Receiver<Arc<Happening>>) -> Result<(), Failure> {
+    let colour = std::io::stdout().is_terminal();
+    loop {
+        let happening = match happenings.recv().await {
+            Ok(happening) => serde_json::to_value(&*happening),
+            Err(RecvError::Lagged(count)) => {
+                Ok(serde_json::json!({ "what": "missed", "count": count }))
+            }
+            Err(RecvError::Closed) => return Ok(()),
+        };
+        let happening = happening.map_err(|error| Failure::Other(error.into()))?;
+        say(&render::render(&happening, colour))?;
+    }
 }

@@ -129,7 +129,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Serve => serve::run(origin),
         Command::Check => check::run(&origin),
-        Command::Demo(options) => demo::run(origin, options),
+        Command::Demo(options) => demo::run(options),
         Command::Tail(options) => tail::run(&origin, options),
         Command::Send(options) => send::run(&origin, options),
         Command::Dead(command) => dead::run(&origin, command),

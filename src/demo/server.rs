@@ -1,0 +1,83 @@
+//! The smallest HTTP/1.1 server, for the shop and the simulators: not for strangers, so without the
+//! edge's limits.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// A reply. An error from the body cuts the connection where it stands.
+pub(super) type Reply = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+/// Answers one request; `None` cuts the connection without a reply.
+pub(super) trait Answer: Send + Sync + 'static {
+    fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Option<Reply>> + Send;
+}
+
+/// A running server. Dropping it ends it and its connections.
+pub(super) struct Server {
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Binds and serves; port 0 takes a free one.
+    pub(super) async fn start(address: SocketAddr, answer: Arc<impl Answer>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, answer));
+        Ok(Self { address, _tasks: tasks })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+async fn accept(listener: TcpListener, answer: Arc<impl Answer>) {
+    let mut conversations = JoinSet::new();
+    loop {
+        // A connection that failed before it was accepted concerns nobody else.
+        if let Ok((stream, _)) = listener.accept().await {
+            conversations.spawn(converse(stream, answer.clone()));
+        }
+        while conversations.try_join_next().is_some() {}
+    }
+}
+
+async fn converse(stream: TcpStream, answer: Arc<impl Answer>) {
+    let service = service_fn(move |request| {
+        let answer = answer.clone();
+        async move { answer.answer(request).await.ok_or(Cut) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // Clients that leave, and cuts that were asked for, end here.
+    drop(http.half_close(true).serve_connection(TokioIo::new(stream), service).await);
+}
+
+/// The connection is to be cut.
+#[derive(Debug, thiserror::Error)]
+#[error("cut on purpose")]
+struct Cut;
+
+/// A body that cannot fail, as one that may.
+pub(super) fn whole(bytes: impl Into<Bytes>) -> UnsyncBoxBody<Bytes, io::Error> {
+    let never = |never: Infallible| match never {};
+    UnsyncBoxBody::new(http_body_util::BodyExt::map_err(
+        http_body_util::Full::new(bytes.into()),
+        never,
+    ))
+}

@@ -1,0 +1,101 @@
+//! The ways in which vendors misbehave.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+
+use super::super::server::{Reply, whole};
+
+/// One way to misbehave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Answers with this status.
+    Status(u16),
+    /// Answers with this status and `Retry-After`, in seconds.
+    RetryAfter(u16, u64),
+    /// Never answers.
+    Hang,
+    /// Cuts the connection after this many bytes of the reply's body; 0 is before the reply.
+    ResetAfter(usize),
+    /// Sends its reply a byte a second, without end.
+    Trickle,
+    /// Sends a reply without end, as fast as it is read.
+    HugeBody,
+}
+
+impl Fault {
+    pub(super) async fn reply(self) -> Option<Reply> {
+        match self {
+            Self::Status(status) => with_status(status).body(whole("")).ok(),
+            Self::RetryAfter(status, seconds) => {
+                with_status(status).header(RETRY_AFTER, seconds).body(whole("")).ok()
+            }
+            Self::Hang => std::future::pending().await,
+            Self::ResetAfter(0) => None,
+            Self::ResetAfter(bytes) => {
+                let cut = Err(io::Error::from(io::ErrorKind::ConnectionReset));
+                let frames = [Ok(Bytes::from(vec![b'.'; bytes])), cut];
+                let reply = with_status(200).header(CONTENT_LENGTH, bytes + 1000);
+                reply.body(streamed(stream::iter(frames).boxed())).ok()
+            }
+            Self::Trickle => {
+                let drops = stream::unfold((), |()| async {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    Some((Ok(Bytes::from_static(b".")), ()))
+                });
+                with_status(200).body(streamed(drops.boxed())).ok()
+            }
+            Self::HugeBody => {
+                let chunk = Bytes::from(vec![b'.'; 64 << 10]);
+                let flood = stream::repeat_with(move || Ok(chunk.clone()));
+                with_status(200).body(streamed(flood.boxed())).ok()
+            }
+        }
+    }
+}
+
+fn with_status(status: u16) -> http::response::Builder {
+    Response::builder().status(StatusCode::from_u16(status).unwrap_or_default())
+}
+
+fn streamed(stream: BoxStream<'static, io::Result<Bytes>>) -> UnsyncBoxBody<Bytes, io::Error> {
+    StreamBody::new(stream.map(|bytes| bytes.map(Frame::data))).boxed_unsync()
+}
+
+/// The faults to come.
+#[derive(Debug, Default)]
+pub(super) struct Script(Mutex<Plan>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    next: VecDeque<Fault>,
+    then: Option<Fault>,
+}
+
+impl Script {
+    pub(super) fn plan(&self, times: usize, fault: Fault) {
+        self.lock().next.extend(std::iter::repeat_n(fault, times));
+    }
+
+    pub(super) fn replace(&self, fault: Option<Fault>) {
+        *self.lock() = Plan { next: VecDeque::new(), then: fault };
+    }
+
+    pub(super) fn next(&self) -> Option<Fault> {
+        let mut plan = self.lock();
+        plan.next.pop_front().or(plan.then)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,80 @@
+//! Google's side of the Measurement Protocol (`contracts/destinations.md` 1.1, 1.2 and 1.5): 204
+//! for anything that can be read, and a memory of what the validation endpoint would have said.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::super::server::whole;
+use super::{Reading, age_seconds, parse};
+use crate::vendors::ga4::validate::validate;
+
+/// The documented limit of a request's body.
+const MAX_BYTES: usize = 130_000;
+
+/// How far back a request may be dated.
+const MAX_AGE_SECONDS: i64 = 72 * 3600;
+
+pub(super) fn read(
+    method: &Method,
+    target: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+    now: Timestamp,
+) -> Reading {
+    let reply = |status: StatusCode| {
+        let mut reply = Response::new(whole(""));
+        *reply.status_mut() = status;
+        reply
+    };
+    if target.path() != "/mp/collect" {
+        let objections = vec![format!("there is no {}", target.path())];
+        return Reading { reply: reply(StatusCode::NOT_FOUND), accepted: Vec::new(), objections };
+    }
+    if method != Method::POST {
+        let objections = vec![format!("{method} is not POST")];
+        let reply = reply(StatusCode::METHOD_NOT_ALLOWED);
+        return Reading { reply, accepted: Vec::new(), objections };
+    }
+    let mut objections = Vec::new();
+    let query = target.query().unwrap_or_default();
+    for name in ["measurement_id", "api_secret"] {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        if !pairs.any(|(key, value)| key == name && !value.is_empty()) {
+            objections.push(format!("the query lacks {name}"));
+        }
+    }
+    if headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
+        objections.push("the content type is not application/json".to_owned());
+    }
+    if body.len() >= MAX_BYTES {
+        objections.push(format!("the body has {} bytes", body.len()));
+    }
+    let accepted = match parse(body) {
+        Ok(body) => {
+            objections.extend(validate(&body).iter().map(|objection| format!("{objection:?}")));
+            objections.extend(too_old(&body, now));
+            keys(&body)
+        }
+        Err(objection) => {
+            objections.push(objection);
+            Vec::new()
+        }
+    };
+    Reading { reply: reply(StatusCode::NO_CONTENT), accepted, objections }
+}
+
+fn too_old(body: &Value, now: Timestamp) -> Option<String> {
+    let micros = body.get("timestamp_micros")?.as_i64()?;
+    let age = age_seconds(micros / 1_000_000, now);
+    (!(0..=MAX_AGE_SECONDS).contains(&age)).then(|| format!("dated {age} s before its arrival"))
+}
+
+/// Google tells purchases apart by client and transaction, other events not at all.
+fn keys(body: &Value) -> Vec<Option<String>> {
+    let events = body.get("events").and_then(Value::as_array).into_iter().flatten();
+    let key = |event: &Value| event.pointer("/params/transaction_id")?.as_str().map(str::to_owned);
+    events.map(key).collect()
+}

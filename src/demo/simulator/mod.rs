@@ -1,0 +1,213 @@
+//! Servers that stand in for vendors: they check what the real ones check, remember what they were
+//! sent, and misbehave as told.
+
+mod fault;
+mod ga4;
+mod webhook;
+
+pub use fault::Fault;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use self::fault::Script;
+use super::server::{Answer, Reply, Server};
+use crate::clock::SharedClock;
+
+/// The webhook simulator's signing secret. Not a secret: it stands in the source.
+pub const WEBHOOK_SECRET: &str = "whsec_dGFnd2F5IGRlbW8gd2ViaG9vayBzaWduaW5nIGtleSE=";
+
+/// Requests that are remembered in full; beyond, only their events are counted.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// No request of the gateway is larger.
+const MAX_BODY_BYTES: usize = 4 << 20;
+
+/// Which vendor a simulator stands in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// GA4's Measurement Protocol: answers 204 whatever it is sent, and remembers what it would
+    /// have objected to.
+    Ga4,
+    /// A receiver of Standard Webhooks: refuses what is not signed with [`WEBHOOK_SECRET`].
+    Webhook,
+}
+
+/// One request, as the vendor saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Path and query.
+    pub target: Uri,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What became of everything that a simulator was sent.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Requests, whatever the answer.
+    pub requests: u64,
+    /// How often each event was accepted, by the vendor's own key: a webhook's message ids, GA4's
+    /// transaction ids.
+    pub events: HashMap<String, u32>,
+    /// Events accepted.
+    pub accepted: u64,
+    /// What the vendor found wrong, the first of them in full.
+    pub objections: Vec<String>,
+    /// The first requests.
+    pub seen: Vec<Seen>,
+}
+
+/// What a vendor makes of a request that it reads.
+struct Reading {
+    reply: Reply,
+    /// The keys of the events that were accepted; those without a key are only counted.
+    accepted: Vec<Option<String>>,
+    objections: Vec<String>,
+}
+
+/// A running simulator. Dropping it stops it.
+pub struct Simulator {
+    server: Server,
+    vendor: Arc<Vendor>,
+}
+
+struct Vendor {
+    kind: Kind,
+    clock: SharedClock,
+    script: Script,
+    tally: Mutex<Tally>,
+    /// Changes with every request.
+    count: watch::Sender<u64>,
+}
+
+impl Simulator {
+    /// Starts one at `address`; port 0 takes a free one.
+    pub async fn start(kind: Kind, address: SocketAddr, clock: SharedClock) -> io::Result<Self> {
+        let vendor = Arc::new(Vendor {
+            kind,
+            clock,
+            script: Script::default(),
+            tally: Mutex::default(),
+            count: watch::Sender::new(0),
+        });
+        let server = Server::start(address, vendor.clone()).await?;
+        Ok(Self { server, vendor })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Misbehaves in this way for the next `times` requests, after the faults already planned.
+    pub fn misbehave(&self, times: usize, fault: Fault) {
+        self.vendor.script.plan(times, fault);
+    }
+
+    /// Misbehaves in this way from now on; `None` ends it, and forgets what was planned.
+    pub fn misbehave_always(&self, fault: Option<Fault>) {
+        self.vendor.script.replace(fault);
+    }
+
+    /// What it was sent so far.
+    pub fn tally(&self) -> Tally {
+        self.vendor.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the tally is as wanted. The last tally is the error after `deadline`.
+    pub async fn wait_for(
+        &self,
+        deadline: Duration,
+        is_wanted: impl Fn(&Tally) -> bool,
+    ) -> Result<Tally, Tally> {
+        let mut count = self.vendor.count.subscribe();
+        let wait = async {
+            loop {
+                count.borrow_and_update();
+                let is_there = {
+                    let tally = self.vendor.tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    is_wanted(&tally)
+                };
+                // The sender lives as long as the simulator.
+                if is_there || count.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        match tokio::time::timeout(deadline, wait).await {
+            Ok(()) => Ok(self.tally()),
+            Err(_elapsed) => Err(self.tally()),
+        }
+    }
+}
+
+impl Answer for Vendor {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Option<Reply> {
+        let (head, body) = request.into_parts();
+        let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
+        let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+        let fault = self.script.next();
+        let reading = match fault {
+            None => Some(self.read(&head.method, &head.uri, &head.headers, &body)),
+            Some(_) => None,
+        };
+        let seen = Seen { target: head.uri, headers: head.headers, body };
+        let reply = self.note(seen, reading);
+        self.count.send_modify(|count| *count += 1);
+        match fault {
+            None => reply,
+            Some(fault) => fault.reply().await,
+        }
+    }
+}
+
+impl Vendor {
+    fn read(&self, method: &Method, target: &Uri, headers: &HeaderMap, body: &Bytes) -> Reading {
+        let now = self.clock.now();
+        match self.kind {
+            Kind::Ga4 => ga4::read(method, target, headers, body, now),
+            Kind::Webhook => webhook::read(method, headers, body, now),
+        }
+    }
+
+    fn note(&self, seen: Seen, reading: Option<Reading>) -> Option<Reply> {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.requests += 1;
+        if tally.seen.len() < MAX_REMEMBERED {
+            tally.seen.push(seen);
+        }
+        let reading = reading?;
+        for key in reading.accepted {
+            tally.accepted += 1;
+            if let Some(key) = key {
+                *tally.events.entry(key).or_default() += 1;
+            }
+        }
+        let room = MAX_REMEMBERED.saturating_sub(tally.objections.len());
+        tally.objections.extend(reading.objections.into_iter().take(room));
+        Some(reading.reply)
+    }
+}
+
+/// The body as JSON, or an objection.
+fn parse(body: &Bytes) -> Result<Value, String> {
+    serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))
+}
+
+fn age_seconds(at: i64, now: Timestamp) -> i64 {
+    now.as_second().saturating_sub(at)
+}
