@@ -130,6 +130,10 @@ impl Gateway {
         let host = head::host(authority);
         let (site, route) = (snapshot.site(&host), Route::of(head.uri.path()));
         let response = match (site, route) {
+            // RFC 9112 section 3.2: whatever the site.
+            _ if host.is_empty() => {
+                Rejection::Malformed("the request names no host").into_response()
+            }
             (None, _) => Rejection::UnknownHost.into_response(),
             (Some(_), None) => Rejection::UnknownRoute.into_response(),
             (Some(site), Some(route)) => {

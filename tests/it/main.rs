@@ -1,3 +1,18 @@
-//! Placeholder.
+//! The gateway as its clients, vendors and operators meet it: over the network, in one piece.
+//!
+//! One binary, so that it is linked once. `harness` starts gateways in this process and as the real
+//! program; both hold the ledger to its promise when they end.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where it fails"
+)]
 
-fn main() {}
+mod abuse;
+mod delivery;
+mod harness;
+mod intake;
+mod process;
+mod reload;

@@ -1,6 +1,7 @@
 //! An event in a query (`contracts/beacons.md` 7.1): `data=` with base64 of a message's JSON, or
 //! plain fields with dotted names. Both become the text of a message, which is judged like any
-//! other.
+//! other. A pixel has no route that says what it is: an `event` makes it a track, unless it has a
+//! `type`.
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
@@ -35,6 +36,9 @@ pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, Rejection> 
     }
     if message.is_empty() {
         return Err(Rejection::Malformed("there is no event in the query"));
+    }
+    if message.contains_key("event") {
+        message.entry("type").or_insert_with(|| "track".into());
     }
     serde_json::to_vec(&message).map_err(|_impossible| Rejection::Malformed("not JSON"))
 }
@@ -127,6 +131,8 @@ mod tests {
     #[test]
     fn contradictions_and_depth_do_no_harm() {
         assert_eq!(read("a=1&a.b=2"), json!({ "a": "1" }));
+        assert_eq!(read("event=x"), json!({ "event": "x", "type": "track" }));
+        assert_eq!(read("event=x&type=page"), json!({ "event": "x", "type": "page" }));
         let deep = format!("{}x=1", "a.".repeat(3000));
         assert!(from_query(&deep).is_err(), "left out, and then nothing is left");
         assert!(from_query("").is_err());

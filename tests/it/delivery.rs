@@ -1,0 +1,142 @@
+//! Events on their way to vendors that work, fail, and lie.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tagway::demo::simulator::{Fault, Kind, Simulator};
+use tokio::time::Instant;
+
+use crate::harness::{
+    DEADLINE, Gateway, NO_RATES, Row, eventually, ledger, track, vendor, webhook_site,
+};
+
+fn with_ga4(webhook: &Simulator, ga4: &Simulator) -> String {
+    let address = ga4.address();
+    let site = webhook_site(webhook.address(), "timeout = \"300ms\"");
+    format!(
+        r#"{NO_RATES}{site}
+[[sites.destinations]]
+name = "ga4"
+vendor = "ga4"
+endpoint = "http://{address}"
+timeout = "300ms"
+[sites.destinations.retry]
+min_wait = "5ms"
+max_wait = "50ms"
+[sites.destinations.settings]
+measurement_id = "G-ABC123"
+api_secret = "hush"
+"#
+    )
+}
+
+fn orders(prefix: &str, count: usize) -> Vec<serde_json::Value> {
+    (0..count).map(|n| track(&format!("{prefix}{n}"), "Order Completed")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_reaches_every_destination_once_and_as_the_vendors_want_it() {
+    let (webhook, ga4) = (vendor(Kind::Webhook).await, vendor(Kind::Ga4).await);
+    let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
+    gateway.accept(&orders("o", 40)).await;
+    gateway.accept(&orders("o", 40)).await;
+    let rows = gateway.settled(40).await;
+    for (row, vendor) in rows.iter().zip([&ga4, &webhook]) {
+        assert_eq!((row.accepted, row.delivered), (40, 40), "{row:?}");
+        let tally = vendor.tally();
+        assert_eq!(tally.objections, Vec::<String>::new());
+        assert_eq!(tally.events.len(), 40);
+        assert!(tally.events.values().all(|times| *times == 1), "{:?}", tally.events);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_vendor_does_wrong_costs_time_and_no_event() {
+    let faults = [
+        Fault::Status(503),
+        Fault::Status(500),
+        Fault::RetryAfter(429, 0),
+        Fault::Hang,
+        Fault::ResetAfter(0),
+        Fault::ResetAfter(10),
+        Fault::Trickle,
+        Fault::HugeBody,
+    ];
+    for fault in faults {
+        let (webhook, ga4) = (vendor(Kind::Webhook).await, vendor(Kind::Ga4).await);
+        webhook.misbehave(3, fault);
+        ga4.misbehave(3, fault);
+        let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
+        gateway.accept(&orders("f", 30)).await;
+        let rows = gateway.settled(30).await;
+        for (row, vendor) in rows.iter().zip([&ga4, &webhook]) {
+            assert_eq!(row.delivered, 30, "{fault:?}: {row:?}");
+            let tally = vendor.tally();
+            assert!(tally.requests >= 4, "{fault:?} was not met: {}", tally.requests);
+            assert_eq!(tally.events.len(), 30, "{fault:?}");
+            assert!(tally.events.values().all(|times| *times == 1), "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendor_that_asks_for_time_gets_it() {
+    let webhook = vendor(Kind::Webhook).await;
+    webhook.misbehave(1, Fault::RetryAfter(429, 1));
+    let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
+    let started = Instant::now();
+    gateway.accept(&orders("r", 1)).await;
+    gateway.settled(1).await;
+    assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(webhook.tally().requests, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendor_that_hangs_slows_neither_the_intake_nor_the_other() {
+    let (webhook, ga4) = (vendor(Kind::Webhook).await, vendor(Kind::Ga4).await);
+    webhook.misbehave_always(Some(Fault::Hang));
+    let gateway = Gateway::start(&with_ga4(&webhook, &ga4)).await;
+    for round in 0..20 {
+        gateway.accept(&orders(&format!("h{round}-"), 50)).await;
+    }
+    ga4.wait_for(DEADLINE, |tally| tally.accepted == 1000).await.expect("all of them at ga4");
+    let of_webhook = |rows: Vec<Row>| rows.into_iter().find(|row| row.destination == "webhook");
+    assert_eq!(of_webhook(ledger(gateway.admin)).unwrap().pending, 1000);
+    webhook.misbehave_always(None);
+    assert_eq!(of_webhook(gateway.settled(1000).await).unwrap().delivered, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_credentials_hold_the_events_until_they_are_mended() {
+    let webhook = vendor(Kind::Webhook).await;
+    webhook.misbehave_always(Some(Fault::Status(401)));
+    let gateway =
+        Gateway::start(&webhook_site(webhook.address(), "unauthorised_probe = \"50ms\"")).await;
+    gateway.accept(&orders("a", 10)).await;
+    eventually(|| {
+        let rows = ledger(gateway.admin);
+        if rows[0].state == "unauthorised" { Ok(()) } else { Err(format!("{rows:?}")) }
+    })
+    .await;
+    assert_eq!(ledger(gateway.admin)[0].pending, 10, "none is burnt");
+    webhook.misbehave_always(None);
+    assert_eq!(gateway.settled(10).await[0].delivered, 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_visitor_said_of_themselves_travels_with_later_events() {
+    let webhook = vendor(Kind::Webhook).await;
+    let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
+    let identify = json!({ "type": "identify", "messageId": "i1", "anonymousId": "a1",
+        "userId": "u1", "traits": { "plan": "pro" } });
+    let later = json!({ "type": "track", "event": "Clicked", "messageId": "t1",
+        "anonymousId": "a1" });
+    gateway.accept(&[identify]).await;
+    gateway.accept(&[later]).await;
+    gateway.settled(2).await;
+    let seen = webhook.tally().seen;
+    let last: serde_json::Value = serde_json::from_slice(&seen.last().unwrap().body).unwrap();
+    let event = last.as_array().unwrap().last().unwrap();
+    assert_eq!(event["messageId"], "t1");
+    assert_eq!(event["profile"], json!({ "userId": "u1", "traits": { "plan": "pro" } }));
+}

@@ -1,0 +1,257 @@
+//! The real program: power cuts, signals, wrong settings, a full disk.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tagway::demo::simulator::{Fault, Kind};
+
+use crate::harness::{
+    DEADLINE, NO_RATES, Process, TAGWAY, admin_get, batch, eventually, send, settled, track,
+    vendor, webhook_site, whole,
+};
+
+/// Posts single events from several threads until told to stop; the acknowledged message ids.
+struct Load {
+    acknowledged: Arc<Mutex<BTreeSet<String>>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(http: SocketAddr, name: &str) -> Self {
+        let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..4).map(|thread| {
+            let (acknowledged, stop, name) = (acknowledged.clone(), stop.clone(), name.to_owned());
+            std::thread::spawn(move || {
+                let mut n = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let id = format!("{name}-{thread}-{n}");
+                    n += 1;
+                    let body = batch(&[track(&id, "Order Completed")]);
+                    let answer = send(http, ("POST", "/v1/batch"), &[], body.as_bytes());
+                    if answer.is_ok_and(|answer| answer.status == 200) {
+                        acknowledged.lock().unwrap().insert(id);
+                    }
+                }
+            })
+        });
+        let threads = threads.collect();
+        Self { acknowledged, stop, threads }
+    }
+
+    async fn reaches(&self, count: usize) {
+        eventually(|| match self.acknowledged.lock().unwrap().len() {
+            enough if enough >= count => Ok(()),
+            few => Err(format!("{few} acknowledged")),
+        })
+        .await;
+    }
+
+    fn end(self) -> BTreeSet<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        std::mem::take(&mut self.acknowledged.lock().unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_event_is_missing_after_power_cuts() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..4 {
+        // In every other round the vendor is down, so that the cut meets a backlog too.
+        webhook.misbehave_always((round % 2 == 1).then_some(Fault::Status(503)));
+        let process = Process::start(&data, &file, &settings);
+        let load = Load::start(process.http, &format!("r{round}"));
+        load.reaches(300).await;
+        process.kill();
+        acknowledged.extend(load.end());
+    }
+    webhook.misbehave_always(None);
+    let process = Process::start(&data, &file, &settings);
+    let rows = settled(process.admin, acknowledged.len() as u64).await;
+    assert_eq!(rows[0].dead, 0, "{rows:?}");
+    let tally = webhook.tally();
+    let missing: Vec<_> =
+        acknowledged.iter().filter(|id| !tally.events.contains_key(*id)).collect();
+    assert!(missing.is_empty(), "{} of {}: {missing:?}", missing.len(), acknowledged.len());
+    assert_eq!(tally.objections, Vec::<String>::new());
+    assert!(process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_load_loses_nothing_and_repeats_nothing() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..2 {
+        let process = Process::start(&data, &file, &settings);
+        let load = Load::start(process.http, &format!("s{round}"));
+        load.reaches(300).await;
+        assert_eq!(process.terminate().code(), Some(0));
+        acknowledged.extend(load.end());
+    }
+    let process = Process::start(&data, &file, &settings);
+    settled(process.admin, acknowledged.len() as u64).await;
+    let tally = webhook.tally();
+    assert!(acknowledged.iter().all(|id| tally.events.contains_key(id)));
+    let repeated = tally.events.values().filter(|times| **times > 1).count();
+    assert_eq!(repeated, 0, "an orderly stop settles what it sent");
+    assert!(process.terminate().success());
+}
+
+#[test]
+fn every_mistake_of_a_configuration_is_named_and_the_exit_code_is_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tagway.toml");
+    let text = "data_dri = \"x\"\n[limits]\nbody_bytes = \"lots\"\n\n[[sites]]\nname = \"s\"\n\
+                hosts = [\"*\"]\nwrite_key = \"${NO_SUCH_VARIABLE}\"\n\
+                [[sites.destinations]]\nname = \"d\"\nvendor = \"gaa4\"\n";
+    fs::write(&file, text).unwrap();
+    for command in ["serve", "check"] {
+        let output = Command::new(TAGWAY).args([command, "--config"]).arg(&file).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let name = file.display();
+        for expected in [
+            format!("{name}:1: data_dri: there is no such setting; did you mean \"data_dir\"?"),
+            format!("{name}:3: limits.body_bytes: \"lots\" is not a size"),
+            format!("{name}:8: sites[0].write_key: the environment variable NO_SUCH_VARIABLE"),
+            format!(
+                "{name}:11: sites[0].destinations[0].vendor: there is no vendor \"gaa4\"; did you mean \"ga4\"?"
+            ),
+        ] {
+            assert!(said.contains(&expected), "{command} does not say {expected:?}:\n{said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_folder_has_one_owner() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let first = Process::start(&data, &file, &webhook_site(webhook.address(), ""));
+    let output = Command::new(TAGWAY).args(["serve", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("in use"), "{said}");
+    assert!(first.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_send_look_retry_and_replay_from_the_command_line() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let process = Process::start(&data, &file, &webhook_site(webhook.address(), ""));
+    let admin = process.admin.to_string();
+    let tagway = |words: &[&str]| {
+        let mut command = Command::new(TAGWAY);
+        let output =
+            command.args(words).arg("--config").arg(&file).args(["--admin", &admin]).output();
+        let output = output.unwrap();
+        let (out, err) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+        (output.status.code(), out.unwrap() + &err.unwrap())
+    };
+    let (code, said) = tagway(&["send"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("webhook #1  delivered"), "{said}");
+
+    webhook.misbehave(1, Fault::Status(422));
+    let (code, said) = tagway(&["send", "--name", "Refused"]);
+    assert_eq!(code, Some(1), "{said}");
+    // It is told when it happens, and settled a moment later.
+    settled(process.admin, 2).await;
+    let (code, said) = tagway(&["dead", "ls"]);
+    assert!(code == Some(0) && said.contains("refused"), "{said}");
+    let (code, said) = tagway(&["dead", "retry", "1"]);
+    assert_eq!(code, Some(0), "{said}");
+    let rows = settled(process.admin, 2).await;
+    assert_eq!((rows[0].delivered, rows[0].dead), (2, 0), "{rows:?}");
+
+    let before = webhook.tally().accepted;
+    let window = ["--from", "2000-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"];
+    let words = [&["replay", "--destination", "webhook"][..], &window].concat();
+    let (code, said) = tagway(&words);
+    assert_eq!(code, Some(0), "{said}");
+    let all = |tally: &tagway::demo::simulator::Tally| tally.accepted == before + 2;
+    webhook.wait_for(DEADLINE, all).await.expect("both again");
+    settled(process.admin, 4).await;
+    assert!(process.terminate().success());
+}
+
+/// Starts the gateway with its data on a disk of 24 MiB. `None` where this machine does not let us
+/// make one.
+fn start_on_small_disk(folder: &Path, settings: &str) -> Option<Process> {
+    let (disk, file) = (folder.join("disk"), folder.join("tagway.toml"));
+    fs::create_dir(&disk).unwrap();
+    fs::write(&file, whole(&disk.join("data"), settings)).unwrap();
+    let mount = format!("mount -t tmpfs -o size=24m tmpfs {}", disk.display());
+    // A mount namespace of its own: it ends with the process, and needs no root.
+    let isolate = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        command
+    };
+    if !isolate(&mount).status().is_ok_and(|status| status.success()) {
+        return None;
+    }
+    let serve = format!("{mount} && exec {TAGWAY} serve --config {}", file.display());
+    Some(Process::run(&mut isolate(&serve)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_loses_nothing_and_heals() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
+    let Some(process) = start_on_small_disk(folder.path(), &settings) else {
+        eprintln!("skipped: this machine lets nobody mount a tmpfs in a namespace");
+        return;
+    };
+    // Its disk, as seen from outside its namespace.
+    let disk = format!("/proc/{}/root{}/disk", process.id(), folder.path().display());
+    let ballast = Path::new(&disk).join("ballast");
+    let load = Load::start(process.http, "full");
+    load.reaches(100).await;
+    // The last write fails: it takes all the room there is.
+    fs::write(&ballast, vec![0_u8; 32 << 20]).unwrap_err();
+    let body = batch(&[track("refused", "Order Completed")]);
+    let refused = eventually(|| {
+        let answer = send(process.http, ("POST", "/v1/batch"), &[], body.as_bytes()).unwrap();
+        if answer.status == 503 { Ok(answer) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    let readyz = admin_get(process.admin, "/readyz").unwrap();
+    assert_eq!(readyz.status, 503, "{readyz:?}");
+    fs::remove_file(&ballast).unwrap();
+    eventually(|| match admin_get(process.admin, "/readyz").unwrap().status {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
+    let before = load.acknowledged.lock().unwrap().len();
+    load.reaches(before + 100).await;
+    let acknowledged = load.end();
+    settled(process.admin, acknowledged.len() as u64).await;
+    let tally = webhook.tally();
+    let missing: Vec<_> =
+        acknowledged.iter().filter(|id| !tally.events.contains_key(*id)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(process.terminate().success());
+}

@@ -1,0 +1,65 @@
+//! New settings in a running gateway.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use tagway::demo::simulator::Kind;
+
+use crate::harness::{
+    DEADLINE, Process, admin_get, batch, eventually, send, track, vendor, webhook_site, whole,
+};
+
+fn metric(process: &Process, name: &str) -> Option<String> {
+    let body = admin_get(process.admin, "/metrics").ok()?.body;
+    let line = body.lines().find(|line| line.starts_with(name))?;
+    line.rsplit(' ').next().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_change_without_a_lost_connection_and_bad_ones_change_nothing() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let settings = webhook_site(webhook.address(), "");
+    let process = Process::start(&data, &file, &settings);
+    let origin = [("origin", "https://new.example"), ("content-type", "text/plain")];
+    let post = |id: &str| {
+        let body = batch(&[track(id, "Clicked")]);
+        send(process.http, ("POST", "/e"), &origin, body.as_bytes()).unwrap().status
+    };
+    assert_eq!(post("before"), 403, "the origin is not known yet");
+
+    // A connection that is open across both reloads.
+    let mut held = TcpStream::connect(process.http).unwrap();
+    held.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut ask = || {
+        held.write_all(b"GET /nothing HTTP/1.1\r\nhost: t.shop.example\r\n\r\n").unwrap();
+        let mut bytes = [0; 4096];
+        let read = held.read(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..read]).lines().next().unwrap().to_owned()
+    };
+    assert!(ask().contains("404"));
+
+    let wider = settings.replace("shop.example\"]", "shop.example\", \"https://new.example\"]");
+    std::fs::write(&file, whole(&data, &wider)).unwrap();
+    process.signal("HUP");
+    eventually(|| match post("after") {
+        204 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
+    assert!(ask().contains("404"), "the connection lives on");
+    assert_eq!(metric(&process, "tagway_config_reload_success").as_deref(), Some("1"));
+
+    std::fs::write(&file, whole(&data, &wider.replace("write_key", "wriet_key"))).unwrap();
+    process.signal("HUP");
+    eventually(|| match metric(&process, "tagway_config_reload_success").as_deref() {
+        Some("0") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(post("still"), 204, "the running settings stay");
+    assert!(ask().contains("404"));
+    webhook.wait_for(DEADLINE, |tally| tally.events.len() == 2).await.expect("both events");
+    assert!(process.terminate().success());
+}
