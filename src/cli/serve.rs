@@ -1,6 +1,7 @@
 //! `tagway serve`: the gateway itself.
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,28 @@ use crate::log;
 pub(super) fn run(origin: Origin) -> Result<(), Failure> {
     let settings = load(&origin)?;
     log::init(&settings.log).map_err(|error| Failure::Other(error.into()))?;
+    make_room_for(settings.edge.limits.connections);
     block_on_all_cores(serve(origin, settings))
+}
+
+/// Descriptors that are no client's connection: the database, egress, listeners.
+const OTHER_DESCRIPTORS: u64 = 512;
+
+/// Raises this process's limit of open files as far as it may, since shells start programs with a
+/// low one, and says so if the connections allowed by the settings do not fit.
+fn make_room_for(connections: usize) {
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
+    let limit = getrlimit(Resource::Nofile);
+    let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let current = limit.current.unwrap_or(u64::MAX);
+    let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
+    if current < allowed && setrlimit(Resource::Nofile, raised).is_ok() {
+        tracing::debug!(from = current, to = allowed, "open files");
+    }
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if open_files < wanted {
+        tracing::warn!(open_files, wanted, "limits.connections does not fit this process's limit");
+    }
 }
 
 /// Runs something that uses every core.
