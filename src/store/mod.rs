@@ -14,6 +14,7 @@
 //! The store knows no tables. Each backend (`journal/sqlite`, `profile/sqlite`) brings its own
 //! migrations and statements.
 
+mod checkpoint;
 mod migrate;
 mod pool;
 mod writer;
@@ -33,10 +34,6 @@ use crate::metrics::Metrics;
 
 /// The database file's name in the data folder.
 const FILE: &str = "tagway.db";
-
-/// How many pages the write-ahead log may hold before its content moves to the database file.
-/// 4,096 pages are 16 MiB: few checkpoints under load, and a short recovery after a crash.
-const CHECKPOINT_PAGES: i64 = 4096;
 
 /// Whether a commit that carries events waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +106,7 @@ impl Store {
             let path = path.clone();
             move || connect(&path, sync)
         };
-        let writer = writer::Writer::start(connection, sync, Box::new(reopen), metrics)
+        let writer = writer::Writer::start(connection, sync, Arc::new(Box::new(reopen)), metrics)
             .map_err(OpenError::Thread)?;
         Ok(Self { writer, readers: Arc::new(pool::Pool::new(path)), lock })
     }
@@ -193,7 +190,8 @@ fn connect(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", writer::synchronous(sync))?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // Checkpoints are the business of `checkpoint`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "foreign_keys", "OFF")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // Negative: KiB. The writer touches the end of a few trees; readers have their own caches.

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::Sync;
+use super::checkpoint::{Checkpoints, LogPages};
 use crate::metrics::Metrics;
 
 /// The most writes in one group: bounds the time until the first of them is told. A flush of
@@ -67,7 +68,7 @@ pub enum WriteError {
 }
 
 /// Opens a fresh connection after a failure of the disk.
-pub(super) type Reopen = Box<dyn Fn() -> rusqlite::Result<Connection> + Send>;
+pub(super) type Reopen = Box<dyn Fn() -> rusqlite::Result<Connection> + Send + std::marker::Sync>;
 
 /// The handle to the writer thread.
 pub(super) struct Writer {
@@ -97,11 +98,14 @@ impl Queue {
 
 impl Writer {
     pub(super) fn start(
-        connection: Connection,
+        mut connection: Connection,
         sync: Sync,
-        reopen: Reopen,
+        reopen: Arc<Reopen>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
+        let pages = LogPages::default();
+        pages.follow(&mut connection).map_err(io::Error::other)?;
+        let checkpoints = Checkpoints::start(reopen.clone(), pages.clone())?;
         let queue = Arc::new(Queue::default());
         let (sender, writable) = watch::channel(true);
         metrics.journal_writable.set(1);
@@ -111,6 +115,8 @@ impl Writer {
             sync,
             synchronous: sync,
             reopen,
+            pages,
+            checkpoints,
             writable: sender,
             metrics,
         };
@@ -175,7 +181,9 @@ struct Thread {
     sync: Sync,
     // What the connection is set to now.
     synchronous: Sync,
-    reopen: Reopen,
+    reopen: Arc<Reopen>,
+    pages: LogPages,
+    checkpoints: Checkpoints,
     writable: watch::Sender<bool>,
     metrics: Arc<Metrics>,
 }
@@ -185,6 +193,7 @@ impl Thread {
         while let Some(group) = self.next_group() {
             self.commit(group);
         }
+        drop(self.checkpoints);
         // The last commits may have been lazy; closing must leave everything on the disk.
         if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
             tracing::warn!(%error, "the log could not be folded into the database at the end");
@@ -229,6 +238,7 @@ impl Thread {
                 for (write, result) in group.into_iter().zip(results) {
                     write.done(result.map_err(|error| Arc::new(WriteError::Rejected(error))));
                 }
+                self.checkpoints.after_commit(&self.connection);
             }
             Err(error) => {
                 if self.set_writable(false) {
@@ -296,7 +306,12 @@ impl Thread {
             // If this fails the connection is replaced below, which undoes the transaction too.
             self.connection.execute_batch("ROLLBACK").ok();
         }
-        match (self.reopen)() {
+        let pages = &self.pages;
+        let reopened = (self.reopen)().and_then(|mut connection| {
+            pages.follow(&mut connection)?;
+            Ok(connection)
+        });
+        match reopened {
             Ok(connection) => {
                 self.connection = connection;
                 self.synchronous = self.sync;

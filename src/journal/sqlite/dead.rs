@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::{DeadRecord, DeadSelection, JournalError, ReaderId, SiteId};
 use super::position::position;
-use super::{SqliteJournal, newest, site_of, text_bytes, time, trimmed_to};
+use super::{SqliteJournal, newest, place, site_of, text_bytes, time, trimmed_to};
 
 /// Events or letters handled by one write: keeps the writer free for appends.
 const STEP: u64 = 500;
@@ -130,13 +130,13 @@ pub(super) fn replay_range(
     let site = site_of(connection, reader)?;
     let (first, last) = (trimmed_to(connection, site)? + 1, newest(connection, site)?);
     let mut received =
-        connection.prepare_cached("SELECT received_at FROM events WHERE site = ? AND seq = ?")?;
+        connection.prepare_cached("SELECT received_at FROM events WHERE place = ?")?;
     // The first seq in the range whose event was received at `limit` or later.
     let mut boundary = |limit: i64| -> rusqlite::Result<u64> {
         let (mut low, mut high) = (first, last + 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            let at: i64 = received.query_row((site.0, middle), |row| row.get(0))?;
+            let at: i64 = received.query_row([place(site, middle)], |row| row.get(0))?;
             if at < limit {
                 low = middle + 1;
             } else {
@@ -168,19 +168,19 @@ pub(super) fn replay_chunk(
     (from, to): (Timestamp, Timestamp),
     now: Timestamp,
 ) -> rusqlite::Result<u64> {
-    let place = position(connection, reader)?;
+    let position = position(connection, reader)?;
     let is_done = |seq: u64| {
-        seq <= place.cursor
-            || place.ahead.iter().any(|(first, last)| (*first..=*last).contains(&seq))
+        seq <= position.cursor
+            || position.ahead.iter().any(|(first, last)| (*first..=*last).contains(&seq))
     };
     let mut seqs = connection.prepare_cached(
-        "SELECT seq FROM events WHERE site = ? AND seq BETWEEN ? AND ?
-         AND received_at >= ? AND received_at < ?",
+        "SELECT place - ?1 FROM events WHERE place BETWEEN ?2 AND ?3
+         AND received_at >= ?4 AND received_at < ?5",
     )?;
-    let bounds = (chunk.start(), chunk.end());
+    let bounds = (place(site, *chunk.start()), place(site, *chunk.end()));
     let window = (from.as_millisecond(), to.as_millisecond());
     let seqs: Vec<u64> = seqs
-        .query_map((site.0, bounds.0, bounds.1, window.0, window.1), |row| row.get(0))?
+        .query_map((place(site, 0), bounds.0, bounds.1, window.0, window.1), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     let mut park = connection.prepare_cached(
         "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, 0)

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::{Due, Ledger, Position, ReadLimit, ReaderId, Record, SiteId};
-use super::{IDENTIFIES, newest, site_of, text_bytes, time};
+use super::{IDENTIFIES, MAX_SEQ, newest, place, site_of, text_bytes, time};
 
 pub(super) fn read_events(
     connection: &Connection,
@@ -15,10 +15,11 @@ pub(super) fn read_events(
     limit: ReadLimit,
 ) -> rusqlite::Result<Vec<Record>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, received_at, flags, body FROM events
-         WHERE site = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        "SELECT place - ?1, received_at, flags, body FROM events
+         WHERE place > ?2 AND place <= ?3 ORDER BY place LIMIT ?4",
     )?;
-    let mut rows = statement.query((site.0, after, upto, limit.events))?;
+    let (after, upto) = (place(site, after), place(site, upto));
+    let mut rows = statement.query((place(site, 0), after, upto, limit.events))?;
     let mut records = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
@@ -40,10 +41,11 @@ pub(super) fn read_identifying(
     limit: usize,
 ) -> rusqlite::Result<Vec<Record>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, received_at, flags, body FROM events
-         WHERE site = ? AND seq > ? AND seq <= ? AND flags & ? ORDER BY seq LIMIT ?",
+        "SELECT place - ?1, received_at, flags, body FROM events
+         WHERE place > ?2 AND place <= ?3 AND flags & ?4 ORDER BY place LIMIT ?5",
     )?;
-    let rows = statement.query_map((site.0, after, upto, IDENTIFIES, limit), |row| {
+    let (after, upto) = (place(site, after), place(site, upto));
+    let rows = statement.query_map((place(site, 0), after, upto, IDENTIFIES, limit), |row| {
         record(row, text_bytes(row, 3)?)
     })?;
     rows.collect()
@@ -69,13 +71,14 @@ pub(super) fn due(
     let mut statement = connection.prepare_cached(
         "SELECT p.seq, coalesce(p.received_at, e.received_at), coalesce(e.flags, 0),
                 coalesce(p.body, e.body), p.attempt
-         FROM parked p LEFT JOIN events e ON e.site = ?1 AND e.seq = p.seq
+         FROM parked p LEFT JOIN events e ON e.place = ?1 + p.seq
          WHERE p.reader = ?2 AND p.due_at <= ?3 AND coalesce(p.body, e.body) IS NOT NULL
          ORDER BY p.due_at, p.seq LIMIT ?4",
     )?;
-    let rows = statement.query_map((site.0, reader.0, now.as_millisecond(), limit), |row| {
-        Ok(Due { record: record(row, text_bytes(row, 3)?)?, attempt: row.get(4)? })
-    })?;
+    let rows = statement
+        .query_map((place(site, 0), reader.0, now.as_millisecond(), limit), |row| {
+            Ok(Due { record: record(row, text_bytes(row, 3)?)?, attempt: row.get(4)? })
+        })?;
     rows.collect()
 }
 
@@ -129,17 +132,17 @@ pub(super) fn oldest_pending(
     let cursor = position(connection, reader)?.cursor;
     let waiting: Option<i64> = connection
         .prepare_cached(
-            "SELECT received_at FROM events WHERE site = ? AND seq > ? ORDER BY seq LIMIT 1",
+            "SELECT received_at FROM events WHERE place > ? AND place <= ? ORDER BY place LIMIT 1",
         )?
-        .query_row((site.0, cursor), |row| row.get(0))
+        .query_row([place(site, cursor), place(site, MAX_SEQ)], |row| row.get(0))
         .optional()?;
     let parked: Option<i64> = connection
         .prepare_cached(
             "SELECT coalesce(p.received_at, e.received_at)
-             FROM parked p LEFT JOIN events e ON e.site = ?1 AND e.seq = p.seq
+             FROM parked p LEFT JOIN events e ON e.place = ?1 + p.seq
              WHERE p.reader = ?2 ORDER BY p.seq LIMIT 1",
         )?
-        .query_row((site.0, reader.0), |row| row.get(0))
+        .query_row((place(site, 0), reader.0), |row| row.get(0))
         .optional()?
         .flatten();
     Ok(waiting.into_iter().chain(parked).min().map(time))

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::super::{JournalError, Position, ReaderId, SiteId, Usage};
 use super::position::{ahead_count, position};
-use super::{SqliteJournal, newest, time, trimmed_to};
+use super::{SqliteJournal, newest, place, time, trimmed_to};
 
 /// Events removed by one write: about a millisecond, so that appends hardly notice.
 const STEP: u64 = 500;
@@ -93,10 +93,13 @@ fn trim_settled(connection: &Connection, site: SiteId, cutoff: Timestamp) -> rus
     }
     let young: Option<u64> = connection
         .prepare_cached(
-            "SELECT min(seq) FROM events
-             WHERE site = ? AND seq BETWEEN ? AND ? AND received_at >= ?",
+            "SELECT min(place) - ?1 FROM events
+             WHERE place BETWEEN ?2 AND ?3 AND received_at >= ?4",
         )?
-        .query_row((site.0, first, done, cutoff.as_millisecond()), |row| row.get(0))?;
+        .query_row(
+            (place(site, 0), place(site, first), place(site, done), cutoff.as_millisecond()),
+            |row| row.get(0),
+        )?;
     let upto = young.map_or(done, |young| young - 1);
     trim(connection, site, first, upto).map(|(removed, _)| removed)
 }
@@ -110,8 +113,8 @@ pub(super) fn trim_oldest(
     for site in sites {
         let first = trimmed_to(connection, *site)? + 1;
         let at: Option<i64> = connection
-            .prepare_cached("SELECT min(received_at) FROM events WHERE site = ? AND seq = ?")?
-            .query_row((site.0, first), |row| row.get(0))?;
+            .prepare_cached("SELECT min(received_at) FROM events WHERE place = ?")?
+            .query_row([place(*site, first)], |row| row.get(0))?;
         if let Some(at) = at {
             oldest = oldest.into_iter().chain([(time(at), *site, first)]).min();
         }
@@ -140,8 +143,8 @@ fn trim(
         }
     }
     let removed = connection
-        .prepare_cached("DELETE FROM events WHERE site = ? AND seq <= ?")?
-        .execute((site.0, upto))?;
+        .prepare_cached("DELETE FROM events WHERE place BETWEEN ? AND ?")?
+        .execute([place(site, 0), place(site, upto)])?;
     connection.execute("UPDATE sites SET trimmed_to = ? WHERE id = ?", (upto, site.0))?;
     Ok((removed as u64, lost))
 }

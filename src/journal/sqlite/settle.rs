@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::super::{Ended, Ending, ReaderId, Settlement, SiteId};
-use super::{site_of, trimmed_to};
+use super::{place, site_of, trimmed_to};
 
 pub(super) fn settle(
     connection: &Connection,
@@ -105,12 +105,12 @@ fn bury(
         .prepare_cached(
             "INSERT INTO dead (reader, seq, reason, detail, at, received_at, body)
              SELECT ?1, ?2, ?3, ?4, ?5, received_at, body FROM (
-                 SELECT received_at, body FROM events WHERE site = ?6 AND seq = ?2
+                 SELECT received_at, body FROM events WHERE place = ?6
                  UNION ALL
                  SELECT received_at, body FROM parked
                  WHERE reader = ?1 AND seq = ?2 AND body IS NOT NULL
              ) LIMIT 1",
         )?
-        .execute((reader.0, seq, reason, detail, now.as_millisecond(), site.0))
+        .execute((reader.0, seq, reason, detail, now.as_millisecond(), place(site, seq)))
         .map(drop)
 }

@@ -1,0 +1,153 @@
+//! Moves what the write-ahead log holds into the database file, beside the writer instead of in its
+//! way.
+//!
+//! A checkpoint of a full log takes some ten milliseconds, most of them waiting for the disk. A
+//! thread of its own does that while commits go on. They leave the log a little longer than what
+//! was moved, and the log starts over only when all of it has been moved; so the writer itself
+//! moves the rest, which is short.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::{io, mem};
+
+use rusqlite::Connection;
+
+use super::writer::Reopen;
+
+/// How many pages the log may hold before it is moved. 4,096 pages are 16 MiB: few checkpoints
+/// under load, and a short recovery after a crash.
+const FULL_PAGES: u32 = 4096;
+
+/// What the thread and the writer tell each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// There is nothing to do.
+    Idle,
+    /// The thread is to move the log, or is doing so.
+    Moving,
+    /// It has; the rest is the writer's.
+    Moved,
+    /// It is to end.
+    Closed,
+}
+
+struct Shared {
+    phase: Mutex<Phase>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, phase: Phase) {
+        *self.lock() = phase;
+        self.changed.notify_one();
+    }
+}
+
+/// The length of the log after the last commit, in pages: set by SQLite itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogPages(Arc<AtomicU32>);
+
+impl LogPages {
+    /// Follows the commits of this connection. SQLite no longer checkpoints by itself then.
+    pub(super) fn follow(&self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let seen = self.0.clone();
+        connection.wal_hook(Some(move |_log: &mut rusqlite::hooks::Wal, pages: i32| {
+            seen.store(pages.unsigned_abs(), Ordering::Relaxed);
+            Ok(())
+        }))
+    }
+
+    fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The checkpoints of one database.
+pub(super) struct Checkpoints {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    pages: LogPages,
+    /// The length at which the log is moved next: later than usual if a reader held it last time.
+    due_at: u32,
+}
+
+impl Checkpoints {
+    /// Starts the thread, which opens a connection of its own when it first has work.
+    pub(super) fn start(connect: Arc<Reopen>, pages: LogPages) -> io::Result<Self> {
+        let shared = Arc::new(Shared { phase: Mutex::new(Phase::Idle), changed: Condvar::new() });
+        let thread = {
+            let shared = shared.clone();
+            let name = "tagway-log".to_owned();
+            std::thread::Builder::new().name(name).spawn(move || work(&shared, &connect))?
+        };
+        Ok(Self { shared, thread: Some(thread), pages, due_at: FULL_PAGES })
+    }
+
+    /// Looks, between two commits, whether there is something to do.
+    pub(super) fn after_commit(&mut self, connection: &Connection) {
+        if self.pages.get() < self.due_at {
+            return;
+        }
+        let phase = *self.shared.lock();
+        match phase {
+            Phase::Idle => self.shared.set(Phase::Moving),
+            Phase::Moving | Phase::Closed => {}
+            Phase::Moved => {
+                self.shared.set(Phase::Idle);
+                let is_all = matches!(move_log(connection), Ok((pages, moved)) if moved >= pages);
+                // A reader in the past holds the log; trying at every commit would only cost.
+                self.due_at = if is_all { FULL_PAGES } else { self.pages.get() + FULL_PAGES / 4 };
+            }
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        self.shared.set(Phase::Closed);
+        if let Some(thread) = mem::take(&mut self.thread)
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the checkpoints panicked");
+        }
+    }
+}
+
+fn work(shared: &Shared, connect: &Reopen) {
+    let mut connection = None;
+    loop {
+        let mut phase = shared.lock();
+        while !matches!(*phase, Phase::Moving | Phase::Closed) {
+            phase = shared.changed.wait(phase).unwrap_or_else(PoisonError::into_inner);
+        }
+        if *phase == Phase::Closed {
+            return;
+        }
+        drop(phase);
+        let moved = match connection.take().map_or_else(connect, Ok) {
+            Ok(open) => move_log(connection.insert(open)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = moved {
+            // The disk is full or failing, which the writer notices and says. The log stays.
+            tracing::debug!(%error, "the log could not be moved");
+            connection = None;
+        }
+        let mut phase = shared.lock();
+        if *phase == Phase::Moving {
+            *phase = Phase::Moved;
+        }
+    }
+}
+
+/// Moves what no reader holds. How many pages the log has, and how many of them are moved.
+fn move_log(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
+    connection
+        .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
+        .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+}
