@@ -1,22 +1,59 @@
-//! Tagway, a first-party tag gateway.
+//! Tagway, a first-party tag gateway: tracking beacons in, durable, enriched server-side calls out.
+//!
+//! # The path of one beacon
+//!
+//! 1. [`edge`] accepts the connection, parses the request within limits, and finds the client behind
+//!    trusted proxies. It knows no route.
+//! 2. [`gateway`] finds the site by host and the route by path, checks origin, key and rate, reads
+//!    the body within limits and decodes it to [`event`]s, message by message.
+//! 3. [`visitor`] recognises who it is by first-party cookies; [`privacy`] says what may be kept and
+//!    sent. Both are pure.
+//! 4. [`journal`] appends. The call returns when the group is on disk, and then the client is
+//!    answered: acknowledged is durable.
+//! 5. [`profile`] follows the journal and keeps what is known of each visitor.
+//! 6. [`delivery`] follows the journal behind it, one reader per destination: filter, enrich, batch,
+//!    throttle, call, settle. What a call says and what its reply means is the business of
+//!    [`vendors`], one folder each.
+//!
+//! Every event ends, for every destination, as delivered, skipped(reason) or dead(reason), and
+//! `accepted = delivered + skipped + dead + pending` holds at every commit.
+//!
+//! # The house
+//!
+//! - [`settings`] is the language of the configuration; every module reads its own part, and
+//!   [`config`] composes them, loads and reloads.
+//! - [`store`] is the embedded database: one writer thread, groups of commits, connections for
+//!   readers. Only the SQLite backends of journal and profile know it.
+//! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
+//!   are what they say.
+//! - [`admin`] is the operators' listener, [`cli`] the command line, [`demo`] what `tagway demo` and
+//!   the tests show around a gateway.
+//! - [`app`] puts it all together, and is the only one that knows everything.
+//!
+//! Who may import whom is a table in `tests/tidy.rs`, and a test.
+
+pub mod event;
+
+pub mod edge;
+pub mod gateway;
+pub mod privacy;
+pub mod visitor;
+
+pub mod journal;
+pub mod profile;
+pub mod store;
+
+pub mod delivery;
+pub mod vendors;
+
+pub mod clock;
+pub mod config;
+pub mod feed;
+pub mod log;
+pub mod metrics;
+pub mod settings;
 
 pub mod admin;
 pub mod app;
 pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod delivery;
 pub mod demo;
-pub mod edge;
-pub mod event;
-pub mod feed;
-pub mod gateway;
-pub mod journal;
-pub mod log;
-pub mod metrics;
-pub mod privacy;
-pub mod profile;
-pub mod settings;
-pub mod store;
-pub mod vendors;
-pub mod visitor;

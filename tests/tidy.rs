@@ -1,1 +1,277 @@
-//! Placeholder.
+//! The rules of the house that no compiler checks: who imports whom, how long a file may be, that
+//! lists, folders, names and documentation agree.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tagway::vendors::VENDORS;
+
+/// Who may import whom. `event` imports nobody; what everybody may import is in [`SHARED`].
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("event", &[]),
+    ("clock", &[]),
+    ("metrics", &[]),
+    ("settings", &[]),
+    ("feed", &[]),
+    ("log", &[]),
+    ("store", &[]),
+    ("edge", &[]),
+    ("visitor", &[]),
+    ("privacy", &[]),
+    ("vendors", &[]),
+    ("journal", &["store"]),
+    ("profile", &["journal", "store"]),
+    ("gateway", &["journal", "privacy", "profile", "vendors", "visitor"]),
+    ("delivery", &["journal", "privacy", "profile", "vendors"]),
+    ("admin", &["delivery", "journal", "profile"]),
+    ("config", &["admin", "delivery", "edge", "gateway", "journal", "log", "profile", "visitor"]),
+    ("demo", &["vendors"]),
+    ("app", &["*"]),
+    ("cli", &["*"]),
+];
+
+/// What other modules may import besides. Pure modules, and those that all others build on, take
+/// only what stands in the second list.
+const SHARED: &[&str] = &["clock", "event", "feed", "metrics", "settings"];
+const PLAIN: &[(&str, &[&str])] = &[
+    ("event", &[]),
+    ("clock", &[]),
+    ("metrics", &[]),
+    ("settings", &[]),
+    ("feed", &["event"]),
+    ("log", &["settings"]),
+    ("store", &["metrics"]),
+    ("edge", &["metrics", "settings"]),
+    ("visitor", &["event", "settings"]),
+    ("privacy", &["event", "settings"]),
+    ("vendors", &["event", "settings"]),
+];
+
+/// The most lines of a file's code, its tests aside.
+const MAX_LINES: usize = 500;
+
+/// Names that say nothing.
+const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
+
+/// The metrics whose names dashboards rely on.
+const METRICS: &[&str] = &[
+    "requests",
+    "request_duration_seconds",
+    "events_accepted",
+    "events_dropped",
+    "rate_limited",
+    "journal_append_seconds",
+    "journal_bytes",
+    "deliveries",
+    "delivery_attempts",
+    "delivery_seconds",
+    "pending_events",
+    "pending_oldest_seconds",
+    "profile_lookups",
+    "config_reload_success",
+    "build", // an info metric: `_info` is its type's ending
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files under a folder with this ending, by their paths from the root.
+fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if !path.ends_with("node_modules") {
+                    folders.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == ending) {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no .{ending} files in {folder}");
+    found
+}
+
+/// The code of a file, without its comments and its tests.
+fn code(name: &str, text: &str) -> String {
+    if name.ends_with("/tests.rs") {
+        return String::new();
+    }
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.trim_start().starts_with("mod tests {") {
+            break;
+        }
+        lines.push(line.split(" //").next().unwrap_or_default());
+    }
+    lines.retain(|line| !line.trim_start().starts_with("//"));
+    lines.join("\n")
+}
+
+/// The modules that the code names after `crate::`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        let list = match after.strip_prefix('{') {
+            Some(rest) => rest.split('}').next().unwrap_or_default(),
+            None => {
+                after.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+            }
+        };
+        let names = list.split(',').map(|name| name.trim().split("::").next().unwrap_or_default());
+        found.extend(names.filter(|name| !name.is_empty()).map(str::to_owned));
+    }
+    found
+}
+
+fn module(name: &str) -> &str {
+    let rest = name.strip_prefix("src/").unwrap_or(name);
+    rest.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// Fails with all complaints at once.
+fn report(complaints: Vec<String>) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn modules_import_only_what_they_may() {
+    let table: BTreeMap<&str, &[&str]> = IMPORTS.iter().copied().collect();
+    let plain: BTreeMap<&str, &[&str]> = PLAIN.iter().copied().collect();
+    let mut complaints = Vec::new();
+    for (name, text) in files("src", "rs") {
+        let module = module(&name);
+        if matches!(module, "main" | "lib") {
+            continue;
+        }
+        let Some(allowed) = table.get(module) else {
+            complaints.push(format!("{name}: the module {module} is not in the table of imports"));
+            continue;
+        };
+        let shared = plain.get(module).copied().unwrap_or(SHARED);
+        for import in imports(&code(&name, &text)) {
+            let may = import == module
+                || allowed.contains(&"*")
+                || allowed.contains(&import.as_str())
+                || shared.contains(&import.as_str());
+            if !may {
+                complaints.push(format!("{name}: {module} may not import {import}"));
+            }
+            // The two `mod.rs` turn the store's errors into their own.
+            let is_backend = name.contains("sqlite") || name.ends_with("/mod.rs");
+            if import == "store" && matches!(module, "journal" | "profile") && !is_backend {
+                complaints.push(format!("{name}: only the SQLite backends know the store"));
+            }
+        }
+    }
+    report(complaints);
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    let mut complaints = Vec::new();
+    for (name, text) in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+        let lines = text.lines().count();
+        let own = text.split("\nmod tests {").next().unwrap_or_default().lines().count();
+        if own > MAX_LINES || (name.ends_with("/tests.rs") && lines > MAX_LINES) {
+            complaints.push(format!("{name}: {own} lines are two things"));
+        }
+        if !text.starts_with("//!") {
+            complaints.push(format!("{name}: does not start by saying what it is"));
+        }
+        let stem = Path::new(&name).file_stem().unwrap().to_string_lossy().into_owned();
+        let names = name.split('/').map(str::to_owned).chain([stem]);
+        for part in names.filter(|part| EMPTY_NAMES.contains(&part.as_str())) {
+            complaints.push(format!("{name}: \"{part}\" says nothing"));
+        }
+    }
+    report(complaints);
+}
+
+#[test]
+fn the_map_names_every_module() {
+    let map = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let mut complaints = Vec::new();
+    for line in map.lines().filter_map(|line| line.strip_prefix("pub mod ")) {
+        let module = line.trim_end_matches(';');
+        if !map.contains(&format!("[`{module}`]")) {
+            complaints.push(format!("src/lib.rs: the map does not mention {module}"));
+        }
+    }
+    report(complaints);
+}
+
+#[test]
+fn vendors_folders_list_and_fixtures_agree() {
+    let folders = |folder: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap());
+        let folders = entries.filter(|entry| entry.path().is_dir());
+        folders.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    };
+    let listed: BTreeSet<String> = VENDORS.iter().map(|vendor| vendor.name.to_owned()).collect();
+    assert_eq!(listed.len(), VENDORS.len(), "a vendor is listed twice");
+    assert_eq!(folders("src/vendors"), listed, "src/vendors and VENDORS");
+    assert_eq!(folders("tests/fixtures/vendors"), listed, "fixtures and VENDORS");
+}
+
+#[test]
+fn the_metrics_that_dashboards_use_exist_and_only_there_are_names() {
+    let names = fs::read_to_string(root().join("src/metrics.rs")).unwrap();
+    let missing: Vec<String> = METRICS
+        .iter()
+        .filter(|name| !names.contains(&format!("\"{name}\"")))
+        .map(|name| format!("src/metrics.rs: {name} is missing"))
+        .collect();
+    let mut complaints = missing;
+    for (name, text) in files("src", "rs") {
+        if name != "src/metrics.rs" && code(&name, &text).contains(".register(") {
+            complaints.push(format!("{name}: metrics are registered in src/metrics.rs"));
+        }
+    }
+    report(complaints);
+}
+
+#[test]
+fn every_default_setting_says_what_it_is() {
+    let text = fs::read_to_string(root().join("config/tagway.toml")).unwrap();
+    let mut complaints = Vec::new();
+    let mut before = "";
+    for (number, line) in (1..).zip(text.lines()) {
+        let is_setting = !line.starts_with(['#', '[']) && line.contains(" = ");
+        let is_name = matches!(line.split(' ').next(), Some("name" | "vendor"));
+        if is_setting && !is_name && !line.contains(" # ") && !before.starts_with('#') {
+            complaints.push(format!("config/tagway.toml:{number}: {line} says nothing of itself"));
+        }
+        before = line;
+    }
+    report(complaints);
+}
+
+#[test]
+fn nothing_is_left_for_later_or_bound_to_one_machine() {
+    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat()];
+    let mut complaints = Vec::new();
+    let all =
+        files("src", "rs").into_iter().chain(files("tests", "rs")).chain(files("benches", "rs"));
+    for (name, text) in all {
+        for (number, line) in (1..).zip(text.lines()) {
+            for mark in marks.iter().filter(|mark| line.contains(*mark)) {
+                complaints.push(format!("{name}:{number}: {mark} is an issue, not a comment"));
+            }
+            if ["/home/", "/root/", "/work/"].iter().any(|path| line.contains(path))
+                && !name.ends_with("tidy.rs")
+            {
+                complaints.push(format!("{name}:{number}: a path of one machine"));
+            }
+        }
+    }
+    report(complaints);
+}
