@@ -1,22 +1,33 @@
 //! What one event costs: `cargo bench --bench costs`.
 //!
-//! Figures depend on the machine; compare runs on one machine only. `append` measures a group of
-//! 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
+//! Figures depend on the machine; compare runs on one machine only. The event is an order with three
+//! products. `decode` is from a body's bytes to a judged message, `project` from a journal record to
+//! what it says of the person, `map` from the event to a vendor's finished request, `append` a group
+//! of 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, Request, StatusCode};
+use jiff::Timestamp;
 use tagway::clock::{Clock, SystemClock};
-use tagway::event::Event;
+use tagway::config;
+use tagway::event::{Enriched, Event, ProfileView};
+use tagway::gateway::decode::{self, Terms};
 use tagway::journal::{
     Durability, Journal, MIGRATIONS, MessageKey, NewRecord, Settings, SiteId, SqliteJournal,
 };
 use tagway::metrics::Metrics;
 use tagway::profile::update_of;
+use tagway::settings::{Environment, Report, Section, Source};
 use tagway::store::{Store, Sync};
+use tagway::vendors::{Call, CallError, Destination, Outcome, Reply, Screening, find};
 
 /// An order with three products, as the journal holds it.
 const ORDER: &str = include_str!("order.json");
@@ -80,8 +91,16 @@ fn append(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn decode(criterion: &mut Criterion) {
+    let settings = config::load(&[], &Environment::default()).unwrap();
+    let terms = Terms { limits: &settings.limits, kind: None, received_at: SystemClock.now() };
+    criterion.bench_function("decode", |bencher| {
+        bencher.iter(|| decode::read(black_box(ORDER.as_bytes()), &terms).unwrap());
+    });
+}
+
 fn project(criterion: &mut Criterion) {
-    criterion.bench_function("read back and project", |bencher| {
+    criterion.bench_function("project", |bencher| {
         bencher.iter(|| {
             let event: Event = serde_json::from_str(black_box(ORDER)).unwrap();
             update_of(&event)
@@ -89,5 +108,52 @@ fn project(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, append, project);
+/// A vendor that takes everything at once.
+struct Yes;
+
+#[async_trait]
+impl Call for Yes {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        black_box(request);
+        let (status, headers, body) = (StatusCode::NO_CONTENT, HeaderMap::new(), Bytes::new());
+        Ok(Reply { status, headers, body })
+    }
+
+    fn now(&self) -> Timestamp {
+        "2026-11-23T10:00:01Z".parse().unwrap()
+    }
+}
+
+fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
+    let (report, environment) = (Report::default(), Environment::default());
+    let source = Source { name: vendor.to_owned(), text: settings.to_owned() };
+    let table = source.parse(&report);
+    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+    let destination = (find(vendor).unwrap().destination)(&mut section, None);
+    drop(section);
+    assert!(report.into_mistakes().is_empty());
+    destination
+}
+
+fn map(criterion: &mut Criterion) {
+    let event = Arc::new(serde_json::from_str(ORDER).unwrap());
+    let batch = [Enriched { seq: 1, event, profile: Arc::new(ProfileView::default()) }];
+    let mut group = criterion.benchmark_group("map");
+    for (vendor, settings) in [
+        ("ga4", "measurement_id = 'G-BENCH1'\napi_secret = 'secret'"),
+        ("webhook", "url = 'https://hooks.example/in'\nsecret = 'whsec_dGFnd2F5LWJlbmNobWFyaw=='"),
+    ] {
+        let destination = destination(vendor, settings);
+        group.bench_function(vendor, |bencher| {
+            bencher.iter(|| {
+                assert_eq!(destination.screen(&batch[0], Yes.now()), Screening::Send);
+                let outcomes = destination.deliver(black_box(&batch), &Yes).now_or_never();
+                assert_eq!(outcomes.unwrap(), [Outcome::Delivered]);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode, project, map, append);
 criterion_main!(benches);

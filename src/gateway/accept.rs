@@ -231,8 +231,7 @@ impl Gateway {
         let site = snapshot.named(site).ok_or(SendError::UnknownSite)?;
         let received_at = head::to_millisecond(self.clock.now());
         let terms = Terms { limits: &snapshot.limits, kind: None, received_at };
-        let invalid = |rejection: Rejection| SendError::Invalid(rejection.code());
-        let (mut drafts, rejected) = decode::open(message, &terms).map_err(invalid)?.judge(&terms);
+        let (mut drafts, rejected) = decode::read(message, &terms).map_err(SendError::Invalid)?;
         let draft = match (drafts.pop(), rejected.first()) {
             (Some(draft), None) if drafts.is_empty() => draft,
             (_, Some(rejected)) => return Err(SendError::Invalid(rejected.reason)),
@@ -242,7 +241,8 @@ impl Gateway {
         let has_traits = draft.has_traits;
         let event = complete(draft, &facts, None, Sender::Server)
             .map_err(|(_, reason)| SendError::Invalid(reason))?;
-        let record = record(site.id, &site.name, &event, has_traits).map_err(invalid)?;
+        let record = record(site.id, &site.name, &event, has_traits)
+            .map_err(|rejection| SendError::Invalid(rejection.code()))?;
         let appended = self.journal.append(vec![record]).await?;
         let appended = appended.first().copied().unwrap_or(Appended::Duplicate);
         if let Appended::New { seq } = appended {

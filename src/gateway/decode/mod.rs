@@ -26,3 +26,10 @@ pub struct Terms<'l> {
     /// When the request arrived.
     pub received_at: Timestamp,
 }
+
+/// Reads a body that needs no write key and judges each of its messages. The error is the code of
+/// the rejection of the whole.
+pub fn read(text: &[u8], terms: &Terms<'_>) -> Result<(Vec<Draft>, Vec<Rejected>), &'static str> {
+    let envelope = open(text, terms).map_err(|rejection| rejection.code())?;
+    Ok(envelope.judge(terms))
+}
