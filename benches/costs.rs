@@ -141,7 +141,10 @@ fn map(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("map");
     for (vendor, settings) in [
         ("ga4", "measurement_id = 'G-BENCH1'\napi_secret = 'secret'"),
-        ("webhook", "url = 'https://hooks.example/in'\nsecret = 'whsec_dGFnd2F5IGJlbmNobWFyayBzaWduaW5nIGtleQ=='"),
+        (
+            "webhook",
+            "url = 'https://hooks.example/in'\nsecret = 'whsec_dGFnd2F5IGJlbmNobWFyayBzaWduaW5nIGtleQ=='",
+        ),
     ] {
         let destination = destination(vendor, settings);
         group.bench_function(vendor, |bencher| {

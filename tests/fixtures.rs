@@ -5,28 +5,32 @@
 //!   are [`NOW`] and `messageId` is `m1`, `m2`, ... unless the case says otherwise;
 //! - `settings.toml`: the vendor's settings, by default the one in the vendor's own folder;
 //! - `profile.json` (optional): what the gateway knows of the person, `{"userId", "traits"}`;
-//! - `replies.txt` (optional): the vendor's replies in turn, each a status and header fields, or
-//!   `timeout`, or `unreachable`; then it answers 204;
-//! - `expected.http`: the requests, header fields sorted, JSON pretty;
+//! - `replies.txt` (optional): the vendor's replies in turn, one a line: a status, header fields and a
+//!   JSON body, parted by ` | `; or `timeout`, or `unreachable`. After the last it answers 204;
+//! - `expected.http`: the requests, header fields sorted, bodies decompressed, JSON pretty, forms one
+//!   field a line;
 //! - `expected.outcomes.json`: how each event ended.
 //!
 //! `cargo bless` rewrites the expectations; reading the difference is the review.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test program may stop at a broken fixture"
 )]
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -210,19 +214,25 @@ impl Line {
     }
 }
 
-/// `429 retry-after: 5`, `timeout` or `unreachable`.
+/// `429 | retry-after: 5 | {"code":429}`, `timeout` or `unreachable`.
 fn reply(line: &str) -> Result<Result<Reply, CallError>, Failed> {
-    let (status, field) = line.split_once(' ').unwrap_or((line, ""));
-    match status {
+    match line {
         "timeout" => return Ok(Err(CallError::Timeout(Duration::from_secs(10)))),
         "unreachable" => return Ok(Err(CallError::Unreachable("refused".into()))),
         _ => {}
     }
-    let mut headers = HeaderMap::new();
-    if let Some((name, value)) = field.split_once(": ") {
-        headers.insert(name.parse::<HeaderName>()?, value.parse::<HeaderValue>()?);
+    let mut parts = line.split(" | ");
+    let status = parts.next().unwrap_or_default().parse::<StatusCode>()?;
+    let mut reply = Reply { status, headers: HeaderMap::new(), body: Bytes::new() };
+    for part in parts {
+        match part.split_once(": ").filter(|_| !part.starts_with(['{', '[', '"'])) {
+            Some((name, value)) => {
+                reply.headers.insert(name.parse::<HeaderName>()?, value.parse::<HeaderValue>()?);
+            }
+            None => reply.body = part.to_owned().into(),
+        }
     }
-    Ok(Ok(Reply { status: status.parse::<StatusCode>()?, headers, body: Bytes::new() }))
+    Ok(Ok(reply))
 }
 
 #[async_trait]
@@ -254,10 +264,32 @@ fn rendered(request: &Request<Bytes>) -> String {
         .collect();
     fields.sort();
     text.extend(fields);
-    let body = match serde_json::from_slice::<Value>(request.body()) {
-        Ok(body) => serde_json::to_string_pretty(&body).unwrap(),
-        Err(_) => panic!("the body is not JSON: {:?}", request.body()),
-    };
+    let body = body_text(request);
     writeln!(text, "\n{body}").unwrap();
     text
+}
+
+/// The body as people read it.
+fn body_text(request: &Request<Bytes>) -> String {
+    let mut bytes = request.body().to_vec();
+    if request.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip") {
+        bytes.clear();
+        GzDecoder::new(&**request.body()).read_to_end(&mut bytes).unwrap();
+    }
+    if bytes.is_empty() {
+        return String::new();
+    }
+    if let Ok(body) = serde_json::from_slice::<Value>(&bytes) {
+        return serde_json::to_string_pretty(&body).unwrap();
+    }
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    assert_eq!(kind, Some("application/x-www-form-urlencoded"), "neither JSON nor a form");
+    let field = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
+        let value = match serde_json::from_str::<Value>(&value) {
+            Ok(json) => serde_json::to_string_pretty(&json).unwrap(),
+            Err(_) => value.into_owned(),
+        };
+        format!("{name} = {value}")
+    };
+    url::form_urlencoded::parse(&bytes).map(field).collect::<Vec<_>>().join("\n")
 }

@@ -231,6 +231,16 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A word out of a closed list, if set.
+    pub fn opt_choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        self.has(key).then(|| self.choice(key, choices))
+    }
+
+    /// A boolean, if set.
+    pub fn opt_boolean(&mut self, key: &str) -> Option<bool> {
+        self.has(key).then(|| self.boolean(key))
+    }
+
     /// A table, through all layers that have it; empty if none has.
     pub fn section(&mut self, key: &str) -> Section<'a> {
         self.asked.insert(key.to_owned());

@@ -4,9 +4,17 @@
 //! most the [`Destination`] face. Vendor code does no I/O of its own: it renders requests, hands
 //! them to [`Call`], and reads the replies. It knows no clock, no store, no HTTP client.
 //!
+//! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
+//! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
+//! [`digest`] hashes, [`judge`] reads replies.
+//!
 //! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
 //! tidy test holds the four together.
 
+pub mod digest;
+pub mod naming;
+pub mod person;
+pub mod products;
 mod reply;
 
 pub mod console;

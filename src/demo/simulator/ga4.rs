@@ -1,14 +1,12 @@
 //! Google's side of the Measurement Protocol (`contracts/destinations.md` 1.1, 1.2 and 1.5): 204
 //! for anything that can be read, and a memory of what the validation endpoint would have said.
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::super::server::whole;
-use super::{Reading, age_seconds, parse};
+use super::{Asked, Desk, Reading, age_seconds, answer, parse};
 use crate::vendors::ga4::validate::validate;
 
 /// The documented limit of a request's body.
@@ -17,53 +15,51 @@ const MAX_BYTES: usize = 130_000;
 /// How far back a request may be dated.
 const MAX_AGE_SECONDS: i64 = 72 * 3600;
 
-pub(super) fn read(
-    method: &Method,
-    target: &Uri,
-    headers: &HeaderMap,
-    body: &Bytes,
-    now: Timestamp,
-) -> Reading {
-    let reply = |status: StatusCode| {
-        let mut reply = Response::new(whole(""));
-        *reply.status_mut() = status;
-        reply
-    };
-    if target.path() != "/mp/collect" {
-        let objections = vec![format!("there is no {}", target.path())];
-        return Reading { reply: reply(StatusCode::NOT_FOUND), accepted: Vec::new(), objections };
-    }
-    if method != Method::POST {
-        let objections = vec![format!("{method} is not POST")];
-        let reply = reply(StatusCode::METHOD_NOT_ALLOWED);
-        return Reading { reply, accepted: Vec::new(), objections };
-    }
-    let mut objections = Vec::new();
-    let query = target.query().unwrap_or_default();
-    for name in ["measurement_id", "api_secret"] {
-        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-        if !pairs.any(|(key, value)| key == name && !value.is_empty()) {
-            objections.push(format!("the query lacks {name}"));
+/// Google.
+pub(super) struct Google;
+
+impl Desk for Google {
+    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+        let refused = |status, objection| Reading {
+            reply: answer(status, ""),
+            accepted: Vec::new(),
+            objections: vec![objection],
+        };
+        if asked.target.path() != "/mp/collect" {
+            let objection = format!("there is no {}", asked.target.path());
+            return refused(StatusCode::NOT_FOUND, objection);
         }
-    }
-    if headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
-        objections.push("the content type is not application/json".to_owned());
-    }
-    if body.len() >= MAX_BYTES {
-        objections.push(format!("the body has {} bytes", body.len()));
-    }
-    let accepted = match parse(body) {
-        Ok(body) => {
-            objections.extend(validate(&body).iter().map(|objection| format!("{objection:?}")));
-            objections.extend(too_old(&body, now));
-            keys(&body)
+        if asked.method != Method::POST {
+            let objection = format!("{} is not POST", asked.method);
+            return refused(StatusCode::METHOD_NOT_ALLOWED, objection);
         }
-        Err(objection) => {
-            objections.push(objection);
-            Vec::new()
+        let mut objections = Vec::new();
+        let query = asked.target.query().unwrap_or_default();
+        for name in ["measurement_id", "api_secret"] {
+            let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+            if !pairs.any(|(key, value)| key == name && !value.is_empty()) {
+                objections.push(format!("the query lacks {name}"));
+            }
         }
-    };
-    Reading { reply: reply(StatusCode::NO_CONTENT), accepted, objections }
+        if asked.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
+            objections.push("the content type is not application/json".to_owned());
+        }
+        if asked.body.len() >= MAX_BYTES {
+            objections.push(format!("the body has {} bytes", asked.body.len()));
+        }
+        let accepted = match parse(asked.body) {
+            Ok(body) => {
+                objections.extend(validate(&body).iter().map(|objection| format!("{objection:?}")));
+                objections.extend(too_old(&body, asked.now));
+                keys(&body)
+            }
+            Err(objection) => {
+                objections.push(objection);
+                Vec::new()
+            }
+        };
+        Reading { reply: answer(StatusCode::NO_CONTENT, ""), accepted, objections }
+    }
 }
 
 fn too_old(body: &Value, now: Timestamp) -> Option<String> {

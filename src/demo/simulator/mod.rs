@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use self::fault::Script;
-use super::server::{Answer, Reply, Server};
+use super::server::{Answer, Reply, Server, whole};
 use crate::clock::SharedClock;
 
 /// The webhook simulator's signing secret. Not a secret: it stands in the source.
@@ -71,12 +71,35 @@ pub struct Tally {
     pub seen: Vec<Seen>,
 }
 
+/// One request, as a vendor reads it.
+struct Asked<'r> {
+    method: &'r Method,
+    target: &'r Uri,
+    headers: &'r HeaderMap,
+    body: &'r Bytes,
+    now: Timestamp,
+}
+
+/// A vendor's side of its API, with whatever it remembers of earlier requests.
+trait Desk: Send {
+    fn read(&mut self, asked: &Asked<'_>) -> Reading;
+}
+
 /// What a vendor makes of a request that it reads.
 struct Reading {
-    reply: Reply,
+    reply: Response<Bytes>,
     /// The keys of the events that were accepted; those without a key are only counted.
     accepted: Vec<Option<String>>,
     objections: Vec<String>,
+}
+
+impl Kind {
+    fn desk(self) -> Box<dyn Desk> {
+        match self {
+            Self::Ga4 => Box::new(ga4::Google),
+            Self::Webhook => Box::new(webhook::Receiver),
+        }
+    }
 }
 
 /// A running simulator. Dropping it stops it.
@@ -86,7 +109,7 @@ pub struct Simulator {
 }
 
 struct Vendor {
-    kind: Kind,
+    desk: Mutex<Box<dyn Desk>>,
     clock: SharedClock,
     script: Script,
     tally: Mutex<Tally>,
@@ -98,7 +121,7 @@ impl Simulator {
     /// Starts one at `address`; port 0 takes a free one.
     pub async fn start(kind: Kind, address: SocketAddr, clock: SharedClock) -> io::Result<Self> {
         let vendor = Arc::new(Vendor {
-            kind,
+            desk: Mutex::new(kind.desk()),
             clock,
             script: Script::default(),
             tally: Mutex::default(),
@@ -162,29 +185,31 @@ impl Answer for Vendor {
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         let fault = self.script.next();
         let reading = match fault {
-            None => Some(self.read(&head.method, &head.uri, &head.headers, &body)),
+            None => {
+                let asked = Asked {
+                    method: &head.method,
+                    target: &head.uri,
+                    headers: &head.headers,
+                    body: &body,
+                    now: self.clock.now(),
+                };
+                let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+                Some(desk.read(&asked))
+            }
             Some(_) => None,
         };
         let seen = Seen { target: head.uri, headers: head.headers, body };
         let reply = self.note(seen, reading);
         self.count.send_modify(|count| *count += 1);
         match fault {
-            None => reply,
+            None => reply.map(|reply| reply.map(whole)),
             Some(fault) => fault.reply().await,
         }
     }
 }
 
 impl Vendor {
-    fn read(&self, method: &Method, target: &Uri, headers: &HeaderMap, body: &Bytes) -> Reading {
-        let now = self.clock.now();
-        match self.kind {
-            Kind::Ga4 => ga4::read(method, target, headers, body, now),
-            Kind::Webhook => webhook::read(method, headers, body, now),
-        }
-    }
-
-    fn note(&self, seen: Seen, reading: Option<Reading>) -> Option<Reply> {
+    fn note(&self, seen: Seen, reading: Option<Reading>) -> Option<Response<Bytes>> {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.requests += 1;
         if tally.seen.len() < MAX_REMEMBERED {
@@ -201,6 +226,13 @@ impl Vendor {
         tally.objections.extend(reading.objections.into_iter().take(room));
         Some(reading.reply)
     }
+}
+
+/// An answer of these bytes.
+fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut answer = Response::new(body.into());
+    *answer.status_mut() = status;
+    answer
 }
 
 /// The body as JSON, or an objection.

@@ -2,53 +2,48 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use http::{HeaderMap, Method, Response, StatusCode};
-use jiff::Timestamp;
+use http::{Method, StatusCode};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::super::server::whole;
-use super::{Reading, WEBHOOK_SECRET, age_seconds, parse};
+use super::{Asked, Desk, Reading, WEBHOOK_SECRET, age_seconds, answer, parse};
 
 /// How far the sender's clock may be off.
 const TOLERANCE_SECONDS: i64 = 300;
 
-pub(super) fn read(method: &Method, headers: &HeaderMap, body: &Bytes, now: Timestamp) -> Reading {
-    let (status, accepted, objections) = match check(method, headers, body, now) {
-        Ok(ids) => (StatusCode::OK, ids, Vec::new()),
-        Err(objection) => (StatusCode::BAD_REQUEST, Vec::new(), vec![objection]),
-    };
-    let answer = objections.first().map_or("{\"ok\":true}", String::as_str).to_owned();
-    let mut reply = Response::new(whole(answer));
-    *reply.status_mut() = status;
-    Reading { reply, accepted, objections }
+/// The receiver.
+pub(super) struct Receiver;
+
+impl Desk for Receiver {
+    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+        let (status, accepted, objections) = match check(asked) {
+            Ok(ids) => (StatusCode::OK, ids, Vec::new()),
+            Err(objection) => (StatusCode::BAD_REQUEST, Vec::new(), vec![objection]),
+        };
+        let said = objections.first().map_or("{\"ok\":true}", String::as_str).to_owned();
+        Reading { reply: answer(status, said), accepted, objections }
+    }
 }
 
 /// The message ids of a request that is in order.
-fn check(
-    method: &Method,
-    headers: &HeaderMap,
-    body: &Bytes,
-    now: Timestamp,
-) -> Result<Vec<Option<String>>, String> {
-    if method != Method::POST {
-        return Err(format!("{method} is not POST"));
+fn check(asked: &Asked<'_>) -> Result<Vec<Option<String>>, String> {
+    if asked.method != Method::POST {
+        return Err(format!("{} is not POST", asked.method));
     }
     let field = |name: &str| {
-        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        let value = asked.headers.get(name).and_then(|value| value.to_str().ok());
         value.ok_or_else(|| format!("{name} is missing"))
     };
     let (id, sent) = (field("webhook-id")?, field("webhook-timestamp")?);
     let seconds: i64 = sent.parse().map_err(|_not_a_number| "webhook-timestamp is no number")?;
-    if age_seconds(seconds, now).abs() > TOLERANCE_SECONDS {
+    if age_seconds(seconds, asked.now).abs() > TOLERANCE_SECONDS {
         return Err("webhook-timestamp is too far from now".to_owned());
     }
-    if !is_signed(field("webhook-signature")?, id, sent, body) {
+    if !is_signed(field("webhook-signature")?, id, sent, asked.body) {
         return Err("no signature is right".to_owned());
     }
-    let events = parse(body)?;
+    let events = parse(asked.body)?;
     let events = events.as_array().ok_or("the body is not a list")?;
     let ids = events.iter().map(|event| event.get("messageId").and_then(Value::as_str));
     Ok(ids.map(|id| id.map(str::to_owned)).collect())

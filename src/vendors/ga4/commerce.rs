@@ -2,10 +2,11 @@
 
 use serde_json::{Number, Value};
 
-use super::params::{Params, number};
+use super::params::Params;
 use super::rules;
-use super::settings::{PurchaseValue, is_currency};
+use super::settings::PurchaseValue;
 use crate::event::Object;
+use crate::vendors::products::{self, number};
 
 /// Items of one event.
 pub(super) const MAX_ITEMS: usize = 200;
@@ -50,9 +51,9 @@ const FIELDS: &[(&str, &[&str], Kind)] = &[
 pub(super) fn items(properties: &Object, rule: rules::Items) -> Vec<Value> {
     match (properties.get("products"), rule) {
         (_, rules::Items::None) => Vec::new(),
-        (Some(Value::Array(products)), _) => {
-            let products = products.iter().filter_map(Value::as_object);
-            products.filter_map(|product| item(product, true)).take(MAX_ITEMS).collect()
+        (Some(Value::Array(_)), _) => {
+            let items = products::listed(properties).filter_map(|product| item(product, true));
+            items.take(MAX_ITEMS).collect()
         }
         (_, rules::Items::Listed) => Vec::new(),
         (_, rules::Items::Optional | rules::Items::Required) => {
@@ -84,41 +85,11 @@ fn item(product: &Object, with_custom: bool) -> Option<Value> {
 
 fn convert(value: &Value, kind: Kind) -> Option<Value> {
     match kind {
-        Kind::Text => text(value).map(Value::String),
-        Kind::Currency => code(value.as_str()?).map(Value::String),
+        Kind::Text => products::text(value).map(Value::String),
+        Kind::Currency => products::currency_code(value.as_str()?).map(Value::String),
         Kind::Number => number(value).map(Value::Number),
-        Kind::Integer => {
-            let number = number(value)?;
-            let whole = number.as_i64().or_else(|| whole(number.as_f64()?));
-            whole.map(Value::from)
-        }
+        Kind::Integer => products::whole_number(value).map(Value::from),
     }
-}
-
-/// An id or a name: numbers are written out.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-fn whole(number: f64) -> Option<i64> {
-    /// Beyond this, not every whole number is a float.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    #[expect(clippy::cast_possible_truncation, reason = "bounded just before")]
-    (number.abs() <= EXACT).then(|| number.round() as i64)
-}
-
-/// The event's currency: its own, else the store's. Never guessed.
-pub(super) fn currency(properties: &Object, store: Option<&str>) -> Option<String> {
-    let own = properties.get("currency").and_then(Value::as_str);
-    own.and_then(code).or_else(|| store.map(str::to_owned))
-}
-
-fn code(written: &str) -> Option<String> {
-    Some(written.trim().to_ascii_uppercase()).filter(|code| is_currency(code))
 }
 
 /// The event's value.
@@ -130,14 +101,18 @@ pub(super) fn value(
     let of = |key: &str| properties.get(key).and_then(number);
     match rule {
         rules::Value::None => None,
-        rules::Value::Of(keys) => keys.iter().find_map(|key| of(key)).or_else(|| worth(properties)),
+        rules::Value::Of(keys) => {
+            products::first_number(properties, keys).or_else(|| products::worth(properties))
+        }
         rules::Value::Order => match purchase {
             PurchaseValue::Revenue => of("revenue")
                 .or_else(|| of("value"))
                 .or_else(|| of("subtotal"))
                 .or_else(|| net(properties))
-                .or_else(|| worth(properties)),
-            PurchaseValue::Total => ["total", "value", "revenue"].into_iter().find_map(of),
+                .or_else(|| products::worth(properties)),
+            PurchaseValue::Total => {
+                products::first_number(properties, &["total", "value", "revenue"])
+            }
         },
     }
 }
@@ -145,29 +120,7 @@ pub(super) fn value(
 /// The total without tax and shipping.
 fn net(properties: &Object) -> Option<Number> {
     let of = |key: &str| properties.get(key).and_then(number)?.as_f64();
-    money(of("total")? - of("tax").unwrap_or(0.0) - of("shipping").unwrap_or(0.0))
-}
-
-/// Price times quantity, of all products.
-fn worth(properties: &Object) -> Option<Number> {
-    let of_product = |product: &Object| {
-        let price = product.get("price").and_then(number)?.as_f64()?;
-        let quantity = product.get("quantity").and_then(number).and_then(|n| n.as_f64());
-        Some(price * quantity.unwrap_or(1.0))
-    };
-    match properties.get("products") {
-        Some(Value::Array(products)) => {
-            let worths: Vec<f64> =
-                products.iter().filter_map(Value::as_object).filter_map(of_product).collect();
-            if worths.is_empty() { None } else { money(worths.iter().sum()) }
-        }
-        _ => money(of_product(properties)?),
-    }
-}
-
-/// A sum without the dust of floating point: no currency has more than four decimals.
-fn money(amount: f64) -> Option<Number> {
-    Number::from_f64((amount * 10_000.0).round() / 10_000.0)
+    products::amount(of("total")? - of("tax").unwrap_or(0.0) - of("shipping").unwrap_or(0.0))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::rules::{self, Items, RESERVED_EVENTS, Rule};
 use super::settings::Settings;
 use super::{commerce, event_object};
 use crate::event::{Enriched, Kind, Object};
-use crate::vendors::{Reason, Screening};
+use crate::vendors::{Reason, Screening, products};
 
 /// Characters of a user id; user properties per request, and of their names and values.
 const MAX_USER_ID_CHARS: usize = 256;
@@ -162,7 +162,7 @@ fn common(event: &Enriched, settings: &Settings) -> Params {
         params.add("session_number", number.map(|number| json!(number)));
     }
     let engaged = event.property("engagement_time_msec");
-    let engaged = engaged.and_then(super::params::number).map(Value::Number);
+    let engaged = engaged.and_then(products::number).map(Value::Number);
     params.add("engagement_time_msec", Some(engaged.unwrap_or(json!(1))));
     for (name, key) in
         [("page_location", "url"), ("page_referrer", "referrer"), ("page_title", "title")]
@@ -212,9 +212,9 @@ fn track(event: &Enriched, settings: &Settings) -> Result<(String, Params), Refu
 /// The value and the currency of an event that the mapping has no rule for: a value only with a
 /// currency, as Google requires.
 fn add_money(params: &mut Params, properties: &Object, settings: &Settings) {
-    let value = properties.get("value").and_then(super::params::number);
+    let value = properties.get("value").and_then(products::number);
     let store = settings.currency.as_deref().filter(|_| value.is_some());
-    let Some(currency) = commerce::currency(properties, store) else { return };
+    let Some(currency) = products::currency(properties, store) else { return };
     params.add("currency", Some(json!(currency)));
     params.add("value", value.map(Value::Number));
 }
@@ -241,7 +241,7 @@ fn standard(
         return Err(Refusal::Dead(code));
     }
     if let Some(value) = commerce::value(properties, rule.value, settings.purchase_value) {
-        match commerce::currency(properties, settings.currency.as_deref()) {
+        match products::currency(properties, settings.currency.as_deref()) {
             Some(currency) => {
                 params.add("currency", Some(json!(currency)));
                 params.add("value", Some(Value::Number(value)));
@@ -265,7 +265,7 @@ fn standard(
 /// The value of a mapped parameter: money as a number, ids as text.
 fn scalar(name: &str, value: &Value) -> Option<Value> {
     match name {
-        "tax" | "shipping" => super::params::number(value).map(Value::Number),
+        "tax" | "shipping" => products::number(value).map(Value::Number),
         _ => match value {
             Value::String(text) if text.trim().is_empty() => None,
             Value::String(_) => Some(value.clone()),

@@ -1,6 +1,6 @@
 //! Parameters within Google's limits (`contracts/destinations.md` 1.2).
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 use url::Url;
 
 use crate::event::Object;
@@ -118,18 +118,6 @@ pub(super) fn cut(mut text: String, chars: usize) -> String {
         text.truncate(end);
     }
     text
-}
-
-/// A number, whether written as one or as text.
-pub(super) fn number(value: &Value) -> Option<Number> {
-    match value {
-        Value::Number(number) => Some(number.clone()),
-        Value::String(text) => match serde_json::from_str(text.trim()).ok()? {
-            Value::Number(number) => Some(number),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 /// Whether a text looks like an e-mail address, which Google's policy forbids.

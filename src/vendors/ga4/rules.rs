@@ -1,5 +1,7 @@
 //! Which canonical event is which GA4 event, as data (`contracts/destinations.md` 1.3).
 
+use crate::vendors::naming;
+
 /// How one standard event is mapped.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
@@ -167,27 +169,7 @@ pub(super) static RULES: &[Rule] = &[
 
 /// The rule for a track name, compared without regard to case and kind of space.
 pub(super) fn find(event: &str) -> Option<&'static Rule> {
-    let is_like = |canonical: &str| {
-        canonical.eq_ignore_ascii_case(event.trim())
-            || is_joined(canonical, event.split_whitespace())
-    };
-    RULES.iter().find(|rule| is_like(rule.canonical))
-}
-
-/// Whether the words, joined by `_`, are the canonical name.
-fn is_joined<'w>(canonical: &str, words: impl Iterator<Item = &'w str>) -> bool {
-    let mut rest = canonical;
-    for (index, word) in words.enumerate() {
-        let start = if index == 0 { Some(rest) } else { rest.strip_prefix('_') };
-        let Some((head, tail)) = start.and_then(|start| start.split_at_checked(word.len())) else {
-            return false;
-        };
-        if !head.eq_ignore_ascii_case(word) {
-            return false;
-        }
-        rest = tail;
-    }
-    rest.is_empty()
+    RULES.iter().find(|rule| naming::is_like(rule.canonical, event))
 }
 
 /// Names that are Google's own: an event of such a name is dropped. The last three are for app
@@ -228,22 +210,3 @@ pub(super) const RESERVED_EVENTS: &[&str] = &[
     "in_app_purchase",
     "screen_view",
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_found_in_any_case_and_spacing() {
-        for written in
-            ["Order Completed", "order completed", " ORDER_COMPLETED ", "Order  Completed"]
-        {
-            assert_eq!(find(written).unwrap().name, "purchase", "{written}");
-        }
-        assert_eq!(find("Product Added").unwrap().name, "add_to_cart");
-        assert_eq!(find("Product Added to Wishlist").unwrap().name, "add_to_wishlist");
-        for other in ["Order", "Order Completed Twice", "OrderCompleted", "", "Prödukt"] {
-            assert!(find(other).is_none(), "{other}");
-        }
-    }
-}

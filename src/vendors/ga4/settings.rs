@@ -4,6 +4,7 @@ use http::Uri;
 use url::Url;
 
 use crate::settings::{Secret, Section};
+use crate::vendors::products;
 
 /// Where events are collected, and where they are collected within the EU.
 const GLOBAL: &str = "https://www.google-analytics.com";
@@ -44,15 +45,10 @@ impl Settings {
             section.mistake("measurement_id", "must be a web stream's id, such as \"G-ABC123\"");
         }
         let api_secret = section.secret("api_secret");
-        let base = match optional(section, "region", &[("global", GLOBAL), ("eu", EU)]) {
-            Some(base) => base,
-            None => GLOBAL,
-        };
+        let base = section.opt_choice("region", &[("global", GLOBAL), ("eu", EU)]);
+        let base = base.unwrap_or(GLOBAL);
         let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
-        let currency = section.opt_string("currency").map(|code| code.to_ascii_uppercase());
-        if currency.as_deref().is_some_and(|code| !is_currency(code)) {
-            section.mistake("currency", "must be an ISO 4217 code, such as \"EUR\"");
-        }
+        let currency = products::store_currency(section);
         let purchase_value = [("revenue", PurchaseValue::Revenue), ("total", PurchaseValue::Total)];
         Self {
             collect: collect(base, &measurement_id, &api_secret).unwrap_or_else(|| {
@@ -63,17 +59,15 @@ impl Settings {
             api_secret,
             currency,
             user_properties: section.strings("user_properties"),
-            purchase_value: optional(section, "purchase_value", &purchase_value)
+            purchase_value: section
+                .opt_choice("purchase_value", &purchase_value)
                 .unwrap_or(PurchaseValue::Revenue),
-            drop_late: optional(section, "late", &[("drop", true), ("untimed", false)])
+            drop_late: section
+                .opt_choice("late", &[("drop", true), ("untimed", false)])
                 .unwrap_or(true),
-            retry_ambiguous: !section.has("retry_ambiguous") || section.boolean("retry_ambiguous"),
+            retry_ambiguous: section.opt_boolean("retry_ambiguous").unwrap_or(true),
         }
     }
-}
-
-fn optional<T: Copy>(section: &mut Section<'_>, key: &str, choices: &[(&str, T)]) -> Option<T> {
-    section.has(key).then(|| section.choice(key, choices))
 }
 
 fn collect(base: &str, measurement_id: &str, api_secret: &Secret) -> Option<Uri> {
@@ -88,9 +82,4 @@ fn collect(base: &str, measurement_id: &str, api_secret: &Secret) -> Option<Uri>
 fn is_measurement_id(id: &str) -> bool {
     let rest = id.strip_prefix("G-").unwrap_or_default();
     !rest.is_empty() && rest.len() <= 20 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
-/// Three capital letters: Google checks no further.
-pub(super) fn is_currency(code: &str) -> bool {
-    code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }

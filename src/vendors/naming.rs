@@ -1,0 +1,40 @@
+//! The names of the Segment spec's events, as sites really write them.
+
+/// Whether a track name is this one of the spec's, written `ORDER_COMPLETED`, without regard to case
+/// and to spaces: `order  completed` and `Order_Completed` are.
+pub fn is_like(canonical: &str, event: &str) -> bool {
+    canonical.eq_ignore_ascii_case(event.trim()) || is_joined(canonical, event.split_whitespace())
+}
+
+/// Whether the words, joined by `_`, are the canonical name.
+fn is_joined<'w>(canonical: &str, words: impl Iterator<Item = &'w str>) -> bool {
+    let mut rest = canonical;
+    for (index, word) in words.enumerate() {
+        let start = if index == 0 { Some(rest) } else { rest.strip_prefix('_') };
+        let Some((head, tail)) = start.and_then(|start| start.split_at_checked(word.len())) else {
+            return false;
+        };
+        if !head.eq_ignore_ascii_case(word) {
+            return false;
+        }
+        rest = tail;
+    }
+    rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_alike_in_any_case_and_spacing() {
+        for written in
+            ["Order Completed", "order completed", " ORDER_COMPLETED ", "Order  Completed"]
+        {
+            assert!(is_like("ORDER_COMPLETED", written), "{written}");
+        }
+        for other in ["Order", "Order Completed Twice", "OrderCompleted", "", "Ordér Completed"] {
+            assert!(!is_like("ORDER_COMPLETED", other), "{other}");
+        }
+    }
+}

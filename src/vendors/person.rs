@@ -1,0 +1,243 @@
+//! What is said of the person, under the many names that sites give it.
+//!
+//! Every reading takes the first of: the traits of the event itself (identify), `context.traits`,
+//! where it is unmistakable the event's properties (an order's `email`), and the profile. The values
+//! come as they were written: each vendor normalises, and where it must hashes, in its own way
+//! (`contracts/destinations.md` 7.0).
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::event::{Enriched, Kind, Object};
+
+/// The person behind one event.
+#[derive(Clone, Copy, Debug)]
+pub struct Person<'e>(&'e Enriched);
+
+/// Where a reading may look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sources {
+    /// The person's traits.
+    Traits,
+    /// The event's properties as well: the key says whose it is.
+    Properties,
+}
+
+impl<'e> Person<'e> {
+    /// The person behind this event.
+    pub fn of(event: &'e Enriched) -> Self {
+        Self(event)
+    }
+
+    /// The e-mail address.
+    pub fn email(self) -> Option<Cow<'e, str>> {
+        self.first(&["email", "Email", "email_address", "emailAddress"], Sources::Properties)
+    }
+
+    /// The telephone number.
+    pub fn phone(self) -> Option<Cow<'e, str>> {
+        let keys = ["phone", "phone_number", "phoneNumber", "mobile", "telephone"];
+        self.first(&keys, Sources::Properties)
+    }
+
+    /// The whole name; else the first and the last.
+    pub fn name(self) -> Option<Cow<'e, str>> {
+        self.first(&["name", "full_name", "fullName"], Sources::Traits).or_else(|| {
+            let names = [self.own_first_name(), self.own_last_name()];
+            let names: Vec<_> = names.into_iter().flatten().collect();
+            (!names.is_empty()).then(|| names.join(" ").into())
+        })
+    }
+
+    /// The first name; else the first word of a name of two.
+    pub fn first_name(self) -> Option<Cow<'e, str>> {
+        self.own_first_name().or_else(|| Some(self.two_words()?.0.into()))
+    }
+
+    /// The last name; else the second word of a name of two.
+    pub fn last_name(self) -> Option<Cow<'e, str>> {
+        self.own_last_name().or_else(|| Some(self.two_words()?.1.into()))
+    }
+
+    /// The day of birth.
+    pub fn birthday(self) -> Option<Cow<'e, str>> {
+        let keys = ["birthday", "birth_date", "birthDate", "date_of_birth", "dateOfBirth", "dob"];
+        self.first(&keys, Sources::Properties)
+    }
+
+    /// The gender.
+    pub fn gender(self) -> Option<Cow<'e, str>> {
+        self.first(&["gender", "sex"], Sources::Properties)
+    }
+
+    /// The picture's URL.
+    pub fn avatar(self) -> Option<Cow<'e, str>> {
+        self.first(&["avatar", "avatar_url", "avatarUrl"], Sources::Traits)
+    }
+
+    /// When the account was made.
+    pub fn created_at(self) -> Option<Cow<'e, str>> {
+        self.first(&["createdAt", "created_at", "created"], Sources::Traits)
+    }
+
+    /// The street and the house.
+    pub fn street(self) -> Option<Cow<'e, str>> {
+        self.address(&["street", "address1", "line1"])
+    }
+
+    /// The city.
+    pub fn city(self) -> Option<Cow<'e, str>> {
+        self.address(&["city"])
+    }
+
+    /// The state, the province or the canton.
+    pub fn state(self) -> Option<Cow<'e, str>> {
+        self.address(&["state", "region", "province"])
+    }
+
+    /// The postal code.
+    pub fn postal_code(self) -> Option<Cow<'e, str>> {
+        self.address(&["postalCode", "postal_code", "zip", "zip_code", "zipCode", "postcode"])
+    }
+
+    /// The country, as it was written.
+    pub fn country(self) -> Option<Cow<'e, str>> {
+        self.address(&["country", "country_code", "countryCode"])
+    }
+
+    /// All traits, the newest value of each: the profile's, then what the event says. `null` is an
+    /// answer: the trait is no more.
+    pub fn traits(self) -> Object {
+        let mut traits = self.0.profile.traits.clone();
+        for said in self.said_of_person().into_iter().rev() {
+            traits.extend(said.clone());
+        }
+        traits
+    }
+
+    fn own_first_name(self) -> Option<Cow<'e, str>> {
+        self.first(&["firstName", "first_name", "firstname"], Sources::Properties)
+    }
+
+    fn own_last_name(self) -> Option<Cow<'e, str>> {
+        self.first(&["lastName", "last_name", "lastname"], Sources::Properties)
+    }
+
+    fn two_words(self) -> Option<(String, String)> {
+        let name = self.first(&["name", "full_name", "fullName"], Sources::Traits)?;
+        let mut words = name.split_whitespace();
+        let (first, last) = (words.next()?, words.next()?);
+        words.next().is_none().then(|| (first.to_owned(), last.to_owned()))
+    }
+
+    /// A part of the address, or the same key on its own.
+    fn address(self, keys: &[&str]) -> Option<Cow<'e, str>> {
+        self.objects(Sources::Properties).into_iter().find_map(|object| {
+            let address = object.get("address").and_then(Value::as_object);
+            let addresses = address.into_iter().chain([object]);
+            addresses.into_iter().find_map(|object| first_text(object, keys))
+        })
+    }
+
+    fn first(self, keys: &[&str], sources: Sources) -> Option<Cow<'e, str>> {
+        self.objects(sources).into_iter().find_map(|object| first_text(object, keys))
+    }
+
+    /// What the event itself says of the person, the surest first.
+    fn said_of_person(self) -> Vec<&'e Object> {
+        let event = &*self.0.event;
+        // The traits of a group event are the group's.
+        let own = event.traits.as_ref().filter(|_| event.kind == Kind::Identify);
+        let context = self.0.context(&["traits"]).and_then(Value::as_object);
+        own.into_iter().chain(context).collect()
+    }
+
+    fn objects(self, sources: Sources) -> Vec<&'e Object> {
+        let mut objects = self.said_of_person();
+        if sources == Sources::Properties {
+            objects.extend(&self.0.event.properties);
+        }
+        objects.push(&self.0.profile.traits);
+        objects
+    }
+}
+
+/// The first of these keys that holds text; numbers are written out.
+fn first_text<'o>(object: &'o Object, keys: &[&str]) -> Option<Cow<'o, str>> {
+    keys.iter().find_map(|key| match object.get(*key)? {
+        Value::String(text) if !text.trim().is_empty() => Some(Cow::Borrowed(text.as_str())),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::event::ProfileView;
+
+    fn event(fields: Value, profile: Value) -> Enriched {
+        let mut event = json!({ "type": "track", "messageId": "m",
+            "timestamp": "2026-11-23T12:00:00Z", "receivedAt": "2026-11-23T12:00:00Z" });
+        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let traits = profile.as_object().unwrap().clone();
+        Enriched {
+            seq: 1,
+            event: Arc::new(serde_json::from_value(event).unwrap()),
+            profile: Arc::new(ProfileView { user_id: None, traits }),
+        }
+    }
+
+    #[test]
+    fn the_events_own_word_comes_before_the_profiles() {
+        let known = json!({ "email": "old@x.example", "plan": "free", "city": "Bern" });
+        let order = event(
+            json!({ "properties": { "email": "order@x.example", "name": "Mug" } }),
+            known.clone(),
+        );
+        assert_eq!(Person::of(&order).email().as_deref(), Some("order@x.example"));
+        assert_eq!(Person::of(&order).name(), None, "a product's name is nobody's");
+        assert_eq!(Person::of(&order).city().as_deref(), Some("Bern"));
+        let said = event(
+            json!({ "context": { "traits": { "email": "new@x.example", "plan": null } },
+                "properties": { "email": "order@x.example" } }),
+            known,
+        );
+        assert_eq!(Person::of(&said).email().as_deref(), Some("new@x.example"));
+        let traits = Person::of(&said).traits();
+        assert_eq!(traits["email"], "new@x.example");
+        assert!(traits["plan"].is_null());
+    }
+
+    #[test]
+    fn a_groups_traits_are_not_the_persons() {
+        let group = event(json!({ "type": "group", "traits": { "name": "ACME" } }), json!({}));
+        assert_eq!(Person::of(&group).name(), None);
+    }
+
+    #[test]
+    fn names_are_joined_and_parted() {
+        let whole = event(json!({}), json!({ "name": "Mary Jones" }));
+        let person = Person::of(&whole);
+        let names = (person.first_name(), person.last_name());
+        assert_eq!(names, (Some("Mary".into()), Some("Jones".into())));
+        let three = event(json!({}), json!({ "name": "Mary Ann Jones" }));
+        assert_eq!(Person::of(&three).first_name(), None, "nobody knows where to part it");
+        let parts = event(json!({}), json!({ "firstName": "Mary", "last_name": "Jones" }));
+        assert_eq!(Person::of(&parts).name().as_deref(), Some("Mary Jones"));
+    }
+
+    #[test]
+    fn an_address_is_nested_or_flat_and_codes_may_be_numbers() {
+        let nested = json!({ "address": { "postalCode": 94035, "state": "CA" }, "zip": "1" });
+        let nested = event(json!({}), nested);
+        assert_eq!(Person::of(&nested).postal_code().as_deref(), Some("94035"));
+        assert_eq!(Person::of(&nested).state().as_deref(), Some("CA"));
+        assert_eq!(Person::of(&nested).country(), None);
+    }
+}

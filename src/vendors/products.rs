@@ -1,0 +1,151 @@
+//! Products, amounts and currencies as the Segment spec writes them
+//! (`contracts/destinations.md` 0.2), read the way that all vendors need them.
+
+use serde_json::{Number, Value};
+
+use crate::event::Object;
+use crate::settings::Section;
+
+/// The products of an event: those in `products`, else none.
+pub fn listed(properties: &Object) -> impl Iterator<Item = &Object> {
+    let listed = properties.get("products").and_then(Value::as_array).into_iter().flatten();
+    listed.filter_map(Value::as_object)
+}
+
+/// The products of an event: those in `products`, else the properties themselves if they name one.
+pub fn all(properties: &Object) -> Vec<&Object> {
+    if properties.get("products").is_some_and(Value::is_array) {
+        return listed(properties).collect();
+    }
+    if id(properties).is_some() { vec![properties] } else { Vec::new() }
+}
+
+/// A product's id, under the first of its names.
+pub fn id(product: &Object) -> Option<String> {
+    ["product_id", "sku", "id"].iter().find_map(|key| text(product.get(*key)?))
+}
+
+/// A product's price times its quantity, which is 1 if nobody says otherwise.
+fn cost(product: &Object) -> Option<f64> {
+    let price = product.get("price").and_then(number)?.as_f64()?;
+    let quantity = product.get("quantity").and_then(number).and_then(|number| number.as_f64());
+    Some(price * quantity.unwrap_or(1.0))
+}
+
+/// Price times quantity, of all products.
+pub fn worth(properties: &Object) -> Option<Number> {
+    if !properties.get("products").is_some_and(Value::is_array) {
+        return amount(cost(properties)?);
+    }
+    let costs: Vec<f64> = listed(properties).filter_map(cost).collect();
+    if costs.is_empty() { None } else { amount(costs.iter().sum()) }
+}
+
+/// The first of these properties that is a number.
+pub fn first_number(properties: &Object, keys: &[&str]) -> Option<Number> {
+    keys.iter().find_map(|key| properties.get(*key).and_then(number))
+}
+
+/// The event's currency: its own, else the store's. Never guessed.
+pub fn currency(properties: &Object, store: Option<&str>) -> Option<String> {
+    let own = properties.get("currency").and_then(Value::as_str);
+    own.and_then(currency_code).or_else(|| store.map(str::to_owned))
+}
+
+/// A currency as ISO 4217 writes it, if it can be one.
+pub fn currency_code(written: &str) -> Option<String> {
+    Some(written.trim().to_ascii_uppercase()).filter(|code| is_currency(code))
+}
+
+/// Reads the setting `currency`: the store's, for events that name none.
+pub fn store_currency(section: &mut Section<'_>) -> Option<String> {
+    let written = section.opt_string("currency")?;
+    let code = currency_code(&written);
+    if code.is_none() {
+        section.mistake("currency", "must be an ISO 4217 code, such as \"EUR\"");
+    }
+    code
+}
+
+/// Whether it is of the form of ISO 4217: three capital letters.
+fn is_currency(code: &str) -> bool {
+    code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// A number, whether written as one or as text.
+pub fn number(value: &Value) -> Option<Number> {
+    match value {
+        Value::Number(number) => Some(number.clone()),
+        Value::String(text) => match serde_json::from_str(text.trim()).ok()? {
+            Value::Number(number) => Some(number),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A whole number, rounded if need be.
+pub fn whole_number(value: &Value) -> Option<i64> {
+    /// Beyond this, not every whole number is a float.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number = number(value)?;
+    let rounded = |float: f64| {
+        #[expect(clippy::cast_possible_truncation, reason = "bounded just before")]
+        (float.abs() <= EXACT).then(|| float.round() as i64)
+    };
+    number.as_i64().or_else(|| rounded(number.as_f64()?))
+}
+
+/// A sum without the dust of floating point: no currency has more than four decimals.
+pub fn amount(sum: f64) -> Option<Number> {
+    Number::from_f64((sum * 10_000.0).round() / 10_000.0)
+}
+
+/// An id or a name: numbers are written out, what is empty is none.
+pub fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Object {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn products_are_listed_or_the_event_is_one() {
+        let order = object(json!({ "product_id": "x", "products": [
+            { "sku": 7, "price": "9.50", "quantity": "2" }, "text", { "id": "b", "price": 0.1 },
+        ] }));
+        let ids: Vec<_> = all(&order).into_iter().map(id).collect();
+        assert_eq!(ids, [Some("7".to_owned()), Some("b".to_owned())]);
+        assert_eq!(worth(&order), Number::from_f64(19.1));
+        let one = object(json!({ "product_id": "x", "price": 3 }));
+        assert_eq!((all(&one).len(), worth(&one)), (1, Number::from_f64(3.0)));
+        assert!(all(&object(json!({ "price": 3 }))).is_empty());
+        assert_eq!(worth(&object(json!({ "products": [], "price": 3 }))), None);
+    }
+
+    #[test]
+    fn numbers_and_currencies_are_read_as_clients_write_them() {
+        assert_eq!(number(&json!(" 9.50 ")), Number::from_f64(9.5));
+        assert_eq!(number(&json!("nine")), None);
+        assert_eq!(number(&json!(true)), None);
+        assert_eq!(whole_number(&json!("2.0")), Some(2));
+        assert_eq!(whole_number(&json!(1e300)), None);
+        assert_eq!(amount(0.1 + 0.2), Number::from_f64(0.3));
+        let eur = object(json!({ "currency": " eur" }));
+        assert_eq!(currency(&eur, Some("CHF")).as_deref(), Some("EUR"));
+        let bad = object(json!({ "currency": "euro" }));
+        assert_eq!(currency(&bad, Some("CHF")).as_deref(), Some("CHF"));
+        assert_eq!(currency(&bad, None), None);
+    }
+}
