@@ -148,7 +148,7 @@ fn events(case: &Path) -> Result<Vec<Enriched>, Failed> {
         let given = given.as_object().ok_or("an event is an object")?;
         event.as_object_mut().unwrap().extend(given.clone());
         let event = Arc::new(serde_json::from_value(event)?);
-        events.push(Enriched { seq, event, profile: profile.clone() });
+        events.push(Enriched::new(seq, event, profile.clone()));
     }
     Ok(events)
 }

@@ -135,7 +135,7 @@ impl Worker {
                 continue;
             };
             let profile = views.next().unwrap_or_default();
-            let enriched = Enriched { seq: record.seq, event, profile };
+            let enriched = Enriched::new(record.seq, event, profile);
             let age =
                 Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
             let screening = if let Some(reason) = self.settings.filter.refuse(&enriched.event) {

@@ -171,8 +171,7 @@ mod tests {
             "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
         }))
         .unwrap();
-        let event =
-            Enriched { seq, event: Arc::new(event), profile: Arc::new(ProfileView::default()) };
+        let event = Enriched::new(seq, Arc::new(event), Arc::new(ProfileView::default()));
         let queued_at = Instant::now();
         Item { event, visitor, bytes, was_parked: false, attempt: 0, queued_at }
     }

@@ -1,8 +1,9 @@
 //! An event as a destination sees it: the record, its place in the journal, and what the site's
 //! mapping lets through of the visitor's profile.
 
+use std::any::Any;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -17,6 +18,8 @@ pub struct Enriched {
     pub event: Arc<Event>,
     /// What is known of the visitor, from the profile store.
     pub profile: Arc<ProfileView>,
+    /// What the destination's vendor made of it.
+    rendering: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
 }
 
 /// The part of a profile that travels with an event.
@@ -29,6 +32,19 @@ pub struct ProfileView {
 }
 
 impl Enriched {
+    /// An event, and what is known of its visitor.
+    pub fn new(seq: u64, event: Arc<Event>, profile: Arc<ProfileView>) -> Self {
+        Self { seq, event, profile, rendering: Arc::default() }
+    }
+
+    /// What the vendor makes of the event: made at the first call and kept with it, so that an event
+    /// that is judged, sent and sent again is rendered once. A destination has one rendering; asking
+    /// for another type makes it anew each time.
+    pub fn rendered<T: Send + Sync + 'static>(&self, render: impl Fn(&Self) -> T) -> Arc<T> {
+        let kept = self.rendering.get_or_init(|| Arc::new(render(self)));
+        kept.clone().downcast().unwrap_or_else(|_other| Arc::new(render(self)))
+    }
+
     /// A property of the event, by its top-level key.
     pub fn property(&self, key: &str) -> Option<&Value> {
         self.event.properties.as_ref()?.get(key)

@@ -16,6 +16,8 @@ pub mod naming;
 pub mod person;
 pub mod products;
 mod reply;
+#[cfg(test)]
+pub(crate) mod trial;
 
 pub mod console;
 pub mod ga4;

@@ -174,23 +174,13 @@ fn first_text<'o>(object: &'o Object, keys: &[&str]) -> Option<Cow<'o, str>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
-    use crate::event::ProfileView;
+    use crate::vendors::trial;
 
     fn event(fields: Value, profile: Value) -> Enriched {
-        let mut event = json!({ "type": "track", "messageId": "m",
-            "timestamp": "2026-11-23T12:00:00Z", "receivedAt": "2026-11-23T12:00:00Z" });
-        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        let traits = profile.as_object().unwrap().clone();
-        Enriched {
-            seq: 1,
-            event: Arc::new(serde_json::from_value(event).unwrap()),
-            profile: Arc::new(ProfileView { user_id: None, traits }),
-        }
+        trial::known(fields, None, profile)
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{CallError, Outcome, Reason};
 
@@ -89,6 +90,11 @@ fn status_reason(code: &'static str, reply: &Reply) -> Reason {
 }
 
 impl Reply {
+    /// The body, if it is JSON.
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
     /// The wait that a `Retry-After` field asks for: seconds, or a date (RFC 9110 section 10.2.3).
     /// Not capped here: the caller's `retry.max_wait` is.
     pub fn retry_after(&self, now: Timestamp) -> Option<Duration> {

@@ -23,6 +23,7 @@ mod settings;
 mod tests;
 pub mod validate;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,7 +33,7 @@ use http::{Method, Request};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::map::{Envelope, Hit, map};
+use self::map::{Envelope, Hit, Refusal, map};
 use self::settings::Settings;
 use super::{
     Call, CallError, Destination, Habits, Outcome, Reason, Reply, Screening, Unit, Vendor, judge,
@@ -84,7 +85,7 @@ impl Destination for Ga4 {
     }
 
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
-        match map(event, &self.settings) {
+        match &*self.hit(event) {
             Ok(hit) if hit.bytes > MAX_EVENT_BYTES => {
                 Screening::Dead(Reason::new("event_too_large"))
             }
@@ -92,25 +93,25 @@ impl Destination for Ga4 {
                 Screening::Dead(Reason::new("too_old"))
             }
             Ok(_) => Screening::Send,
-            Err(refusal) => refusal.into_screening(),
+            Err(refusal) => (*refusal).into_screening(),
         }
     }
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
-        let hits: Vec<Option<Hit>> =
-            batch.iter().map(|event| map(event, &self.settings).ok()).collect();
-        let mut rest = hits.iter().zip(batch).peekable();
+        let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
+        let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.as_ref().as_ref().ok()).collect();
+        let mut rest = hits.into_iter().zip(batch).peekable();
         while let Some((first, _)) = rest.peek() {
-            let Some(first) = first else {
-                // Screening let it pass, so the settings changed in between.
+            let Some(first) = *first else {
+                // Screening let it pass: there is no way here.
                 outcomes.push(Outcome::Dead(Reason::new("unmappable")));
                 rest.next();
                 continue;
             };
             let (mut together, mut bytes) = (Vec::new(), 0);
             while let Some((Some(hit), event)) =
-                rest.next_if(|(hit, _)| hit.as_ref().is_some_and(|hit| fits(first, hit, bytes)))
+                rest.next_if(|(hit, _)| hit.is_some_and(|hit| fits(first, hit, bytes)))
             {
                 bytes += hit.bytes;
                 together.push((hit, event));
@@ -135,6 +136,10 @@ fn fits(first: &Hit, hit: &Hit, bytes: usize) -> bool {
 }
 
 impl Ga4 {
+    fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
+        event.rendered(|event| map(event, &self.settings))
+    }
+
     fn request(&self, body: &Value) -> Request<Bytes> {
         let mut request = Request::new(Bytes::from(body.to_string()));
         *request.method_mut() = Method::POST;

@@ -1,64 +1,15 @@
 //! The mapping on arbitrary events, and what becomes of a batch. Every rule of the mapping has a
 //! fixture under `tests/fixtures/vendors/ga4`.
 
-use std::sync::{Arc, Mutex};
-
-use http::StatusCode;
 use proptest::prelude::*;
 
 use super::validate::validate;
 use super::*;
-use crate::event::ProfileView;
-use crate::settings::{Environment, Report, Section, Source};
-
-const NOW: &str = "2026-11-23T12:00:00Z";
+use crate::vendors::trial::{self, Line, event, now};
 
 fn ga4(settings: &str) -> Ga4 {
     let text = format!("measurement_id = \"G-ABC123\"\napi_secret = \"hush\"\n{settings}");
-    let (report, environment) = (Report::default(), Environment::default());
-    let source = Source { name: "test".to_owned(), text };
-    let table = source.parse(&report);
-    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-    let settings = Settings::read(&mut section, None);
-    drop(section);
-    assert!(report.is_empty(), "{:?}", report.into_mistakes());
-    Ga4 { settings }
-}
-
-fn event(value: Value) -> Enriched {
-    let mut event = json!({
-        "type": "track", "messageId": "m", "anonymousId": "a1", "timestamp": NOW, "receivedAt": NOW,
-    });
-    event.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
-    let event = Arc::new(serde_json::from_value(event).unwrap());
-    Enriched { seq: 1, event, profile: Arc::new(ProfileView::default()) }
-}
-
-/// Answers with each status in turn, then 204; remembers the bodies.
-#[derive(Default)]
-struct Line {
-    statuses: Mutex<Vec<Option<u16>>>,
-    bodies: Mutex<Vec<Value>>,
-}
-
-#[async_trait]
-impl Call for Line {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
-        self.bodies.lock().unwrap().push(serde_json::from_slice(request.body()).unwrap());
-        let mut statuses = self.statuses.lock().unwrap();
-        let status = if statuses.is_empty() { Some(204) } else { statuses.remove(0) };
-        let status = status.ok_or(CallError::Timeout(Duration::from_secs(1)))?;
-        let status = StatusCode::from_u16(status).unwrap();
-        Ok(Reply { status, headers: http::HeaderMap::new(), body: Bytes::new() })
-    }
-
-    fn now(&self) -> Timestamp {
-        NOW.parse().unwrap()
-    }
-}
-
-fn line(statuses: &[Option<u16>]) -> Line {
-    Line { statuses: Mutex::new(statuses.to_vec()), bodies: Mutex::default() }
+    Ga4 { settings: trial::settings(&text, |section| Settings::read(section, None)) }
 }
 
 #[tokio::test]
@@ -70,10 +21,10 @@ async fn events_of_one_visitor_share_a_request_until_the_envelope_changes() {
             event(json!({ "event": "Clicked", "userId": user, "timestamp": timestamp }))
         })
         .collect();
-    let line = line(&[]);
+    let line = Line::default();
     let outcomes = ga4("").deliver(&batch, &line).await;
     assert_eq!(outcomes, vec![Outcome::Delivered; 5]);
-    let bodies = line.bodies.lock().unwrap();
+    let bodies = line.bodies();
     let counts: Vec<usize> =
         bodies.iter().map(|body| body["events"].as_array().unwrap().len()).collect();
     assert_eq!(counts, [3, 2]);
@@ -87,12 +38,12 @@ async fn later_events_of_the_visitor_wait_behind_one_that_must_go_again() {
     let batch: Vec<Enriched> = ["u1", "u2", "u3"]
         .map(|user| event(json!({ "event": "Clicked", "userId": user })))
         .to_vec();
-    let line = line(&[Some(204), Some(503)]);
+    let line = Line::statuses(&[204, 503]);
     let outcomes = ga4("").deliver(&batch, &line).await;
     assert_eq!(outcomes[0], Outcome::Delivered);
     assert!(matches!(outcomes[1], Outcome::Retry { .. }));
     assert!(matches!(outcomes[2], Outcome::Retry { .. }), "it was not sent at all");
-    assert_eq!(line.bodies.lock().unwrap().len(), 2);
+    assert_eq!(line.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -105,7 +56,8 @@ async fn after_a_timeout_only_purchases_are_safe_to_send_again() {
         ("retry_ambiguous = false", &other, false),
         ("retry_ambiguous = false", &order, true),
     ] {
-        let outcomes = ga4(settings).deliver(&[event(value.clone())], &line(&[None])).await;
+        let outcomes =
+            ga4(settings).deliver(&[event(value.clone())], &Line::default().then_timeout()).await;
         let is_again = matches!(outcomes[0], Outcome::Retry { .. });
         assert_eq!(is_again, again, "{settings} {value}: {outcomes:?}");
     }
@@ -114,7 +66,7 @@ async fn after_a_timeout_only_purchases_are_safe_to_send_again() {
 #[test]
 fn late_events_are_dropped_unless_the_settings_say_otherwise() {
     let late = event(json!({ "event": "Clicked", "timestamp": "2026-11-20T11:00:00Z" }));
-    let now = NOW.parse().unwrap();
+    let now = now();
     assert_eq!(ga4("").screen(&late, now), Screening::Dead(Reason::new("too_old")));
     let untimed = ga4("late = \"untimed\"");
     assert_eq!(untimed.screen(&late, now), Screening::Send);
@@ -194,9 +146,9 @@ proptest! {
             "properties": properties, "context": context,
         }));
         if let Ok(hit) = map::map(&event, &ga4.settings) {
-            let body = render(&hit.envelope, &[(&hit, &event)], NOW.parse().unwrap());
+            let body = render(&hit.envelope, &[(&hit, &event)], now());
             prop_assert_eq!(validate(&body), vec![], "{}", body);
-            let two = render(&hit.envelope, &[(&hit, &event), (&hit, &event)], NOW.parse().unwrap());
+            let two = render(&hit.envelope, &[(&hit, &event), (&hit, &event)], now());
             prop_assert_eq!(validate(&two), vec![], "{}", two);
         }
     }

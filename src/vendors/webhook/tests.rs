@@ -1,74 +1,35 @@
 //! What a batch becomes and what its reply means. The wire form has fixtures under
 //! `tests/fixtures/vendors/webhook`.
 
-use std::sync::{Arc, Mutex};
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
-use crate::event::ProfileView;
-use crate::settings::{Environment, Report, Section, Source};
-use crate::vendors::{CallError, Reply};
-
-const NOW: &str = "2026-11-23T12:00:00Z";
+use crate::vendors::trial::{self, Line};
 
 fn read(settings: &str) -> (Settings, Vec<String>) {
-    let (report, environment) = (Report::default(), Environment::default());
-    let source = Source { name: "test".to_owned(), text: settings.to_owned() };
-    let table = source.parse(&report);
-    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-    let settings = Settings::read(&mut section, None);
-    drop(section);
-    let mistakes = report.into_mistakes().iter().map(ToString::to_string).collect();
-    (settings, mistakes)
+    trial::read(settings, |section| Settings::read(section, None))
 }
 
 fn webhook(settings: &str) -> Webhook {
-    let (settings, mistakes) = read(settings);
-    assert!(mistakes.is_empty(), "{mistakes:?}");
-    Webhook { settings }
+    Webhook { settings: trial::settings(settings, |section| Settings::read(section, None)) }
 }
 
-fn event(message_id: &str, profile: ProfileView) -> Enriched {
-    let event = json!({
-        "type": "track", "event": "Clicked", "messageId": message_id, "anonymousId": "a1",
-        "timestamp": NOW, "receivedAt": NOW,
-    });
-    let event = Arc::new(serde_json::from_value(event).unwrap());
-    Enriched { seq: 1, event, profile: Arc::new(profile) }
-}
-
-/// Answers every call with one status; remembers the requests.
-struct Line {
-    status: u16,
-    requests: Mutex<Vec<Request<Bytes>>>,
-}
-
-#[async_trait]
-impl Call for Line {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
-        self.requests.lock().unwrap().push(request);
-        let status = StatusCode::from_u16(self.status).unwrap();
-        Ok(Reply { status, headers: http::HeaderMap::new(), body: Bytes::new() })
-    }
-
-    fn now(&self) -> Timestamp {
-        NOW.parse().unwrap()
-    }
+fn event(message_id: &str) -> Enriched {
+    trial::event(json!({ "event": "Clicked", "messageId": message_id }))
 }
 
 async fn deliver(settings: &str, batch: &[Enriched], status: u16) -> (Outcome, Request<Bytes>) {
-    let line = Line { status, requests: Mutex::default() };
+    let line = Line::statuses(&[status]);
     let outcomes = webhook(settings).deliver(batch, &line).await;
     assert_eq!(outcomes.len(), batch.len());
-    let request = line.requests.lock().unwrap().remove(0);
+    let request = line.requests().remove(0);
     (outcomes[0].clone(), request)
 }
 
 #[tokio::test]
 async fn a_batch_keeps_its_id_and_another_batch_has_another() {
     let id = async |ids: &[&str]| {
-        let batch: Vec<_> = ids.iter().map(|id| event(id, ProfileView::default())).collect();
+        let batch: Vec<_> = ids.iter().map(|id| event(id)).collect();
         let (_, request) = deliver("url = \"https://hook.example/in\"", &batch, 200).await;
         request.headers()["webhook-id"].to_str().unwrap().to_owned()
     };
@@ -79,7 +40,7 @@ async fn a_batch_keeps_its_id_and_another_batch_has_another() {
 
 #[tokio::test]
 async fn every_key_signs_while_keys_are_rotated_and_none_without_a_key() {
-    let batch = [event("m", ProfileView::default())];
+    let batch = [event("m")];
     let settings = "url = \"https://hook.example/in\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nprevious_secrets = [\"an older one\"]";
     let (_, request) = deliver(settings, &batch, 200).await;
     let signatures = request.headers()["webhook-signature"].to_str().unwrap();
@@ -90,11 +51,10 @@ async fn every_key_signs_while_keys_are_rotated_and_none_without_a_key() {
 
 #[tokio::test]
 async fn the_person_travels_with_the_event_where_they_are_known() {
-    let traits = json!({ "plan": "pro" }).as_object().unwrap().clone();
-    let known = ProfileView { user_id: Some("u1".to_owned()), traits };
-    let batch = [event("m1", known), event("m2", ProfileView::default())];
+    let known = trial::known(json!({ "event": "Clicked" }), Some("u1"), json!({ "plan": "pro" }));
+    let batch = [known, event("m2")];
     let (_, request) = deliver("url = \"https://hook.example/in\"", &batch, 200).await;
-    let body: Value = serde_json::from_slice(request.body()).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
     assert_eq!(body[0]["profile"], json!({ "userId": "u1", "traits": { "plan": "pro" } }));
     assert_eq!(body[1].get("profile"), None);
     assert_eq!(body[1]["messageId"], "m2");
@@ -102,7 +62,7 @@ async fn the_person_travels_with_the_event_where_they_are_known() {
 
 #[tokio::test]
 async fn replies_mean_what_the_convention_says() {
-    let batch = [event("m", ProfileView::default())];
+    let batch = [event("m")];
     for (status, expected) in [
         (200, "Delivered"),
         (204, "Delivered"),

@@ -1,0 +1,132 @@
+//! What the tests of all vendors need: settings from a text, an event from JSON, and a vendor that
+//! answers as it is told and remembers what it was sent.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Call, CallError, Reply};
+use crate::event::{Enriched, Object, ProfileView};
+use crate::settings::{Environment, Report, Section, Source};
+
+/// The time of day in every test.
+pub(crate) const NOW: &str = "2026-11-23T12:00:00Z";
+
+/// [`NOW`].
+pub(crate) fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+/// Reads settings from a text, and the mistakes in it.
+pub(crate) fn read<T>(text: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> (T, Vec<String>) {
+    let (report, environment) = (Report::default(), Environment::default());
+    let source = Source { name: "test".to_owned(), text: text.to_owned() };
+    let table = source.parse(&report);
+    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+    let settings = read(&mut section);
+    drop(section);
+    let mistakes = report.into_mistakes().iter().map(ToString::to_string).collect();
+    (settings, mistakes)
+}
+
+/// Reads settings from a text without mistakes.
+pub(crate) fn settings<T>(text: &str, reader: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    let (settings, mistakes) = read(text, reader);
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    settings
+}
+
+/// A track event of an anonymous visitor, now, with these fields.
+pub(crate) fn event(fields: Value) -> Enriched {
+    known(fields, None, json!({}))
+}
+
+/// The same of a visitor with a profile.
+pub(crate) fn known(fields: Value, user_id: Option<&str>, traits: Value) -> Enriched {
+    let mut event = json!({
+        "type": "track", "messageId": "m", "anonymousId": "a1", "timestamp": NOW, "receivedAt": NOW,
+    });
+    event.as_object_mut().unwrap().extend(object(fields));
+    let event = Arc::new(serde_json::from_value(event).unwrap());
+    let profile = ProfileView { user_id: user_id.map(str::to_owned), traits: object(traits) };
+    Enriched::new(1, event, Arc::new(profile))
+}
+
+/// The object that this value is.
+pub(crate) fn object(value: Value) -> Object {
+    value.as_object().unwrap().clone()
+}
+
+/// A vendor that gives its replies in turn, then 200 without a body.
+#[derive(Default)]
+pub(crate) struct Line {
+    replies: Mutex<VecDeque<Result<Reply, CallError>>>,
+    requests: Mutex<Vec<Request<Bytes>>>,
+}
+
+impl Line {
+    /// Then it answers with these statuses.
+    pub(crate) fn statuses(statuses: &[u16]) -> Self {
+        statuses.iter().fold(Self::default(), |line, status| line.then(*status, json!(null)))
+    }
+
+    /// Then it answers with this status and this body; `null` is none.
+    pub(crate) fn then(self, status: u16, body: Value) -> Self {
+        self.then_with(status, &[], body)
+    }
+
+    /// Then it answers with this status, these fields and this body.
+    pub(crate) fn then_with(self, status: u16, fields: &[(&str, &str)], body: Value) -> Self {
+        let status = StatusCode::from_u16(status).unwrap();
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name: http::HeaderName = name.parse().unwrap();
+            headers.insert(name, value.parse().unwrap());
+        }
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        self.push(Ok(Reply { status, headers, body }))
+    }
+
+    /// Then it does not answer.
+    pub(crate) fn then_timeout(self) -> Self {
+        self.push(Err(CallError::Timeout(Duration::from_secs(1))))
+    }
+
+    fn push(self, reply: Result<Reply, CallError>) -> Self {
+        self.replies.lock().unwrap().push_back(reply);
+        self
+    }
+
+    /// What it was sent, and forgets it.
+    pub(crate) fn requests(&self) -> Vec<Request<Bytes>> {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+
+    /// The bodies of what it was sent, as JSON, and forgets it.
+    pub(crate) fn bodies(&self) -> Vec<Value> {
+        let body = |request: &Request<Bytes>| serde_json::from_slice(request.body()).unwrap();
+        self.requests().iter().map(body).collect()
+    }
+}
+
+#[async_trait]
+impl Call for Line {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        self.requests.lock().unwrap().push(request);
+        let next = self.replies.lock().unwrap().pop_front();
+        next.unwrap_or_else(|| {
+            let (headers, body) = (HeaderMap::new(), Bytes::new());
+            Ok(Reply { status: StatusCode::OK, headers, body })
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+}
