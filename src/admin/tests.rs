@@ -89,6 +89,14 @@ impl Journal for FakeJournal {
     ) -> Result<Vec<Due>, JournalError> {
         Err(JournalError::Closed)
     }
+    async fn parked(
+        &self,
+        _reader: ReaderId,
+        _after: u64,
+        _limit: usize,
+    ) -> Result<Vec<Due>, JournalError> {
+        Err(JournalError::Closed)
+    }
     async fn next_due(
         &self,
         _reader: ReaderId,

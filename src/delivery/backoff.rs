@@ -117,11 +117,12 @@ impl Breaker {
         self.state = State::Closed;
     }
 
-    pub(super) fn failed(&mut self, now: Instant) {
+    /// A batch failed, which may have been the probe.
+    pub(super) fn failed(&mut self, was_probe: bool, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         let opens = match self.state {
             State::Closed => self.failures >= self.settings.failures,
-            State::Probing => true,
+            State::Probing => was_probe,
             // A batch that was under way when the breaker opened tells nothing new.
             State::Open { .. } => false,
         };
@@ -189,9 +190,9 @@ mod tests {
             max_open: Duration::from_secs(3),
         };
         let mut breaker = Breaker::new(settings);
-        breaker.failed(Instant::now());
+        breaker.failed(true, Instant::now());
         assert!(breaker.permits(Instant::now()), "one failure is not two");
-        breaker.failed(Instant::now());
+        breaker.failed(true, Instant::now());
         for pause in [1, 2, 3, 3] {
             assert!(!breaker.permits(Instant::now()));
             tokio::time::advance(Duration::from_secs(pause) - Duration::from_millis(1)).await;
@@ -199,13 +200,13 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
             assert!(breaker.permits(Instant::now()), "the probe");
             assert!(!breaker.permits(Instant::now()), "only one");
-            breaker.failed(Instant::now());
+            breaker.failed(true, Instant::now());
         }
         tokio::time::advance(Duration::from_secs(3)).await;
         assert!(breaker.permits(Instant::now()));
         breaker.succeeded();
         assert!(breaker.is_closed() && breaker.permits(Instant::now()));
-        breaker.failed(Instant::now());
+        breaker.failed(true, Instant::now());
         assert!(breaker.is_closed(), "the count started anew");
     }
 }

@@ -9,6 +9,7 @@ use governor::DefaultDirectRateLimiter;
 use http::Request;
 use jiff::Timestamp;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Egress;
 use crate::clock::SharedClock;
@@ -25,6 +26,8 @@ pub(super) struct Line {
     pub(super) labels: DestinationLabels,
     pub(super) egress: Egress,
     pub(super) timeout: Duration,
+    /// The destination is being stopped.
+    pub(super) stop: CancellationToken,
     pub(super) throttle: Option<DefaultDirectRateLimiter>,
     pub(super) secrets: Vec<Secret>,
     pub(super) clock: SharedClock,
@@ -44,7 +47,14 @@ impl Call for BatchCall {
     async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
         let line = &self.line;
         if let Some(throttle) = &line.throttle {
-            throttle.until_ready().await;
+            tokio::select! {
+                () = throttle.until_ready() => {}
+                () = line.stop.cancelled() => {}
+            }
+        }
+        // A call under way may end; a conversation goes no further.
+        if line.stop.is_cancelled() {
+            return Err(CallError::Stopping);
         }
         let shown = line.feed.is_watched().then(|| line.shown(&request));
         let started = Instant::now();
@@ -74,8 +84,8 @@ impl Line {
             },
             Err(CallError::Timeout(_)) => "timeout",
             Err(CallError::Unreachable(_)) => "unreachable",
+            Err(CallError::Cut(_)) => "cut",
             Err(CallError::Forbidden) => "forbidden",
-            Err(CallError::ReplyTooLong(_)) => "reply_too_long",
             Err(CallError::Stopping) => "stopping",
         };
         let DestinationLabels { site, destination } = self.labels.clone();

@@ -72,7 +72,7 @@ impl Egress {
         request: http::Request<Bytes>,
         timeout: Duration,
     ) -> Result<Reply, CallError> {
-        let request = reqwest::Request::try_from(request).map_err(unreachable_error)?;
+        let request = reqwest::Request::try_from(request).map_err(call_error)?;
         if !self.allow_private && !literal_is_public(request.url()) {
             return Err(CallError::Forbidden);
         }
@@ -83,14 +83,16 @@ impl Egress {
     }
 
     async fn exchange(&self, request: reqwest::Request) -> Result<Reply, CallError> {
-        let mut response = self.client.execute(request).await.map_err(unreachable_error)?;
+        let mut response = self.client.execute(request).await.map_err(call_error)?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable_error)? {
-            if body.len() + chunk.len() > self.reply_bytes {
-                return Err(CallError::ReplyTooLong(self.reply_bytes));
+        while let Some(chunk) = response.chunk().await.map_err(call_error)? {
+            let room = self.reply_bytes.saturating_sub(body.len());
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if chunk.len() > room {
+                // The status was the answer. The connection is closed, not drained.
+                break;
             }
-            body.extend_from_slice(&chunk);
         }
         Ok(Reply { status, headers, body: body.freeze() })
     }
@@ -101,7 +103,7 @@ impl Egress {
 #[error("every address of the name is private or reserved")]
 struct Guarded;
 
-fn unreachable_error(error: reqwest::Error) -> CallError {
+fn call_error(error: reqwest::Error) -> CallError {
     let mut source: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(cause) = source {
         if cause.is::<Guarded>() {
@@ -109,8 +111,12 @@ fn unreachable_error(error: reqwest::Error) -> CallError {
         }
         source = cause.source();
     }
-    // The URL may hold a secret (GA4's does).
-    CallError::Unreachable(Box::new(error.without_url()))
+    // Without the URL, which may hold a secret (GA4's does).
+    if error.is_connect() || error.is_builder() {
+        CallError::Unreachable(Box::new(error.without_url()))
+    } else {
+        CallError::Cut(Box::new(error.without_url()))
+    }
 }
 
 /// Resolves names, leaving out the addresses that destinations must not be at. The connection is

@@ -7,7 +7,8 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::schedule::Item;
-use super::worker::{Batch, Worker};
+use super::waiting::Batch;
+use super::worker::Worker;
 use crate::event::Enriched;
 use crate::feed::Happening;
 use crate::journal::{Ended, Ending, Parking};
@@ -23,44 +24,79 @@ struct Sorted {
     refused: Vec<(Item, Reason)>,
     again: Vec<Item>,
     asked: Option<Duration>,
-    unauthorised: Vec<Item>,
+    unauthorised: Vec<(Item, Reason)>,
+    any_accepted: bool,
+}
+
+/// How a batch's tries went, the last one included.
+#[derive(Clone, Copy)]
+struct Tried {
+    attempt: u32,
+    forbidden_at: Option<u64>,
+    is_probe: bool,
+}
+
+/// The part of a batch that is worth another try.
+struct Again {
+    items: Vec<Item>,
+    /// What goes after it.
+    then: Vec<Item>,
+    /// The wait that the vendor asked for.
+    asked: Option<Duration>,
+    /// Whether the vendor took others of the batch.
     any_accepted: bool,
 }
 
 impl Worker {
     /// A batch's task ended.
     pub(super) fn joined(&mut self, ended: Result<(Batch, Vec<Outcome>), JoinError>) {
-        match ended {
-            Ok((batch, outcomes)) => self.finish(batch, outcomes),
-            Err(error) if error.is_cancelled() => {}
-            Err(error) => {
-                // A vendor's code panicked: a mistake in this program. Its events are not lost:
-                // they hold the cursor and come again after a restart.
-                let destination = &self.line.labels.destination;
-                tracing::error!(%error, %destination, "a delivery was cut short by a defect");
-            }
+        // Only a worker that is ending cuts its tasks short; their events hold the cursor.
+        let Ok((batch, outcomes)) = ended else { return };
+        let is_probe = batch.is_probe;
+        self.finish(batch, outcomes);
+        if is_probe {
+            // One that said neither yes nor no must not be waited for.
+            self.state.breaker.probe_lapsed(Instant::now());
         }
-        // A probe that said neither yes nor no must not be waited for.
-        self.state.breaker.probe_lapsed(Instant::now());
     }
 
     fn finish(&mut self, batch: Batch, outcomes: Vec<Outcome>) {
         let now = Instant::now();
-        let attempt = batch.attempt.saturating_add(1);
-        let sorted = self.sort(batch.items, outcomes);
+        let Batch { items, then, attempt, forbidden_at, is_probe } = batch;
+        let tried = Tried { attempt: attempt.saturating_add(1), forbidden_at, is_probe };
+        let mut then = then;
+        let mut sorted = self.sort(items, outcomes);
+        if forbidden_at.is_some_and(|before| self.state.acceptances > before) {
+            // Others passed with the same credentials: these events are what is refused.
+            sorted.refused.append(&mut sorted.unauthorised);
+        }
         if !sorted.unauthorised.is_empty() {
             self.state.breaker.succeeded();
-            self.pause(sorted.unauthorised, attempt, now);
+            let items = sorted.unauthorised.into_iter().map(|(item, _)| item).collect();
+            self.pause(items, std::mem::take(&mut then), tried, now);
         } else if sorted.any_accepted || !sorted.refused.is_empty() {
             // An answer that refuses an event is still an answer.
             self.state.breaker.succeeded();
             self.resume();
         }
-        if !sorted.refused.is_empty() {
-            self.split(sorted.refused, now);
+        if sorted.any_accepted {
+            self.state.acceptances += 1;
+            self.state.accepted_at = Some(now);
         }
         if !sorted.again.is_empty() {
-            self.retry(sorted.again, (attempt, sorted.asked), sorted.any_accepted, now);
+            let again = Again {
+                items: sorted.again,
+                then: std::mem::take(&mut then),
+                asked: sorted.asked,
+                any_accepted: sorted.any_accepted,
+            };
+            self.retry(again, tried, now);
+        }
+        if !sorted.refused.is_empty() {
+            self.split(sorted.refused, std::mem::take(&mut then), forbidden_at, now);
+        }
+        if !then.is_empty() {
+            self.state.waiting.push(now, Batch::of(then));
         }
     }
 
@@ -91,27 +127,35 @@ impl Worker {
                     sorted.again.push(item);
                 }
                 Outcome::Unauthorised(reason) => {
-                    self.tell(&item.event, &("retry", Some(reason)));
-                    sorted.unauthorised.push(item);
+                    self.tell(&item.event, &("retry", Some(reason.clone())));
+                    sorted.unauthorised.push((item, reason));
                 }
             }
         }
         sorted
     }
 
-    /// The credentials are refused: stop visibly, burn nothing, and look again now and then.
-    fn pause(&mut self, items: Vec<Item>, attempt: u32, now: Instant) {
-        if !self.state.unauthorised {
-            self.state.unauthorised = true;
+    /// The credentials are refused: stop visibly, burn nothing, and look again now and then. Where
+    /// they were good a moment ago it may be these events that are refused, so another batch is
+    /// tried at once.
+    fn pause(&mut self, items: Vec<Item>, then: Vec<Item>, tried: Tried, now: Instant) {
+        let until = now + self.settings.unauthorised_probe;
+        let is_news = !std::mem::replace(&mut self.state.unauthorised, true);
+        let were_good =
+            self.state.accepted_at.is_some_and(|at| at + self.settings.unauthorised_probe > now);
+        if is_news {
             let labels = &self.line.labels;
             tracing::error!(
                 site = %labels.site, destination = %labels.destination,
                 "the vendor refuses the credentials; events wait until they are corrected"
             );
         }
-        let until = now + self.settings.unauthorised_probe;
-        self.state.hold_until = Some(until);
-        self.state.waiting.push((until, Batch { items, attempt: attempt.saturating_sub(1) }));
+        self.state.hold_until = (!is_news || !were_good).then_some(until);
+        self.state.fresh_next = true;
+        let forbidden_at = tried.forbidden_at.or(Some(self.state.acceptances));
+        let attempt = tried.attempt.saturating_sub(1);
+        let batch = Batch { then, attempt, forbidden_at, ..Batch::of(items) };
+        self.state.waiting.push(until, batch);
     }
 
     fn resume(&mut self) {
@@ -122,33 +166,50 @@ impl Worker {
         }
     }
 
-    /// A refused batch is halved until the bad event stands alone.
-    fn split(&mut self, mut refused: Vec<(Item, Reason)>, now: Instant) {
+    /// A refused batch is halved until the bad event stands alone. Halves of different visitors go
+    /// side by side; of one visitor, the second waits for the first.
+    fn split(
+        &mut self,
+        refused: Vec<(Item, Reason)>,
+        mut then: Vec<Item>,
+        forbidden_at: Option<u64>,
+        now: Instant,
+    ) {
         if refused.len() == 1 {
             for (item, reason) in refused {
                 let ending = dead(&reason);
                 self.end(&item, ("dead", Some(reason)), ending);
             }
+            if !then.is_empty() {
+                self.state.waiting.push(now, Batch::of(then));
+            }
             return;
         }
-        let second = refused.split_off(refused.len() / 2);
-        for half in [refused, second] {
-            let items = half.into_iter().map(|(item, _)| item).collect();
-            self.state.waiting.push((now, Batch { items, attempt: 0 }));
+        let mut first: Vec<Item> = refused.into_iter().map(|(item, _)| item).collect();
+        let middle = first.len() / 2;
+        let starts = first.iter().zip(first.iter().skip(1)).enumerate();
+        let starts = starts.filter(|(_, (item, next))| item.visitor != next.visitor);
+        let boundary = starts.map(|(index, _)| index + 1).min_by_key(|at| at.abs_diff(middle));
+        let mut second = first.split_off(boundary.unwrap_or(middle));
+        if boundary.is_some() {
+            self.state.waiting.push(now, Batch { forbidden_at, ..Batch::of(second) });
+        } else {
+            second.append(&mut then);
+            then = second;
         }
+        self.state.waiting.push(now, Batch { then, forbidden_at, ..Batch::of(first) });
     }
 
-    fn retry(
-        &mut self,
-        items: Vec<Item>,
-        (attempt, asked): (u32, Option<Duration>),
-        any_accepted: bool,
-        now: Instant,
-    ) {
-        if !any_accepted {
-            self.state.breaker.failed(now);
+    fn retry(&mut self, again: Again, tried: Tried, now: Instant) {
+        let Again { items, then, asked, any_accepted } = again;
+        let accepts_others = self.accepts_lately(now);
+        // That an event which stepped aside fails once more says nothing of the destination, where
+        // others pass.
+        let is_known = items.iter().all(|item| item.was_parked && item.attempt > 0);
+        if !any_accepted && (tried.is_probe || !(is_known && accepts_others)) {
+            self.state.breaker.failed(tried.is_probe, now);
         }
-        let wait = self.settings.retry.wait(attempt, asked, fastrand::f64());
+        let wait = self.settings.retry.wait(tried.attempt, asked, fastrand::f64());
         if let Some(asked) = asked {
             // The vendor speaks for the whole account, not for this batch.
             let until = now + asked.min(self.settings.retry.max_retry_after);
@@ -165,23 +226,35 @@ impl Worker {
             self.end(&item, ("dead", Some(reason)), ending);
         }
         if items.is_empty() {
+            if !then.is_empty() {
+                self.state.waiting.push(now, Batch::of(then));
+            }
             return;
         }
-        let room = self.state.aside.len() + items.len() <= self.settings.retry.parked_max;
-        let is_stubborn = attempt >= self.settings.retry.tries_before_parking;
-        if is_stubborn && room && self.state.breaker.is_closed() {
-            self.set_aside(items, attempt, wait);
+        let Tried { attempt, forbidden_at, .. } = tried;
+        // What waits must leave room for what has not been tried: how else would it be seen that the
+        // destination takes others?
+        let is_crowded = self.state.waiting.events() + items.len() > self.settings.queue_events / 2;
+        let is_jammed = tried.is_probe && !self.has_room() && self.state.schedule.len() == 0;
+        let is_stubborn =
+            attempt >= self.settings.retry.tries_before_parking && self.state.breaker.is_closed();
+        let has_place = self.state.aside.len() + items.len() <= self.settings.retry.parked_max;
+        if has_place && (is_stubborn || is_crowded && (accepts_others || is_jammed)) {
+            self.set_aside(items, then, attempt, wait);
         } else {
-            self.state.waiting.push((now + wait, Batch { items, attempt }));
+            let batch = Batch { then, attempt, forbidden_at, ..Batch::of(items) };
+            self.state.waiting.push(now + wait, batch);
         }
     }
 
     /// The destination works but these events do not get through: let the others pass. What waits
     /// behind them steps aside with them.
-    fn set_aside(&mut self, items: Vec<Item>, attempt: u32, wait: Duration) {
+    fn set_aside(&mut self, items: Vec<Item>, then: Vec<Item>, attempt: u32, wait: Duration) {
         let due_at = self.line.clock.now() + wait;
-        for item in items {
-            self.park(&item, due_at, attempt);
+        let tries = items.into_iter().map(|item| (item, attempt));
+        let tries = tries.chain(then.into_iter().map(|item| (item, 0)));
+        for (item, attempt) in tries.collect::<Vec<_>>() {
+            self.park(&item, due_at, attempt.max(item.attempt));
             for behind in self.state.schedule.withdraw(item.visitor) {
                 self.park(&behind, due_at, behind.attempt);
             }
@@ -190,16 +263,15 @@ impl Worker {
         self.look_again(wait);
     }
 
-    /// Parks one event; from now on its visitor's later events queue up behind it.
+    /// Parks one event; from now on its visitor's later events queue up behind it. What a worker
+    /// parks has been tried, by this count at least: what operators park has not.
     pub(super) fn park(&mut self, item: &Item, due_at: Timestamp, attempt: u32) {
-        let seq = item.event.seq;
+        let (seq, attempt) = (item.event.seq, attempt.max(1));
         if !item.was_parked {
             self.state.progress.complete(seq, seq);
         }
         self.state.park.push(Parking { seq, due_at, attempt });
-        let (count, last) = self.state.aside.entry(item.visitor).or_insert((0, due_at));
-        *count += 1;
-        *last = due_at.max(*last);
+        self.state.aside.insert(item.visitor, seq, due_at);
         self.will_settle();
     }
 

@@ -1,6 +1,7 @@
 //! From the journal into a worker's schedule: read, decode, filter, enrich.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,15 +67,17 @@ impl Worker {
 
     /// Takes up parked events whose time has come.
     pub(super) async fn take_up_due(&mut self, now: Instant) -> Result<(), WorkError> {
-        if self.state.next_due.is_none_or(|at| at > now) || !self.has_room() {
+        if self.state.next_due.is_none_or(|at| at > now) || !self.has_room_for_parked() {
             return Ok(());
         }
         // What has ended but is not settled would be seen as due again.
         self.settle().await?;
         let clock = self.line.clock.now();
-        let limit = STEP_PARKED + self.state.taken_up.len();
+        let limit = STEP_PARKED.min(self.settings.queue_events) + self.state.taken_up.len();
         let due = self.journal.due(self.reader, clock, limit).await?;
         let more = due.len() == limit;
+        let later =
+            |at: Timestamp| now + Duration::try_from(at.duration_since(clock)).unwrap_or_default();
         let mut taken = Vec::new();
         for due in due {
             if self.state.taken_up.insert(due.record.seq, ()).is_none() {
@@ -82,33 +85,27 @@ impl Worker {
             }
         }
         self.admit(taken).await?;
-        self.state.next_due = if more {
-            Some(now)
-        } else {
-            let next = self.journal.next_due(self.reader, clock).await?;
-            next.map(|at| now + Duration::try_from(at.duration_since(clock)).unwrap_or_default())
-        };
+        // What was parked again just now may be due already, and the journal does not know it yet.
+        self.state.next_due = self.state.park.iter().map(|parking| parking.due_at).min().map(later);
+        let next =
+            if more { Some(clock) } else { self.journal.next_due(self.reader, clock).await? };
+        let next = next.map(later);
+        self.state.next_due = self.state.next_due.into_iter().chain(next).min();
         Ok(())
     }
 
     /// Remembers, after a restart, whose events are parked.
     pub(super) async fn remember_parked(&mut self) -> Result<(), WorkError> {
-        let limit = self.settings.retry.parked_max;
-        let clock = self.line.clock.now();
-        for due in self.journal.due(self.reader, Timestamp::MAX, limit).await? {
-            let Some(event) = decoded(due.record, true, due.attempt).event else { continue };
-            let (count, _) = self.state.aside.entry(visitor_key(&event)).or_insert((0, clock));
-            *count += 1;
-        }
-        Ok(())
-    }
-
-    /// A parked event came back: one less that its visitor's later events stay behind.
-    fn step_back_in(&mut self, visitor: VisitorKey) {
-        if let Some((count, _)) = self.state.aside.get_mut(&visitor) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.state.aside.remove(&visitor);
+        let mut after = 0;
+        loop {
+            let parked = self.journal.parked(self.reader, after, STEP_PARKED).await?;
+            let Some(last) = parked.last() else { return Ok(()) };
+            after = last.record.seq;
+            // What operators parked does not hold up what comes behind it.
+            for due in parked.into_iter().filter(|due| due.attempt > 0) {
+                let (seq, due_at) = (due.record.seq, due.due_at);
+                let Some(event) = decoded(due.record, true, due.attempt).event else { continue };
+                self.state.aside.insert(visitor_key(&event), seq, due_at);
             }
         }
     }
@@ -143,13 +140,11 @@ impl Worker {
             } else if age > self.settings.habits.max_age {
                 Screening::Dead(Reason::new("too_old"))
             } else {
-                self.destination.screen(&enriched, now)
+                self.screen(&enriched, now)
             };
             if screening != Screening::Send {
                 self.tell(&enriched, &screening_word(&screening));
-                if was_parked {
-                    self.step_back_in(visitor_key(&enriched.event));
-                }
+                self.state.aside.remove(visitor_key(&enriched.event), record.seq);
                 self.end_early(record.seq, was_parked, screening);
                 continue;
             }
@@ -163,14 +158,20 @@ impl Worker {
         Ok(())
     }
 
-    /// An event behind a parked one of its visitor is parked as well, to stay behind it.
+    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
+        let screened = catch_unwind(AssertUnwindSafe(|| self.destination.screen(event, now)));
+        // A defect in a vendor's code must not end the destination.
+        screened.unwrap_or_else(|_panic| Screening::Dead(Reason::new("defect")))
+    }
+
+    /// An event behind a parked one of its visitor is parked as well, to stay behind it. Where as many
+    /// are parked as may be it passes instead: order is worth less than memory.
     fn stands_aside(&mut self, item: &Item, now: Timestamp) -> bool {
-        let Some((_, due_at)) = self.state.aside.get(&item.visitor).copied() else { return false };
-        if item.was_parked {
-            self.step_back_in(item.visitor);
-            if due_at <= now {
-                return false;
-            }
+        let seq = item.event.seq;
+        self.state.aside.remove(item.visitor, seq);
+        let Some(due_at) = self.state.aside.behind(item.visitor, seq) else { return false };
+        if self.state.aside.len() >= self.settings.retry.parked_max {
+            return false;
         }
         self.park(item, due_at, item.attempt);
         self.look_again(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());

@@ -10,12 +10,13 @@
 //! | what the vendor's answer means | what happens |
 //! |---|---|
 //! | worth another try | the batch waits (full jitter, `Retry-After` honoured) and comes again whole |
-//! | the same, again and again, while other events pass | its events are parked in the journal |
+//! | the same, again and again, while other events pass | its events are parked in the journal, and come back one by one |
 //! | refused, and it is not clear which event is to blame | halved until the bad event is alone |
 //! | this event will never be taken | dead letter |
-//! | the credentials are wrong | the destination pauses visibly; one probe now and then |
+//! | the credentials are wrong | the destination pauses visibly; one probe now and then, of another batch each time. If another passes, it was the events that were refused |
 //! | nothing works | the breaker opens; one probe per pause |
 
+mod aside;
 mod backoff;
 mod call;
 mod egress;
@@ -27,6 +28,7 @@ mod schedule;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod worker;
 
 pub use backoff::{BreakerSettings, RetrySettings};
@@ -45,10 +47,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::aside::Aside;
 use self::backoff::Breaker;
 use self::call::Line;
 use self::progress::Progress;
 use self::schedule::Schedule;
+use self::waiting::Waiting;
 use self::worker::{State, Worker};
 use crate::clock::SharedClock;
 use crate::feed::Feed;
@@ -56,8 +60,9 @@ use crate::journal::{Journal, JournalError, ReaderId, SiteId};
 use crate::metrics::{DestinationLabels, Metrics, Name};
 use crate::profile::{ProfileError, Profiles};
 
-/// How long batches that are under way may take to end when a worker is stopped.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long a call that is under way may take beyond its own timeout when a worker is stopped: to
+/// note what became of it.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How a destination is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,6 +289,7 @@ impl Dispatcher {
             labels,
             egress: client,
             timeout: settings.habits.timeout,
+            stop: stop.clone(),
             throttle: settings
                 .habits
                 .calls_per_second
@@ -309,25 +315,28 @@ impl Dispatcher {
                 read_to,
                 schedule: Schedule::default(),
                 under_way: tokio::task::JoinSet::new(),
-                waiting: Vec::new(),
+                waiting: Waiting::default(),
                 breaker: Breaker::new(settings.breaker.clone()),
                 hold_until: None,
                 unauthorised: false,
+                acceptances: 0,
+                accepted_at: None,
+                fresh_next: false,
                 ended: Vec::new(),
                 park: Vec::new(),
                 settle_at: None,
                 taken_up: std::collections::HashMap::new(),
-                aside: std::collections::HashMap::new(),
+                aside: Aside::default(),
                 next_due: Some(Instant::now()),
                 trouble_until: None,
             },
             settings: settings.clone(),
         };
-        let token = stop.clone();
+        let (token, grace) = (stop.clone(), settings.habits.timeout.saturating_add(GRACE));
         let guard = ended.clone().drop_guard();
         self.tasks.spawn_on(
             async move {
-                worker.run(token, GRACE).await;
+                worker.run(token, grace).await;
                 drop(guard);
             },
             runtime,

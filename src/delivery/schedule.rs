@@ -38,6 +38,15 @@ pub(super) struct BatchLimits {
     pub(super) unit: Unit,
     pub(super) events: usize,
     pub(super) bytes: usize,
+    /// An event that stepped aside after this many tries goes alone: whatever went with it would
+    /// share its fate.
+    pub(super) alone_from: u32,
+}
+
+impl Item {
+    fn goes_alone(&self, from: u32) -> bool {
+        self.was_parked && self.attempt >= from
+    }
 }
 
 /// The events that wait for a batch.
@@ -95,14 +104,17 @@ impl Schedule {
     pub(super) fn next_batch(&mut self, limits: BatchLimits) -> Vec<Item> {
         let mut batch: Vec<Item> = Vec::new();
         let mut bytes = 0;
+        let is_alone = |batch: &[Item]| batch.iter().any(|item| item.goes_alone(limits.alone_from));
         while let Some(visitor) = self.ready.pop_front() {
             let Some(queue) = self.waiting.get_mut(&visitor) else { continue };
             let available = queue.len();
             let before = batch.len();
             while let Some(item) = queue.front() {
-                let fits = batch.is_empty()
-                    || (batch.len() < limits.events && bytes + item.bytes <= limits.bytes);
-                if !fits {
+                let fits = batch.len() < limits.events
+                    && bytes + item.bytes <= limits.bytes
+                    && !item.goes_alone(limits.alone_from)
+                    && !is_alone(&batch);
+                if !fits && !batch.is_empty() {
                     break;
                 }
                 bytes += item.bytes;
@@ -118,7 +130,7 @@ impl Schedule {
             }
             self.under_way.insert(visitor, taken);
             self.ready_len -= available;
-            if limits.unit == Unit::Visitor || taken < available {
+            if limits.unit == Unit::Visitor || taken < available || is_alone(&batch) {
                 break;
             }
         }
@@ -181,7 +193,7 @@ mod tests {
     }
 
     fn limits(unit: Unit, events: usize) -> BatchLimits {
-        BatchLimits { unit, events, bytes: 1000 }
+        BatchLimits { unit, events, bytes: 1000, alone_from: 3 }
     }
 
     #[test]
@@ -220,6 +232,18 @@ mod tests {
         assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [1], "too large, alone");
         assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), [2]);
         assert_eq!((schedule.len(), schedule.bytes()), (1, 600));
+    }
+
+    #[test]
+    fn an_event_that_stepped_aside_goes_alone() {
+        let mut schedule = Schedule::default();
+        schedule.push(item(1, 7, 10));
+        schedule.push(Item { was_parked: true, attempt: 3, ..item(2, 8, 10) });
+        schedule.push(Item { was_parked: true, attempt: 2, ..item(3, 9, 10) });
+        schedule.push(item(4, 10, 10));
+        for expected in [&[1][..], &[2], &[3, 4]] {
+            assert_eq!(seqs(&schedule.next_batch(limits(Unit::Site, 9))), expected);
+        }
     }
 
     proptest! {

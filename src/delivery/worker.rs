@@ -6,24 +6,27 @@
 //! others come back after a crash by reading the journal again.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::aside::Aside;
 use super::backoff::Breaker;
 use super::call::{BatchCall, Line};
 use super::progress::Progress;
-use super::schedule::{BatchLimits, Item, Schedule, VisitorKey};
+use super::schedule::{BatchLimits, Schedule};
+use super::waiting::{Batch, Waiting};
 use super::{DestinationSettings, ReaderStatus};
 use crate::event::Enriched;
 use crate::journal::{Ended, Journal, JournalError, Parking, ReaderId, Settlement, SiteId};
 use crate::profile::Profiles;
-use crate::vendors::{Destination, Outcome};
+use crate::vendors::{Destination, Outcome, Reason};
 
 /// Ended events that are settled at once; fewer wait a moment for company.
 const SETTLE_EVENTS: usize = 256;
@@ -31,15 +34,11 @@ const SETTLE_EVENTS: usize = 256;
 /// How long ended events wait for company before they are settled: what a crash may repeat.
 const SETTLE_DELAY: Duration = Duration::from_millis(20);
 
+/// How long it counts that the destination accepted something: longer than most of its waits.
+const LATELY: Duration = Duration::from_secs(60);
+
 /// The pause after the journal or the profiles failed.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
-
-/// A batch, and how its tries went.
-pub(super) struct Batch {
-    pub(super) items: Vec<Item>,
-    /// Calls made for these very events together.
-    pub(super) attempt: u32,
-}
 
 /// One destination's reader.
 pub(super) struct Worker {
@@ -65,19 +64,23 @@ pub(super) struct State {
     pub(super) read_to: u64,
     pub(super) schedule: Schedule,
     pub(super) under_way: JoinSet<(Batch, Vec<Outcome>)>,
-    /// Batches that wait for their next try, by when.
-    pub(super) waiting: Vec<(Instant, Batch)>,
+    pub(super) waiting: Waiting,
     pub(super) breaker: Breaker,
     /// No call before then: the vendor asked, or refused the credentials.
     pub(super) hold_until: Option<Instant>,
     pub(super) unauthorised: bool,
+    /// Batches of which the destination accepted something, and when the last was.
+    pub(super) acceptances: u64,
+    pub(super) accepted_at: Option<Instant>,
+    /// While the destination is in doubt: the next to try is a batch that has not failed yet.
+    pub(super) fresh_next: bool,
     pub(super) ended: Vec<Ended>,
     pub(super) park: Vec<Parking>,
     pub(super) settle_at: Option<Instant>,
     /// Parked events that have been taken up again.
     pub(super) taken_up: HashMap<u64, ()>,
-    /// Visitors with parked events: how many, and when the last is due.
-    pub(super) aside: HashMap<VisitorKey, (usize, Timestamp)>,
+    /// Events that this worker parked and that have not come back.
+    pub(super) aside: Aside,
     pub(super) next_due: Option<Instant>,
     pub(super) trouble_until: Option<Instant>,
 }
@@ -130,17 +133,30 @@ impl Worker {
 
     /// Whether more events may be read: bounds the memory of one destination.
     pub(super) fn has_room(&self) -> bool {
-        self.state.schedule.len() < self.settings.queue_events
-            && self.state.schedule.bytes() < self.settings.queue_bytes
+        let State { schedule, waiting, .. } = &self.state;
+        schedule.len() + waiting.events() < self.settings.queue_events
+            && schedule.bytes() + waiting.bytes() < self.settings.queue_bytes
+    }
+
+    /// Whether events that stepped aside may be taken up again: half of the memory is for those that
+    /// have not been tried.
+    pub(super) fn has_room_for_parked(&self) -> bool {
+        self.has_room() && self.state.taken_up.len() <= self.settings.queue_events / 2
+    }
+
+    /// Whether the destination has accepted something not long ago.
+    pub(super) fn accepts_lately(&self, now: Instant) -> bool {
+        self.state.accepted_at.is_some_and(|at| now < at + LATELY)
     }
 
     /// Starts every batch that may start.
     fn dispatch(&mut self, now: Instant) {
         while self.has_free_hand() && self.may_call(now) {
-            let Some(batch) = self.next_batch(now) else {
+            let Some(mut batch) = self.next_batch(now) else {
                 self.state.breaker.probe_lapsed(now);
                 return;
             };
+            batch.is_probe = !self.state.breaker.is_closed();
             self.start(batch);
         }
     }
@@ -159,25 +175,40 @@ impl Worker {
         self.state.breaker.permits(now)
     }
 
-    /// A batch whose next try is due, else a fresh one that is full or has waited long enough.
+    /// A batch whose next try is due, else a fresh one that is full or has waited long enough. While
+    /// the destination is in doubt the two alternate: what fails may be to blame itself, and must
+    /// not be all that is ever tried.
     fn next_batch(&mut self, now: Instant) -> Option<Batch> {
-        let due = self.state.waiting.iter().position(|(at, _)| *at <= now);
-        if let Some(index) = due {
-            return Some(self.state.waiting.swap_remove(index).1);
+        let in_doubt = self.state.unauthorised || !self.state.breaker.is_closed();
+        if in_doubt && std::mem::take(&mut self.state.fresh_next) {
+            let fresh = self.fresh_batch(None);
+            if fresh.is_some() {
+                return fresh;
+            }
         }
+        if let Some(batch) = self.state.waiting.take_due(now) {
+            self.state.fresh_next = true;
+            return Some(batch);
+        }
+        self.fresh_batch(Some(now))
+    }
+
+    /// Events that have not failed in this order; with a time, only if they are many or have waited.
+    fn fresh_batch(&mut self, now: Option<Instant>) -> Option<Batch> {
         let habits = &self.settings.habits;
         let oldest = self.state.schedule.oldest()?;
         let is_full = self.state.schedule.ready_len() >= habits.max_events;
-        if !is_full && now < oldest + habits.linger {
+        if !is_full && now.is_some_and(|now| now < oldest + habits.linger) {
             return None;
         }
         let items = self.state.schedule.next_batch(BatchLimits {
             unit: habits.unit,
             events: habits.max_events,
             bytes: habits.max_bytes,
+            alone_from: self.settings.retry.tries_before_parking,
         });
         let attempt = items.iter().map(|item| item.attempt).max().unwrap_or(0);
-        (!items.is_empty()).then_some(Batch { items, attempt })
+        (!items.is_empty()).then(|| Batch { attempt, ..Batch::of(items) })
     }
 
     fn start(&mut self, batch: Batch) {
@@ -186,7 +217,10 @@ impl Worker {
         let call = BatchCall { line: self.line.clone(), seqs };
         self.state.under_way.spawn(async move {
             let events: Vec<Enriched> = batch.items.iter().map(|item| item.event.clone()).collect();
-            let outcomes = destination.deliver(&events, &call).await;
+            let delivered = AssertUnwindSafe(destination.deliver(&events, &call)).catch_unwind();
+            // A defect in a vendor's code: the event that meets it is found and set aside as dead.
+            let refused = |_panic| vec![Outcome::Refused(Reason::new("defect")); events.len()];
+            let outcomes = delivered.await.unwrap_or_else(refused);
             (batch, outcomes)
         });
     }
@@ -199,12 +233,11 @@ impl Worker {
         }
         let mut alarms: Vec<Instant> = Vec::with_capacity(6);
         alarms.extend(state.settle_at);
-        alarms.extend(state.next_due.filter(|_| self.has_room()));
+        alarms.extend(state.next_due.filter(|_| self.has_room_for_parked()));
         if self.has_free_hand() {
             let earliest = state.hold_until.into_iter().chain(state.breaker.opens_at()).max();
-            let work = state.waiting.iter().map(|(at, _)| *at);
             let fresh = state.schedule.oldest().map(|at| at + self.settings.habits.linger);
-            let next = work.chain(fresh).min();
+            let next = state.waiting.next().into_iter().chain(fresh).min();
             let probing = !state.breaker.is_closed() && state.breaker.opens_at().is_none();
             // While the probe is under way its end is the next event.
             if let (Some(next), false) = (next, probing) {

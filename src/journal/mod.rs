@@ -219,6 +219,8 @@ pub struct Due {
     pub record: Record,
     /// How often it has been tried.
     pub attempt: u32,
+    /// When it is, or was, to be tried again.
+    pub due_at: Timestamp,
 }
 
 /// A dead letter with its record, as people see it.
@@ -328,6 +330,14 @@ pub trait Journal: Send + Sync {
         &self,
         reader: ReaderId,
         now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Due>, JournalError>;
+
+    /// The reader's parked events after `after`, due or not, in their order.
+    async fn parked(
+        &self,
+        reader: ReaderId,
+        after: u64,
         limit: usize,
     ) -> Result<Vec<Due>, JournalError>;
 

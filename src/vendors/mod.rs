@@ -182,16 +182,26 @@ pub enum CallError {
     /// No complete reply within the destination's timeout.
     #[error("no complete reply within {0:?}")]
     Timeout(Duration),
-    /// The name did not resolve, or the connection was refused or cut.
+    /// The name did not resolve, or no connection could be made: nothing was sent.
     #[error("could not be reached")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The connection was cut before the reply was complete.
+    #[error("the connection was cut")]
+    Cut(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The address guard: the name resolves to an address that destinations must not be.
     #[error("the address is private or reserved, and egress.allow_private is off")]
     Forbidden,
-    /// The reply is larger than `egress.reply_bytes`.
-    #[error("the reply is longer than {0} bytes")]
-    ReplyTooLong(usize),
     /// The destination is being stopped; the events stay in the journal.
-    #[error("the gateway is shutting down")]
+    #[error("the destination is being stopped")]
     Stopping,
+}
+
+impl CallError {
+    /// Whether the vendor may have acted on the request all the same.
+    pub const fn is_ambiguous(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::Cut(_) => true,
+            Self::Unreachable(_) | Self::Forbidden | Self::Stopping => false,
+        }
+    }
 }

@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use super::{CallError, Outcome, Reason};
 
-/// A vendor's reply, read in full under the egress cap.
+/// A vendor's reply.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status line's code.
     pub status: StatusCode,
     /// The header fields.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body, up to `egress.reply_bytes`: what a longer one goes on to say changes nothing.
     pub body: Bytes,
 }
 
@@ -78,8 +78,8 @@ fn call_reason(error: &CallError) -> Reason {
     let code = match error {
         CallError::Timeout(_) => "timeout",
         CallError::Unreachable(_) => "unreachable",
+        CallError::Cut(_) => "cut",
         CallError::Forbidden => "forbidden_address",
-        CallError::ReplyTooLong(_) => "reply_too_long",
         CallError::Stopping => "stopping",
     };
     Reason::detailed(code, error.to_string())

@@ -60,7 +60,7 @@ async fn what_a_vendor_does_wrong_costs_time_and_no_event() {
         Fault::ResetAfter(0),
         Fault::ResetAfter(10),
         Fault::Trickle,
-        Fault::HugeBody,
+        Fault::HugeBody(503),
     ];
     for fault in faults {
         let (webhook, ga4) = (vendor(Kind::Webhook).await, vendor(Kind::Ga4).await);
@@ -77,6 +77,20 @@ async fn what_a_vendor_does_wrong_costs_time_and_no_event() {
             assert!(tally.events.values().all(|times| *times == 1), "{fault:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendor_that_accepts_and_then_talks_without_end_is_not_sent_it_again() {
+    let webhook = vendor(Kind::Webhook).await;
+    webhook.misbehave_always(Some(Fault::HugeBody(200)));
+    let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
+    gateway.accept(&orders("b", 5)).await;
+    assert_eq!(gateway.settled(5).await[0].delivered, 5);
+    assert!(
+        webhook.tally().events.values().all(|times| *times == 1),
+        "{:?}",
+        webhook.tally().events
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

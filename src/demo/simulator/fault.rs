@@ -28,11 +28,17 @@ pub enum Fault {
     ResetAfter(usize),
     /// Sends its reply a byte a second, without end.
     Trickle,
-    /// Sends a reply without end, as fast as it is read.
-    HugeBody,
+    /// Sends a reply of this status without end, as fast as it is read. Below 300 it has accepted the
+    /// request first.
+    HugeBody(u16),
 }
 
 impl Fault {
+    /// Whether the request is read and accepted all the same.
+    pub(super) const fn accepts(self) -> bool {
+        matches!(self, Self::HugeBody(..300))
+    }
+
     pub(super) async fn reply(self) -> Option<Reply> {
         match self {
             Self::Status(status) => with_status(status).body(whole("")).ok(),
@@ -54,10 +60,10 @@ impl Fault {
                 });
                 with_status(200).body(streamed(drops.boxed())).ok()
             }
-            Self::HugeBody => {
+            Self::HugeBody(status) => {
                 let chunk = Bytes::from(vec![b'.'; 64 << 10]);
                 let flood = stream::repeat_with(move || Ok(chunk.clone()));
-                with_status(200).body(streamed(flood.boxed())).ok()
+                with_status(status).body(streamed(flood.boxed())).ok()
             }
         }
     }

@@ -184,20 +184,16 @@ impl Answer for Vendor {
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
         let body = body.map(|body| body.to_bytes()).unwrap_or_default();
         let fault = self.script.next();
-        let reading = match fault {
-            None => {
-                let asked = Asked {
-                    method: &head.method,
-                    target: &head.uri,
-                    headers: &head.headers,
-                    body: &body,
-                    now: self.clock.now(),
-                };
-                let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
-                Some(desk.read(&asked))
-            }
-            Some(_) => None,
-        };
+        let reading = fault.is_none_or(Fault::accepts).then(|| {
+            let asked = Asked {
+                method: &head.method,
+                target: &head.uri,
+                headers: &head.headers,
+                body: &body,
+                now: self.clock.now(),
+            };
+            self.desk.lock().unwrap_or_else(PoisonError::into_inner).read(&asked)
+        });
         let seen = Seen { target: head.uri, headers: head.headers, body };
         let reply = self.note(seen, reading);
         self.count.send_modify(|count| *count += 1);

@@ -256,6 +256,15 @@ impl Journal for SqliteJournal {
         self.read_db(move |c| position::due(c, reader, now, limit)).await
     }
 
+    async fn parked(
+        &self,
+        reader: ReaderId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Due>, JournalError> {
+        self.read_db(move |c| position::parked(c, reader, after, limit)).await
+    }
+
     async fn next_due(
         &self,
         reader: ReaderId,

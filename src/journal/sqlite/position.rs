@@ -61,6 +61,12 @@ fn record(row: &Row<'_>, body: Bytes) -> rusqlite::Result<Record> {
     })
 }
 
+/// Parked events with their records, by this condition on `p`.
+const PARKED: &str = "SELECT p.seq, coalesce(p.received_at, e.received_at), coalesce(e.flags, 0),
+        coalesce(p.body, e.body), p.attempt, p.due_at
+    FROM parked p LEFT JOIN events e ON e.place = ?1 + p.seq
+    WHERE coalesce(p.body, e.body) IS NOT NULL AND p.reader = ?2 AND ";
+
 pub(super) fn due(
     connection: &Connection,
     reader: ReaderId,
@@ -68,18 +74,27 @@ pub(super) fn due(
     limit: usize,
 ) -> rusqlite::Result<Vec<Due>> {
     let site = site_of(connection, reader)?;
-    let mut statement = connection.prepare_cached(
-        "SELECT p.seq, coalesce(p.received_at, e.received_at), coalesce(e.flags, 0),
-                coalesce(p.body, e.body), p.attempt
-         FROM parked p LEFT JOIN events e ON e.place = ?1 + p.seq
-         WHERE p.reader = ?2 AND p.due_at <= ?3 AND coalesce(p.body, e.body) IS NOT NULL
-         ORDER BY p.due_at, p.seq LIMIT ?4",
-    )?;
-    let rows = statement
-        .query_map((place(site, 0), reader.0, now.as_millisecond(), limit), |row| {
-            Ok(Due { record: record(row, text_bytes(row, 3)?)?, attempt: row.get(4)? })
-        })?;
-    rows.collect()
+    let query = format!("{PARKED} p.due_at <= ?3 ORDER BY p.due_at, p.seq LIMIT ?4");
+    let mut statement = connection.prepare_cached(&query)?;
+    let bounds = (place(site, 0), reader.0, now.as_millisecond(), limit);
+    statement.query_map(bounds, parked_row)?.collect()
+}
+
+pub(super) fn parked(
+    connection: &Connection,
+    reader: ReaderId,
+    after: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Due>> {
+    let site = site_of(connection, reader)?;
+    let query = format!("{PARKED} p.seq > ?3 ORDER BY p.seq LIMIT ?4");
+    let mut statement = connection.prepare_cached(&query)?;
+    statement.query_map((place(site, 0), reader.0, after, limit), parked_row)?.collect()
+}
+
+fn parked_row(row: &Row<'_>) -> rusqlite::Result<Due> {
+    let record = record(row, text_bytes(row, 3)?)?;
+    Ok(Due { record, attempt: row.get(4)?, due_at: time(row.get(5)?) })
 }
 
 pub(super) fn position(connection: &Connection, reader: ReaderId) -> rusqlite::Result<Position> {

@@ -162,7 +162,8 @@ fn common(event: &Enriched, settings: &Settings) -> Params {
         params.add("session_number", number.map(|number| json!(number)));
     }
     let engaged = event.property("engagement_time_msec");
-    let engaged = engaged.and_then(products::number).map(Value::Number);
+    let engaged = engaged.and_then(products::whole_number).filter(|engaged| *engaged >= 0);
+    let engaged = engaged.map(Value::from);
     params.add("engagement_time_msec", Some(engaged.unwrap_or(json!(1))));
     for (name, key) in
         [("page_location", "url"), ("page_referrer", "referrer"), ("page_title", "title")]
@@ -204,6 +205,10 @@ fn track(event: &Enriched, settings: &Settings) -> Result<(String, Params), Refu
             }
             add_money(&mut params, properties, settings);
             params.add_properties(properties, TRACK_DUPLICATES);
+            // Google's own names keep Google's own demands, however the client came by them.
+            if matches!(name.as_str(), "purchase" | "refund") && !params.has("transaction_id") {
+                return Err(Refusal::Dead("missing_transaction_id"));
+            }
             Ok((name, params))
         }
     }

@@ -89,9 +89,7 @@ impl Destination for Ga4 {
             Ok(hit) if hit.bytes > MAX_EVENT_BYTES => {
                 Screening::Dead(Reason::new("event_too_large"))
             }
-            Ok(_) if self.settings.drop_late && age(event, now) > MAX_AGE => {
-                Screening::Dead(Reason::new("too_old"))
-            }
+            Ok(_) if self.is_late(event, now) => Screening::Dead(Reason::new("too_old")),
             Ok(_) => Screening::Send,
             Err(refusal) => (*refusal).into_screening(),
         }
@@ -100,12 +98,16 @@ impl Destination for Ga4 {
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
-        let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.as_ref().as_ref().ok()).collect();
-        let mut rest = hits.into_iter().zip(batch).peekable();
+        let pairs = hits.iter().zip(batch).map(|(hit, event)| {
+            // It may have waited for another try since it was screened.
+            let is_late = self.is_late(event, call.now());
+            (hit.as_ref().as_ref().ok().filter(|_| !is_late), event)
+        });
+        let pairs: Vec<(Option<&Hit>, &Enriched)> = pairs.collect();
+        let mut rest = pairs.into_iter().peekable();
         while let Some((first, _)) = rest.peek() {
             let Some(first) = *first else {
-                // Screening let it pass: there is no way here.
-                outcomes.push(Outcome::Dead(Reason::new("unmappable")));
+                outcomes.push(Outcome::Dead(Reason::new("too_old")));
                 rest.next();
                 continue;
             };
@@ -140,6 +142,11 @@ impl Ga4 {
         event.rendered(|event| map(event, &self.settings))
     }
 
+    /// Whether the event is older than Google dates, and the settings drop such.
+    fn is_late(&self, event: &Enriched, now: Timestamp) -> bool {
+        self.settings.drop_late && age(event, now) > MAX_AGE
+    }
+
     fn request(&self, body: &Value) -> Request<Bytes> {
         let mut request = Request::new(Bytes::from(body.to_string()));
         *request.method_mut() = Method::POST;
@@ -152,8 +159,7 @@ impl Ga4 {
     /// What a reply means for one event of the request. A purchase is deduplicated by Google, so it
     /// may always be sent again; of other events nobody knows after a timeout.
     fn outcome(&self, hit: &Hit, result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
-        let is_ambiguous =
-            matches!(result, Err(CallError::Timeout(_) | CallError::ReplyTooLong(_)));
+        let is_ambiguous = result.as_ref().is_err_and(CallError::is_ambiguous);
         if is_ambiguous && !self.settings.retry_ambiguous && hit.name() != "purchase" {
             return Outcome::Dead(Reason::new("ambiguous_timeout"));
         }

@@ -71,7 +71,7 @@ impl Settings {
 }
 
 fn collect(base: &str, measurement_id: &str, api_secret: &Secret) -> Option<Uri> {
-    let mut url = Url::parse(base).ok()?.join("/mp/collect").ok()?;
+    let mut url = Url::parse(&format!("{base}/mp/collect")).ok()?;
     let mut query = url.query_pairs_mut();
     query.append_pair("measurement_id", measurement_id);
     query.append_pair("api_secret", api_secret.expose());

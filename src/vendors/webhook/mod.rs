@@ -52,7 +52,9 @@ impl Destination for Webhook {
             max_events: 100,
             max_bytes: 512 * 1024,
             linger: Duration::ZERO,
-            max_age: Duration::MAX,
+            // Long enough for any outage that somebody mends; an event that its receiver never
+            // takes must not hold up its visitor for ever.
+            max_age: Duration::from_secs(7 * 24 * 3600),
             concurrency: 8,
             calls_per_second: None,
             // The convention asks senders to wait 15 to 30 seconds.

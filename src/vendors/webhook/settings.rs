@@ -48,6 +48,8 @@ impl Settings {
         let values = written.iter().map(|(_, value)| value.as_str());
         let long = values.filter(|value| value.len() >= MIN_SECRET_HEADER);
         secrets.extend(long.map(Secret::new));
+        // Some receivers know their senders by a token in the address.
+        secrets.extend(url.query().map(Secret::new));
         let headers = written.iter().filter_map(|(name, value)| {
             read_header(name, value)
                 .map_err(|problem| section.mistake("headers", &format!("{name:?} {problem}")))

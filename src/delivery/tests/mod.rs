@@ -1,5 +1,7 @@
 //! Whole workers over a real journal, against a destination that does as it is told.
 
+mod blame;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -166,10 +168,14 @@ impl Bench {
     }
 
     async fn run(&self, destinations: &[(&str, Arc<Scripted>)]) {
+        self.run_any(destinations).await;
+    }
+
+    async fn run_any<D: Destination + 'static>(&self, destinations: &[(&str, Arc<D>)]) {
         let destinations = destinations
             .iter()
-            .map(|(name, scripted)| {
-                Arc::new(DestinationSettings::for_tests(name, scripted.clone()))
+            .map(|(name, destination)| {
+                Arc::new(DestinationSettings::for_tests(name, destination.clone()))
             })
             .collect();
         let egress = EgressSettings {

@@ -1,0 +1,77 @@
+//! The events that stepped aside: whose they are, so that their visitors' later events stay behind
+//! them. The events themselves are parked in the journal.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use super::schedule::VisitorKey;
+
+/// The parked events of one destination, by visitor.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    visitors: HashMap<VisitorKey, Parked>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Parked {
+    seqs: BTreeSet<u64>,
+    /// When the last of them is due.
+    due_at: Timestamp,
+}
+
+impl Aside {
+    /// Events in all.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// An event steps aside, or is to wait longer.
+    pub(super) fn insert(&mut self, visitor: VisitorKey, seq: u64, due_at: Timestamp) {
+        let parked = self.visitors.entry(visitor);
+        let parked = parked.or_insert_with(|| Parked { seqs: BTreeSet::new(), due_at });
+        parked.due_at = parked.due_at.max(due_at);
+        self.len += usize::from(parked.seqs.insert(seq));
+    }
+
+    /// An event is taken up again, or has ended.
+    pub(super) fn remove(&mut self, visitor: VisitorKey, seq: u64) {
+        let Some(parked) = self.visitors.get_mut(&visitor) else { return };
+        self.len -= usize::from(parked.seqs.remove(&seq));
+        if parked.seqs.is_empty() {
+            self.visitors.remove(&visitor);
+        }
+    }
+
+    /// When the visitor's events before this one will be out of its way, if it has any that stepped
+    /// aside.
+    pub(super) fn behind(&self, visitor: VisitorKey, seq: u64) -> Option<Timestamp> {
+        let parked = self.visitors.get(&visitor)?;
+        (*parked.seqs.first()? < seq).then_some(parked.due_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visitors_later_events_are_behind_its_earlier_ones_alone() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut aside = Aside::default();
+        aside.insert(7, 3, at(10));
+        aside.insert(7, 5, at(10));
+        assert_eq!(
+            (aside.behind(7, 4), aside.behind(7, 2), aside.behind(8, 4)),
+            (Some(at(10)), None, None)
+        );
+        aside.insert(7, 3, at(20));
+        assert_eq!((aside.behind(7, 5), aside.len()), (Some(at(20)), 2));
+        aside.remove(7, 3);
+        assert_eq!((aside.behind(7, 5), aside.len()), (None, 1));
+        aside.remove(7, 3);
+        aside.remove(7, 5);
+        assert_eq!((aside.behind(7, 9), aside.len()), (None, 0));
+    }
+}

@@ -1,0 +1,79 @@
+//! Batches between two tries.
+
+use tokio::time::Instant;
+
+use super::schedule::Item;
+
+/// Events that go in one delivery, and how their tries went.
+pub(super) struct Batch {
+    pub(super) items: Vec<Item>,
+    /// Later events of the same visitor, which go once these have ended.
+    pub(super) then: Vec<Item>,
+    /// Calls made for these very events together.
+    pub(super) attempt: u32,
+    /// How many batches the destination had accepted when it refused the credentials for this one.
+    pub(super) forbidden_at: Option<u64>,
+    /// Whether its end tells if the breaker closes.
+    pub(super) is_probe: bool,
+}
+
+impl Batch {
+    /// A batch that has not been tried.
+    pub(super) fn of(items: Vec<Item>) -> Self {
+        Self { items, then: Vec::new(), attempt: 0, forbidden_at: None, is_probe: false }
+    }
+
+    fn len(&self) -> usize {
+        self.items.len() + self.then.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.items.iter().chain(&self.then).map(|item| item.bytes).sum()
+    }
+}
+
+/// The batches that wait for their next try.
+#[derive(Default)]
+pub(super) struct Waiting {
+    batches: Vec<(Instant, Batch)>,
+    events: usize,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Keeps a batch until `at`.
+    pub(super) fn push(&mut self, at: Instant, batch: Batch) {
+        self.events += batch.len();
+        self.bytes += batch.bytes();
+        self.batches.push((at, batch));
+    }
+
+    /// The batch that has been due longest at `now`.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Batch> {
+        let due = self.batches.iter().enumerate().filter(|(_, (at, _))| *at <= now);
+        let (index, _) = due.min_by_key(|(_, (at, _))| *at)?;
+        let (_, batch) = self.batches.swap_remove(index);
+        self.events -= batch.len();
+        self.bytes -= batch.bytes();
+        Some(batch)
+    }
+
+    /// When the first of them is due.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.batches.iter().map(|(at, _)| *at).min()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Events in all of them.
+    pub(super) fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Their bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
