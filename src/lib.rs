@@ -11,8 +11,9 @@
 //! 4. [`journal`] appends. The call returns when the group is on disk, and then the client is
 //!    answered: acknowledged is durable.
 //! 5. [`profile`] follows the journal and keeps what is known of each visitor.
-//! 6. [`delivery`] follows the journal behind it, one reader per destination: filter, enrich, batch,
-//!    throttle, call, settle. What a call says and what its reply means is the business of
+//! 6. [`delivery`] follows the journal behind it, one reader per destination: filter, enrich, map,
+//!    batch, throttle, call, settle. In which form the site lets an event through is [`mapping`]'s
+//!    business, the same for every vendor; what a call says and what its reply means is that of
 //!    [`vendors`], one folder each.
 //!
 //! Every event ends, for every destination, as delivered, skipped(reason) or dead(reason), and
@@ -44,6 +45,7 @@ pub mod profile;
 pub mod store;
 
 pub mod delivery;
+pub mod mapping;
 pub mod vendors;
 
 pub mod clock;

@@ -1,38 +1,9 @@
 //! Which events are for a destination at all: the site's choice, the client's switches, consent.
 
-use wildmatch::WildMatch;
-
 use crate::event::{Event, Object};
+use crate::mapping::Globs;
 use crate::privacy::{Consent, Decision, Unknown, decide};
 use crate::vendors::Reason;
-
-/// The `events` globs of a destination: an event goes if any pattern matches its name and no
-/// pattern that begins with `!` does.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EventGlobs {
-    included: Vec<WildMatch>,
-    excluded: Vec<WildMatch>,
-}
-
-impl EventGlobs {
-    /// Compiles the patterns; `*` is any text, `?` one character.
-    pub fn new(patterns: &[String]) -> Self {
-        let (excluded, included): (Vec<&str>, Vec<&str>) =
-            patterns.iter().map(String::as_str).partition(|pattern| pattern.starts_with('!'));
-        let compile = |pattern: &str| WildMatch::new(pattern.trim_start_matches('!'));
-        let mut included: Vec<WildMatch> = included.into_iter().map(compile).collect();
-        if included.is_empty() {
-            // Only exclusions: everything else.
-            included.push(WildMatch::new("*"));
-        }
-        Self { included, excluded: excluded.into_iter().map(compile).collect() }
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        self.included.iter().any(|glob| glob.matches(name))
-            && !self.excluded.iter().any(|glob| glob.matches(name))
-    }
-}
 
 /// What a destination wants of its site's events.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +15,7 @@ pub struct Filter {
     /// Other names of the vendor.
     pub known_as: &'static [&'static str],
     /// By event name.
-    pub events: EventGlobs,
+    pub events: Globs,
     /// The consent categories the visitor must have granted.
     pub consent: Vec<String>,
     /// What holds for a visitor whose choice is not known.
@@ -103,7 +74,7 @@ mod tests {
             name: "analytics".into(),
             vendor: "ga4",
             known_as: &["Google Analytics 4"],
-            events: EventGlobs::new(&texts(events)),
+            events: Globs::new(&texts(events)),
             consent: texts(consent),
             unknown_consent: Unknown::Deny,
         }

@@ -132,23 +132,17 @@ impl Worker {
                 continue;
             };
             let profile = views.next().unwrap_or_default();
+            let visitor = visitor_key(&event);
             let enriched = Enriched::new(record.seq, event, profile);
             let age =
                 Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
-            let screening = if let Some(reason) = self.settings.filter.refuse(&enriched.event) {
-                Screening::Skip(reason)
-            } else if age > self.settings.habits.max_age {
-                Screening::Dead(Reason::new("too_old"))
-            } else {
-                self.screen(&enriched, now)
-            };
+            let (enriched, screening) = self.screen(enriched, age, now);
             if screening != Screening::Send {
                 self.tell(&enriched, &screening_word(&screening));
-                self.state.aside.remove(visitor_key(&enriched.event), record.seq);
+                self.state.aside.remove(visitor, record.seq);
                 self.end_early(record.seq, was_parked, screening);
                 continue;
             }
-            let visitor = visitor_key(&enriched.event);
             let (bytes, queued_at) = (record.body.len(), Instant::now());
             let item = Item { event: enriched, visitor, bytes, was_parked, attempt, queued_at };
             if !self.stands_aside(&item, now) {
@@ -158,10 +152,17 @@ impl Worker {
         Ok(())
     }
 
-    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
-        let screened = catch_unwind(AssertUnwindSafe(|| self.destination.screen(event, now)));
-        // A defect in a vendor's code must not end the destination.
-        screened.unwrap_or_else(|_panic| Screening::Dead(Reason::new("defect")))
+    /// The event as the destination is to see it, and whether it is.
+    fn screen(&self, event: Enriched, age: Duration, now: Timestamp) -> (Enriched, Screening) {
+        let admitted = catch_unwind(AssertUnwindSafe(|| self.settings.admit(event.clone(), now)));
+        match admitted {
+            Ok((event, Screening::Send)) if age > self.settings.habits.max_age => {
+                (event, Screening::Dead(Reason::new("too_old")))
+            }
+            Ok(admitted) => admitted,
+            // A defect in a vendor's code must not end the destination.
+            Err(_panic) => (event, Screening::Dead(Reason::new("defect"))),
+        }
     }
 
     /// An event behind a parked one of its visitor is parked as well, to stay behind it. Where as many

@@ -33,7 +33,7 @@ mod worker;
 
 pub use backoff::{BreakerSettings, RetrySettings};
 pub use egress::{Egress, EgressSettings, is_public};
-pub use filter::{EventGlobs, Filter};
+pub use filter::Filter;
 pub use settings::{DestinationSettings, Mode};
 
 use std::collections::BTreeMap;

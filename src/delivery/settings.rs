@@ -4,14 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use url::Url;
 
 use super::backoff::{BreakerSettings, RetrySettings};
-use super::filter::{EventGlobs, Filter};
+use super::filter::Filter;
+use crate::event::Enriched;
+use crate::mapping::{Globs, Mapping, Withheld};
 use crate::metrics::Name;
 use crate::privacy::Unknown;
 use crate::settings::Section;
-use crate::vendors::{Destination, Habits, VENDORS, find};
+use crate::vendors::{Destination, Habits, Reason, Screening, VENDORS, find};
 
 /// Where a destination's events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct DestinationSettings {
     pub mode: Mode,
     /// Which events are for it.
     pub filter: Filter,
+    /// In which form.
+    pub mapping: Arc<Mapping>,
     /// How it is called.
     pub habits: Habits,
     /// When it is tried again.
@@ -96,7 +101,7 @@ impl DestinationSettings {
             name: name.clone(),
             vendor: vendor.name,
             known_as: vendor.known_as,
-            events: EventGlobs::new(&section.strings("events")),
+            events: Globs::new(&section.strings("events")),
             consent: section.strings("consent"),
             unknown_consent: section
                 .choice("unknown_consent", &[("allow", Unknown::Allow), ("deny", Unknown::Deny)]),
@@ -106,6 +111,7 @@ impl DestinationSettings {
             vendor: vendor.name,
             mode,
             filter,
+            mapping: Arc::new(Mapping::read(section)),
             habits,
             retry: RetrySettings::read(&mut section.section("retry")),
             breaker: BreakerSettings::read(&mut section.section("breaker")),
@@ -115,6 +121,26 @@ impl DestinationSettings {
             destination: destination.into(),
             fingerprint,
         })
+    }
+}
+
+impl DestinationSettings {
+    /// The event as this destination is to see it, or why it is not for it.
+    pub fn admit(&self, event: Enriched, now: Timestamp) -> (Enriched, Screening) {
+        if let Some(reason) = self.filter.refuse(&event.event) {
+            return (event, Screening::Skip(reason));
+        }
+        let mapped = match self.mapping.apply(event.clone()) {
+            Ok(mapped) => mapped,
+            Err(Withheld::NotSelected) => {
+                return (event, Screening::Skip(Reason::new("not_selected")));
+            }
+            Err(Withheld::Undecided(why)) => {
+                return (event, Screening::Dead(Reason::detailed("where_undecided", why)));
+            }
+        };
+        let screening = self.destination.screen(&mapped, now);
+        (mapped, screening)
     }
 }
 
@@ -131,10 +157,11 @@ impl DestinationSettings {
                 name: name.into(),
                 vendor: "console",
                 known_as: &[],
-                events: EventGlobs::new(&[]),
+                events: Globs::new(&[]),
                 consent: Vec::new(),
                 unknown_consent: Unknown::Allow,
             },
+            mapping: Arc::default(),
             habits: destination.habits(),
             retry: RetrySettings {
                 min_wait: ms(1),

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -90,6 +91,47 @@ fn digest_value(digest: &mut Sha256, value: &DeValue<'_>, environment: &Environm
             digest.update(text);
         }
         other => digest.update(format!("{other:?};")),
+    }
+}
+
+/// The value as JSON, its strings completed; the message of its mistake otherwise.
+pub(super) fn json_of(value: &DeValue<'_>, environment: &Environment) -> Result<Value, String> {
+    let float = |text: &str| text.replace('_', "").parse::<f64>().ok();
+    let json = match value {
+        DeValue::String(text) => {
+            environment.expand(text).map_err(|error| error.to_string())?.into()
+        }
+        DeValue::Boolean(value) => Value::Bool(*value),
+        DeValue::Integer(_) => integer_of(value).map_or(Value::Null, Value::from),
+        DeValue::Float(number) => float(number.as_str()).map_or(Value::Null, Value::from),
+        DeValue::Array(items) => {
+            let items = items.iter().map(|item| json_of(item.get_ref(), environment));
+            Value::Array(items.collect::<Result<_, _>>()?)
+        }
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+                Ok((key_text(key), json_of(value.get_ref(), environment)?))
+            };
+            Value::Object(table.iter().map(entry).collect::<Result<_, String>>()?)
+        }
+        DeValue::Datetime(time) => Value::String(time.to_string()),
+    };
+    if json.is_null() { Err("is a number that JSON cannot hold".to_owned()) } else { Ok(json) }
+}
+
+fn key_text(key: &Spanned<std::borrow::Cow<'_, str>>) -> String {
+    key.get_ref().to_string()
+}
+
+/// Adds the value under its name, and what is within a table under names with dots.
+pub(super) fn flatten(name: String, value: Value, into: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                flatten(format!("{name}.{key}"), value, into);
+            }
+        }
+        value => into.push((name, value)),
     }
 }
 

@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::layer::{Found, Layer, digest_table, integer_of, join, lookup, written};
+use super::layer::{
+    Found, Layer, digest_table, flatten, integer_of, join, json_of, lookup, written,
+};
 use super::report::{Mistake, Report, nearest, shown};
 use super::secret::Secret;
 use super::source::{Environment, Source};
@@ -311,6 +313,20 @@ impl<'a> Section<'a> {
         let names = table.names();
         let text = |name: String| table.opt_string(&name).map(|text| (name, text));
         names.into_iter().filter_map(text).collect()
+    }
+
+    /// A table of values of any kind; tables within it are names with dots. Strings are completed.
+    pub fn flat_values(&mut self, key: &str) -> Vec<(String, serde_json::Value)> {
+        let mut section = self.section(key);
+        let mut values = Vec::new();
+        for name in section.names() {
+            let Some(found) = section.find(&name) else { continue };
+            match json_of(found.value, self.environment) {
+                Ok(value) => flatten(name, value, &mut values),
+                Err(problem) => self.mistake_at(&found, &problem),
+            }
+        }
+        values
     }
 
     /// Notes a mistake about a key's value that only the caller can see. The value itself is not

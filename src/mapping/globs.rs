@@ -1,0 +1,51 @@
+//! Lists of names with `*`, `?` and exclusions.
+
+use wildmatch::WildMatch;
+
+/// Patterns for names: a name is meant if any pattern matches it and no pattern that begins with `!`
+/// does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Globs {
+    included: Vec<WildMatch>,
+    excluded: Vec<WildMatch>,
+}
+
+impl Globs {
+    /// Compiles the patterns; `*` is any text, `?` one character. Without any but exclusions every
+    /// other name is meant.
+    pub fn new(patterns: &[String]) -> Self {
+        let (excluded, included): (Vec<&str>, Vec<&str>) =
+            patterns.iter().map(String::as_str).partition(|pattern| pattern.starts_with('!'));
+        let compile = |pattern: &str| WildMatch::new(pattern.trim_start_matches('!'));
+        let mut included: Vec<WildMatch> = included.into_iter().map(compile).collect();
+        if included.is_empty() {
+            included.push(WildMatch::new("*"));
+        }
+        Self { included, excluded: excluded.into_iter().map(compile).collect() }
+    }
+
+    /// Whether the name is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        self.included.iter().any(|glob| glob.matches(name))
+            && !self.excluded.iter().any(|glob| glob.matches(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exclusions_win_and_alone_mean_all_others() {
+        let matches = |patterns: &[&str], name: &str| {
+            let patterns: Vec<String> = patterns.iter().map(|&p| p.to_owned()).collect();
+            Globs::new(&patterns).matches(name)
+        };
+        assert!(matches(&["*"], "Order Completed"));
+        assert!(matches(&["Order *", "page"], "Order Completed"));
+        assert!(!matches(&["Order *", "page"], "Clicked"));
+        assert!(!matches(&["*", "!Order *"], "Order Completed"));
+        assert!(matches(&["!Order *"], "Clicked") && !matches(&["!Order *"], "Order Paid"));
+        assert!(matches(&[], "anything"));
+    }
+}

@@ -1,0 +1,177 @@
+//! What a site lets through to a destination and in which form: the same for every vendor.
+//!
+//! In order: the condition (`types`, `where`), the lists of `properties` and `traits`, the rules one
+//! after another, the store's `currency` and `country` where the event names none. A rule sets,
+//! moves, converts, hashes, drops; it sees what the rules before it left. What a rule cannot do to an
+//! event (a template without a value, a text that is no number) it leaves undone.
+//!
+//! The event's message id, kind and times stay as they are: they say what was delivered.
+
+mod globs;
+mod path;
+mod rule;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use globs::Globs;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use self::path::Draft;
+use self::rule::{Condition, Rule};
+use self::template::Templates;
+use crate::event::{Enriched, Event, Kind, ProfileView};
+use crate::settings::Section;
+use crate::vendors::person::Person;
+use crate::vendors::products;
+
+/// The properties whose amounts are worth nothing without a currency.
+const AMOUNTS: [&str; 5] = ["revenue", "total", "value", "price", "products"];
+
+/// One destination's mapping.
+pub struct Mapping {
+    templates: Templates,
+    condition: Condition,
+    properties: Option<Globs>,
+    traits: Option<Globs>,
+    currency: Option<String>,
+    country: Option<String>,
+    rules: Vec<Rule>,
+    looks_within: bool,
+}
+
+/// Why an event does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// Its kind is not one of `types`, or `where` does not hold.
+    NotSelected,
+    /// `where` cannot be worked out for it; the message says why.
+    Undecided(String),
+}
+
+impl Default for Mapping {
+    /// Everything as it is.
+    fn default() -> Self {
+        Self {
+            templates: Templates::new(),
+            condition: Condition::any(),
+            properties: None,
+            traits: None,
+            currency: None,
+            country: None,
+            rules: Vec::new(),
+            looks_within: false,
+        }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mapping({} rules)", self.rules.len())
+    }
+}
+
+impl Mapping {
+    /// Reads `types` and `where` of a destination, and its `mapping` table.
+    pub fn read(destination: &mut Section<'_>) -> Self {
+        let mut templates = Templates::new();
+        let condition = Condition::read(destination, false, &mut templates);
+        let mut section = destination.section("mapping");
+        let mut globs = |key: &str| section.has(key).then(|| Globs::new(&section.strings(key)));
+        let (properties, traits) = (globs("properties"), globs("traits"));
+        let currency = products::store_currency(&mut section);
+        let country = section.opt_string("country").map(|code| code.to_ascii_uppercase());
+        if country.as_deref().is_some_and(|code| !is_country(code)) {
+            section.mistake("country", "must be an ISO 3166 code of two letters, such as \"CH\"");
+        }
+        let mut rules = Vec::new();
+        for mut rule in section.sections("rules", None) {
+            rules.push(Rule::read(&mut rule, &mut templates));
+        }
+        let looks_within = condition.looks_within() || rules.iter().any(Rule::looks_within);
+        Self { templates, condition, properties, traits, currency, country, rules, looks_within }
+    }
+
+    /// The event as the destination is to see it.
+    pub fn apply(&self, event: Enriched) -> Result<Enriched, Withheld> {
+        if !self.condition.is_for(event.event.kind, event.event.label()) {
+            return Err(Withheld::NotSelected);
+        }
+        let mut sight = self.sight(&event.event, &event.profile);
+        match self.condition.holds(&self.templates, &sight) {
+            Ok(true) => {}
+            Ok(false) => return Err(Withheld::NotSelected),
+            Err(error) => return Err(Withheld::Undecided(error.to_string())),
+        }
+        if !self.changes(&event) {
+            return Ok(event);
+        }
+        let mut draft = Draft::of(&event);
+        if let Some(properties) = &self.properties {
+            draft.keep_properties(|key| properties.matches(key));
+        }
+        if let Some(traits) = &self.traits {
+            draft.keep_traits(|key| traits.matches(key));
+        }
+        for rule in &self.rules {
+            let is_for = rule.condition.is_for(draft.event.kind, draft.event.label());
+            if is_for && rule.looks_within() {
+                sight = self.sight(&draft.event, &draft.profile);
+            }
+            // A rule that cannot tell whether it is meant does nothing.
+            if is_for && rule.condition.holds(&self.templates, &sight).unwrap_or(false) {
+                rule.apply(&mut draft, &self.templates, &sight);
+            }
+        }
+        self.add_defaults(&mut draft);
+        let Draft { event: mapped, profile } = draft;
+        Ok(Enriched::new(event.seq, Arc::new(mapped), Arc::new(profile)))
+    }
+
+    /// Whether anything here may change the event.
+    fn changes(&self, event: &Enriched) -> bool {
+        let is_for = |rule: &Rule| rule.condition.is_for(event.event.kind, event.event.label());
+        self.properties.is_some()
+            || self.traits.is_some()
+            || self.currency.is_some()
+            || self.country.is_some()
+            || self.rules.iter().any(is_for)
+    }
+
+    /// What conditions and templates see; nothing where none looks.
+    fn sight(&self, event: &Event, profile: &ProfileView) -> minijinja::Value {
+        if !self.looks_within {
+            return minijinja::Value::UNDEFINED;
+        }
+        let mut seen = serde_json::to_value(event).unwrap_or_default();
+        if let Some(seen) = seen.as_object_mut() {
+            let event = Enriched::new(0, Arc::new(event.clone()), Arc::new(profile.clone()));
+            seen.insert("traits".to_owned(), Value::Object(Person::of(&event).traits()));
+        }
+        minijinja::value::Serde(&seen).into()
+    }
+
+    fn add_defaults(&self, draft: &mut Draft) {
+        if let (Some(currency), Some(properties)) = (&self.currency, &mut draft.event.properties)
+            && AMOUNTS.iter().any(|key| properties.contains_key(*key))
+            && products::currency(properties, None).is_none()
+        {
+            properties.insert("currency".to_owned(), Value::String(currency.clone()));
+        }
+        let Some(country) = &self.country else { return };
+        let event = Arc::new(draft.event.clone());
+        let seen = Enriched::new(0, event, Arc::new(draft.profile.clone()));
+        if draft.event.kind != Kind::Group && Person::of(&seen).country().is_none() {
+            draft.profile.traits.insert("country".to_owned(), Value::String(country.clone()));
+        }
+    }
+}
+
+/// Whether it is of the form of ISO 3166-1: two capital letters.
+fn is_country(code: &str) -> bool {
+    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase())
+}

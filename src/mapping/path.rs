@@ -1,0 +1,364 @@
+//! Where in an event something stands: `properties.products.*.price`, `traits.email`, `event`.
+
+use serde_json::Value;
+
+use crate::event::{Enriched, Event, Object, ProfileView};
+
+/// The texts of an event that have names of their own, and its objects.
+const TEXTS: [(&str, Text); 7] = [
+    ("event", Text::Event),
+    ("name", Text::Name),
+    ("category", Text::Category),
+    ("userId", Text::UserId),
+    ("anonymousId", Text::AnonymousId),
+    ("groupId", Text::GroupId),
+    ("previousId", Text::PreviousId),
+];
+const OBJECTS: [(&str, Tree); 4] = [
+    ("properties", Tree::Properties),
+    ("traits", Tree::Traits),
+    ("context", Tree::Context),
+    ("integrations", Tree::Integrations),
+];
+
+/// Keys within each other: deeper JSON does not reach the journal.
+const MAX_STEPS: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Text {
+    Event,
+    Name,
+    Category,
+    UserId,
+    AnonymousId,
+    GroupId,
+    PreviousId,
+}
+
+/// `traits` are the person's, wherever they are said: in the event, in its context, in the profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tree {
+    Properties,
+    Traits,
+    Context,
+    Integrations,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Root {
+    Text(Text),
+    Tree(Tree),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    /// Every element of a list, every value of an object.
+    Each,
+}
+
+/// A place in an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Path {
+    root: Root,
+    steps: Vec<Step>,
+}
+
+/// Why a path is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PathError {
+    /// There is no such part of an event.
+    Root(String),
+    /// A text has nothing within it; an object is not a value.
+    Form(&'static str),
+}
+
+/// The names that a path may start with.
+pub(super) fn roots() -> Vec<&'static str> {
+    let objects = OBJECTS.iter().map(|(name, _)| *name);
+    objects.chain(TEXTS.iter().map(|(name, _)| *name)).collect()
+}
+
+impl Path {
+    pub(super) fn parse(text: &str) -> Result<Self, PathError> {
+        let mut parts = text.split('.');
+        let first = parts.next().unwrap_or_default();
+        let steps: Vec<Step> = parts
+            .map(|part| if part == "*" { Step::Each } else { Step::Key(part.to_owned()) })
+            .collect();
+        if steps.contains(&Step::Key(String::new())) || steps.len() > MAX_STEPS {
+            return Err(PathError::Form("has an empty part or too many"));
+        }
+        if let Some((_, text)) = TEXTS.iter().find(|(name, _)| *name == first) {
+            return match steps.as_slice() {
+                [] => Ok(Self { root: Root::Text(*text), steps }),
+                _ => Err(PathError::Form("names something within a text")),
+            };
+        }
+        match OBJECTS.iter().find(|(name, _)| *name == first) {
+            None => Err(PathError::Root(first.to_owned())),
+            Some(_) if steps.is_empty() => Err(PathError::Form("names no key, such as \".name\"")),
+            Some((_, tree)) => Ok(Self { root: Root::Tree(*tree), steps }),
+        }
+    }
+}
+
+/// An event and its person while they are mapped.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub(super) event: Event,
+    pub(super) profile: ProfileView,
+}
+
+impl Draft {
+    pub(super) fn of(event: &Enriched) -> Self {
+        Self { event: (*event.event).clone(), profile: (*event.profile).clone() }
+    }
+
+    /// Puts a value at the path, making the objects on the way. Only text goes where text is.
+    pub(super) fn put(&mut self, path: &Path, value: &Value) {
+        match path.root {
+            Root::Text(text) => {
+                let value = match value {
+                    Value::String(text) => text.clone(),
+                    Value::Number(number) => number.to_string(),
+                    _ => return,
+                };
+                *self.text(text) = Some(value).filter(|value| !value.is_empty());
+            }
+            Root::Tree(Tree::Traits) => {
+                // What is said of the person here stands above whatever the event says.
+                for object in self.said_traits() {
+                    put_in(object, &path.steps, value);
+                }
+                put_in(&mut self.profile.traits, &path.steps, value);
+            }
+            Root::Tree(tree) => {
+                if let Some(object) = self.made(tree) {
+                    put_in(object, &path.steps, value);
+                }
+            }
+        }
+    }
+
+    /// Takes the first value at the path out.
+    pub(super) fn take(&mut self, path: &Path) -> Option<Value> {
+        let mut taken = None;
+        self.drop_at(path, &mut |value| {
+            taken.get_or_insert(value);
+        });
+        taken
+    }
+
+    /// Takes every value at the path out.
+    pub(super) fn remove(&mut self, path: &Path) {
+        self.drop_at(path, &mut drop);
+    }
+
+    fn drop_at(&mut self, path: &Path, taken: &mut dyn FnMut(Value)) {
+        match path.root {
+            Root::Text(text) => {
+                if let Some(text) = self.text(text).take() {
+                    taken(Value::String(text));
+                }
+            }
+            Root::Tree(tree) => {
+                for object in self.objects(tree) {
+                    remove_from(object, &path.steps, taken);
+                }
+            }
+        }
+    }
+
+    /// Changes every value at the path.
+    pub(super) fn change(&mut self, path: &Path, change: &dyn Fn(&Value) -> Option<Value>) {
+        match path.root {
+            Root::Text(text) => {
+                let text = self.text(text);
+                let changed = text.clone().and_then(|text| change(&Value::String(text)));
+                if let Some(Value::String(changed)) = changed {
+                    *text = Some(changed);
+                }
+            }
+            Root::Tree(tree) => {
+                for object in self.objects(tree) {
+                    change_in(object, &path.steps, change);
+                }
+            }
+        }
+    }
+
+    /// Keeps the top-level keys that are let through.
+    pub(super) fn keep_properties(&mut self, keeps: impl Fn(&str) -> bool) {
+        if let Some(properties) = &mut self.event.properties {
+            properties.retain(|key, _| keeps(key));
+        }
+    }
+
+    /// Keeps the traits that are let through, wherever they are said.
+    pub(super) fn keep_traits(&mut self, keeps: impl Fn(&str) -> bool) {
+        for object in self.objects(Tree::Traits) {
+            object.retain(|key, _| keeps(key));
+        }
+    }
+
+    fn text(&mut self, text: Text) -> &mut Option<String> {
+        let event = &mut self.event;
+        match text {
+            Text::Event => &mut event.event,
+            Text::Name => &mut event.name,
+            Text::Category => &mut event.category,
+            Text::UserId => &mut event.user_id,
+            Text::AnonymousId => &mut event.anonymous_id,
+            Text::GroupId => &mut event.group_id,
+            Text::PreviousId => &mut event.previous_id,
+        }
+    }
+
+    fn made(&mut self, tree: Tree) -> Option<&mut Object> {
+        let object = match tree {
+            Tree::Properties => &mut self.event.properties,
+            Tree::Context => &mut self.event.context,
+            Tree::Integrations => &mut self.event.integrations,
+            Tree::Traits => return None,
+        };
+        Some(object.get_or_insert_with(Object::new))
+    }
+
+    /// The objects of this name that are there, the surest first.
+    fn objects(&mut self, tree: Tree) -> Vec<&mut Object> {
+        match tree {
+            Tree::Properties => self.event.properties.iter_mut().collect(),
+            Tree::Context => self.event.context.iter_mut().collect(),
+            Tree::Integrations => self.event.integrations.iter_mut().collect(),
+            Tree::Traits => {
+                let Self { event, profile } = self;
+                let mut objects = said_traits(event);
+                objects.push(&mut profile.traits);
+                objects
+            }
+        }
+    }
+
+    fn said_traits(&mut self) -> Vec<&mut Object> {
+        said_traits(&mut self.event)
+    }
+}
+
+fn said_traits(event: &mut Event) -> Vec<&mut Object> {
+    let context = event.context.as_mut().and_then(|context| context.get_mut("traits"));
+    let context = context.and_then(Value::as_object_mut);
+    event.traits.iter_mut().chain(context).collect()
+}
+
+fn put_in(object: &mut Object, steps: &[Step], value: &Value) {
+    match steps {
+        [] => {}
+        [Step::Key(key)] => {
+            object.insert(key.clone(), value.clone());
+        }
+        [Step::Each, rest @ ..] => {
+            for inner in object.values_mut() {
+                put_within(inner, rest, value);
+            }
+        }
+        [Step::Key(key), rest @ ..] => {
+            let inner = object.entry(key).or_insert_with(|| Value::Object(Object::new()));
+            put_within(inner, rest, value);
+        }
+    }
+}
+
+fn put_within(place: &mut Value, steps: &[Step], value: &Value) {
+    match (place, steps) {
+        (place, []) => *place = value.clone(),
+        (Value::Object(object), steps) => put_in(object, steps, value),
+        (Value::Array(items), [Step::Each, rest @ ..]) => {
+            for item in items {
+                put_within(item, rest, value);
+            }
+        }
+        // Something else stands there: it is not overwritten by what belongs within.
+        _ => {}
+    }
+}
+
+fn remove_from(object: &mut Object, steps: &[Step], taken: &mut dyn FnMut(Value)) {
+    match steps {
+        [] => {}
+        [Step::Key(key)] => object.shift_remove(key).into_iter().for_each(taken),
+        [Step::Each] => std::mem::take(object).into_iter().for_each(|(_, value)| taken(value)),
+        [Step::Each, rest @ ..] => {
+            for inner in object.values_mut() {
+                remove_within(inner, rest, taken);
+            }
+        }
+        [Step::Key(key), rest @ ..] => {
+            if let Some(inner) = object.get_mut(key) {
+                remove_within(inner, rest, taken);
+            }
+        }
+    }
+}
+
+fn remove_within(place: &mut Value, steps: &[Step], taken: &mut dyn FnMut(Value)) {
+    match (place, steps) {
+        (Value::Object(object), steps) => remove_from(object, steps, taken),
+        (Value::Array(items), [Step::Each]) => std::mem::take(items).into_iter().for_each(taken),
+        (Value::Array(items), [Step::Each, rest @ ..]) => {
+            for item in items {
+                remove_within(item, rest, taken);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn change_in(object: &mut Object, steps: &[Step], change: &dyn Fn(&Value) -> Option<Value>) {
+    match steps {
+        [] => {}
+        [Step::Each, rest @ ..] => {
+            for inner in object.values_mut() {
+                change_within(inner, rest, change);
+            }
+        }
+        [Step::Key(key), rest @ ..] => {
+            if let Some(inner) = object.get_mut(key) {
+                change_within(inner, rest, change);
+            }
+        }
+    }
+}
+
+fn change_within(place: &mut Value, steps: &[Step], change: &dyn Fn(&Value) -> Option<Value>) {
+    match (place, steps) {
+        (place, []) => {
+            if let Some(changed) = change(place) {
+                *place = changed;
+            }
+        }
+        (Value::Object(object), steps) => change_in(object, steps, change),
+        (Value::Array(items), [Step::Each, rest @ ..]) => {
+            for item in items {
+                change_within(item, rest, change);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_starts_with_a_part_of_an_event() {
+        assert_eq!(Path::parse("propertys.x"), Err(PathError::Root("propertys".to_owned())));
+        assert!(matches!(Path::parse("properties"), Err(PathError::Form(_))));
+        assert!(matches!(Path::parse("event.x"), Err(PathError::Form(_))));
+        assert!(matches!(Path::parse("traits..x"), Err(PathError::Form(_))));
+        for good in ["event", "traits.email", "properties.products.*.price", "context.page.url"] {
+            assert!(Path::parse(good).is_ok(), "{good}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! One rule of a mapping: which events it is for, and what it does to them.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::globs::Globs;
+use super::path::{Draft, Path, PathError, roots};
+use super::template::{Handle, Templates};
+use crate::event::Kind;
+use crate::settings::Section;
+use crate::vendors::digest::sha256;
+
+/// Which events something is for.
+#[derive(Debug)]
+pub(super) struct Condition {
+    events: Globs,
+    types: Vec<Kind>,
+    holds: Option<Handle>,
+}
+
+/// What becomes of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Conversion {
+    Text,
+    Number,
+    Integer,
+    Boolean,
+    Lower,
+    Upper,
+    Rfc3339,
+    UnixSeconds,
+    UnixMilliseconds,
+}
+
+const CONVERSIONS: &[(&str, Conversion)] = &[
+    ("text", Conversion::Text),
+    ("number", Conversion::Number),
+    ("integer", Conversion::Integer),
+    ("boolean", Conversion::Boolean),
+    ("lower", Conversion::Lower),
+    ("upper", Conversion::Upper),
+    ("rfc3339", Conversion::Rfc3339),
+    ("unix", Conversion::UnixSeconds),
+    ("unix_ms", Conversion::UnixMilliseconds),
+];
+
+/// What a path is set to.
+#[derive(Debug)]
+enum Setting {
+    Constant(Value),
+    Template(Handle),
+}
+
+/// One of `[[sites.destinations.mapping.rules]]`.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) condition: Condition,
+    set: Vec<(Path, Setting)>,
+    moved: Vec<(Path, Path)>,
+    converted: Vec<(Path, Conversion)>,
+    hashed: Vec<Path>,
+    dropped: Vec<Path>,
+}
+
+impl Condition {
+    /// Reads `types` and `where`, and the events if they are the rule's own.
+    pub(super) fn read(
+        section: &mut Section<'_>,
+        with_events: bool,
+        templates: &mut Templates,
+    ) -> Self {
+        let events = if with_events { section.strings("events") } else { Vec::new() };
+        let mut types = Vec::new();
+        for name in section.strings("types") {
+            match Kind::from_name(&name) {
+                Some(kind) => types.push(kind),
+                None => {
+                    let names = Kind::ALL.map(Kind::name);
+                    section.unknown_name("types", &name, "type of event", &names);
+                }
+            }
+        }
+        let holds = section.opt_string("where").and_then(|text| {
+            let compiled = templates.expression(&text);
+            compiled.map_err(|message| section.mistake("where", &message)).ok()
+        });
+        Self { events: Globs::new(&events), types, holds }
+    }
+
+    /// Any event.
+    pub(super) fn any() -> Self {
+        Self { events: Globs::new(&[]), types: Vec::new(), holds: None }
+    }
+
+    /// Whether it needs to see the event's content.
+    pub(super) fn looks_within(&self) -> bool {
+        self.holds.is_some()
+    }
+
+    /// Whether it is for an event of this kind and name.
+    pub(super) fn is_for(&self, kind: Kind, name: &str) -> bool {
+        (self.types.is_empty() || self.types.contains(&kind)) && self.events.matches(name)
+    }
+
+    /// Whether it holds for the event.
+    pub(super) fn holds(
+        &self,
+        templates: &Templates,
+        sight: &minijinja::Value,
+    ) -> Result<bool, minijinja::Error> {
+        self.holds.as_ref().map_or(Ok(true), |holds| templates.holds(holds, sight))
+    }
+}
+
+impl Rule {
+    pub(super) fn read(section: &mut Section<'_>, templates: &mut Templates) -> Self {
+        let condition = Condition::read(section, true, templates);
+        let mut set = Vec::new();
+        let rename = section.opt_string("rename").map(|name| ("event".to_owned(), name.into()));
+        let rename: Vec<(String, Value)> = rename.into_iter().collect();
+        for (key, values) in [("rename", rename), ("set", section.flat_values("set"))] {
+            for (name, value) in values {
+                let path = path(section, key, &name);
+                let setting = setting(section, key, value, templates);
+                set.extend(path.zip(setting));
+            }
+        }
+        let mut moved = Vec::new();
+        for (from, to) in section.flat_values("move") {
+            let Some(to) = text(section, "move", &to) else { continue };
+            moved.extend(path(section, "move", &from).zip(path(section, "move", &to)));
+        }
+        let mut converted = Vec::new();
+        for (name, conversion) in section.flat_values("convert") {
+            let path = path(section, "convert", &name);
+            converted.extend(path.zip(conversion_of(section, &conversion)));
+        }
+        let mut paths = |key: &str| {
+            let names = section.strings(key);
+            names.iter().filter_map(|name| path(section, key, name)).collect()
+        };
+        let (hashed, dropped) = (paths("hash"), paths("drop"));
+        Self { condition, set, moved, converted, hashed, dropped }
+    }
+
+    /// Whether it needs to see the event's content besides changing it.
+    pub(super) fn looks_within(&self) -> bool {
+        let is_template = |(_, setting): &(Path, Setting)| matches!(setting, Setting::Template(_));
+        self.condition.looks_within() || self.set.iter().any(is_template)
+    }
+
+    /// Changes the event: set, move, convert, hash, drop. What a template cannot say is not set.
+    pub(super) fn apply(&self, draft: &mut Draft, templates: &Templates, sight: &minijinja::Value) {
+        for (path, setting) in &self.set {
+            match setting {
+                Setting::Constant(value) => draft.put(path, value),
+                Setting::Template(handle) => {
+                    if let Ok(Some(value)) = templates.evaluate(handle, sight) {
+                        draft.put(path, &value);
+                    }
+                }
+            }
+        }
+        for (from, to) in &self.moved {
+            if let Some(value) = draft.take(from) {
+                draft.put(to, &value);
+            }
+        }
+        for (path, conversion) in &self.converted {
+            draft.change(path, &|value| conversion.of(value));
+        }
+        for path in &self.hashed {
+            draft.change(path, &digest_of);
+        }
+        for path in &self.dropped {
+            draft.remove(path);
+        }
+    }
+}
+
+fn path(section: &mut Section<'_>, key: &str, text: &str) -> Option<Path> {
+    match Path::parse(text) {
+        Ok(path) => Some(path),
+        Err(PathError::Root(root)) => {
+            section.unknown_name(key, &root, "part of an event", &roots());
+            None
+        }
+        Err(PathError::Form(problem)) => {
+            section.mistake(key, &format!("a path {problem}"));
+            None
+        }
+    }
+}
+
+fn setting(
+    section: &mut Section<'_>,
+    key: &str,
+    value: Value,
+    templates: &mut Templates,
+) -> Option<Setting> {
+    match value {
+        Value::String(text) if text.contains("{{") || text.contains("{%") => {
+            let compiled = templates.template(&text);
+            let handle = compiled.map_err(|message| section.mistake(key, &message)).ok()?;
+            Some(Setting::Template(handle))
+        }
+        value => Some(Setting::Constant(value)),
+    }
+}
+
+fn text(section: &mut Section<'_>, key: &str, value: &Value) -> Option<String> {
+    let text = value.as_str().map(str::to_owned);
+    if text.is_none() {
+        section.mistake(key, "each must be a string");
+    }
+    text
+}
+
+fn conversion_of(section: &mut Section<'_>, value: &Value) -> Option<Conversion> {
+    let name = text(section, "convert", value)?;
+    let found = CONVERSIONS.iter().find(|(known, _)| *known == name);
+    if found.is_none() {
+        let names: Vec<&str> = CONVERSIONS.iter().map(|(name, _)| *name).collect();
+        section.unknown_name("convert", &name, "conversion", &names);
+    }
+    found.map(|(_, conversion)| *conversion)
+}
+
+impl Conversion {
+    /// The value in its new form; `None` where it has none, and then it stays as it is.
+    fn of(self, value: &Value) -> Option<Value> {
+        match self {
+            Self::Text => plain(value).map(Value::String),
+            Self::Number => crate::vendors::products::number(value).map(Value::Number),
+            Self::Integer => crate::vendors::products::whole_number(value).map(Value::from),
+            Self::Boolean => boolean(value).map(Value::Bool),
+            Self::Lower => plain(value).map(|text| Value::String(text.to_lowercase())),
+            Self::Upper => plain(value).map(|text| Value::String(text.to_uppercase())),
+            Self::Rfc3339 => time(value).map(|time| Value::String(time.to_string())),
+            Self::UnixSeconds => time(value).map(|time| time.as_second().into()),
+            Self::UnixMilliseconds => time(value).map(|time| time.as_millisecond().into()),
+        }
+    }
+}
+
+/// A value as text.
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+fn boolean(value: &Value) -> Option<bool> {
+    match plain(value)?.trim().to_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// A time: RFC 3339, or a number since 1970, of milliseconds from the year 1973 on.
+fn time(value: &Value) -> Option<Timestamp> {
+    /// 1e11 seconds is the year 5138, 1e11 milliseconds is 1973.
+    const MILLISECONDS_FROM: u64 = 100_000_000_000;
+    let text = plain(value)?;
+    match text.trim().parse::<i64>() {
+        Ok(number) if number.unsigned_abs() >= MILLISECONDS_FROM => {
+            Timestamp::from_millisecond(number).ok()
+        }
+        Ok(number) => Timestamp::from_second(number).ok(),
+        Err(_) => text.trim().parse().ok(),
+    }
+}
+
+/// The digest of a text, trimmed and in lower case, as most vendors want it.
+fn digest_of(value: &Value) -> Option<Value> {
+    sha256(&plain(value)?.trim().to_lowercase()).map(Value::String)
+}

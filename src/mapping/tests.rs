@@ -1,0 +1,171 @@
+//! What a mapping makes of events.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::vendors::trial;
+
+fn mapping(text: &str) -> Mapping {
+    trial::settings(text, Mapping::read)
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    trial::read(text, Mapping::read).1
+}
+
+fn order() -> Enriched {
+    let fields = json!({
+        "event": "Order Completed", "userId": "u1",
+        "properties": { "order_id": "1", "price": "9.50", "quantity": 2, "internal_note": "x",
+            "when": "2026-11-23T12:00:00Z", "products": [{ "sku": "a", "cost": 1 }, { "sku": "b" }] },
+        "context": { "traits": { "email": " Mary@X.example " } },
+    });
+    trial::known(fields, Some("u1"), json!({ "plan": "pro", "email": "old@x.example" }))
+}
+
+/// The mapped event's properties, or what else is asked for.
+fn mapped(text: &str, event: Enriched) -> (Value, Value) {
+    let mapped = mapping(text).apply(event).unwrap();
+    let event = serde_json::to_value(&*mapped.event).unwrap();
+    (event, Value::Object(mapped.profile.traits.clone()))
+}
+
+fn rule(text: &str) -> String {
+    format!("[[mapping.rules]]\n{text}")
+}
+
+#[test]
+fn without_a_mapping_an_event_is_the_same_one() {
+    let event = order();
+    let mapped = mapping("").apply(event.clone()).unwrap();
+    assert!(Arc::ptr_eq(&event.event, &mapped.event), "not even copied");
+}
+
+#[test]
+fn conditions_see_properties_and_the_person() {
+    let passes =
+        |condition: &str| mapping(&format!("where = {condition:?}")).apply(order()).is_ok();
+    assert!(passes("properties.quantity >= 2 and traits.plan == 'pro'"));
+    assert!(passes("'Order' in event and not properties.missing.deep"));
+    assert!(!passes("properties.quantity > 2"));
+    assert!(!passes("traits.plan == 'free'"));
+    let odd = mapping("where = \"properties.quantity > 'text' and 1 / 0\"").apply(order());
+    assert!(odd.is_err());
+    assert_eq!(mapping("types = [\"page\"]").apply(order()).unwrap_err(), Withheld::NotSelected);
+}
+
+#[test]
+fn templates_keep_the_type_of_a_single_value() {
+    let text = rule(
+        "set = { \"properties.label\" = \"{{ properties.price }} EUR\", \
+         \"properties.sum\" = \"{{ properties.price | float * properties.quantity }}\", \
+         \"properties.none\" = \"{{ properties.missing }}\", \"properties.fixed\" = 3, \
+         \"context.app.name\" = \"shop\" }",
+    );
+    let (event, _) = mapped(&text, order());
+    let properties = &event["properties"];
+    assert_eq!(properties["label"], "9.50 EUR");
+    assert_eq!(properties["sum"], 19.0);
+    assert_eq!(properties.get("none"), None, "what is not there is not set");
+    assert_eq!(properties["fixed"], 3);
+    assert_eq!(event["context"]["app"]["name"], "shop");
+}
+
+#[test]
+fn a_rule_renames_moves_converts_hashes_and_drops() {
+    let text = rule(
+        "events = [\"Order *\"]\nrename = \"Purchase\"\n\
+         move = { \"properties.order_id\" = \"properties.id\" }\n\
+         convert = { properties = { price = \"number\", quantity = \"text\", when = \"unix\" } }\n\
+         hash = [\"traits.email\"]\n\
+         drop = [\"properties.internal_note\", \"properties.products.*.cost\"]",
+    );
+    let (event, traits) = mapped(&text, order());
+    assert_eq!(event["event"], "Purchase");
+    let expected = json!({ "id": "1", "price": 9.5, "quantity": "2", "when": 1_795_435_200,
+        "products": [{ "sku": "a" }, { "sku": "b" }] });
+    let sorted = |value: &Value| -> std::collections::BTreeMap<String, Value> {
+        serde_json::from_value(value.clone()).unwrap()
+    };
+    assert_eq!(sorted(&event["properties"]), sorted(&expected));
+    let digest = crate::vendors::digest::sha256("mary@x.example").unwrap();
+    assert_eq!(event["context"]["traits"]["email"], digest);
+    assert_ne!(traits["email"], "old@x.example", "wherever it is said");
+}
+
+#[test]
+fn a_rule_is_for_the_events_it_names_and_sees_what_earlier_rules_left() {
+    let text = rule("events = [\"Clicked\"]\nrename = \"Never\"\n")
+        + &rule("set = { \"properties.step\" = 1 }\n")
+        + &rule(
+            "where = \"properties.step == 1\"\nset = { \"properties.step\" = \"{{ properties.step + 1 }}\" }\n",
+        );
+    let (event, _) = mapped(&text, order());
+    assert_eq!(
+        (&event["event"], &event["properties"]["step"]),
+        (&json!("Order Completed"), &json!(2))
+    );
+}
+
+#[test]
+fn lists_let_through_properties_and_traits_wherever_they_are_said() {
+    let text = "[mapping]\nproperties = [\"*\", \"!internal_*\"]\ntraits = [\"plan\"]";
+    let (event, traits) = mapped(text, order());
+    assert_eq!(event["properties"].get("internal_note"), None);
+    assert_eq!(event["properties"]["order_id"], "1");
+    assert_eq!(event["context"]["traits"], json!({}));
+    assert_eq!(traits, json!({ "plan": "pro" }));
+}
+
+#[test]
+fn defaults_fill_what_the_event_lacks() {
+    let text = "[mapping]\ncurrency = \"eur\"\ncountry = \"ch\"";
+    let (event, traits) = mapped(text, order());
+    assert_eq!(
+        (&event["properties"]["currency"], &traits["country"]),
+        (&json!("EUR"), &json!("CH"))
+    );
+    let named = trial::known(
+        json!({ "properties": { "value": 1, "currency": "usd" }, "context": { "traits":
+            { "address": { "country": "DE" } } } }),
+        None,
+        json!({}),
+    );
+    let (event, traits) = mapped(text, named);
+    assert_eq!((&event["properties"]["currency"], traits.get("country")), (&json!("usd"), None));
+    let (event, _) = mapped(text, trial::event(json!({ "properties": { "colour": "red" } })));
+    assert_eq!(event["properties"].get("currency"), None, "nothing to price");
+}
+
+#[test]
+fn what_cannot_work_is_a_mistake_with_the_nearest_name() {
+    for (text, expected) in [
+        ("where = \"properties.x >\"".to_owned(), "where: "),
+        ("types = [\"trak\"]".to_owned(), "did you mean \"track\"?"),
+        (rule("drop = [\"propertys.x\"]"), "did you mean \"properties\"?"),
+        (rule("hash = [\"traits\"]"), "names no key"),
+        (rule("set = { \"event.x\" = 1 }"), "within a text"),
+        (rule("set = { \"properties.x\" = \"{{ a + }}\" }"), "set: "),
+        (rule("convert = { \"properties.x\" = \"numbr\" }"), "did you mean \"number\"?"),
+        (rule("dorp = [\"properties.x\"]"), "did you mean \"drop\"?"),
+        ("[mapping]\ncountry = \"Switzerland\"".to_owned(), "ISO 3166"),
+        ("[mapping]\ncurrency = \"euros\"".to_owned(), "ISO 4217"),
+    ] {
+        let mistakes = mistakes(&text);
+        let [mistake] = mistakes.as_slice() else { panic!("{text}: {mistakes:?}") };
+        assert!(mistake.contains(expected), "{text}: {mistake}");
+    }
+}
+
+#[test]
+fn a_template_cannot_run_or_grow_without_end() {
+    let endless =
+        "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
+    let text = rule(&format!("set = {{ \"properties.x\" = {endless:?} }}"));
+    let (event, _) = mapped(&text, order());
+    assert_eq!(event["properties"].get("x"), None);
+    let long = "{% for a in range(9000) %}xxxxxxxxxx{% endfor %}";
+    let text = rule(&format!("set = {{ \"properties.x\" = {long:?} }}"));
+    let (event, _) = mapped(&text, order());
+    assert_eq!(event["properties"].get("x"), None);
+}
