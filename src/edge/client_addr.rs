@@ -1,10 +1,15 @@
-//! The client's address through trusted proxies: `Forwarded` (RFC 7239) or `X-Forwarded-For`, read
+//! The client's address through trusted proxies: `X-Forwarded-For` or `Forwarded` (RFC 7239), read
 //! from the right, because whatever stands left of the first untrusted hop is that hop's word.
+//!
+//! Only the one field that the settings name is read. A proxy writes one of the two and passes the
+//! other on as the client sent it, so whoever reads both believes the client.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
+
+use super::settings::ForwardedField;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -32,22 +37,30 @@ pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// Finds the client of a request that came from `peer`.
-pub(super) fn resolve(trusted: &[IpNet], peer: IpAddr, fields: &HeaderMap) -> Forwarded {
+/// Finds the client of a request that came from `peer`, by the field that proxies write.
+pub(super) fn resolve(
+    trusted: &[IpNet],
+    written: ForwardedField,
+    peer: IpAddr,
+    fields: &HeaderMap,
+) -> Forwarded {
     let mut found = Forwarded { client: peer, secure: false };
     if trusted.is_empty() || !is_trusted(trusted, peer) {
         return found;
     }
     let mut proto = None;
-    if fields.contains_key(header::FORWARDED) {
-        let hops = elements(fields, &header::FORWARDED).map(forwarded_hop);
-        walk(trusted, hops, &mut found.client, &mut proto);
-    } else {
-        let hops = elements(fields, &X_FORWARDED_FOR)
-            .map(|text| Hop { address: address(text), proto: None });
-        walk(trusted, hops, &mut found.client, &mut proto);
-        // The nearest proxy's word.
-        proto = elements(fields, &X_FORWARDED_PROTO).next();
+    match written {
+        ForwardedField::Forwarded => {
+            let hops = elements(fields, &header::FORWARDED).map(forwarded_hop);
+            walk(trusted, hops, &mut found.client, &mut proto);
+        }
+        ForwardedField::XForwardedFor => {
+            let hops = elements(fields, &X_FORWARDED_FOR)
+                .map(|text| Hop { address: address(text), proto: None });
+            walk(trusted, hops, &mut found.client, &mut proto);
+            // The nearest proxy's word.
+            proto = elements(fields, &X_FORWARDED_PROTO).next();
+        }
     }
     found.secure = proto.is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
     found
@@ -122,13 +135,36 @@ mod tests {
         vec!["10.0.0.0/8".parse().unwrap(), "2001:db8:ffff::/48".parse().unwrap()]
     }
 
-    fn found(peer: &str, pairs: &[(&str, &str)]) -> (String, bool) {
+    fn found_by(written: ForwardedField, peer: &str, pairs: &[(&str, &str)]) -> (String, bool) {
         let mut fields = HeaderMap::new();
         for (name, value) in pairs {
             fields.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        let found = resolve(&trusted(), peer.parse().unwrap(), &fields);
+        let found = resolve(&trusted(), written, peer.parse().unwrap(), &fields);
         (found.client.to_string(), found.secure)
+    }
+
+    /// What is found by the field that the first pair is.
+    fn found(peer: &str, pairs: &[(&str, &str)]) -> (String, bool) {
+        let written = match pairs.first() {
+            Some(("forwarded", _)) => ForwardedField::Forwarded,
+            _ => ForwardedField::XForwardedFor,
+        };
+        found_by(written, peer, pairs)
+    }
+
+    #[test]
+    fn the_field_that_no_proxy_writes_is_the_clients_word() {
+        let (lie, truth) = ("for=1.1.1.1;proto=https", "for=192.0.2.7;proto=http");
+        let appended = [("forwarded", lie), ("x-forwarded-for", "192.0.2.7")];
+        let by = |written, fields: &[(&str, &str)]| found_by(written, PROXY, fields);
+        let client = ("192.0.2.7".to_owned(), false);
+        assert_eq!(by(ForwardedField::XForwardedFor, &appended), client);
+        let other =
+            [("forwarded", truth), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https")];
+        assert_eq!(by(ForwardedField::Forwarded, &other), client);
+        let alone = [("forwarded", lie)];
+        assert_eq!(by(ForwardedField::XForwardedFor, &alone), (PROXY.to_owned(), false));
     }
 
     #[test]
@@ -162,7 +198,6 @@ mod tests {
             (&[("forwarded", "for=192.0.2.7, for=_hidden")], PROXY),
             (&[("forwarded", "for=192.0.2.7, for=unknown")], PROXY),
             (&[("forwarded", "for=\"a,b\", for=192.0.2.7")], "192.0.2.7"),
-            (&[("forwarded", "for=192.0.2.7"), ("x-forwarded-for", "1.1.1.1")], "192.0.2.7"),
         ];
         for (fields, client) in cases {
             assert_eq!(found(PROXY, fields).0, *client, "{fields:?}");

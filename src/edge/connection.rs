@@ -166,7 +166,8 @@ impl Line {
         let Some(_slot) = self.shared.slots.request(&live.limits) else {
             return Ok(overloaded());
         };
-        let forwarded = client_addr::resolve(&live.trusted, self.peer, request.headers());
+        let (trusted, written) = (&live.trusted, live.forwarded);
+        let forwarded = client_addr::resolve(trusted, written, self.peer, request.headers());
         let secure = self.is_tls || forwarded.secure;
         if let Some(port) = live.redirect.filter(|_| !secure) {
             return Ok(redirect::to_https(&request, port));

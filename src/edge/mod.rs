@@ -17,7 +17,7 @@ mod slots;
 mod tests;
 mod tls;
 
-pub use settings::{CertificateFiles, EdgeLimits, Settings};
+pub use settings::{CertificateFiles, EdgeLimits, ForwardedField, Settings};
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -19,8 +19,10 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// Where TLS is served.
     pub https: Option<SocketAddr>,
-    /// Whose `X-Forwarded-For`, `Forwarded` and PROXY headers are believed.
+    /// Whose word on the client is believed: their forwarding field and PROXY headers.
     pub trusted_proxies: Vec<IpNet>,
+    /// The field in which they name the client.
+    pub forwarded: ForwardedField,
     /// Whether connections start with a PROXY header.
     pub proxy_protocol: bool,
     /// Whether plain requests are sent to HTTPS.
@@ -35,6 +37,15 @@ pub struct Settings {
     pub handshake_time: Duration,
     /// How long browsers are to insist on TLS; zero says nothing.
     pub hsts_max_age: Duration,
+}
+
+/// The field in which trusted proxies name the client. The other one is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedField {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// A certificate with its chain, and its key.
@@ -85,6 +96,13 @@ impl Settings {
             http: listen.opt_parsed("http"),
             https: listen.opt_parsed("https"),
             trusted_proxies: listen.parsed_list("trusted_proxies"),
+            forwarded: listen.choice(
+                "forwarded",
+                &[
+                    ("x-forwarded-for", ForwardedField::XForwardedFor),
+                    ("forwarded", ForwardedField::Forwarded),
+                ],
+            ),
             proxy_protocol: listen.boolean("proxy_protocol"),
             redirect_to_https: listen.boolean("redirect_to_https"),
             redirect_port: listen.integer("redirect_port", 1..=u16::MAX),
@@ -139,6 +157,7 @@ impl EdgeLimits {
 /// The settings that a running server can change, in the form that connections use.
 pub(super) struct Live {
     pub(super) trusted: Vec<IpNet>,
+    pub(super) forwarded: ForwardedField,
     pub(super) proxy_protocol: bool,
     pub(super) redirect: Option<u16>,
     pub(super) hsts: Option<HeaderValue>,
@@ -161,6 +180,7 @@ impl Live {
             (age > 0).then(|| HeaderValue::try_from(format!("max-age={age}")).ok()).flatten();
         Ok(Self {
             trusted: settings.trusted_proxies.clone(),
+            forwarded: settings.forwarded,
             proxy_protocol: settings.proxy_protocol,
             redirect: settings.redirect_to_https.then_some(settings.redirect_port),
             hsts,

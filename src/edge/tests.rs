@@ -26,6 +26,7 @@ fn settings() -> Settings {
         http: Some("127.0.0.1:0".parse().unwrap()),
         https: None,
         trusted_proxies: Vec::new(),
+        forwarded: ForwardedField::XForwardedFor,
         proxy_protocol: false,
         redirect_to_https: false,
         redirect_port: 443,
