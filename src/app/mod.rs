@@ -15,13 +15,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admin_control::AppControl;
-use self::sites::Sites;
+use self::sites::{Footing, Sites};
 use crate::admin::{self, Admin, Readiness, load_token};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Origin, Settings, Watch};
@@ -78,7 +79,33 @@ pub struct App {
     end_chores: CancellationToken,
     listeners: TaskTracker,
     tasks: TaskTracker,
-    delivery: Option<tokio::runtime::Runtime>,
+    /// Held to its end; nobody asks it anything after the start.
+    _delivery: DeliveryRuntime,
+}
+
+/// The runtime of delivery. It ends in the background, wherever it is dropped: a plain runtime waits
+/// for its threads, which asynchronous code must not, and a start that fails half way is dropped in
+/// such code.
+struct DeliveryRuntime(Option<Runtime>);
+
+impl DeliveryRuntime {
+    fn start() -> anyhow::Result<(Self, Handle)> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("tagway-delivery")
+            .enable_all()
+            .build()
+            .context("the delivery runtime")?;
+        let handle = runtime.handle().clone();
+        Ok((Self(Some(runtime)), handle))
+    }
+}
+
+impl Drop for DeliveryRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl App {
@@ -87,21 +114,22 @@ impl App {
         let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new());
         let clock: SharedClock = Arc::new(SystemClock);
         let (journal, profiles) = open(&settings, &clock, &metrics).await?;
-        let delivery = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("tagway-delivery")
-            .enable_all()
-            .build()
-            .context("the delivery runtime")?;
+        let (delivery, runtime) = DeliveryRuntime::start()?;
         let dispatcher = Arc::new(Dispatcher::new(Shared {
             journal: journal.clone(),
             profiles: profiles.clone(),
             clock: clock.clone(),
             feed: feed.clone(),
             metrics: metrics.clone(),
-            runtime: delivery.handle().clone(),
+            runtime: runtime.clone(),
         }));
-        let mut sites =
-            Sites::new(journal.clone(), profiles, metrics.clone(), delivery.handle().clone());
+        let mut sites = Sites::new(Footing {
+            data_dir: settings.data_dir.clone(),
+            journal: journal.clone(),
+            profiles,
+            metrics: metrics.clone(),
+            runtime,
+        });
         let snapshot = sites.snapshot(&settings).await?;
         let gateway = Arc::new(Gateway::new(
             journal.clone(),
@@ -137,7 +165,7 @@ impl App {
             end_chores: CancellationToken::new(),
             listeners: TaskTracker::new(),
             tasks: TaskTracker::new(),
-            delivery: Some(delivery),
+            _delivery: delivery,
             started: settings,
         });
         app.run(server, admin).await?;
@@ -276,15 +304,6 @@ impl App {
             tracing::debug!(removed, "events left the journal");
         }
         Ok(())
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.delivery.take() {
-            // Dropping a runtime waits for its threads, which asynchronous code must not.
-            runtime.shutdown_background();
-        }
     }
 }
 

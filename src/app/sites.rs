@@ -1,6 +1,7 @@
 //! The running sites: their numbers in the journal and their projections.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -15,12 +16,20 @@ use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
 use crate::profile::{Profiles, Projection};
 
+/// What sites stand on, from the gateway's start to its end.
+pub(super) struct Footing {
+    /// Where made keys are kept: the folder that is locked, whatever a reload names.
+    pub(super) data_dir: PathBuf,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) profiles: Arc<Profiles>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Where projections run.
+    pub(super) runtime: Handle,
+}
+
 /// The running sites of one gateway.
 pub(super) struct Sites {
-    journal: Arc<dyn Journal>,
-    profiles: Arc<Profiles>,
-    metrics: Arc<Metrics>,
-    runtime: Handle,
+    footing: Footing,
     running: BTreeMap<Name, Running>,
     tasks: TaskTracker,
 }
@@ -32,14 +41,8 @@ struct Running {
 }
 
 impl Sites {
-    pub(super) fn new(
-        journal: Arc<dyn Journal>,
-        profiles: Arc<Profiles>,
-        metrics: Arc<Metrics>,
-        runtime: Handle,
-    ) -> Self {
-        let (running, tasks) = (BTreeMap::new(), TaskTracker::new());
-        Self { journal, profiles, metrics, runtime, running, tasks }
+    pub(super) fn new(footing: Footing) -> Self {
+        Self { footing, running: BTreeMap::new(), tasks: TaskTracker::new() }
     }
 
     /// The settings as requests see them, with every site opened.
@@ -48,7 +51,7 @@ impl Sites {
         for site in &settings.sites {
             let mut visitor = site.visitor.clone();
             if visitor.lacks_secret() {
-                visitor.set_secret(&site_key(&settings.data_dir, &site.name)?);
+                visitor.set_secret(&site_key(&self.footing.data_dir, &site.name)?);
             }
             setups.push(SiteSetup {
                 id: self.open(&site.name).await?,
@@ -58,7 +61,7 @@ impl Sites {
             });
         }
         let (limits, sample) = (settings.limits.clone(), settings.log.access_sample);
-        Ok(Snapshot::new(limits, sample, setups, &self.metrics))
+        Ok(Snapshot::new(limits, sample, setups, &self.footing.metrics))
     }
 
     /// The site's number in the journal. A site that is new gets one, and its projection starts.
@@ -66,18 +69,14 @@ impl Sites {
         if let Some(running) = self.running.get(name) {
             return Ok(running.site.id);
         }
-        let id = self.journal.site(name).await?;
-        let projection = Projection::start(
-            id,
-            name.clone(),
-            self.journal.clone(),
-            self.profiles.clone(),
-            self.metrics.clone(),
-        )
-        .await?;
+        let Footing { journal, profiles, metrics, runtime, .. } = &self.footing;
+        let id = journal.site(name).await?;
+        let projection =
+            Projection::start(id, name.clone(), journal.clone(), profiles.clone(), metrics.clone())
+                .await?;
         let site = Site { id, name: name.clone(), projected: projection.progress() };
         let (stop, reader) = (CancellationToken::new(), projection.reader());
-        self.tasks.spawn_on(projection.run(stop.clone()), &self.runtime);
+        self.tasks.spawn_on(projection.run(stop.clone()), runtime);
         self.running.insert(name.clone(), Running { site, projection: reader, stop });
         Ok(id)
     }
@@ -100,7 +99,7 @@ impl Sites {
             let of_site = readers.iter().filter(|(site, _)| *site == running.site.id);
             let mut keep: Vec<ReaderId> = of_site.flat_map(|(_, ids)| ids).copied().collect();
             keep.push(running.projection);
-            self.journal.retire(running.site.id, keep).await?;
+            self.footing.journal.retire(running.site.id, keep).await?;
         }
         Ok(())
     }

@@ -16,3 +16,4 @@ mod harness;
 mod intake;
 mod process;
 mod reload;
+mod start;

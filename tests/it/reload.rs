@@ -63,3 +63,27 @@ async fn settings_change_without_a_lost_connection_and_bad_ones_change_nothing()
     webhook.wait_for(DEADLINE, |tally| tally.events.len() == 2).await.expect("both events");
     assert!(process.terminate().success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_data_folder_waits_for_the_next_start() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, other) = (folder.path().join("data"), folder.path().join("other"));
+    let file = folder.path().join("tagway.toml");
+    std::fs::create_dir(&other).unwrap();
+    let settings = webhook_site(webhook.address(), "");
+    let process = Process::start(&data, &file, &settings);
+    let wider = settings.replace("shop.example\"]", "shop.example\", \"https://new.example\"]");
+    std::fs::write(&file, whole(&other, &wider)).unwrap();
+    process.signal("HUP");
+    let origin = [("origin", "https://new.example"), ("content-type", "text/plain")];
+    let body = batch(&[track("a", "Clicked")]);
+    eventually(|| match send(process.http, ("POST", "/e"), &origin, body.as_bytes()) {
+        Ok(answer) if answer.status == 204 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let made: Vec<_> = std::fs::read_dir(&other).unwrap().collect();
+    assert!(made.is_empty(), "visitors' cookies are signed with the keys of the start: {made:?}");
+    assert!(process.terminate().success());
+}

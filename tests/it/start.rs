@@ -1,0 +1,58 @@
+//! Starts that cannot succeed: the cause is said, and the exit code is one.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::json;
+
+use crate::harness::{SITE, TAGWAY};
+
+/// Runs `serve` over `data_dir` with these lines in `[listen]`.
+fn serve(folder: &Path, listen: &str, more: &str) -> Output {
+    let (data_dir, file) = (json!(folder.join("data")), folder.join("tagway.toml"));
+    let text = format!("data_dir = {data_dir}\n[listen]\n{listen}\n{SITE}{more}");
+    fs::write(&file, text).unwrap();
+    Command::new(TAGWAY).args(["serve", "--config"]).arg(&file).output().unwrap()
+}
+
+fn assert_refused(output: &Output, cause: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(cause), "{cause:?} is not in {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(output.stdout.is_empty(), "it was never ready");
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let cause = format!("cannot listen on {address}");
+    let http = serve(folder.path(), &format!("http = \"{address}\"\nadmin = \"127.0.0.1:0\""), "");
+    assert_refused(&http, &cause);
+    let admin = serve(folder.path(), &format!("http = \"127.0.0.1:0\"\nadmin = \"{address}\""), "");
+    assert_refused(&admin, &cause);
+}
+
+#[test]
+fn a_certificate_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = "http = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
+    let tls = "[[tls.certificates]]\ncert = \"/nowhere/a.pem\"\nkey = \"/nowhere/a.key\"\n";
+    assert_refused(&serve(folder.path(), listen, tls), "cannot read /nowhere/a.pem");
+}
+
+#[test]
+fn a_site_key_that_others_can_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("data/site-shop.key");
+    fs::create_dir(folder.path().join("data")).unwrap();
+    fs::write(&key, format!("{}\n", "ab".repeat(32))).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let listen = "http = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
+    assert_refused(&serve(folder.path(), listen, ""), "site-shop.key is readable by others");
+}
