@@ -203,13 +203,13 @@ impl App {
         &self.feed
     }
 
-    /// Reloads when the configuration changes, until `stop`.
-    pub async fn follow_changes(&self, stop: &CancellationToken) -> anyhow::Result<()> {
-        let mut watch = Watch::new(self.origin.file.clone()).await?;
+    /// Reloads when the configuration changes, until `stop`. The watch is older than the settings
+    /// that the gateway started with.
+    pub async fn follow_changes(&self, mut watch: Watch, stop: &CancellationToken) {
         loop {
             let change = tokio::select! {
                 change = watch.changed() => change,
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return,
             };
             tracing::info!(because = ?change, "reloading");
             if let Err(error) = self.reload().await {

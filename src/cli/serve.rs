@@ -8,14 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, load, say};
 use crate::app::{Addresses, App};
-use crate::config::{Origin, Settings};
+use crate::config::{Origin, Watch};
 use crate::log;
 
 pub(super) fn run(origin: Origin) -> Result<(), Failure> {
-    let settings = load(&origin)?;
-    log::init(&settings.log).map_err(|error| Failure::Other(error.into()))?;
-    make_room_for(settings.edge.limits.connections);
-    block_on_all_cores(serve(origin, settings))
+    block_on_all_cores(serve(origin))
 }
 
 /// Descriptors that are no client's connection: the database, egress, listeners.
@@ -50,12 +47,16 @@ pub(super) fn block_on_all_cores(
 }
 
 /// Runs the gateway until it is told to stop.
-async fn serve(origin: Origin, settings: Settings) -> Result<(), Failure> {
-    // Before anything else starts, so that no signal is missed.
+async fn serve(origin: Origin) -> Result<(), Failure> {
+    // Before anything else, so that no signal is missed and no change of the file either.
     let stop = stop_signal().map_err(Failure::Other)?;
+    let watch = Watch::new(origin.file.clone()).await.context("SIGHUP")?;
+    let settings = load(&origin)?;
+    log::init(&settings.log).map_err(|error| Failure::Other(error.into()))?;
+    make_room_for(settings.edge.limits.connections);
     let app = App::start(origin, settings).await?;
     say(&ready_line(app.addresses()))?;
-    app.follow_changes(&stop).await?;
+    app.follow_changes(watch, &stop).await;
     tracing::info!("stopping");
     app.stop().await;
     tracing::info!("stopped");

@@ -1,6 +1,6 @@
 //! Loading the configuration: the user's file over the embedded default, read by the modules that
-//! own the settings. Every mistake of a load is reported at once; a load with mistakes yields
-//! nothing.
+//! own the settings. Only the sites of the default are not beneath a user's file. Every mistake of a
+//! load is reported at once; a load with mistakes yields nothing.
 
 mod site;
 #[cfg(test)]
@@ -165,7 +165,11 @@ fn compose<T>(
     let report = Report::default();
     let embedded = Source { name: "embedded default".to_owned(), text: EMBEDDED.to_owned() };
     let sources: Vec<&Source> = sources.iter().chain([&embedded]).collect();
-    let tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
+    let mut tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
+    // A user's file that names no site must not have the embedded one answer to anybody.
+    if let [_, .., embedded] = tables.as_mut_slice() {
+        embedded.get_mut().remove("sites");
+    }
     let layers = sources.iter().copied().zip(&tables).collect();
     let mut root = Section::root(layers, environment, &report);
     let value = read(&mut root);

@@ -14,7 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub enum Change {
     /// SIGHUP: certificates and `${file:}` may have changed as well.
     Signal,
-    /// The file's size or time of change is another.
+    /// The file's size or time of change is another, and stays so.
     File,
 }
 
@@ -23,6 +23,9 @@ pub enum Change {
 pub struct Watch {
     hangup: Signal,
     file: Option<PathBuf>,
+    /// The file as it was when it was last to be read.
+    read: Option<Stamp>,
+    /// The file as it was at the last look.
     seen: Option<Stamp>,
     interval: Interval,
 }
@@ -30,12 +33,15 @@ pub struct Watch {
 type Stamp = (SystemTime, u64);
 
 impl Watch {
-    /// Starts watching, from the file's present state. Needs a runtime.
+    /// Starts watching, from the file's present state: whoever reads the file afterwards misses no
+    /// change. From now on SIGHUP does not end the process. Needs a runtime.
     pub async fn new(file: Option<PathBuf>) -> std::io::Result<Self> {
         let mut interval = interval(LOOK_EVERY);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watch = Self { hangup: signal(SignalKind::hangup())?, file, seen: None, interval };
-        watch.seen = watch.look().await;
+        let hangup = signal(SignalKind::hangup())?;
+        let mut watch = Self { hangup, file, read: None, seen: None, interval };
+        watch.read = watch.look().await;
+        watch.seen = watch.read;
         Ok(watch)
     }
 
@@ -45,9 +51,12 @@ impl Watch {
             tokio::select! {
                 Some(()) = self.hangup.recv() => return Change::Signal,
                 _ = self.interval.tick() => {
-                    // A file that is away is being replaced: what counts is what comes.
-                    let Some(stamp) = self.look().await else { continue };
-                    if self.seen.replace(stamp).is_some_and(|seen| seen != stamp) {
+                    // A file that is away is being replaced, and one that is not what it was at the
+                    // last look may be half written: what counts is what stays.
+                    let stamp = self.look().await;
+                    let is_steady = std::mem::replace(&mut self.seen, stamp) == stamp;
+                    if is_steady && stamp.is_some() && stamp != self.read {
+                        self.read = stamp;
                         return Change::File;
                     }
                 }
@@ -72,12 +81,20 @@ mod tests {
         std::fs::write(&file, "a").unwrap();
         let mut watch = Watch::new(Some(file.clone())).await.unwrap();
         tokio::time::pause();
-        let quiet = tokio::time::timeout(Duration::from_secs(60), watch.changed()).await;
+        // Between two looks, so that each wait of one period holds one look.
+        let quiet = tokio::time::timeout(LOOK_EVERY * 30 + LOOK_EVERY / 2, watch.changed()).await;
         assert!(quiet.is_err());
         std::fs::remove_file(&file).unwrap();
-        let quiet = tokio::time::timeout(Duration::from_secs(60), watch.changed()).await;
+        let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
         assert!(quiet.is_err(), "a file that is away is no change");
-        std::fs::write(&file, "ab").unwrap();
-        assert_eq!(watch.changed().await, Change::File);
+        for text in ["", "[[sites]]\nname", "[[sites]]\nname = \"a\"\n"] {
+            std::fs::write(&file, text).unwrap();
+            let half = tokio::time::timeout(LOOK_EVERY, watch.changed()).await;
+            assert!(half.is_err(), "a file that still grows is no change: {text:?}");
+        }
+        let whole = tokio::time::timeout(LOOK_EVERY, watch.changed()).await;
+        assert_eq!(whole, Ok(Change::File));
+        let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
+        assert!(quiet.is_err(), "a change is told once");
     }
 }

@@ -1,14 +1,15 @@
-//! Starts that cannot succeed: the cause is said, and the exit code is one.
+//! Starts: those that cannot succeed say why and exit with one; those that take long miss nothing.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{SITE, TAGWAY};
+use crate::harness::{DEADLINE, SITE, TAGWAY};
 
 /// Runs `serve` over `data_dir` with these lines in `[listen]`.
 fn serve(folder: &Path, listen: &str, more: &str) -> Output {
@@ -16,6 +17,11 @@ fn serve(folder: &Path, listen: &str, more: &str) -> Output {
     let text = format!("data_dir = {data_dir}\n[listen]\n{listen}\n{SITE}{more}");
     fs::write(&file, text).unwrap();
     Command::new(TAGWAY).args(["serve", "--config"]).arg(&file).output().unwrap()
+}
+
+fn check(folder: &Path) -> Output {
+    let file = folder.join("tagway.toml");
+    Command::new(TAGWAY).args(["check", "--config"]).arg(&file).output().unwrap()
 }
 
 fn assert_refused(output: &Output, cause: &str) {
@@ -44,6 +50,7 @@ fn a_certificate_that_is_not_there_is_named() {
     let listen = "http = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
     let tls = "[[tls.certificates]]\ncert = \"/nowhere/a.pem\"\nkey = \"/nowhere/a.key\"\n";
     assert_refused(&serve(folder.path(), listen, tls), "cannot read /nowhere/a.pem");
+    assert_refused(&check(folder.path()), "cannot read /nowhere/a.pem");
 }
 
 #[test]
@@ -55,4 +62,35 @@ fn a_site_key_that_others_can_read_is_named() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let listen = "http = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
     assert_refused(&serve(folder.path(), listen, ""), "site-shop.key is readable by others");
+}
+
+#[test]
+fn a_reload_that_is_asked_for_during_the_start_comes_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data_dir, pipe) = (json!(folder.path().join("data")), folder.path().join("tagway.toml"));
+    let listen = "http = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
+    let text = format!("data_dir = {data_dir}\n[listen]\n{listen}\n{SITE}");
+    // A start that lasts: the configuration is a pipe, and its reader waits for this test.
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut child = Command::new(TAGWAY)
+        .args(["serve", "--config"])
+        .arg(&pipe)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut configuration = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "HUP", &id]).status().unwrap().success());
+    configuration.write_all(text.as_bytes()).unwrap();
+    drop(configuration);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("ready"), "{line:?}");
+    // Opening the pipe succeeds when somebody reads it again.
+    let (sender, read_again) = std::sync::mpsc::sync_channel(1);
+    let again = std::thread::spawn(move || sender.send(fs::write(&pipe, text).is_ok()));
+    assert_eq!(read_again.recv_timeout(DEADLINE), Ok(true));
+    again.join().unwrap().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
