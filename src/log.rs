@@ -32,8 +32,10 @@ impl Settings {
     /// Reads `[log]`.
     pub fn read(section: &mut Section<'_>) -> Self {
         let level = section.string("level");
-        if let Err(error) = EnvFilter::try_new(&level) {
-            section.mistake("level", &format!("is not a level or a list of target=level: {error}"));
+        if EnvFilter::try_new(&level).is_err() {
+            // The error is not shown: it may quote the level, which may hold a secret.
+            let message = "is not a level or a list of target=level";
+            section.mistake_about("level", &level, message, None);
         }
         Self {
             format: section.choice("format", &[("text", Format::Text), ("json", Format::Json)]),

@@ -61,9 +61,9 @@ impl Settings {
             names: names.collect(),
             connections: admin.integer("connections", 1..=10_000),
             body_bytes: admin.byte_count("body_bytes"),
-            header_time: admin.duration("header_time"),
-            body_time: admin.duration("body_time"),
-            heartbeat: admin.duration("heartbeat"),
+            header_time: admin.positive_duration("header_time"),
+            body_time: admin.positive_duration("body_time"),
+            heartbeat: admin.positive_duration("heartbeat"),
             drain_time: admin.duration("drain_time"),
         }
     }

@@ -1,12 +1,17 @@
-//! `tagway check`: what the configuration would run. Never a secret.
+//! `tagway check`: what the configuration would run. Never a secret. It reads the certificates as a
+//! start does, and changes nothing.
 
 use std::fmt::Write;
 
-use super::{Failure, load, say};
+use super::{Failure, block_on, load, say};
 use crate::config::{Origin, Settings};
+use crate::edge;
 
 pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
     let settings = load(origin)?;
+    block_on(async {
+        edge::check(&settings.edge).await.map_err(|error| Failure::Other(error.into()))
+    })?;
     let file = origin.file.as_ref().map(|file| file.display().to_string());
     say(&summary(&settings, file.as_deref().unwrap_or("the embedded default")))
 }

@@ -1,11 +1,11 @@
 //! Sites: their names, and what the modules read of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::delivery::DestinationSettings;
 use crate::metrics::Name;
-use crate::settings::Section;
+use crate::settings::{Report, Section, Source};
 use crate::{gateway, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
@@ -27,26 +27,48 @@ pub struct SiteSettings {
 /// Reads `[[sites]]`, each over `[site_defaults]`.
 pub(super) fn read_sites(root: &mut Section<'_>) -> Vec<SiteSettings> {
     let destination_defaults = root.section("destination_defaults");
-    let mut names = BTreeSet::new();
+    let mut taken = Taken::default();
     let mut sites = Vec::new();
     for mut section in root.sections("sites", Some("site_defaults")) {
-        sites.push(read_site(&mut section, &destination_defaults, &mut names));
+        sites.push(read_site(&mut section, &destination_defaults, &mut taken));
     }
     // The defaults are read beneath each destination, where their own mistakes are noted.
+    if sites.iter().all(|site| site.destinations.is_empty()) {
+        check_defaults(root, &destination_defaults);
+    }
     let mut destination_defaults = destination_defaults;
     destination_defaults.ignore_rest();
     if sites.is_empty() {
-        root.mistake("sites", "there must be at least one site");
+        root.mistake("sites", "there must be at least one of [[sites]]");
     }
     sites
+}
+
+/// Reads the defaults beneath a destination that nobody configured.
+fn check_defaults(root: &Section<'_>, defaults: &Section<'_>) {
+    let source = Source {
+        name: "a destination".to_owned(),
+        text: "name = \"any\"\nvendor = \"console\"\n".to_owned(),
+    };
+    let table = source.parse(&Report::default());
+    let mut destination = root.beside(&source, &table).over(defaults);
+    drop(DestinationSettings::read(&mut destination));
+}
+
+/// What sites have that only one of them can have.
+#[derive(Default)]
+struct Taken {
+    names: BTreeSet<Name>,
+    /// The name of the site that has each host.
+    hosts: BTreeMap<String, Name>,
 }
 
 fn read_site<'a>(
     section: &mut Section<'a>,
     destination_defaults: &Section<'a>,
-    names: &mut BTreeSet<Name>,
+    taken: &mut Taken,
 ) -> SiteSettings {
-    let name = unique_name(section, "site", names);
+    let name = unique_name(section, "site", &mut taken.names);
     let mut destination_names = BTreeSet::new();
     let mut destinations = Vec::new();
     for destination in section.sections("destinations", None) {
@@ -54,12 +76,14 @@ fn read_site<'a>(
         unique_name(&mut destination, "destination", &mut destination_names);
         destinations.extend(DestinationSettings::read(&mut destination).map(Arc::new));
     }
-    SiteSettings {
-        name,
-        gateway: gateway::SiteSettings::read(section),
-        visitor: visitor::Settings::read(section),
-        destinations,
+    let gateway = gateway::SiteSettings::read(section);
+    for host in &gateway.hosts {
+        let owner = taken.hosts.entry(host.clone()).or_insert_with(|| name.clone());
+        if *owner != name {
+            section.mistake_about("hosts", host, "is another site's host already", None);
+        }
     }
+    SiteSettings { name, gateway, visitor: visitor::Settings::read(section), destinations }
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

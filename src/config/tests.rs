@@ -27,8 +27,8 @@ fn the_embedded_default_is_complete_and_every_key_of_it_is_read() {
 fn a_users_file_changes_what_it_says_and_nothing_else() {
     let settings = load_text(
         "data_dir = \"/var/lib/${GIVEN}\"\n[journal]\nretain = \"1d\"\n[[sites]]\nname = \"a\"\n\
-         [[sites]]\nname = \"b\"\n[[sites.destinations]]\nname = \"c\"\nvendor = \"console\"\n\
-         mode = \"both\"\n[site_defaults]\nhosts = [\"*\"]\n",
+         hosts = [\"a.example\"]\n[[sites]]\nname = \"b\"\n[[sites.destinations]]\nname = \"c\"\n\
+         vendor = \"console\"\nmode = \"both\"\n[site_defaults]\nhosts = [\"*\"]\n",
     )
     .unwrap();
     assert_eq!(settings.data_dir, Path::new("/var/lib/hunter2-hunter2-hunter2"));
@@ -70,8 +70,10 @@ vendor = "console"
 token = "abc"
 [[sites]]
 name = "shop"
+hosts = ["b.example"]
 [[sites]]
 name = "Shop 2"
+hosts = ["c.example"]
 [site_defaults]
 hosts = ["*"]
 "#,
@@ -83,8 +85,7 @@ hosts = ["*"]
         "tagway.toml:4: journal.durability: \"dsk\" is not one of disk, os; did you mean \"disk\"?",
         "tagway.toml:5: journal.retain: expected a duration such as \"30s\", \"5m\" or \"7d\", \
          found the integer 7",
-        "tagway.toml:7: log.level: is not a level or a list of target=level: \
-         invalid filter directive",
+        "tagway.toml:7: log.level: \"info,==\" is not a level or a list of target=level",
         "tagway.toml:8: log.access_sample: 2 is not between 0 and 1",
         "tagway.toml:10: listen.admin: \"localhost\": invalid socket address syntax",
         "tagway.toml:15: sites[0].destinations[0].vendor: there is no vendor \"consol\"; \
@@ -95,14 +96,15 @@ hosts = ["*"]
         "tagway.toml:22: sites[0].destinations[2].name: is required",
         "tagway.toml:25: sites[0].destinations[2].settings.token: there is no such setting",
         "tagway.toml:27: sites[1].name: there is another site of that name",
-        "tagway.toml:29: sites[2].name: must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"",
+        "tagway.toml:30: sites[2].name: must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"",
     ];
     assert_eq!(mistakes, expected);
 }
 
 #[test]
 fn a_syntax_error_has_its_line_and_does_not_hide_the_other_mistakes() {
-    let mistakes = load_text("[journal]\nretain = = 1\n[log]\nformat = \"xml\"\n").unwrap_err();
+    let text = "[journal]\nretain = = 1\n[log]\nformat = \"xml\"\n[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
+    let mistakes = load_text(text).unwrap_err();
     assert!(mistakes[0].starts_with("tagway.toml:2: extra `=`"), "{mistakes:?}");
     assert!(!mistakes.iter().any(|mistake| mistake.contains("retain")), "{mistakes:?}");
     let format = "tagway.toml:4: log.format: \"xml\" is not one of text, json";
@@ -119,7 +121,8 @@ fn a_file_that_is_not_there_is_a_mistake_only_if_it_was_named() {
     assert_eq!(unnamed.file, None);
     std::fs::create_dir(dir.path().join("config")).unwrap();
     let file = dir.path().join("config/tagway.toml");
-    std::fs::write(&file, "data_dir = \"elsewhere\"\n").unwrap();
+    let text = "data_dir = \"elsewhere\"\n[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
+    std::fs::write(&file, text).unwrap();
     let found = Origin::new(None, dir.path(), BTreeMap::new());
     assert_eq!(found.file, Some(file));
     assert_eq!(found.load().unwrap().data_dir, Path::new("elsewhere"));
@@ -151,4 +154,80 @@ fn settings_print_no_secret() {
     .unwrap();
     let shown = format!("{settings:?}");
     assert!(shown.contains("console") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_file_without_sites_does_not_serve_the_embedded_one() {
+    for text in ["", "# half a fi", "[listen]\nhttp = \"127.0.0.1:1\"\n"] {
+        let mistakes = load_text(text).unwrap_err();
+        assert_eq!(mistakes, ["tagway.toml:1: sites: there must be at least one of [[sites]]"]);
+    }
+}
+
+#[test]
+fn no_mistake_shows_what_a_text_was_completed_to() {
+    let mistakes = load_text(
+        "[[sites]]\nname = \"${GIVEN}${GIVEN}${GIVEN}\"\nhosts = [\"a.example\", \"${GIVEN}/\"]\n\
+         origins = [\"https://${GIVEN}/\", \"https://b.example/\"]\n\
+         [[sites]]\nname = \"b\"\nhosts = [\"A.example\"]\n[log]\nlevel = \"==${GIVEN}\"\n\
+         [[tls.certificates]]\ncert = \"-----BEGIN CERTIFICATE-----\\n${GIVEN}\"\nkey = \"k\"\n",
+    )
+    .unwrap_err();
+    let shown = mistakes.join("\n");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for expected in [
+        "tagway.toml:3: sites[0].hosts[1]: \"${GIVEN}/\" is not a host name",
+        "tagway.toml:4: sites[0].origins[0]: \"https://${GIVEN}/\" is not an origin",
+        "\"https://b.example/\" is not an origin; did you mean \"https://b.example\"?",
+        "tagway.toml:7: sites[1].hosts[0]: \"A.example\" is another site's host already",
+        "tagway.toml:9: log.level: \"==${GIVEN}\" is not a level",
+        "tls.certificates[0].cert: must be a file's path, not what is in the file",
+    ] {
+        assert!(shown.contains(expected), "{expected} is not in\n{shown}");
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_completed_is_one_mistake() {
+    let mistakes = load_text(
+        "[[sites]]\nname = \"${UNSET}\"\nhosts = [\"${UNSET}\"]\ncookie_name = \"${UNSET}\"\n\
+         session_idle = \"${UNSET}\"\n",
+    );
+    let unset =
+        |place: &str| format!("tagway.toml:{place}: the environment variable UNSET is not set");
+    let expected = [
+        "2: sites[0].name",
+        "3: sites[0].hosts[0]",
+        "4: sites[0].cookie_name",
+        "5: sites[0].session_idle",
+    ];
+    assert_eq!(mistakes.unwrap_err(), expected.map(unset));
+}
+
+#[test]
+fn what_cannot_work_is_a_mistake() {
+    for (line, expected) in [
+        ("hosts = []", "hosts: must name at least one host"),
+        ("hosts = [\"*.shop.example\"]", "hosts[0]: \"*.shop.example\" is not a host name"),
+        ("hosts = [\"shop.example.\"]", "did you mean \"shop.example\"?"),
+        ("hosts = [\"b\u{fc}cher.example\"]", "did you mean \"xn--bcher-kva.example\"?"),
+        ("cookie_max_age = \"0s\"", "cookie_max_age: must not be zero"),
+        ("session_idle = \"0s\"", "session_idle: must not be zero"),
+        ("[limits]\nbody_time = \"0s\"", "limits.body_time: must not be zero"),
+        ("[tls]\nhandshake_time = \"0s\"", "tls.handshake_time: must not be zero"),
+        ("[admin]\nheader_time = \"0s\"", "admin.header_time: must not be zero"),
+        (
+            "[destination_defaults]\nbogus = 1",
+            "destination_defaults.bogus: there is no such setting",
+        ),
+        ("[destination_defaults]\nmode = \"sever\"", "did you mean \"server\"?"),
+        ("[[sites]]\nname = \"b\"", "\"*\" is another site's host already"),
+    ] {
+        let hosts = if line.starts_with("hosts") { "" } else { "hosts = [\"*\"]\n" };
+        let text =
+            format!("[site_defaults]\nhosts = [\"*\"]\n[[sites]]\nname = \"a\"\n{hosts}{line}\n");
+        let mistakes = load_text(&text).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].contains(expected), "{expected} is not in {mistakes:?}");
+    }
 }

@@ -98,6 +98,11 @@ pub enum EdgeError {
     Tls(#[from] rustls::Error),
 }
 
+/// Whether the certificates can be read and used.
+pub async fn check(settings: &Settings) -> Result<(), EdgeError> {
+    Live::load(settings).await.map(drop)
+}
+
 /// The bound listeners.
 pub struct Server {
     http: Option<TcpListener>,

@@ -90,6 +90,12 @@ impl Settings {
         let mut certificates = Vec::new();
         for mut section in tls.sections("certificates", None) {
             let (cert, key) = (section.string("cert"), section.string("key"));
+            // Messages name the file, and must not hold a key instead.
+            for (name, path) in [("cert", &cert), ("key", &key)] {
+                if path.contains("-----BEGIN") {
+                    section.mistake(name, "must be a file's path, not what is in the file");
+                }
+            }
             certificates.push(CertificateFiles { cert: cert.into(), key: key.into() });
         }
         let settings = Self {
@@ -108,7 +114,7 @@ impl Settings {
             redirect_port: listen.integer("redirect_port", 1..=u16::MAX),
             limits: EdgeLimits::read(limits),
             certificates,
-            handshake_time: tls.duration("handshake_time"),
+            handshake_time: tls.positive_duration("handshake_time"),
             hsts_max_age: tls.duration("hsts_max_age"),
         };
         if settings.https.is_some() && settings.certificates.is_empty() {
@@ -129,9 +135,9 @@ impl EdgeLimits {
             connections_per_client: section.integer("connections_per_client", 1..=10_000_000),
             header_bytes: section.byte_count("header_bytes"),
             headers: section.integer("headers", 1..=1000),
-            header_time: section.duration("header_time"),
-            idle_time: section.duration("idle_time"),
-            write_time: section.duration("write_time"),
+            header_time: section.positive_duration("header_time"),
+            idle_time: section.positive_duration("idle_time"),
+            write_time: section.positive_duration("write_time"),
             requests_in_flight: section.integer("requests_in_flight", 1..=10_000_000),
             http2_streams: section.integer("http2_streams", 1..=10_000),
             http2_resets: section.integer("http2_resets", 1..=10_000),
@@ -140,15 +146,6 @@ impl EdgeLimits {
         // hyper reads no less at a time.
         if limits.header_bytes < 8 * 1024 {
             section.mistake("header_bytes", "must be at least 8KiB");
-        }
-        for (key, time) in [
-            ("header_time", limits.header_time),
-            ("idle_time", limits.idle_time),
-            ("write_time", limits.write_time),
-        ] {
-            if time.is_zero() {
-                section.mistake(key, "must not be zero");
-            }
         }
         limits
     }

@@ -50,7 +50,7 @@ impl Limits {
         Self {
             body_bytes: section.byte_count("body_bytes"),
             inflated_bytes: section.byte_count("inflated_bytes"),
-            body_time: section.duration("body_time"),
+            body_time: section.positive_duration("body_time"),
             event_bytes: section.byte_count("event_bytes"),
             field_bytes: section.byte_count("field_bytes"),
             batch_events: section.integer("batch_events", 1..=100_000),
@@ -98,14 +98,16 @@ impl SiteSettings {
         } else if settings.hosts.is_empty() {
             section.mistake("hosts", "must name at least one host, or \"*\" for any");
         }
-        for host in &settings.hosts {
-            if !is_host(host) {
-                section.mistake("hosts", &format!("{host:?} is not a host name without a port"));
+        for host in settings.hosts.iter().filter(|host| *host != "*") {
+            let requested = as_requested(host);
+            if requested.as_ref() != Some(host) {
+                let message = "is not a host name as requests have it: ASCII, no port, no last dot";
+                section.mistake_about("hosts", host, message, requested.as_deref());
             }
         }
         for origin in &settings.origins {
-            if let Err(reason) = check_origin(origin) {
-                section.mistake("origins", &format!("{origin:?} {reason}"));
+            if let Err(NoOrigin { message, better }) = check_origin(origin) {
+                section.mistake_about("origins", origin, &message, better.as_deref());
             }
         }
         if settings.write_key.as_deref() == Some("") {
@@ -122,19 +124,37 @@ impl SiteSettings {
     }
 }
 
-fn is_host(host: &str) -> bool {
-    host == "*" || (!host.contains(['/', ':', '@', ' ']) && url::Host::parse(host).is_ok())
+/// The host's name as requests have it. `None` if no request can have one like it.
+fn as_requested(host: &str) -> Option<String> {
+    if host.contains(['/', ':', '@', ' ', '*', '%']) {
+        return None;
+    }
+    let name = url::Host::parse(host).ok()?.to_string();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Why a text is no origin.
+#[derive(Debug, PartialEq, Eq)]
+struct NoOrigin {
+    message: String,
+    /// What was perhaps meant.
+    better: Option<String>,
 }
 
 /// Browsers write an origin in exactly one way; anything else would never match.
-fn check_origin(origin: &str) -> Result<(), String> {
-    let url = Url::parse(origin).map_err(|error| format!("is not an origin: {error}"))?;
+fn check_origin(origin: &str) -> Result<(), NoOrigin> {
+    let refused = |message: &str| NoOrigin { message: message.to_owned(), better: None };
+    let url = Url::parse(origin).map_err(|error| refused(&format!("is not an origin: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err("is not http or https".to_owned());
+        return Err(refused("is not http or https"));
     }
-    let Origin::Tuple(..) = url.origin() else { return Err("is not an origin".to_owned()) };
+    let Origin::Tuple(..) = url.origin() else { return Err(refused("is not an origin")) };
     let exact = url.origin().ascii_serialization();
-    if exact == origin { Ok(()) } else { Err(format!("is not an origin; did you mean {exact:?}?")) }
+    if exact == origin {
+        return Ok(());
+    }
+    Err(NoOrigin { better: Some(exact), ..refused("is not an origin") })
 }
 
 #[cfg(test)]
@@ -154,12 +174,15 @@ mod tests {
     }
 
     #[test]
-    fn hosts_have_no_port_and_no_path() {
-        for good in ["*", "t.shop.example", "127.0.0.1"] {
-            assert!(is_host(good), "{good}");
+    fn hosts_are_names_as_requests_have_them() {
+        for good in ["t.shop.example", "127.0.0.1", "xn--bcher-kva.example", "a_b.example"] {
+            assert_eq!(as_requested(good).as_deref(), Some(good));
         }
-        for bad in ["", "a b", "shop.example:80", "http://shop.example", "shop/x"] {
-            assert!(!is_host(bad), "{bad}");
+        for bad in
+            ["", ".", "a b", "shop.example:80", "http://shop.example", "shop/x", "*.x", "a%62"]
+        {
+            assert_eq!(as_requested(bad), None, "{bad}");
         }
+        assert_eq!(as_requested("shop.example.").as_deref(), Some("shop.example"));
     }
 }

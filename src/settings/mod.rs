@@ -9,6 +9,7 @@
 //! default). Strings may hold `${ENV}` and `${file:PATH}`.
 
 mod layer;
+mod mistakes;
 mod report;
 mod secret;
 mod section;

@@ -13,7 +13,8 @@ use toml::de::{DeTable, DeValue};
 use super::layer::{
     Found, Layer, digest_table, flatten, integer_of, join, json_of, lookup, written,
 };
-use super::report::{Mistake, Report, nearest, shown};
+use super::mistakes::hint;
+use super::report::{Report, nearest};
 use super::secret::Secret;
 use super::source::{Environment, Source};
 use super::units::{parse_duration, parse_size};
@@ -21,13 +22,13 @@ use super::units::{parse_duration, parse_size};
 /// One table of the configuration, seen through its layers. Dropping it reports the keys that
 /// nobody asked for.
 pub struct Section<'a> {
-    layers: Vec<Layer<'a>>,
-    path: String,
+    pub(super) layers: Vec<Layer<'a>>,
+    pub(super) path: String,
     /// Where a missing key is reported: the section's own table, or the nearest one around it.
-    place: Option<(&'a Source, usize)>,
-    report: &'a Report,
-    environment: &'a Environment,
-    asked: BTreeSet<String>,
+    pub(super) place: Option<(&'a Source, usize)>,
+    pub(super) report: &'a Report,
+    pub(super) environment: &'a Environment,
+    pub(super) asked: BTreeSet<String>,
 }
 
 impl<'a> Section<'a> {
@@ -48,6 +49,14 @@ impl<'a> Section<'a> {
             .collect();
         let place = layers.first().map(|layer| (layer.source, layer.span.start));
         Self { layers, path: String::new(), place, report, environment, asked: BTreeSet::new() }
+    }
+
+    /// The root of a file of the program's own, for what is to be read beside this section.
+    pub fn beside<'b>(&self, source: &'b Source, table: &'b Spanned<DeTable<'b>>) -> Section<'b>
+    where
+        'a: 'b,
+    {
+        Section::root(vec![(source, table)], self.environment, self.report)
     }
 
     /// Whether the key is set in any layer.
@@ -192,6 +201,15 @@ impl<'a> Section<'a> {
         self.required(key, Self::opt_duration)
     }
 
+    /// A required duration above zero.
+    pub fn positive_duration(&mut self, key: &str) -> Duration {
+        let time = self.find_required(key).and_then(|_| self.opt_duration(key));
+        if time.is_some_and(|time| time.is_zero()) {
+            self.mistake(key, "must not be zero");
+        }
+        time.unwrap_or_default()
+    }
+
     /// A duration, if set.
     pub fn opt_duration(&mut self, key: &str) -> Option<Duration> {
         self.united(key, parse_duration, "a duration such as \"30s\", \"5m\" or \"7d\"")
@@ -329,26 +347,6 @@ impl<'a> Section<'a> {
         values
     }
 
-    /// Notes a mistake about a key's value that only the caller can see. The value itself is not
-    /// shown: the message says what may be shown of it.
-    pub fn mistake(&mut self, key: &str, message: &str) {
-        match self.find(key) {
-            Some(found) => self.mistake_at(&found, message),
-            None => {
-                let Some((source, offset)) = self.place else { return };
-                self.note(source, offset, join(&self.path, key), message.to_owned());
-            }
-        }
-    }
-
-    /// Notes that a word written under `key` is not one of `names`, with the nearest of them.
-    pub fn unknown_name(&mut self, key: &str, written: &str, what: &str, names: &[&str]) {
-        let hint = hint(nearest(written, names.iter().copied()));
-        let seen = self.find(key).map(|found| found.quote(written));
-        let seen = seen.unwrap_or_else(|| shown(written));
-        self.mistake(key, &format!("there is no {what} {seen}{hint}"));
-    }
-
     /// Accepts whatever else stands in the table. For tables whose owner is itself a mistake.
     pub fn ignore_rest(&mut self) {
         self.layers.clear();
@@ -366,7 +364,7 @@ impl<'a> Section<'a> {
         keys.map(|(key, _)| key.get_ref().to_string()).collect()
     }
 
-    fn find(&mut self, key: &str) -> Option<Found<'a>> {
+    pub(super) fn find(&mut self, key: &str) -> Option<Found<'a>> {
         self.asked.insert(key.to_owned());
         self.layers.iter().find_map(|layer| lookup(layer, key))
     }
@@ -436,52 +434,4 @@ impl<'a> Section<'a> {
         }
         value
     }
-
-    /// The value itself is shown only where it cannot be a secret: a key that wants a string might.
-    fn wrong_type(&self, found: &Found<'a>, expected: &str) {
-        let kind = found.value.type_str();
-        let seen = match found.value {
-            DeValue::Integer(integer) if !expected.contains("string") => {
-                format!(" {}", integer.as_str())
-            }
-            DeValue::Float(float) if !expected.contains("string") => format!(" {}", float.as_str()),
-            DeValue::Boolean(value) => format!(" {value}"),
-            DeValue::String(_) => format!(" {}", written(found)),
-            _ => String::new(),
-        };
-        self.mistake_at(found, &format!("expected {expected}, found the {kind}{seen}"));
-    }
-
-    fn mistake_at(&self, found: &Found<'a>, message: &str) {
-        if found.span.is_empty() && !found.value.is_table() {
-            // What the parser puts where it found a syntax error, which is reported already.
-            return;
-        }
-        self.note(found.source, found.span.start, found.path.clone(), message.to_owned());
-    }
-
-    fn note(&self, source: &Source, offset: usize, key: String, message: String) {
-        let line = source.line_at(offset);
-        self.report.add(Mistake { file: source.name.clone(), line, key, message });
-    }
-}
-
-impl Drop for Section<'_> {
-    fn drop(&mut self) {
-        for layer in &self.layers {
-            for (key, _) in layer.table.iter() {
-                if self.asked.contains(key.get_ref().as_ref()) {
-                    continue;
-                }
-                let hint = hint(nearest(key.get_ref(), self.asked.iter().map(String::as_str)));
-                let message = format!("there is no such setting{hint}");
-                let path = join(&layer.path, key.get_ref());
-                self.note(layer.source, key.span().start, path, message);
-            }
-        }
-    }
-}
-
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
 }

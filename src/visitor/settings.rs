@@ -36,8 +36,8 @@ impl Settings {
             clicks_name: format!("{cookie_name}_c"),
             cookie_name,
             cookie_domain: cookie_domain.map(|domain| domain.to_ascii_lowercase()),
-            cookie_max_age: section.duration("cookie_max_age"),
-            session_idle: section.duration("session_idle"),
+            cookie_max_age: section.positive_duration("cookie_max_age"),
+            session_idle: section.positive_duration("session_idle"),
             click_id_max_age: section.duration("click_id_max_age"),
             keys: Keys::new(secret.as_ref(), &previous),
         };

@@ -1,0 +1,108 @@
+//! What a section says of mistakes: where they stand, and what may be shown of a value. A value that
+//! was completed from the environment is shown as the file has it, never as what it became.
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::layer::{Found, join, written};
+use super::report::{Mistake, nearest, shown};
+use super::section::Section;
+use super::source::Source;
+
+impl<'a> Section<'a> {
+    /// Notes a mistake about a key's value that only the caller can see. The value itself is not
+    /// shown: the message says what may be shown of it.
+    pub fn mistake(&mut self, key: &str, message: &str) {
+        match self.find(key) {
+            // Said already, where it was read: whatever the caller saw instead is not the user's.
+            Some(found) if !self.is_complete(&found) => {}
+            Some(found) => self.mistake_at(&found, message),
+            None => {
+                let Some((source, offset)) = self.place else { return };
+                self.note(source, offset, join(&self.path, key), message.to_owned());
+            }
+        }
+    }
+
+    /// Notes a mistake about one text that was read under `key`, alone or in a list, and quotes it as
+    /// the file has it: what it was completed to may be a secret. So may `better`, what was perhaps
+    /// meant, which is shown only where the file itself says the text.
+    pub fn mistake_about(&mut self, key: &str, text: &str, message: &str, better: Option<&str>) {
+        let Some(found) = self.find(key) else { return };
+        let items = found.value.as_array().into_iter().flatten().enumerate();
+        let items = items.map(|(index, item)| found.item(index, item));
+        let place = items.chain([found.clone()]).find(|place| {
+            let completed = place.value.as_str().map(|raw| self.environment.expand(raw));
+            // Names are the same in small and in capital letters, and their readers may fold them.
+            completed.is_some_and(|full| full.is_ok_and(|full| full.eq_ignore_ascii_case(text)))
+        });
+        let place = place.unwrap_or(found);
+        let is_literal = place.value.as_str().is_some_and(|raw| raw.eq_ignore_ascii_case(text));
+        let hint = hint(better.filter(|_| is_literal));
+        self.mistake_at(&place, &format!("{} {message}{hint}", written(&place)));
+    }
+
+    /// Notes that a word written under `key` is not one of `names`, with the nearest of them.
+    pub fn unknown_name(&mut self, key: &str, written: &str, what: &str, names: &[&str]) {
+        let hint = hint(nearest(written, names.iter().copied()));
+        let seen = self.find(key).map(|found| found.quote(written));
+        let seen = seen.unwrap_or_else(|| shown(written));
+        self.mistake(key, &format!("there is no {what} {seen}{hint}"));
+    }
+
+    /// Whether every string of the value can be completed. One that cannot is reported where it is
+    /// read.
+    fn is_complete(&self, found: &Found<'a>) -> bool {
+        let items = found.value.as_array().into_iter().flatten().map(Spanned::get_ref);
+        let mut texts = items.chain([found.value]).filter_map(DeValue::as_str);
+        texts.all(|text| self.environment.expand(text).is_ok())
+    }
+
+    /// The value itself is shown only where it cannot be a secret: a key that wants a string might.
+    pub(super) fn wrong_type(&self, found: &Found<'a>, expected: &str) {
+        let kind = found.value.type_str();
+        let seen = match found.value {
+            DeValue::Integer(integer) if !expected.contains("string") => {
+                format!(" {}", integer.as_str())
+            }
+            DeValue::Float(float) if !expected.contains("string") => format!(" {}", float.as_str()),
+            DeValue::Boolean(value) => format!(" {value}"),
+            DeValue::String(_) => format!(" {}", written(found)),
+            _ => String::new(),
+        };
+        self.mistake_at(found, &format!("expected {expected}, found the {kind}{seen}"));
+    }
+
+    pub(super) fn mistake_at(&self, found: &Found<'a>, message: &str) {
+        if found.span.is_empty() && !found.value.is_table() {
+            // What the parser puts where it found a syntax error, which is reported already.
+            return;
+        }
+        self.note(found.source, found.span.start, found.path.clone(), message.to_owned());
+    }
+
+    pub(super) fn note(&self, source: &Source, offset: usize, key: String, message: String) {
+        let line = source.line_at(offset);
+        self.report.add(Mistake { file: source.name.clone(), line, key, message });
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        for layer in &self.layers {
+            for (key, _) in layer.table.iter() {
+                if self.asked.contains(key.get_ref().as_ref()) {
+                    continue;
+                }
+                let hint = hint(nearest(key.get_ref(), self.asked.iter().map(String::as_str)));
+                let message = format!("there is no such setting{hint}");
+                let path = join(&layer.path, key.get_ref());
+                self.note(layer.source, key.span().start, path, message);
+            }
+        }
+    }
+}
+
+pub(super) fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default()
+}
