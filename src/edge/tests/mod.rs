@@ -1,18 +1,15 @@
 //! The edge over real sockets.
 
-use std::io;
+mod proxy;
+mod tls;
+
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::ServerName;
-use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
 
 use super::*;
 
@@ -290,33 +287,6 @@ async fn a_drain_ends_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_names_the_client_and_a_reload_ends_the_trust() {
-    let mut settings = settings();
-    settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let house = House::start(&settings).await;
-    let forwarded = b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n\r\n";
-    assert!(house.ask(forwarded).await.contains("192.0.2.7 https"));
-    settings.trusted_proxies.clear();
-    house.reload.reload(&settings).await.unwrap();
-    assert!(house.ask(forwarded).await.contains("127.0.0.1 http "));
-}
-
-#[tokio::test]
-async fn a_proxy_header_is_wanted_from_trusted_proxies_only() {
-    let mut settings = settings();
-    settings.proxy_protocol = true;
-    settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let house = House::start(&settings).await;
-    let with = [b"PROXY TCP4 192.0.2.7 127.0.0.1 5000 443\r\n", GET].concat();
-    assert!(house.ask(&with).await.contains("192.0.2.7 http"));
-    assert_eq!(house.ask(GET).await, "");
-    settings.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
-    house.reload.reload(&settings).await.unwrap();
-    assert_eq!(house.ask(&with).await, "");
-    assert!(house.refused("proxy_protocol"));
-}
-
-#[tokio::test]
 async fn plain_requests_are_sent_to_https() {
     let mut settings = settings();
     settings.redirect_to_https = true;
@@ -328,123 +298,4 @@ async fn plain_requests_are_sent_to_https() {
     assert!(answer.contains("location: https://t.shop.example/e?x=1\r\n"), "{answer}");
     let bad = house.ask(b"GET / HTTP/1.1\r\nhost: a@b\r\n\r\n").await;
     assert!(bad.starts_with("HTTP/1.1 400"), "{bad}");
-}
-
-struct Authority {
-    folder: TempDir,
-    roots: rustls::RootCertStore,
-}
-
-impl Authority {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), roots: rustls::RootCertStore::empty() }
-    }
-
-    fn issue(&mut self, file: &str, names: &[&str]) -> CertificateFiles {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
-        self.roots.add(cert.der().clone()).unwrap();
-        let path = |end: &str| self.folder.path().join(format!("{file}.{end}"));
-        std::fs::write(path("pem"), cert.pem()).unwrap();
-        std::fs::write(path("key"), signing_key.serialize_pem()).unwrap();
-        CertificateFiles { cert: path("pem"), key: path("key") }
-    }
-
-    async fn connect(
-        &self,
-        address: SocketAddr,
-        name: &str,
-        protocols: &[&[u8]],
-    ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots.clone())
-            .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await
-    }
-}
-
-fn with_tls(certificates: Vec<CertificateFiles>) -> Settings {
-    Settings {
-        https: Some("127.0.0.1:0".parse().unwrap()),
-        certificates,
-        hsts_max_age: Duration::from_secs(3600),
-        ..settings()
-    }
-}
-
-#[tokio::test]
-async fn certificates_are_chosen_by_name_and_reloaded() {
-    let mut authority = Authority::new();
-    let first = authority.issue("first", &["t.shop.example"]);
-    let second = authority.issue("second", &["*.other.example"]);
-    let mut settings = with_tls(vec![first.clone(), second]);
-    let house = House::start(&settings).await;
-    let address = house.https.unwrap();
-    for name in ["t.shop.example", "t.other.example"] {
-        let mut stream = authority.connect(address, name, &[]).await.unwrap();
-        stream.write_all(GET).await.unwrap();
-        let answer = read_answer(&mut stream).await;
-        assert!(answer.contains("https HTTP/1.1"), "{answer}");
-        assert!(answer.contains("strict-transport-security: max-age=3600\r\n"), "{answer}");
-    }
-    let unknown = authority.connect(address, "t.unknown.example", &[]).await;
-    assert!(unknown.is_err(), "the fallback is for another name");
-    let third = authority.issue("third", &["t.unknown.example"]);
-    settings.certificates.push(third);
-    house.reload.reload(&settings).await.unwrap();
-    authority.connect(address, "t.unknown.example", &[]).await.unwrap();
-    let key_of_another = CertificateFiles { key: settings.certificates[1].key.clone(), ..first };
-    settings.certificates = vec![key_of_another];
-    let refused = house.reload.reload(&settings).await;
-    assert!(matches!(refused, Err(EdgeError::Certificate { .. })), "{refused:?}");
-    authority.connect(address, "t.shop.example", &[]).await.unwrap();
-}
-
-async fn ask_http2<S>(stream: S) -> (StatusCode, HeaderValue)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(executor, io).await.unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
-    let request = Request::get("https://t.shop.example/").body(Body::default()).unwrap();
-    let response = sender.send_request(request).await.unwrap();
-    (response.status(), response.headers()["strict-transport-security"].clone())
-}
-
-#[tokio::test]
-async fn http2_is_spoken_where_both_sides_offer_it() {
-    let mut authority = Authority::new();
-    let house = House::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
-    let address = house.https.unwrap();
-    let stream = authority.connect(address, "t.shop.example", &[b"h2", b"http/1.1"]).await.unwrap();
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (status, hsts) = ask_http2(stream).await;
-    assert_eq!((status.as_u16(), hsts.to_str().unwrap()), (200, "max-age=3600"));
-    let stream = authority.connect(address, "t.shop.example", &[b"http/1.1"]).await.unwrap();
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-}
-
-#[tokio::test]
-async fn who_does_not_shake_hands_is_cut() {
-    let mut authority = Authority::new();
-    let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
-    settings.handshake_time = SHORT;
-    let house = House::start(&settings).await;
-    let mut silent = TcpStream::connect(house.https.unwrap()).await.unwrap();
-    assert!(is_closed(&mut silent).await);
-    assert!(house.refused("handshake_time"));
-    let mut plain = TcpStream::connect(house.https.unwrap()).await.unwrap();
-    plain.write_all(GET).await.unwrap();
-    assert!(is_closed(&mut plain).await);
-    assert!(house.refused("handshake"));
 }
