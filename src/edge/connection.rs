@@ -16,6 +16,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::listener::{Ends, Scheme};
 use super::pulse::{Pulse, Watched};
 use super::settings::Live;
-use super::slots::Slots;
+use super::slots::{ConnectionSlot, Slots};
 use super::{Arrival, Body, Handler, client_addr, proxy_protocol, redirect};
 use crate::metrics::Metrics;
 
@@ -45,11 +46,28 @@ impl Shared {
     }
 }
 
+/// A connection that was just accepted.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    pub(super) scheme: Scheme,
+    pub(super) slot: ConnectionSlot,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+struct Caller {
+    address: IpAddr,
+    /// False where a PROXY header was due and named nobody: the address is then the proxy's own,
+    /// and what the request says of clients comes from someone unknown.
+    is_named: bool,
+}
+
 /// What the requests of one connection share.
 struct Line {
     shared: Arc<Shared>,
     live: Arc<Live>,
-    peer: IpAddr,
+    caller: Caller,
     is_tls: bool,
     pulse: Arc<Pulse>,
 }
@@ -65,38 +83,72 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tracked {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(
-    mut stream: TcpStream,
-    mut peer: IpAddr,
-    scheme: Scheme,
-    shared: Arc<Shared>,
-    live: Arc<Live>,
-    ends: &Ends,
-) {
-    if live.proxy_protocol {
-        let is_trusted = live.trusts(peer);
-        let header = timeout(live.limits.header_time, proxy_protocol::read(&mut stream));
-        peer = match header.await {
-            Ok(Ok(source)) if is_trusted => source.unwrap_or(peer),
-            _ => return shared.slots.refuse("proxy_protocol"),
-        };
-    }
-    let (slots, acceptor) = (shared.slots.clone(), live.acceptor.clone());
-    let handshake_time = live.handshake_time;
+pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>, live: Arc<Live>, ends: &Ends) {
+    let Accepted { mut stream, peer, scheme, mut slot } = accepted;
+    let slots = shared.slots.clone();
+    let caller = introduce(&mut stream, peer, &mut slot, &live);
+    let caller = match unless_cut(caller, ends).await {
+        Ok(caller) => caller,
+        Err(reason) => return slots.refuse(reason),
+    };
+    let (acceptor, handshake_time) = (live.acceptor.clone(), live.handshake_time);
     let line = |is_tls, times_heads| {
-        Arc::new(Line { shared, live, peer, is_tls, pulse: Pulse::new(times_heads) })
+        Arc::new(Line { shared, live, caller, is_tls, pulse: Pulse::new(times_heads) })
     };
     if scheme == Scheme::Http {
         return serve_http1(stream, line(false, true), ends).await;
     }
     let Some(acceptor) = acceptor else { return };
-    match timeout(handshake_time, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+    let handshake = async {
+        match timeout(handshake_time, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(_)) => Err("handshake"),
+            Err(_) => Err("handshake_time"),
+        }
+    };
+    match unless_cut(handshake, ends).await {
+        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
             serve_http2(stream, line(true, false), ends).await;
         }
-        Ok(Ok(stream)) => serve_http1(stream, line(true, true), ends).await,
-        Ok(Err(_)) => slots.refuse("handshake"),
-        Err(_) => slots.refuse("handshake_time"),
+        Ok(stream) => serve_http1(stream, line(true, true), ends).await,
+        Err(reason) => slots.refuse(reason),
+    }
+}
+
+/// Takes a step that comes before HTTP, unless everything is cut before it is done.
+async fn unless_cut<T>(
+    step: impl Future<Output = Result<T, &'static str>>,
+    ends: &Ends,
+) -> Result<T, &'static str> {
+    tokio::select! {
+        result = step => result,
+        () = ends.cut.cancelled() => Err("drain_time"),
+    }
+}
+
+/// Finds who calls: by the PROXY header, where one is due. The connection then counts as the
+/// client's that it names, as it would without a proxy between.
+async fn introduce(
+    stream: &mut TcpStream,
+    peer: IpAddr,
+    slot: &mut ConnectionSlot,
+    live: &Live,
+) -> Result<Caller, &'static str> {
+    if !live.proxy_protocol {
+        return Ok(Caller { address: peer, is_named: true });
+    }
+    let header = timeout(live.limits.header_time, proxy_protocol::read(stream)).await;
+    match header {
+        Ok(Ok(source)) if live.trusts(peer) => {
+            let Some(source) = source else {
+                return Ok(Caller { address: peer, is_named: false });
+            };
+            if !live.trusts(source) && !slot.belongs_to(source, &live.limits) {
+                return Err("connections_per_client");
+            }
+            Ok(Caller { address: source, is_named: true })
+        }
+        _ => Err("proxy_protocol"),
     }
 }
 
@@ -166,13 +218,14 @@ impl Line {
         let Some(_slot) = self.shared.slots.request(&live.limits) else {
             return Ok(overloaded());
         };
-        let (trusted, written) = (&live.trusted, live.forwarded);
-        let forwarded = client_addr::resolve(trusted, written, self.peer, request.headers());
+        let trusted: &[IpNet] = if self.caller.is_named { &live.trusted } else { &[] };
+        let peer = self.caller.address;
+        let forwarded = client_addr::resolve(trusted, live.forwarded, peer, request.headers());
         let secure = self.is_tls || forwarded.secure;
         if let Some(port) = live.redirect.filter(|_| !secure) {
             return Ok(redirect::to_https(&request, port));
         }
-        let arrival = Arrival { peer: self.peer, client: forwarded.client, secure };
+        let arrival = Arrival { peer, client: forwarded.client, secure };
         let mut response = self.shared.handler.handle(request, arrival).await;
         if let Some(hsts) = live.hsts.as_ref().filter(|_| secure) {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::EdgeError;
-use super::connection::{self, Shared};
+use super::connection::{self, Accepted, Shared};
 
 /// Connections that wait to be accepted; the system caps it (`net.core.somaxconn`).
 const BACKLOG: u32 = 4096;
@@ -76,14 +76,17 @@ pub(super) async fn accept(listener: TcpListener, scheme: Scheme, shared: Arc<Sh
 fn admit(stream: TcpStream, peer: SocketAddr, scheme: Scheme, shared: &Arc<Shared>, ends: &Ends) {
     let live = shared.live.load_full();
     let peer = peer.ip().to_canonical();
-    let Some(slot) = shared.slots.connection(peer, live.trusts(peer), &live.limits) else {
-        return;
+    let Some(mut slot) = shared.slots.connection(&live.limits) else {
+        return shared.slots.refuse("connections");
     };
+    // A trusted proxy carries everybody's connections: they are not counted as its own.
+    if !live.trusts(peer) && !slot.belongs_to(peer, &live.limits) {
+        return shared.slots.refuse("connections_per_client");
+    }
+    shared.slots.accept();
     // Answers are small and complete: waiting for more to send with them only delays them.
     stream.set_nodelay(true).ok();
     let (shared, owned) = (shared.clone(), ends.clone());
-    ends.tasks.spawn(async move {
-        connection::serve(stream, peer, scheme, shared, live, &owned).await;
-        drop(slot);
-    });
+    let accepted = Accepted { stream, peer, scheme, slot };
+    ends.tasks.spawn(async move { connection::serve(accepted, shared, live, &owned).await });
 }

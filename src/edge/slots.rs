@@ -54,35 +54,17 @@ impl Slots {
         })
     }
 
-    /// A place for a connection. `None` if there is none left in all. A trusted proxy carries
-    /// everybody's connections, so its own are not counted as a client's.
-    pub(super) fn connection(
-        self: &Arc<Self>,
-        peer: IpAddr,
-        is_proxy: bool,
-        limits: &EdgeLimits,
-    ) -> Option<ConnectionSlot> {
+    /// A place for a connection, if there is one.
+    pub(super) fn connection(self: &Arc<Self>, limits: &EdgeLimits) -> Option<ConnectionSlot> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections.inc();
-        let mut slot = ConnectionSlot { slots: self.clone(), client: None };
-        if before >= limits.connections {
-            self.refuse("connections");
-            return None;
-        }
-        if !is_proxy {
-            let client = Client::of(peer);
-            let mut by_client = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-            let held = by_client.entry(client).or_insert(0);
-            if *held >= limits.connections_per_client {
-                drop(by_client);
-                self.refuse("connections_per_client");
-                return None;
-            }
-            *held += 1;
-            slot.client = Some(client);
-        }
+        let slot = ConnectionSlot { slots: self.clone(), client: None };
+        (before < limits.connections).then_some(slot)
+    }
+
+    /// Counts a connection that is served.
+    pub(super) fn accept(&self) {
         self.metrics.connections_accepted.inc();
-        Some(slot)
     }
 
     /// A place for a request, if there is one.
@@ -99,11 +81,24 @@ impl Slots {
     }
 }
 
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        self.slots.connections.fetch_sub(1, Ordering::Relaxed);
-        self.slots.metrics.connections.dec();
-        let Some(client) = self.client else { return };
+impl ConnectionSlot {
+    /// Counts the connection as one of this client's, and no longer as another's. False if the
+    /// client has as many as it may.
+    pub(super) fn belongs_to(&mut self, client: IpAddr, limits: &EdgeLimits) -> bool {
+        self.belongs_to_nobody();
+        let client = Client::of(client);
+        let mut by_client = self.slots.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = by_client.entry(client).or_insert(0);
+        if *held >= limits.connections_per_client {
+            return false;
+        }
+        *held += 1;
+        self.client = Some(client);
+        true
+    }
+
+    fn belongs_to_nobody(&mut self) {
+        let Some(client) = self.client.take() else { return };
         let mut by_client = self.slots.by_client.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = by_client.get_mut(&client) {
             *held -= 1;
@@ -111,6 +106,14 @@ impl Drop for ConnectionSlot {
                 by_client.remove(&client);
             }
         }
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.slots.connections.fetch_sub(1, Ordering::Relaxed);
+        self.slots.metrics.connections.dec();
+        self.belongs_to_nobody();
     }
 }
 

@@ -129,3 +129,17 @@ async fn who_does_not_shake_hands_is_cut() {
     assert!(is_closed(&mut plain).await);
     assert!(house.refused("handshake"));
 }
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_handshakes() {
+    let mut authority = Authority::new();
+    let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
+    settings.limits.drain_time = SHORT;
+    let mut house = House::start(&settings).await;
+    let mut silent = TcpStream::connect(house.https.unwrap()).await.unwrap();
+    let mut after = authority.connect(house.https.unwrap(), "t.shop.example", &[]).await.unwrap();
+    house.drain.cancel();
+    assert!(is_closed(&mut silent).await && is_closed(&mut after).await);
+    timeout(LONG, house.tasks.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(house.refused("drain_time"));
+}
