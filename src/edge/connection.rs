@@ -23,10 +23,10 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::listener::{Ends, Scheme};
-use super::pulse::{Pulse, Watched};
+use super::pulse::{Notes, Pulse, Watched};
 use super::settings::Live;
 use super::slots::{ConnectionSlot, Slots};
-use super::{Arrival, Body, Handler, client_addr, proxy_protocol, redirect};
+use super::{Arrival, Body, Handler, client_addr, proxy_protocol, redirect, untaken};
 use crate::metrics::Metrics;
 
 /// What all connections share.
@@ -92,13 +92,14 @@ pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>, live: Arc<Liv
         Err(reason) => return slots.refuse(reason),
     };
     let (acceptor, handshake_time) = (live.acceptor.clone(), live.handshake_time);
-    let line = |is_tls, times_heads| {
-        Arc::new(Line { shared, live, caller, is_tls, pulse: Pulse::new(times_heads) })
-    };
+    let pulse = Pulse::new();
+    let line = |is_tls| Arc::new(Line { shared, live, caller, is_tls, pulse: pulse.clone() });
     if scheme == Scheme::Http {
-        return serve_http1(stream, line(false, true), ends).await;
+        let stream = Watched::new(stream, pulse.clone(), Notes::All);
+        return serve_http1(stream, line(false), ends).await;
     }
     let Some(acceptor) = acceptor else { return };
+    let stream = Watched::new(stream, pulse.clone(), Notes::Writes);
     let handshake = async {
         match timeout(handshake_time, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -108,9 +109,13 @@ pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>, live: Arc<Liv
     };
     match unless_cut(handshake, ends).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            serve_http2(stream, line(true, false), ends).await;
+            let stream = Watched::new(stream, pulse.clone(), Notes::Reads);
+            serve_http2(stream, line(true), ends).await;
         }
-        Ok(stream) => serve_http1(stream, line(true, true), ends).await,
+        Ok(stream) => {
+            let stream = Watched::new(stream, pulse.clone(), Notes::Reads);
+            serve_http1(stream, line(true), ends).await;
+        }
         Err(reason) => slots.refuse(reason),
     }
 }
@@ -157,7 +162,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &line.live.limits;
-    let stream = TokioIo::new(Watched::new(stream, line.pulse.clone()));
+    line.pulse.begin(true);
     let owned = line.clone();
     let service = service_fn(move |request| owned.clone().answer(request));
     let connection = http1::Builder::new()
@@ -167,7 +172,7 @@ where
         .max_buf_size(limits.header_bytes)
         .max_headers(limits.headers)
         .half_close(false)
-        .serve_connection(stream, service);
+        .serve_connection(TokioIo::new(stream), service);
     run(pin!(connection), &line, ends).await;
 }
 
@@ -176,16 +181,23 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &line.live.limits;
-    let stream = TokioIo::new(Watched::new(stream, line.pulse.clone()));
+    line.pulse.begin(false);
     let owned = line.clone();
-    let service = service_fn(move |request| owned.clone().answer(request));
+    let service = service_fn(move |request| {
+        let line = owned.clone();
+        async move {
+            let pulse = line.pulse.clone();
+            let answer = line.answer(request).await;
+            answer.map(|answer| answer.map(|body| untaken::Watched::new(body, &pulse)))
+        }
+    });
     let connection = http2::Builder::new(Tracked(ends.tasks.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(limits.http2_resets)
         .max_local_error_reset_streams(limits.http2_resets)
-        .serve_connection(stream, service);
+        .serve_connection(TokioIo::new(stream), service);
     run(pin!(connection), &line, ends).await;
 }
 

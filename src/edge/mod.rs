@@ -16,6 +16,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod untaken;
 
 pub use settings::{CertificateFiles, EdgeLimits, ForwardedField, Settings};
 

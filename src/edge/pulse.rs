@@ -1,10 +1,11 @@
 //! What a connection is doing, noted in passing and judged now and then: no timer is set or moved
 //! for a request.
 
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,30 +25,43 @@ pub(super) struct Pulse {
     began: Instant,
     /// Whether heads are timed from their first byte: HTTP/1 only. HTTP/2 sends frames that belong
     /// to no request, so there only the time between requests counts.
-    times_heads: bool,
+    times_heads: AtomicBool,
     /// Requests that are being answered.
     answering: AtomicU32,
     /// Requests so far.
     requests: AtomicU64,
+    /// Answers over HTTP/2 so far.
+    answers: AtomicU64,
     /// Since when a head has been arriving.
     head_since: AtomicU64,
     /// Since when nothing has been asked.
     idle_since: AtomicU64,
-    /// Since when the client has read nothing.
+    /// Since when the socket has taken nothing.
     stalled_since: AtomicU64,
+    /// Since when the client has taken nothing of an answer, of each that it has not taken whole.
+    /// HTTP/2 only: a client that opens no window leaves the socket free.
+    untaken: Mutex<HashMap<u64, u64>>,
 }
 
 impl Pulse {
-    pub(super) fn new(times_heads: bool) -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             began: Instant::now(),
-            times_heads,
+            times_heads: AtomicBool::new(false),
             answering: AtomicU32::new(0),
             requests: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
             idle_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(NEVER),
+            untaken: Mutex::default(),
         })
+    }
+
+    /// HTTP begins: from now on the first request is due.
+    pub(super) fn begin(&self, times_heads: bool) {
+        self.times_heads.store(times_heads, Ordering::Relaxed);
+        self.idle_since.store(self.now(), Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -56,7 +70,8 @@ impl Pulse {
 
     fn note_read(&self) {
         let is_between = self.answering.load(Ordering::Relaxed) == 0;
-        if self.times_heads && is_between && self.head_since.load(Ordering::Relaxed) == NEVER {
+        let times_heads = self.times_heads.load(Ordering::Relaxed);
+        if times_heads && is_between && self.head_since.load(Ordering::Relaxed) == NEVER {
             self.head_since.store(self.now(), Ordering::Relaxed);
         }
     }
@@ -79,17 +94,32 @@ impl Pulse {
         Answering(self.clone())
     }
 
+    /// An answer is ready for the client to take, until the mark is dropped.
+    pub(super) fn untaken(self: &Arc<Self>) -> Untaken {
+        let id = self.answers.fetch_add(1, Ordering::Relaxed);
+        let untaken = Untaken { pulse: self.clone(), id };
+        untaken.note_taken();
+        untaken
+    }
+
+    fn untaken_answers(&self) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
+        self.untaken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why the connection must be cut now, if it must.
     fn overdue(&self, limits: &EdgeLimits) -> Option<&'static str> {
         let now = self.now();
-        let is_over = |since: &AtomicU64, limit: Duration| {
-            let since = since.load(Ordering::Relaxed);
+        let has_passed = |since: u64, limit: Duration| {
             since != NEVER && Duration::from_millis(now.saturating_sub(since)) >= limit
         };
-        if is_over(&self.stalled_since, limits.write_time) {
+        let is_over = |since: &AtomicU64, limit| has_passed(since.load(Ordering::Relaxed), limit);
+        let oldest = self.untaken_answers().values().min().copied();
+        if is_over(&self.stalled_since, limits.write_time)
+            || oldest.is_some_and(|since| has_passed(since, limits.write_time))
+        {
             return Some("write_time");
         }
-        if self.answering.load(Ordering::Relaxed) > 0 {
+        if self.answering.load(Ordering::Relaxed) > 0 || oldest.is_some() {
             return None;
         }
         if is_over(&self.head_since, limits.header_time) {
@@ -128,19 +158,54 @@ impl Drop for Answering {
     }
 }
 
+/// An answer that the client has not taken whole.
+pub(super) struct Untaken {
+    pulse: Arc<Pulse>,
+    id: u64,
+}
+
+impl Untaken {
+    /// The client took some of it.
+    pub(super) fn note_taken(&self) {
+        let now = self.pulse.now();
+        self.pulse.untaken_answers().insert(self.id, now);
+    }
+}
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        self.pulse.untaken_answers().remove(&self.id);
+        self.pulse.idle_since.store(self.pulse.now(), Ordering::Relaxed);
+    }
+}
+
+/// What a stream notes. TLS stands between the two: it reads of its own accord, and what is written
+/// to it waits in it, not in the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notes {
+    /// Requests that come: above TLS.
+    Reads,
+    /// Whether the client reads: beneath TLS.
+    Writes,
+    /// Both: without TLS.
+    All,
+}
+
 /// A stream that notes what passes.
 pub(super) struct Watched<S> {
     stream: S,
     pulse: Arc<Pulse>,
+    notes: Notes,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
-        Self { stream, pulse }
+    pub(super) fn new(stream: S, pulse: Arc<Pulse>, notes: Notes) -> Self {
+        Self { stream, pulse, notes }
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>) {
         match written {
+            _ if self.notes == Notes::Reads => {}
             Poll::Ready(_) => self.pulse.note_written(),
             Poll::Pending => self.pulse.note_stalled(),
         }
@@ -155,7 +220,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
+        if self.notes != Notes::Writes && buffer.filled().len() > before {
             self.pulse.note_read();
         }
         read
@@ -193,5 +258,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, BufWriter};
+
+    use super::*;
+    use crate::edge::tests::settings;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_between_the_server_and_the_socket_is_a_stall_as_well() {
+        let (limits, pulse) = (settings().limits, Pulse::new());
+        let (socket, _client) = tokio::io::duplex(1024);
+        let beneath = Watched::new(socket, pulse.clone(), Notes::Writes);
+        // As TLS does, it takes what is written and passes it on when it is flushed.
+        let between = BufWriter::with_capacity(64 << 10, beneath);
+        let mut stream = Watched::new(between, pulse.clone(), Notes::Reads);
+        pulse.begin(true);
+        let _answering = pulse.answer();
+        stream.write_all(&[0; 32 << 10]).await.unwrap();
+        assert!(tokio::time::timeout(limits.write_time, stream.flush()).await.is_err());
+        assert_eq!(pulse.overdue(&limits), Some("write_time"));
     }
 }

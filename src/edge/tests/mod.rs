@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: t.shop.example\r\n\r\n";
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         http: Some("127.0.0.1:0".parse().unwrap()),
         https: None,

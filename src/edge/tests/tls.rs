@@ -2,7 +2,7 @@
 
 use std::io;
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
@@ -87,19 +87,29 @@ async fn certificates_are_chosen_by_name_and_reloaded() {
     authority.connect(address, "t.shop.example", &[]).await.unwrap();
 }
 
-async fn ask_http2<S>(stream: S) -> (StatusCode, HeaderValue)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(executor, io).await.unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(connection);
-    let request = Request::get("https://t.shop.example/").body(Body::default()).unwrap();
-    let response = sender.send_request(request).await.unwrap();
-    (response.status(), response.headers()["strict-transport-security"].clone())
+/// A client of HTTP/2, as long as its connection lasts.
+struct Http2 {
+    sender: hyper::client::conn::http2::SendRequest<Body>,
+    _tasks: JoinSet<hyper::Result<()>>,
+}
+
+impl Http2 {
+    async fn over<S>(stream: S) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connection);
+        Self { sender, _tasks: tasks }
+    }
+
+    async fn ask(&mut self, request: http::request::Builder) -> Response<Incoming> {
+        self.sender.send_request(request.body(Body::default()).unwrap()).await.unwrap()
+    }
 }
 
 #[tokio::test]
@@ -109,8 +119,9 @@ async fn http2_is_spoken_where_both_sides_offer_it() {
     let address = house.https.unwrap();
     let stream = authority.connect(address, "t.shop.example", &[b"h2", b"http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (status, hsts) = ask_http2(stream).await;
-    assert_eq!((status.as_u16(), hsts.to_str().unwrap()), (200, "max-age=3600"));
+    let response = Http2::over(stream).await.ask(Request::get("https://t.shop.example/")).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["strict-transport-security"], "max-age=3600");
     let stream = authority.connect(address, "t.shop.example", &[b"http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
 }
@@ -142,4 +153,41 @@ async fn a_drain_does_not_wait_for_handshakes() {
     assert!(is_closed(&mut silent).await && is_closed(&mut after).await);
     timeout(LONG, house.tasks.join_next()).await.unwrap().unwrap().unwrap();
     assert!(house.refused("drain_time"));
+}
+
+async fn until_refused(house: &House, reason: &str) {
+    let deadline = Instant::now() + LONG;
+    while !house.refused(reason) {
+        assert!(Instant::now() < deadline, "nobody is cut for {reason}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_cut_under_tls_as_well() {
+    let mut authority = Authority::new();
+    let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
+    settings.limits.write_time = SHORT;
+    let house = House::start(&settings).await;
+    let address = house.https.unwrap();
+    let mut stream = authority.connect(address, "t.shop.example", &[]).await.unwrap();
+    stream.write_all(b"GET /big HTTP/1.1\r\nhost: t.shop.example\r\n\r\n").await.unwrap();
+    until_refused(&house, "write_time").await;
+}
+
+#[tokio::test]
+async fn a_client_of_http2_that_takes_nothing_of_its_answer_is_cut() {
+    let mut authority = Authority::new();
+    let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
+    settings.limits.write_time = SHORT;
+    let house = House::start(&settings).await;
+    let address = house.https.unwrap();
+    let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
+    let mut client = Http2::over(stream).await;
+    let small = client.ask(Request::get("https://t.shop.example/")).await;
+    tokio::time::sleep(SHORT * 4).await;
+    assert!(!house.refused("write_time"), "what fits the window is taken: {small:?}");
+    // It is as large as no window, and nobody reads it: the connection itself goes on.
+    let _unread = client.ask(Request::get("https://t.shop.example/big")).await;
+    until_refused(&house, "write_time").await;
 }
