@@ -24,9 +24,9 @@ use tokio_util::task::TaskTracker;
 
 use super::listener::{Ends, Scheme};
 use super::pulse::{Notes, Pulse, Watched};
-use super::settings::Live;
+use super::settings::{EdgeLimits, Live};
 use super::slots::{ConnectionSlot, Slots};
-use super::{Arrival, Body, Handler, client_addr, proxy_protocol, redirect, untaken};
+use super::{Arrival, Body, Handler, client_addr, head, proxy_protocol, redirect, untaken};
 use crate::metrics::Metrics;
 
 /// What all connections share.
@@ -194,11 +194,18 @@ where
     let connection = http2::Builder::new(Tracked(ends.tasks.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(header_list_bytes(limits))
         .max_pending_accept_reset_streams(limits.http2_resets)
         .max_local_error_reset_streams(limits.http2_resets)
         .serve_connection(TokioIo::new(stream), service);
     run(pin!(connection), &line, ends).await;
+}
+
+/// The bound of HTTP/2 on a head. Its count adds 32 bytes for each field (RFC 9113, section
+/// 6.5.2), the four that stand for the request line included, which are no bytes that anybody sent.
+fn header_list_bytes(limits: &EdgeLimits) -> u32 {
+    let bytes = limits.headers.saturating_add(4).saturating_mul(32);
+    u32::try_from(bytes.saturating_add(limits.header_bytes)).unwrap_or(u32::MAX)
 }
 
 /// Drives a connection until it ends, is overdue, or is told to.
@@ -230,6 +237,9 @@ impl Line {
         let Some(_slot) = self.shared.slots.request(&live.limits) else {
             return Ok(overloaded());
         };
+        if head::is_too_large(&request, &live.limits) {
+            return Ok(too_large());
+        }
         let trusted: &[IpNet] = if self.caller.is_named { &live.trusted } else { &[] };
         let peer = self.caller.address;
         let forwarded = client_addr::resolve(trusted, live.forwarded, peer, request.headers());
@@ -244,6 +254,14 @@ impl Line {
         }
         Ok(response)
     }
+}
+
+/// The answer to a head with too many bytes or fields, as the parser of HTTP/1 gives it.
+fn too_large() -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// The answer when there are too many requests under way.

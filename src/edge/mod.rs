@@ -7,6 +7,7 @@
 
 mod client_addr;
 mod connection;
+mod head;
 mod listener;
 mod proxy_protocol;
 mod pulse;

@@ -191,3 +191,27 @@ async fn a_client_of_http2_that_takes_nothing_of_its_answer_is_cut() {
     let _unread = client.ask(Request::get("https://t.shop.example/big")).await;
     until_refused(&house, "write_time").await;
 }
+
+#[tokio::test]
+async fn heads_of_http2_are_bounded_in_bytes_and_fields() {
+    let mut authority = Authority::new();
+    let house = House::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
+    let address = house.https.unwrap();
+    let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
+    let mut client = Http2::over(stream).await;
+    let mut ask = async |fields: &[(&str, String)]| {
+        let mut request = Request::get("https://t.shop.example/");
+        for (name, value) in fields {
+            request = request.header(*name, value);
+        }
+        client.ask(request).await.status().as_u16()
+    };
+    let field = |n: usize| ("a", n.to_string());
+    assert_eq!(ask(&(0..20).map(field).collect::<Vec<_>>()).await, 200);
+    assert_eq!(ask(&(0..21).map(field).collect::<Vec<_>>()).await, 431);
+    let crumbs: Vec<_> = (0..40).map(|n| ("cookie", format!("c{n}=1"))).collect();
+    assert_eq!(ask(&crumbs).await, 200, "cookies are one field, as over HTTP/1");
+    let around = "GET https://t.shop.example/ HTTP/1.1\r\na: \r\n\r\n".len();
+    assert_eq!(ask(&[("a", "x".repeat(8 * 1024 - around))]).await, 200);
+    assert_eq!(ask(&[("a", "x".repeat(8 * 1024 - around + 1))]).await, 431);
+}
