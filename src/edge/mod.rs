@@ -176,9 +176,13 @@ impl Server {
 impl Reload {
     /// Takes the certificates, the trusted proxies and the limits of these settings. Connections
     /// stay; those that come see the new settings. On an error the old settings stay. The
-    /// addresses do not move.
+    /// addresses do not move, and a listener for TLS keeps its certificates as long as it has no
+    /// others: it would be open to nobody.
     pub async fn reload(&self, settings: &Settings) -> Result<(), EdgeError> {
-        let live = Live::load(settings).await?;
+        let mut live = Live::load(settings).await?;
+        if live.acceptor.is_none() {
+            live.acceptor = self.0.live.load().acceptor.clone();
+        }
         self.0.live.store(Arc::new(live));
         Ok(())
     }

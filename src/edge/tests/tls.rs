@@ -215,3 +215,16 @@ async fn heads_of_http2_are_bounded_in_bytes_and_fields() {
     assert_eq!(ask(&[("a", "x".repeat(8 * 1024 - around))]).await, 200);
     assert_eq!(ask(&[("a", "x".repeat(8 * 1024 - around + 1))]).await, 431);
 }
+
+#[tokio::test]
+async fn a_reload_without_certificates_leaves_the_listener_its_own() {
+    let mut authority = Authority::new();
+    let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
+    let house = House::start(&settings).await;
+    let address = house.https.unwrap();
+    (settings.https, settings.certificates) = (None, Vec::new());
+    house.reload.reload(&settings).await.unwrap();
+    let mut stream = authority.connect(address, "t.shop.example", &[]).await.unwrap();
+    stream.write_all(GET).await.unwrap();
+    assert!(read_answer(&mut stream).await.contains("https HTTP/1.1"));
+}
