@@ -6,6 +6,7 @@
 
 mod exposition;
 mod guard;
+mod idle;
 mod readiness;
 mod reply;
 mod routes;
@@ -38,7 +39,7 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Host names it answers to, lower case, besides addresses and `localhost`.
     pub names: Vec<String>,
-    /// Connections at once.
+    /// Connections at once; beyond, who has been idle longest makes room.
     pub connections: usize,
     /// The largest request body.
     pub body_bytes: usize,

@@ -11,10 +11,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::idle::{Held, Idle};
 use super::{Context, reply, routes};
 
 /// A request's head may be this long: tokens and queries are short.
@@ -22,6 +23,9 @@ const HEAD_BYTES: usize = 16 * 1024;
 
 /// How long accepting pauses when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a caller who found the listener full looks for somebody idle.
+const ROOM_EVERY: Duration = Duration::from_millis(50);
 
 /// The bound listener.
 #[derive(Debug)]
@@ -50,20 +54,21 @@ impl Admin {
         let drain_time = context.settings.drain_time;
         let context = Arc::new(context);
         let mut connections = JoinSet::new();
+        let idle = Idle::default();
         loop {
-            // The slot is taken first: beyond the limit, callers wait in the system's backlog.
-            let slot = tokio::select! {
-                () = drain.cancelled() => break,
-                Some(_) = connections.join_next() => continue,
-                slot = Arc::clone(&limit).acquire_owned() => slot,
-            };
             let stream = tokio::select! {
                 () = drain.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
                 stream = self.accept() => stream,
             };
-            let (context, drain) = (Arc::clone(&context), drain.clone());
+            // Beyond the limit one caller waits here, the others in the system's backlog.
+            let slot = tokio::select! {
+                () = drain.cancelled() => break,
+                slot = find_room(&limit, &idle) => slot,
+            };
+            let (context, drain, idle) = (Arc::clone(&context), drain.clone(), idle.clone());
             connections.spawn(async move {
-                serve_connection(stream, context, drain).await;
+                serve_connection(stream, context, drain, &idle).await;
                 drop(slot);
             });
         }
@@ -88,10 +93,29 @@ impl Admin {
     }
 }
 
-async fn serve_connection(stream: TcpStream, context: Arc<Context>, drain: CancellationToken) {
+/// A place for a connection, of somebody idle if there is no other.
+async fn find_room(limit: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphorePermit> {
+    loop {
+        let slot = Arc::clone(limit).acquire_owned();
+        match tokio::time::timeout(ROOM_EVERY, slot).await {
+            Ok(slot) => return slot.ok(),
+            Err(_) => idle.evict(),
+        }
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    context: Arc<Context>,
+    drain: CancellationToken,
+    idle: &Idle,
+) {
+    let evicted = CancellationToken::new();
+    let seat = idle.seat(evicted.clone());
     let header_time = context.settings.header_time;
     let service = service_fn(|request: Request<Incoming>| {
         let (context, drain) = (Arc::clone(&context), drain.clone());
+        let busy = seat.begin();
         async move {
             let is_head = request.method() == Method::HEAD;
             let answer = routes::answer(request, &context, drain).await;
@@ -107,7 +131,7 @@ async fn serve_connection(stream: TcpStream, context: Arc<Context>, drain: Cance
             if is_head {
                 *answer.body_mut() = Default::default();
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| Held { body, _busy: busy }))
         }
     });
     let connection = http1::Builder::new()
@@ -119,6 +143,7 @@ async fn serve_connection(stream: TcpStream, context: Arc<Context>, drain: Cance
     // How a caller's connection ended is the caller's matter.
     tokio::select! {
         result = connection.as_mut() => drop(result),
+        () = evicted.cancelled() => {}
         () = drain.cancelled() => {
             connection.as_mut().graceful_shutdown();
             drop(connection.await);

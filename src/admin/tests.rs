@@ -446,3 +446,29 @@ async fn a_slow_watcher_is_told_what_it_missed() {
     }
     assert!(seen.contains(r#"{"what":"missed","count":476}"#), "{seen}");
 }
+
+#[tokio::test]
+async fn who_holds_connections_and_says_nothing_keeps_nobody_out() {
+    let running = Running::start().await;
+    let mut watcher = TcpStream::connect(running.address).await.unwrap();
+    let request = format!(
+        "GET /api/v1/tail HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    watcher.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = [0; 1024];
+    assert!(watcher.read(&mut seen).await.unwrap() > 0);
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(b"G").await.unwrap();
+        silent.push(stream);
+    }
+    let started = tokio::time::Instant::now();
+    assert_eq!(running.ask("GET /livez", "", "").await.0, 200);
+    assert!(started.elapsed() < Duration::from_secs(4), "it waited for header_time");
+    assert_eq!(silent[0].read(&mut seen).await.unwrap_or(0), 0, "the one idle longest made room");
+    running.feed.tell(|| settled("ga4", "delivered"));
+    while !String::from_utf8_lossy(&seen).contains("delivered") {
+        assert!(watcher.read(&mut seen).await.unwrap() > 0, "a watcher is not idle");
+    }
+}

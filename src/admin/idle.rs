@@ -1,0 +1,115 @@
+//! Connections that wait for a request, the longest waiting first. One of them makes room when the
+//! listener is full, so that nobody keeps health checks out by holding connections and saying
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio_util::sync::CancellationToken;
+
+/// All connections that wait.
+#[derive(Clone, Default)]
+pub(super) struct Idle(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    by_age: BTreeMap<u64, CancellationToken>,
+}
+
+/// One connection.
+pub(super) struct Seat {
+    idle: Idle,
+    cut: CancellationToken,
+    /// Its place among those that wait, if it does.
+    place: Mutex<Option<u64>>,
+}
+
+/// A request of a connection, until its answer is given out.
+pub(super) struct Busy(Arc<Seat>);
+
+impl Idle {
+    /// A connection that waits for its first request; it must end when `cut` is cancelled.
+    pub(super) fn seat(&self, cut: CancellationToken) -> Arc<Seat> {
+        let seat = Seat { idle: self.clone(), cut, place: Mutex::default() };
+        seat.wait();
+        Arc::new(seat)
+    }
+
+    /// Ends the connection that has waited longest, if one waits.
+    pub(super) fn evict(&self) {
+        if let Some((_, cut)) = self.lock().by_age.pop_first() {
+            cut.cancel();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// A request is here.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        self.leave();
+        Busy(self.clone())
+    }
+
+    fn wait(&self) {
+        let mut waiting = self.idle.lock();
+        let place = waiting.next;
+        waiting.next += 1;
+        waiting.by_age.insert(place, self.cut.clone());
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
+
+    fn leave(&self) {
+        let mut waiting = self.idle.lock();
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        place.and_then(|place| waiting.by_age.remove(&place));
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
+/// A body that keeps its connection busy until it is given out: watchers never wait.
+pub(super) struct Held {
+    pub(super) body: BoxBody<Bytes, Infallible>,
+    pub(super) _busy: Busy,
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
