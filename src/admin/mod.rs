@@ -91,6 +91,9 @@ pub struct Context {
 /// What the listener asks of the running gateway.
 #[async_trait]
 pub trait Control: Send + Sync {
+    /// The names of all sites, in the order of the configuration.
+    fn sites(&self) -> Vec<Arc<str>>;
+
     /// Every destination's reader, in the order of the configuration.
     fn readers(&self) -> Vec<ReaderState>;
 

@@ -24,6 +24,7 @@ const IDS_LIMIT: usize = 10_000;
 const INDEX: &str = "Tagway's operators' listener.\n
 GET  /livez /readyz /metrics
 GET  /api/v1/version
+GET  /api/v1/sites
 GET  /api/v1/ledger
 GET  /api/v1/tail?site=&destination=            (token)
 GET  /api/v1/events/SITE/SEQ                    (token)
@@ -56,6 +57,7 @@ pub(super) async fn answer(
                 let version = json!({ "version": env!("CARGO_PKG_VERSION") });
                 Ok(reply::json(StatusCode::OK, &version))
             }
+            ["api", "v1", "sites"] => Ok(sites(context)),
             ["api", "v1", "ledger"] => ledger(context).await,
             ["api", "v1", "tail"] => {
                 token()?;
@@ -107,6 +109,11 @@ fn metrics(context: &Context, headers: &HeaderMap) -> Answer {
     } else {
         reply::text(StatusCode::OK, exposition::CLASSIC, exposition::classic(&text))
     }
+}
+
+fn sites(context: &Context) -> Answer {
+    let names = context.control.sites().into_iter().map(|name| Value::from(&*name));
+    reply::json(StatusCode::OK, &names.collect())
 }
 
 async fn ledger(context: &Context) -> Result<Answer, RequestError> {
@@ -198,7 +205,7 @@ fn dead_row(record: &DeadRecord, readers: &[ReaderState]) -> Value {
 
 async fn event(context: &Context, site: &str, seq: &str) -> Result<Answer, RequestError> {
     // The journal would number a site it does not know: only configured ones are asked for.
-    if !context.control.readers().iter().any(|reader| &*reader.site == site) {
+    if !context.control.sites().iter().any(|name| &**name == site) {
         return Err(RequestError::NotFound);
     }
     let seq: u64 = seq.parse().or(Err(RequestError::NotFound))?;

@@ -159,7 +159,8 @@ impl Journal for FakeJournal {
     async fn close(&self) {}
 }
 
-/// A gateway with the destination `shop/ga4`, which delivers what it is sent at once.
+/// A gateway with the destination `shop/ga4`, which delivers what it is sent at once, and the site
+/// `bare` with none.
 struct FakeControl {
     feed: Feed,
     asked: Arc<Mutex<Vec<String>>>,
@@ -167,6 +168,10 @@ struct FakeControl {
 
 #[async_trait]
 impl Control for FakeControl {
+    fn sites(&self) -> Vec<Arc<str>> {
+        vec!["shop".into(), "bare".into()]
+    }
+
     fn readers(&self) -> Vec<ReaderState> {
         vec![ReaderState {
             site: "shop".into(),
@@ -351,6 +356,8 @@ async fn operators_reach_the_journal() {
     );
     let (_, event) = ask("GET /api/v1/events/shop/12", Value::Null).await;
     assert_eq!(event["event"]["messageId"], "m1");
+    assert_eq!(ask("GET /api/v1/sites", Value::Null).await.1, json!(["shop", "bare"]));
+    assert_eq!(ask("GET /api/v1/events/bare/12", Value::Null).await.0, 200);
     let window = json!({"site": "shop", "destination": "ga4",
         "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
     assert_eq!(ask("POST /api/v1/replay", window).await, (200, json!({"count": 5})));

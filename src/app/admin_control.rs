@@ -23,6 +23,10 @@ impl AppControl {
 
 #[async_trait]
 impl Control for AppControl {
+    fn sites(&self) -> Vec<Arc<str>> {
+        self.gateway.sites()
+    }
+
     fn readers(&self) -> Vec<ReaderState> {
         let readers = self.dispatcher.readers().into_iter();
         let state = readers.map(|reader| ReaderState {

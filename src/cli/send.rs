@@ -48,7 +48,8 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
     let colour = std::io::stdout().is_terminal();
     block_on(async {
         let ledger = client.get("/api/v1/ledger").await?;
-        let site = choose_site(&ledger, options.site.as_deref())?;
+        let sites = client.get("/api/v1/sites").await?;
+        let site = choose_site(&sites, options.site.as_deref())?;
         let waiting = destinations(&ledger, &site);
         // Watching starts first, or a fast destination would be missed.
         let mut lines = client.lines(&format!("/api/v1/tail?site={}", encode(&site))).await?;
@@ -159,18 +160,14 @@ fn sample() -> Value {
     })
 }
 
-fn choose_site(ledger: &Value, named: Option<&str>) -> Result<String, Failure> {
-    let sites: BTreeSet<&str> = ledger
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|row| row.get("site")?.as_str())
-        .collect();
-    match (named, sites.len(), sites.first()) {
-        (Some(named), _, _) => Ok(named.to_owned()),
-        (None, 1, Some(only)) => Ok((*only).to_owned()),
-        (None, _, _) => {
-            let names = sites.into_iter().collect::<Vec<_>>().join(", ");
+fn choose_site(sites: &Value, named: Option<&str>) -> Result<String, Failure> {
+    let sites: Vec<&str> =
+        sites.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    match (named, sites.as_slice()) {
+        (Some(named), _) => Ok(named.to_owned()),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, _) => {
+            let names = sites.join(", ");
             Err(Failure::Usage(format!("say which site with --site: {names}")))
         }
     }

@@ -48,7 +48,7 @@ use self::snapshot::Site;
 use crate::clock::SharedClock;
 use crate::feed::Feed;
 use crate::journal::Journal;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Name};
 
 /// What the edge knows of a request's sender.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +111,11 @@ impl Gateway {
             self.rates.store(Arc::new(RateLimits::new(&snapshot.limits.rates)));
         }
         self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The names of the sites, in the order of the configuration.
+    pub fn sites(&self) -> Vec<Name> {
+        self.snapshot.load().names()
     }
 
     /// Forgets clients that have been quiet. To be called each second.

@@ -94,6 +94,11 @@ impl Snapshot {
         self.by_host.get(host).or(self.any_host.as_ref()).map(Arc::as_ref)
     }
 
+    /// The names of all sites.
+    pub(super) fn names(&self) -> Vec<Name> {
+        self.sites.iter().map(|site| site.name.clone()).collect()
+    }
+
     /// The site with this name.
     pub(super) fn named(&self, name: &str) -> Option<&Site> {
         self.sites.iter().find(|site| &*site.name == name).map(Arc::as_ref)

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use tagway::demo::simulator::{Fault, Kind};
 
 use crate::harness::{
-    DEADLINE, NO_RATES, Process, TAGWAY, admin_get, batch, eventually, send, settled, track,
-    vendor, webhook_site, whole,
+    DEADLINE, NO_RATES, Process, SITE, TAGWAY, admin_get, batch, eventually, raw, send, settled,
+    track, vendor, webhook_site, whole,
 };
 
 /// Posts single events from several threads until told to stop; the acknowledged message ids.
@@ -191,6 +191,28 @@ async fn operators_send_look_retry_and_replay_from_the_command_line() {
     let all = |tally: &tagway::demo::simulator::Tally| tally.accepted == before + 2;
     webhook.wait_for(DEADLINE, all).await.expect("both again");
     settled(process.admin, 4).await;
+    assert!(process.terminate().success());
+}
+
+#[test]
+fn a_site_without_destinations_takes_test_events_and_shows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let process = Process::start(&data, &file, SITE);
+    let admin = process.admin.to_string();
+    let mut command = Command::new(TAGWAY);
+    let output = command.args(["send", "--admin", &admin, "--config"]).arg(&file).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said, "accepted as #1 of shop, which has no destinations\n");
+    let token = fs::read_to_string(data.join("admin.token")).unwrap();
+    let request = format!(
+        "GET /api/v1/events/shop/1 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         authorization: Bearer {}\r\n\r\n",
+        token.trim()
+    );
+    let answer = raw(process.admin, request.as_bytes()).unwrap();
+    assert_eq!(answer.json()["event"]["event"], "Order Completed");
     assert!(process.terminate().success());
 }
 
