@@ -155,8 +155,7 @@ pub(super) fn table(letters: &Value) -> String {
     rows.iter().map(line).collect()
 }
 
-/// Indented JSON, each line safe for a terminal.
-fn pretty(value: &Value) -> String {
-    let text = format!("{value:#}");
-    text.lines().map(|line| render::escape(line, usize::MAX) + "\n").collect()
+/// Indented JSON, safe for a terminal.
+pub(super) fn pretty(value: &Value) -> String {
+    render::escape_json(&format!("{value:#}")) + "\n"
 }

@@ -42,11 +42,7 @@ pub fn render(happening: &Value, colour: bool) -> String {
 pub fn escape(text: &str, max_chars: usize) -> String {
     let mut out = String::with_capacity(text.len().min(max_chars.saturating_mul(2)));
     for c in text.chars().take(max_chars) {
-        let is_invisible = matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}');
-        if c.is_control() || is_invisible {
+        if can_fool(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -56,6 +52,32 @@ pub fn escape(text: &str, max_chars: usize) -> String {
         out.push('…');
     }
     out
+}
+
+/// The text of a JSON value with the same characters escaped as JSON escapes them, so that it stays
+/// the same value.
+pub fn escape_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Line breaks are layout: those within strings are escaped already.
+        if c != '\n' && can_fool(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _infallible = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Whether a terminal would obey the character or hide it.
+fn can_fool(c: char) -> bool {
+    let is_invisible = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || is_invisible
 }
 
 fn accepted(happening: &Value, ink: Ink) -> String {
@@ -208,6 +230,18 @@ mod tests {
             assert!(!shown.contains(['\u{202e}', '\u{200b}']), "{what}");
             assert!(shown.lines().count() <= 3, "{what}: {shown:?}");
         }
+    }
+
+    #[test]
+    fn json_stays_the_same_json_and_steers_no_terminal() {
+        let value =
+            json!({ "a\u{200d}": "\u{1b}[2J\u{9b}\u{202e}\u{e0041}\u{7f}\n\\ \u{fc}\u{1f600}" });
+        for text in [value.to_string(), format!("{value:#}")] {
+            let escaped = escape_json(&text);
+            assert!(!escaped.chars().any(|c| c != '\n' && can_fool(c)), "{escaped}");
+            assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), value);
+        }
+        assert_eq!(escape_json("\"\u{200d}\u{e0041}\""), "\"\\u200d\\udb40\\udc41\"");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
         let mut lines = client.lines(&path).await?;
         while let Some(happening) = lines.next().await? {
             let shown = if options.json {
-                format!("{happening}\n")
+                render::escape_json(&happening.to_string()) + "\n"
             } else {
                 render::render(&happening, colour)
             };

@@ -77,6 +77,14 @@ fn dead_letters_are_a_table_that_no_event_can_break() {
 }
 
 #[test]
+fn dead_letters_as_json_are_json() {
+    let letters = json!([{"id": 7, "event": "a\u{200d}b\u{1b}[2J\u{202e}"}]);
+    let shown = dead::pretty(&letters);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), letters);
+    assert!(shown.is_ascii(), "{shown}");
+}
+
+#[test]
 fn an_event_is_followed_until_every_destination_settled_it() {
     let waiting: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
     let mut following = send::Following { seq: 12, waiting, has_died: false };
