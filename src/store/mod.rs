@@ -10,6 +10,7 @@
 //!   whole group: nothing of it stays, every writer is told, and the next group tries again.
 //! - Readers have their own connections and never wait for the writer.
 //! - One process owns the data folder: the lock is held until the store is dropped.
+//! - What is in the files is personal: they are made for their owner alone, whatever the folder.
 //!
 //! The store knows no tables. Each backend (`journal/sqlite`, `profile/sqlite`) brings its own
 //! migrations and statements.
@@ -24,6 +25,7 @@ pub use writer::{Urgency, Write, WriteError};
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -93,8 +95,16 @@ impl Store {
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         make_private(folder).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
+        if is_open_to_others(folder) {
+            tracing::warn!(
+                folder = %folder.display(),
+                "data_dir is open to other users of this machine; make it mode 0700"
+            );
+        }
         let lock = lock(folder)?;
         let path = folder.join(FILE);
+        // SQLite would make it as the umask says; its other files take the mode of this one.
+        private_file(&path).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
         let refused = |error| OpenError::Database(folder.to_owned(), error);
         let mut connection = connect(&path, sync).map_err(refused)?;
         for schema in schemas {
@@ -200,8 +210,17 @@ fn connect(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Makes the file, if it is not there, for its owner alone; opens it in any case.
+fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+}
+
+fn is_open_to_others(folder: &Path) -> bool {
+    folder.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
 fn make_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
     if folder.is_dir() {
         return Ok(());
     }
@@ -210,14 +229,7 @@ fn make_private(folder: &Path) -> io::Result<()> {
 
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let refused = |error| OpenError::Folder(folder.to_owned(), error);
-    let path = folder.join("lock");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(refused)?;
+    let mut file = private_file(&folder.join("lock")).map_err(refused)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(folder.to_owned())),
@@ -320,6 +332,24 @@ mod tests {
         let (moments, ()) = tokio::join!(reading, writing);
         assert_eq!(moments.unwrap(), (0, 0));
         assert_eq!(count(&store).await, 1);
+    }
+
+    #[tokio::test]
+    async fn files_are_for_their_owner_alone_whatever_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_open_to_others(folder.path()));
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(is_open_to_others(folder.path()));
+        let store = open(folder.path()).unwrap();
+        insert(&store, 1).await.unwrap();
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{entry:?}");
+            names.push(entry.file_name().into_string().unwrap());
+        }
+        assert!(names.contains(&"tagway.db-wal".to_owned()), "{names:?}");
     }
 
     #[tokio::test]
