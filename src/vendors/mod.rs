@@ -6,12 +6,13 @@
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
-//! [`digest`] hashes, [`judge`] reads replies.
+//! [`moments`] reads dates, [`digest`] hashes, [`judge`] reads replies.
 //!
 //! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
 //! tidy test holds the four together.
 
 pub mod digest;
+pub mod moments;
 pub mod naming;
 pub mod person;
 pub mod products;
