@@ -108,15 +108,15 @@ fn project(criterion: &mut Criterion) {
     });
 }
 
-/// A vendor that takes everything at once.
-struct Yes;
+/// A vendor that takes everything at once, and always answers the same.
+struct Yes(&'static str);
 
 #[async_trait]
 impl Call for Yes {
     async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
         black_box(request);
-        let (status, headers, body) = (StatusCode::NO_CONTENT, HeaderMap::new(), Bytes::new());
-        Ok(Reply { status, headers, body })
+        let (status, headers) = (StatusCode::OK, HeaderMap::new());
+        Ok(Reply { status, headers, body: Bytes::from_static(self.0.as_bytes()) })
     }
 
     fn now(&self) -> Timestamp {
@@ -138,20 +138,22 @@ fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
 fn map(criterion: &mut Criterion) {
     let event: Arc<Event> = Arc::new(serde_json::from_str(ORDER).unwrap());
     let mut group = criterion.benchmark_group("map");
-    for (vendor, settings) in [
-        ("ga4", "measurement_id = 'G-BENCH1'\napi_secret = 'secret'"),
+    for (vendor, settings, reply) in [
+        ("ga4", "measurement_id = 'G-BENCH1'\napi_secret = 'secret'", ""),
         (
             "webhook",
             "url = 'https://hooks.example/in'\nsecret = 'whsec_dGFnd2F5IGJlbmNobWFyayBzaWduaW5nIGtleQ=='",
+            "",
         ),
+        ("intercom", "access_token = 'token'", ""),
     ] {
-        let destination = destination(vendor, settings);
+        let (destination, yes) = (destination(vendor, settings), Yes(reply));
         group.bench_function(vendor, |bencher| {
             bencher.iter(|| {
                 // Anew each time: an event keeps what it was rendered to.
                 let batch = [Enriched::new(1, event.clone(), Arc::new(ProfileView::default()))];
-                assert_eq!(destination.screen(&batch[0], Yes.now()), Screening::Send);
-                let outcomes = destination.deliver(black_box(&batch), &Yes).now_or_never();
+                assert_eq!(destination.screen(&batch[0], yes.now()), Screening::Send);
+                let outcomes = destination.deliver(black_box(&batch), &yes).now_or_never();
                 assert_eq!(outcomes.unwrap(), [Outcome::Delivered]);
             });
         });

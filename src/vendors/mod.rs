@@ -6,11 +6,13 @@
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
-//! [`moments`] reads dates, [`digest`] hashes, [`judge`] reads replies.
+//! [`moments`] reads dates, [`digest`] hashes, [`judge`] reads replies. Vendors that take an event in
+//! several calls share a `conversation`.
 //!
 //! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
 //! tidy test holds the four together.
 
+mod conversation;
 pub mod digest;
 pub mod moments;
 pub mod naming;
@@ -22,6 +24,7 @@ pub(crate) mod trial;
 
 pub mod console;
 pub mod ga4;
+pub mod intercom;
 pub mod webhook;
 
 pub use reply::{Reply, Verdict, judge};
@@ -38,7 +41,8 @@ use crate::event::Enriched;
 use crate::settings::{Secret, Section};
 
 /// All vendors, in the order of their first release. The only list of them.
-pub static VENDORS: &[&Vendor] = &[&ga4::VENDOR, &webhook::VENDOR, &console::VENDOR];
+pub static VENDORS: &[&Vendor] =
+    &[&ga4::VENDOR, &intercom::VENDOR, &webhook::VENDOR, &console::VENDOR];
 
 /// What the house knows of one vendor.
 pub struct Vendor {

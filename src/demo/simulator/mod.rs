@@ -1,11 +1,15 @@
 //! Servers that stand in for vendors: they check what the real ones check, remember what they were
 //! sent, and misbehave as told.
 
+#[cfg(test)]
+mod direct;
 mod fault;
 mod ga4;
+mod intercom;
 mod webhook;
 
 pub use fault::Fault;
+pub use intercom::Workspace;
 
 use std::collections::HashMap;
 use std::io;
@@ -40,6 +44,8 @@ pub enum Kind {
     /// GA4's Measurement Protocol: answers 204 whatever it is sent, and remembers what it would
     /// have objected to.
     Ga4,
+    /// A workspace of Intercom: remembers contacts, companies and events.
+    Intercom(Workspace),
     /// A receiver of Standard Webhooks: refuses what is not signed with [`WEBHOOK_SECRET`].
     Webhook,
 }
@@ -61,7 +67,7 @@ pub struct Tally {
     /// Requests, whatever the answer.
     pub requests: u64,
     /// How often each event was accepted, by the vendor's own key: a webhook's message ids, GA4's
-    /// transaction ids.
+    /// transaction ids, Intercom's contact, name and moment.
     pub events: HashMap<String, u32>,
     /// Events accepted.
     pub accepted: u64,
@@ -97,6 +103,7 @@ impl Kind {
     fn desk(self) -> Box<dyn Desk> {
         match self {
             Self::Ga4 => Box::new(ga4::Google),
+            Self::Intercom(workspace) => Box::new(intercom::Intercom::new(workspace)),
             Self::Webhook => Box::new(webhook::Receiver),
         }
     }

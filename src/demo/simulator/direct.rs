@@ -1,0 +1,222 @@
+//! A vendor's destination that talks to its simulator without a network between, for tests.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Request};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Asked, Desk, Kind, Tally};
+use crate::event::Enriched;
+use crate::vendors::trial;
+use crate::vendors::{Call, CallError, Destination, Outcome, Reply, Screening, find};
+
+/// One destination and its simulator.
+pub(super) struct Direct {
+    destination: Box<dyn Destination>,
+    room: Room,
+}
+
+/// The simulator, its memory and its clock.
+struct Room {
+    desk: Mutex<Box<dyn Desk>>,
+    tally: Mutex<Tally>,
+    calls: Mutex<Vec<String>>,
+    clock: AtomicI64,
+}
+
+impl Direct {
+    /// A destination with these settings, and a simulator of this kind.
+    pub(super) fn new(vendor: &str, settings: &str, kind: Kind) -> Self {
+        let room = Room {
+            desk: Mutex::new(kind.desk()),
+            tally: Mutex::default(),
+            calls: Mutex::default(),
+            clock: trial::now().as_second().into(),
+        };
+        Self { destination: destination(vendor, settings), room }
+    }
+
+    /// Forgets what the destination remembers, as a restart does.
+    pub(super) fn restart(&mut self, vendor: &str, settings: &str) {
+        self.destination = destination(vendor, settings);
+    }
+
+    /// Some seconds pass.
+    pub(super) fn wait(&self, seconds: i64) {
+        self.room.clock.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// Delivers one event; says how it ended in a word, with the reason.
+    pub(super) async fn deliver(&self, event: Enriched) -> String {
+        match self.destination.screen(&event, self.room.now()) {
+            Screening::Send => {}
+            Screening::Skip(reason) => return format!("skipped {}", reason.code),
+            Screening::Dead(reason) => return format!("dead {}", reason.code),
+        }
+        let outcomes = self.destination.deliver(&[event], &self.room).await;
+        match outcomes.as_slice() {
+            [Outcome::Delivered] => "delivered".to_owned(),
+            [Outcome::Skipped(reason)] => format!("skipped {}", reason.code),
+            [Outcome::Dead(reason)] => format!("dead {}", reason.code),
+            [Outcome::Retry { reason, after }] => match after {
+                Some(after) => format!("retry {} after {} s", reason.code, after.as_secs()),
+                None => format!("retry {}", reason.code),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The calls since the last time: `PUT /contacts/c1 200`.
+    pub(super) fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.room.calls.lock().unwrap())
+    }
+
+    /// What the simulator accepted and what it objected to.
+    pub(super) fn tally(&self) -> Tally {
+        self.room.tally.lock().unwrap().clone()
+    }
+
+    /// What the simulator answers to a call that no destination makes.
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
+        let mut request = Request::new(Bytes::from(body.to_string()));
+        *request.method_mut() = method;
+        *request.uri_mut() = format!("https://vendor.example{path}").parse().unwrap();
+        for (name, value) in [
+            ("authorization", "Bearer t"),
+            ("accept", "application/json"),
+            ("content-type", "application/json"),
+            ("intercom-version", "2.14"),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let reply = self.room.call(request).await.unwrap();
+        self.room.calls.lock().unwrap().pop();
+        reply.json().unwrap_or_default()
+    }
+}
+
+fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
+    let text = format!("access_token = \"t\"\n{settings}");
+    let build = find(vendor).unwrap().destination;
+    trial::settings(&text, |section| build(section, None))
+}
+
+#[async_trait]
+impl Call for Room {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        let (head, body) = request.into_parts();
+        let asked = Asked {
+            method: &head.method,
+            target: &head.uri,
+            headers: &head.headers,
+            body: &body,
+            now: self.now(),
+        };
+        let reading = self.desk.lock().unwrap().read(&asked);
+        let (status, target) = (reading.reply.status(), head.uri.path_and_query().unwrap());
+        self.calls.lock().unwrap().push(format!("{} {target} {}", head.method, status.as_u16()));
+        let mut tally = self.tally.lock().unwrap();
+        for key in reading.accepted.into_iter().flatten() {
+            *tally.events.entry(key).or_default() += 1;
+        }
+        tally.objections.extend(reading.objections);
+        let (head, body) = reading.reply.into_parts();
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.clock.load(Ordering::Relaxed)).unwrap()
+    }
+}
+
+/// Any JSON value, not too deep.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,300}".prop_map(Value::from),
+        "[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from),
+        proptest::sample::select(
+            &["12.50", "EUR", "JPY", "2026-11-23", "2026-11-23T10:00:00Z", "+41441234567"][..]
+        )
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::hash_map(any_key(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    const KNOWN: &[&str] = &[
+        "email",
+        "name",
+        "phone",
+        "avatar",
+        "createdAt",
+        "owner_id",
+        "unsubscribedFromEmails",
+        "company",
+        "id",
+        "remove",
+        "plan",
+        "address",
+        "city",
+        "revenue",
+        "total",
+        "price",
+        "value",
+        "currency",
+        "amount",
+        "url",
+        "ship_date",
+        "order_id",
+        "products",
+        "employees",
+        "size",
+        "monthlySpend",
+        "monthly_spend",
+        "website",
+        "industry",
+        "domain",
+        "tags",
+        "renewal_at",
+    ];
+    prop_oneof![3 => proptest::sample::select(KNOWN).prop_map(str::to_owned), 1 => ".{0,20}"]
+}
+
+/// Any JSON object, as properties or traits.
+pub(super) fn any_object() -> impl Strategy<Value = Value> {
+    proptest::collection::hash_map(any_key(), any_json(), 0..20)
+        .prop_map(|map| Value::Object(map.into_iter().collect()))
+}
+
+/// Any event, of a person who may be known by an id, an address, both or neither.
+pub(super) fn any_event() -> impl Strategy<Value = Enriched> {
+    let kinds = &["track", "page", "screen", "identify", "group", "alias"][..];
+    let email = "[a-z]{1,3}@x\\.example";
+    (
+        (proptest::sample::select(kinds), ".{0,40}", proptest::option::of(".{0,20}")),
+        (proptest::option::of(email), any_object(), any_object()),
+    )
+        .prop_map(|((kind, name, user_id), (email, properties, mut traits))| {
+            if let Some(email) = email {
+                traits["email"] = email.into();
+            }
+            let fields = json!({
+                "type": kind, "event": name, "name": name, "groupId": name, "userId": user_id,
+                "previousId": "a0", "properties": properties, "traits": traits,
+            });
+            trial::known(fields, None, traits)
+        })
+}

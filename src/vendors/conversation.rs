@@ -1,0 +1,351 @@
+//! What vendors share that take one event in a conversation of several calls: find the contact, make
+//! or update it, say what happened.
+//!
+//! A conversation is straight code: each step asks one thing and returns what it learned, or a
+//! [`Stop`] that ends the conversation and becomes the event's outcome. Every step may be repeated,
+//! so a conversation that broke off starts anew.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request};
+use jiff::Timestamp;
+use moka::sync::Cache;
+use serde_json::Value;
+
+use super::person::Person;
+use super::{CallError, Outcome, Reason, Reply, Verdict, judge};
+use crate::event::{Enriched, Event, Kind, Object};
+use crate::settings::{Secret, Section};
+
+/// The most characters of a vendor's message that a reason quotes.
+const MAX_QUOTED_CHARS: usize = 300;
+
+/// The longest that contacts are remembered; moka knows no times without end.
+const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The longest e-mail address that can be one (RFC 5321 section 4.5.3.1.3).
+const MAX_EMAIL_BYTES: usize = 254;
+
+/// Why a conversation ends before its last word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The vendor has no use for the event.
+    Skipped(Reason),
+    /// The vendor will never take it.
+    Dead(Reason),
+    /// The conversation may get through later.
+    Retry {
+        /// What went wrong.
+        reason: Reason,
+        /// How long the vendor asked to wait.
+        after: Option<Duration>,
+    },
+    /// The credentials are refused.
+    Unauthorised(Reason),
+}
+
+impl From<Stop> for Outcome {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Skipped(reason) => Self::Skipped(reason),
+            Stop::Dead(reason) => Self::Dead(reason),
+            Stop::Retry { reason, after } => Self::Retry { reason, after },
+            Stop::Unauthorised(reason) => Self::Unauthorised(reason),
+        }
+    }
+}
+
+/// The answer, unless it ends any conversation: no answer, a refusal of the credentials, a wish to be
+/// asked later. What another status means depends on the question.
+pub(super) fn heard(result: Result<Reply, CallError>, now: Timestamp) -> Result<Reply, Stop> {
+    match (judge(&result, now), result) {
+        (Verdict::Accepted | Verdict::Refused(_), Ok(reply)) => Ok(reply),
+        (Verdict::Retry { reason, after }, _) => Err(Stop::Retry { reason, after }),
+        (Verdict::Unauthorised(reason), _) => Err(Stop::Unauthorised(reason)),
+        (Verdict::Accepted | Verdict::Refused(_), Err(_)) => {
+            // Without an answer the verdict is another try.
+            Err(Stop::Retry { reason: Reason::new("unreachable"), after: None })
+        }
+    }
+}
+
+/// An answer that this step cannot go on from, with what the vendor said of it.
+pub(super) fn refused(reply: &Reply, said: Option<String>) -> Stop {
+    let status = reply.status.as_u16();
+    let text =
+        said.map_or_else(|| format!("HTTP {status}"), |said| format!("HTTP {status} {said}"));
+    Stop::Dead(Reason::detailed("refused", cut(&text, MAX_QUOTED_CHARS)))
+}
+
+/// A 2xx answer that does not hold what it should: something between is not the vendor, or the vendor
+/// is broken.
+pub(super) fn unreadable(reply: &Reply) -> Stop {
+    let reason = Reason::detailed("unreadable_reply", format!("HTTP {}", reply.status.as_u16()));
+    Stop::Retry { reason, after: None }
+}
+
+/// The first so many characters.
+pub(super) fn cut(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
+}
+
+/// Whether the visitor's later events must wait behind one that ended so, or they would overtake it.
+pub(super) fn must_wait(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_))
+}
+
+/// The outcomes of a whole batch, of which the last conversation held may have to be held again: the
+/// rest waits with it.
+pub(super) fn with_rest_waiting(mut outcomes: Vec<Outcome>, len: usize) -> Vec<Outcome> {
+    if let Some(last) = outcomes.last().cloned() {
+        outcomes.resize(len, last);
+    }
+    outcomes
+}
+
+/// Who an event is of, as far as a vendor of contacts can tell people apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Who {
+    pub(super) user_id: Option<String>,
+    pub(super) email: Option<String>,
+    pub(super) anonymous_id: Option<String>,
+}
+
+impl Who {
+    /// The person behind the event. A user id that a URL would take for a step between folders is
+    /// nobody's.
+    pub(super) fn of(event: &Enriched) -> Self {
+        let user_id = event.user_id().map(str::trim);
+        Self {
+            user_id: user_id.filter(|id| !matches!(*id, "" | "." | "..")).map(str::to_owned),
+            email: email(event),
+            anonymous_id: event.event.anonymous_id.clone().filter(|id| !id.trim().is_empty()),
+        }
+    }
+
+    /// What the contact is remembered by: the surest that is known.
+    pub(super) fn key(&self) -> Option<Key> {
+        let user = self.user_id.clone().map(Key::User);
+        let email = || self.email.as_deref().map(Key::email);
+        user.or_else(email).or_else(|| self.anonymous_id.clone().map(Key::Anonymous))
+    }
+}
+
+/// The person's e-mail address, if it can be one.
+pub(super) fn email(event: &Enriched) -> Option<String> {
+    let person = Person::of(event);
+    let email = person.email()?;
+    let email = email.trim();
+    let (local, domain) = email.split_once('@')?;
+    let is_plain = |char: char| !char.is_whitespace() && !char.is_control() && char != '@';
+    let is_address = !local.is_empty()
+        && domain.contains('.')
+        && !domain.starts_with('.')
+        && !domain.ends_with('.')
+        && local.chars().chain(domain.chars()).all(is_plain)
+        && email.len() <= MAX_EMAIL_BYTES;
+    is_address.then(|| email.to_owned())
+}
+
+/// The person's telephone number as E.164 writes it, if it names its country.
+pub(super) fn phone(event: &Enriched) -> Option<String> {
+    let person = Person::of(event);
+    let written = person.phone()?;
+    let is_filler = |char: &char| matches!(char, ' ' | '-' | '.' | '(' | ')' | '/' | '\u{a0}');
+    let number: String = written.trim().chars().filter(|char| !is_filler(char)).collect();
+    let digits = number.strip_prefix('+')?;
+    let is_number = (7..=15).contains(&digits.len())
+        && !digits.starts_with('0')
+        && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some(number)
+}
+
+/// The traits of these names that are there. A trait within another is named with a dot, and goes by its
+/// name with a `_`: `address.city` is `address_city`.
+pub(super) fn chosen<'t>(
+    traits: &'t Object,
+    names: &'t [String],
+) -> impl Iterator<Item = (String, &'t Value)> {
+    names.iter().filter_map(|path| {
+        let mut steps = path.split('.');
+        let start = traits.get(steps.next()?)?;
+        let value = steps.try_fold(start, |value, step| value.get(step))?;
+        Some((path.replace('.', "_"), value))
+    })
+}
+
+/// The name under which a page or a screen is told, where it is.
+pub(super) fn viewed(event: &Event) -> String {
+    match (event.name.as_deref().map(str::trim).filter(|name| !name.is_empty()), event.kind) {
+        (Some(name), _) => format!("Viewed {name}"),
+        (None, Kind::Screen) => "Viewed a Screen".to_owned(),
+        (None, _) => "Viewed a Page".to_owned(),
+    }
+}
+
+/// What a contact is remembered by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// The id that the site knows the person by.
+    User(String),
+    /// An e-mail address, in lower case.
+    Email(String),
+    /// The id of a device, of somebody without either.
+    Anonymous(String),
+    /// A device and the user whom it was found to be.
+    Device(String, String),
+}
+
+impl Key {
+    /// The key of an e-mail address.
+    pub(super) fn email(address: &str) -> Self {
+        Self::Email(address.to_lowercase())
+    }
+}
+
+/// The vendor's own ids of the contacts talked of lately. Losing it costs calls, not events.
+pub(super) struct Contacts<I>(Cache<Key, I>);
+
+impl<I: Clone + Send + Sync + 'static> Contacts<I> {
+    /// Reads the bounds of the cache.
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let most = section.opt_integer("cached_contacts", 0..=10_000_000_u64).unwrap_or(20_000);
+        let ttl = section.opt_duration("cached_for").unwrap_or(Duration::from_secs(3600));
+        if ttl > MAX_TTL {
+            section.mistake("cached_for", "must be at most 365d");
+        }
+        Self(Cache::builder().max_capacity(most).time_to_live(ttl.min(MAX_TTL)).build())
+    }
+
+    /// The contact's id, if it is known.
+    pub(super) fn get(&self, key: &Key) -> Option<I> {
+        self.0.get(key)
+    }
+
+    /// Keeps the contact's id.
+    pub(super) fn remember(&self, key: Key, id: I) {
+        self.0.insert(key, id);
+    }
+
+    /// The vendor does not know this contact any more.
+    pub(super) fn forget(&self, key: &Key) {
+        self.0.invalidate(key);
+    }
+}
+
+/// Where the vendor is called, and the fields that go with every call.
+pub(super) struct Front {
+    base: String,
+    headers: HeaderMap,
+}
+
+impl Front {
+    /// Reads the access token; `base` is the vendor's address.
+    pub(super) fn read(section: &mut Section<'_>, base: &str) -> (Self, Secret) {
+        let token = section.secret("access_token");
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        match HeaderValue::try_from(format!("Bearer {}", token.expose())) {
+            Ok(mut bearer) => {
+                bearer.set_sensitive(true);
+                headers.insert(AUTHORIZATION, bearer);
+            }
+            Err(_) => section.mistake("access_token", "has characters that no header can carry"),
+        }
+        (Self { base: base.trim_end_matches('/').to_owned(), headers }, token)
+    }
+
+    /// Sends this field with every call.
+    pub(super) fn with(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// A question without a body.
+    pub(super) fn ask(&self, method: Method, path: &str) -> Result<Request<Bytes>, Stop> {
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = method;
+        *request.uri_mut() = format!("{}{path}", self.base).parse().map_err(|_too_long| {
+            // Only an id can make it so.
+            Stop::Dead(Reason::new("id_too_long"))
+        })?;
+        request.headers_mut().clone_from(&self.headers);
+        Ok(request)
+    }
+
+    /// A question with a JSON body.
+    pub(super) fn tell(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<Request<Bytes>, Stop> {
+        let mut request = self.ask(method, path)?;
+        *request.body_mut() = Bytes::from(body.to_string());
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::vendors::trial;
+
+    #[test]
+    fn addresses_and_numbers_that_cannot_be_ones_are_left_out() {
+        let of = |traits| trial::known(json!({ "event": "Clicked" }), None, traits);
+        for (written, read) in [
+            (" Jo@X.example ", Some("Jo@X.example")),
+            ("jo@x", None),
+            ("jo", None),
+            ("j o@x.example", None),
+            ("jo@x@y.example", None),
+            ("@x.example", None),
+            ("jo@x.example.", None),
+        ] {
+            assert_eq!(email(&of(json!({ "email": written }))).as_deref(), read, "{written}");
+        }
+        for (written, read) in [
+            ("+41 (44) 123-45.67", Some("+41441234567")),
+            ("044 123 45 67", None),
+            ("+0441234567", None),
+            ("+41", None),
+            ("+4144CALLNOW", None),
+        ] {
+            assert_eq!(phone(&of(json!({ "phone": written }))).as_deref(), read, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_contact_is_remembered_by_the_surest_that_is_known() {
+        let who = |fields, traits| Who::of(&trial::known(fields, None, traits)).key();
+        let mail = json!({ "email": "Jo@X.example" });
+        assert_eq!(who(json!({ "userId": "u1" }), mail.clone()), Some(Key::User("u1".to_owned())));
+        assert_eq!(who(json!({ "userId": ".." }), mail), Some(Key::email("jo@x.example")));
+        assert_eq!(who(json!({}), json!({})), Some(Key::Anonymous("a1".to_owned())));
+    }
+
+    #[test]
+    fn the_rest_of_a_batch_waits_behind_what_must_go_again() {
+        let again = Outcome::Retry { reason: Reason::new("timeout"), after: None };
+        let outcomes = with_rest_waiting(vec![Outcome::Delivered, again.clone()], 4);
+        assert_eq!(outcomes, [Outcome::Delivered, again.clone(), again.clone(), again]);
+    }
+
+    #[test]
+    fn what_is_quoted_of_a_vendor_is_bounded() {
+        let reply = Reply {
+            status: http::StatusCode::BAD_REQUEST,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        let Stop::Dead(reason) = refused(&reply, Some("é".repeat(1000))) else { panic!() };
+        assert_eq!(reason.detail.unwrap().chars().count(), MAX_QUOTED_CHARS);
+    }
+}

@@ -1,0 +1,318 @@
+//! The single calls to Intercom, and what each answer means (`contracts/destinations.md` 5.1, 5.2 and
+//! 5.5).
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::LINK;
+use http::{HeaderValue, Method, Request};
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::event::Object;
+use crate::settings::{Secret, Section};
+use crate::vendors::conversation::{Front, Stop, heard, refused, unreadable};
+use crate::vendors::{Call, Reason, Reply};
+
+/// The regions' addresses. A token belongs to one of them.
+const REGIONS: [(&str, &str); 3] = [
+    ("us", "https://api.intercom.io"),
+    ("eu", "https://api.eu.intercom.io"),
+    ("au", "https://api.au.intercom.io"),
+];
+
+/// The version whose documentation this is written from. The calls made here are the same from 2.10
+/// to 2.16.
+const VERSION: &str = "2.14";
+
+/// The longest that one answer makes all calls wait: the limit is counted in windows of ten seconds,
+/// and a clock may be off.
+const MAX_PAUSE_SECONDS: i64 = 60;
+
+/// Contacts that a search returns: more than one is a matter of choosing, not of completeness.
+const FOUND: usize = 10;
+
+/// What an id keeps of itself in a path.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+
+/// How Intercom is reached, and until when it wants to be left alone.
+pub(super) struct Api {
+    front: Front,
+    /// Seconds since 1970; zero if nothing was said.
+    quiet_until: AtomicI64,
+}
+
+/// The calls of one conversation.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'c> {
+    pub(super) api: &'c Api,
+    pub(super) call: &'c dyn Call,
+}
+
+/// A contact that was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) id: String,
+    pub(super) is_lead: bool,
+    pub(super) external_id: Option<String>,
+}
+
+/// What became of a contact that was to be made.
+pub(super) enum Made {
+    /// It was, with this id.
+    New(String),
+    /// It was there already.
+    Known(String),
+}
+
+/// What became of a contact that was to be changed.
+pub(super) enum Changed {
+    /// It was.
+    Done,
+    /// It is another contact now, or another one has these ids.
+    Moved(String),
+    /// There is no such contact.
+    Gone,
+}
+
+/// Whether Intercom knew whom a call was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Yes,
+    Unknown,
+}
+
+impl Api {
+    /// Reads where and as whom Intercom is called.
+    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> (Self, Secret) {
+        let [(_, us), ..] = REGIONS;
+        let base = section.opt_choice("region", &REGIONS).unwrap_or(us);
+        let base = endpoint.as_ref().map_or(base, Url::as_str);
+        let (front, token) = Front::read(section, base);
+        let version = section.opt_string("api_version").unwrap_or_else(|| VERSION.to_owned());
+        let version = HeaderValue::try_from(&version).ok().filter(|_| is_version(&version));
+        let version = version.unwrap_or_else(|| {
+            section.mistake("api_version", "must be of the form \"2.14\"");
+            HeaderValue::from_static(VERSION)
+        });
+        (Self { front: front.with("intercom-version", version), quiet_until: 0.into() }, token)
+    }
+
+    /// How long Intercom still wants to be left alone.
+    fn pause(&self, now: Timestamp) -> Option<Duration> {
+        let seconds = self.quiet_until.load(Ordering::Relaxed) - now.as_second();
+        u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    }
+
+    /// Notes what an answer says of the limit.
+    fn note(&self, reply: &Reply, now: Timestamp) {
+        let number = |name| reply.headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+        let is_spent = number("x-ratelimit-remaining").is_some_and(|left| left <= 0);
+        if (is_spent || reply.status == 429)
+            && let Some(reset) = number("x-ratelimit-reset")
+        {
+            let until = reset.min(now.as_second() + MAX_PAUSE_SECONDS);
+            self.quiet_until.fetch_max(until, Ordering::Relaxed);
+        }
+    }
+}
+
+fn is_version(text: &str) -> bool {
+    let is_number = |part: &str| (1..=3).contains(&part.len()) && part.parse::<u16>().is_ok();
+    text.split_once('.').is_some_and(|(major, minor)| is_number(major) && is_number(minor))
+}
+
+impl Line<'_> {
+    /// The user with this external id.
+    pub(super) async fn find_user(&self, external_id: &str) -> Result<Option<String>, Stop> {
+        let path = format!("/contacts/find_by_external_id/{}", escaped(external_id));
+        let reply = self.ask(Method::GET, &path).await?;
+        match reply.status.as_u16() {
+            200..=299 => id(&reply).map(Some),
+            404 => Ok(None),
+            410 => successor(&reply).map(Some),
+            _ => Err(complaint(&reply)),
+        }
+    }
+
+    /// The contacts that a query finds. New ones may be missing from it for minutes.
+    pub(super) async fn search(&self, query: Value) -> Result<Vec<Found>, Stop> {
+        let body = json!({ "query": query, "pagination": { "per_page": FOUND } });
+        let reply = self.tell(Method::POST, "/contacts/search", &body).await?;
+        if !reply.status.is_success() {
+            return Err(complaint(&reply));
+        }
+        let found = reply.json().unwrap_or_default();
+        let found =
+            found.get("data").and_then(Value::as_array).ok_or_else(|| unreadable(&reply))?;
+        let text = |contact: &Value, key: &str| Some(contact.get(key)?.as_str()?.to_owned());
+        let contact = |contact: &Value| {
+            Some(Found {
+                id: text(contact, "id")?,
+                is_lead: contact.get("role").is_some_and(|role| role == "lead"),
+                external_id: text(contact, "external_id"),
+            })
+        };
+        Ok(found.iter().filter_map(contact).collect())
+    }
+
+    /// Makes a contact.
+    pub(super) async fn make(&self, contact: Object) -> Result<Made, Stop> {
+        let reply = self.tell(Method::POST, "/contacts", &Value::Object(contact)).await?;
+        match reply.status.as_u16() {
+            200..=299 => id(&reply).map(Made::New),
+            409 => conflicting(&reply).map(Made::Known),
+            _ => Err(complaint(&reply)),
+        }
+    }
+
+    /// Changes a contact.
+    pub(super) async fn change(&self, id: &str, contact: &Object) -> Result<Changed, Stop> {
+        let path = format!("/contacts/{}", escaped(id));
+        let reply = self.tell(Method::PUT, &path, &Value::Object(contact.clone())).await?;
+        match reply.status.as_u16() {
+            200..=299 => Ok(Changed::Done),
+            404 => Ok(Changed::Gone),
+            409 => conflicting(&reply).map(Changed::Moved),
+            410 => successor(&reply).map(Changed::Moved),
+            _ => Err(complaint(&reply)),
+        }
+    }
+
+    /// Merges a lead into a user. One that is gone, or that Intercom will not merge, stays what it is.
+    pub(super) async fn merge(&self, lead: &str, user: &str) -> Result<(), Stop> {
+        let body = json!({ "from": lead, "into": user, "skip_duplicate_validation": true });
+        let reply = self.tell(Method::POST, "/contacts/merge", &body).await?;
+        match reply.status.as_u16() {
+            200..=299 | 400 | 404 | 410 => Ok(()),
+            _ => Err(complaint(&reply)),
+        }
+    }
+
+    /// Tells an event.
+    pub(super) async fn event(&self, event: Object) -> Result<Taken, Stop> {
+        let reply = self.tell(Method::POST, "/events", &Value::Object(event)).await?;
+        taken(&reply)
+    }
+
+    /// Makes a company or changes it. Returns Intercom's id of it.
+    pub(super) async fn company(&self, company: &Object) -> Result<String, Stop> {
+        let body = Value::Object(company.clone());
+        let reply = self.tell(Method::POST, "/companies", &body).await?;
+        if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
+    }
+
+    /// Intercom's id of the company that the site knows by this one.
+    pub(super) async fn find_company(&self, company_id: &str) -> Result<Option<String>, Stop> {
+        let path = format!("/companies?company_id={}", escaped(company_id));
+        let reply = self.ask(Method::GET, &path).await?;
+        match reply.status.as_u16() {
+            200..=299 => id(&reply).map(Some),
+            404 => Ok(None),
+            _ => Err(complaint(&reply)),
+        }
+    }
+
+    /// Makes a contact belong to a company.
+    pub(super) async fn attach(&self, contact: &str, company: &str) -> Result<Taken, Stop> {
+        let path = format!("/contacts/{}/companies", escaped(contact));
+        let reply = self.tell(Method::POST, &path, &json!({ "id": company })).await?;
+        taken(&reply)
+    }
+
+    /// Makes a contact no longer belong to a company; one that does not is as it should be.
+    pub(super) async fn detach(&self, contact: &str, company: &str) -> Result<(), Stop> {
+        let path = format!("/contacts/{}/companies/{}", escaped(contact), escaped(company));
+        let reply = self.ask(Method::DELETE, &path).await?;
+        taken(&reply).map(|_taken| ())
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<Reply, Stop> {
+        self.send(self.api.front.ask(method, path)?).await
+    }
+
+    async fn tell(&self, method: Method, path: &str, body: &Value) -> Result<Reply, Stop> {
+        self.send(self.api.front.tell(method, path, body)?).await
+    }
+
+    /// Makes a call, unless Intercom has asked for none.
+    async fn send(&self, request: Request<Bytes>) -> Result<Reply, Stop> {
+        if let Some(pause) = self.api.pause(self.call.now()) {
+            let reason = Reason::detailed("rate_limited", "no call is left in this window");
+            return Err(Stop::Retry { reason, after: Some(pause) });
+        }
+        let result = self.call.call(request).await;
+        let now = self.call.now();
+        if let Ok(reply) = &result {
+            self.api.note(reply, now);
+        }
+        heard(result, now).map_err(|stop| match stop {
+            Stop::Retry { reason, after } => {
+                Stop::Retry { reason, after: self.api.pause(now).or(after) }
+            }
+            other => other,
+        })
+    }
+}
+
+fn escaped(id: &str) -> String {
+    utf8_percent_encode(id, PATH).to_string()
+}
+
+fn taken(reply: &Reply) -> Result<Taken, Stop> {
+    match reply.status.as_u16() {
+        200..=299 => Ok(Taken::Yes),
+        404 | 410 => Ok(Taken::Unknown),
+        _ => Err(complaint(reply)),
+    }
+}
+
+/// The id of the object that was returned.
+fn id(reply: &Reply) -> Result<String, Stop> {
+    let object = reply.json().unwrap_or_default();
+    let id = object.get("id").and_then(Value::as_str).filter(|id| !id.is_empty());
+    id.map(str::to_owned).ok_or_else(|| unreadable(reply))
+}
+
+/// The contact that a merged one was merged into: the last part of the link's address.
+fn successor(reply: &Reply) -> Result<String, Stop> {
+    let link = reply.headers.get(LINK).and_then(|link| link.to_str().ok()).unwrap_or_default();
+    let address = link.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    let path = address.map_or(link, |(address, _)| address).split(['?', '#']).next();
+    let last = path.unwrap_or_default().trim_end_matches('/').rsplit('/').next();
+    let id = last.filter(|id| is_id(id));
+    id.map(str::to_owned).ok_or_else(|| complaint(reply))
+}
+
+/// The contact that stands in the way of another: its id is in the text of the refusal. Without it, the
+/// search will know in a while.
+fn conflicting(reply: &Reply) -> Result<String, Stop> {
+    let (_, message) = first_error(reply).unwrap_or_default();
+    let after = message.split_once("id=").map(|(_, rest)| rest);
+    let is_part = |char: char| char.is_ascii_alphanumeric() || char == '-' || char == '_';
+    let id = after.and_then(|rest| rest.split(|char| !is_part(char)).next());
+    id.filter(|id| is_id(id)).map(str::to_owned).ok_or_else(|| Stop::Retry {
+        reason: Reason::detailed("contact_exists", "HTTP 409"),
+        after: None,
+    })
+}
+
+fn is_id(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(is_part)
+}
+
+/// The first error of an `error.list`.
+fn first_error(reply: &Reply) -> Option<(String, String)> {
+    let list = reply.json()?;
+    let first = list.get("errors")?.as_array()?.first()?;
+    let text = |key| first.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Some((text("code"), text("message")))
+}
+
+fn complaint(reply: &Reply) -> Stop {
+    refused(reply, first_error(reply).map(|(code, message)| format!("{code}: {message}")))
+}

@@ -1,0 +1,131 @@
+//! Contacts and companies as Intercom writes them (`contracts/destinations.md` 5.2 and 5.3).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use url::Url;
+
+use super::settings::Settings;
+use crate::event::{Enriched, Event, Object};
+use crate::vendors::conversation::{Who, chosen, cut, phone};
+use crate::vendors::person::Person;
+use crate::vendors::{moments, products};
+
+/// Events this young are of a visitor who is there now; older ones may be replayed.
+const LIVE: Duration = Duration::from_secs(15 * 60);
+
+/// The longest text of a custom attribute.
+const MAX_TEXT_CHARS: usize = 255;
+
+/// The largest `monthly_spend` (a 32-bit integer).
+const MAX_SPEND: i64 = 2_147_483_647;
+
+/// The contact as far as the event and the profile know the person.
+pub(super) fn contact(event: &Enriched, who: &Who, settings: &Settings, now: Timestamp) -> Object {
+    let person = Person::of(event);
+    let mut contact = Object::new();
+    let mut set = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            contact.insert(key.to_owned(), value);
+        }
+    };
+    if let Some(user_id) = &who.user_id {
+        set("role", Some("user".into()));
+        set("external_id", Some(user_id.as_str().into()));
+    }
+    set("email", who.email.clone().map(Value::from));
+    set("phone", phone(event).map(Value::from));
+    set("name", person.name().map(|name| name.trim().into()));
+    let avatar = person.avatar().and_then(|url| Url::parse(url.trim()).ok());
+    let avatar = avatar.filter(|url| matches!(url.scheme(), "http" | "https"));
+    set("avatar", avatar.map(|url| url.as_str().into()));
+    let created_at = person.created_at().and_then(|at| moments::read(&Value::from(at.as_ref())));
+    set("signed_up_at", created_at.map(|at| at.as_second().into()));
+    set("last_seen_at", last_seen_at(event, now).map(Value::from));
+    let said = |keys: [&str; 2]| keys.iter().find_map(|key| event.person_trait(key));
+    let owner = said(["owner_id", "ownerId"]).and_then(products::whole_number);
+    set("owner_id", owner.filter(|owner| *owner > 0).map(Value::from));
+    let refuses = said(["unsubscribed_from_emails", "unsubscribedFromEmails"]);
+    set("unsubscribed_from_emails", refuses.and_then(Value::as_bool).map(Value::from));
+    let mut custom = match settings.attributes.is_empty() {
+        true => Object::new(),
+        false => attributes(&person.traits(), &settings.attributes),
+    };
+    if let (None, Some(attribute), Some(id)) =
+        (&who.user_id, &settings.lead_attribute, &who.anonymous_id)
+    {
+        custom.insert(attribute.clone(), id.as_str().into());
+    }
+    set("custom_attributes", (!custom.is_empty()).then_some(Value::Object(custom)));
+    contact
+}
+
+/// When the visitor was there, if this is not an old event that is told again.
+fn last_seen_at(event: &Enriched, now: Timestamp) -> Option<i64> {
+    let at = event.event.timestamp;
+    let age = Duration::try_from(now.duration_since(at)).unwrap_or_default();
+    (age <= LIVE).then(|| at.as_second())
+}
+
+/// The traits of these names that an attribute can hold.
+fn attributes(traits: &Object, names: &[String]) -> Object {
+    let attribute = |(name, value): (String, &Value)| {
+        let value = attribute_value(&name, value)?;
+        Some((name, value))
+    };
+    chosen(traits, names).filter_map(attribute).collect()
+}
+
+fn attribute_value(name: &str, value: &Value) -> Option<Value> {
+    match value {
+        Value::String(text) if text.trim().is_empty() => None,
+        // Intercom's attributes of this ending are dates, in seconds.
+        Value::String(text) if name.ends_with("_at") => match moments::iso(text) {
+            Some(at) => Some(at.as_second().into()),
+            None => Some(cut(text, MAX_TEXT_CHARS).into()),
+        },
+        Value::String(text) => Some(cut(text, MAX_TEXT_CHARS).into()),
+        Value::Number(_) | Value::Bool(_) => Some(value.clone()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// The company of a group event; none without its id.
+pub(super) fn company(event: &Event, settings: &Settings) -> Option<Object> {
+    let id = event.group_id.as_deref().filter(|id| !id.trim().is_empty())?;
+    let empty = Object::new();
+    let traits = event.traits.as_ref().unwrap_or(&empty);
+    let mut company = Object::new();
+    let mut set = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            company.insert(key.to_owned(), value);
+        }
+    };
+    set("company_id", Some(id.into()));
+    let text = |keys: &[&str]| {
+        let found = keys.iter().find_map(|key| products::text(traits.get(*key)?));
+        found.map(|text| Value::from(text.trim()))
+    };
+    let whole =
+        |keys: &[&str]| keys.iter().find_map(|key| products::whole_number(traits.get(*key)?));
+    set("name", text(&["name"]));
+    set("plan", text(&["plan"]));
+    let size = whole(&["employees", "size"]).filter(|size| *size >= 0);
+    set("size", size.map(Value::from));
+    set("website", text(&["website"]));
+    set("industry", text(&["industry"]));
+    let spend = whole(&["monthly_spend", "monthlySpend"]);
+    set("monthly_spend", spend.filter(|spend| (0..=MAX_SPEND).contains(spend)).map(Value::from));
+    let created = ["remote_created_at", "remoteCreatedAt", "createdAt", "created_at"];
+    let created = created.iter().find_map(|key| moments::read(traits.get(*key)?));
+    set("remote_created_at", created.map(|at| at.as_second().into()));
+    let custom = attributes(traits, &settings.company_attributes);
+    set("custom_attributes", (!custom.is_empty()).then_some(Value::Object(custom)));
+    Some(company)
+}
+
+/// A company's id, as sites write it.
+pub(super) fn company_id(written: &Value) -> Option<String> {
+    products::text(written)
+}

@@ -1,0 +1,41 @@
+//! `[sites.destinations.settings]` of an Intercom destination, besides the access token and the
+//! addresses (`api.rs`) and the bounds of the cache of contacts.
+
+use crate::settings::Section;
+use crate::vendors::products;
+
+/// The settings, checked.
+pub(super) struct Settings {
+    /// The store's currency, for events that name none.
+    pub(super) currency: Option<String>,
+    /// Whether people without a user id become leads.
+    pub(super) leads: bool,
+    /// The custom attribute that holds the anonymous id of leads who gave no e-mail address.
+    pub(super) lead_attribute: Option<String>,
+    /// Whether pages and screens are events.
+    pub(super) pages: bool,
+    /// Traits of people, and of companies, that are custom attributes in Intercom.
+    pub(super) attributes: Vec<String>,
+    pub(super) company_attributes: Vec<String>,
+    /// Keys of metadata that are kept first.
+    pub(super) metadata_priority: Vec<String>,
+}
+
+impl Settings {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let leads = section.opt_boolean("leads").unwrap_or(false);
+        let lead_attribute = section.opt_string("lead_attribute");
+        if lead_attribute.is_some() && !leads {
+            section.mistake("lead_attribute", "has no meaning without leads = true");
+        }
+        Self {
+            currency: products::store_currency(section),
+            leads,
+            lead_attribute,
+            pages: section.opt_boolean("pages").unwrap_or(false),
+            attributes: section.strings("attributes"),
+            company_attributes: section.strings("company_attributes"),
+            metadata_priority: section.strings("metadata_priority"),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The conversations about one event (`contracts/destinations.md` 5.3): each is read from top to bottom.
+
+use serde_json::{Value, json};
+
+use super::api::{Changed, Found, Line, Made, Taken};
+use super::contact::contact;
+use super::message::Happening;
+use super::settings::Settings;
+use crate::event::{Enriched, Object};
+use crate::vendors::Reason;
+use crate::vendors::conversation::{Contacts, Key, Stop, Who};
+
+/// How often a contact may turn out to be another one before it is left for later.
+const MAX_TURNS: usize = 4;
+
+/// One conversation.
+#[derive(Clone, Copy)]
+pub(super) struct Talk<'t> {
+    pub(super) line: Line<'t>,
+    pub(super) contacts: &'t Contacts<String>,
+    pub(super) settings: &'t Settings,
+    pub(super) event: &'t Enriched,
+    pub(super) who: &'t Who,
+}
+
+impl Talk<'_> {
+    /// Brings the person's contact up to date; takes them out of the company of this id.
+    pub(super) async fn person(&self, leaves: Option<&str>) -> Result<(), Stop> {
+        let id = self.introduce().await?;
+        self.absorb_leads(&id).await?;
+        let Some(leaves) = leaves else { return Ok(()) };
+        match self.line.find_company(leaves).await? {
+            Some(company) => self.line.detach(&id, &company).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells an event. A user that Intercom does not know is introduced, and the event told once more.
+    pub(super) async fn event(&self, happening: &Happening) -> Result<(), Stop> {
+        if happening.introduces {
+            let id = self.introduce().await?;
+            self.absorb_leads(&id).await?;
+        }
+        let (key, whose) = match &self.who.user_id {
+            Some(user_id) => ("user_id", user_id.clone()),
+            None => ("id", self.acquaint().await?),
+        };
+        if self.line.event(told(happening, key, &whose)).await? == Taken::Yes {
+            return Ok(());
+        }
+        self.forget();
+        let id = match &self.who.user_id {
+            Some(_) => self.introduce().await?,
+            None => self.acquaint().await?,
+        };
+        self.expect(self.line.event(told(happening, "id", &id)).await?)
+    }
+
+    /// Makes the person belong to a company.
+    pub(super) async fn company(&self, company: &Object) -> Result<(), Stop> {
+        let contact = match self.remembered() {
+            Some(id) => id,
+            None => self.introduce().await?,
+        };
+        let company = self.line.company(company).await?;
+        if self.line.attach(&contact, &company).await? == Taken::Yes {
+            return Ok(());
+        }
+        self.forget();
+        let contact = self.introduce().await?;
+        self.expect(self.line.attach(&contact, &company).await?)
+    }
+
+    /// A lead turned out to be this user.
+    pub(super) async fn alias(&self) -> Result<(), Stop> {
+        if self.find_lead().await?.is_none() {
+            return Err(Stop::Skipped(Reason::new("no_lead")));
+        }
+        // Where there is no such user yet, the lead becomes it.
+        let id = self.introduce().await?;
+        self.absorb_leads(&id).await
+    }
+
+    /// Makes the contact what is known of the person, and returns its id.
+    async fn introduce(&self) -> Result<String, Stop> {
+        let portrait = self.portrait();
+        let mut known = match self.remembered() {
+            Some(id) => Some(id),
+            None => self.find().await?,
+        };
+        for _ in 0..MAX_TURNS {
+            let Some(id) = known else {
+                match self.make(portrait.clone()).await? {
+                    Made::New(id) => return Ok(self.remember(id)),
+                    Made::Known(id) => known = Some(id),
+                }
+                continue;
+            };
+            known = match self.line.change(&id, &portrait).await? {
+                Changed::Done => return Ok(self.remember(id)),
+                Changed::Moved(to) => Some(to),
+                Changed::Gone => {
+                    self.forget();
+                    self.find().await?
+                }
+            };
+        }
+        Err(Stop::Retry { reason: Reason::new("contact_moves"), after: None })
+    }
+
+    /// The contact of somebody without a user id: remembered, found, or made.
+    async fn acquaint(&self) -> Result<String, Stop> {
+        if let Some(id) = self.remembered() {
+            return Ok(id);
+        }
+        if let Some(id) = self.find().await? {
+            return Ok(self.remember(id));
+        }
+        let (Made::New(id) | Made::Known(id)) = self.make(self.portrait()).await?;
+        Ok(self.remember(id))
+    }
+
+    /// The contact as far as it is known here.
+    fn portrait(&self) -> Object {
+        contact(self.event, self.who, self.settings, self.line.call.now())
+    }
+
+    async fn make(&self, mut portrait: Object) -> Result<Made, Stop> {
+        if self.who.user_id.is_none() {
+            if !self.settings.leads {
+                return Err(Stop::Skipped(Reason::new("unknown_contact")));
+            }
+            portrait.insert("role".to_owned(), "lead".into());
+        }
+        self.line.make(portrait).await
+    }
+
+    /// Looks for the contact: by the user's id, by the address, as the lead of this device.
+    async fn find(&self) -> Result<Option<String>, Stop> {
+        if let Some(user_id) = &self.who.user_id
+            && let Some(id) = self.line.find_user(user_id).await?
+        {
+            return Ok(Some(id));
+        }
+        if let Some(email) = &self.who.email {
+            let found = self.line.search(equals("email", &email.to_lowercase())).await?;
+            if let Some(id) = self.choose(&found)? {
+                return Ok(Some(id));
+            }
+        }
+        self.find_lead().await
+    }
+
+    /// The one of those with this address that is the person: a user before a lead, nobody else's user.
+    fn choose(&self, found: &[Found]) -> Result<Option<String>, Stop> {
+        let is_own = |contact: &&Found| match (&self.who.user_id, &contact.external_id) {
+            (Some(own), Some(other)) => contact.is_lead || own == other,
+            _ => true,
+        };
+        let (leads, users): (Vec<_>, Vec<_>) =
+            found.iter().filter(is_own).partition(|contact| contact.is_lead);
+        match users.as_slice() {
+            [] => Ok(leads.first().map(|lead| lead.id.clone())),
+            [user] => Ok(Some(user.id.clone())),
+            [user, ..] if self.who.user_id.is_some() => Ok(Some(user.id.clone())),
+            _ => Err(Stop::Dead(Reason::new("email_not_unique"))),
+        }
+    }
+
+    /// The lead of this device, if leads are told apart by device.
+    async fn find_lead(&self) -> Result<Option<String>, Stop> {
+        let Some(device) = &self.who.anonymous_id else { return Ok(None) };
+        if !self.settings.leads {
+            return Ok(None);
+        }
+        if let Some(lead) = self.contacts.get(&Key::Anonymous(device.clone())) {
+            return Ok(Some(lead));
+        }
+        let Some(attribute) = &self.settings.lead_attribute else { return Ok(None) };
+        let found = self.line.search(equals(&format!("custom_attributes.{attribute}"), device));
+        // A lead that became a user keeps the attribute: whoever comes after on this device is not it.
+        let lead = found.await?.into_iter().find(|contact| contact.is_lead);
+        Ok(lead.map(|lead| lead.id))
+    }
+
+    /// Merges the leads that this user was, by device and by address, into the user.
+    async fn absorb_leads(&self, user: &str) -> Result<(), Stop> {
+        let Some(user_id) = self.who.user_id.as_ref().filter(|_| self.settings.leads) else {
+            return Ok(());
+        };
+        let device = self.who.anonymous_id.clone();
+        let done = device.map(|device| Key::Device(device, user_id.clone()));
+        if done.as_ref().is_some_and(|done| self.contacts.get(done).is_some()) {
+            return Ok(());
+        }
+        let mut leads = Vec::from_iter(self.find_lead().await?);
+        if let Some(email) = &self.who.email {
+            let found = self.line.search(equals("email", &email.to_lowercase())).await?;
+            leads.extend(found.into_iter().filter(|found| found.is_lead).map(|found| found.id));
+            self.contacts.forget(&Key::email(email));
+        }
+        leads.sort_unstable();
+        leads.dedup();
+        for lead in leads.iter().filter(|lead| *lead != user) {
+            self.line.merge(lead, user).await?;
+        }
+        if let Some(device) = &self.who.anonymous_id {
+            self.contacts.forget(&Key::Anonymous(device.clone()));
+        }
+        if let Some(done) = done {
+            self.contacts.remember(done, user.to_owned());
+        }
+        Ok(())
+    }
+
+    fn remembered(&self) -> Option<String> {
+        self.contacts.get(&self.who.key()?)
+    }
+
+    fn remember(&self, id: String) -> String {
+        if let (Some(_), Some(device)) = (&self.who.user_id, &self.who.anonymous_id) {
+            let lead = Key::Anonymous(device.clone());
+            if self.contacts.get(&lead).as_ref() == Some(&id) {
+                // The lead became the user: nobody else on this device is it.
+                self.contacts.forget(&lead);
+            }
+        }
+        if let Some(key) = self.who.key() {
+            self.contacts.remember(key, id.clone());
+        }
+        id
+    }
+
+    fn forget(&self) {
+        if let Some(key) = self.who.key() {
+            self.contacts.forget(&key);
+        }
+    }
+
+    /// A contact that was there a moment ago is not.
+    fn expect(&self, taken: Taken) -> Result<(), Stop> {
+        match taken {
+            Taken::Yes => Ok(()),
+            Taken::Unknown => {
+                self.forget();
+                Err(Stop::Dead(Reason::new("unknown_contact")))
+            }
+        }
+    }
+}
+
+fn equals(field: &str, value: &str) -> Value {
+    json!({ "field": field, "operator": "=", "value": value })
+}
+
+/// An event of the contact that this key and value name.
+fn told(happening: &Happening, key: &str, whose: &str) -> Object {
+    let mut event = Object::new();
+    event.insert("event_name".to_owned(), happening.name.as_str().into());
+    event.insert("created_at".to_owned(), happening.created_at.into());
+    event.insert(key.to_owned(), whose.into());
+    if !happening.metadata.is_empty() {
+        event.insert("metadata".to_owned(), Value::Object(happening.metadata.clone()));
+    }
+    event
+}
