@@ -146,6 +146,11 @@ fn map(criterion: &mut Criterion) {
             "",
         ),
         ("intercom", "access_token = 'token'", ""),
+        (
+            "drift",
+            "access_token = 'token'\nevent_attributes = ['order_id', 'total']",
+            "{\"data\":[{\"id\":9007199254740993,\"attributes\":{\"externalId\":\"user-42\"}}]}",
+        ),
     ] {
         let (destination, yes) = (destination(vendor, settings), Yes(reply));
         group.bench_function(vendor, |bencher| {

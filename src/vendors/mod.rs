@@ -23,6 +23,7 @@ mod reply;
 pub(crate) mod trial;
 
 pub mod console;
+pub mod drift;
 pub mod ga4;
 pub mod intercom;
 pub mod webhook;
@@ -42,7 +43,7 @@ use crate::settings::{Secret, Section};
 
 /// All vendors, in the order of their first release. The only list of them.
 pub static VENDORS: &[&Vendor] =
-    &[&ga4::VENDOR, &intercom::VENDOR, &webhook::VENDOR, &console::VENDOR];
+    &[&ga4::VENDOR, &intercom::VENDOR, &drift::VENDOR, &webhook::VENDOR, &console::VENDOR];
 
 /// What the house knows of one vendor.
 pub struct Vendor {

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod direct;
+mod drift;
 mod fault;
 mod ga4;
 mod intercom;
@@ -46,6 +47,8 @@ pub enum Kind {
     Ga4,
     /// A workspace of Intercom: remembers contacts, companies and events.
     Intercom(Workspace),
+    /// An organisation of Drift: remembers contacts and accounts.
+    Drift,
     /// A receiver of Standard Webhooks: refuses what is not signed with [`WEBHOOK_SECRET`].
     Webhook,
 }
@@ -67,7 +70,7 @@ pub struct Tally {
     /// Requests, whatever the answer.
     pub requests: u64,
     /// How often each event was accepted, by the vendor's own key: a webhook's message ids, GA4's
-    /// transaction ids, Intercom's contact, name and moment.
+    /// transaction ids, Intercom's and Drift's contact, name and moment.
     pub events: HashMap<String, u32>,
     /// Events accepted.
     pub accepted: u64,
@@ -104,6 +107,7 @@ impl Kind {
         match self {
             Self::Ga4 => Box::new(ga4::Google),
             Self::Intercom(workspace) => Box::new(intercom::Intercom::new(workspace)),
+            Self::Drift => Box::new(drift::Drift::default()),
             Self::Webhook => Box::new(webhook::Receiver),
         }
     }

@@ -1,0 +1,176 @@
+//! What an event has to say to Drift, before anybody is asked (`contracts/destinations.md` 6.2, 6.3).
+
+use serde_json::Value;
+use url::Url;
+
+use super::settings::{Accounts, Settings};
+use crate::event::{Enriched, Event, Kind, Object};
+use crate::vendors::conversation::{Who, chosen, email, phone, viewed};
+use crate::vendors::naming::is_like;
+use crate::vendors::person::Person;
+use crate::vendors::{Reason, Screening, products};
+
+/// Events that say who somebody is as well: the contact is brought up to date first.
+const INTRODUCTIONS: [&str; 1] = ["SIGNED_UP"];
+
+/// Events that are nothing to a conversation with a customer.
+const UNTOLD: [&str; 6] = [
+    "PROMOTION_VIEWED",
+    "PROMOTION_CLICKED",
+    "COUPON_ENTERED",
+    "COUPON_APPLIED",
+    "COUPON_DENIED",
+    "COUPON_REMOVED",
+];
+
+/// Who says what.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) who: Who,
+    pub(super) say: Say,
+}
+
+/// What is said.
+#[derive(Debug)]
+pub(super) enum Say {
+    /// This is the person.
+    Person,
+    /// This happened.
+    Event(Entry),
+    /// The person belongs to this company, which may be an account.
+    Company { name: String, account: Option<Account> },
+}
+
+/// An entry of a timeline, but for its contact.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) body: Object,
+    /// Whether the contact is brought up to date first.
+    pub(super) introduces: bool,
+}
+
+/// An account, and the id that Drift gives it.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) id: String,
+    pub(super) body: Object,
+}
+
+pub(super) fn render(event: &Enriched, settings: &Settings) -> Result<Message, Screening> {
+    let say = say(event, settings)?;
+    let who = Who::of(event);
+    if who.user_id.is_none() && who.email.is_none() {
+        return Err(skip("anonymous"));
+    }
+    Ok(Message { who, say })
+}
+
+fn say(event: &Enriched, settings: &Settings) -> Result<Say, Screening> {
+    let name = match event.event.kind {
+        Kind::Identify => return Ok(Say::Person),
+        Kind::Group => return company(&event.event, settings),
+        Kind::Alias => return Err(skip("no_aliases")),
+        Kind::Page | Kind::Screen if settings.pages => viewed(&event.event),
+        Kind::Page | Kind::Screen => return Err(skip("pages_off")),
+        Kind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
+    };
+    if name.is_empty() {
+        return Err(Screening::Dead(Reason::new("invalid_name")));
+    }
+    let is_one_of = |names: &[&str]| {
+        event.event.kind == Kind::Track && names.iter().any(|one| is_like(one, &name))
+    };
+    if is_one_of(&UNTOLD) {
+        return Err(skip("untold"));
+    }
+    let introduces = is_one_of(&INTRODUCTIONS);
+    let mut body = Object::new();
+    body.insert("event".to_owned(), format!("{}{name}", settings.event_prefix).into());
+    body.insert("createdAt".to_owned(), event.event.timestamp.as_millisecond().into());
+    if let Some(properties) = &event.event.properties {
+        // Drift makes texts of them anyway.
+        let text = |value: &Value| match value {
+            Value::Bool(claim) => Some(claim.to_string()),
+            other => products::text(other),
+        };
+        let told = chosen(properties, &settings.event_attributes);
+        let told: Object =
+            told.filter_map(|(name, value)| Some((name, text(value)?.into()))).collect();
+        if !told.is_empty() {
+            body.insert("attributes".to_owned(), Value::Object(told));
+        }
+    }
+    Ok(Say::Event(Entry { body, introduces }))
+}
+
+/// The attributes of the contact as far as the event and the profile know the person.
+pub(super) fn attributes(event: &Enriched, who: &Who, settings: &Settings) -> Object {
+    let person = Person::of(event);
+    let mut attributes = Object::new();
+    let traits = person.traits();
+    let custom = chosen(&traits, &settings.attributes);
+    attributes.extend(custom.filter_map(|(name, value)| Some((name, scalar(value)?))));
+    let mut set = |key: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.trim().is_empty()) {
+            attributes.insert(key.to_owned(), value.trim().into());
+        }
+    };
+    set("externalId", who.user_id.clone());
+    set("email", email(event));
+    set("name", person.name().map(Into::into));
+    set("phone", phone(event));
+    let company = traits.get("company");
+    let named = company.and_then(|company| company.get("name"));
+    set("employment_name", named.or(company).and_then(products::text));
+    attributes
+}
+
+/// A value that an attribute can hold.
+fn scalar(value: &Value) -> Option<Value> {
+    match value {
+        Value::String(text) if text.trim().is_empty() => None,
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => Some(value.clone()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn company(event: &Event, settings: &Settings) -> Result<Say, Screening> {
+    let empty = Object::new();
+    let traits = event.traits.as_ref().unwrap_or(&empty);
+    let named = traits.get("name").and_then(products::text);
+    let id = || event.group_id.clone().filter(|id| !id.trim().is_empty());
+    let Some(name) = named.clone().or_else(id) else {
+        return Err(Screening::Dead(Reason::new("missing_group_id")));
+    };
+    let account = settings.accounts.as_ref().and_then(|accounts| {
+        let domain = domain(traits)?;
+        Some(account(accounts, &domain, named.as_deref()))
+    });
+    Ok(Say::Company { name: name.trim().to_owned(), account })
+}
+
+fn account(accounts: &Accounts, domain: &str, name: Option<&str>) -> Account {
+    let mut body = Object::new();
+    body.insert("ownerId".to_owned(), accounts.owner_id.into());
+    body.insert("domain".to_owned(), domain.into());
+    if let Some(name) = name {
+        body.insert("name".to_owned(), name.trim().into());
+    }
+    Account { id: format!("{}_{domain}", accounts.org_id), body }
+}
+
+/// The company's domain: as it is said, else that of its web site; without `www.`, as Drift has it in
+/// the ids of accounts.
+fn domain(traits: &Object) -> Option<String> {
+    let text = |key: &str| traits.get(key).and_then(Value::as_str).map(str::trim);
+    let written = text("domain").or_else(|| text("website")).or_else(|| text("url"))?;
+    let url = Url::parse(written).or_else(|_relative| Url::parse(&format!("https://{written}")));
+    let url = url.ok()?;
+    let domain = url.domain()?;
+    let domain = domain.strip_prefix("www.").unwrap_or(domain);
+    domain.contains('.').then(|| domain.to_owned())
+}
+
+fn skip(code: &'static str) -> Screening {
+    Screening::Skip(Reason::new(code))
+}

@@ -1,0 +1,130 @@
+//! Drift, by its REST API (`contracts/destinations.md` section 6).
+//!
+//! Drift knows contacts and what stands in their timelines. A timeline entry needs a contact that is
+//! there, so every event is a short conversation: find or make the contact, then tell.
+//!
+//! Decisions where the contract leaves a choice:
+//! - The contact is looked for by the user's id, then by e-mail; a contact of that address with another
+//!   id is somebody else. One can be made only where an address is known; otherwise the event is
+//!   skipped, as Drift has nobody to tell it of. Anonymous visitors are known to the widget alone.
+//! - The timeline has no dedupe key: after a timeout the event is a dead letter, unless
+//!   `retry_ambiguous` says that being told twice is better. Everything else may be asked again.
+//! - Attributes of timeline entries are deprecated: none go, but those of `event_attributes`. Drift
+//!   advises to name the application in an entry's text: `event_prefix`.
+//! - Contact tags are not written: Drift's newer pages say that attributes took their place.
+//! - Of promotions and coupons nothing is told, as in the contract's cross-walk.
+//! - A group is the contact's attribute `company`; with `account_owner_id` it is an account as well,
+//!   made by its domain, or changed under the id that Drift gives it: the organisation's id and the
+//!   domain.
+
+mod api;
+mod message;
+mod settings;
+mod talk;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use self::api::Line;
+use self::message::{Message, Say};
+use self::settings::Settings;
+use self::talk::Talk;
+use super::conversation::{Contacts, Front, Stop, must_wait, with_rest_waiting};
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use crate::event::Enriched;
+use crate::settings::Secret;
+
+/// Drift's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "drift",
+    known_as: &["Drift"],
+    cookies: &[],
+    destination: |section, endpoint| {
+        let base = endpoint.as_ref().map_or(BASE, url::Url::as_str);
+        let (front, token) = Front::read(section, base);
+        let (settings, contacts) = (Settings::read(section), Contacts::read(section));
+        Box::new(Drift { front, token, settings, contacts })
+    },
+};
+
+/// Where Drift is. There is one region.
+const BASE: &str = "https://driftapi.com";
+
+/// Drift publishes no limit: a rate that the contract takes for safe.
+const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+struct Drift {
+    front: Front,
+    token: Secret,
+    settings: Settings,
+    contacts: Contacts<i64>,
+}
+
+#[async_trait]
+impl Destination for Drift {
+    fn habits(&self) -> Habits {
+        Habits {
+            // One event a call: a batch is only a visitor's turn.
+            unit: Unit::Visitor,
+            max_events: 20,
+            max_bytes: 512 * 1024,
+            linger: Duration::ZERO,
+            max_age: Duration::MAX,
+            concurrency: 4,
+            calls_per_second: Some(CALLS_PER_SECOND),
+            timeout: Duration::from_secs(15),
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        vec![self.token.clone()]
+    }
+
+    fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
+        match &*self.message(event) {
+            Ok(_) => Screening::Send,
+            Err(screening) => screening.clone(),
+        }
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for event in batch {
+            let ended = self.converse(event, call).await;
+            let outcome = ended.map_or_else(Outcome::from, |()| Outcome::Delivered);
+            let is_last = must_wait(&outcome);
+            outcomes.push(outcome);
+            if is_last {
+                break;
+            }
+        }
+        with_rest_waiting(outcomes, batch.len())
+    }
+}
+
+impl Drift {
+    fn message(&self, event: &Enriched) -> Arc<Result<Message, Screening>> {
+        event.rendered(|event| message::render(event, &self.settings))
+    }
+
+    async fn converse(&self, event: &Enriched, call: &dyn Call) -> Result<(), Stop> {
+        let message = self.message(event);
+        let Ok(Message { who, say }) = &*message else {
+            // Screening let it pass: there is no way here.
+            return Err(Stop::Dead(Reason::new("unmappable")));
+        };
+        let line = Line { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
+        let talk = Talk { line, contacts: &self.contacts, settings: &self.settings, event, who };
+        match say {
+            Say::Person => talk.person().await,
+            Say::Event(entry) => talk.event(entry).await,
+            Say::Company { name, account } => talk.company(name, account.as_ref()).await,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `[sites.destinations.settings]` of a Drift destination, besides the access token and the bounds of
+//! the cache of contacts.
+
+use crate::settings::Section;
+
+/// Attributes that Drift derives itself, and beginnings of the names of others: they are never written.
+const RESERVED: [&str; 12] = [
+    "tags",
+    "events",
+    "socialProfiles",
+    "social_profiles",
+    "start_date",
+    "last_active",
+    "last_contacted",
+    "ip",
+    "id",
+    "createdAt",
+    "externalId",
+    "external_id",
+];
+const RESERVED_BEGINNINGS: [&str; 3] = ["_", "original_", "recent_"];
+
+/// The settings, checked.
+pub(super) struct Settings {
+    /// Traits that are custom attributes of the contact.
+    pub(super) attributes: Vec<String>,
+    /// Properties that go along with timeline entries.
+    pub(super) event_attributes: Vec<String>,
+    /// What the text of every timeline entry begins with.
+    pub(super) event_prefix: String,
+    /// Whether pages and screens are timeline entries.
+    pub(super) pages: bool,
+    /// Whether a timeline entry is told again when nobody knows whether it arrived.
+    pub(super) retry_ambiguous: bool,
+    /// Whose the accounts of groups are, if groups are accounts.
+    pub(super) accounts: Option<Accounts>,
+}
+
+/// What accounts need.
+pub(super) struct Accounts {
+    pub(super) owner_id: i64,
+    pub(super) org_id: i64,
+}
+
+impl Settings {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let attributes = section.strings("attributes");
+        for name in attributes.iter().filter(|name| is_reserved(name)) {
+            section.mistake("attributes", &format!("{name:?} is written by Drift itself"));
+        }
+        let org_id = section.opt_integer("org_id", 1..=i64::MAX);
+        let owner_id = section.opt_integer("account_owner_id", 1..=i64::MAX);
+        if owner_id.is_some() && org_id.is_none() {
+            section.mistake("org_id", "is required to change accounts that are there already");
+        }
+        Self {
+            attributes,
+            event_attributes: section.strings("event_attributes"),
+            event_prefix: section.opt_string("event_prefix").unwrap_or_default(),
+            pages: section.opt_boolean("pages").unwrap_or(false),
+            retry_ambiguous: section.opt_boolean("retry_ambiguous").unwrap_or(false),
+            accounts: owner_id.zip(org_id).map(|(owner_id, org_id)| Accounts { owner_id, org_id }),
+        }
+    }
+}
+
+/// Whether an attribute is Drift's own, under the name that it would have there.
+fn is_reserved(name: &str) -> bool {
+    let name = name.replace('.', "_");
+    RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&name))
+        || RESERVED_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}

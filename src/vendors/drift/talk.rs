@@ -1,0 +1,159 @@
+//! The conversations about one event (`contracts/destinations.md` 6.3): each is read from top to bottom.
+
+use super::api::{Found, Line, Made, Taken};
+use super::message::{Account, Entry, attributes};
+use super::settings::Settings;
+use crate::event::{Enriched, Object};
+use crate::vendors::Reason;
+use crate::vendors::conversation::{Contacts, Stop, Who};
+
+/// How often a contact may turn out to be another one before it is left for later.
+const MAX_TURNS: usize = 4;
+
+/// One conversation.
+#[derive(Clone, Copy)]
+pub(super) struct Talk<'t> {
+    pub(super) line: Line<'t>,
+    pub(super) contacts: &'t Contacts<i64>,
+    pub(super) settings: &'t Settings,
+    pub(super) event: &'t Enriched,
+    pub(super) who: &'t Who,
+}
+
+impl Talk<'_> {
+    /// Brings the person's contact up to date.
+    pub(super) async fn person(&self) -> Result<(), Stop> {
+        self.introduce(self.portrait()).await.map(|_id| ())
+    }
+
+    /// Writes an event into the contact's timeline. If Drift does not know the contact that was there
+    /// before, it is found or made anew, and the event told once more.
+    pub(super) async fn event(&self, entry: &Entry) -> Result<(), Stop> {
+        let contact = match entry.introduces {
+            true => self.introduce(self.portrait()).await?,
+            false => self.acquaint().await?,
+        };
+        if let Taken::Yes = self.line.event(self.told(entry, contact)).await? {
+            return Ok(());
+        }
+        self.forget();
+        let contact = self.acquaint().await?;
+        match self.line.event(self.told(entry, contact)).await? {
+            Taken::Yes => Ok(()),
+            Taken::No(stop) => Err(stop),
+        }
+    }
+
+    /// Makes the person belong to a company, after the company's account is there.
+    pub(super) async fn company(&self, name: &str, account: Option<&Account>) -> Result<(), Stop> {
+        if let Some(account) = account {
+            self.line.account(account).await?;
+        }
+        let mut portrait = self.portrait();
+        portrait.insert("company".to_owned(), name.into());
+        self.introduce(portrait).await.map(|_id| ())
+    }
+
+    /// The contact: remembered, found, or made.
+    async fn acquaint(&self) -> Result<i64, Stop> {
+        if let Some(id) = self.remembered() {
+            return Ok(id);
+        }
+        match self.find().await? {
+            Some(found) if self.who.user_id.is_none() || found.external_id == self.who.user_id => {
+                Ok(self.remember(found.id))
+            }
+            // One that only the address leads to must be told whose it is.
+            found => self.settle(found.map(|found| found.id), self.portrait()).await,
+        }
+    }
+
+    /// Makes the contact what is known of the person, and returns its id.
+    async fn introduce(&self, portrait: Object) -> Result<i64, Stop> {
+        let known = match self.remembered() {
+            Some(id) => Some(id),
+            None => self.find().await?.map(|found| found.id),
+        };
+        self.settle(known, portrait).await
+    }
+
+    /// Changes the contact, or makes it, whatever becomes of it meanwhile.
+    async fn settle(&self, mut known: Option<i64>, portrait: Object) -> Result<i64, Stop> {
+        for _ in 0..MAX_TURNS {
+            known = match known {
+                Some(id) => match self.line.change(id, &portrait).await? {
+                    Taken::Yes => return Ok(self.remember(id)),
+                    Taken::No(_gone) => {
+                        self.forget();
+                        self.find().await?.map(|found| found.id)
+                    }
+                },
+                None => match self.make(&portrait).await? {
+                    Made::New(id) => return Ok(self.remember(id)),
+                    // Somebody else may have made it since it was looked for.
+                    Made::Refused(stop) => Some(self.find().await?.ok_or(stop)?.id),
+                },
+            };
+        }
+        Err(Stop::Retry { reason: Reason::new("contact_moves"), after: None })
+    }
+
+    async fn make(&self, portrait: &Object) -> Result<Made, Stop> {
+        if self.who.email.is_none() {
+            return Err(Stop::Skipped(Reason::new("unknown_contact")));
+        }
+        self.line.make(portrait).await
+    }
+
+    /// Looks for the contact: by the user's id, then by the address.
+    async fn find(&self) -> Result<Option<Found>, Stop> {
+        if let Some(user_id) = &self.who.user_id
+            && let Some(mut found) = self.line.find_user(user_id).await?
+        {
+            // However Drift writes it: it was asked for this one.
+            found.external_id = Some(user_id.clone());
+            return Ok(Some(found));
+        }
+        let Some(email) = &self.who.email else { return Ok(None) };
+        let mut found = self.line.find_by_email(email).await?;
+        found.retain(|contact| match (&self.who.user_id, &contact.external_id) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        });
+        if found.len() > 1 && self.who.user_id.is_none() {
+            return Err(Stop::Dead(Reason::new("email_not_unique")));
+        }
+        Ok(found.into_iter().next())
+    }
+
+    fn portrait(&self) -> Object {
+        attributes(self.event, self.who, self.settings)
+    }
+
+    /// The entry, in the timeline of this contact.
+    fn told(&self, entry: &Entry, contact: i64) -> Object {
+        let mut told = entry.body.clone();
+        match &self.who.user_id {
+            Some(user_id) => told.insert("externalId".to_owned(), user_id.as_str().into()),
+            None => told.insert("contactId".to_owned(), contact.into()),
+        };
+        told
+    }
+
+    fn remembered(&self) -> Option<i64> {
+        self.contacts.get(&self.who.key()?)
+    }
+
+    fn remember(&self, id: i64) -> i64 {
+        if let Some(key) = self.who.key() {
+            self.contacts.remember(key, id);
+        }
+        id
+    }
+
+    fn forget(&self) {
+        if let Some(key) = self.who.key() {
+            self.contacts.forget(&key);
+        }
+    }
+}
