@@ -9,7 +9,7 @@ const MAX_CORRECTION: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Numbers above this are milliseconds since 1970, others are seconds: 1e11 seconds is the year
 /// 5138, 1e11 milliseconds is 1973.
-const MILLISECONDS_FROM: i64 = 100_000_000_000;
+const MILLISECONDS_FROM: u64 = 100_000_000_000;
 
 /// Reads a time: RFC 3339, the same without a zone (taken as UTC), or a number since 1970.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
@@ -18,7 +18,7 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
         return Some(time);
     }
     if let Ok(number) = text.parse::<i64>() {
-        let time = if number.abs() > MILLISECONDS_FROM {
+        let time = if number.unsigned_abs() > MILLISECONDS_FROM {
             Timestamp::from_millisecond(number)
         } else {
             Timestamp::from_second(number)
@@ -68,7 +68,14 @@ mod tests {
         ] {
             assert_eq!(parse(text), Some(noon), "{text}");
         }
-        for bad in ["", "soon", "99999999999999999999", "2026-13-01T00:00:00Z"] {
+        for bad in [
+            "",
+            "soon",
+            "99999999999999999999",
+            "-9223372036854775808",
+            "9223372036854775807",
+            "2026-13-01T00:00:00Z",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }
