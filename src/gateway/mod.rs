@@ -11,6 +11,8 @@ mod body;
 mod cors;
 pub mod decode;
 mod head;
+#[cfg(test)]
+mod hostile_tests;
 mod observe;
 mod rate;
 mod rejection;

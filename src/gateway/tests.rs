@@ -6,7 +6,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -38,20 +37,20 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-struct House {
-    gateway: Gateway,
+pub(super) struct House {
+    pub(super) gateway: Gateway,
     journal: Arc<SqliteJournal>,
     site: SiteId,
     _folder: TempDir,
 }
 
-const NOON: &str = "2026-11-23T12:00:00Z";
+pub(super) const NOON: &str = "2026-11-23T12:00:00Z";
 
-async fn house() -> House {
+pub(super) async fn house() -> House {
     house_with(limits()).await
 }
 
-async fn house_with(limits: Limits) -> House {
+pub(super) async fn house_with(limits: Limits) -> House {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::new());
     let clock: SharedClock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
@@ -85,20 +84,24 @@ async fn house_with(limits: Limits) -> House {
     House { gateway, journal, site, _folder: folder }
 }
 
-struct Answer {
-    status: StatusCode,
-    fields: http::HeaderMap,
-    body: Bytes,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) fields: http::HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 impl House {
-    async fn ask(&self, request: http::request::Builder, body: impl Into<Bytes>) -> Answer {
+    pub(super) async fn ask(
+        &self,
+        request: http::request::Builder,
+        body: impl Into<Bytes>,
+    ) -> Answer {
         let request = request.body(Full::new(body.into())).unwrap();
         let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
         let response = self.gateway.handle(request, client).await;
@@ -107,32 +110,32 @@ impl House {
         Answer { status: head.status, fields: head.headers, body }
     }
 
-    async fn events(&self) -> Vec<Event> {
+    pub(super) async fn events(&self) -> Vec<Event> {
         let head = self.journal.head(self.site).borrow().seq;
         let limit = ReadLimit { events: 1000, bytes: 1 << 20 };
         let records = self.journal.read(self.site, 0, head, limit).await.unwrap();
         records.iter().map(|record| serde_json::from_slice(&record.body).unwrap()).collect()
     }
 
-    fn counts(&self, line: &str) -> bool {
+    pub(super) fn counts(&self, line: &str) -> bool {
         self.gateway.metrics.render().lines().any(|found| found == line)
     }
 }
 
-fn to(method: &str, path: &str) -> http::request::Builder {
+pub(super) fn to(method: &str, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(path).header("host", "t.shop.example")
 }
 
 /// A request from a page of the shop.
-fn page(path: &str) -> http::request::Builder {
+pub(super) fn page(path: &str) -> http::request::Builder {
     to("POST", path).header("origin", "https://shop.example").header("user-agent", "Firefox")
 }
 
-fn track(id: &str) -> Value {
+pub(super) fn track(id: &str) -> Value {
     json!({ "type": "track", "event": "Product Viewed", "messageId": id, "anonymousId": "a1" })
 }
 
-fn basic(user: &str) -> String {
+pub(super) fn basic(user: &str) -> String {
     let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:"));
     format!("Basic {pair}")
 }
@@ -456,42 +459,4 @@ async fn an_operators_event_is_taken_as_a_servers() {
     assert!(matches!(unknown, Err(SendError::UnknownSite)));
     let invalid = house.gateway.send("shop", b"{\"type\":\"track\"}").await;
     assert!(matches!(invalid, Err(SendError::Invalid("missing_event"))));
-}
-
-proptest! {
-    #[test]
-    fn no_body_does_harm(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let limits = limits();
-        let terms = decode::Terms { limits: &limits, kind: None, received_at: NOON.parse().unwrap() };
-        if let Ok(envelope) = decode::open(&body, &terms) {
-            let length = envelope.len();
-            let (drafts, rejected) = envelope.judge(&terms);
-            prop_assert_eq!(drafts.len() + rejected.len(), length);
-        }
-    }
-
-    #[test]
-    fn whatever_a_message_says_it_keeps_the_bounds(
-        kind in "[a-z]{0,8}", name in ".{0,20}", id in ".{0,2000}", time in ".{0,30}",
-    ) {
-        let limits = limits();
-        let received_at = NOON.parse().unwrap();
-        let terms = decode::Terms { limits: &limits, kind: None, received_at };
-        let message = json!({
-            "type": kind, "event": name, "messageId": id, "anonymousId": id, "timestamp": time,
-            "sentAt": time, "userId": name,
-        });
-        let text = message.to_string();
-        let (drafts, _) = decode::open(text.as_bytes(), &terms).unwrap().judge(&terms);
-        for draft in drafts {
-            prop_assert!(draft.event.timestamp <= received_at);
-            prop_assert!(!draft.event.message_id.is_empty());
-            prop_assert!(draft.event.message_id.len() <= limits.field_bytes);
-        }
-    }
-
-    #[test]
-    fn no_query_does_harm(query in ".{0,300}") {
-        drop(decode::from_query(&query));
-    }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
+use super::list::{self, ListError};
 use super::loose::Loose;
 use super::{Terms, depth, time};
 use crate::event::{Event, Facts, Kind, Object, RawObject};
@@ -117,8 +118,8 @@ pub(in crate::gateway) fn open<'a>(
     let not_json = |_invalid| Rejection::Malformed("the body is not JSON");
     let text = str::from_utf8(text).map_err(|_invalid| Rejection::Malformed("not UTF-8"))?;
     if text.starts_with('[') {
-        let messages = serde_json::from_str(text).map_err(not_json)?;
-        return Envelope::bare(Messages::Many(messages)).bounded(terms);
+        let messages = messages(text, terms, "the body is not JSON")?;
+        return Envelope::bare(messages).bounded(terms);
     }
     if !text.starts_with('{') {
         return Err(Rejection::Malformed("the body is neither a JSON object nor a list"));
@@ -133,15 +134,26 @@ pub(in crate::gateway) fn open<'a>(
             messages: Messages::One(fields, text.len()),
         });
     };
-    let not_a_list = |_invalid| Rejection::Malformed("batch is not a list");
     let envelope = Envelope {
         write_key: fields.write_key,
         sent_at: fields.sent_at.text().and_then(time::parse),
         context: fields.context,
         integrations: fields.integrations,
-        messages: Messages::Many(serde_json::from_str(batch.get()).map_err(not_a_list)?),
+        messages: messages(batch.get(), terms, "batch is not a list")?,
     };
     envelope.bounded(terms)
+}
+
+fn messages<'a>(
+    list: &'a str,
+    terms: &Terms<'_>,
+    otherwise: &'static str,
+) -> Result<Messages<'a>, Rejection> {
+    match list::read(list, terms.limits.batch_events) {
+        Ok(messages) => Ok(Messages::Many(messages)),
+        Err(ListError::TooLong) => Err(Rejection::TooMany),
+        Err(ListError::NotAList) => Err(Rejection::Malformed(otherwise)),
+    }
 }
 
 impl<'a> Envelope<'a> {
@@ -150,16 +162,24 @@ impl<'a> Envelope<'a> {
         Self { write_key: Loose::Absent, sent_at: None, context, integrations, messages }
     }
 
+    /// What a body gives for all its messages becomes part of each, and is bounded as such.
     fn bounded(self, terms: &Terms<'_>) -> Result<Self, Rejection> {
-        match &self.messages {
-            Messages::Many(messages) if messages.is_empty() => {
-                Err(Rejection::Malformed("there is no message in the body"))
-            }
-            Messages::Many(messages) if messages.len() > terms.limits.batch_events => {
-                Err(Rejection::TooMany)
-            }
-            Messages::One(..) | Messages::Many(_) => Ok(self),
+        let Messages::Many(messages) = &self.messages else { return Ok(self) };
+        if messages.is_empty() {
+            return Err(Rejection::Malformed("there is no message in the body"));
         }
+        let own: usize = messages.iter().map(|message| message.get().len()).sum();
+        let shared = self.shared_bytes().saturating_mul(messages.len());
+        if own.saturating_add(shared) > terms.limits.inflated_bytes {
+            return Err(Rejection::TooLarge);
+        }
+        Ok(self)
+    }
+
+    /// Bytes of what the body gives for all its messages.
+    fn shared_bytes(&self) -> usize {
+        let shared = [self.context, self.integrations].into_iter().flatten();
+        shared.map(|raw| raw.get().len()).sum()
     }
 
     /// The write key that stands in the body.
@@ -209,7 +229,8 @@ impl<'a> Envelope<'a> {
         bytes: usize,
         terms: &Terms<'_>,
     ) -> Result<Draft, Invalid> {
-        if bytes > terms.limits.event_bytes {
+        // Counted before anything is copied.
+        if bytes.saturating_add(self.shared_bytes()) > terms.limits.event_bytes {
             return Err("too_large");
         }
         let kind = match terms.kind {

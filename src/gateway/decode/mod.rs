@@ -2,6 +2,7 @@
 //! they stand, every message judged by itself. Pure.
 
 mod depth;
+mod list;
 mod loose;
 mod message;
 mod pixel;
