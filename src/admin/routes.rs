@@ -302,9 +302,11 @@ fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, RequestError> {
     serde_json::from_slice(body).map_err(|error| RequestError::Malformed(error.to_string()))
 }
 
-/// The record as a tree; a record that is not JSON is shown as null.
+/// The record as a tree; a record that cannot be parsed is shown as its text, because somebody must
+/// find out why.
 fn tree(body: &[u8]) -> Value {
-    serde_json::from_slice(body).unwrap_or_default()
+    serde_json::from_slice(body)
+        .unwrap_or_else(|_invalid| Value::String(String::from_utf8_lossy(body).into_owned()))
 }
 
 fn find(readers: &[ReaderState], site: &str, destination: &str) -> Result<ReaderId, RequestError> {
@@ -342,5 +344,17 @@ impl Query<'_> {
             Some(_) => Err(malformed(&format!("the query may have {}", names.join(", ")))),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_nobody_can_parse_is_shown_as_it_is() {
+        assert_eq!(tree(b"{\"a\":1}"), json!({ "a": 1 }));
+        assert_eq!(tree(b"{\"a\":1e999}"), "{\"a\":1e999}");
+        assert_eq!(tree(b"\xff"), "\u{fffd}");
     }
 }

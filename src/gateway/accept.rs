@@ -71,6 +71,7 @@ impl Arrived<'_> {
         let length = text.len();
         let judge = move || {
             let terms = Terms { limits: &snapshot.limits, kind, received_at };
+            let text = decode::Text::look(&text, snapshot.limits.json_depth)?;
             let envelope = decode::open(&text, &terms)?;
             let write_key = envelope.write_key().map(str::to_owned);
             let (drafts, rejected) = envelope.judge(&terms);

@@ -1,11 +1,13 @@
 //! Requests that mean harm, or that somebody's bug made harmful.
 
 use std::io::Write as _;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::tests::{NOON, house, limits, page, track};
+use super::tests::{NOON, house, house_with, limits, page, to, track};
 use super::*;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -53,12 +55,91 @@ async fn no_timestamp_does_harm() {
     }
 }
 
+#[tokio::test]
+async fn what_no_reader_could_parse_is_mended_or_refused_by_itself() {
+    let house = house().await;
+    let message = |id: &str, own: &str| {
+        let (head, own) = ("\"type\":\"track\",\"event\":\"x\",\"anonymousId\":\"a\"", own);
+        format!("{{{head},\"messageId\":\"{id}\",{own}}}")
+    };
+    let bodies = [
+        message("m1", r#""properties":{"cut \ud83d":"\ude00\ud83d\ude00"}"#),
+        message("m2", r#""name":"\ud83d","traits":{"big":1e5}"#),
+        message("m3", r#""properties":{"a":[{"huge":1e999}]}"#),
+        message("m4", r#""context":{"a":{"\u0024serde_json::private::RawValue":"{"}}"#),
+        message("m5", r#""name":1e999"#),
+    ];
+    let answer = house.ask(page("/e"), format!("[{}]", bodies.join(","))).await;
+    assert_eq!(answer.status, 200);
+    let rejected = answer.json()["rejected"].as_array().unwrap().clone();
+    assert!(rejected.iter().all(|item| item["reason"] == "malformed"), "{rejected:?}");
+    let indices: Vec<_> = rejected.iter().map(|item| item["index"].as_u64().unwrap()).collect();
+    assert_eq!(indices, [2, 3, 4]);
+    let events = house.events().await;
+    let properties = events[0].properties.as_ref().unwrap();
+    assert_eq!(properties["cut \u{fffd}"], "\u{fffd}\u{1f600}");
+    assert_eq!(events[1].name.as_deref(), Some("\u{fffd}"));
+    let shared = format!("{{\"context\":{{\"a\":1e999}},\"batch\":[{}]}}", track("m6"));
+    assert_eq!(house.ask(page("/e"), shared).await.status, 400);
+}
+
+/// JSON as clients, careless ones and worse, may write it.
+fn json_text() -> impl Strategy<Value = String> {
+    let escape = prop_oneof![
+        "\\\\u[dD][89abcdef][0-9a-f]{2}",
+        "\\\\u[0-9a-f]{4}",
+        Just("$serde_json::private::RawValue".to_owned()),
+        Just("\\u0024serde_json::private::RawValue".to_owned()),
+        "[ -!#-\\[\\]-~é]{0,8}",
+    ];
+    let string = proptest::collection::vec(escape, 0..3).prop_map(|parts| parts.concat());
+    let string = string.prop_map(|text| format!("\"{text}\""));
+    let leaf = prop_oneof![
+        string.clone(),
+        "-?[1-9][0-9]{0,20}(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?",
+        "[1-9][0-9]{295,312}",
+        Just("null".to_owned()),
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        let entry =
+            (string.clone(), inner.clone()).prop_map(|(key, value)| format!("{key}:{value}"));
+        prop_oneof![
+            proptest::collection::vec(inner, 0..4)
+                .prop_map(|items| format!("[{}]", items.join(","))),
+            proptest::collection::vec(entry, 0..4).prop_map(|all| format!("{{{}}}", all.join(","))),
+        ]
+    })
+}
+
 proptest! {
+    #[test]
+    fn whatever_is_accepted_can_be_read(
+        value in json_text(), shared in json_text(), name in json_text(), time in any::<i64>(),
+        place in 0_usize..4,
+    ) {
+        let limits = limits();
+        let terms = decode::Terms { limits: &limits, kind: None, received_at: NOON.parse().unwrap() };
+        let place = ["properties", "traits", "context", "integrations"][place];
+        let text = format!(
+            "{{\"context\":{{\"all\":{shared}}},\"batch\":[{{\"type\":\"page\",\"name\":{name},\
+             \"anonymousId\":\"a\",\"timestamp\":{time},\"{place}\":{{\"own\":{value}}}}}]}}"
+        );
+        let Ok((drafts, _)) = decode::read(text.as_bytes(), &terms) else { return Ok(()) };
+        for draft in drafts {
+            let record = serde_json::to_vec(&draft.event).unwrap();
+            let read = serde_json::from_slice::<crate::event::Event>(&record);
+            prop_assert!(read.is_ok(), "{text}: {read:?}");
+            let tree = serde_json::from_slice::<serde_json::Value>(&record);
+            prop_assert!(tree.is_ok(), "{text}: {tree:?}");
+        }
+    }
+
     #[test]
     fn no_body_does_harm(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let limits = limits();
         let terms = decode::Terms { limits: &limits, kind: None, received_at: NOON.parse().unwrap() };
-        if let Ok(envelope) = decode::open(&body, &terms) {
+        let Ok(text) = decode::Text::look(&body, limits.json_depth) else { return Ok(()) };
+        if let Ok(envelope) = decode::open(&text, &terms) {
             let length = envelope.len();
             let (drafts, rejected) = envelope.judge(&terms);
             prop_assert_eq!(drafts.len() + rejected.len(), length);
@@ -77,7 +158,7 @@ proptest! {
             "sentAt": time, "userId": name,
         });
         let text = message.to_string();
-        let (drafts, _) = decode::open(text.as_bytes(), &terms).unwrap().judge(&terms);
+        let (drafts, _) = decode::read(text.as_bytes(), &terms).unwrap();
         for draft in drafts {
             prop_assert!(draft.event.timestamp <= received_at);
             prop_assert!(!draft.event.message_id.is_empty());

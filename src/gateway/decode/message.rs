@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::list::{self, ListError};
 use super::loose::Loose;
-use super::{Terms, depth, time};
+use super::readable::is_readable;
+use super::text::Text;
+use super::{Terms, time};
 use crate::event::{Event, Facts, Kind, Object, RawObject};
 use crate::gateway::rejection::Rejection;
 
@@ -55,6 +57,8 @@ pub(in crate::gateway) struct Envelope<'a> {
     context: Option<&'a RawValue>,
     integrations: Option<&'a RawValue>,
     messages: Messages<'a>,
+    /// Whether readers can parse all of it.
+    is_plain: bool,
 }
 
 enum Messages<'a> {
@@ -106,33 +110,23 @@ struct Fields<'a> {
 
 /// Reads a body: one message, a list of messages, or an object whose `batch` is one.
 pub(in crate::gateway) fn open<'a>(
-    text: &'a [u8],
+    body: &'a Text<'_>,
     terms: &Terms<'_>,
 ) -> Result<Envelope<'a>, Rejection> {
-    if text.is_empty() {
-        return Err(Rejection::Malformed("the body is empty"));
-    }
-    if !depth::is_at_most(terms.limits.json_depth, text) {
-        return Err(Rejection::Malformed("the JSON is nested too deep"));
-    }
-    let not_json = |_invalid| Rejection::Malformed("the body is not JSON");
-    let text = str::from_utf8(text).map_err(|_invalid| Rejection::Malformed("not UTF-8"))?;
+    let (text, is_plain) = (body.text(), body.is_plain());
     if text.starts_with('[') {
         let messages = messages(text, terms, "the body is not JSON")?;
-        return Envelope::bare(messages).bounded(terms);
+        return Envelope::bare(messages, is_plain).bounded(terms);
     }
     if !text.starts_with('{') {
         return Err(Rejection::Malformed("the body is neither a JSON object nor a list"));
     }
+    let not_json = |_invalid| Rejection::Malformed("the body is not JSON");
     let fields: Box<Fields<'_>> = serde_json::from_str(text).map_err(not_json)?;
     let Some(batch) = fields.batch else {
-        return Ok(Envelope {
-            write_key: fields.write_key.clone(),
-            sent_at: None,
-            context: None,
-            integrations: None,
-            messages: Messages::One(fields, text.len()),
-        });
+        let write_key = fields.write_key.clone();
+        let messages = Messages::One(fields, text.len());
+        return Ok(Envelope { write_key, ..Envelope::bare(messages, is_plain) });
     };
     let envelope = Envelope {
         write_key: fields.write_key,
@@ -140,6 +134,7 @@ pub(in crate::gateway) fn open<'a>(
         context: fields.context,
         integrations: fields.integrations,
         messages: messages(batch.get(), terms, "batch is not a list")?,
+        is_plain,
     };
     envelope.bounded(terms)
 }
@@ -157,9 +152,10 @@ fn messages<'a>(
 }
 
 impl<'a> Envelope<'a> {
-    fn bare(messages: Messages<'a>) -> Self {
+    fn bare(messages: Messages<'a>, is_plain: bool) -> Self {
+        let (write_key, sent_at) = (Loose::Absent, None);
         let (context, integrations) = (None, None);
-        Self { write_key: Loose::Absent, sent_at: None, context, integrations, messages }
+        Self { write_key, sent_at, context, integrations, messages, is_plain }
     }
 
     /// What a body gives for all its messages becomes part of each, and is bounded as such.
@@ -222,6 +218,13 @@ impl<'a> Envelope<'a> {
         (drafts, rejected)
     }
 
+    /// Whether readers can parse what a message copies.
+    fn is_readable(&self, fields: &Fields<'_>) -> bool {
+        let own = [fields.properties, fields.traits, fields.context, fields.integrations];
+        let mut all = own.into_iter().chain([self.context, self.integrations]).flatten();
+        all.all(is_readable)
+    }
+
     fn draft(
         &self,
         index: usize,
@@ -232,6 +235,9 @@ impl<'a> Envelope<'a> {
         // Counted before anything is copied.
         if bytes.saturating_add(self.shared_bytes()) > terms.limits.event_bytes {
             return Err("too_large");
+        }
+        if !self.is_plain && !self.is_readable(fields) {
+            return Err("malformed");
         }
         let kind = match terms.kind {
             Some(kind) => kind,

@@ -1,16 +1,18 @@
 //! From a body's text to canonical events: one pass over the text, the client's objects copied as
-//! they stand, every message judged by itself. Pure.
+//! they stand if readers of the journal can parse them, every message judged by itself. Pure.
 
-mod depth;
 mod list;
 mod loose;
 mod message;
 mod pixel;
+mod readable;
+mod text;
 mod time;
 
 pub use message::{Draft, Rejected};
 pub(super) use message::{Invalid, open};
 pub(super) use pixel::from_query;
+pub(super) use text::Text;
 
 use jiff::Timestamp;
 
@@ -31,6 +33,7 @@ pub struct Terms<'l> {
 /// Reads a body that needs no write key and judges each of its messages. The error is the code of
 /// the rejection of the whole.
 pub fn read(text: &[u8], terms: &Terms<'_>) -> Result<(Vec<Draft>, Vec<Rejected>), &'static str> {
-    let envelope = open(text, terms).map_err(|rejection| rejection.code())?;
+    let text = Text::look(text, terms.limits.json_depth).map_err(|rejection| rejection.code())?;
+    let envelope = open(&text, terms).map_err(|rejection| rejection.code())?;
     Ok(envelope.judge(terms))
 }

@@ -1,0 +1,121 @@
+//! Whether a reader of the journal can parse what is copied into it.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The key by which `serde_json` passes unread text through a reader: whoever could write it would
+/// have their text parsed as another value, or the reader fail.
+pub(super) const PRIVATE_KEY: &str = "$serde_json::private::RawValue";
+
+/// Whether `serde_json::Value` reads it and means the same by it. Walks through the value without
+/// building it.
+pub(super) fn is_readable(raw: &RawValue) -> bool {
+    serde_json::from_str::<Readable>(raw.get()).is_ok()
+}
+
+struct Readable;
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Walk)
+    }
+}
+
+struct Walk;
+
+impl<'de> Visitor<'de> for Walk {
+    type Value = Readable;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_str<E: Error>(self, _text: &str) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_i64<E: Error>(self, _number: i64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_u64<E: Error>(self, _number: u64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_f64<E: Error>(self, _number: f64) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_bool<E: Error>(self, _value: bool) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Readable, E> {
+        Ok(Readable)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Readable, A::Error> {
+        while items.next_element::<Readable>()?.is_some() {}
+        Ok(Readable)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Readable, A::Error> {
+        while entries.next_entry::<Key, Readable>()?.is_some() {}
+        Ok(Readable)
+    }
+}
+
+struct Key;
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key that is not reserved")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Key, E> {
+        if key == PRIVATE_KEY { Err(E::custom("a reserved key")) } else { Ok(Key) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readable_is_what_a_reader_reads() {
+        let is_readable = |text| is_readable(serde_json::from_str(text).unwrap());
+        for good in ["{}", r#"{"a":[1,-2,1e5,1.5,true,null,"\u00e9"],"b":{"":{}}}"#, "1e-999"] {
+            assert!(is_readable(good), "{good}");
+        }
+        let digits = "1".repeat(310);
+        for bad in [
+            "1e999",
+            r#"{"a":[{"b":-1e400}]}"#,
+            &digits,
+            r#"{"a":"\ud83d"}"#,
+            r#"{"a":{"$serde_json::private::RawValue":"1"}}"#,
+            r#"[{"\u0024serde_json::private::RawValue":"{"}]"#,
+        ] {
+            assert!(!is_readable(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_private_key_is_the_readers() {
+        let text = format!("{{\"{PRIVATE_KEY}\":\"[1]\"}}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(value.is_array(), "the key has another name in this version: {value}");
+    }
+}
