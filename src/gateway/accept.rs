@@ -1,22 +1,24 @@
 //! From judged messages to durable events.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::body::Body;
 use uuid::Uuid;
 
 use super::answer::Taken;
+use super::body::{self, Received};
+use super::budget::{AT_ONCE_BYTES, Share};
 use super::decode::{self, Draft, Invalid, Rejected, Terms};
 use super::rejection::Rejection;
 use super::route::Route;
+use super::snapshot::Snapshot;
 use super::{Arrived, Gateway, head};
 use crate::event::{Event, Facts, Kind, RawObject};
 use crate::feed::Happening;
 use crate::journal::{AppendError, Appended, MessageKey, NewRecord};
 use crate::visitor::{self, Recognised, Seen};
-
-/// A longer body is parsed aside: its CPU time could delay other requests.
-const ASIDE_BYTES: usize = 64 * 1024;
 
 /// Who sends, as far as it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(super) struct Messages {
     pub(super) drafts: Vec<Draft>,
     /// Those that did not.
     pub(super) rejected: Vec<Rejected>,
+    /// What they hold of the budget for bodies.
+    share: Option<Share>,
 }
 
 /// An event that an operator sent.
@@ -61,10 +65,21 @@ pub enum SendError {
 }
 
 impl Arrived<'_> {
-    /// Judges the messages of a body.
+    /// Reads a body and judges its messages.
+    pub(super) async fn read<B>(&self, body: B, kind: Option<Kind>) -> Result<Messages, Rejection>
+    where
+        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
+    {
+        let Snapshot { limits, budget, .. } = &**self.snapshot;
+        let Received { text, share } = body::read(body, &self.head.headers, limits, budget).await?;
+        self.messages(text, share, kind).await
+    }
+
+    /// Judges the messages of a text.
     pub(super) async fn messages(
         &self,
         text: Bytes,
+        share: Option<Share>,
         kind: Option<Kind>,
     ) -> Result<Messages, Rejection> {
         let (snapshot, received_at) = (Arc::clone(self.snapshot), self.received_at);
@@ -75,9 +90,10 @@ impl Arrived<'_> {
             let envelope = decode::open(&text, &terms)?;
             let write_key = envelope.write_key().map(str::to_owned);
             let (drafts, rejected) = envelope.judge(&terms);
-            Ok(Messages { write_key, drafts, rejected })
+            Ok(Messages { write_key, drafts, rejected, share })
         };
-        if length <= ASIDE_BYTES {
+        // The CPU time of a longer one could delay other requests.
+        if length <= AT_ONCE_BYTES {
             return judge();
         }
         tokio::task::spawn_blocking(judge).await.unwrap_or(Err(Rejection::Closing))
@@ -90,10 +106,12 @@ impl Arrived<'_> {
         messages: Messages,
         sender: Sender,
     ) -> Result<Taken, Rejection> {
-        let Messages { drafts, mut rejected, .. } = messages;
+        let Messages { drafts, mut rejected, share, .. } = messages;
         let recognised = self.recognise(&drafts, sender);
         let (facts, set_cookies, minted) = self.facts(recognised, sender);
         let mut records = Vec::with_capacity(drafts.len());
+        // What was observed goes into every record, and is bounded as such.
+        let mut bytes = 0_usize;
         let mut told = Vec::new();
         for draft in drafts {
             let (index, has_traits) = (draft.index, draft.has_traits);
@@ -104,7 +122,12 @@ impl Arrived<'_> {
                     continue;
                 }
             };
-            records.push(record(self.site.id, &self.site.name, &event, has_traits)?);
+            let record = record(self.site.id, &self.site.name, &event, has_traits)?;
+            bytes = bytes.saturating_add(record.body.len());
+            if bytes > self.snapshot.limits.inflated_bytes {
+                return Err(Rejection::TooLarge);
+            }
+            records.push(record);
             if self.gateway.feed.is_watched() {
                 told.push((event.message_id.clone(), event.label().to_owned()));
             }
@@ -113,6 +136,8 @@ impl Arrived<'_> {
         if records.is_empty() {
             return Err(Rejection::NothingValid(rejected));
         }
+        // From here on the journal bounds what waits for it.
+        drop(share);
         let appended = self.gateway.journal.append(records).await?;
         self.count_appended(&appended);
         for ((message_id, event), appended) in told.into_iter().zip(&appended) {

@@ -1,5 +1,5 @@
 //! A request's body, read and decompressed within its limits (`contracts/beacons.md` 1.2, steps
-//! 1 to 4).
+//! 1 to 4), and within what all bodies may take together.
 
 use std::error::Error;
 use std::io::Read;
@@ -10,7 +10,9 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
+use tokio::time::{Instant, timeout_at};
 
+use super::budget::{AT_ONCE_BYTES, Budget, Share};
 use super::rejection::Rejection;
 use super::settings::Limits;
 
@@ -34,22 +36,39 @@ enum Encoding {
     Zstd,
 }
 
+/// The text of a body, and its share of what all may take, to be held as long as what is made of it.
+pub(super) struct Received {
+    pub(super) text: Bytes,
+    /// None if it is parsed at once.
+    pub(super) share: Option<Share>,
+}
+
 /// Reads the whole body, decompresses it, and takes off what stands around the text.
 pub(super) async fn read<B>(
     body: B,
     fields: &HeaderMap,
     limits: &Limits,
-) -> Result<Bytes, Rejection>
+    budget: &Budget,
+) -> Result<Received, Rejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
 {
+    let deadline = Instant::now() + limits.body_time;
     let encodings = encodings(fields)?;
-    let sent = collect(body, limits).await?;
-    let text = inflate(sent, encodings, limits.inflated_bytes).await?;
-    Ok(trim(text))
+    let sent = collect(body, limits, deadline).await?;
+    // The share is taken when the body is there, so that nobody holds one by sending slowly.
+    if encodings.is_empty() && !sent.starts_with(GZIP_MAGIC) {
+        let share = match sent.len() {
+            ..=AT_ONCE_BYTES => None,
+            length => Some(budget.take(length, deadline).await?),
+        };
+        return Ok(Received { text: trim(sent), share });
+    }
+    let share = budget.take(limits.inflated_bytes, deadline).await?;
+    inflate(sent, encodings, limits.inflated_bytes, share).await
 }
 
-async fn collect<B>(body: B, limits: &Limits) -> Result<Bytes, Rejection>
+async fn collect<B>(body: B, limits: &Limits, deadline: Instant) -> Result<Bytes, Rejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
 {
@@ -58,7 +77,7 @@ where
         return Err(Rejection::TooLarge);
     }
     let read = pin!(Limited::new(body, limits.body_bytes).collect());
-    match tokio::time::timeout(limits.body_time, read).await {
+    match timeout_at(deadline, read).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
         Ok(Err(_)) => Err(Rejection::Broken),
@@ -89,15 +108,23 @@ fn encodings(fields: &HeaderMap) -> Result<Vec<Encoding>, Rejection> {
     Ok(encodings)
 }
 
-async fn inflate(sent: Bytes, encodings: Vec<Encoding>, max: usize) -> Result<Bytes, Rejection> {
-    if encodings.is_empty() && !sent.starts_with(GZIP_MAGIC) {
-        return Ok(sent);
+async fn inflate(
+    sent: Bytes,
+    encodings: Vec<Encoding>,
+    max: usize,
+    mut share: Share,
+) -> Result<Received, Rejection> {
+    let is_short = sent.len() <= ASIDE_BYTES && max <= ASIDE_BYTES;
+    // The work goes on when its client goes away, and keeps its share until it is done.
+    let work = move || {
+        let text = trim(inflate_all(sent, encodings, max)?);
+        share.shrink(text.len());
+        Ok(Received { text, share: Some(share) })
+    };
+    if is_short {
+        return work();
     }
-    if sent.len() <= ASIDE_BYTES && max <= ASIDE_BYTES {
-        return inflate_all(sent, encodings, max);
-    }
-    let task = tokio::task::spawn_blocking(move || inflate_all(sent, encodings, max));
-    task.await.unwrap_or(Err(Rejection::Closing))
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Rejection::Closing))
 }
 
 fn inflate_all(sent: Bytes, encodings: Vec<Encoding>, max: usize) -> Result<Bytes, Rejection> {
@@ -191,12 +218,20 @@ mod tests {
         out
     }
 
+    async fn read_bytes<B>(body: B, fields: &HeaderMap) -> Result<Bytes, Rejection>
+    where
+        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
+    {
+        let budget = Budget::new(limits().inflated_bytes);
+        read(body, fields, &limits(), &budget).await.map(|read| read.text)
+    }
+
     async fn read_as(encoding: &str, body: Vec<u8>) -> Result<Bytes, Rejection> {
         let mut fields = HeaderMap::new();
         if !encoding.is_empty() {
             fields.insert(CONTENT_ENCODING, encoding.parse().unwrap());
         }
-        read(Full::new(Bytes::from(body)), &fields, &limits()).await
+        read_bytes(Full::new(Bytes::from(body)), &fields).await
     }
 
     #[tokio::test]
@@ -266,7 +301,7 @@ mod tests {
         let frames = long.chunks(1000).map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk))));
         let frames: Vec<Result<_, std::io::Error>> = frames.collect();
         let body = StreamBody::new(futures_util::stream::iter(frames));
-        let result = read(body, &HeaderMap::new(), &limits()).await;
+        let result = read_bytes(body, &HeaderMap::new()).await;
         assert!(matches!(result, Err(Rejection::TooLarge)));
     }
 
@@ -277,7 +312,7 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b" "))), ()))
         });
         let started = tokio::time::Instant::now();
-        let result = read(StreamBody::new(trickle), &HeaderMap::new(), &limits()).await;
+        let result = read_bytes(StreamBody::new(trickle), &HeaderMap::new()).await;
         assert!(matches!(result, Err(Rejection::TooSlow)));
         assert_eq!(started.elapsed(), limits().body_time);
     }

@@ -45,6 +45,41 @@ async fn a_list_without_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
+async fn bodies_together_are_bounded() {
+    let mut limits = limits();
+    limits.body_time = Duration::from_millis(100);
+    let house = house_with(limits.clone()).await;
+    let snapshot = house.gateway.snapshot.load_full();
+    let soon = || Instant::now() + Duration::from_secs(10);
+    let held = snapshot.budget.take(limits.inflating_bytes, soon()).await.unwrap();
+    let answer = house.ask(page("/e"), gzip(track("m1").to_string().as_bytes())).await;
+    assert_eq!((answer.status.as_u16(), answer.fields["retry-after"].as_bytes()), (503, &b"1"[..]));
+    assert_eq!(answer.json()["code"], "overloaded");
+    let long = format!("{}{}", track("m2"), " ".repeat(100_000));
+    assert_eq!(house.ask(page("/e"), format!("[{long}]")).await.status, 503);
+    assert_eq!(house.ask(page("/e"), track("m2").to_string()).await.status, 204, "it is small");
+    drop(held);
+    assert_eq!(
+        house.ask(page("/e"), gzip(track("m3").to_string().as_bytes())).await.status,
+        204,
+        "the refused body holds nothing"
+    );
+    snapshot.budget.take(limits.inflating_bytes, soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_observed_counts_for_each_event() {
+    let mut limits = limits();
+    limits.inflated_bytes = 40_000;
+    let house = house_with(limits).await;
+    let cookies: Vec<String> = (0..10).map(|n| format!("_ga_{n}={}", "x".repeat(500))).collect();
+    let batch = |n| json!((0..n).map(|n| track(&n.to_string())).collect::<Vec<_>>()).to_string();
+    let request = || page("/e").header("cookie", cookies.join("; "));
+    assert_eq!(house.ask(request(), batch(10)).await.status, 413);
+    assert_eq!(house.ask(request(), batch(2)).await.status, 204);
+}
+
+#[tokio::test]
 async fn no_timestamp_does_harm() {
     let house = house().await;
     for (n, time) in [i64::MIN, i64::MAX, 0, -1].into_iter().enumerate() {

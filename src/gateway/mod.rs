@@ -8,6 +8,7 @@
 mod accept;
 mod answer;
 mod body;
+mod budget;
 mod cors;
 pub mod decode;
 mod head;

@@ -116,6 +116,7 @@ impl Arrived<'_> {
             | Rejection::BadEncoding
             | Rejection::Malformed(_)
             | Rejection::TooMany
+            | Rejection::Overloaded
             | Rejection::Busy
             | Rejection::Unwritable
             | Rejection::Closing => self.count_dropped(rejection.code()),

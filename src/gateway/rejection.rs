@@ -45,6 +45,8 @@ pub(super) enum Rejection {
     TooMany,
     /// None of the messages can be accepted.
     NothingValid(Vec<Rejected>),
+    /// More requests or bodies are under way than there is room for.
+    Overloaded,
     /// More waits for the disk than it can take.
     Busy,
     /// The journal cannot be written now.
@@ -66,8 +68,8 @@ pub(super) struct RateLimited {
     pub(super) wait: Duration,
 }
 
-/// How long a client should wait when the disk is behind or gone.
-const DISK_WAIT_SECONDS: u64 = 1;
+/// How long a client should wait when there is no room, or the disk is behind or gone.
+const WAIT_SECONDS: u64 = 1;
 
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -98,6 +100,7 @@ impl Rejection {
             Self::Malformed(_) => "malformed",
             Self::TooMany => "too_many_events",
             Self::NothingValid(_) => "invalid",
+            Self::Overloaded => "overloaded",
             Self::Busy => "busy",
             Self::Unwritable => "unwritable",
             Self::Closing => "closing",
@@ -118,7 +121,9 @@ impl Rejection {
             Self::Broken | Self::BadEncoding | Self::Malformed(_) | Self::NothingValid(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Busy | Self::Unwritable | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Closing => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -138,6 +143,7 @@ impl Rejection {
             Self::Malformed(what) => what,
             Self::TooMany => "too many messages in one request",
             Self::NothingValid(_) => "no message could be accepted",
+            Self::Overloaded => "too many requests are under way",
             Self::Busy => "more events are waiting than the disk can take",
             Self::Unwritable => "events cannot be kept now",
             Self::Closing => "the gateway is shutting down",
@@ -175,8 +181,8 @@ impl Rejection {
                 fields.insert(http::header::WWW_AUTHENTICATE, scheme);
             }
             Self::RateLimited(limited) => limited.announce(fields),
-            Self::Busy | Self::Unwritable | Self::Closing => {
-                fields.insert(RETRY_AFTER, HeaderValue::from(DISK_WAIT_SECONDS));
+            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Closing => {
+                fields.insert(RETRY_AFTER, HeaderValue::from(WAIT_SECONDS));
             }
             _ => {}
         }
@@ -226,8 +232,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_lack_of_disk_asks_clients_to_come_again() {
-        for rejection in [Rejection::Busy, Rejection::Unwritable, Rejection::Closing] {
+    fn only_a_lack_of_room_or_disk_asks_clients_to_come_again() {
+        let lacks =
+            [Rejection::Overloaded, Rejection::Busy, Rejection::Unwritable, Rejection::Closing];
+        for rejection in lacks {
             let response = rejection.into_response();
             assert_eq!(response.status(), 503);
             assert_eq!(response.headers()["retry-after"], "1");

@@ -12,9 +12,11 @@ use crate::settings::{Secret, Section};
 pub struct Limits {
     /// A request's body, as sent.
     pub body_bytes: usize,
-    /// A request's body, decompressed.
+    /// A request's body, decompressed; and all events that are made of it.
     pub inflated_bytes: usize,
-    /// For the whole body to arrive.
+    /// All bodies that are decompressed and parsed at once.
+    pub inflating_bytes: usize,
+    /// For the whole body to arrive, and to get its share of `inflating_bytes`.
     pub body_time: Duration,
     /// One message.
     pub event_bytes: usize,
@@ -47,9 +49,10 @@ impl Limits {
     /// Reads the gateway's keys of `[limits]`.
     pub fn read(section: &mut Section<'_>) -> Self {
         let burst = |burst: u32| NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-        Self {
+        let limits = Self {
             body_bytes: section.byte_count("body_bytes"),
             inflated_bytes: section.byte_count("inflated_bytes"),
+            inflating_bytes: section.byte_count("inflating_bytes"),
             body_time: section.positive_duration("body_time"),
             event_bytes: section.byte_count("event_bytes"),
             field_bytes: section.byte_count("field_bytes"),
@@ -64,7 +67,14 @@ impl Limits {
                 site_burst: burst(section.integer("site_burst", 1..=1_000_000)),
                 client_entries: section.integer("client_entries", 1_000..=100_000_000),
             },
+        };
+        if limits.inflating_bytes < limits.inflated_bytes.max(limits.body_bytes) {
+            section.mistake(
+                "inflating_bytes",
+                "must not be below inflated_bytes or body_bytes: one body has to fit",
+            );
         }
+        limits
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 
+use super::budget::Budget;
 use super::cors::Origins;
 use super::settings::{Limits, SiteSettings};
 use crate::journal::SiteId;
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub(super) limits: Limits,
     pub(super) access_sample: f64,
     pub(super) vendor_cookies: CookieNames,
+    /// Anew with each load: bodies under way at a reload give back to the old one.
+    pub(super) budget: Budget,
     sites: Vec<Arc<Site>>,
     by_host: HashMap<String, Arc<Site>>,
     any_host: Option<Arc<Site>>,
@@ -65,6 +68,7 @@ impl Snapshot {
         metrics: &Metrics,
     ) -> Self {
         let mut snapshot = Self {
+            budget: Budget::new(limits.inflating_bytes),
             limits,
             access_sample,
             vendor_cookies: CookieNames::new(

@@ -22,6 +22,7 @@ pub(super) fn limits() -> Limits {
     Limits {
         body_bytes: 256 * 1024,
         inflated_bytes: 1024 * 1024,
+        inflating_bytes: 2 * 1024 * 1024,
         body_time: Duration::from_secs(10),
         event_bytes: 32 * 1024,
         field_bytes: 1024,

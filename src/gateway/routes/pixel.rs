@@ -29,6 +29,6 @@ pub(in crate::gateway) async fn answer(
 async fn take(arrived: &Arrived<'_>) -> Result<Taken, Rejection> {
     let query = arrived.head.uri.query().unwrap_or_default();
     let text = decode::from_query(query)?;
-    let messages = arrived.messages(text.into(), None).await?;
+    let messages = arrived.messages(text.into(), None, None).await?;
     arrived.accept(messages, Sender::Client).await
 }

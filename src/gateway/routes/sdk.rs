@@ -11,7 +11,7 @@ use hyper::body::Body;
 
 use crate::gateway::accept::Sender;
 use crate::gateway::rejection::Rejection;
-use crate::gateway::{Arrived, answer, body};
+use crate::gateway::{Arrived, answer};
 
 pub(in crate::gateway) async fn answer<B>(
     arrived: &Arrived<'_>,
@@ -21,7 +21,6 @@ where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
     arrived.limit()?;
-    let text = body::read(body, &arrived.head.headers, &arrived.snapshot.limits).await?;
-    let messages = arrived.messages(text, None).await?;
+    let messages = arrived.read(body, None).await?;
     arrived.accept(messages, Sender::Client).await.map(answer::quiet)
 }

@@ -17,7 +17,7 @@ use crate::gateway::accept::Sender;
 use crate::gateway::answer::Taken;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::snapshot::Site;
-use crate::gateway::{Arrived, answer, body, head};
+use crate::gateway::{Arrived, answer, head};
 
 /// Longer credentials are not ours, and are not decoded.
 const MAX_CREDENTIALS_BYTES: usize = 1024;
@@ -50,8 +50,7 @@ where
             return refuse(arrived);
         }
     }
-    let text = body::read(body, &arrived.head.headers, &arrived.snapshot.limits).await?;
-    let messages = arrived.messages(text, kind).await?;
+    let messages = arrived.read(body, kind).await?;
     let shown = match (shown, &messages.write_key) {
         (Key::Missing, Some(key)) => check(arrived.site, key),
         _ => shown,
