@@ -30,7 +30,11 @@ fn location<B>(request: &Request<B>, port: u16) -> Option<HeaderValue> {
     let host = match request.uri().host() {
         Some(host) => host,
         None => {
-            let authority = request.headers().get(HOST)?.to_str().ok()?;
+            let mut authorities = request.headers().get_all(HOST).iter();
+            let authority = authorities.next()?.to_str().ok()?;
+            if authorities.next().is_some() {
+                return None;
+            }
             match authority.rsplit_once(':') {
                 Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
                 _ => authority,

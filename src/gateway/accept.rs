@@ -167,12 +167,13 @@ impl Arrived<'_> {
         if !is_browser && !head::is_from_page(fields) {
             return None;
         }
+        let referer = head::referer(fields);
         let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
         let seen = Seen {
             cookies: &head::cookies(fields),
             host: self.host,
             secure: self.client.secure,
-            landing: page_url.or_else(|| head::referer(fields)),
+            landing: page_url.or(referer.as_deref()),
             now: self.received_at,
             random: Uuid::new_v4().into_bytes(),
         };

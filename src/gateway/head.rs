@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
 use http::header::{
     ACCEPT_LANGUAGE, AsHeaderName, COOKIE, HOST, HeaderName, ORIGIN, REFERER, USER_AGENT,
 };
-use http::request::Parts;
+use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 
 use crate::event::ClientHints;
@@ -19,11 +18,15 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The longest language tag (RFC 5646, section 4.4.1).
 const MAX_LANGUAGE_CHARS: usize = 35;
 
-/// The host and port that the request is for, as sent.
-pub(super) fn authority(head: &Parts) -> &str {
-    match head.uri.authority() {
+/// The host and port that a request is for, as sent. Empty if it names none, or several: a proxy
+/// might have chosen another of them (RFC 9112, section 3.2).
+pub(super) fn authority<'r>(uri: &'r Uri, fields: &'r HeaderMap) -> &'r str {
+    if fields.get_all(HOST).iter().nth(1).is_some() {
+        return "";
+    }
+    match uri.authority() {
         Some(authority) => authority.as_str(),
-        None => text(&head.headers, HOST).unwrap_or_default(),
+        None => text(fields, HOST).unwrap_or_default(),
     }
 }
 
@@ -47,22 +50,33 @@ pub(super) fn is_from_page(fields: &HeaderMap) -> bool {
     [ORIGIN, SEC_FETCH_SITE, COOKIE, REFERER].iter().any(|name| fields.contains_key(name))
 }
 
-/// All cookies; HTTP/2 may send them in several fields.
+/// All cookies that are text; HTTP/2 may send them in several fields. Any script of the site can set
+/// cookies, some beyond ASCII: those that are not text are left out, each by itself.
 pub(super) fn cookies(fields: &HeaderMap) -> Cow<'_, str> {
-    let mut values = fields.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut values = fields.get_all(COOKIE).iter().map(|value| texts(value.as_bytes()));
     let Some(first) = values.next() else { return Cow::Borrowed("") };
     match values.next() {
-        None => Cow::Borrowed(first),
+        None => first,
         Some(second) => {
-            let all: Vec<&str> = [first, second].into_iter().chain(values).collect();
+            let all: Vec<Cow<'_, str>> = [first, second].into_iter().chain(values).collect();
             Cow::Owned(all.join("; "))
         }
     }
 }
 
-/// The page that links here, as far as the browser tells.
-pub(super) fn referer(fields: &HeaderMap) -> Option<&str> {
-    text(fields, REFERER)
+/// Those of a field's cookies that are text.
+fn texts(cookies: &[u8]) -> Cow<'_, str> {
+    if let Ok(all) = str::from_utf8(cookies) {
+        return Cow::Borrowed(all);
+    }
+    let each = cookies.split(|&byte| byte == b';');
+    let texts: Vec<&str> = each.filter_map(|cookie| str::from_utf8(cookie).ok()).collect();
+    Cow::Owned(texts.join(";"))
+}
+
+/// The page that links here, as far as the browser tells. Some write other scripts as they are.
+pub(super) fn referer(fields: &HeaderMap) -> Option<Cow<'_, str>> {
+    Some(String::from_utf8_lossy(fields.get(REFERER)?.as_bytes()))
 }
 
 /// The user agent, if it is text and not longer than `max` bytes.
@@ -126,6 +140,37 @@ mod tests {
         assert_eq!(cookies(&fields), "a=1");
         fields.append(COOKIE, "b=2; c=3".parse().unwrap());
         assert_eq!(cookies(&fields), "a=1; b=2; c=3");
+    }
+
+    #[test]
+    fn a_cookie_that_is_not_text_takes_no_other_along() {
+        let read = |bytes: &[u8]| {
+            let fields = HeaderMap::from_iter([(COOKIE, bytes.try_into().unwrap())]);
+            cookies(&fields).into_owned()
+        };
+        assert_eq!(read("city=Zürich; _tw=1".as_bytes()), "city=Zürich; _tw=1");
+        assert_eq!(read(b"a=1; city=Z\xfcrich; _tw=1"), "a=1; _tw=1");
+        assert_eq!(read(b"\xff"), "");
+        let referer_of = |bytes: &[u8]| {
+            let fields = HeaderMap::from_iter([(REFERER, bytes.try_into().unwrap())]);
+            referer(&fields).unwrap().into_owned()
+        };
+        assert_eq!(referer_of(b"https://x/Z\xfc?gclid=1"), "https://x/Z\u{fffd}?gclid=1");
+    }
+
+    #[test]
+    fn a_request_for_several_hosts_is_for_none() {
+        let mut fields = HeaderMap::new();
+        let of = |uri: &'static str, fields: &HeaderMap| {
+            authority(&Uri::from_static(uri), fields).to_owned()
+        };
+        assert_eq!(of("/e", &fields), "");
+        fields.append(HOST, "a.example".parse().unwrap());
+        assert_eq!(of("/e", &fields), "a.example");
+        assert_eq!(of("http://b.example/e", &fields), "b.example");
+        fields.append(HOST, "a.example".parse().unwrap());
+        assert_eq!(of("/e", &fields), "");
+        assert_eq!(of("http://b.example/e", &fields), "");
     }
 
     #[test]

@@ -80,6 +80,13 @@ async fn what_is_observed_counts_for_each_event() {
 }
 
 #[tokio::test]
+async fn several_hosts_are_none() {
+    let house = house().await;
+    let request = page("/e").header("host", "t.shop.example");
+    assert_eq!(house.ask(request, track("m").to_string()).await.status, 400);
+}
+
+#[tokio::test]
 async fn no_timestamp_does_harm() {
     let house = house().await;
     for (n, time) in [i64::MIN, i64::MAX, 0, -1].into_iter().enumerate() {

@@ -134,13 +134,13 @@ impl Gateway {
         let started = Instant::now();
         let snapshot = self.snapshot.load_full();
         let (head, body) = request.into_parts();
-        let authority = head::authority(&head);
+        let authority = head::authority(&head.uri, &head.headers);
         let host = head::host(authority);
         let (site, route) = (snapshot.site(&host), Route::of(head.uri.path()));
         let response = match (site, route) {
             // RFC 9112 section 3.2: whatever the site.
             _ if host.is_empty() => {
-                Rejection::Malformed("the request names no host").into_response()
+                Rejection::Malformed("the request does not name one host").into_response()
             }
             (None, _) => Rejection::UnknownHost.into_response(),
             (Some(_), None) => Rejection::UnknownRoute.into_response(),
