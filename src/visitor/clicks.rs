@@ -47,9 +47,13 @@ const MAX_CAMPAIGN_BYTES: usize = 256;
 /// Parameters of one URL that are looked at.
 const MAX_PARAMETERS: usize = 100;
 
-/// The most bytes of JSON in the cookie: in base64 and with its attributes it stays below the 4096
-/// bytes that browsers take. The oldest click ids make room.
+/// The most bytes of JSON in the cookie, escapes included: in base64 and with its attributes it stays
+/// below the 4096 bytes that browsers take. The oldest click ids make room.
 const MAX_BYTES: usize = 2600;
+
+/// The most bytes of JSON of the campaign in it: one click id has room beside. A longer campaign, such
+/// as one of characters that JSON escapes, is left out.
+const MAX_CAMPAIGN_JSON_BYTES: usize = 2000;
 
 /// What is remembered of landings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +115,9 @@ impl Clicks {
                 *field = Some(value.into_owned());
             }
         }
-        if campaign != Campaign::default() {
+        let json = serde_json::to_vec(&campaign);
+        let is_short = json.is_ok_and(|json| json.len() <= MAX_CAMPAIGN_JSON_BYTES);
+        if campaign != Campaign::default() && is_short {
             self.campaign = Some(campaign);
         }
         while serde_json::to_vec(self).is_ok_and(|json| json.len() > MAX_BYTES) {

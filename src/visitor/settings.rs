@@ -8,6 +8,9 @@ use crate::settings::{Secret, Section};
 /// Browsers keep no cookie longer (draft-ietf-httpbis-rfc6265bis, section 5.5).
 const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 86_400);
 
+/// The longest name of a cookie: the value needs the room.
+const MAX_NAME_BYTES: usize = 64;
+
 /// The shortest secret that is taken: whoever guesses it can be any visitor.
 const MIN_SECRET_CHARS: usize = 16;
 
@@ -53,6 +56,9 @@ impl Settings {
     }
 
     fn check(&self, section: &mut Section<'_>) {
+        if self.cookie_name.len() > MAX_NAME_BYTES {
+            section.mistake("cookie_name", "must have at most 64 characters");
+        }
         if self.cookie_name.is_empty() || !self.cookie_name.bytes().all(is_token) {
             section.mistake("cookie_name", "must be of letters, digits, \"_\" and \"-\"");
         }

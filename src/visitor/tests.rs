@@ -190,6 +190,22 @@ fn cookies_stay_below_what_browsers_take() {
 }
 
 #[test]
+fn a_campaign_that_grows_in_its_cookie_is_left_out() {
+    let settings = settings();
+    // Each control character takes six bytes in JSON.
+    let names = ["campaign", "source", "medium", "term", "content", "id"];
+    let fields = names.map(|name| format!("utm_{name}={}", "%01".repeat(256)));
+    let landing = format!("https://shop.example/?gclid=Abc&{}", fields.join("&"));
+    let met = meet(&settings, &Seen { landing: Some(&landing), ..seen("", 0) });
+    assert_eq!(met.set_cookies.len(), 2);
+    for field in &met.set_cookies {
+        assert!(field.len() <= 4096, "{}", field.len());
+    }
+    assert_eq!(met.campaign, None);
+    assert!(met.click_ids.contains_key("gclid"));
+}
+
+#[test]
 fn without_cookies_nothing_is_written() {
     let settings = settings_of("secret = \"0123456789abcdef\"\ncookies = false");
     let landing = Some("https://shop.example/?gclid=abc");
