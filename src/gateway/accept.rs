@@ -18,7 +18,7 @@ use super::{Arrived, Gateway, head};
 use crate::event::{Event, Facts, Kind, RawObject};
 use crate::feed::Happening;
 use crate::journal::{AppendError, Appended, MessageKey, NewRecord};
-use crate::visitor::{self, Recognised, Seen};
+use crate::visitor::{self, Leave, Recognised, Seen};
 
 /// Who sends, as far as it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,10 +174,25 @@ impl Arrived<'_> {
             host: self.host,
             secure: self.client.secure,
             landing: page_url.or(referer.as_deref()),
+            leave: self.leave(drafts),
             now: self.received_at,
             random: Uuid::new_v4().into_bytes(),
         };
         Some(visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, &seen))
+    }
+
+    /// What the visitor has not refused in any of the messages: they are of one visitor, who may have
+    /// changed their mind meanwhile, and a cookie too few is the smaller harm.
+    fn leave(&self, drafts: &[Draft]) -> Leave {
+        let refuse = |categories: &[String]| {
+            let mut records = drafts.iter().filter_map(|draft| draft.consent.as_ref());
+            records.any(|record| record.refuses(categories))
+        };
+        let settings = &self.site.visitor;
+        Leave {
+            cookies: !refuse(settings.cookie_consent()),
+            ads: !refuse(settings.click_id_consent()),
+        }
     }
 
     /// What was observed, the cookies to set, and the id for messages that name nobody.
@@ -205,7 +220,7 @@ impl Arrived<'_> {
         facts.click_ids = recognised.click_ids;
         facts.campaign = recognised.campaign;
         // Without cookies nothing links this request to another, and facts must not pretend so.
-        if self.site.visitor.cookies_on() {
+        if recognised.is_remembered {
             facts.visitor = Some(recognised.visitor);
             facts.session = Some(recognised.session);
         }

@@ -80,6 +80,41 @@ async fn what_is_observed_counts_for_each_event() {
 }
 
 #[tokio::test]
+async fn who_refuses_everything_gets_no_cookie_and_no_ad_id() {
+    let house = house().await;
+    let message = |id: &str, preferences: serde_json::Value| {
+        json!({
+            "type": "page", "messageId": id,
+            "context": {
+                "page": { "url": "https://shop.example/?gclid=Abc" },
+                "consent": { "categoryPreferences": preferences },
+            },
+        })
+    };
+    let known =
+        house.ask(page("/e"), message("m0", json!({ "analytics": true })).to_string()).await;
+    let cookie = known.fields["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+    let no = json!({ "analytics": false, "advertising": false });
+    for (id, preferences) in [("m1", no.clone()), ("m2", no), ("m3", json!({ "C0004": false }))] {
+        let request = page("/e").header("cookie", cookie);
+        let answer = house.ask(request, message(id, preferences).to_string()).await;
+        assert_eq!(answer.status, 204);
+        assert!(!answer.fields.contains_key("set-cookie"));
+    }
+    let no_ads = json!({ "analytics": true, "advertising": false });
+    let answer = house.ask(page("/e"), message("m4", no_ads).to_string()).await;
+    assert_eq!(answer.fields.get_all("set-cookie").iter().count(), 1, "the identity alone");
+    let events = house.events().await;
+    let (first, others) = events.split_first().unwrap();
+    assert!(first.facts.click_ids.contains_key("gclid") && first.facts.visitor.is_some());
+    assert!(others.iter().all(|event| event.facts.click_ids.is_empty()));
+    for event in &others[..3] {
+        assert!(event.facts.visitor.is_none() && event.facts.session.is_none());
+        assert_ne!(event.anonymous_id, first.anonymous_id, "nobody is known again");
+    }
+}
+
+#[tokio::test]
 async fn several_hosts_are_none() {
     let house = house().await;
     let request = page("/e").header("host", "t.shop.example");

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde_json::Value;
+
 use crate::event::Object;
 
 /// Categories that are read from one record: consent tools have about ten.
@@ -16,7 +18,16 @@ impl Consent {
     /// Reads the record in an event's context. `None` if there is none, which is neither yes nor
     /// no. Only `true` and `false` are answers.
     pub fn read(context: &Object) -> Option<Self> {
-        let answers = context.get("consent")?.get("categoryPreferences")?.as_object()?;
+        Self::of(context.get("consent")?)
+    }
+
+    /// Reads the text of a record: what stands in the context under `consent`.
+    pub fn parse(record: &str) -> Option<Self> {
+        Self::of(&serde_json::from_str(record).ok()?)
+    }
+
+    fn of(record: &Value) -> Option<Self> {
+        let answers = record.get("categoryPreferences")?.as_object()?;
         let answers = answers.iter().take(MAX_CATEGORIES);
         let answers = answers
             .filter_map(|(category, answer)| Some((category.to_lowercase(), answer.as_bool()?)));
@@ -26,6 +37,12 @@ impl Consent {
     /// The visitor's answer for a category, without regard to case.
     pub fn answer(&self, category: &str) -> Option<bool> {
         self.0.get(&category.to_lowercase()).copied()
+    }
+
+    /// Whether the visitor refused one of these categories, or everything that was asked.
+    pub fn refuses(&self, categories: &[String]) -> bool {
+        let refuses_all = !self.0.is_empty() && self.0.values().all(|is_yes| !is_yes);
+        refuses_all || categories.iter().any(|category| self.answer(category) == Some(false))
     }
 }
 
@@ -97,6 +114,21 @@ mod tests {
         assert_eq!(decide(&["analytics", "ads"], Unknown::Allow), Decision::Drop("consent_denied"));
         assert_eq!(decide(&["x"], Unknown::Allow), Decision::Keep);
         assert_eq!(decide(&["x"], Unknown::Deny), Decision::Drop("consent_unknown"));
+    }
+
+    #[test]
+    fn a_category_is_refused_by_its_name_or_with_all_others() {
+        let refuses = |record: &str, category: &str| {
+            Consent::parse(record).is_some_and(|record| record.refuses(&[category.to_owned()]))
+        };
+        let some = r#"{"categoryPreferences":{"Analytics":true,"advertising":false}}"#;
+        assert!(refuses(some, "Advertising"));
+        assert!(!refuses(some, "analytics") && !refuses(some, "other"));
+        assert!(refuses(r#"{"categoryPreferences":{"C0002":false,"C0004":false}}"#, "analytics"));
+        for nothing in [r#"{"categoryPreferences":{}}"#, r#"{"categoryPreferences":{"a":1}}"#, "1"]
+        {
+            assert!(!refuses(nothing, "analytics"), "{nothing}");
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::form_urlencoded;
 
@@ -90,22 +89,23 @@ impl Clicks {
         let mut clicks = known.unwrap_or_default();
         let before = clicks.clone();
         let age = |click: &ClickId| seen.now.duration_since(click.at).unsigned_abs();
-        clicks.ids.retain(|_, click| age(click) <= settings.click_id_max_age);
+        let may_keep = |click: &ClickId| seen.leave.ads && age(click) <= settings.click_id_max_age;
+        clicks.ids.retain(|_, click| may_keep(click));
         if let Some(query) = seen.landing.and_then(query) {
-            clicks.learn(query, seen.now);
+            clicks.learn(query, seen);
         }
         let has_changed = clicks != before || (was_known && clicks.is_old);
         (clicks, has_changed)
     }
 
-    fn learn(&mut self, query: &str, now: Timestamp) {
+    fn learn(&mut self, query: &str, seen: &Seen<'_>) {
         let mut campaign = Campaign::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()).take(MAX_PARAMETERS) {
             let known = PARAMETERS.iter().find(|known| known.eq_ignore_ascii_case(&name));
-            if let Some(name) = known.filter(|_| is_click_id(&value)) {
+            if let Some(name) = known.filter(|_| seen.leave.ads && is_click_id(&value)) {
                 let is_known = self.ids.get(*name).is_some_and(|click| click.value == value);
                 if !is_known {
-                    let click = ClickId { value: value.into_owned(), at: now };
+                    let click = ClickId { value: value.into_owned(), at: seen.now };
                     self.ids.insert((*name).to_owned(), click);
                 }
             } else if let Some(field) = campaign_field(&mut campaign, &name)

@@ -3,7 +3,9 @@
 //!
 //! The identity lives in one signed cookie, what the landing URL carried in a second. A cookie that
 //! is not ours, or no longer as we wrote it, is replaced and never trusted. Cookies are written
-//! only when they say something new, so that most answers carry none.
+//! only when they say something new, so that most answers carry none. Without the visitor's leave
+//! they are neither read nor written, and the visitor is somebody new at each request
+//! (`contracts/beacons.md` 12.7 and 12.11).
 
 mod clicks;
 mod cookie;
@@ -32,6 +34,15 @@ const MAX_COOKIES: usize = 200;
 const MAX_VENDOR_COOKIES: usize = 16;
 const MAX_VENDOR_COOKIE_BYTES: usize = 512;
 
+/// What the visitor has not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// To be known again by a cookie.
+    pub cookies: bool,
+    /// To have the ids of advertisements kept.
+    pub ads: bool,
+}
+
 /// What one request shows of its visitor.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
@@ -43,6 +54,8 @@ pub struct Seen<'a> {
     pub secure: bool,
     /// The URL of the page.
     pub landing: Option<&'a str>,
+    /// What the visitor has not refused.
+    pub leave: Leave,
     /// Now.
     pub now: Timestamp,
     /// For the id of a new visitor.
@@ -62,6 +75,8 @@ pub struct Recognised {
     pub campaign: Option<Campaign>,
     /// Cookies of vendors' own scripts, by name.
     pub cookies: BTreeMap<String, String>,
+    /// Whether a cookie links this request to others of the visitor.
+    pub is_remembered: bool,
     /// `Set-Cookie` fields for the answer.
     pub set_cookies: Vec<HeaderValue>,
 }
@@ -99,6 +114,9 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
     let parsed = Cookie::split_parse(seen.cookies).take(MAX_COOKIES).filter_map(Result::ok);
     for cookie in parsed {
         let (name, value) = cookie.name_value();
+        if !seen.leave.cookies && (name == settings.cookie_name || name == settings.clicks_name) {
+            continue;
+        }
         // A subdomain may have set a cookie of the same name: the first that is ours counts.
         if name == settings.cookie_name {
             identity = identity.or_else(|| Identity::read(settings, value));
@@ -114,7 +132,8 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
     let (identity, identity_changed) = Identity::meet(identity, settings, seen);
     let (clicks, clicks_changed) = Clicks::meet(clicks, settings, seen);
     let mut set_cookies = Vec::new();
-    if settings.cookies_on() {
+    let is_remembered = settings.cookies_on() && seen.leave.cookies;
+    if is_remembered {
         if identity_changed {
             let value = identity.write(settings);
             set_cookies.extend(cookie::set(settings, seen, &settings.cookie_name, value));
@@ -131,6 +150,7 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
         click_ids,
         campaign,
         cookies,
+        is_remembered,
         set_cookies,
     }
 }

@@ -24,6 +24,8 @@ pub struct Settings {
     pub(super) cookie_max_age: Duration,
     pub(super) session_idle: Duration,
     pub(super) click_id_max_age: Duration,
+    cookie_consent: Vec<String>,
+    click_id_consent: Vec<String>,
     pub(super) keys: Keys,
 }
 
@@ -42,6 +44,8 @@ impl Settings {
             cookie_max_age: section.positive_duration("cookie_max_age"),
             session_idle: section.positive_duration("session_idle"),
             click_id_max_age: section.duration("click_id_max_age"),
+            cookie_consent: section.strings("cookie_consent"),
+            click_id_consent: section.strings("click_id_consent"),
             keys: Keys::new(secret.as_ref(), &previous),
         };
         let is_short = |secret: &Secret| secret.expose().chars().count() < MIN_SECRET_CHARS;
@@ -77,8 +81,18 @@ impl Settings {
     }
 
     /// Whether visitors are remembered at all.
-    pub fn cookies_on(&self) -> bool {
+    pub(super) fn cookies_on(&self) -> bool {
         self.cookies
+    }
+
+    /// Categories of consent. Who refused one of them is not remembered.
+    pub fn cookie_consent(&self) -> &[String] {
+        &self.cookie_consent
+    }
+
+    /// Categories of consent. Of who refused one of them, no click ids are kept.
+    pub fn click_id_consent(&self) -> &[String] {
+        &self.click_id_consent
     }
 
     /// Whether there is no key to sign with yet.

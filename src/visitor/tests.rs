@@ -10,7 +10,8 @@ fn settings_of(text: &str) -> Settings {
     let report = Report::default();
     let environment = Environment::default();
     let defaults = "cookies = true\ncookie_name = \"_tw\"\ncookie_max_age = \"400d\"\n\
-                    session_idle = \"30m\"\nclick_id_max_age = \"90d\"\n";
+                    session_idle = \"30m\"\nclick_id_max_age = \"90d\"\n\
+                    cookie_consent = [\"analytics\"]\nclick_id_consent = [\"advertising\"]\n";
     let sources =
         [text, defaults].map(|text| Source { name: "test".to_owned(), text: text.to_owned() });
     let tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
@@ -35,6 +36,7 @@ fn seen(cookies: &str, after: i64) -> Seen<'_> {
         host: "t.shop.example",
         secure: true,
         landing: None,
+        leave: Leave { cookies: true, ads: true },
         now: noon() + SignedDuration::from_secs(after),
         random: [7; 16],
     }
@@ -203,6 +205,27 @@ fn a_campaign_that_grows_in_its_cookie_is_left_out() {
     }
     assert_eq!(met.campaign, None);
     assert!(met.click_ids.contains_key("gclid"));
+}
+
+#[test]
+fn without_leave_nobody_is_remembered() {
+    let settings = settings();
+    let landing = Some("https://shop.example/?gclid=abc&utm_source=news");
+    let first = meet(&settings, &Seen { landing, ..seen("", 0) });
+    let cookies = jar(&first);
+    let leave = Leave { cookies: false, ads: false };
+    let refused =
+        meet(&settings, &Seen { landing, leave, random: [9; 16], ..seen(&cookies, 3600) });
+    assert!(refused.set_cookies.is_empty());
+    assert_ne!(refused.visitor.id, first.visitor.id);
+    assert!(refused.click_ids.is_empty());
+    let leave = Leave { cookies: true, ads: false };
+    let without_ads = meet(&settings, &Seen { leave, ..seen(&cookies, 3600) });
+    assert_eq!(without_ads.visitor.id, first.visitor.id);
+    assert!(without_ads.click_ids.is_empty());
+    assert_eq!(without_ads.campaign, first.campaign);
+    let later = meet(&settings, &seen(&jar(&without_ads), 3600));
+    assert!(later.click_ids.is_empty(), "the cookie forgot them");
 }
 
 #[test]

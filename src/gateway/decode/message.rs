@@ -14,6 +14,7 @@ use super::text::Text;
 use super::{Terms, time};
 use crate::event::{Event, Facts, Kind, Object, RawObject};
 use crate::gateway::rejection::Rejection;
+use crate::privacy::Consent;
 
 /// A message that passed every check but those of identity, and what the gateway needs to know of
 /// its context.
@@ -31,6 +32,8 @@ pub struct Draft {
     pub user_agent: Option<String>,
     /// Whether the context says something of the person.
     pub has_traits: bool,
+    /// What the visitor agreed to, as the client said.
+    pub consent: Option<Consent>,
 }
 
 /// A message that was not accepted, as its sender is told.
@@ -274,8 +277,8 @@ impl<'a> Envelope<'a> {
             facts: Facts::default(),
         };
         complete(&event)?;
-        let Peek { page_url, ip, user_agent, has_traits } = peek;
-        Ok(Draft { index, event, page_url, ip, user_agent, has_traits })
+        let Peek { page_url, ip, user_agent, has_traits, consent } = peek;
+        Ok(Draft { index, event, page_url, ip, user_agent, has_traits, consent })
     }
 }
 
@@ -341,6 +344,7 @@ struct Peek {
     ip: Option<IpAddr>,
     user_agent: Option<String>,
     has_traits: bool,
+    consent: Option<Consent>,
 }
 
 /// What the gateway itself needs of a context; members of another form are passed on unread.
@@ -352,6 +356,8 @@ fn peek(context: &RawObject) -> Peek {
         page: Option<&'a RawValue>,
         #[serde(borrow, default)]
         traits: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        consent: Option<&'a RawValue>,
         #[serde(borrow, default)]
         ip: Loose<'a>,
         #[serde(borrow, default)]
@@ -371,5 +377,6 @@ fn peek(context: &RawObject) -> Peek {
         ip: members.ip.text().and_then(|ip| ip.parse().ok()),
         user_agent: members.user_agent.text().map(str::to_owned),
         has_traits: members.traits.is_some(),
+        consent: members.consent.and_then(|record| Consent::parse(record.get())),
     }
 }
