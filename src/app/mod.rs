@@ -317,9 +317,29 @@ impl Handler for GatewayHandler {
         arrival: Arrival,
     ) -> BoxFuture<'static, http::Response<edge::Body>> {
         let gateway = self.0.clone();
-        let facts = ClientFacts { client: arrival.client, secure: arrival.secure };
-        Box::pin(async move { gateway.handle(request, facts).await })
+        Box::pin(async move { gateway.handle(request, facts(arrival)).await })
     }
+
+    fn overloaded(
+        &self,
+        request: &http::Request<Incoming>,
+        arrival: Arrival,
+    ) -> http::Response<edge::Body> {
+        self.0.overloaded(request, facts(arrival))
+    }
+
+    fn answered(
+        &self,
+        request: &http::Request<Incoming>,
+        arrival: Arrival,
+        answer: http::Response<edge::Body>,
+    ) -> http::Response<edge::Body> {
+        self.0.answered(request, facts(arrival), answer)
+    }
+}
+
+fn facts(arrival: Arrival) -> ClientFacts {
+    ClientFacts { client: arrival.client, secure: arrival.secure }
 }
 
 async fn open(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
+use http::header::{CACHE_CONTROL, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -234,21 +234,22 @@ impl Line {
         let _answering = self.pulse.answer();
         // The newest settings: a connection may live longer than they do.
         let live = self.shared.live.load_full();
-        let Some(_slot) = self.shared.slots.request(&live.limits) else {
-            return Ok(overloaded());
-        };
-        if head::is_too_large(&request, &live.limits) {
-            return Ok(too_large());
-        }
         let trusted: &[IpNet] = if self.caller.is_named { &live.trusted } else { &[] };
         let peer = self.caller.address;
         let forwarded = client_addr::resolve(trusted, live.forwarded, peer, request.headers());
         let secure = self.is_tls || forwarded.secure;
-        if let Some(port) = live.redirect.filter(|_| !secure) {
-            return Ok(redirect::to_https(&request, port));
-        }
         let arrival = Arrival { peer, client: forwarded.client, secure };
-        let mut response = self.shared.handler.handle(request, arrival).await;
+        let handler = &self.shared.handler;
+        let slot = self.shared.slots.request(&live.limits);
+        let is_too_large = head::is_too_large(&request, &live.limits);
+        let mut response = match (&slot, live.redirect.filter(|_| !secure)) {
+            (None, _) => handler.overloaded(&request, arrival),
+            (Some(_), _) if is_too_large => handler.answered(&request, arrival, too_large()),
+            (Some(_), Some(port)) => {
+                handler.answered(&request, arrival, redirect::to_https(&request, port))
+            }
+            (Some(_), None) => handler.handle(request, arrival).await,
+        };
         if let Some(hsts) = live.hsts.as_ref().filter(|_| secure) {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
@@ -261,17 +262,5 @@ fn too_large() -> Response<Body> {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// The answer when there are too many requests under way.
-fn overloaded() -> Response<Body> {
-    const PROBLEM: &[u8] = br#"{"type":"about:blank","title":"Service Unavailable","status":503,"code":"overloaded","detail":"too many requests are under way"}"#;
-    let mut response = Response::new(Full::new(Bytes::from_static(PROBLEM)));
-    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

@@ -63,6 +63,17 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<Incoming>,
         arrival: Arrival,
     ) -> BoxFuture<'static, Response<Body>>;
+
+    /// Answers a request for which there is no place, at once and by its head alone.
+    fn overloaded(&self, request: &Request<Incoming>, arrival: Arrival) -> Response<Body>;
+
+    /// Is told of a request that the edge answers itself, and may add to the answer's head.
+    fn answered(
+        &self,
+        request: &Request<Incoming>,
+        arrival: Arrival,
+        answer: Response<Body>,
+    ) -> Response<Body>;
 }
 
 /// Why the edge cannot start, or cannot take new settings.

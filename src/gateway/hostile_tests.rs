@@ -115,6 +115,60 @@ async fn who_refuses_everything_gets_no_cookie_and_no_ad_id() {
 }
 
 #[tokio::test]
+async fn pages_may_read_that_there_is_nothing() {
+    let house = house().await;
+    for (method, path, status) in [("POST", "/nothing", 404), ("PUT", "/e", 405)] {
+        let request = to(method, path).header("origin", "https://shop.example");
+        let answer = house.ask(request, "").await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.fields["access-control-allow-origin"], "https://shop.example");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_beacon_has_a_quota_too() {
+    let requests = [
+        (to("GET", "/nothing"), 404),
+        (to("GET", "/e"), 405),
+        (to("POST", "/e").header("origin", "https://evil.example"), 403),
+        (to("OPTIONS", "/e").header("access-control-request-method", "POST"), 204),
+    ];
+    for (request, status) in requests {
+        let house = house().await;
+        let head = request.body(()).unwrap().into_parts().0;
+        let mut statuses = Vec::new();
+        for _ in 0..101 {
+            let mut request = to(head.method.as_str(), head.uri.path());
+            for (name, value) in &head.headers {
+                request.headers_mut().unwrap().insert(name.clone(), value.clone());
+            }
+            statuses.push(house.ask(request, "").await.status.as_u16());
+        }
+        assert_eq!(statuses[..100], [status; 100]);
+        assert_eq!(statuses[100], 429, "after {status}");
+        assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 429);
+    }
+}
+
+#[tokio::test]
+async fn what_the_edge_answers_is_counted_and_readable() {
+    let house = house().await;
+    let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
+    let answer = house.gateway.overloaded(&page("/e").body(()).unwrap(), client);
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(answer.headers()["access-control-allow-origin"], "https://shop.example");
+    assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"503\"} 1"));
+    let lost = "tagway_events_dropped_total{site=\"shop\",reason=\"overloaded\"} 1";
+    assert!(house.counts(lost));
+    let mut moved = Response::new(Full::default());
+    *moved.status_mut() = http::StatusCode::PERMANENT_REDIRECT;
+    house.gateway.answered(&to("GET", "/nothing").body(()).unwrap(), client, moved);
+    assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"none\",code=\"308\"} 1"));
+    assert!(house.counts(lost));
+}
+
+#[tokio::test]
 async fn several_hosts_are_none() {
     let house = house().await;
     let request = page("/e").header("host", "t.shop.example");

@@ -1,9 +1,10 @@
 //! The gateway: one request of a site's host to its answer.
 //!
 //! The path of a beacon: host to site, path to route, who sends it (`cors`, write key), how often
-//! (`rate`), its body within limits (`body`), its messages one by one ([`decode`]), the visitor
-//! behind it, the append. The answer says 2xx only after the append returned: acknowledged is
-//! durable. Everything that is not accepted is counted with its reason.
+//! (`rate`, which counts what is no beacon as well), its body within limits (`body`, `budget`), its
+//! messages one by one ([`decode`]), the visitor behind it, the append. The answer says 2xx only after
+//! the append returned: acknowledged is durable. Everything that is not accepted is counted with its
+//! reason.
 
 mod accept;
 mod answer;
@@ -36,7 +37,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Body;
 use jiff::Timestamp;
@@ -137,32 +138,126 @@ impl Gateway {
         let authority = head::authority(&head.uri, &head.headers);
         let host = head::host(authority);
         let (site, route) = (snapshot.site(&host), Route::of(head.uri.path()));
-        let response = match (site, route) {
+        let response = match site {
             // RFC 9112 section 3.2: whatever the site.
             _ if host.is_empty() => {
                 Rejection::Malformed("the request does not name one host").into_response()
             }
-            (None, _) => Rejection::UnknownHost.into_response(),
-            (Some(_), None) => Rejection::UnknownRoute.into_response(),
-            (Some(site), Some(route)) => {
+            None => Rejection::UnknownHost.into_response(),
+            Some(site) => {
                 let source = site.origins.source(&head.headers, authority);
-                let arrived = Arrived {
-                    gateway: self,
-                    snapshot: &snapshot,
-                    site,
-                    route,
-                    head: &head,
-                    host: &host,
-                    client,
-                    received_at: head::to_millisecond(self.clock.now()),
-                };
-                arrived.answer(body, &source).await
+                match Purpose::of(route, &head.method, &head.headers, &source) {
+                    Ok(Purpose::Beacon(route)) => {
+                        let arrived = Arrived {
+                            gateway: self,
+                            snapshot: &snapshot,
+                            site,
+                            route,
+                            head: &head,
+                            host: &host,
+                            client,
+                            received_at: head::to_millisecond(self.clock.now()),
+                        };
+                        arrived.answer(body, &source).await
+                    }
+                    Ok(Purpose::Preflight) => match self.limit_client(site, client) {
+                        Ok(()) => cors::preflight(&source, &head.headers),
+                        Err(limited) => exposed(&source, limited.into_response()),
+                    },
+                    Err(rejection) => {
+                        self.count_refused(site, &rejection);
+                        let limited = self.limit_client(site, client).err();
+                        exposed(&source, limited.unwrap_or(rejection).into_response())
+                    }
+                }
             }
         };
-        let seen = observe::Seen { site, route, head: &head, client: client.client, started };
+        let seen =
+            observe::Seen { site, route, method: &head.method, client: client.client, started };
         self.observe(&seen, response.status(), snapshot.access_sample);
         response
     }
+
+    /// The answer to a request for which the edge has no place. Reads nothing of it but its head.
+    pub fn overloaded<B>(
+        &self,
+        request: &Request<B>,
+        client: ClientFacts,
+    ) -> Response<Full<Bytes>> {
+        let snapshot = self.snapshot.load();
+        let authority = head::authority(request.uri(), request.headers());
+        if let Some(site) = snapshot.site(&head::host(authority)) {
+            let route = Route::of(request.uri().path());
+            let source = site.origins.source(request.headers(), authority);
+            let purpose = Purpose::of(route, request.method(), request.headers(), &source);
+            if matches!(purpose, Ok(Purpose::Beacon(_))) {
+                self.count_refused(site, &Rejection::Overloaded);
+            }
+        }
+        self.answered(request, client, Rejection::Overloaded.into_response())
+    }
+
+    /// Counts an answer that the edge gave itself, and lets the site's pages read it.
+    pub fn answered<B>(
+        &self,
+        request: &Request<B>,
+        client: ClientFacts,
+        answer: Response<Full<Bytes>>,
+    ) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let snapshot = self.snapshot.load();
+        let authority = head::authority(request.uri(), request.headers());
+        let site = snapshot.site(&head::host(authority));
+        let answer = match site {
+            Some(site) => exposed(&site.origins.source(request.headers(), authority), answer),
+            None => answer,
+        };
+        let (route, method) = (Route::of(request.uri().path()), request.method());
+        let seen = observe::Seen { site, route, method, client: client.client, started };
+        self.observe(&seen, answer.status(), snapshot.access_sample);
+        answer
+    }
+
+    /// Takes one request of the client's quota at a site.
+    fn limit_client(&self, site: &Site, client: ClientFacts) -> Result<(), Rejection> {
+        let taken = self.rates.load().check_client(site.id, client.client);
+        taken.map_err(|limited| site.limited(limited))
+    }
+}
+
+/// What a request to a known site is for.
+enum Purpose {
+    /// To ask whether a page may send another.
+    Preflight,
+    /// To bring events.
+    Beacon(Route),
+}
+
+impl Purpose {
+    fn of(
+        route: Option<Route>,
+        method: &Method,
+        fields: &HeaderMap,
+        source: &Source,
+    ) -> Result<Self, Rejection> {
+        // On every path: a page may read that there is nothing.
+        if method == Method::OPTIONS && fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+            return Ok(Self::Preflight);
+        }
+        let route = route.ok_or(Rejection::UnknownRoute)?;
+        if !route.takes(method) {
+            return Err(Rejection::Method { allow: route.allow() });
+        }
+        match source {
+            Source::Foreign => Err(Rejection::ForeignOrigin),
+            Source::Unsaid | Source::Page(_) | Source::Same => Ok(Self::Beacon(route)),
+        }
+    }
+}
+
+fn exposed(source: &Source, mut answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    cors::expose(source, answer.headers_mut());
+    answer
 }
 
 impl Arrived<'_> {
@@ -170,44 +265,28 @@ impl Arrived<'_> {
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
     {
-        let asks = self.head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        if self.head.method == Method::OPTIONS && asks {
-            return cors::preflight(source, &self.head.headers);
-        }
-        let result = match (self.route.takes(&self.head.method), source) {
-            (false, _) => Err(Rejection::Method { allow: self.route.allow() }),
-            (true, Source::Foreign) => Err(Rejection::ForeignOrigin),
-            (true, Source::Unsaid | Source::Page(_) | Source::Same) => match self.route {
-                Route::Sdk => routes::sdk::answer(self, body).await,
-                Route::Message(kind) => routes::segment::answer(self, Some(kind), body).await,
-                Route::Batch => routes::segment::answer(self, None, body).await,
-                Route::Pixel => routes::pixel::answer(self).await,
-            },
+        let result = match self.route {
+            Route::Sdk => routes::sdk::answer(self, body).await,
+            Route::Message(kind) => routes::segment::answer(self, Some(kind), body).await,
+            Route::Batch => routes::segment::answer(self, None, body).await,
+            Route::Pixel => routes::pixel::answer(self).await,
         };
-        let mut response = result.unwrap_or_else(|rejection| {
+        let response = result.unwrap_or_else(|rejection| {
             self.count_refused(&rejection);
             rejection.into_response()
         });
-        cors::expose(source, response.headers_mut());
-        response
+        exposed(source, response)
     }
 
     /// Takes one request of the client's and the site's quota.
     fn limit(&self) -> Result<(), Rejection> {
-        let rates = self.gateway.rates.load();
-        let taken = rates.check_client(self.site.id, self.client.client);
-        let taken = taken.and_then(|()| rates.check_site(self.site.id));
-        taken.map_err(|limited| self.limited(limited))
+        self.gateway.limit_client(self.site, self.client)?;
+        self.limit_site()
     }
 
     /// Takes one request of the site's quota only: the site's own servers send for everybody.
     fn limit_site(&self) -> Result<(), Rejection> {
         let taken = self.gateway.rates.load().check_site(self.site.id);
-        taken.map_err(|limited| self.limited(limited))
-    }
-
-    fn limited(&self, limited: rejection::RateLimited) -> Rejection {
-        self.site.meters.rate_limited.inc();
-        Rejection::RateLimited(limited)
+        taken.map_err(|limited| self.site.limited(limited))
     }
 }

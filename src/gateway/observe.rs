@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::StatusCode;
-use http::request::Parts;
+use http::{Method, StatusCode};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::time::Instant;
 
@@ -44,7 +43,7 @@ const fn place(route: Route) -> usize {
 pub(super) struct Seen<'r> {
     pub(super) site: Option<&'r Site>,
     pub(super) route: Option<Route>,
-    pub(super) head: &'r Parts,
+    pub(super) method: &'r Method,
     pub(super) client: IpAddr,
     pub(super) started: Instant,
 }
@@ -81,7 +80,7 @@ impl Gateway {
         tracing::info!(
             target: ACCESS,
             site = seen.site.map_or("", |site| &site.name),
-            method = seen.head.method.as_str(),
+            method = seen.method.as_str(),
             route,
             status = code,
             duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
@@ -97,9 +96,9 @@ impl Gateway {
     }
 }
 
-impl Arrived<'_> {
+impl Gateway {
     /// Counts what is lost with a request that is refused as a whole.
-    pub(super) fn count_refused(&self, rejection: &Rejection) {
+    pub(super) fn count_refused(&self, site: &Site, rejection: &Rejection) {
         match rejection {
             // These are no beacons, or are counted message by message.
             Rejection::UnknownHost
@@ -119,21 +118,28 @@ impl Arrived<'_> {
             | Rejection::Overloaded
             | Rejection::Busy
             | Rejection::Unwritable
-            | Rejection::Closing => self.count_dropped(rejection.code()),
+            | Rejection::Closing => self.count_dropped(site, rejection.code()),
         }
+    }
+
+    /// Counts something that was dropped before the journal.
+    fn count_dropped(&self, site: &Site, reason: &'static str) {
+        let labels = DropLabels { site: site.name.clone(), reason };
+        self.metrics.events_dropped.get_or_create(&labels).inc();
+    }
+}
+
+impl Arrived<'_> {
+    /// Counts what is lost with a request that is refused as a whole.
+    pub(super) fn count_refused(&self, rejection: &Rejection) {
+        self.gateway.count_refused(self.site, rejection);
     }
 
     /// Counts messages that are refused one by one.
     pub(super) fn count_rejected(&self, rejected: &[Rejected]) {
         for rejected in rejected {
-            self.count_dropped(rejected.reason);
+            self.gateway.count_dropped(self.site, rejected.reason);
         }
-    }
-
-    /// Counts something that was dropped before the journal.
-    pub(super) fn count_dropped(&self, reason: &'static str) {
-        let labels = DropLabels { site: self.site.name.clone(), reason };
-        self.gateway.metrics.events_dropped.get_or_create(&labels).inc();
     }
 
     /// Counts appended events.

@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::budget::Budget;
 use super::cors::Origins;
+use super::rejection::{RateLimited, Rejection};
 use super::settings::{Limits, SiteSettings};
 use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
@@ -121,6 +122,14 @@ impl Site {
             server_token: settings.server_token,
             visitor,
         }
+    }
+}
+
+impl Site {
+    /// Counts a request that is over a quota.
+    pub(super) fn limited(&self, limited: RateLimited) -> Rejection {
+        self.meters.rate_limited.inc();
+        Rejection::RateLimited(limited)
     }
 }
 

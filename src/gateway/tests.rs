@@ -365,7 +365,7 @@ async fn paths_methods_hosts_and_origins_are_checked() {
 #[tokio::test]
 async fn a_preflight_is_answered_on_every_path_that_pages_use() {
     let house = house().await;
-    for path in ["/e", "/v1/t", "/v1/batch", "/px.gif"] {
+    for path in ["/e", "/v1/t", "/v1/batch", "/px.gif", "/nothing"] {
         let request = to("OPTIONS", path)
             .header("origin", "https://shop.example")
             .header("access-control-request-method", "POST")
