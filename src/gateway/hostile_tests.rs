@@ -151,6 +151,34 @@ async fn what_is_no_beacon_has_a_quota_too() {
 }
 
 #[tokio::test]
+async fn a_server_with_its_token_in_the_body_is_no_client() {
+    let mut limits = limits();
+    limits.rates.client_burst = NonZeroU32::MIN;
+    let house = house_with(limits).await;
+    let keyed = |id: &str, key: &str| {
+        let mut message = track(id);
+        message["writeKey"] = json!(key);
+        message.to_string()
+    };
+    let ask = async |id: &str, key: &str| {
+        house.ask(to("POST", "/v1/track"), keyed(id, key)).await.status.as_u16()
+    };
+    assert_eq!(ask("m1", "shop-web").await, 200);
+    assert_eq!(ask("m2", "shop-web").await, 429);
+    assert_eq!(ask("m3", "wrong").await, 429);
+    for n in 0..10 {
+        assert_eq!(ask(&format!("server {n}"), "a-server-token-of-the-shop").await, 200);
+    }
+    // Bodies that prove nothing are not read for ever.
+    let mut last = 0;
+    for _ in 0..30 {
+        last = ask("m4", "a-server-token-of-the-shop").await;
+    }
+    assert_eq!(last, 429);
+    assert_eq!(house.events().await.len(), 1 + 10 + 1);
+}
+
+#[tokio::test]
 async fn what_the_edge_answers_is_counted_and_readable() {
     let house = house().await;
     let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };

@@ -46,7 +46,7 @@ use tokio::time::Instant;
 use self::cors::Source;
 use self::observe::Durations;
 use self::rate::RateLimits;
-use self::rejection::Rejection;
+use self::rejection::{RateLimited, Rejection};
 use self::route::Route;
 use self::snapshot::Site;
 use crate::clock::SharedClock;
@@ -288,5 +288,19 @@ impl Arrived<'_> {
     fn limit_site(&self) -> Result<(), Rejection> {
         let taken = self.gateway.rates.load().check_site(self.site.id);
         taken.map_err(|limited| self.site.limited(limited))
+    }
+
+    /// Takes one request of a sender who may prove to be a server by the body. `Some`: a client may
+    /// not send it any more, but the body may be read, to see whether it is a server's.
+    fn limit_unproven(&self) -> Result<Option<RateLimited>, Rejection> {
+        let rates = self.gateway.rates.load();
+        let over = rates.check_client(self.site.id, self.client.client).err();
+        if let Some(limited) = over
+            && (self.site.server_token.is_none() || !rates.may_prove(self.site.id))
+        {
+            return Err(self.site.limited(limited));
+        }
+        self.limit_site()?;
+        Ok(over)
     }
 }

@@ -1,4 +1,6 @@
-//! How often clients may call: per site and client prefix, and per site.
+//! How often clients may call: per site and client prefix, and per site. A server that shows its
+//! token only in the body is one of a client's requests until the body is read, so some bodies are
+//! read beyond the client's quota.
 //!
 //! Memory is bounded: prefixes that have regained their quota are forgotten each second, and beyond
 //! `limits.client_entries` new prefixes share a fixed number of places.
@@ -35,6 +37,7 @@ pub(super) struct RateLimits {
     rates: Rates,
     clients: Option<Limit<Client>>,
     sites: Option<Limit<SiteId>>,
+    unproven: Option<Limit<SiteId>>,
     clock: DefaultClock,
     is_full: AtomicBool,
     since_look: AtomicU32,
@@ -69,10 +72,12 @@ impl RateLimits {
     pub(super) fn new(rates: &Rates) -> Self {
         let client = rates.client_per_second;
         let site = rates.site_per_second;
+        let unproven = NonZeroU32::new(rates.unproven_per_second);
         Self {
             rates: rates.clone(),
             clients: client.map(|per_second| Limit::new("client", per_second, rates.client_burst)),
             sites: site.map(|per_second| Limit::new("site", per_second, rates.site_burst)),
+            unproven: unproven.map(|per_second| Limit::new("unproven", per_second, per_second)),
             clock: DefaultClock::default(),
             is_full: AtomicBool::new(false),
             since_look: AtomicU32::new(0),
@@ -101,6 +106,12 @@ impl RateLimits {
     /// Takes one request of the site's quota.
     pub(super) fn check_site(&self, site: SiteId) -> Result<(), RateLimited> {
         self.sites.as_ref().map_or(Ok(()), |limit| limit.check(&site, &self.clock))
+    }
+
+    /// Whether one more body of a client over its quota may be read, to see whether a server sent it.
+    pub(super) fn may_prove(&self, site: SiteId) -> bool {
+        let limit = self.unproven.as_ref();
+        limit.is_some_and(|limit| limit.check(&site, &self.clock).is_ok())
     }
 
     /// Forgets clients that have regained their quota. To be called each second.
@@ -140,6 +151,7 @@ mod tests {
             client_burst: NonZeroU32::new(burst).unwrap(),
             site_per_second: NonZeroU32::new(site),
             site_burst: NonZeroU32::new(3).unwrap(),
+            unproven_per_second: 0,
             client_entries: 1000,
         })
     }

@@ -41,6 +41,9 @@ pub struct Rates {
     pub site_per_second: Option<NonZeroU32>,
     /// Requests to one site at once.
     pub site_burst: NonZeroU32,
+    /// Requests per second to one site that are over their client's quota and are read all the same,
+    /// because a server token may stand in the body.
+    pub unproven_per_second: u32,
     /// Client prefixes remembered.
     pub client_entries: usize,
 }
@@ -65,6 +68,7 @@ impl Limits {
                 client_burst: burst(section.integer("client_burst", 1..=1_000_000)),
                 site_per_second: NonZeroU32::new(section.integer("site_per_second", 0..=1_000_000)),
                 site_burst: burst(section.integer("site_burst", 1..=1_000_000)),
+                unproven_per_second: section.integer("unproven_per_second", 0..=1_000_000),
                 client_entries: section.integer("client_entries", 1_000..=100_000_000),
             },
         };

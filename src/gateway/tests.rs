@@ -33,6 +33,7 @@ pub(super) fn limits() -> Limits {
             client_burst: number(100),
             site_per_second: None,
             site_burst: number(1),
+            unproven_per_second: 20,
             client_entries: 1000,
         },
     }

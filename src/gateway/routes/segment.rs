@@ -42,9 +42,11 @@ where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
     let shown = key_in_head(arrived);
+    let mut over = None;
     match shown {
         Key::Of(Sender::Server) => arrived.limit_site()?,
-        Key::Of(Sender::Client) | Key::Missing => arrived.limit()?,
+        Key::Of(Sender::Client) => arrived.limit()?,
+        Key::Missing => over = arrived.limit_unproven()?,
         Key::Wrong => {
             arrived.limit()?;
             return refuse(arrived);
@@ -55,6 +57,9 @@ where
         (Key::Missing, Some(key)) => check(arrived.site, key),
         _ => shown,
     };
+    if let Some(limited) = over.filter(|_| shown != Key::Of(Sender::Server)) {
+        return Err(arrived.site.limited(limited));
+    }
     let Key::Of(sender) = shown else { return refuse(arrived) };
     arrived.accept(messages, sender).await.map(answer::success)
 }
