@@ -113,6 +113,8 @@ impl Arrived<'_> {
         // What was observed goes into every record, and is bounded as such.
         let mut bytes = 0_usize;
         let mut told = Vec::new();
+        // Asked once: a watcher who comes in the middle would be told of some events by others' names.
+        let is_watched = self.gateway.feed.is_watched();
         for draft in drafts {
             let (index, has_traits) = (draft.index, draft.has_traits);
             let event = match complete(draft, &facts, minted.as_deref(), sender) {
@@ -128,7 +130,7 @@ impl Arrived<'_> {
                 return Err(Rejection::TooLarge);
             }
             records.push(record);
-            if self.gateway.feed.is_watched() {
+            if is_watched {
                 told.push((event.message_id.clone(), event.label().to_owned()));
             }
         }
