@@ -140,6 +140,7 @@ fn map(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("map");
     for (vendor, settings, reply) in [
         ("ga4", "measurement_id = 'G-BENCH1'\napi_secret = 'secret'", ""),
+        ("mixpanel", "project_token = '0f1e2d3c4b5a69788796a5b4c3d2e1f0'", ""),
         (
             "webhook",
             "url = 'https://hooks.example/in'\nsecret = 'whsec_dGFnd2F5IGJlbmNobWFyayBzaWduaW5nIGtleQ=='",

@@ -26,6 +26,7 @@ pub mod console;
 pub mod drift;
 pub mod ga4;
 pub mod intercom;
+pub mod mixpanel;
 pub mod webhook;
 
 pub use reply::{Reply, Verdict, judge};
@@ -42,8 +43,14 @@ use crate::event::Enriched;
 use crate::settings::{Secret, Section};
 
 /// All vendors, in the order of their first release. The only list of them.
-pub static VENDORS: &[&Vendor] =
-    &[&ga4::VENDOR, &intercom::VENDOR, &drift::VENDOR, &webhook::VENDOR, &console::VENDOR];
+pub static VENDORS: &[&Vendor] = &[
+    &ga4::VENDOR,
+    &mixpanel::VENDOR,
+    &intercom::VENDOR,
+    &drift::VENDOR,
+    &webhook::VENDOR,
+    &console::VENDOR,
+];
 
 /// What the house knows of one vendor.
 pub struct Vendor {

@@ -7,6 +7,7 @@ mod drift;
 mod fault;
 mod ga4;
 mod intercom;
+mod mixpanel;
 mod webhook;
 
 pub use fault::Fault;
@@ -33,6 +34,13 @@ use crate::clock::SharedClock;
 /// The webhook simulator's signing secret. Not a secret: it stands in the source.
 pub const WEBHOOK_SECRET: &str = "whsec_dGFnd2F5IGRlbW8gd2ViaG9vayBzaWduaW5nIGtleSE=";
 
+/// The token of the Mixpanel simulator's project. Not a secret: it stands in the source.
+pub const MIXPANEL_TOKEN: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
+/// Its service account: name, secret and the project's number.
+pub const MIXPANEL_ACCOUNT: (&str, &str, &str) =
+    ("gateway.demo.mp-service-account", "hush", "1001");
+
 /// Requests that are remembered in full; beyond, only their events are counted.
 const MAX_REMEMBERED: usize = 10_000;
 
@@ -49,6 +57,8 @@ pub enum Kind {
     Intercom(Workspace),
     /// An organisation of Drift: remembers contacts and accounts.
     Drift,
+    /// Mixpanel's ingestion API, for a project with [`MIXPANEL_TOKEN`] or [`MIXPANEL_ACCOUNT`].
+    Mixpanel,
     /// A receiver of Standard Webhooks: refuses what is not signed with [`WEBHOOK_SECRET`].
     Webhook,
 }
@@ -70,7 +80,7 @@ pub struct Tally {
     /// Requests, whatever the answer.
     pub requests: u64,
     /// How often each event was accepted, by the vendor's own key: a webhook's message ids, GA4's
-    /// transaction ids, Intercom's and Drift's contact, name and moment.
+    /// transaction ids, Mixpanel's insert ids, Intercom's and Drift's contact, name and moment.
     pub events: HashMap<String, u32>,
     /// Events accepted.
     pub accepted: u64,
@@ -108,8 +118,32 @@ impl Kind {
             Self::Ga4 => Box::new(ga4::Google),
             Self::Intercom(workspace) => Box::new(intercom::Intercom::new(workspace)),
             Self::Drift => Box::new(drift::Drift::default()),
+            Self::Mixpanel => Box::new(mixpanel::Project::default()),
             Self::Webhook => Box::new(webhook::Receiver),
         }
+    }
+}
+
+/// A vendor's side without a server: for the tests of what vendors are sent.
+#[cfg(test)]
+pub(crate) struct Counter(Box<dyn Desk>);
+
+#[cfg(test)]
+impl Counter {
+    pub(crate) fn open(kind: Kind) -> Self {
+        Self(kind.desk())
+    }
+
+    /// The vendor's reply, the keys of what it accepted, and its objections.
+    pub(crate) fn ask(
+        &mut self,
+        request: &Request<Bytes>,
+        now: Timestamp,
+    ) -> (Response<Bytes>, Vec<Option<String>>, Vec<String>) {
+        let (method, target) = (request.method(), request.uri());
+        let asked = Asked { method, target, headers: request.headers(), body: request.body(), now };
+        let Reading { reply, accepted, objections } = self.0.read(&asked);
+        (reply, accepted, objections)
     }
 }
 

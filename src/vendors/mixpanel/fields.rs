@@ -1,0 +1,202 @@
+//! JSON objects written member by member, within Mixpanel's limits
+//! (`contracts/destinations.md` 3.2). What cannot be sent is left out: `null`, empty texts, and what
+//! lies too deep. An order is rendered once per event and destination, so nothing is copied first.
+
+use serde::Serialize;
+use serde::ser::Serializer;
+use serde_json::Value;
+
+use crate::event::Object;
+
+/// Properties of one event: fewer than 255.
+pub(super) const MAX_PROPERTIES: usize = 254;
+
+/// How large values may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Characters of a text; what is longer is cut, as Mixpanel itself would.
+    chars: usize,
+    /// Keys of an object, elements of a list: the surplus is left out.
+    entries: usize,
+    /// Objects and lists within each other.
+    depth: usize,
+}
+
+impl Limits {
+    /// Of the properties of an event.
+    pub(super) const EVENT: Self = Self { chars: 255, entries: 254, depth: 3 };
+
+    /// Of a profile, for which Mixpanel names none but the size of the whole.
+    pub(super) const PROFILE: Self =
+        Self { chars: usize::MAX, entries: usize::MAX, depth: usize::MAX };
+
+    /// Whether anything of the value can be sent.
+    pub(super) fn allow(self, value: &Value) -> bool {
+        match value {
+            Value::Null => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(_) | Value::Object(_) => self.depth > 0,
+            Value::Bool(_) | Value::Number(_) => true,
+        }
+    }
+
+    fn within(self) -> Self {
+        Self { depth: self.depth.saturating_sub(1), ..self }
+    }
+}
+
+/// A value within limits.
+pub(super) struct Fit<'v>(pub(super) &'v Value, pub(super) Limits);
+
+impl Serialize for Fit<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(value, limits) = *self;
+        let inner = limits.within();
+        match value {
+            Value::String(text) => serializer.serialize_str(cut(text, limits.chars)),
+            Value::Array(list) => {
+                let elements = list.iter().filter(|element| inner.allow(element));
+                let elements = elements.take(limits.entries);
+                serializer.collect_seq(elements.map(|element| Fit(element, inner)))
+            }
+            Value::Object(object) => {
+                let members =
+                    object.iter().filter(|(name, value)| is_name(name) && inner.allow(value));
+                let members = members.take(limits.entries);
+                serializer.collect_map(members.map(|(name, value)| (name, Fit(value, inner))))
+            }
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+/// The text's first characters.
+pub(super) fn cut(text: &str, chars: usize) -> &str {
+    if text.len() <= chars {
+        return text;
+    }
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => text.get(..end).unwrap_or(text),
+        None => text,
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+}
+
+/// An object being written at the end of a buffer.
+pub(super) struct Fields<'b> {
+    out: &'b mut Vec<u8>,
+    count: usize,
+}
+
+impl<'b> Fields<'b> {
+    /// Begins an object.
+    pub(super) fn open(out: &'b mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, count: 0 }
+    }
+
+    /// Adds a member, as it is.
+    pub(super) fn put<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        let before = self.out.len();
+        if self.count > 0 {
+            self.out.push(b',');
+        }
+        let written = serde_json::to_writer(&mut *self.out, name).and_then(|()| {
+            self.out.push(b':');
+            serde_json::to_writer(&mut *self.out, value)
+        });
+        match written {
+            Ok(()) => self.count += 1,
+            // Texts and JSON values always have a form; anything else is not worth the event.
+            Err(_) => self.out.truncate(before),
+        }
+    }
+
+    /// Adds a value of the client's, if it can be sent and there is room.
+    pub(super) fn put_value(&mut self, name: &str, value: &Value) {
+        if is_name(name) && Limits::EVENT.allow(value) && self.has_room() {
+            self.put(name, &Fit(value, Limits::EVENT));
+        }
+    }
+
+    /// Adds a text, if there is one and there is room.
+    pub(super) fn put_text(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text.filter(|text| !text.is_empty())
+            && self.has_room()
+        {
+            self.put(name, cut(text, Limits::EVENT.chars));
+        }
+    }
+
+    /// Adds a member that is an object of its own.
+    pub(super) fn put_object(&mut self, name: &str, write: impl FnOnce(&mut Fields<'_>)) {
+        if self.count > 0 {
+            self.out.push(b',');
+        }
+        self.count += 1;
+        // Names of this kind are our own, and need no escapes.
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        let mut inner = Fields::open(self.out);
+        write(&mut inner);
+        inner.close();
+    }
+
+    /// Adds an object of profile properties.
+    pub(super) fn put_profile(&mut self, name: &str, properties: &Object) {
+        let members = properties.iter().filter(|(_, value)| Limits::PROFILE.allow(value));
+        self.put_object(name, |fields| {
+            for (name, value) in members {
+                fields.put(name, &Fit(value, Limits::PROFILE));
+            }
+        });
+    }
+
+    /// Ends the object.
+    pub(super) fn close(self) {
+        self.out.push(b'}');
+    }
+
+    fn has_room(&self) -> bool {
+        self.count < MAX_PROPERTIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fit(value: &Value) -> Value {
+        serde_json::to_value(Fit(value, Limits::EVENT)).unwrap()
+    }
+
+    #[test]
+    fn values_lose_what_mixpanel_would_refuse() {
+        let deep = json!({ "b": [{ "c": [1], "d": { "e": 1 }, "f": 1, "g": null }, null, ""] });
+        assert_eq!(fit(&deep), json!({ "b": [{ "f": 1 }] }), "the third level is the last");
+        assert_eq!(fit(&json!("ä".repeat(256))), json!("ä".repeat(255)));
+        assert_eq!(fit(&json!("ä".repeat(255))), json!("ä".repeat(255)));
+        assert_eq!(fit(&json!(vec![1; 300])), json!(vec![1; 254]));
+        let wide: Object = (0..300).map(|n| (n.to_string(), json!(n))).collect();
+        assert_eq!(fit(&Value::Object(wide)).as_object().unwrap().len(), 254);
+        assert_eq!(fit(&json!({ "": 1, "a": "" })), json!({}));
+    }
+
+    #[test]
+    fn an_object_is_written_member_by_member() {
+        let mut out = Vec::new();
+        let mut fields = Fields::open(&mut out);
+        fields.put_text("a\"b", Some("1"));
+        fields.put_text("none", None);
+        fields.put_value("null", &Value::Null);
+        fields.put_object("c", |inner| inner.put("d", &2));
+        fields.close();
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"a\"b":"1","c":{"d":2}}"#);
+    }
+}

@@ -1,0 +1,167 @@
+//! Mixpanel, by its ingestion API (`contracts/destinations.md` section 3).
+//!
+//! Events go to `/import` in gzipped batches, where Mixpanel names the records that it refuses;
+//! people go to `/engage`, groups to `/groups`, and in projects with original merging who is who
+//! goes to `/track`. An event may need several of these calls: it is delivered when all of them have
+//! taken it, and one that comes again goes on where it stood.
+//!
+//! Decisions where the contract leaves a choice:
+//! - Ids are the event's own. What the profile knows may change between two tries, and Mixpanel
+//!   recognises a repetition by the id among others; it joins a visitor's events itself.
+//! - With simplified merging an identify becomes an event of device and user, unless one of both
+//!   follows in the batch: without such an event Mixpanel would never join the two.
+//! - With original merging `$identify` takes random UUIDs only; other devices are joined by `$merge`,
+//!   which needs a service account. Without one such an identify is a dead letter.
+//! - An event that a client calls `$identify`, `$merge` or `$create_alias` is a dead letter: it would
+//!   change who is who, and a merge cannot be undone.
+//! - Traits are not copied onto events. A trait that is `null` is unset.
+//! - The group's key stands on later events where they say it, by their own property, by
+//!   `context.groupId`, or as a trait of the person.
+//! - Pages of 2 MB and fewer than 255 properties, keys and elements: the smaller of the figures that
+//!   Mixpanel gives. What is over is cut or left out, an event without name or over 1 MB is dead.
+//! - With `transactions` an order's refund is written as a negative amount.
+//! - After a timeout `$add` and `$append` may be counted twice; nothing else can be.
+
+mod agent;
+mod fields;
+mod identity;
+mod names;
+mod plan;
+mod profiles;
+mod record;
+mod replies;
+mod round;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use jiff::Timestamp;
+
+use self::plan::{Path, Plan, plan};
+use self::round::Round;
+use self::settings::Settings;
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use crate::event::Enriched;
+use crate::settings::Secret;
+
+/// Mixpanel's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "mixpanel",
+    known_as: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
+    cookies: &[],
+    destination: |section, endpoint| {
+        Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
+    },
+};
+
+/// Events before 1971 are rejected, in milliseconds since 1970.
+const EARLIEST: i64 = 365 * 24 * 3600 * 1000;
+
+/// So are events further than this in the future.
+const MAX_AHEAD: Duration = Duration::from_secs(3600);
+
+/// A body within one packet gains nothing by compression.
+const MIN_GZIP_BYTES: usize = 1400;
+
+struct Mixpanel {
+    settings: Settings,
+}
+
+#[async_trait]
+impl Destination for Mixpanel {
+    fn habits(&self) -> Habits {
+        Habits {
+            unit: Unit::Site,
+            // Events in one request to /import.
+            max_events: 2000,
+            max_bytes: round::MAX_BODY_BYTES,
+            linger: Duration::from_millis(500),
+            max_age: Duration::MAX,
+            // Mixpanel suggests 10 to 20 senders with full batches.
+            concurrency: 10,
+            calls_per_second: None,
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.settings.secrets()
+    }
+
+    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
+        let at = event.event.timestamp;
+        if at.as_millisecond() < EARLIEST {
+            return Screening::Dead(Reason::new("too_old"));
+        }
+        if Duration::try_from(at.duration_since(now)).is_ok_and(|ahead| ahead > MAX_AHEAD) {
+            return Screening::Dead(Reason::new("in_the_future"));
+        }
+        match &*self.plan(event) {
+            Ok(_) => Screening::Send,
+            Err(screening) => screening.clone(),
+        }
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        let plans: Vec<_> = batch.iter().map(|event| self.plan(event)).collect();
+        let plans: Vec<Option<&Plan>> =
+            plans.iter().map(|plan| plan.as_ref().as_ref().ok()).collect();
+        let mut round = Round::new(batch, &plans);
+        while let Some(path) = round.turn() {
+            while let Some(chunk) = round.next_chunk(path) {
+                let result = call.call(self.request(path, chunk.body())).await;
+                let answer = replies::read(path, &result, call.now(), &chunk.insert_ids());
+                round.settle(path, &chunk, answer);
+            }
+        }
+        round.into_outcomes()
+    }
+}
+
+impl Mixpanel {
+    fn plan(&self, event: &Enriched) -> Arc<Result<Plan, Screening>> {
+        event.rendered(|event| plan(event, &self.settings))
+    }
+
+    fn request(&self, path: Path, body: Vec<u8>) -> Request<Bytes> {
+        let Settings { import, track, engage, groups, authorization, .. } = &self.settings;
+        // People and groups are not taken compressed.
+        let packed =
+            (path == Path::Import && body.len() >= MIN_GZIP_BYTES).then(|| gzip(&body)).flatten();
+        let is_packed = packed.is_some();
+        let mut request = Request::new(packed.unwrap_or(body).into());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = match path {
+            Path::Import => import.clone(),
+            Path::Track => track.clone(),
+            Path::Engage => engage.clone(),
+            Path::Groups => groups.clone(),
+        };
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if path == Path::Import {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if is_packed {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        request
+    }
+}
+
+/// The bytes, compressed fast: a batch of repeated names shrinks well at any level.
+fn gzip(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    encoder.write_all(bytes).ok()?;
+    encoder.finish().ok()
+}

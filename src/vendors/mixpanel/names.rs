@@ -1,0 +1,131 @@
+//! What events are called (`contracts/destinations.md` 3.5): track events as they are, pages and
+//! screens by a template.
+
+use crate::event::{Enriched, Kind};
+use crate::vendors::Reason;
+
+use super::settings::Settings;
+
+/// Characters of an event's name.
+const MAX_NAME_CHARS: usize = 255;
+
+/// Names that change who is who. A client must not send them as events.
+const IDENTITY_EVENTS: [&str; 3] = ["$identify", "$merge", "$create_alias"];
+
+/// The name of a page or a screen, with placeholders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Name,
+    Category,
+}
+
+/// Why a text is no template.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TemplateError {
+    #[error("must not be empty")]
+    Empty,
+    #[error("may hold {{{{name}}}} and {{{{category}}}} only")]
+    Placeholder,
+}
+
+impl Template {
+    pub(super) fn read(written: &str) -> Result<Self, TemplateError> {
+        let mut parts = Vec::new();
+        for (index, piece) in written.split("{{").enumerate() {
+            let text = if index == 0 {
+                piece
+            } else {
+                let (name, text) = piece.split_once("}}").ok_or(TemplateError::Placeholder)?;
+                parts.push(match name.trim() {
+                    "name" => Part::Name,
+                    "category" => Part::Category,
+                    _ => return Err(TemplateError::Placeholder),
+                });
+                text
+            };
+            if !text.is_empty() {
+                parts.push(Part::Text(text.to_owned()));
+            }
+        }
+        if written.trim().is_empty() { Err(TemplateError::Empty) } else { Ok(Self(parts)) }
+    }
+
+    /// The name with what is known filled in. `None` if it has placeholders and nothing is known
+    /// for any of them.
+    fn fill(&self, name: Option<&str>, category: Option<&str>) -> Option<String> {
+        let mut text = String::new();
+        let (mut asked, mut known) = (false, false);
+        for part in &self.0 {
+            let value = match part {
+                Part::Text(plain) => {
+                    text.push_str(plain);
+                    continue;
+                }
+                Part::Name => name,
+                Part::Category => category,
+            };
+            asked = true;
+            known |= value.is_some();
+            text.push_str(value.unwrap_or_default());
+        }
+        if asked && !known {
+            return None;
+        }
+        // What is not known leaves no gap.
+        let words: Vec<&str> = text.split_whitespace().collect();
+        Some(words.join(" "))
+    }
+}
+
+/// The event's name; of a track event, a page or a screen.
+pub(super) fn event_name(event: &Enriched, settings: &Settings) -> Result<String, Reason> {
+    let text = |own: &Option<String>, key: &str| -> Option<String> {
+        let own = own.as_deref().or_else(|| event.property(key)?.as_str());
+        own.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    let viewed = |template: &Template, unnamed: &str| {
+        let (name, category) =
+            (text(&event.event.name, "name"), text(&event.event.category, "category"));
+        template.fill(name.as_deref(), category.as_deref()).unwrap_or_else(|| unnamed.to_owned())
+    };
+    let name = match event.event.kind {
+        Kind::Page => viewed(&settings.page_name, "Loaded a Page"),
+        Kind::Screen => viewed(&settings.screen_name, "Loaded a Screen"),
+        _ => event.event.event.clone().unwrap_or_default(),
+    };
+    if name.trim().is_empty() {
+        Err(Reason::new("missing_name"))
+    } else if IDENTITY_EVENTS.contains(&name.trim()) {
+        Err(Reason::new("reserved_name"))
+    } else if name.chars().count() > MAX_NAME_CHARS {
+        Err(Reason::new("name_too_long"))
+    } else {
+        Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled_with_what_is_known() {
+        let fill =
+            |template: &str, name, category| Template::read(template).unwrap().fill(name, category);
+        let usual = "Viewed {{name}} Page";
+        assert_eq!(fill(usual, Some("Home"), None).as_deref(), Some("Viewed Home Page"));
+        assert_eq!(fill(usual, None, Some("Docs")), None);
+        let both = "Viewed {{ category }} {{ name }} Page";
+        assert_eq!(fill(both, Some("Home"), None).as_deref(), Some("Viewed Home Page"));
+        assert_eq!(fill(both, Some("A"), Some("B")).as_deref(), Some("Viewed B A Page"));
+        assert_eq!(fill("Page View", None, None).as_deref(), Some("Page View"));
+        assert_eq!(Template::read(" "), Err(TemplateError::Empty));
+        for bad in ["{{title}}", "{{name", "a {{ }} b"] {
+            assert_eq!(Template::read(bad), Err(TemplateError::Placeholder), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What one event becomes: the records it needs, in order, each for one of four calls
+//! (`contracts/destinations.md` 3.5). The event is delivered when all of them are.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::fields::Fields;
+use super::identity::{self, Ids};
+use super::names::event_name;
+use super::profiles;
+use super::record::{Said, Stamp, record};
+use super::settings::{IdMerge, Settings};
+use crate::event::{Enriched, Kind, Object};
+use crate::vendors::{Reason, Screening, naming, products};
+
+/// The largest record: less than 1 MB.
+const MAX_RECORD_BYTES: usize = 999_999;
+
+/// What the event of one product does not say of the whole order.
+const ORDER_ONLY: &[&str] =
+    &["products", "total", "subtotal", "revenue", "value", "shipping", "tax", "discount"];
+
+/// The calls that records go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// Events, and merges of two ids.
+    Import,
+    /// Who is who, in a project with original merging.
+    Track,
+    /// People.
+    Engage,
+    /// Groups.
+    Groups,
+}
+
+impl Path {
+    /// In the order in which they are called when nothing else decides.
+    pub(super) const ALL: [Self; 4] = [Self::Import, Self::Track, Self::Engage, Self::Groups];
+
+    /// Records in one call.
+    pub(super) const fn max_records(self) -> usize {
+        match self {
+            Self::Import | Self::Track | Self::Engage => 2000,
+            Self::Groups => 200,
+        }
+    }
+}
+
+/// One record of an event.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) path: Path,
+    /// Its JSON text.
+    pub(super) record: Vec<u8>,
+    /// By which Mixpanel may name it when it refuses it.
+    pub(super) insert_id: Option<String>,
+    /// It only ties device and user, which any event of both does as well.
+    pub(super) is_link: bool,
+}
+
+/// The records of one event.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) steps: Vec<Step>,
+    /// How many of them Mixpanel has taken: an event that comes again goes on where it stood, so
+    /// that nothing is added up twice.
+    done: AtomicUsize,
+}
+
+impl Plan {
+    fn new(steps: Vec<Step>) -> Self {
+        Self { steps, done: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn done(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_done(&self, done: usize) {
+        self.done.store(done, Ordering::Relaxed);
+    }
+
+    /// Whether the plan holds an event that says device and user by itself.
+    pub(super) fn has_event(&self) -> bool {
+        self.steps.iter().any(|step| step.insert_id.is_some() && !step.is_link)
+    }
+}
+
+/// The plan of an event, or why it does not go.
+pub(super) fn plan(event: &Enriched, settings: &Settings) -> Result<Plan, Screening> {
+    let steps = match event.event.kind {
+        Kind::Track | Kind::Page | Kind::Screen => events(event, settings)?,
+        Kind::Identify => identify(event, settings)?,
+        Kind::Group => group(event, settings)?,
+        Kind::Alias => alias(event, settings)?,
+    };
+    if steps.iter().any(|step| step.record.len() > MAX_RECORD_BYTES) {
+        return Err(dead("event_too_large"));
+    }
+    Ok(Plan::new(steps))
+}
+
+/// A track event, a page or a screen, and what the settings add to it.
+fn events(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> {
+    let name = event_name(event, settings).map_err(Screening::Dead)?;
+    let stamp = Stamp {
+        time: event.event.timestamp.as_millisecond(),
+        insert_id: identity::insert_id(&event.event.message_id),
+    };
+    let empty = Object::new();
+    let properties = event.event.properties.as_ref().unwrap_or(&empty);
+    let said = [Said { object: properties, except: &[] }];
+    let mut steps = vec![import(&name, stamp, &said, event, settings)];
+    if event.event.kind != Kind::Track {
+        return Ok(steps);
+    }
+    if settings.product_events && naming::is_like("ORDER_COMPLETED", &name) {
+        for (index, product) in (0_i64..).zip(products::listed(properties)) {
+            // Each a moment before the order, so that the order comes last.
+            let stamp = Stamp {
+                time: event.event.timestamp.as_millisecond() - index - 1,
+                insert_id: identity::further_insert_id(&event.event.message_id, &index.to_string()),
+            };
+            let said = [
+                Said { object: product, except: &[] },
+                Said { object: properties, except: ORDER_ONLY },
+            ];
+            steps.push(import("Product Purchased", stamp, &said, event, settings));
+        }
+    }
+    if has_identity(event) {
+        steps.extend(profiles::counts(event, settings).into_iter().map(engage));
+    }
+    Ok(steps)
+}
+
+fn identify(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> {
+    if !has_identity(event) {
+        return Err(dead("no_identity"));
+    }
+    let mut steps: Vec<Step> = link(event, settings)?.into_iter().collect();
+    steps.extend(profiles::identify(event, settings).into_iter().map(engage));
+    if steps.is_empty() { Err(skip("nothing_to_say")) } else { Ok(steps) }
+}
+
+/// What tells Mixpanel that device and user are one.
+fn link(event: &Enriched, settings: &Settings) -> Result<Option<Step>, Screening> {
+    let Some((user, device)) = Ids::of(event).pair() else { return Ok(None) };
+    let token = settings.token.expose();
+    match settings.id_merge {
+        IdMerge::Simplified => {
+            let Some(name) = &settings.link_event else { return Ok(None) };
+            let stamp = Stamp {
+                time: event.event.timestamp.as_millisecond(),
+                insert_id: identity::insert_id(&event.event.message_id),
+            };
+            let step = import(name, stamp, &[], event, settings);
+            Ok(Some(Step { is_link: true, ..step }))
+        }
+        IdMerge::Original if identity::is_uuid_v4(device) => {
+            let record = identity_event("$identify", |fields| {
+                fields.put("$identified_id", user);
+                fields.put("$anon_id", device);
+                fields.put("token", token);
+            });
+            Ok(Some(Step { path: Path::Track, record, insert_id: None, is_link: false }))
+        }
+        // $identify takes random UUIDs only, $merge any two ids, but of a service account.
+        IdMerge::Original if settings.has_service_account => {
+            let record = identity_event("$merge", |fields| {
+                fields.put("$distinct_ids", &[user, device]);
+                fields.put("token", token);
+            });
+            Ok(Some(Step { path: Path::Import, record, insert_id: None, is_link: false }))
+        }
+        IdMerge::Original => Err(dead("merge_needs_service_account")),
+    }
+}
+
+fn group(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> {
+    let ids = profiles::group_ids(event, settings);
+    if ids.is_empty() {
+        return Err(dead("missing_group_id"));
+    }
+    let mut steps = Vec::new();
+    if has_identity(event) {
+        steps.push(engage(profiles::membership(event, settings, &ids)));
+    }
+    for (key, id) in &ids {
+        let records = profiles::group(event, settings, (key, id));
+        steps.extend(records.into_iter().map(|record| Step {
+            path: Path::Groups,
+            record,
+            insert_id: None,
+            is_link: false,
+        }));
+    }
+    if steps.is_empty() { Err(skip("nothing_to_say")) } else { Ok(steps) }
+}
+
+fn alias(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> {
+    if settings.id_merge == IdMerge::Simplified {
+        return Err(skip("no_aliases"));
+    }
+    let ids = Ids::of(event);
+    let previous = event.event.previous_id.as_deref().filter(|id| identity::is_allowed(id));
+    let (Some(user), Some(previous)) = (ids.user, previous.or(ids.device)) else {
+        return Err(dead("no_identity"));
+    };
+    if user == previous {
+        return Err(dead("alias_of_itself"));
+    }
+    let record = identity_event("$create_alias", |fields| {
+        fields.put("distinct_id", previous);
+        fields.put("alias", user);
+        fields.put("token", settings.token.expose());
+    });
+    Ok(vec![Step { path: Path::Track, record, insert_id: None, is_link: false }])
+}
+
+fn has_identity(event: &Enriched) -> bool {
+    let ids = Ids::of(event);
+    ids.user.is_some() || ids.device.is_some()
+}
+
+fn import(
+    name: &str,
+    stamp: Stamp,
+    said: &[Said<'_>],
+    event: &Enriched,
+    settings: &Settings,
+) -> Step {
+    let record = record(name, &stamp, said, event, settings);
+    Step { path: Path::Import, record, insert_id: Some(stamp.insert_id), is_link: false }
+}
+
+fn engage(record: Vec<u8>) -> Step {
+    Step { path: Path::Engage, record, insert_id: None, is_link: false }
+}
+
+fn identity_event(name: &'static str, properties: impl FnOnce(&mut Fields<'_>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let mut fields = Fields::open(&mut out);
+    fields.put("event", name);
+    fields.put_object("properties", properties);
+    fields.close();
+    out
+}
+
+fn dead(code: &'static str) -> Screening {
+    Screening::Dead(Reason::new(code))
+}
+
+fn skip(code: &'static str) -> Screening {
+    Screening::Skip(Reason::new(code))
+}

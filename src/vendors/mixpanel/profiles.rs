@@ -1,0 +1,270 @@
+//! People and groups as `/engage` and `/groups` take them (`contracts/destinations.md` 3.3 and 3.5):
+//! one operation a record, `null` as the end of a property.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+
+use super::fields::{Fields, Limits};
+use super::identity::Ids;
+use super::settings::Settings;
+use crate::event::{Enriched, Object};
+use crate::vendors::{naming, products};
+
+/// Traits that have a name of Mixpanel's own.
+const NAMES: &[(&str, &str)] = &[
+    ("email", "$email"),
+    ("name", "$name"),
+    ("firstName", "$first_name"),
+    ("first_name", "$first_name"),
+    ("firstname", "$first_name"),
+    ("lastName", "$last_name"),
+    ("last_name", "$last_name"),
+    ("lastname", "$last_name"),
+    ("username", "$username"),
+    ("phone", "$phone"),
+    ("avatar", "$avatar"),
+    ("createdAt", CREATED),
+    ("created_at", CREATED),
+    ("created", CREATED),
+    ("city", "$city"),
+    ("region", "$region"),
+    ("state", "$region"),
+    ("country_code", "$country_code"),
+    ("countryCode", "$country_code"),
+    ("timezone", "$timezone"),
+];
+
+const CREATED: &str = "$created";
+
+/// Names that Mixpanel keeps for itself.
+const RESERVED: [&str; 2] = ["bucket", "$bucket"];
+
+/// Seconds since 1970 are below this until the year 5138, milliseconds above it since 1973.
+const SECONDS_BELOW: i64 = 100_000_000_000;
+
+/// The updates of a person that an identify event asks for.
+pub(super) fn identify(event: &Enriched, settings: &Settings) -> Vec<Vec<u8>> {
+    let Some(traits) = &event.event.traits else { return Vec::new() };
+    let (mut set, mut once, mut union) = (Object::new(), Object::new(), Object::new());
+    let mut unset = Vec::new();
+    for (name, value) in traits.iter().filter(|(name, _)| is_sendable_name(name)) {
+        let (property, value) = own_property(name, value);
+        if value.is_null() {
+            unset.push(property.to_owned());
+        } else if !Limits::PROFILE.allow(&value) {
+        } else if settings.set_once.contains(name) {
+            once.entry(property).or_insert(value);
+        } else if settings.union.contains(name) {
+            union.insert(property.to_owned(), as_list(value));
+        } else {
+            set.entry(property).or_insert(value);
+        }
+    }
+    complete(&mut set, traits);
+    let mut records = Vec::new();
+    for (operation, properties) in [("$set", set), ("$set_once", once), ("$union", union)] {
+        if !properties.is_empty() {
+            records.push(update(event, settings, |fields| {
+                fields.put_profile(operation, &properties);
+            }));
+        }
+    }
+    if !unset.is_empty() {
+        records.push(update(event, settings, |fields| fields.put("$unset", &unset)));
+    }
+    records
+}
+
+/// The updates of a person that a track event asks for, as the settings say: sums and revenue.
+/// They are no longer right when they are made twice, so they come last.
+pub(super) fn counts(event: &Enriched, settings: &Settings) -> Vec<Vec<u8>> {
+    let Some(properties) = &event.event.properties else { return Vec::new() };
+    let mut sums = Object::new();
+    for name in &settings.increments {
+        if let Some(number) = properties.get(name).and_then(products::number) {
+            sums.insert(name.clone(), Value::Number(number));
+        }
+    }
+    let mut records = Vec::new();
+    if !sums.is_empty() {
+        records.push(update(event, settings, |fields| fields.put_profile("$add", &sums)));
+    }
+    if let Some(amount) =
+        properties.get("revenue").filter(|_| settings.transactions).and_then(|revenue| {
+            let revenue = products::number(revenue)?;
+            let name = event.event.event.as_deref().unwrap_or_default();
+            // What is given back is not earned.
+            let is_refund = naming::is_like("ORDER_REFUNDED", name);
+            if is_refund { products::amount(-revenue.as_f64()?.abs()) } else { Some(revenue) }
+        })
+    {
+        let transaction = json!({ "$transactions": {
+            "$time": event.event.timestamp.to_string(), "$amount": amount } });
+        records.push(update(event, settings, |fields| fields.put("$append", &transaction)));
+    }
+    records
+}
+
+/// The ids of a group event, by group key: the group's trait of the key's name; of the first key
+/// else the group id.
+pub(super) fn group_ids<'e>(event: &'e Enriched, settings: &'e Settings) -> Vec<(&'e str, String)> {
+    let traits = event.event.traits.as_ref();
+    let mut ids = Vec::new();
+    for (index, key) in settings.group_keys.iter().enumerate() {
+        let own = traits.and_then(|traits| traits.get(key)).and_then(products::text);
+        let named =
+            || event.event.group_id.clone().filter(|id| index == 0 && !id.trim().is_empty());
+        if let Some(id) = own.or_else(named) {
+            ids.push((key.as_str(), id));
+        }
+    }
+    ids
+}
+
+/// The update that makes the person a member of groups.
+pub(super) fn membership(
+    event: &Enriched,
+    settings: &Settings,
+    groups: &[(&str, String)],
+) -> Vec<u8> {
+    let keys: Object = groups.iter().map(|(key, id)| ((*key).to_owned(), json!([id]))).collect();
+    update(event, settings, |fields| fields.put_profile("$set", &keys))
+}
+
+/// The updates of one group.
+pub(super) fn group(
+    event: &Enriched,
+    settings: &Settings,
+    (key, id): (&str, &str),
+) -> Vec<Vec<u8>> {
+    let Some(traits) = &event.event.traits else { return Vec::new() };
+    let (mut set, mut unset) = (Object::new(), Vec::new());
+    for (name, value) in traits.iter().filter(|(name, _)| is_sendable_name(name)) {
+        let property = if name == "name" { "$name" } else { name };
+        if value.is_null() {
+            unset.push(property.to_owned());
+        } else if Limits::PROFILE.allow(value) && name != key {
+            set.insert(property.to_owned(), value.clone());
+        }
+    }
+    let record = |write: &dyn Fn(&mut Fields<'_>)| {
+        let mut out = Vec::with_capacity(256);
+        let mut fields = Fields::open(&mut out);
+        fields.put("$token", settings.token.expose());
+        fields.put("$group_key", key);
+        fields.put("$group_id", id);
+        write(&mut fields);
+        fields.close();
+        out
+    };
+    let mut records = Vec::new();
+    if !set.is_empty() {
+        records.push(record(&|fields| fields.put_profile("$set", &set)));
+    }
+    if !unset.is_empty() {
+        records.push(record(&|fields| fields.put("$unset", &unset)));
+    }
+    records
+}
+
+/// One update of the event's person.
+fn update(
+    event: &Enriched,
+    settings: &Settings,
+    operation: impl FnOnce(&mut Fields<'_>),
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let mut fields = Fields::open(&mut out);
+    fields.put("$token", settings.token.expose());
+    fields.put("$distinct_id", &*Ids::of(event).distinct(settings.id_merge));
+    if let Some(ip) = event.ip().filter(|_| settings.locate) {
+        fields.put("$ip", &ip);
+    }
+    if event.context(&["active"]) == Some(&Value::Bool(false)) {
+        // The person was not there: this is not when they were last seen.
+        fields.put("$ignore_time", &true);
+    }
+    operation(&mut fields);
+    fields.close();
+    out
+}
+
+fn is_sendable_name(name: &str) -> bool {
+    !name.is_empty() && !RESERVED.contains(&name)
+}
+
+/// Mixpanel's name for a trait, and the value in its form.
+fn own_property<'n>(name: &'n str, value: &Value) -> (&'n str, Value) {
+    let property = NAMES.iter().find(|(known, _)| *known == name).map(|(_, property)| *property);
+    match property {
+        Some(CREATED) if !value.is_null() => match moment(value) {
+            Some(moment) => (CREATED, Value::String(moment)),
+            None => (name, value.clone()),
+        },
+        Some(property) => (property, value.clone()),
+        None => (name, value.clone()),
+    }
+}
+
+/// What the traits say of Mixpanel's own properties without saying it under their names.
+fn complete(set: &mut Object, traits: &Object) {
+    let text = |set: &Object, name: &str| set.get(name).and_then(Value::as_str).map(str::to_owned);
+    if let (Some(first), Some(last)) = (text(set, "$first_name"), text(set, "$last_name")) {
+        set.entry("$name").or_insert_with(|| Value::String(format!("{first} {last}")));
+    }
+    let Some(address) = traits.get("address").and_then(Value::as_object) else { return };
+    let part = |keys: &[&str]| keys.iter().find_map(|key| products::text(address.get(*key)?));
+    let country = part(&["country_code", "countryCode", "country"]);
+    for (property, value) in [
+        ("$city", part(&["city"])),
+        ("$region", part(&["state", "region"])),
+        ("$country_code", country.filter(|code| code.len() == 2)),
+    ] {
+        if let Some(value) = value {
+            set.entry(property).or_insert(Value::String(value));
+        }
+    }
+}
+
+/// A day or a moment in ISO 8601, out of a text in it or seconds or milliseconds since 1970.
+fn moment(value: &Value) -> Option<String> {
+    if let Some(text) = value.as_str().map(str::trim)
+        && (text.parse::<Timestamp>().is_ok() || text.parse::<Date>().is_ok())
+    {
+        return Some(text.to_owned());
+    }
+    let number = products::whole_number(value)?;
+    let at = if number < SECONDS_BELOW {
+        Timestamp::from_second(number)
+    } else {
+        Timestamp::from_millisecond(number)
+    };
+    at.ok().map(|at| at.to_string())
+}
+
+fn as_list(value: Value) -> Value {
+    if value.is_array() { value } else { Value::Array(vec![value]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn creation_dates_are_read_in_their_usual_forms() {
+        for (written, read) in [
+            (json!("2026-01-02T03:04:05Z"), Some("2026-01-02T03:04:05Z")),
+            (json!("2026-01-02"), Some("2026-01-02")),
+            (json!(1_767_323_045), Some("2026-01-02T03:04:05Z")),
+            (json!("1767323045"), Some("2026-01-02T03:04:05Z")),
+            (json!(1_767_323_045_006_i64), Some("2026-01-02T03:04:05.006Z")),
+            (json!("yesterday"), None),
+            (json!(true), None),
+        ] {
+            assert_eq!(moment(&written).as_deref(), read, "{written}");
+        }
+        let (name, value) = own_property("createdAt", &json!("yesterday"));
+        assert_eq!((name, value), ("createdAt", json!("yesterday")), "under its own name");
+    }
+}

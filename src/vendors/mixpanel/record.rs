@@ -1,0 +1,259 @@
+//! One event as `/import` takes it (`contracts/destinations.md` 3.2 and 3.5): what identifies it, the
+//! client's own properties, and Mixpanel's default properties of what is known of the surroundings.
+
+use serde_json::Value;
+use url::Url;
+
+use super::agent;
+use super::fields::{Fields, Limits};
+use super::identity::Ids;
+use super::settings::{IdMerge, Settings};
+use crate::event::{Campaign, Enriched, Kind, Object};
+
+/// Names that are Mixpanel's own or ours: a client's property of this name is left out.
+const RESERVED: [&str; 13] = [
+    "time",
+    "distinct_id",
+    "$insert_id",
+    "$device_id",
+    "$user_id",
+    "ip",
+    "token",
+    "bucket",
+    "$bucket",
+    "$ignore",
+    "$identified_id",
+    "$anon_id",
+    "$distinct_ids",
+];
+
+/// Default properties that stand in the client's context as texts.
+const CONTEXT_TEXTS: &[(&str, &[&str])] = &[
+    ("$os_version", &["os", "version"]),
+    ("$device", &["device", "name"]),
+    ("$device_type", &["device", "type"]),
+    ("$manufacturer", &["device", "manufacturer"]),
+    ("$model", &["device", "model"]),
+    ("$brand", &["device", "brand"]),
+    ("$carrier", &["network", "carrier"]),
+    ("$app_version_string", &["app", "version"]),
+    ("$app_build_number", &["app", "build"]),
+    ("$lib_version", &["library", "version"]),
+];
+
+/// Default properties that stand there as other values.
+const CONTEXT_VALUES: &[(&str, &[&str])] = &[
+    ("$screen_width", &["screen", "width"]),
+    ("$screen_height", &["screen", "height"]),
+    ("$screen_dpi", &["screen", "density"]),
+    ("$wifi", &["network", "wifi"]),
+];
+
+/// The campaign's parts that have a name of their own.
+const UTM: [(&str, &str); 5] = [
+    ("utm_campaign", "name"),
+    ("utm_source", "source"),
+    ("utm_medium", "medium"),
+    ("utm_term", "term"),
+    ("utm_content", "content"),
+];
+
+/// What tells one record from another. All of it is the same at every try.
+#[derive(Clone, Debug)]
+pub(super) struct Stamp {
+    /// Milliseconds since 1970.
+    pub(super) time: i64,
+    pub(super) insert_id: String,
+}
+
+/// Properties that the client gave, but for some.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'e> {
+    pub(super) object: &'e Object,
+    pub(super) except: &'static [&'static str],
+}
+
+impl Said<'_> {
+    fn has(&self, name: &str) -> bool {
+        let value = self.object.get(name).filter(|value| Limits::EVENT.allow(value));
+        value.is_some() && !self.except.contains(&name)
+    }
+}
+
+/// The record's JSON text. Of properties that are said twice the first counts.
+pub(super) fn record(
+    name: &str,
+    stamp: &Stamp,
+    said: &[Said<'_>],
+    event: &Enriched,
+    settings: &Settings,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1536);
+    let mut fields = Fields::open(&mut out);
+    fields.put("event", name);
+    fields.put_object("properties", |fields| {
+        put_own(fields, stamp, event, settings);
+        let mut properties = Properties { fields, said };
+        properties.put_groups(event, settings);
+        properties.put_said();
+        properties.put_names(event);
+        properties.put_campaign(event);
+        properties.put_page(event);
+        properties.put_device(event);
+    });
+    fields.close();
+    out
+}
+
+/// Time, identity and address.
+fn put_own(fields: &mut Fields<'_>, stamp: &Stamp, event: &Enriched, settings: &Settings) {
+    let ids = Ids::of(event);
+    fields.put("time", &stamp.time);
+    // The empty text is documented: an event of nobody.
+    fields.put("distinct_id", &*ids.distinct(settings.id_merge));
+    fields.put("$insert_id", &stamp.insert_id);
+    if settings.id_merge == IdMerge::Simplified {
+        fields.put_text("$device_id", ids.device);
+        fields.put_text("$user_id", ids.user);
+    }
+    match event.ip().filter(|_| settings.locate) {
+        Some(ip) => fields.put("ip", &ip),
+        // Without it Mixpanel would locate the gateway.
+        None => fields.put("ip", "0"),
+    }
+}
+
+/// The properties of a record, as they are written.
+struct Properties<'f, 'b, 'e> {
+    fields: &'f mut Fields<'b>,
+    said: &'e [Said<'e>],
+}
+
+impl Properties<'_, '_, '_> {
+    fn is_said(&self, name: &str) -> bool {
+        self.said.iter().any(|said| said.has(name))
+    }
+
+    fn put_said(&mut self) {
+        for (index, said) in self.said.iter().enumerate() {
+            let earlier = self.said.get(..index).unwrap_or_default();
+            for (name, value) in said.object {
+                let goes = !RESERVED.contains(&name.as_str())
+                    && !said.except.contains(&name.as_str())
+                    && !earlier.iter().any(|earlier| earlier.has(name));
+                if goes {
+                    self.fields.put_value(name, value);
+                }
+            }
+        }
+    }
+
+    /// The groups of the visitor: what the client said last of them, else the person's trait of the
+    /// key's name.
+    fn put_groups(&mut self, event: &Enriched, settings: &Settings) {
+        for (index, key) in settings.group_keys.iter().enumerate() {
+            if self.is_said(key) {
+                continue;
+            }
+            let current = event.context(&["groupId"]).filter(|_| index == 0);
+            let value = current.or_else(|| event.person_trait(key)).filter(|value| is_group(value));
+            if let Some(value) = value {
+                self.fields.put_value(key, value);
+            }
+        }
+    }
+
+    /// A page's or screen's name and category.
+    fn put_names(&mut self, event: &Enriched) {
+        if matches!(event.event.kind, Kind::Page | Kind::Screen) {
+            self.put_text("name", event.event.name.as_deref());
+            self.put_text("category", event.event.category.as_deref());
+        }
+    }
+
+    /// The campaign: this event's, else the one that brought the visitor.
+    fn put_campaign(&mut self, event: &Enriched) {
+        if let Some(campaign) = event.context(&["campaign"]).and_then(Value::as_object) {
+            for (name, value) in campaign {
+                let known = UTM.iter().find(|(_, key)| key == name);
+                match known {
+                    Some((property, _)) => self.put_text(property, value.as_str()),
+                    None => self.put_text(&format!("utm_{name}"), value.as_str()),
+                }
+            }
+        } else if let Some(campaign) = &event.event.facts.campaign {
+            let Campaign { name, source, medium, term, content, id } = campaign;
+            let parts = [name, source, medium, term, content];
+            for ((property, _), value) in UTM.iter().zip(parts) {
+                self.put_text(property, value.as_deref());
+            }
+            self.put_text("utm_id", id.as_deref());
+        }
+    }
+
+    fn put_page(&mut self, event: &Enriched) {
+        let text = |key: &str| {
+            let own = || event.property(key)?.as_str();
+            let own = || if event.event.kind == Kind::Page { own() } else { None };
+            event.context_text(&["page", key]).or_else(own)
+        };
+        self.put_text("$current_url", text("url"));
+        let referrer = text("referrer");
+        self.put_text("$referrer", referrer);
+        let domain = referrer.and_then(|referrer| Url::parse(referrer).ok());
+        self.put_text("$referring_domain", domain.as_ref().and_then(Url::host_str));
+    }
+
+    fn put_device(&mut self, event: &Enriched) {
+        let agent = event.user_agent();
+        if let Some(browser) = agent.and_then(agent::browser) {
+            self.put_text("$browser", Some(browser.name));
+            if let Some(version) = browser.version.filter(|_| !self.is_said("$browser_version")) {
+                self.fields.put_value("$browser_version", &number(version));
+            }
+        }
+        let hint = event.event.facts.hints.as_ref().and_then(|hints| hints.platform.as_deref());
+        let system = event
+            .context_text(&["os", "name"])
+            .or_else(|| hint.filter(|hint| *hint != "Unknown").map(agent::hinted_system))
+            .or_else(|| agent.and_then(agent::system));
+        self.put_text("$os", system);
+        for (name, path) in CONTEXT_TEXTS {
+            self.put_text(name, event.context_text(path));
+        }
+        for (name, path) in CONTEXT_VALUES {
+            let value = event.context(path).filter(|value| value.is_number() || value.is_boolean());
+            if let Some(value) = value.filter(|_| !self.is_said(name)) {
+                self.fields.put_value(name, value);
+            }
+        }
+        let locale = event.context_text(&["locale"]).or(event.event.facts.language.as_deref());
+        self.put_text("$locale", locale);
+        self.put_text("mp_lib", Some(event.context_text(&["library", "name"]).unwrap_or("tagway")));
+    }
+
+    /// Adds a text, unless the client said it.
+    fn put_text(&mut self, name: &str, text: Option<&str>) {
+        if text.is_some() && !self.is_said(name) {
+            self.fields.put_text(name, text);
+        }
+    }
+}
+
+/// A whole number without its decimals.
+fn number(version: f64) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "versions are small, and it saturates")]
+    if version.fract() == 0.0 { Value::from(version as i64) } else { Value::from(version) }
+}
+
+/// Whether a value can be the id of a group, or a list of them.
+fn is_group(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !text.is_empty(),
+        Value::Number(_) => true,
+        Value::Array(ids) => {
+            !ids.is_empty() && ids.iter().all(|id| id.is_string() || id.is_number())
+        }
+        _ => false,
+    }
+}

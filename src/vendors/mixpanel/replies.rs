@@ -1,0 +1,173 @@
+//! What Mixpanel's answers mean for the records of a call (`contracts/destinations.md` 3.6).
+//!
+//! `/import` names the records that it refuses, by their place; the others are stored. The other
+//! paths answer 200 whatever they are sent, and say in the body whether they took it.
+
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::plan::Path;
+use crate::vendors::{CallError, Outcome, Reason, Reply, Verdict, judge};
+
+/// Characters of the vendor's words that a reason quotes.
+const MAX_DETAIL_CHARS: usize = 300;
+
+/// What became of the records of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// All were taken but these, by their place among the records.
+    Taken(Vec<(usize, Reason)>),
+    /// None was taken, and one of them is to blame.
+    Refused(Reason),
+    /// None was taken, for no fault of theirs: no call of this path will fare better now.
+    Closed(Outcome),
+}
+
+/// Reads a reply to a call with records of these `$insert_id`s.
+pub(super) fn read(
+    path: Path,
+    result: &Result<Reply, CallError>,
+    now: Timestamp,
+    insert_ids: &[Option<&str>],
+) -> Answer {
+    let body = result.as_ref().ok().and_then(Reply::json);
+    match judge(result, now) {
+        Verdict::Accepted => match body.as_ref().and_then(objection) {
+            Some(objection) => Answer::Refused(Reason::detailed("rejected", objection)),
+            None => Answer::Taken(Vec::new()),
+        },
+        Verdict::Refused(reason) => {
+            let status = result.as_ref().map_or(StatusCode::OK, |reply| reply.status);
+            if path == Path::Import && status == StatusCode::BAD_REQUEST {
+                let failed = body.as_ref().map(|body| failed_records(body, insert_ids));
+                if let Some(failed) = failed.filter(|failed| !failed.is_empty()) {
+                    return Answer::Taken(failed);
+                }
+            }
+            let code =
+                if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { reason.code };
+            let said = body.as_ref().and_then(error_text);
+            Answer::Refused(with_words(code, reason.detail, said))
+        }
+        Verdict::Unauthorised(reason) => {
+            let said = body.as_ref().and_then(error_text);
+            Answer::Closed(Outcome::Unauthorised(with_words(reason.code, reason.detail, said)))
+        }
+        Verdict::Retry { reason, after } => Answer::Closed(Outcome::Retry { reason, after }),
+    }
+}
+
+/// What a body of a 200 says against its request: `0`, `{"status": 0}`, or any `error`.
+fn objection(body: &Value) -> Option<String> {
+    let status = if body.is_object() { body.get("status") } else { Some(body) };
+    let is_refused = match status {
+        Some(Value::Number(number)) => number.as_i64() == Some(0),
+        Some(Value::String(text)) => text == "error" || text == "0",
+        Some(Value::Bool(is_taken)) => !is_taken,
+        _ => false,
+    };
+    let said = error_text(body);
+    (is_refused || said.is_some()).then(|| match said {
+        Some(text) => shortened(text),
+        None => "the body says 0".to_owned(),
+    })
+}
+
+/// The records that a partial refusal names, and why. It names them by their place, else by their
+/// id, which is called `$insert_id` on one of Mixpanel's pages and `insert_id` on another.
+fn failed_records(body: &Value, insert_ids: &[Option<&str>]) -> Vec<(usize, Reason)> {
+    let listed = body.get("failed_records").and_then(Value::as_array).into_iter().flatten();
+    let failed = listed.filter_map(|record| {
+        let index = record.get("index").and_then(Value::as_u64).and_then(|at| at.try_into().ok());
+        let by_id = || {
+            let id = record.get("$insert_id").or_else(|| record.get("insert_id"))?.as_str()?;
+            insert_ids.iter().position(|known| *known == Some(id))
+        };
+        let index = index.filter(|index| *index < insert_ids.len()).or_else(by_id)?;
+        let text = |key: &str| record.get(key).and_then(Value::as_str).unwrap_or_default();
+        let detail = format!("{}: {}", text("field"), text("message"));
+        Some((index, Reason::detailed("invalid_record", shortened(&detail))))
+    });
+    failed.collect()
+}
+
+fn error_text(body: &Value) -> Option<&str> {
+    body.get("error").and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+fn with_words(code: &'static str, detail: Option<Box<str>>, said: Option<&str>) -> Reason {
+    let detail = detail.unwrap_or_default();
+    match said {
+        Some(said) => Reason::detailed(code, format!("{detail}: {}", shortened(said))),
+        None => Reason { code, detail: Some(detail) },
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_DETAIL_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use serde_json::json;
+
+    use super::*;
+
+    fn said(path: Path, status: u16, body: &str) -> Answer {
+        let status = StatusCode::from_u16(status).unwrap();
+        let reply = Reply { status, headers: HeaderMap::new(), body: body.to_owned().into() };
+        read(path, &Ok(reply), Timestamp::UNIX_EPOCH, &[Some("a"), Some("b"), None])
+    }
+
+    #[test]
+    fn a_200_is_believed_only_after_its_body() {
+        let taken = Answer::Taken(Vec::new());
+        for body in [
+            "1",
+            "",
+            "{\"status\":1}",
+            "{\"status\":1,\"error\":null}",
+            "{\"status\":1,\"error\":\"\"}",
+            "{\"code\":200,\"num_records_imported\":3,\"status\":\"OK\"}",
+        ] {
+            assert_eq!(said(Path::Engage, 200, body), taken, "{body}");
+        }
+        for body in [
+            "0",
+            "{\"status\":0}",
+            "{\"status\":0,\"error\":\"data, missing or empty\"}",
+            "{\"error\":\"bad\",\"status\":\"error\"}",
+            "{\"error\":\"bad\"}",
+        ] {
+            let answer = said(Path::Groups, 200, body);
+            assert!(matches!(answer, Answer::Refused(_)), "{body}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn failed_records_are_found_by_place_and_by_either_name_of_their_id() {
+        let failed = |records: Value| {
+            let body = json!({ "code": 400, "failed_records": records, "status": "Bad Request" });
+            match said(Path::Import, 400, &body.to_string()) {
+                Answer::Taken(failed) => failed.into_iter().map(|(index, _)| index).collect(),
+                Answer::Refused(_) => Vec::new(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(failed(json!([{ "index": 2 }, { "index": 0, "$insert_id": "b" }])), [2, 0]);
+        assert_eq!(failed(json!([{ "$insert_id": "b" }, { "insert_id": "a" }])), [1, 0]);
+        assert_eq!(failed(json!([{ "index": 9, "insert_id": "b" }])), [1]);
+        // A list that names none of ours says nothing: the whole call is in doubt.
+        assert!(failed(json!([{ "index": 9 }])).is_empty());
+        assert!(failed(json!([])).is_empty());
+    }
+
+    #[test]
+    fn the_vendors_words_are_cut() {
+        let long = json!({ "error": "x".repeat(5000), "status": 0 }).to_string();
+        let Answer::Refused(reason) = said(Path::Engage, 200, &long) else { panic!() };
+        assert_eq!(reason.detail.unwrap().len(), MAX_DETAIL_CHARS);
+    }
+}

@@ -1,0 +1,272 @@
+//! A batch on its way: which records go by which call, and in what order.
+//!
+//! Events of one visitor form a lane. A record is sent when all earlier records of its lane have
+//! been taken, so that a visitor's calls happen in the visitor's order; different lanes share calls.
+//! Each turn makes the calls of one path, the one for which most lanes are ready: a batch of plain
+//! events is one call, an identify among them adds one or two.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::plan::{Path, Plan, Step};
+use super::replies::Answer;
+use crate::event::Enriched;
+use crate::vendors::{Outcome, Reason};
+
+/// Bytes of one request's body before compression. The page says 10 MB, the schema 2 MiB.
+pub(super) const MAX_BODY_BYTES: usize = 2_000_000;
+
+/// One event of the batch.
+struct Ticket<'p> {
+    /// None of an event that cannot go.
+    plan: Option<&'p Plan>,
+    lane: usize,
+    /// Its next record.
+    next: usize,
+    outcome: Option<Outcome>,
+}
+
+impl<'p> Ticket<'p> {
+    fn step(&self) -> Option<&'p Step> {
+        if self.outcome.is_some() { None } else { self.plan?.steps.get(self.next) }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.outcome.get_or_insert(outcome);
+    }
+}
+
+/// A record to send: an event's place in the batch and the record's in its plan.
+#[derive(Clone, Copy, Debug)]
+struct Member<'p> {
+    ticket: usize,
+    at: usize,
+    step: &'p Step,
+}
+
+/// The records of one call.
+pub(super) struct Chunk<'p> {
+    members: Vec<Member<'p>>,
+}
+
+impl<'p> Chunk<'p> {
+    /// The list of them, as JSON.
+    pub(super) fn body(&self) -> Vec<u8> {
+        let bytes = self.members.iter().map(|member| member.step.record.len() + 1).sum::<usize>();
+        let mut body = Vec::with_capacity(bytes + 1);
+        for (index, member) in self.members.iter().enumerate() {
+            body.push(if index == 0 { b'[' } else { b',' });
+            body.extend_from_slice(&member.step.record);
+        }
+        body.push(b']');
+        body
+    }
+
+    /// The `$insert_id`s of them.
+    pub(super) fn insert_ids(&self) -> Vec<Option<&'p str>> {
+        self.members.iter().map(|member| member.step.insert_id.as_deref()).collect()
+    }
+}
+
+/// A batch on its way.
+pub(super) struct Round<'p> {
+    tickets: Vec<Ticket<'p>>,
+    /// Of each visitor, the events that have not ended, in their order.
+    lanes: Vec<VecDeque<usize>>,
+    /// Paths that take nothing now, and what that means for whoever needs them.
+    closed: Vec<(Path, Outcome)>,
+    /// What is to be sent by the path whose turn it is.
+    queue: VecDeque<Member<'p>>,
+}
+
+impl<'p> Round<'p> {
+    /// A batch and its plans; an event without one cannot go.
+    pub(super) fn new(batch: &[Enriched], plans: &'p [Option<&'p Plan>]) -> Self {
+        let mut lane_of: HashMap<&str, usize> = HashMap::new();
+        let mut lanes: Vec<VecDeque<usize>> = Vec::new();
+        let mut tickets = Vec::with_capacity(batch.len());
+        for (index, (event, plan)) in batch.iter().zip(plans).enumerate() {
+            let lane = *lane_of.entry(event.event.order_key()).or_insert_with(|| {
+                lanes.push(VecDeque::new());
+                lanes.len() - 1
+            });
+            if let Some(lane) = lanes.get_mut(lane) {
+                lane.push_back(index);
+            }
+            // Screening let it pass: there is no way here.
+            let unmappable = || Outcome::Dead(Reason::new("unmappable"));
+            let outcome = if plan.is_some() { None } else { Some(unmappable()) };
+            let next = plan.map_or(0, Plan::done);
+            tickets.push(Ticket { plan: *plan, lane, next, outcome });
+        }
+        let mut round = Self { tickets, lanes, closed: Vec::new(), queue: VecDeque::new() };
+        round.leave_out_links(batch);
+        round
+    }
+
+    /// An identify needs no event of its own where another event of the same user and device
+    /// follows: that says the same.
+    fn leave_out_links(&mut self, batch: &[Enriched]) {
+        for lane in &self.lanes {
+            let mut later: Vec<Option<&str>> = Vec::new();
+            for index in lane.iter().rev() {
+                let (Some(ticket), Some(event)) = (self.tickets.get_mut(*index), batch.get(*index))
+                else {
+                    continue;
+                };
+                let user = event.event.user_id.as_deref();
+                let is_link = ticket.step().is_some_and(|step| step.is_link);
+                if is_link && later.contains(&user) {
+                    ticket.next += 1;
+                    if ticket.step().is_none() {
+                        ticket.end(Outcome::Delivered);
+                    }
+                } else if ticket.plan.is_some_and(Plan::has_event)
+                    && event.event.anonymous_id.is_some()
+                    && !later.contains(&user)
+                {
+                    later.push(user);
+                }
+            }
+        }
+    }
+
+    /// The path whose turn it is: the one that most lanes wait for. `None` when all is said.
+    pub(super) fn turn(&mut self) -> Option<Path> {
+        self.queue.clear();
+        let mut ready = Path::ALL.map(|path| (path, 0_usize));
+        for lane in 0..self.lanes.len() {
+            let Some(path) = self.head(lane) else { continue };
+            if let Some((_, outcome)) = self.closed.iter().find(|(closed, _)| *closed == path) {
+                let outcome = outcome.clone();
+                self.stop(lane, &outcome);
+                continue;
+            }
+            for (_, count) in ready.iter_mut().filter(|(other, _)| *other == path) {
+                *count += 1;
+            }
+        }
+        let (path, count) = ready.into_iter().rev().max_by_key(|(_, count)| *count)?;
+        if count == 0 {
+            return None;
+        }
+        for lane in &self.lanes {
+            'lane: for ticket in lane {
+                let Some(Ticket { plan: Some(plan), next, outcome: None, .. }) =
+                    self.tickets.get(*ticket)
+                else {
+                    continue;
+                };
+                for (at, step) in plan.steps.iter().enumerate().skip(*next) {
+                    if step.path != path {
+                        break 'lane;
+                    }
+                    self.queue.push_back(Member { ticket: *ticket, at, step });
+                }
+            }
+        }
+        Some(path)
+    }
+
+    /// The records of the next call of this turn.
+    pub(super) fn next_chunk(&mut self, path: Path) -> Option<Chunk<'p>> {
+        if self.closed.iter().any(|(closed, _)| *closed == path) {
+            return None;
+        }
+        let (mut members, mut bytes) = (Vec::new(), 2);
+        while let Some(member) = self.queue.front().copied() {
+            let size = member.step.record.len() + 1;
+            let is_full = members.len() >= path.max_records() || bytes + size > MAX_BODY_BYTES;
+            if is_full && !members.is_empty() {
+                break;
+            }
+            self.queue.pop_front();
+            // What ended meanwhile takes its other records along.
+            if self.tickets.get(member.ticket).is_some_and(|ticket| ticket.outcome.is_none()) {
+                bytes += size;
+                members.push(member);
+            }
+        }
+        (!members.is_empty()).then_some(Chunk { members })
+    }
+
+    /// Notes what became of a call.
+    pub(super) fn settle(&mut self, path: Path, chunk: &Chunk<'p>, answer: Answer) {
+        match answer {
+            Answer::Taken(failed) => {
+                for (index, reason) in failed {
+                    let ticket = chunk.members.get(index).map(|member| member.ticket);
+                    if let Some(ticket) = ticket.and_then(|ticket| self.tickets.get_mut(ticket)) {
+                        ticket.end(Outcome::Dead(reason));
+                    }
+                }
+                for member in &chunk.members {
+                    self.advance(*member);
+                }
+            }
+            Answer::Refused(reason) => self.refuse(chunk, &reason),
+            Answer::Closed(outcome) => self.closed.push((path, outcome)),
+        }
+    }
+
+    /// How each event ended, in the order of the batch.
+    pub(super) fn into_outcomes(self) -> Vec<Outcome> {
+        let unsaid = || Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
+        self.tickets.into_iter().map(|ticket| ticket.outcome.unwrap_or_else(unsaid)).collect()
+    }
+
+    /// The path that the lane waits for, after forgetting what has ended.
+    fn head(&mut self, lane: usize) -> Option<Path> {
+        let lane = self.lanes.get_mut(lane)?;
+        while let Some(ticket) = lane.front() {
+            let ticket = self.tickets.get_mut(*ticket)?;
+            match ticket.step() {
+                Some(step) => return Some(step.path),
+                // Every record was taken earlier.
+                None => ticket.end(Outcome::Delivered),
+            }
+            lane.pop_front();
+        }
+        None
+    }
+
+    fn advance(&mut self, member: Member<'p>) {
+        let Some(ticket) = self.tickets.get_mut(member.ticket) else { return };
+        let Some(plan) = ticket.plan else { return };
+        ticket.next = member.at + 1;
+        plan.set_done(ticket.next);
+        if ticket.next >= plan.steps.len() {
+            ticket.end(Outcome::Delivered);
+        }
+    }
+
+    /// A call was refused as a whole. Records of a single event are to blame by themselves; of
+    /// several, nobody knows yet, and their visitors' later events wait until it is known.
+    fn refuse(&mut self, chunk: &Chunk<'p>, reason: &Reason) {
+        let first = chunk.members.first().map(|member| member.ticket);
+        let is_one = chunk.members.iter().all(|member| Some(member.ticket) == first);
+        let outcome = if is_one { Outcome::Dead } else { Outcome::Refused };
+        let mut lanes = Vec::new();
+        for member in &chunk.members {
+            if let Some(ticket) = self.tickets.get_mut(member.ticket) {
+                ticket.end(outcome(reason.clone()));
+                lanes.push(ticket.lane);
+            }
+        }
+        if !is_one {
+            let behind = Outcome::Retry { reason: Reason::new("behind_another"), after: None };
+            for lane in lanes {
+                self.stop(lane, &behind);
+            }
+        }
+    }
+
+    /// Ends what is left of a lane in this way.
+    fn stop(&mut self, lane: usize, outcome: &Outcome) {
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        for ticket in lane.drain(..) {
+            if let Some(ticket) = self.tickets.get_mut(ticket) {
+                ticket.end(outcome.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! `[sites.destinations.settings]` of a Mixpanel destination.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderValue, Uri};
+use url::Url;
+
+use super::names::Template;
+use crate::settings::{Secret, Section};
+
+/// The hosts of the regions; a project lives in exactly one.
+const US: &str = "https://api.mixpanel.com";
+const EU: &str = "https://api-eu.mixpanel.com";
+const INDIA: &str = "https://api-in.mixpanel.com";
+
+/// Properties that are added up, at most: each is written for every event that has it.
+const MAX_INCREMENTS: usize = 20;
+
+/// Which of Mixpanel's identity systems the project has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IdMerge {
+    /// The default of new projects: events say device and user.
+    Simplified,
+    /// `$identify`, `$merge` and `$create_alias` say who is who.
+    Original,
+}
+
+/// The settings, checked.
+pub(super) struct Settings {
+    pub(super) token: Secret,
+    /// What must not be shown besides.
+    credentials: Vec<Secret>,
+    pub(super) import: Uri,
+    pub(super) track: Uri,
+    pub(super) engage: Uri,
+    pub(super) groups: Uri,
+    /// The credentials of `import`.
+    pub(super) authorization: HeaderValue,
+    /// Whether they are a service account's, which `$merge` asks for.
+    pub(super) has_service_account: bool,
+    pub(super) id_merge: IdMerge,
+    pub(super) page_name: Template,
+    pub(super) screen_name: Template,
+    /// The event that ties a device to a user who has just been named.
+    pub(super) link_event: Option<String>,
+    pub(super) group_keys: Vec<String>,
+    /// Whether the visitor's address goes along, to be located.
+    pub(super) locate: bool,
+    /// Whether every product of an order is an event of its own.
+    pub(super) product_events: bool,
+    /// Whether revenue is written to the person's `$transactions`.
+    pub(super) transactions: bool,
+    /// Properties that are added up in the person's profile.
+    pub(super) increments: Vec<String>,
+    /// Traits of which the first value counts.
+    pub(super) set_once: Vec<String>,
+    /// Traits that are lists to which values are added.
+    pub(super) union: Vec<String>,
+}
+
+impl Settings {
+    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+        let token = section.secret("project_token");
+        let account = read_account(section);
+        let (user, password) = match &account {
+            Some(account) => (account.name.as_str(), account.secret.expose()),
+            None => (token.expose(), ""),
+        };
+        let basic = STANDARD.encode(format!("{user}:{password}"));
+        let mut authorization = HeaderValue::from_str(&format!("Basic {basic}"))
+            .unwrap_or_else(|_not_in_base64| HeaderValue::from_static("Basic"));
+        authorization.set_sensitive(true);
+        let base = section.opt_choice("region", &[("us", US), ("eu", EU), ("in", INDIA)]);
+        let base = endpoint.as_ref().map_or(base.unwrap_or(US), Url::as_str).trim_end_matches('/');
+        let project = account.as_ref().map(|account| account.project.as_str());
+        let mut address = |path: &str, query: &[(&str, &str)]| {
+            read_uri(base, path, query).unwrap_or_else(|| {
+                section.mistake("project_id", "does not make a URL");
+                Uri::default()
+            })
+        };
+        let mut import_query = vec![("strict", "1")];
+        import_query.extend(project.map(|id| ("project_id", id)));
+        let client_query = [("ip", "0"), ("verbose", "1")];
+        let import = address("/import", &import_query);
+        let track = address("/track", &client_query);
+        let engage = address("/engage", &client_query);
+        let groups = address("/groups", &client_query);
+        let link_event = section.opt_string("link_event");
+        let mut group_keys = section.strings("group_keys");
+        if group_keys.is_empty() {
+            group_keys.push("$group_id".to_owned());
+        }
+        let increments = section.strings("increments");
+        if increments.len() > MAX_INCREMENTS {
+            section.mistake("increments", "must be 20 at most");
+        }
+        Self {
+            has_service_account: account.is_some(),
+            credentials: account.into_iter().map(|account| account.secret).collect(),
+            token,
+            import,
+            track,
+            engage,
+            groups,
+            authorization,
+            id_merge: section
+                .opt_choice(
+                    "id_merge",
+                    &[("simplified", IdMerge::Simplified), ("original", IdMerge::Original)],
+                )
+                .unwrap_or(IdMerge::Simplified),
+            page_name: read_template(section, "page_name", "Viewed {{name}} Page"),
+            screen_name: read_template(section, "screen_name", "Viewed {{name}} Screen"),
+            link_event: Some(link_event.unwrap_or_else(|| "Identified".to_owned()))
+                .filter(|name| !name.is_empty()),
+            group_keys,
+            locate: section.opt_choice("ip", &[("visitor", true), ("none", false)]).unwrap_or(true),
+            product_events: section.opt_boolean("product_events").unwrap_or(false),
+            transactions: section.opt_boolean("transactions").unwrap_or(false),
+            increments,
+            set_once: section.strings("set_once"),
+            union: section.strings("union"),
+        }
+    }
+
+    /// What must not be shown.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        let mut secrets = vec![self.token.clone()];
+        secrets.extend(self.credentials.iter().cloned());
+        secrets
+    }
+}
+
+struct Account {
+    name: String,
+    secret: Secret,
+    project: String,
+}
+
+/// The service account, which is nothing without its secret and its project.
+fn read_account(section: &mut Section<'_>) -> Option<Account> {
+    let keys = ["service_account", "service_secret", "project_id"];
+    let given = keys.map(|key| section.has(key));
+    if !given.contains(&true) {
+        return None;
+    }
+    for (key, _) in keys.iter().zip(given).filter(|(_, is_given)| !is_given) {
+        section.mistake(key, "is required with service_account, service_secret and project_id");
+    }
+    let name = section.opt_string("service_account").unwrap_or_default();
+    if name.contains(':') {
+        section.mistake("service_account", "must not hold a colon");
+    }
+    let project = section.opt_string("project_id").unwrap_or_default();
+    if !project.bytes().all(|byte| byte.is_ascii_digit()) {
+        section.mistake("project_id", "must be the project's number");
+    }
+    let secret = section.opt_secret("service_secret").unwrap_or_default();
+    Some(Account { name, secret, project })
+}
+
+fn read_template(section: &mut Section<'_>, key: &str, usual: &str) -> Template {
+    let written = section.opt_string(key).unwrap_or_else(|| usual.to_owned());
+    Template::read(&written).unwrap_or_else(|problem| {
+        section.mistake(key, &problem.to_string());
+        Template::default()
+    })
+}
+
+fn read_uri(base: &str, path: &str, query: &[(&str, &str)]) -> Option<Uri> {
+    let mut url = Url::parse(base).ok()?.join(path).ok()?;
+    url.query_pairs_mut().extend_pairs(query);
+    url.as_str().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors::trial;
+
+    fn read(text: &str) -> (Settings, Vec<String>) {
+        trial::read(text, |section| Settings::read(section, None))
+    }
+
+    #[test]
+    fn a_service_account_is_whole_or_not_at_all() {
+        let token = "project_token = \"t0ken\"\n";
+        let (settings, mistakes) = read(token);
+        assert!(mistakes.is_empty() && !settings.has_service_account);
+        assert_eq!(settings.authorization, "Basic dDBrZW46");
+        assert_eq!(settings.import, "https://api.mixpanel.com/import?strict=1");
+        let whole = "service_account = \"sa\"\nservice_secret = \"hush\"\nproject_id = \"42\"\n";
+        let (settings, mistakes) = read(&format!("{token}{whole}region = \"eu\""));
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        assert_eq!(settings.authorization, "Basic c2E6aHVzaA==");
+        assert_eq!(settings.import, "https://api-eu.mixpanel.com/import?strict=1&project_id=42");
+        assert_eq!(settings.secrets().len(), 2);
+        let (_, mistakes) = read(&format!("{token}service_account = \"sa\""));
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    }
+
+    #[test]
+    fn every_mistake_is_found() {
+        for (text, key) in [
+            ("", "project_token"),
+            ("region = \"mars\"", "region"),
+            ("id_merge = \"legacy\"", "id_merge"),
+            ("page_name = \"Viewed {{title}}\"", "page_name"),
+            ("ip = \"gateway\"", "ip"),
+            (
+                "service_account = \"a:b\"\nservice_secret = \"s\"\nproject_id = \"1\"",
+                "service_account",
+            ),
+            ("service_account = \"a\"\nservice_secret = \"s\"\nproject_id = \"x\"", "project_id"),
+        ] {
+            let token = if text.is_empty() { "" } else { "project_token = \"t\"\n" };
+            let (_, mistakes) = read(&format!("{token}{text}"));
+            assert!(mistakes.len() == 1 && mistakes[0].contains(key), "{text}: {mistakes:?}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What becomes of a batch, and the mapping on arbitrary events. Every rule of the mapping has a
+//! fixture under `tests/fixtures/vendors/mixpanel`.
+
+use std::io::Read as _;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use flate2::read::GzDecoder;
+use futures_util::FutureExt as _;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::demo::simulator::{Counter, Kind, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN};
+use crate::vendors::trial::{self, Line, event, now};
+use crate::vendors::{CallError, Reply};
+
+fn mixpanel(settings: &str) -> Mixpanel {
+    let text = format!("project_token = \"{MIXPANEL_TOKEN}\"\n{settings}");
+    Mixpanel { settings: trial::settings(&text, |section| Settings::read(section, None)) }
+}
+
+fn original(settings: &str) -> Mixpanel {
+    let (user, secret, project) = MIXPANEL_ACCOUNT;
+    mixpanel(&format!(
+        "id_merge = \"original\"\nservice_account = \"{user}\"\nservice_secret = \"{secret}\"\nproject_id = \"{project}\"\n{settings}"
+    ))
+}
+
+fn track(visitor: &str, id: &str) -> Enriched {
+    event(json!({ "event": "Clicked", "anonymousId": visitor, "messageId": id }))
+}
+
+fn identify(visitor: &str, id: &str) -> Enriched {
+    event(json!({ "type": "identify", "anonymousId": visitor, "userId": format!("u-{visitor}"),
+        "messageId": id, "traits": { "plan": "gold" } }))
+}
+
+fn json_body(request: &Request<Bytes>) -> Value {
+    let mut body = request.body().to_vec();
+    if request.headers().get(CONTENT_ENCODING).is_some() {
+        body.clear();
+        GzDecoder::new(&**request.body()).read_to_end(&mut body).unwrap();
+    }
+    serde_json::from_slice(&body).unwrap()
+}
+
+/// The calls of a conversation: path and message ids or operations.
+fn story(line: &Line) -> Vec<String> {
+    let requests = line.requests();
+    let said = requests.iter().map(|request| {
+        let records = json_body(request);
+        let name = |record: &Value| {
+            let id = record.pointer("/properties/$insert_id").or(record.get("event"));
+            let own = id.and_then(Value::as_str).map(str::to_owned);
+            own.or_else(|| record.as_object()?.keys().next_back().cloned()).unwrap()
+        };
+        let names: Vec<String> = records.as_array().unwrap().iter().map(name).collect();
+        format!("{} {}", request.uri().path(), names.join(" "))
+    });
+    said.collect()
+}
+
+fn is_retry(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Retry { .. })
+}
+
+#[tokio::test]
+async fn events_share_a_call_and_calls_keep_a_visitors_order() {
+    let batch = [track("a", "a1"), identify("b", "b1"), identify("a", "a2"), track("a", "a3")];
+    let line = Line::default();
+    let outcomes = mixpanel("").deliver(&batch, &line).await;
+    assert_eq!(outcomes, vec![Outcome::Delivered; 4]);
+    assert_eq!(
+        story(&line),
+        ["/import a1 a2 b1", "/engage $set $set", "/import a3"],
+        "a3 is anonymous, so a2 needs its own event"
+    );
+}
+
+#[tokio::test]
+async fn an_identify_needs_no_event_of_its_own_before_one_of_both_ids() {
+    let after = event(
+        json!({ "event": "Clicked", "anonymousId": "a", "userId": "u-a", "messageId": "a2" }),
+    );
+    let line = Line::default();
+    mixpanel("").deliver(&[identify("a", "a1"), after.clone()], &line).await;
+    assert_eq!(story(&line), ["/engage $set", "/import a2"]);
+    mixpanel("").deliver(&[after, identify("a", "a1")], &line).await;
+    assert_eq!(story(&line), ["/import a2 a1", "/engage $set"], "what came before may be older");
+    mixpanel("link_event = \"\"").deliver(&[identify("a", "a1")], &line).await;
+    assert_eq!(story(&line), ["/engage $set"]);
+}
+
+#[tokio::test]
+async fn an_identify_is_delivered_when_both_of_its_calls_are_and_repeats_neither() {
+    let device = "507f191e-810c-4197-9de8-60ea00000001";
+    let batch = [identify(device, "i"), track(device, "t")];
+    let ok = json!({ "status": 1 });
+    let line = Line::default().then(200, ok.clone()).then(503, json!(null));
+    let mixpanel = original("");
+    let outcomes = mixpanel.deliver(&batch, &line).await;
+    assert!(outcomes.iter().all(is_retry), "{outcomes:?}");
+    assert_eq!(story(&line), ["/track $identify", "/engage $set"], "the track waits behind");
+    let outcomes = mixpanel.deliver(&batch, &line).await;
+    assert_eq!(outcomes, vec![Outcome::Delivered; 2]);
+    assert_eq!(story(&line), ["/engage $set", "/import t"], "it goes on where it stood");
+}
+
+#[tokio::test]
+async fn a_path_that_fails_holds_back_those_who_need_it_and_no_others() {
+    let batch = [track("a", "a1"), identify("b", "b1"), track("a", "a2")];
+    let line = Line::default().then(503, json!(null)).then(200, json!({ "status": 1 }));
+    let outcomes = mixpanel("link_event = \"\"").deliver(&batch, &line).await;
+    assert_eq!(outcomes[1], Outcome::Delivered);
+    assert!(is_retry(&outcomes[0]) && is_retry(&outcomes[2]), "{outcomes:?}");
+    assert_eq!(line.requests().len(), 2);
+    let unauthorised = Line::statuses(&[401, 200]);
+    let outcomes = mixpanel("link_event = \"\"").deliver(&batch, &unauthorised).await;
+    assert!(matches!(outcomes[0], Outcome::Unauthorised(_)), "{outcomes:?}");
+    assert_eq!(outcomes[1], Outcome::Delivered);
+}
+
+#[tokio::test]
+async fn refused_records_are_dead_by_their_place_and_the_others_are_delivered() {
+    let batch = [track("a", "a1"), track("a", "a2"), track("b", "b1")];
+    let failed = json!({ "code": 400, "error": "some data points in the request failed validation",
+        "failed_records": [{ "index": 1, "insert_id": "a2", "field": "properties.time", "message": "bad" }],
+        "num_records_imported": 2, "status": "Bad Request" });
+    let line = Line::default().then(400, failed);
+    let outcomes = mixpanel("").deliver(&batch, &line).await;
+    let reason = Reason::detailed("invalid_record", "properties.time: bad");
+    assert_eq!(outcomes, [Outcome::Delivered, Outcome::Dead(reason), Outcome::Delivered]);
+}
+
+#[tokio::test]
+async fn a_call_refused_as_a_whole_is_to_be_split_and_a_lone_event_is_to_blame() {
+    let no = json!({ "status": 0, "error": "data, missing or empty" });
+    let batch = [identify("a", "a1"), identify("b", "b1"), track("b", "b2"), track("c", "c1")];
+    let line = Line::default().then(200, json!(1)).then(200, no.clone());
+    let outcomes = mixpanel("").deliver(&batch, &line).await;
+    assert!(matches!(outcomes[0], Outcome::Refused(_)), "{outcomes:?}");
+    assert!(matches!(outcomes[1], Outcome::Refused(_)), "{outcomes:?}");
+    assert!(is_retry(&outcomes[2]), "b2 waits until it is known: {outcomes:?}");
+    assert_eq!(outcomes[3], Outcome::Delivered);
+    assert_eq!(story(&line), ["/import a1 b1 c1", "/engage $set $set"]);
+    let line = Line::default().then(200, json!(1)).then(200, no);
+    let outcomes = mixpanel("").deliver(&batch[1..3], &line).await;
+    let reason = Reason::detailed("rejected", "data, missing or empty");
+    assert_eq!(outcomes, [Outcome::Dead(reason), Outcome::Delivered], "b2 goes on without b1");
+}
+
+#[tokio::test]
+async fn bodies_stay_within_the_vendors_limits() {
+    let long = "x".repeat(250);
+    let fat: Vec<String> = (0..100).map(|_| long.clone()).collect();
+    let batch: Vec<Enriched> = (0..200)
+        .map(|n| event(json!({ "event": "Clicked", "messageId": format!("m{n}"), "properties": { "fat": fat } })))
+        .collect();
+    let line = Line::default();
+    let outcomes = mixpanel("").deliver(&batch, &line).await;
+    assert_eq!(outcomes, vec![Outcome::Delivered; 200]);
+    let requests = line.requests();
+    assert_eq!(requests.len(), 3, "5 MB are three pages");
+    for request in &requests {
+        assert!(json_body(request).to_string().len() <= round::MAX_BODY_BYTES);
+        assert!(request.body().len() < 200_000, "they are compressed");
+    }
+    let group = |n: usize| {
+        event(json!({ "type": "group", "groupId": format!("g{n}"), "anonymousId": format!("a{n}"),
+            "traits": { "plan": "gold" } }))
+    };
+    let batch: Vec<Enriched> = (0..450).map(group).collect();
+    mixpanel("").deliver(&batch, &line).await;
+    let sizes: Vec<usize> = line
+        .requests()
+        .iter()
+        .map(|request| json_body(request).as_array().unwrap().len())
+        .collect();
+    assert_eq!(sizes, [450, 200, 200, 50], "one /engage, three /groups");
+}
+
+#[tokio::test]
+async fn what_follows_a_failed_page_of_a_visitor_is_not_sent() {
+    let fat = vec!["x".repeat(250); 200];
+    let batch: Vec<Enriched> = (0..100)
+        .map(|n| event(json!({ "event": "Clicked", "messageId": format!("m{n}"), "properties": { "fat": fat } })))
+        .collect();
+    let line = Line::statuses(&[200, 503]);
+    let outcomes = mixpanel("").deliver(&batch, &line).await;
+    assert_eq!(line.requests().len(), 2);
+    let first_kept = outcomes.iter().position(is_retry).unwrap();
+    assert!(first_kept > 10 && outcomes[first_kept..].iter().all(is_retry));
+}
+
+#[test]
+fn times_that_mixpanel_rejects_are_dead_before_any_call() {
+    for (timestamp, expected) in [
+        ("1970-12-31T23:59:59Z", Screening::Dead(Reason::new("too_old"))),
+        ("1971-01-01T00:00:00Z", Screening::Send),
+        ("2026-11-23T13:00:00Z", Screening::Send),
+        ("2026-11-23T13:00:01Z", Screening::Dead(Reason::new("in_the_future"))),
+    ] {
+        let event = event(json!({ "event": "Clicked", "timestamp": timestamp }));
+        assert_eq!(mixpanel("").screen(&event, now()), expected, "{timestamp}");
+    }
+}
+
+#[test]
+fn a_retry_is_the_same_to_the_byte_whatever_the_profile_has_become() {
+    let event = json!({ "event": "Clicked", "messageId": "m_1" });
+    let record = |user: Option<&str>| {
+        let event = trial::known(event.clone(), user, json!({}));
+        mixpanel("").plan(&event).as_ref().as_ref().unwrap().steps[0].record.clone()
+    };
+    assert_eq!(record(None), record(Some("u1")));
+}
+
+/// Mixpanel, as the simulator has it.
+struct Project {
+    counter: Mutex<Counter>,
+    objections: Mutex<Vec<String>>,
+    accepted: Mutex<Vec<Option<String>>>,
+}
+
+impl Project {
+    fn new() -> Self {
+        let counter = Mutex::new(Counter::open(Kind::Mixpanel));
+        Self { counter, objections: Mutex::default(), accepted: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Call for Project {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        let (reply, accepted, objections) = self.counter.lock().unwrap().ask(&request, now());
+        self.accepted.lock().unwrap().extend(accepted);
+        let sent = |objection| format!("{objection} in {}", json_body(&request));
+        self.objections.lock().unwrap().extend(objections.into_iter().map(sent));
+        let (head, body) = reply.into_parts();
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+}
+
+#[tokio::test]
+async fn the_simulated_project_takes_a_repeated_event_once() {
+    let project = Project::new();
+    for _ in 0..2 {
+        let outcomes = mixpanel("").deliver(&[track("a", "m1"), track("a", "m2")], &project).await;
+        assert_eq!(outcomes, vec![Outcome::Delivered; 2]);
+    }
+    let once = [Some("m1".to_owned()), Some("m2".to_owned())];
+    assert_eq!(*project.accepted.lock().unwrap(), once);
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,300}".prop_map(Value::from),
+        Just(json!("12.50")),
+        Just(json!("")),
+    ];
+    leaf.prop_recursive(5, 24, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::hash_map(any_key(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    const KNOWN: &str = "products product_id name category price revenue views tags first_seen time \
+        distinct_id $insert_id ip token bucket $bucket $ignore $device_id $user_id $browser $os url \
+        page referrer title campaign source os device library version screen width density active \
+        traits groupId company email createdAt created address city country plan locale app network";
+    let known: Vec<&str> = KNOWN.split_whitespace().collect();
+    prop_oneof![proptest::sample::select(known).prop_map(str::to_owned), ".{0,20}"]
+}
+
+fn any_object() -> impl Strategy<Value = Value> {
+    proptest::collection::hash_map(any_key(), any_json(), 0..20)
+        .prop_map(|map| Value::Object(map.into_iter().collect()))
+}
+
+fn any_id() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("507f191e-810c-4197-9de8-60ea00000001".to_owned()),
+        proptest::sample::select(&["anon", "null", "0", "{}", " ", ""][..]).prop_map(str::to_owned),
+        ".{0,300}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_goes_is_valid_by_the_simulators_own_checks(
+        kind in proptest::sample::select(&["track", "page", "screen", "identify", "group", "alias"][..]),
+        name in prop_oneof![
+            proptest::sample::select(&["Order Completed", "Order Refunded", "$identify", "$merge"][..])
+                .prop_map(str::to_owned),
+            ".{0,300}",
+        ],
+        (user, device, id) in (any_id(), any_id(), any_id()),
+        (properties, traits, context) in (any_object(), any_object(), any_object()),
+        wide in 0_usize..400,
+        is_original in any::<bool>(),
+    ) {
+        let settings = "group_keys = [\"company\", \"plan\"]\nproduct_events = true\ntransactions = true\n\
+            increments = [\"views\", \"price\"]\nset_once = [\"first_seen\"]\nunion = [\"tags\"]";
+        let mixpanel = if is_original { original(settings) } else { mixpanel(settings) };
+        let mut properties = properties;
+        for n in 0..wide {
+            properties[format!("p{n}")] = json!(n);
+        }
+        let event = event(json!({
+            "type": kind, "event": name, "name": name, "groupId": id, "previousId": id,
+            "userId": user, "anonymousId": device, "messageId": id,
+            "properties": properties, "traits": traits, "context": context,
+        }));
+        if mixpanel.screen(&event, now()) == Screening::Send {
+            let project = Project::new();
+            let outcomes = mixpanel.deliver(&[event], &project).now_or_never();
+            let objections = project.objections.lock().unwrap();
+            prop_assert_eq!(&*objections, &Vec::<String>::new());
+            prop_assert_eq!(outcomes, Some(vec![Outcome::Delivered]));
+        }
+    }
+}
