@@ -84,9 +84,9 @@ async fn an_identify_needs_no_event_of_its_own_before_one_of_both_ids() {
         json!({ "event": "Clicked", "anonymousId": "a", "userId": "u-a", "messageId": "a2" }),
     );
     let line = Line::default();
-    mixpanel("").deliver(&[identify("a", "a1"), after.clone()], &line).await;
+    mixpanel("").deliver(&[identify("a", "a1"), after()], &line).await;
     assert_eq!(story(&line), ["/engage $set", "/import a2"]);
-    mixpanel("").deliver(&[after, identify("a", "a1")], &line).await;
+    mixpanel("").deliver(&[after(), identify("a", "a1")], &line).await;
     assert_eq!(story(&line), ["/import a2 a1", "/engage $set"], "what came before may be older");
     mixpanel("link_event = \"\"").deliver(&[identify("a", "a1")], &line).await;
     assert_eq!(story(&line), ["/engage $set"]);
@@ -145,7 +145,8 @@ async fn a_call_refused_as_a_whole_is_to_be_split_and_a_lone_event_is_to_blame()
     assert_eq!(outcomes[3], Outcome::Delivered);
     assert_eq!(story(&line), ["/import a1 b1 c1", "/engage $set $set"]);
     let line = Line::default().then(200, json!(1)).then(200, no);
-    let outcomes = mixpanel("").deliver(&batch[1..3], &line).await;
+    let batch = [identify("b", "b1"), track("b", "b2")];
+    let outcomes = mixpanel("").deliver(&batch, &line).await;
     let reason = Reason::detailed("rejected", "data, missing or empty");
     assert_eq!(outcomes, [Outcome::Dead(reason), Outcome::Delivered], "b2 goes on without b1");
 }
