@@ -80,9 +80,9 @@ async fn events_share_a_call_and_calls_keep_a_visitors_order() {
 
 #[tokio::test]
 async fn an_identify_needs_no_event_of_its_own_before_one_of_both_ids() {
-    let after = event(
-        json!({ "event": "Clicked", "anonymousId": "a", "userId": "u-a", "messageId": "a2" }),
-    );
+    let after = || {
+        event(json!({ "event": "Clicked", "anonymousId": "a", "userId": "u-a", "messageId": "a2" }))
+    };
     let line = Line::default();
     mixpanel("").deliver(&[identify("a", "a1"), after()], &line).await;
     assert_eq!(story(&line), ["/engage $set", "/import a2"]);
