@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::identity::{self, Session};
-use super::params::{MAX_NAME_CHARS, MAX_PARAMS, Params, RESERVED_PREFIXES, cut, is_email};
+use super::params::{MAX_NAME_CHARS, MAX_PARAMS, Params, RESERVED_PREFIXES, cut};
 use super::rules::{self, Items, RESERVED_EVENTS, Rule};
 use super::settings::Settings;
 use super::{commerce, event_object};
 use crate::event::{Enriched, Kind, Object};
+use crate::vendors::email::is_email;
 use crate::vendors::{Reason, Screening, products};
 
 /// Characters of a user id; user properties per request, and of their names and values.
