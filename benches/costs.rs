@@ -141,6 +141,7 @@ fn map(criterion: &mut Criterion) {
     for (vendor, settings, reply) in [
         ("ga4", "measurement_id = 'G-BENCH1'\napi_secret = 'secret'", ""),
         ("mixpanel", "project_token = '0f1e2d3c4b5a69788796a5b4c3d2e1f0'", ""),
+        ("meta", "pixel_id = '123'\naccess_token = 'secret'\ndefault_country_code = '41'", ""),
         (
             "webhook",
             "url = 'https://hooks.example/in'\nsecret = 'whsec_dGFnd2F5IGJlbmNobWFyayBzaWduaW5nIGtleQ=='",

@@ -27,11 +27,13 @@ pub mod console;
 pub mod drift;
 pub mod ga4;
 pub mod intercom;
+pub mod meta;
 pub mod mixpanel;
 pub mod webhook;
 
 pub use reply::{Reply, Verdict, judge};
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -40,12 +42,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use url::Url;
 
-use crate::event::Enriched;
+use crate::event::{ClickId, Enriched};
 use crate::settings::{Secret, Section};
 
 /// All vendors, in the order of their first release. The only list of them.
 pub static VENDORS: &[&Vendor] = &[
     &ga4::VENDOR,
+    &meta::VENDOR,
     &mixpanel::VENDOR,
     &intercom::VENDOR,
     &drift::VENDOR,
@@ -62,6 +65,9 @@ pub struct Vendor {
     /// Names (or prefixes ending in `*`) of the vendor's own first-party cookies, which are worth
     /// keeping with an event.
     pub cookies: &'static [&'static str],
+    /// Makes those of its cookies that a browser lacks, where the vendor tells browsers apart by
+    /// them. Asked at each request of a browser to a site that sends the vendor events.
+    pub mint: Option<fn(&Landing<'_>) -> Vec<MintedCookie>>,
     /// Reads the vendor's own settings and builds its destination; mistakes go to the section.
     /// The address stands in for the vendor's base URL.
     pub destination: fn(&mut Section<'_>, Option<Url>) -> Box<dyn Destination>,
@@ -70,6 +76,34 @@ pub struct Vendor {
 /// The vendor with this name.
 pub fn find(name: &str) -> Option<&'static Vendor> {
     VENDORS.iter().find(|vendor| vendor.name == name).copied()
+}
+
+/// What a vendor sees of a browser's request when it makes its cookies.
+#[derive(Clone, Copy, Debug)]
+pub struct Landing<'a> {
+    /// The vendors' cookies that the browser has, by name.
+    pub cookies: &'a BTreeMap<String, String>,
+    /// Click ids of this and earlier landings, by the lower-case name of their query parameter.
+    pub click_ids: &'a BTreeMap<String, ClickId>,
+    /// The URL of the page.
+    pub url: Option<&'a str>,
+    /// The domain that the cookies will be for; the host itself where it has none.
+    pub domain: &'a str,
+    /// Now.
+    pub now: Timestamp,
+    /// For ids.
+    pub random: u32,
+}
+
+/// A first-party cookie that a vendor's own library in the page will read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MintedCookie {
+    /// Its name, which is one of [`Vendor::cookies`].
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// How long the browser keeps it.
+    pub max_age: Duration,
 }
 
 /// How events become calls to a vendor's server API, and what the replies mean.

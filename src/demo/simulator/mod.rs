@@ -7,6 +7,7 @@ mod drift;
 mod fault;
 mod ga4;
 mod intercom;
+pub(crate) mod meta;
 mod mixpanel;
 mod webhook;
 
@@ -59,6 +60,8 @@ pub enum Kind {
     Drift,
     /// Mixpanel's ingestion API, for a project with [`MIXPANEL_TOKEN`] or [`MIXPANEL_ACCOUNT`].
     Mixpanel,
+    /// Meta's Conversions API: refuses a request with one bad event, counts a repetition once.
+    Meta,
     /// A receiver of Standard Webhooks: refuses what is not signed with [`WEBHOOK_SECRET`].
     Webhook,
 }
@@ -80,7 +83,8 @@ pub struct Tally {
     /// Requests, whatever the answer.
     pub requests: u64,
     /// How often each event was accepted, by the vendor's own key: a webhook's message ids, GA4's
-    /// transaction ids, Mixpanel's insert ids, Intercom's and Drift's contact, name and moment.
+    /// transaction ids, Meta's event ids, Mixpanel's insert ids, Intercom's and Drift's contact, name
+    /// and moment.
     pub events: HashMap<String, u32>,
     /// Events accepted.
     pub accepted: u64,
@@ -119,6 +123,7 @@ impl Kind {
             Self::Intercom(workspace) => Box::new(intercom::Intercom::new(workspace)),
             Self::Drift => Box::new(drift::Drift::default()),
             Self::Mixpanel => Box::new(mixpanel::Project::default()),
+            Self::Meta => Box::<meta::Graph>::default(),
             Self::Webhook => Box::new(webhook::Receiver),
         }
     }

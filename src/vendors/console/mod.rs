@@ -14,6 +14,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "console",
     known_as: &[],
     cookies: &[],
+    mint: None,
     destination: |_: &mut Section<'_>, _| Box::new(Console),
 };
 

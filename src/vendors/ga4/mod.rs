@@ -46,6 +46,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "ga4",
     known_as: &["Google Analytics 4", "Google Analytics 4 Web", "GA4"],
     cookies: &["_ga", "_ga_*"],
+    mint: None,
     destination: |section, endpoint| Box::new(Ga4 { settings: Settings::read(section, endpoint) }),
 };
 

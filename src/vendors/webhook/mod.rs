@@ -33,6 +33,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "webhook",
     known_as: &["Webhooks"],
     cookies: &[],
+    mint: None,
     destination: |section, endpoint| {
         Box::new(Webhook { settings: Settings::read(section, endpoint) })
     },

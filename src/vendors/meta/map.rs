@@ -1,0 +1,196 @@
+//! One event as Meta reads it (`contracts/destinations.md` 2.2 and 2.5).
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::custom;
+use super::rules::{self, Shape};
+use super::settings::Settings;
+use super::source::{PHYSICAL_STORE, Source};
+use super::user::User;
+use crate::event::{Enriched, Kind, Object};
+use crate::vendors::{Reason, Screening};
+
+/// Characters of an event's name.
+pub(super) const MAX_NAME_CHARS: usize = 50;
+
+/// How old an event may be: Meta refuses the whole request for one that is older.
+const MAX_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// How old one of a shop with a door may be.
+const MAX_AGE_IN_STORE: SignedDuration = SignedDuration::from_hours(62 * 24);
+
+/// The time that a call may take: an event that grows too old on its way takes others with it.
+const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(60);
+
+/// An event ready to go.
+#[derive(Clone, Debug)]
+pub(super) struct Hit {
+    /// The event as JSON.
+    pub(super) json: String,
+    /// After this, Meta no longer takes it.
+    until: Timestamp,
+}
+
+/// Why an event does not go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Meta has no such thing.
+    Skip(&'static str),
+    /// It lacks what Meta requires.
+    Dead(&'static str),
+}
+
+impl Refusal {
+    pub(super) fn into_screening(self) -> Screening {
+        match self {
+            Self::Skip(code) => Screening::Skip(Reason::new(code)),
+            Self::Dead(code) => Screening::Dead(Reason::new(code)),
+        }
+    }
+}
+
+impl Hit {
+    pub(super) fn is_late(&self, now: Timestamp) -> bool {
+        now > self.until
+    }
+}
+
+/// The event's fields, in the contract's order.
+#[derive(Serialize)]
+struct Body<'e> {
+    event_name: String,
+    event_time: i64,
+    event_id: String,
+    #[serde(flatten)]
+    source: &'e Source,
+    user_data: User,
+    #[serde(skip_serializing_if = "Object::is_empty")]
+    custom_data: Object,
+    #[serde(flatten)]
+    processing: Processing,
+}
+
+/// How Meta may process the event.
+#[derive(Default, Serialize)]
+struct Processing {
+    #[serde(rename = "data_processing_options", skip_serializing_if = "Option::is_none")]
+    options: Option<Vec<&'static str>>,
+    #[serde(rename = "data_processing_options_country", skip_serializing_if = "Option::is_none")]
+    country: Option<u64>,
+    #[serde(rename = "data_processing_options_state", skip_serializing_if = "Option::is_none")]
+    state: Option<u64>,
+}
+
+/// Maps an event.
+pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
+    let empty = Object::new();
+    let properties = event.event.properties.as_ref().unwrap_or(&empty);
+    let (event_name, shape, custom_data) = match event.event.kind {
+        Kind::Page => ("PageView".to_owned(), Shape::Open, Object::new()),
+        Kind::Track => track(event, properties, settings)?,
+        Kind::Screen => {
+            let name = event.event.name.as_deref().unwrap_or_default();
+            let name = format!("Viewed {name} Screen");
+            let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+            track_named(&name, properties, settings)?
+        }
+        Kind::Identify => return Err(Refusal::Skip("traits_ride_on_events")),
+        Kind::Group => return Err(Refusal::Skip("no_groups")),
+        Kind::Alias => return Err(Refusal::Skip("no_aliases")),
+    };
+    let source = Source::of(event, settings).map_err(Refusal::Dead)?;
+    let user_data = User::of(event, settings, source.action_source);
+    if !user_data.is_matchable() {
+        return Err(Refusal::Dead("unmatchable_user"));
+    }
+    let is_in_store = source.action_source == PHYSICAL_STORE;
+    let max_age = if is_in_store { MAX_AGE_IN_STORE } else { MAX_AGE };
+    let body = Body {
+        event_name,
+        event_time: event.event.timestamp.as_second(),
+        event_id: event_id(event, shape, settings),
+        source: &source,
+        user_data,
+        custom_data,
+        processing: Processing::of(event, settings),
+    };
+    let json = serde_json::to_string(&body).map_err(|_impossible| Refusal::Dead("unmappable"))?;
+    let until = event.event.timestamp.saturating_add(max_age - ON_ITS_WAY);
+    Ok(Hit { json, until: until.unwrap_or(Timestamp::MAX) })
+}
+
+fn track(
+    event: &Enriched,
+    properties: &Object,
+    settings: &Settings,
+) -> Result<(String, Shape, Object), Refusal> {
+    let name = event.event.event.as_deref().unwrap_or_default().trim();
+    let renamed = settings.event_names.iter().find(|(from, _)| from.eq_ignore_ascii_case(name));
+    if renamed.is_none() && crate::vendors::naming::is_like("PRODUCT_CLICKED", name) {
+        // Whoever clicks on a product views it next, which is an event of its own.
+        return Err(Refusal::Skip("no_counterpart"));
+    }
+    track_named(renamed.map_or(name, |(_, to)| to), properties, settings)
+}
+
+fn track_named(
+    name: &str,
+    properties: &Object,
+    settings: &Settings,
+) -> Result<(String, Shape, Object), Refusal> {
+    let rule = rules::find(name);
+    let name = if rule.name.is_empty() { name } else { rule.name };
+    if name.is_empty() {
+        return Err(Refusal::Dead("missing_name"));
+    }
+    if name.chars().count() > MAX_NAME_CHARS {
+        return Err(Refusal::Dead("name_too_long"));
+    }
+    let data = custom::data(&rule, properties, settings).map_err(Refusal::Dead)?;
+    Ok((name.to_owned(), rule.shape, data))
+}
+
+/// The id by which Meta knows this event from the browser's own report of it.
+fn event_id(event: &Enriched, shape: Shape, settings: &Settings) -> String {
+    let key = settings.order_event_id.filter(|_| shape == Shape::Order);
+    let of_order = key.and_then(|key| crate::vendors::products::text(event.property(key)?));
+    of_order.unwrap_or_else(|| event.event.message_id.clone())
+}
+
+impl Processing {
+    /// Limited Data Use: by the settings, for want of consent, or because the event says so, as the
+    /// three arguments of Meta's own library.
+    fn of(event: &Enriched, settings: &Settings) -> Self {
+        let limits = &settings.limited_data_use;
+        let said = event.context(&["dataProcessingOptions"]).and_then(Value::as_array);
+        let options = said.and_then(|said| said.first()?.as_array());
+        let is_said = options.is_some_and(|options| options.contains(&json!("LDU")));
+        let number = |index: usize| said.and_then(|said| said.get(index)?.as_u64());
+        if is_said {
+            let country = number(1).filter(|country| *country <= 1);
+            let state = number(2).filter(|state| *state == 0 || (1000..=1010).contains(state));
+            // A state is one of a country: without it, Meta finds out both.
+            let (country, state) = country.zip(state).unwrap_or((0, 0));
+            return Self::limited(country, state);
+        }
+        let is_ungranted = |category: &String| grants(event, category) != Some(true);
+        if limits.always || limits.without.iter().any(is_ungranted) {
+            return Self::limited(limits.country.into(), limits.state.into());
+        }
+        let is_unlimited = options.is_some_and(Vec::is_empty);
+        Self { options: is_unlimited.then(Vec::new), ..Self::default() }
+    }
+
+    fn limited(country: u64, state: u64) -> Self {
+        Self { options: Some(vec!["LDU"]), country: Some(country), state: Some(state) }
+    }
+}
+
+/// The visitor's answer for a consent category, without regard to case.
+fn grants(event: &Enriched, category: &str) -> Option<bool> {
+    let answers = event.context(&["consent", "categoryPreferences"])?.as_object()?;
+    let answer = answers.iter().find(|(name, _)| name.eq_ignore_ascii_case(category));
+    answer.and_then(|(_, answer)| answer.as_bool())
+}

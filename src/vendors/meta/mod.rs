@@ -1,0 +1,193 @@
+//! Meta, by the Conversions API (`contracts/destinations.md` section 2, but for the audiences of 2.7).
+//!
+//! One invalid event fails its whole request, so what Meta would refuse ends as a dead letter before
+//! the call. A request that is refused all the same is divided by delivery until the bad event
+//! stands alone. The event id is the message's, which the browser's pixel sends too: Meta then
+//! counts both reports, and any repetition, once.
+//!
+//! Decisions where the contract leaves a choice:
+//! - An order without a value or without a currency is a dead letter; other events then go without
+//!   their value. An order's value is its total, shipping and tax included, unless the settings say
+//!   otherwise.
+//! - An event of a page is one with a page's URL and a user agent, whoever sent it; one of an app
+//!   tells of the app, its system and the system's version. All others happened where the settings
+//!   say.
+//! - An event by which nobody can be found is a dead letter: Meta requires an address, a number, a
+//!   cookie of its own, or the visitor's IP address with the user agent.
+//! - Commerce events say what the mapping table names; other events say their properties, without
+//!   those that are of a person. A click on a product is no event: viewing it is.
+//! - `_fbp` and `_fbc` are minted by the gateway where a browser lacks them, and never rewritten.
+//! - States outside North America and unknown countries are not cut to two letters (`normalise`).
+
+mod answer;
+mod cookies;
+mod custom;
+mod map;
+mod normalise;
+mod places;
+mod rules;
+mod settings;
+mod source;
+#[cfg(test)]
+mod tests;
+mod user;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use jiff::Timestamp;
+use serde_json::json;
+
+use self::map::{Hit, Refusal, map};
+use self::settings::Settings;
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use crate::event::Enriched;
+use crate::settings::Secret;
+
+/// Meta's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "meta",
+    known_as: &[
+        "Facebook Conversions API (Actions)",
+        "Facebook Conversions API",
+        "Facebook Conversions",
+        "Facebook Pixel",
+    ],
+    cookies: &[cookies::FBP, cookies::FBC],
+    mint: Some(cookies::mint),
+    destination: |section, endpoint| Box::new(Meta { settings: Settings::read(section, endpoint) }),
+};
+
+/// Events in one request.
+const MAX_EVENTS: usize = 1000;
+
+/// Bytes of events in one request. Meta documents no limit; a thousand events are about as many.
+const MAX_BYTES: usize = 1 << 20;
+
+/// How Meta knows that the gateway sent it.
+const PARTNER_AGENT: &str = "tagway";
+
+struct Meta {
+    settings: Settings,
+}
+
+#[async_trait]
+impl Destination for Meta {
+    fn habits(&self) -> Habits {
+        Habits {
+            unit: Unit::Site,
+            max_events: MAX_EVENTS,
+            max_bytes: 2 << 20,
+            linger: Duration::from_millis(500),
+            max_age: Duration::from_secs(7 * 86_400),
+            concurrency: 8,
+            // Calls of this API have no limit of their own.
+            calls_per_second: None,
+            // Most calls answer within 0.6 s; a repetition is counted once.
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        let settings = &self.settings;
+        [Some(&settings.access_token), settings.app_secret.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
+        match &*self.hit(event) {
+            Ok(hit) if hit.is_late(now) => Screening::Dead(Reason::new("too_old")),
+            Ok(_) => Screening::Send,
+            Err(refusal) => (*refusal).into_screening(),
+        }
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
+        let now = call.now();
+        let mut ends: Vec<Option<Outcome>> = hits.iter().map(|hit| end_early(hit, now)).collect();
+        let pairs = hits.iter().zip(&mut ends);
+        let rest: Vec<(&Hit, &mut Option<Outcome>)> =
+            pairs.filter_map(|(hit, end)| Some((to_send(hit, end)?, end))).collect();
+        let mut rest = rest.into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut together, mut bytes) = (Vec::new(), 0);
+            while let Some((hit, end)) = rest.next_if(|(hit, _)| {
+                bytes == 0 || (bytes + hit.json.len() <= MAX_BYTES && together.len() < MAX_EVENTS)
+            }) {
+                bytes += hit.json.len();
+                together.push((hit, end));
+            }
+            let body = self.body(together.iter().map(|(hit, _)| hit.json.as_str()), bytes);
+            let outcome = answer::outcome(&call.call(self.request(body)).await, call.now());
+            let is_over = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
+            for (_, end) in together {
+                *end = Some(outcome.clone());
+            }
+            if is_over {
+                // What holds for this call holds for the next.
+                rest.for_each(|(_, end)| *end = Some(outcome.clone()));
+                break;
+            }
+        }
+        let unsaid = || Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
+        ends.into_iter().map(|end| end.unwrap_or_else(unsaid)).collect()
+    }
+}
+
+/// The end of an event that must not be sent: in the time that it waited it may have grown too old.
+fn end_early(hit: &Result<Hit, Refusal>, now: Timestamp) -> Option<Outcome> {
+    match hit {
+        Ok(hit) => hit.is_late(now).then(|| Outcome::Dead(Reason::new("too_old"))),
+        // Screening let it pass: there is no way here.
+        Err(_) => Some(Outcome::Dead(Reason::new("unmappable"))),
+    }
+}
+
+fn to_send<'h>(hit: &'h Result<Hit, Refusal>, end: &Option<Outcome>) -> Option<&'h Hit> {
+    hit.as_ref().ok().filter(|_| end.is_none())
+}
+
+impl Meta {
+    fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
+        event.rendered(|event| map(event, &self.settings))
+    }
+
+    /// The body of a request with these events.
+    fn body<'h>(&self, events: impl Iterator<Item = &'h str>, bytes: usize) -> String {
+        let mut body = String::with_capacity(bytes + 256);
+        body.push_str("{\"data\":[");
+        for (index, event) in events.enumerate() {
+            if index > 0 {
+                body.push(',');
+            }
+            body.push_str(event);
+        }
+        body.push_str("],\"partner_agent\":\"");
+        body.push_str(PARTNER_AGENT);
+        body.push('"');
+        if let Some(code) = &self.settings.test_event_code {
+            body.push_str(",\"test_event_code\":");
+            body.push_str(&json!(code).to_string());
+        }
+        body.push('}');
+        body
+    }
+
+    fn request(&self, body: String) -> Request<Bytes> {
+        let mut request = Request::new(Bytes::from(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.settings.events.clone();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(AUTHORIZATION, self.settings.authorization.clone());
+        request
+    }
+}

@@ -1,0 +1,132 @@
+//! Which canonical event is which event of Meta's, as data (`contracts/destinations.md` 2.5).
+
+use crate::vendors::naming;
+
+/// How one event is mapped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    /// The track name in capitals, words joined by `_`.
+    pub(super) canonical: &'static str,
+    /// Meta's name.
+    pub(super) name: &'static str,
+    /// What it says.
+    pub(super) shape: Shape,
+    /// Where its value comes from.
+    pub(super) value: Value,
+}
+
+/// What an event says in its custom data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// The words and what was found.
+    Search,
+    /// The products of a list, or the list itself as a group of products.
+    List,
+    /// The product that the event is about.
+    Product,
+    /// The products in `products`, and how many of them.
+    Cart,
+    /// The same of an order, with its number.
+    Order,
+    /// All its properties that say nothing of the person; `name` is the person's.
+    Person,
+    /// All its properties that say nothing of the person.
+    Open,
+}
+
+/// Where an event's value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// The first of these properties that is a number.
+    Of(&'static [&'static str]),
+    /// The same, else price times quantity.
+    OrWorth(&'static [&'static str]),
+    /// The order's, as the settings say, else price times quantity. Required.
+    Order,
+}
+
+const OWN: Value = Value::Of(&["value", "revenue"]);
+const CART: Value = Value::OrWorth(&["value", "revenue", "total"]);
+
+const fn rule(canonical: &'static str, name: &'static str, shape: Shape, value: Value) -> Rule {
+    Rule { canonical, name, shape, value }
+}
+
+/// The canonical events, in the order of the contract's table.
+static RULES: &[Rule] = &[
+    rule("PRODUCTS_SEARCHED", "Search", Shape::Search, Value::Of(&["value"])),
+    rule("PRODUCT_VIEWED", "ViewContent", Shape::Product, Value::Of(&["value", "price"])),
+    rule("PRODUCT_LIST_VIEWED", "ViewContent", Shape::List, Value::Of(&["value"])),
+    rule("PRODUCT_ADDED", "AddToCart", Shape::Product, Value::OrWorth(&["value"])),
+    rule("PRODUCT_ADDED_TO_WISHLIST", "AddToWishlist", Shape::Product, Value::OrWorth(&["value"])),
+    rule("CHECKOUT_STARTED", "InitiateCheckout", Shape::Cart, CART),
+    rule("PAYMENT_INFO_ENTERED", "AddPaymentInfo", Shape::Cart, CART),
+    rule("ORDER_COMPLETED", "Purchase", Shape::Order, Value::Order),
+    rule("SIGNED_UP", "CompleteRegistration", Shape::Person, OWN),
+    rule("SIGN_UP", "CompleteRegistration", Shape::Person, OWN),
+    rule("LEAD", "Lead", Shape::Person, OWN),
+    rule("LEAD_CAPTURED", "Lead", Shape::Person, OWN),
+    rule("LEAD_GENERATED", "Lead", Shape::Person, OWN),
+    rule("GENERATE_LEAD", "Lead", Shape::Person, OWN),
+    rule("SUBSCRIPTION_STARTED", "Subscribe", Shape::Person, OWN),
+    rule("TRIAL_STARTED", "StartTrial", Shape::Person, OWN),
+    rule("APPLICATION_SUBMITTED", "SubmitApplication", Shape::Person, OWN),
+    rule("CONTACTED", "Contact", Shape::Person, OWN),
+    rule("APPOINTMENT_SCHEDULED", "Schedule", Shape::Person, OWN),
+];
+
+/// Meta's other standard events: a track of exactly this name is one.
+static STANDARD: &[Rule] = &[
+    rule("", "Contact", Shape::Person, OWN),
+    rule("", "CustomizeProduct", Shape::Open, OWN),
+    rule("", "Donate", Shape::Person, OWN),
+    rule("", "FindLocation", Shape::Person, OWN),
+    rule("", "PageView", Shape::Open, OWN),
+    rule("", "Schedule", Shape::Person, OWN),
+];
+
+/// An event that Meta has no name for.
+const CUSTOM: Rule = rule("", "", Shape::Open, OWN);
+
+/// The rule for a track name, compared without regard to case and kind of space; Meta's own names
+/// must be written as Meta writes them.
+pub(super) fn find(event: &str) -> Rule {
+    let is_standard = |rule: &&Rule| rule.name == event;
+    let canonical = || RULES.iter().find(|rule| naming::is_like(rule.canonical, event));
+    let standard = || RULES.iter().chain(STANDARD).find(is_standard);
+    canonical().or_else(standard).copied().unwrap_or(CUSTOM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_standard_event_of_the_contract_is_known() {
+        for name in [
+            "AddPaymentInfo",
+            "AddToCart",
+            "AddToWishlist",
+            "CompleteRegistration",
+            "Contact",
+            "CustomizeProduct",
+            "Donate",
+            "FindLocation",
+            "InitiateCheckout",
+            "Lead",
+            "PageView",
+            "Purchase",
+            "Schedule",
+            "Search",
+            "StartTrial",
+            "SubmitApplication",
+            "Subscribe",
+            "ViewContent",
+        ] {
+            assert_eq!(find(name).name, name);
+        }
+        assert_eq!(find("ViewContent").shape, Shape::Product, "not that of a list");
+        assert_eq!(find("purchase").name, "", "as Meta writes it");
+        assert_eq!(find("order  completed").name, "Purchase");
+    }
+}

@@ -1,0 +1,244 @@
+//! `[sites.destinations.settings]` of a Meta destination.
+
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderValue, Uri};
+use sha2::Sha256;
+use url::Url;
+
+use super::source::ACTION_SOURCES;
+use crate::settings::{Secret, Section};
+use crate::vendors::{digest, products};
+
+/// Where events are collected.
+const BASE: &str = "https://graph.facebook.com";
+
+/// The version of the Graph API, unless the settings say otherwise.
+const API_VERSION: &str = "v25.0";
+
+/// The states that Limited Data Use knows, beside 0: the visitor's own, as Meta finds it.
+const FIRST_STATE: u32 = 1000;
+const LAST_STATE: u32 = 1010;
+
+/// The settings, checked.
+pub(super) struct Settings {
+    /// The URL of the pixel's events.
+    pub(super) events: Uri,
+    /// The `Authorization` field.
+    pub(super) authorization: HeaderValue,
+    pub(super) access_token: Secret,
+    pub(super) app_secret: Option<Secret>,
+    /// Set while testing: the events appear in Meta's Events Manager at once, and count nowhere.
+    pub(super) test_event_code: Option<String>,
+    /// The store's currency, for events that name none.
+    pub(super) currency: Option<String>,
+    /// The calling code of telephone numbers that have none, in digits.
+    pub(super) default_country_code: Option<String>,
+    /// The property of an order that is its event id, if it is not the message's.
+    pub(super) order_event_id: Option<&'static str>,
+    /// The properties that are an order's value, the first that there is.
+    pub(super) purchase_value: &'static [&'static str],
+    /// Where events happened that are neither a page's nor an app's.
+    pub(super) action_source: &'static str,
+    /// Other names for track events: the event's, and Meta's.
+    pub(super) event_names: Vec<(String, String)>,
+    /// Properties that go although they say something of the person, lower case.
+    pub(super) allowed_properties: Vec<String>,
+    pub(super) limited_data_use: LimitedDataUse,
+}
+
+/// When Meta may use the data only in the limited way that some states' laws require.
+pub(super) struct LimitedDataUse {
+    /// For every event.
+    pub(super) always: bool,
+    /// For events of visitors who did not grant all of these categories.
+    pub(super) without: Vec<String>,
+    /// 1 is the United States; 0 is for Meta to find out.
+    pub(super) country: u32,
+    /// Meta's number of a state; 0 is for Meta to find out.
+    pub(super) state: u32,
+}
+
+impl Settings {
+    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+        let pixel_id = digits(section, "pixel_id", true).unwrap_or_default();
+        let access_token = section.secret("access_token");
+        let app_secret = section.opt_secret("app_secret");
+        let version = version(section);
+        // Of the audiences that segments will be synced to; no event needs it.
+        ad_account(section);
+        let base = endpoint.as_ref().map_or(BASE, Url::as_str).trim_end_matches('/');
+        let proof = app_secret.as_ref().map(|secret| app_secret_proof(secret, &access_token));
+        let events = events(base, &version, &pixel_id, proof.as_deref());
+        let authorization = HeaderValue::try_from(format!("Bearer {}", access_token.expose()));
+        if authorization.is_err() {
+            section.mistake("access_token", "has characters that no token has");
+        }
+        let mut authorization = authorization.unwrap_or_else(|_noted| HeaderValue::from_static(""));
+        authorization.set_sensitive(true);
+        let sources = ACTION_SOURCES.map(|source| (source, source));
+        Self {
+            events,
+            authorization,
+            access_token,
+            app_secret,
+            test_event_code: section.opt_string("test_event_code").filter(|code| !code.is_empty()),
+            currency: products::store_currency(section),
+            default_country_code: calling_code(section),
+            order_event_id: section
+                .opt_choice(
+                    "order_event_id",
+                    &[("message_id", None), ("order_id", Some("order_id"))],
+                )
+                .flatten(),
+            purchase_value: section.opt_choice("purchase_value", PURCHASE_VALUES).unwrap_or(TOTAL),
+            action_source: section.opt_choice("action_source", &sources).unwrap_or("other"),
+            event_names: section.string_table("event_names"),
+            allowed_properties: lower(section.strings("allowed_properties")),
+            limited_data_use: LimitedDataUse::read(section),
+        }
+    }
+}
+
+const TOTAL: &[&str] = &["total", "revenue", "value"];
+
+const PURCHASE_VALUES: &[(&str, &[&str])] = &[
+    ("total", TOTAL),
+    ("revenue", &["revenue", "value", "subtotal"]),
+    ("value", &["value", "total", "revenue"]),
+];
+
+impl LimitedDataUse {
+    fn read(section: &mut Section<'_>) -> Self {
+        let state = section.opt_integer("limited_data_use_state", 0..=LAST_STATE).unwrap_or(0);
+        if (1..FIRST_STATE).contains(&state) {
+            let message = "must be 0 or Meta's number of a state, 1000 to 1010";
+            section.mistake("limited_data_use_state", message);
+        }
+        let country = section.opt_integer("limited_data_use_country", 0..=1).unwrap_or(0);
+        if state != 0 && country == 0 {
+            let message = "is a state of the country 1: set limited_data_use_country";
+            section.mistake("limited_data_use_state", message);
+        }
+        Self {
+            always: section.opt_boolean("limited_data_use").unwrap_or(false),
+            without: section.strings("limited_data_use_without"),
+            country,
+            state,
+        }
+    }
+}
+
+/// A number of Meta's, as text.
+fn digits(section: &mut Section<'_>, key: &str, is_required: bool) -> Option<String> {
+    let is_set = section.has(key);
+    let text = if is_required { Some(section.string(key)) } else { section.opt_string(key) }?;
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_set && !is_number {
+        section.mistake(key, "must be of digits alone, such as \"1234567890\"");
+    }
+    Some(text)
+}
+
+fn ad_account(section: &mut Section<'_>) {
+    let Some(account) = section.opt_string("ad_account_id") else { return };
+    let number = account.strip_prefix("act_").unwrap_or(&account);
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        section.mistake("ad_account_id", "must be of digits, such as \"act_1234567890\"");
+    }
+}
+
+fn version(section: &mut Section<'_>) -> String {
+    let version = section.opt_string("api_version").unwrap_or_else(|| API_VERSION.to_owned());
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let numbers = version.strip_prefix('v').and_then(|numbers| numbers.split_once('.'));
+    if !numbers.is_some_and(|(major, minor)| is_number(major) && is_number(minor)) {
+        section.mistake("api_version", "must be a version of the Graph API, such as \"v25.0\"");
+    }
+    version
+}
+
+fn calling_code(section: &mut Section<'_>) -> Option<String> {
+    let written = section.opt_string("default_country_code")?;
+    let code = written.trim_start_matches('+').to_owned();
+    let is_code = (1..=3).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_code || code.starts_with('0') {
+        section.mistake("default_country_code", "must be a calling code, such as \"41\"");
+    }
+    Some(code)
+}
+
+fn lower(names: Vec<String>) -> Vec<String> {
+    names.into_iter().map(|name| name.to_lowercase()).collect()
+}
+
+/// The proof that the sender knows the app's secret: a token that is stolen is then of no use.
+fn app_secret_proof(app_secret: &Secret, access_token: &Secret) -> String {
+    // HMAC takes keys of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(app_secret.expose().as_bytes()) else {
+        return String::new();
+    };
+    mac.update(access_token.expose().as_bytes());
+    digest::hex(&mac.finalize().into_bytes())
+}
+
+fn events(base: &str, version: &str, pixel_id: &str, proof: Option<&str>) -> Uri {
+    let mut url = format!("{base}/{version}/{pixel_id}/events");
+    if let Some(proof) = proof {
+        url.push_str("?appsecret_proof=");
+        url.push_str(proof);
+    }
+    // What cannot be a URL is a mistake that was noted.
+    url.parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors::trial;
+
+    const LEAST: &str = "pixel_id = \"123\"\naccess_token = \"hush\"\n";
+
+    #[test]
+    fn the_least_settings_are_enough() {
+        let settings = trial::settings(LEAST, |section| Settings::read(section, None));
+        assert_eq!(settings.events, "https://graph.facebook.com/v25.0/123/events");
+        assert_eq!(settings.authorization, "Bearer hush");
+        assert_eq!(settings.action_source, "other");
+        let endpoint = Url::parse("http://127.0.0.1:9999").ok();
+        let text = format!("{LEAST}app_secret = \"key\"\napi_version = \"v26.0\"");
+        let settings = trial::settings(&text, |section| Settings::read(section, endpoint));
+        // printf hush | openssl dgst -sha256 -hmac key
+        let proof = "eddc51c5da77afe2831fc7ea42b871b7c2a0785a3884a86dc78d417ec2f1b0c6";
+        let expected = format!("http://127.0.0.1:9999/v26.0/123/events?appsecret_proof={proof}");
+        assert_eq!(settings.events, expected.as_str());
+    }
+
+    #[test]
+    fn every_mistake_is_told() {
+        let text = "pixel_id = \"GTM-1\"\naccess_token = \"a\\nb\"\napi_version = \"25\"\n\
+            ad_account_id = \"act_x\"\ndefault_country_code = \"CH\"\ncurrency = \"francs\"\n\
+            order_event_id = \"x\"\npurchase_value = \"x\"\naction_source = \"shop\"\n\
+            limited_data_use_state = 7\n";
+        let (_, mistakes) = trial::read(text, |section| Settings::read(section, None));
+        let keys = [
+            "pixel_id",
+            "access_token",
+            "api_version",
+            "ad_account_id",
+            "default_country_code",
+            "currency",
+            "order_event_id",
+            "purchase_value",
+            "action_source",
+            "limited_data_use_state",
+        ];
+        for key in keys {
+            assert!(mistakes.iter().any(|mistake| mistake.contains(key)), "{key}: {mistakes:#?}");
+        }
+        let (_, mistakes) = trial::read("", |section| Settings::read(section, None));
+        assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+        let text = format!("{LEAST}limited_data_use_state = 1000");
+        let (_, mistakes) = trial::read(&text, |section| Settings::read(section, None));
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    }
+}

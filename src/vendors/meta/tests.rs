@@ -1,0 +1,226 @@
+//! The mapping on arbitrary events, and what becomes of a batch. Every rule of the mapping has a
+//! fixture under `tests/fixtures/vendors/meta`.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::demo::simulator::meta::objections;
+use crate::vendors::trial::{self, Line, event, now};
+
+fn meta(settings: &str) -> Meta {
+    let text = format!("pixel_id = \"123\"\naccess_token = \"hush\"\n{settings}");
+    Meta { settings: trial::settings(&text, |section| Settings::read(section, None)) }
+}
+
+/// An event of somebody whom Meta finds, with these fields.
+fn found(fields: Value) -> Enriched {
+    let mut all =
+        json!({ "event": "Clicked", "context": { "traits": { "email": "jo@x.example" } } });
+    all.as_object_mut().unwrap().extend(trial::object(fields));
+    event(all)
+}
+
+fn error(code: i64) -> Value {
+    json!({ "error": { "message": "no", "code": code } })
+}
+
+#[tokio::test]
+async fn a_batch_is_one_request() {
+    let batch: Vec<Enriched> =
+        (0..3).map(|n| found(json!({ "messageId": format!("m{n}") }))).collect();
+    let line = Line::default().then(200, json!({ "events_received": 3 }));
+    let outcomes = meta("test_event_code = \"TEST\\\"1\"").deliver(&batch, &line).await;
+    assert_eq!(outcomes, vec![Outcome::Delivered; 3]);
+    let requests = line.requests();
+    let [request] = requests.as_slice() else { panic!("{requests:?}") };
+    assert_eq!(request.uri(), "https://graph.facebook.com/v25.0/123/events");
+    assert_eq!(request.headers()["authorization"], "Bearer hush");
+    let body: Value = serde_json::from_slice(request.body()).unwrap();
+    assert_eq!(body["data"].as_array().unwrap().len(), 3);
+    assert_eq!(body["data"][2]["event_id"], "m2");
+    assert_eq!(body["test_event_code"], "TEST\"1");
+    assert_eq!(body["partner_agent"], "tagway");
+    assert!(!body.to_string().contains("jo@"), "an address goes as a digest");
+    assert_eq!(objections(&body, now()), []);
+}
+
+#[tokio::test]
+async fn a_repetition_carries_the_same_bytes() {
+    let batch = [found(json!({ "properties": { "b": 1, "a": 2 } }))];
+    let line = Line::statuses(&[503, 200]);
+    let meta = meta("");
+    assert!(matches!(meta.deliver(&batch, &line).await[0], Outcome::Retry { .. }));
+    assert_eq!(meta.deliver(&batch, &line).await, [Outcome::Delivered]);
+    let requests = line.requests();
+    assert_eq!(requests[0].body(), requests[1].body());
+}
+
+#[tokio::test]
+async fn a_large_batch_is_several_requests_and_stops_where_nothing_passes() {
+    let text = "x".repeat(2 * MAX_BYTES / 5);
+    let batch: Vec<Enriched> =
+        (0..5).map(|_| found(json!({ "properties": { "text": text } }))).collect();
+    let line = Line::default().then(200, json!(null)).then(400, error(190));
+    let outcomes = meta("").deliver(&batch, &line).await;
+    let counts: Vec<usize> =
+        line.bodies().iter().map(|body| body["data"].as_array().unwrap().len()).collect();
+    assert_eq!(counts, [2, 2], "the third call would be refused as well");
+    assert_eq!(outcomes[..2], [Outcome::Delivered, Outcome::Delivered]);
+    assert!(outcomes[2..].iter().all(|end| matches!(end, Outcome::Unauthorised(_))));
+    let line = Line::default().then(400, error(100));
+    let outcomes = meta("").deliver(&batch, &line).await;
+    assert!(outcomes[..2].iter().all(|end| matches!(end, Outcome::Refused(_))), "to be divided");
+    assert_eq!(outcomes[2..], vec![Outcome::Delivered; 3], "of them Meta said nothing bad");
+}
+
+#[tokio::test]
+async fn events_that_grew_too_old_while_waiting_do_not_sink_the_others() {
+    let old = found(json!({ "timestamp": "2026-11-16T12:00:59Z" }));
+    let meta = meta("");
+    let earlier = "2026-11-23T11:00:00Z".parse().unwrap();
+    assert_eq!(meta.screen(&old, earlier), Screening::Send);
+    assert_eq!(meta.screen(&old, now()), Screening::Dead(Reason::new("too_old")));
+    let line = Line::default();
+    let outcomes = meta.deliver(&[old, found(json!({}))], &line).await;
+    assert_eq!(outcomes, [Outcome::Dead(Reason::new("too_old")), Outcome::Delivered]);
+    assert_eq!(line.bodies()[0]["data"].as_array().unwrap().len(), 1);
+    let in_store = json!({ "timestamp": "2026-10-01T12:00:00Z",
+        "properties": { "action_source": "physical_store" } });
+    assert_eq!(meta.screen(&found(in_store), now()), Screening::Send);
+}
+
+#[test]
+fn what_is_secret_is_listed() {
+    assert_eq!(meta("app_secret = \"key\"").secrets().len(), 2);
+    let sensitive = meta("").request(String::new());
+    assert!(sensitive.headers()["authorization"].is_sensitive());
+}
+
+#[test]
+fn cookies_come_before_clicks_and_properties() {
+    let fbc = |facts: Value, properties: Value, url: &str| {
+        let event = found(json!({ "facts": facts, "properties": properties,
+            "context": { "page": { "url": url }, "traits": { "email": "jo@x.example" } } }));
+        let hit = map(&event, &meta("").settings).unwrap();
+        let body: Value = serde_json::from_str(&hit.json).unwrap();
+        body["user_data"]["fbc"].as_str().map(str::to_owned)
+    };
+    let cookie = json!({ "cookies": { "_fbc": "fb.1.5.AbC.AQAAAQIB" },
+        "clickIds": { "fbclid": { "value": "Def", "at": "2026-11-20T12:00:00Z" } } });
+    let said = json!({ "fbc": "fb.1.6.Ghi" });
+    let plain = "https://www.shop.co.uk/";
+    let clicked = "https://www.shop.co.uk/?fbclid=Xyz";
+    let expected = |text: &str| Some(text.to_owned());
+    assert_eq!(fbc(cookie.clone(), said.clone(), clicked), expected("fb.1.5.AbC.AQAAAQIB"));
+    assert_eq!(fbc(json!({}), said.clone(), clicked), expected("fb.1.6.Ghi"));
+    assert_eq!(fbc(json!({}), json!({ "fbc": "broken" }), plain), None);
+    let mut remembered = cookie;
+    remembered.as_object_mut().unwrap().remove("cookies");
+    assert_eq!(fbc(remembered.clone(), json!({}), plain), expected("fb.2.1795176000000.Def"));
+    assert_eq!(fbc(remembered, json!({}), clicked), expected("fb.2.1795435200000.Xyz"));
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,60}".prop_map(Value::from),
+        "[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from),
+        "https?://[a-z]{1,9}\\.com/(\\?fbclid=[a-zA-Z.]{0,9})?".prop_map(Value::from),
+        "fb\\.[0-9]\\.[0-9]{1,13}\\.[a-zA-Z.]{0,9}".prop_map(Value::from),
+        proptest::sample::select(source::ACTION_SOURCES.as_slice()).prop_map(Value::from),
+        Just(json!("12.50")),
+        Just(json!("product")),
+        Just(json!("Android")),
+        Just(json!(["LDU"])),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::hash_map(any_key(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    const KNOWN: &[&str] = &[
+        "products",
+        "product_id",
+        "name",
+        "price",
+        "quantity",
+        "order_id",
+        "total",
+        "revenue",
+        "currency",
+        "query",
+        "value",
+        "url",
+        "page",
+        "referrer",
+        "category",
+        "list_id",
+        "action_source",
+        "content_type",
+        "content_ids",
+        "contents",
+        "num_items",
+        "delivery_category",
+        "fbc",
+        "fbp",
+        "traits",
+        "email",
+        "phone",
+        "birthday",
+        "firstName",
+        "address",
+        "country",
+        "state",
+        "gender",
+        "device",
+        "os",
+        "version",
+        "type",
+        "app",
+        "dataProcessingOptions",
+    ];
+    prop_oneof![3 => proptest::sample::select(KNOWN).prop_map(str::to_owned), 1 => ".{0,20}"]
+}
+
+fn any_object() -> impl Strategy<Value = Value> {
+    proptest::collection::hash_map(any_key(), any_json(), 0..30)
+        .prop_map(|map| Value::Object(map.into_iter().collect()))
+}
+
+proptest! {
+    #[test]
+    fn whatever_goes_is_valid_by_metas_own_checks(
+        kind in proptest::sample::select(&["track", "page", "screen", "identify"][..]),
+        name in prop_oneof![
+            proptest::sample::select(&["Order Completed", "Product Viewed", "Product Added",
+                "Products Searched", "Product List Viewed", "Checkout Started", "Signed Up",
+                "Cart Viewed"][..]).prop_map(str::to_owned),
+            ".{0,60}",
+        ],
+        properties in any_object(),
+        context in any_object(),
+        ip in any::<std::net::IpAddr>(),
+        agent in proptest::option::of(".{0,40}"),
+        user in ".{0,70}",
+    ) {
+        let meta = meta("currency = \"EUR\"\ndefault_country_code = \"41\"");
+        let event = event(json!({
+            "type": kind, "event": name, "name": name, "userId": user, "properties": properties,
+            "context": context, "facts": { "ip": ip, "userAgent": agent },
+        }));
+        if let Ok(hit) = map(&event, &meta.settings) {
+            let body = meta.body([hit.json.as_str(), &hit.json].into_iter(), 0);
+            let body: Value = serde_json::from_str(&body).unwrap();
+            prop_assert_eq!(objections(&body, now()), vec![], "{}", body);
+        }
+    }
+}

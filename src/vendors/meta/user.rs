@@ -1,0 +1,207 @@
+//! Who the event is of: `user_data` (`contracts/destinations.md` 2.2 to 2.5). What says something of
+//! the person goes as a digest; what says something of the browser goes as it is.
+
+use std::net::IpAddr;
+
+use jiff::tz::Offset;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::cookies::{self, CLICK, FBC, FBP};
+use super::normalise::{self, hashed};
+use super::settings::Settings;
+use super::source::APP;
+use crate::event::Enriched;
+use crate::vendors::person::Person;
+
+/// The longest user agent that is passed on.
+const MAX_USER_AGENT_CHARS: usize = 1000;
+
+/// One digest, as the list that Meta takes.
+type Digest = Option<[String; 1]>;
+
+/// What Meta finds the person by.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct User {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    em: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ph: Digest,
+    #[serde(rename = "fn", skip_serializing_if = "Option::is_none")]
+    first_name: Digest,
+    #[serde(rename = "ln", skip_serializing_if = "Option::is_none")]
+    last_name: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ge: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ct: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    st: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zp: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country: Digest,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    external_id: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ip_address: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fbc: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fbp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    madid: Option<String>,
+}
+
+impl User {
+    /// Whom the event is of.
+    pub(super) fn of(event: &Enriched, settings: &Settings, action_source: &str) -> Self {
+        let person = Person::of(event);
+        let digest = |value: Option<&str>, normalise: &dyn Fn(&str) -> Option<String>| {
+            hashed(value?, normalise).map(|digest| [digest])
+        };
+        let country = person.country();
+        let country_code = country.as_deref().and_then(normalise::country);
+        let this_year = Offset::UTC.to_datetime(event.event.received_at).year();
+        let phone = |text: &str| normalise::phone(text, settings.default_country_code.as_deref());
+        Self {
+            em: digest(person.email().as_deref(), &normalise::email),
+            ph: digest(person.phone().as_deref(), &phone),
+            first_name: digest(person.first_name().as_deref(), &normalise::name),
+            last_name: digest(person.last_name().as_deref(), &normalise::name),
+            ge: digest(person.gender().as_deref(), &normalise::gender),
+            db: digest(person.birthday().as_deref(), &|text| normalise::birthday(text, this_year)),
+            ct: digest(person.city().as_deref(), &normalise::city),
+            st: digest(person.state().as_deref(), &|text| {
+                normalise::state(text, country_code.as_deref())
+            }),
+            zp: digest(person.postal_code().as_deref(), &normalise::postal_code),
+            country: digest(country.as_deref(), &normalise::country),
+            external_id: external_ids(event),
+            client_ip_address: event.ip().map(|ip| ip.to_canonical()).filter(is_public),
+            client_user_agent: user_agent(event),
+            fbc: fbc(event),
+            fbp: browser_id(event, FBP, "fbp"),
+            madid: if action_source == APP { advertising_id(event) } else { None },
+        }
+    }
+
+    /// Whether Meta can find anybody by it: a request with less is refused.
+    pub(super) fn is_matchable(&self) -> bool {
+        let says_who = self.em.is_some() || self.ph.is_some() || self.madid.is_some();
+        let says_which_browser = self.fbc.is_some() || self.fbp.is_some();
+        let says_which_client =
+            self.client_ip_address.is_some() && self.client_user_agent.is_some();
+        says_who || says_which_browser || says_which_client
+    }
+}
+
+/// The user's id and the browser's, each once.
+fn external_ids(event: &Enriched) -> Vec<String> {
+    let mut ids = Vec::with_capacity(2);
+    for id in [event.user_id(), event.event.anonymous_id.as_deref()].into_iter().flatten() {
+        if let Some(digest) = hashed(id, normalise::external_id)
+            && !ids.contains(&digest)
+        {
+            ids.push(digest);
+        }
+    }
+    ids
+}
+
+fn user_agent(event: &Enriched) -> Option<String> {
+    let agent = event.user_agent()?.trim();
+    (!agent.is_empty()).then(|| agent.chars().take(MAX_USER_AGENT_CHARS).collect())
+}
+
+/// Whether the address can be a visitor's. Meta refuses private ones.
+pub(super) fn is_public(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            let is_shared = a == 100 && (64..128).contains(&b);
+            let is_local = v4.is_private() || v4.is_loopback() || v4.is_link_local() || is_shared;
+            !(is_local || a == 0 || v4.is_multicast() || a >= 240)
+        }
+        IpAddr::V6(v6) => {
+            let is_local = v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local();
+            !(is_local || v6.is_unspecified() || v6.is_multicast())
+        }
+    }
+}
+
+/// The browser's own cookie, else what the client says is in it.
+fn browser_id(event: &Enriched, cookie: &str, property: &str) -> Option<String> {
+    let cookie = event.event.facts.cookies.get(cookie).map(String::as_str);
+    let said = || event.property(property).and_then(Value::as_str);
+    let read = || event.context_text(&["clientIds", property]);
+    let valid = |text: &str| cookies::Value::parse(text).map(|value| value.whole.to_owned());
+    cookie.and_then(valid).or_else(|| said().and_then(valid)).or_else(|| read().and_then(valid))
+}
+
+/// The click that led here: the cookie's, else made of the click that the gateway remembers or that
+/// the page's URL holds.
+fn fbc(event: &Enriched) -> Option<String> {
+    browser_id(event, FBC, "fbc").or_else(|| {
+        let url = event.context_text(&["page", "url"]);
+        let value = match (url.and_then(cookies::click_of), event.event.facts.click_ids.get(CLICK))
+        {
+            (Some(click), Some(known)) if known.value == click => (click, known.at),
+            (Some(click), _) => (click, event.event.timestamp),
+            (None, Some(known)) => (known.value.clone(), known.at),
+            (None, None) => return None,
+        };
+        let built = cookies::assemble(&domain(url), value.1, &value.0);
+        cookies::Value::parse(&built).is_some().then_some(built)
+    })
+}
+
+/// The domain that the cookie would be for.
+fn domain(url: Option<&str>) -> String {
+    let host = url.and_then(|url| url::Url::parse(url).ok());
+    let host = host.as_ref().and_then(url::Url::domain).unwrap_or_default();
+    // Most domains have two labels: if nobody knows, that is the best guess.
+    psl::domain_str(host).unwrap_or("domain.example").to_owned()
+}
+
+/// The device's advertising id, unless its owner forbade to use it.
+fn advertising_id(event: &Enriched) -> Option<String> {
+    let is_allowed = event.context(&["device", "adTrackingEnabled"])?.as_bool()?;
+    let id = event.context_text(&["device", "advertisingId"])?.trim();
+    let is_none = id.chars().all(|c| matches!(c, '0' | '-'));
+    (is_allowed && !is_none).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_nobodys() {
+        for public in ["203.0.113.9", "100.63.0.1", "100.128.0.1", "2001:db8::1", "8.8.8.8"] {
+            assert!(is_public(&public.parse().unwrap()), "{public}");
+        }
+        for private in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "127.0.0.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "::1",
+            "::",
+            "fc00::1",
+            "fe80::1",
+            "ff02::1",
+        ] {
+            assert!(!is_public(&private.parse().unwrap()), "{private}");
+        }
+    }
+}
