@@ -11,10 +11,11 @@ use tokio_util::task::TaskTracker;
 use super::keys::site_key;
 use crate::config::Settings;
 use crate::delivery::{DestinationSettings, Site};
-use crate::gateway::{SiteSetup, Snapshot};
+use crate::gateway::{Minting, SiteSetup, Snapshot};
 use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
 use crate::profile::{Profiles, Projection};
+use crate::vendors;
 
 /// What sites stand on, from the gateway's start to its end.
 pub(super) struct Footing {
@@ -58,6 +59,7 @@ impl Sites {
                 name: site.name.clone(),
                 settings: site.gateway.clone(),
                 visitor,
+                minting: site.destinations.iter().filter_map(|it| minting(it)).collect(),
             });
         }
         let (limits, sample) = (settings.limits.clone(), settings.log.access_sample);
@@ -112,4 +114,13 @@ impl Sites {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// The browser cookies that a destination lives on. Where the gateway does not call the vendor, they
+/// are the affair of the vendor's own library.
+fn minting(destination: &DestinationSettings) -> Option<Minting> {
+    let vendor = vendors::find(destination.vendor).filter(|_| destination.mode.is_server())?;
+    let filter = &destination.filter;
+    let (consent, unknown_consent) = (filter.consent.clone(), filter.unknown_consent);
+    vendor.mint.map(|mint| Minting { mint, consent, unknown_consent })
 }

@@ -180,7 +180,10 @@ impl Arrived<'_> {
             now: self.received_at,
             random: Uuid::new_v4().into_bytes(),
         };
-        Some(visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, &seen))
+        let mut recognised =
+            visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, &seen);
+        self.mint(&mut recognised, &seen, drafts);
+        Some(recognised)
     }
 
     /// What the visitor has not refused in any of the messages: they are of one visitor, who may have

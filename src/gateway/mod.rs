@@ -15,6 +15,7 @@ pub mod decode;
 mod head;
 #[cfg(test)]
 mod hostile_tests;
+mod minting;
 mod observe;
 mod rate;
 mod rejection;
@@ -26,6 +27,7 @@ mod snapshot;
 mod tests;
 
 pub use accept::{SendError, Sent};
+pub use minting::Minting;
 pub use settings::{Limits, Rates, SiteSettings};
 pub use snapshot::{SiteSetup, Snapshot};
 

@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::budget::Budget;
 use super::cors::Origins;
+use super::minting::Minting;
 use super::rejection::{RateLimited, Rejection};
 use super::settings::{Limits, SiteSettings};
 use crate::journal::SiteId;
@@ -25,6 +26,8 @@ pub struct SiteSetup {
     pub settings: SiteSettings,
     /// How it knows its visitors.
     pub visitor: visitor::Settings,
+    /// The vendors whose browser cookies it keeps.
+    pub minting: Vec<Minting>,
 }
 
 /// The settings of all sites.
@@ -47,6 +50,7 @@ pub(super) struct Site {
     pub(super) write_key: Option<String>,
     pub(super) server_token: Option<Secret>,
     pub(super) visitor: visitor::Settings,
+    pub(super) minting: Vec<Minting>,
     pub(super) meters: Meters,
 }
 
@@ -112,7 +116,7 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor } = setup;
+        let SiteSetup { id, name, settings, visitor, minting } = setup;
         Self {
             id,
             meters: Meters::new(&name, metrics),
@@ -121,6 +125,7 @@ impl Site {
             write_key: settings.write_key,
             server_token: settings.server_token,
             visitor,
+            minting,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use http::StatusCode;
+use http::request::Builder;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -42,7 +43,7 @@ pub(super) fn limits() -> Limits {
 pub(super) struct House {
     pub(super) gateway: Gateway,
     journal: Arc<SqliteJournal>,
-    site: SiteId,
+    pub(super) site: SiteId,
     _folder: TempDir,
 }
 
@@ -80,6 +81,7 @@ pub(super) async fn house_with(limits: Limits) -> House {
             server_token: Some(Secret::new("a-server-token-of-the-shop")),
         },
         visitor: crate::visitor::tests::settings(),
+        minting: Vec::new(),
     };
     let snapshot = Snapshot::new(limits, 0.0, vec![setup], &metrics);
     let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::new(), snapshot);
@@ -99,11 +101,7 @@ impl Answer {
 }
 
 impl House {
-    pub(super) async fn ask(
-        &self,
-        request: http::request::Builder,
-        body: impl Into<Bytes>,
-    ) -> Answer {
+    pub(super) async fn ask(&self, request: Builder, body: impl Into<Bytes>) -> Answer {
         let request = request.body(Full::new(body.into())).unwrap();
         let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
         let response = self.gateway.handle(request, client).await;
@@ -124,12 +122,12 @@ impl House {
     }
 }
 
-pub(super) fn to(method: &str, path: &str) -> http::request::Builder {
+pub(super) fn to(method: &str, path: &str) -> Builder {
     Request::builder().method(method).uri(path).header("host", "t.shop.example")
 }
 
 /// A request from a page of the shop.
-pub(super) fn page(path: &str) -> http::request::Builder {
+pub(super) fn page(path: &str) -> Builder {
     to("POST", path).header("origin", "https://shop.example").header("user-agent", "Firefox")
 }
 

@@ -1,25 +1,52 @@
 //! The `Set-Cookie` field of a first-party cookie (`contracts/beacons.md` 12.2).
 
-use cookie::time::Duration;
-use cookie::{Cookie, SameSite};
+use std::time::Duration;
+
+use cookie::{Cookie, CookieBuilder, SameSite};
 use http::HeaderValue;
 
 use super::{Seen, Settings};
 
-/// The field that sets a cookie. `None` if its text cannot be a field.
+/// The field that sets a cookie of the gateway's own, which no script can read. `None` if its text
+/// cannot be a field.
 pub(super) fn set(
     settings: &Settings,
     seen: &Seen<'_>,
     name: &str,
     value: String,
 ) -> Option<HeaderValue> {
-    let seconds = i64::try_from(settings.cookie_max_age.as_secs()).unwrap_or(i64::MAX);
-    let mut cookie = Cookie::build((name, value))
+    let cookie = Cookie::build((name, value)).http_only(true);
+    field(settings, seen, cookie, settings.cookie_max_age)
+}
+
+/// The field that sets a cookie which scripts in the page read as well. `None` if its text cannot
+/// be a field.
+pub fn set_for_scripts(
+    settings: &Settings,
+    seen: &Seen<'_>,
+    (name, value): (&str, &str),
+    max_age: Duration,
+) -> Option<HeaderValue> {
+    field(settings, seen, Cookie::build((name, value)), max_age)
+}
+
+/// The domain that cookies set in the answer to this host are for; the host itself if it has none.
+pub fn cookie_domain<'a>(settings: &'a Settings, host: &'a str) -> &'a str {
+    domain(settings.cookie_domain.as_deref(), host).unwrap_or(host)
+}
+
+fn field(
+    settings: &Settings,
+    seen: &Seen<'_>,
+    cookie: CookieBuilder<'_>,
+    max_age: Duration,
+) -> Option<HeaderValue> {
+    let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
+    let mut cookie = cookie
         .path("/")
-        .http_only(true)
         .secure(seen.secure)
         .same_site(SameSite::Lax)
-        .max_age(Duration::seconds(seconds));
+        .max_age(cookie::time::Duration::seconds(seconds));
     if let Some(domain) = domain(settings.cookie_domain.as_deref(), seen.host) {
         cookie = cookie.domain(domain.to_owned());
     }

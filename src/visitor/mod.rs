@@ -15,6 +15,7 @@ mod sign;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use cookie::{cookie_domain, set_for_scripts};
 pub use settings::Settings;
 
 use std::collections::BTreeMap;
@@ -101,9 +102,14 @@ impl CookieNames {
         names
     }
 
+    /// Whether the cookie is known by its whole name.
+    fn names(&self, name: &str) -> bool {
+        self.exact.contains(&name)
+    }
+
     /// Whether the cookie is worth keeping.
     pub fn keeps(&self, name: &str) -> bool {
-        self.exact.contains(&name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+        self.names(name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 }
 
@@ -124,7 +130,8 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
             clicks = clicks.or_else(|| Clicks::read(settings, value));
         } else if names.keeps(name)
             && value.len() <= MAX_VENDOR_COOKIE_BYTES
-            && cookies.len() < MAX_VENDOR_COOKIES
+            // However many cookies share a prefix, those that are known by name are seen.
+            && (names.names(name) || cookies.len() < MAX_VENDOR_COOKIES)
         {
             cookies.insert(name.to_owned(), value.to_owned());
         }

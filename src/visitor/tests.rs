@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::settings::{Environment, Report, Section, Source};
 
-fn settings_of(text: &str) -> Settings {
+pub(crate) fn settings_of(text: &str) -> Settings {
     let report = Report::default();
     let environment = Environment::default();
     let defaults = "cookies = true\ncookie_name = \"_tw\"\ncookie_max_age = \"400d\"\n\
@@ -242,6 +242,15 @@ fn vendors_cookies_are_kept_by_name_and_within_bounds() {
     let met = meet(&settings(), &seen(&cookies, 0));
     let names: Vec<&str> = met.cookies.keys().map(String::as_str).collect();
     assert_eq!(names, ["_ga", "_ga_ABC"]);
+}
+
+#[test]
+fn cookies_known_by_name_are_seen_among_many() {
+    let many: Vec<String> = (0..20).map(|n| format!("_ga_{n}=x")).collect();
+    let cookies = format!("{}; _fbp=fb.1.1.1", many.join("; "));
+    let met = meet(&settings(), &seen(&cookies, 0));
+    assert_eq!(met.cookies.len(), MAX_VENDOR_COOKIES + 1);
+    assert_eq!(met.cookies["_fbp"], "fb.1.1.1");
 }
 
 proptest! {

@@ -1,0 +1,199 @@
+//! Vendors' own browser cookies, kept by the gateway: a site that sends a vendor events gives each
+//! browser the cookies by which that vendor tells browsers apart, so that they are there whether or
+//! not the vendor's library ever ran, and are the same wherever the event comes from.
+//!
+//! Nothing is made for a site without cookies, nor for a visitor whose consent the destination
+//! requires and does not have.
+
+use http::HeaderValue;
+use uuid::Uuid;
+
+use super::Arrived;
+use super::decode::Draft;
+use crate::event::{Event, RawObject};
+use crate::privacy::{Consent, Decision, Unknown, decide};
+use crate::vendors::{Landing, MintedCookie};
+use crate::visitor::{self, Recognised, Seen};
+
+/// One vendor's cookies at one site.
+#[derive(Clone, Debug)]
+pub struct Minting {
+    /// Makes the cookies that a browser lacks.
+    pub mint: fn(&Landing<'_>) -> Vec<MintedCookie>,
+    /// The consent categories the visitor must have granted.
+    pub consent: Vec<String>,
+    /// What holds for a visitor whose choice is not known.
+    pub unknown_consent: Unknown,
+}
+
+impl Minting {
+    /// Whether the visitor agrees, as far as the last of their messages tells.
+    fn may(&self, last: Option<&Draft>) -> bool {
+        if self.consent.is_empty() {
+            return true;
+        }
+        let record = last.and_then(|draft| consent(&draft.event));
+        decide(&self.consent, record.as_ref(), self.unknown_consent) == Decision::Keep
+    }
+}
+
+fn consent(event: &Event<RawObject>) -> Option<Consent> {
+    Consent::read(&event.context.as_ref()?.parse().ok()?)
+}
+
+impl Arrived<'_> {
+    /// Makes the cookies that the browser lacks: from now on it has them.
+    pub(super) fn mint(&self, recognised: &mut Recognised, seen: &Seen<'_>, drafts: &[Draft]) {
+        let settings = &self.site.visitor;
+        if !settings.cookies_on() {
+            return;
+        }
+        for minting in self.site.minting.iter().filter(|minting| minting.may(drafts.last())) {
+            let minted = (minting.mint)(&Landing {
+                cookies: &recognised.cookies,
+                click_ids: &recognised.click_ids,
+                url: seen.landing,
+                domain: visitor::cookie_domain(settings, seen.host),
+                now: seen.now,
+                random: random(),
+            });
+            for MintedCookie { name, value, max_age } in minted {
+                let field: Option<HeaderValue> =
+                    visitor::set_for_scripts(settings, seen, (name, &value), max_age);
+                if let Some(field) = field {
+                    recognised.set_cookies.push(field);
+                    recognised.cookies.insert(name.to_owned(), value);
+                }
+            }
+        }
+    }
+}
+
+/// Not the bits of the visitor's own id: this number is the vendor's to know.
+fn random() -> u32 {
+    let [.., a, b, c, d] = Uuid::new_v4().into_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::event::Event;
+    use crate::gateway::tests::{Answer, House, house, limits, page};
+    use crate::gateway::{SiteSettings, SiteSetup, Snapshot};
+    use crate::vendors;
+    use crate::visitor::tests::{settings, settings_of};
+
+    /// What Meta asks for, of visitors who granted `consent`.
+    fn metas(consent: &[&str]) -> Vec<Minting> {
+        let consent = consent.iter().map(|&category| category.to_owned()).collect();
+        let mint = vendors::find("meta").unwrap().mint.unwrap();
+        vec![Minting { mint, consent, unknown_consent: Unknown::Deny }]
+    }
+
+    async fn house_of(visitor: visitor::Settings, minting: Vec<Minting>) -> House {
+        let house = house().await;
+        let setup = SiteSetup {
+            id: house.site,
+            name: "shop".into(),
+            settings: SiteSettings {
+                hosts: vec!["t.shop.example".to_owned()],
+                origins: vec!["https://shop.example".to_owned()],
+                write_key: Some("shop-web".to_owned()),
+                server_token: None,
+            },
+            visitor,
+            minting,
+        };
+        let metrics = house.gateway.metrics.clone();
+        house.gateway.reload(Snapshot::new(limits(), 0.0, vec![setup], &metrics));
+        house
+    }
+
+    async fn send(house: &House, cookies: &str, context: Value) -> Answer {
+        let message = json!({ "type": "page", "context": context });
+        let mut request = page("/e");
+        if !cookies.is_empty() {
+            request = request.header("cookie", cookies);
+        }
+        let answer = house.ask(request, message.to_string()).await;
+        assert_eq!(answer.status, 204);
+        answer
+    }
+
+    /// The `Set-Cookie` fields of Meta's cookies.
+    fn set(answer: &Answer) -> Vec<&str> {
+        let fields = answer.fields.get_all("set-cookie").iter();
+        let fields = fields.map(|field| field.to_str().unwrap());
+        fields.filter(|field| field.starts_with("_fb")).collect()
+    }
+
+    async fn last(house: &House) -> Event {
+        house.events().await.pop().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_browser_gets_the_cookies_and_its_event_carries_them() {
+        let house = house_of(settings(), metas(&[])).await;
+        let url = json!({ "page": { "url": "https://shop.example/?fbclid=AbC-1" } });
+        let answer = send(&house, "", url).await;
+        let [fbp, fbc] = set(&answer)[..] else { panic!("{:?}", answer.fields) };
+        assert!(fbp.starts_with("_fbp=fb.1.1795435200000."), "{fbp}");
+        assert!(fbc.starts_with("_fbc=fb.1.1795435200000.AbC-1; "), "{fbc}");
+        for field in [fbp, fbc] {
+            let mut parts: Vec<&str> = field.split("; ").skip(1).collect();
+            parts.sort_unstable();
+            let expected =
+                ["Domain=shop.example", "Max-Age=7776000", "Path=/", "SameSite=Lax", "Secure"];
+            assert_eq!(parts, expected, "the page's script reads it");
+            let (pair, _) = field.split_once(';').unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            assert_eq!(last(&house).await.facts.cookies[name], value);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_browser_that_has_them_keeps_them() {
+        let house = house_of(settings(), metas(&[])).await;
+        let cookies = "_fbp=fb.1.1596403881668.1116446470; _fbc=fb.1.5.AbC";
+        assert_eq!(set(&send(&house, cookies, json!({})).await), [""; 0]);
+        let facts = last(&house).await.facts;
+        assert_eq!(facts.cookies["_fbp"], "fb.1.1596403881668.1116446470");
+        let url = json!({ "page": { "url": "https://shop.example/?fbclid=New" } });
+        let answer = send(&house, cookies, url).await;
+        let [fbc] = set(&answer)[..] else { panic!("{:?}", answer.fields) };
+        assert!(fbc.starts_with("_fbc=fb.1.1795435200000.New; "), "{fbc}");
+        assert_eq!(last(&house).await.facts.cookies["_fbc"], "fb.1.1795435200000.New");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_without_the_vendor_without_cookies_and_without_consent() {
+        let consents =
+            |answer: bool| json!({ "consent": { "categoryPreferences": { "Marketing": answer } } });
+        let without = settings_of("secret = \"0123456789abcdef\"\ncookies = false");
+        for (visitor, minting, context, count) in [
+            (settings(), Vec::new(), json!({}), 0),
+            (without, metas(&[]), json!({}), 0),
+            (settings(), metas(&["marketing"]), json!({}), 0),
+            (settings(), metas(&["marketing"]), consents(false), 0),
+            (settings(), metas(&["marketing"]), consents(true), 1),
+        ] {
+            let house = house_of(visitor, minting).await;
+            let answer = send(&house, "", context).await;
+            assert_eq!(set(&answer).len(), count, "{:?}", answer.fields);
+            assert_eq!(last(&house).await.facts.cookies.len(), count);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_gets_no_cookies() {
+        let house = house_of(settings(), metas(&[])).await;
+        let message = json!({ "type": "page", "userId": "u", "writeKey": "shop-web" });
+        let request = http::Request::post("/v1/page").header("host", "t.shop.example");
+        let answer = house.ask(request, message.to_string()).await;
+        assert_eq!(answer.status, 200);
+        assert!(!answer.fields.contains_key("set-cookie"));
+    }
+}
