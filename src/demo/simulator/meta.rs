@@ -438,3 +438,71 @@ fn is_content(content: &Value) -> bool {
 fn is_delivery(value: &Value) -> bool {
     matches!(value.as_str(), Some("in_store" | "curbside" | "home_delivery"))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, Uri};
+
+    use super::*;
+
+    fn ask(graph: &mut Graph, path: &str, token: &str, body: &Value, now: &str) -> Reading {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
+        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        let (target, body): (Uri, Bytes) = (path.parse().unwrap(), body.to_string().into());
+        let now = now.parse().unwrap();
+        let method = &Method::POST;
+        graph.read(&Asked { method, target: &target, headers: &headers, body: &body, now })
+    }
+
+    fn body(name: &str, id: &str) -> Value {
+        let time: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        json!({ "data": [{ "event_name": name, "event_id": id, "event_time": time.as_second(),
+            "action_source": "other", "user_data": { "fbp": "fb.1.1.1" } }] })
+    }
+
+    const PATH: &str = "/v25.0/123/events";
+    const NOON: &str = "2026-11-23T12:00:00Z";
+
+    #[test]
+    fn an_event_is_counted_once_in_two_days() {
+        let graph = &mut Graph::default();
+        let mut count = |name: &str, id: &str, now: &str| {
+            let reading = ask(graph, PATH, "t", &body(name, id), now);
+            assert_eq!(reading.reply.status(), StatusCode::OK, "{:?}", reading.objections);
+            reading.accepted.len()
+        };
+        assert_eq!(count("A", "1", NOON), 1);
+        assert_eq!(count("A", "1", NOON), 0);
+        assert_eq!(count("B", "1", NOON), 1, "another event");
+        assert_eq!(count("A", "2", NOON), 1);
+        assert_eq!(count("A", "1", "2026-11-25T12:00:00Z"), 0);
+        assert_eq!(count("A", "1", "2026-11-25T12:00:01Z"), 1);
+    }
+
+    #[test]
+    fn refusals_are_worded_as_graph_does() {
+        let graph = &mut Graph::default();
+        let good = body("A", "1");
+        let mut bad = body("A", "2");
+        bad["data"].as_array_mut().unwrap().extend(good["data"].as_array().cloned().unwrap());
+        bad["data"][0]["user_data"] = json!({ "em": "jo@x.example" });
+        let late = "2026-11-30T12:00:01Z";
+        for (path, token, body, now, status, code, subcode) in [
+            (PATH, "t", &bad, NOON, 400, 100, 0),
+            (PATH, "t", &good, late, 400, 100, 2_804_003),
+            (PATH, "", &good, NOON, 401, 190, 0),
+            ("/v25.0/x/events", "t", &good, NOON, 400, 100, 33),
+            ("/v25.0/123/other", "t", &good, NOON, 400, 2500, 0),
+            ("/123/events", "t", &good, NOON, 400, 2500, 0),
+        ] {
+            let reading = ask(graph, path, token, body, now);
+            let said: Value = serde_json::from_slice(reading.reply.body()).unwrap();
+            let found = (&said["error"]["code"], &said["error"]["error_subcode"]);
+            assert_eq!(reading.reply.status().as_u16(), status, "{path} {said}");
+            assert_eq!(found, (&json!(code), &json!(subcode)), "{path}");
+            assert!(reading.accepted.is_empty() && !reading.objections.is_empty());
+        }
+    }
+}

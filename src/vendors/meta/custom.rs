@@ -259,7 +259,9 @@ fn read(value: &Value, kind: Kind) -> Option<Value> {
     match kind {
         Kind::Scalar => match value {
             Value::String(text) => {
-                (!text.trim().is_empty() && !is_email(text)).then(|| value.clone())
+                // Within a URL the sign is escaped.
+                let names_nobody = !is_email(text) && !text.contains("%40");
+                (!text.trim().is_empty() && names_nobody).then(|| value.clone())
             }
             Value::Number(_) | Value::Bool(_) => Some(value.clone()),
             _ => None,
