@@ -196,10 +196,31 @@ fn any_object() -> impl Strategy<Value = Value> {
         .prop_map(|map| Value::Object(map.into_iter().collect()))
 }
 
+/// What decides of money, in sense and nonsense.
+fn any_money() -> impl Strategy<Value = Value> {
+    let keys = &["value", "revenue", "total", "price", "currency", "quantity", "order_id"][..];
+    let values = vec![
+        json!(-1),
+        json!("-0.5"),
+        json!(0),
+        json!(12.5),
+        json!("12.50"),
+        json!(1e300),
+        json!("eur"),
+        json!("EURO"),
+        json!(null),
+        json!({}),
+    ];
+    let pairs = (proptest::sample::select(keys), proptest::sample::select(values));
+    proptest::collection::vec(pairs, 0..7).prop_map(|pairs| {
+        Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    })
+}
+
 proptest! {
     #[test]
     fn whatever_goes_is_valid_by_metas_own_checks(
-        kind in proptest::sample::select(&["track", "page", "screen", "identify"][..]),
+        kind in proptest::sample::select(&["track", "track", "track", "page", "screen"][..]),
         name in prop_oneof![
             proptest::sample::select(&["Order Completed", "Product Viewed", "Product Added",
                 "Products Searched", "Product List Viewed", "Checkout Started", "Signed Up",
@@ -207,12 +228,15 @@ proptest! {
             ".{0,60}",
         ],
         properties in any_object(),
+        money in any_money(),
         context in any_object(),
         ip in any::<std::net::IpAddr>(),
-        agent in proptest::option::of(".{0,40}"),
+        agent in proptest::option::weighted(0.9, ".{0,40}"),
         user in ".{0,70}",
     ) {
         let meta = meta("currency = \"EUR\"\ndefault_country_code = \"41\"");
+        let mut properties = properties;
+        properties.as_object_mut().unwrap().extend(trial::object(money));
         let event = event(json!({
             "type": kind, "event": name, "name": name, "userId": user, "properties": properties,
             "context": context, "facts": { "ip": ip, "userAgent": agent },
