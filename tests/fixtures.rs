@@ -18,19 +18,15 @@
     reason = "a test program may stop at a broken fixture"
 )]
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use flate2::read::GzDecoder;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -38,7 +34,7 @@ use serde_json::{Value, json};
 use tagway::event::{Enriched, ProfileView};
 use tagway::settings::{Environment, Report, Section, Source};
 use tagway::vendors::{
-    Call, CallError, Destination, Outcome, Reason, Reply, Screening, Vendor, find,
+    Call, CallError, Destination, Outcome, Reason, Reply, Screening, Vendor, find, shown,
 };
 
 /// The time of day in every case.
@@ -242,7 +238,7 @@ impl Call for Line {
         if !log.is_empty() {
             log.push_str("\n###\n");
         }
-        log.push_str(&rendered(&request));
+        log.push_str(&shown::request(&request));
         let next = self.replies.lock().unwrap().pop_front();
         next.unwrap_or_else(|| {
             let (headers, body) = (HeaderMap::new(), Bytes::new());
@@ -253,43 +249,4 @@ impl Call for Line {
     fn now(&self) -> Timestamp {
         NOW.parse().unwrap()
     }
-}
-
-fn rendered(request: &Request<Bytes>) -> String {
-    let mut text = format!("{} {}\n", request.method(), request.uri());
-    let mut fields: Vec<String> = request
-        .headers()
-        .iter()
-        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
-        .collect();
-    fields.sort();
-    text.extend(fields);
-    let body = body_text(request);
-    writeln!(text, "\n{body}").unwrap();
-    text
-}
-
-/// The body as people read it.
-fn body_text(request: &Request<Bytes>) -> String {
-    let mut bytes = request.body().to_vec();
-    if request.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip") {
-        bytes.clear();
-        GzDecoder::new(&**request.body()).read_to_end(&mut bytes).unwrap();
-    }
-    if bytes.is_empty() {
-        return String::new();
-    }
-    if let Ok(body) = serde_json::from_slice::<Value>(&bytes) {
-        return serde_json::to_string_pretty(&body).unwrap();
-    }
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    assert_eq!(kind, Some("application/x-www-form-urlencoded"), "neither JSON nor a form");
-    let field = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
-        let value = match serde_json::from_str::<Value>(&value) {
-            Ok(json) => serde_json::to_string_pretty(&json).unwrap(),
-            Err(_) => value.into_owned(),
-        };
-        format!("{name} = {value}")
-    };
-    url::form_urlencoded::parse(&bytes).map(field).collect::<Vec<_>>().join("\n")
 }

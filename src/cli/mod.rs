@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod dead;
 mod demo;
+mod rehearsal;
 pub mod render;
 mod replay;
 mod send;

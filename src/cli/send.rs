@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, Lines, encode};
-use super::{Failure, Reach, block_on, complain, render, say};
+use super::{Failure, Reach, block_on, complain, load, rehearsal, render, say};
 use crate::config::Origin;
 use crate::settings::parse_duration;
 
@@ -31,6 +31,12 @@ pub(super) struct Options {
     /// The user's id.
     #[arg(long, value_name = "ID")]
     user: Option<String>,
+    /// Print the requests that it would cause, and send nothing. Needs no running gateway.
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run: only at this destination.
+    #[arg(long, value_name = "NAME", requires = "dry_run")]
+    destination: Option<String>,
     /// How long to follow it.
     #[arg(long, default_value = "30s", value_parser = duration)]
     timeout: Duration,
@@ -44,6 +50,11 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
     let event = message(&options)?;
+    if options.dry_run {
+        let settings = load(origin)?;
+        let (site, destination) = (options.site.as_deref(), options.destination.as_deref());
+        return rehearsal::run(&settings, &event, site, destination);
+    }
     let client = Client::new(origin, &options.reach)?;
     let colour = std::io::stdout().is_terminal();
     block_on(async {

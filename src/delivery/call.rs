@@ -16,7 +16,7 @@ use crate::clock::SharedClock;
 use crate::feed::{Feed, Happening};
 use crate::metrics::{AttemptLabels, DestinationLabels, Metrics};
 use crate::settings::Secret;
-use crate::vendors::{Call, CallError, Reply};
+use crate::vendors::{Call, CallError, Reply, shown};
 
 /// The most characters of a body that watchers are shown.
 const SHOWN_CHARS: usize = 4000;
@@ -96,7 +96,8 @@ impl Line {
 
     fn shown(&self, request: &Request<Bytes>) -> (String, String) {
         let line = format!("{} {}", request.method(), request.uri());
-        (self.redacted(line), self.redacted(excerpt(request.body())))
+        let body = redacted(&self.secrets, shown::body(request));
+        (redacted(&self.secrets, line), excerpt(&body))
     }
 
     fn happening(
@@ -107,7 +108,10 @@ impl Line {
         elapsed: Duration,
     ) -> Happening {
         let (status, reply) = match result {
-            Ok(reply) => (Some(reply.status.as_u16()), excerpt(&reply.body)),
+            Ok(reply) => {
+                let body = String::from_utf8_lossy(&reply.body).into_owned();
+                (Some(reply.status.as_u16()), body)
+            }
             Err(error) => (None, error.to_string()),
         };
         Happening::Called {
@@ -118,31 +122,29 @@ impl Line {
             request,
             body,
             status,
-            reply: self.redacted(reply),
+            reply: excerpt(&redacted(&self.secrets, reply)),
             milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         }
     }
-
-    /// The text without the destination's secrets, as they stand or percent-encoded.
-    fn redacted(&self, mut text: String) -> String {
-        for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
-            let encoded: String =
-                url::form_urlencoded::byte_serialize(secret.expose().as_bytes()).collect();
-            for written in [secret.expose(), encoded.as_str()] {
-                if text.contains(written) {
-                    text = text.replace(written, "[secret]");
-                }
-            }
-        }
-        text
-    }
 }
 
-fn excerpt(bytes: &Bytes) -> String {
-    let mut text: String = String::from_utf8_lossy(bytes).chars().take(SHOWN_CHARS + 1).collect();
-    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS) {
-        text.truncate(end);
-        text.push('…');
+/// The text without the secrets, as they stand or percent-encoded.
+pub fn redacted(secrets: &[Secret], mut text: String) -> String {
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        let encoded: String =
+            url::form_urlencoded::byte_serialize(secret.expose().as_bytes()).collect();
+        for written in [secret.expose(), encoded.as_str()] {
+            if text.contains(written) {
+                text = text.replace(written, "[secret]");
+            }
+        }
     }
     text
+}
+
+fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }

@@ -32,6 +32,7 @@ mod waiting;
 mod worker;
 
 pub use backoff::{BreakerSettings, RetrySettings};
+pub use call::redacted;
 pub use egress::{Egress, EgressSettings, is_public};
 pub use filter::Filter;
 pub use settings::{DestinationSettings, Mode};

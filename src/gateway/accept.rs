@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::body::Body;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::answer::Taken;
@@ -13,6 +14,7 @@ use super::budget::{AT_ONCE_BYTES, Share};
 use super::decode::{self, Draft, Invalid, Rejected, Terms};
 use super::rejection::Rejection;
 use super::route::Route;
+use super::settings::Limits;
 use super::snapshot::Snapshot;
 use super::{Arrived, Gateway, head};
 use crate::event::{Event, Facts, Kind, RawObject};
@@ -271,23 +273,41 @@ fn record(
     })
 }
 
+/// The event that a message of an operator is, and whether it says something of the person.
+fn of_operator(
+    limits: &Limits,
+    message: &[u8],
+    received_at: Timestamp,
+) -> Result<(Event<RawObject>, bool), SendError> {
+    let terms = Terms { limits, kind: None, received_at };
+    let (mut drafts, rejected) = decode::read(message, &terms).map_err(SendError::Invalid)?;
+    let draft = match (drafts.pop(), rejected.first()) {
+        (Some(draft), None) if drafts.is_empty() => draft,
+        (_, Some(rejected)) => return Err(SendError::Invalid(rejected.reason)),
+        _ => return Err(SendError::Invalid("one_message_expected")),
+    };
+    let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
+    let has_traits = draft.has_traits;
+    let event = complete(draft, &facts, None, Sender::Server)
+        .map_err(|(_, reason)| SendError::Invalid(reason))?;
+    Ok((event, has_traits))
+}
+
+/// The event that a message would be, as readers of the journal would see it. Nothing is kept.
+pub fn rehearse(limits: &Limits, message: &[u8], now: Timestamp) -> Result<Event, SendError> {
+    let (event, _) = of_operator(limits, message, head::to_millisecond(now))?;
+    let record =
+        serde_json::to_value(&event).map_err(|_impossible| SendError::Invalid("malformed"))?;
+    serde_json::from_value(record).map_err(|_unreadable| SendError::Invalid("malformed"))
+}
+
 impl Gateway {
     /// Accepts a message for a site as if one of its servers had sent it.
     pub async fn send(&self, site: &str, message: &[u8]) -> Result<Sent, SendError> {
         let snapshot = self.snapshot.load_full();
         let site = snapshot.named(site).ok_or(SendError::UnknownSite)?;
         let received_at = head::to_millisecond(self.clock.now());
-        let terms = Terms { limits: &snapshot.limits, kind: None, received_at };
-        let (mut drafts, rejected) = decode::read(message, &terms).map_err(SendError::Invalid)?;
-        let draft = match (drafts.pop(), rejected.first()) {
-            (Some(draft), None) if drafts.is_empty() => draft,
-            (_, Some(rejected)) => return Err(SendError::Invalid(rejected.reason)),
-            _ => return Err(SendError::Invalid("one_message_expected")),
-        };
-        let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
-        let has_traits = draft.has_traits;
-        let event = complete(draft, &facts, None, Sender::Server)
-            .map_err(|(_, reason)| SendError::Invalid(reason))?;
+        let (event, has_traits) = of_operator(&snapshot.limits, message, received_at)?;
         let record = record(site.id, &site.name, &event, has_traits)
             .map_err(|rejection| SendError::Invalid(rejection.code()))?;
         let appended = self.journal.append(vec![record]).await?;

@@ -2,16 +2,15 @@
 //! browser the cookies by which that vendor tells browsers apart, so that they are there whether or
 //! not the vendor's library ever ran, and are the same wherever the event comes from.
 //!
-//! Nothing is made for a site without cookies, nor for a visitor whose consent the destination
-//! requires and does not have.
+//! Nothing is made for a site without cookies, nor for a visitor who refused to be remembered or the
+//! ids of advertisements, nor without the consent that the destination requires.
 
 use http::HeaderValue;
 use uuid::Uuid;
 
 use super::Arrived;
 use super::decode::Draft;
-use crate::event::{Event, RawObject};
-use crate::privacy::{Consent, Decision, Unknown, decide};
+use crate::privacy::{Decision, Unknown, decide};
 use crate::vendors::{Landing, MintedCookie};
 use crate::visitor::{self, Recognised, Seen};
 
@@ -32,20 +31,16 @@ impl Minting {
         if self.consent.is_empty() {
             return true;
         }
-        let record = last.and_then(|draft| consent(&draft.event));
-        decide(&self.consent, record.as_ref(), self.unknown_consent) == Decision::Keep
+        let record = last.and_then(|draft| draft.consent.as_ref());
+        decide(&self.consent, record, self.unknown_consent) == Decision::Keep
     }
-}
-
-fn consent(event: &Event<RawObject>) -> Option<Consent> {
-    Consent::read(&event.context.as_ref()?.parse().ok()?)
 }
 
 impl Arrived<'_> {
     /// Makes the cookies that the browser lacks: from now on it has them.
     pub(super) fn mint(&self, recognised: &mut Recognised, seen: &Seen<'_>, drafts: &[Draft]) {
         let settings = &self.site.visitor;
-        if !settings.cookies_on() {
+        if !recognised.is_remembered || !seen.leave.ads {
             return;
         }
         for minting in self.site.minting.iter().filter(|minting| minting.may(drafts.last())) {

@@ -26,7 +26,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{SendError, Sent};
+pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
 pub use settings::{Limits, Rates, SiteSettings};
 pub use snapshot::{SiteSetup, Snapshot};

@@ -337,9 +337,11 @@ mod tests {
     #[tokio::test]
     async fn files_are_for_their_owner_alone_whatever_the_folder() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(!is_open_to_others(folder.path()));
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(is_open_to_others(folder.path()));
+        for (mode, is_open) in [(0o700, false), (0o755, true)] {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(folder.path(), permissions).unwrap();
+            assert_eq!(is_open_to_others(folder.path()), is_open);
+        }
         let store = open(folder.path()).unwrap();
         insert(&store, 1).await.unwrap();
         let mut names = Vec::new();

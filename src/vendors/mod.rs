@@ -7,7 +7,8 @@
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
 //! [`moments`] reads dates, [`email`] finds addresses where none should be, [`digest`] hashes,
-//! [`judge`] reads replies. Vendors that take an event in several calls share a `conversation`.
+//! [`judge`] reads replies, [`shown`] shows requests to people. Vendors that take an event in several
+//! calls share a `conversation`.
 //!
 //! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
 //! tidy test holds the four together.
@@ -20,6 +21,7 @@ pub mod naming;
 pub mod person;
 pub mod products;
 mod reply;
+pub mod shown;
 #[cfg(test)]
 pub(crate) mod trial;
 

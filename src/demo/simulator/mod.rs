@@ -117,6 +117,19 @@ struct Reading {
 }
 
 impl Kind {
+    /// The simulator of a vendor. A webhook's receiver knows only its own secret, so it rehearses
+    /// nothing.
+    pub fn of_vendor(name: &str) -> Option<Self> {
+        match name {
+            "ga4" => Some(Self::Ga4),
+            "meta" => Some(Self::Meta),
+            "mixpanel" => Some(Self::Mixpanel),
+            "intercom" => Some(Self::Intercom(Workspace::default())),
+            "drift" => Some(Self::Drift),
+            _ => None,
+        }
+    }
+
     fn desk(self) -> Box<dyn Desk> {
         match self {
             Self::Ga4 => Box::new(ga4::Google),
@@ -129,25 +142,30 @@ impl Kind {
     }
 }
 
-/// A vendor's side without a server: for the tests of what vendors are sent.
-#[cfg(test)]
-pub(crate) struct Counter(Box<dyn Desk>);
+/// A vendor's side of its API without a socket: for rehearsals.
+pub struct Rehearsal(Mutex<Box<dyn Desk>>);
 
-#[cfg(test)]
-impl Counter {
-    pub(crate) fn open(kind: Kind) -> Self {
-        Self(kind.desk())
+impl Rehearsal {
+    /// One in which nothing has been asked yet.
+    pub fn of(kind: Kind) -> Self {
+        Self(Mutex::new(kind.desk()))
     }
 
-    /// The vendor's reply, the keys of what it accepted, and its objections.
+    /// What the vendor would answer.
+    pub fn answer(&self, request: &Request<Bytes>, now: Timestamp) -> Response<Bytes> {
+        self.ask(request, now).0
+    }
+
+    /// The vendor's answer, the keys of what it accepted, and its objections.
     pub(crate) fn ask(
-        &mut self,
+        &self,
         request: &Request<Bytes>,
         now: Timestamp,
     ) -> (Response<Bytes>, Vec<Option<String>>, Vec<String>) {
         let (method, target) = (request.method(), request.uri());
         let asked = Asked { method, target, headers: request.headers(), body: request.body(), now };
-        let Reading { reply, accepted, objections } = self.0.read(&asked);
+        let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reading { reply, accepted, objections } = desk.read(&asked);
         (reply, accepted, objections)
     }
 }

@@ -5,6 +5,7 @@ mod tls;
 
 use std::time::Duration;
 
+use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;

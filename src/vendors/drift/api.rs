@@ -80,8 +80,7 @@ impl Line<'_> {
         let body = Value::Object(entry);
         let request = self.front.tell(Method::POST, "/contacts/timeline", &body)?;
         let result = self.call.call(request).await;
-        let is_ambiguous =
-            matches!(result, Err(CallError::Timeout(_) | CallError::ReplyTooLong(_)));
+        let is_ambiguous = result.as_ref().is_err_and(CallError::is_ambiguous);
         if is_ambiguous && !self.may_repeat {
             return Err(Stop::Dead(Reason::new("ambiguous_timeout")));
         }

@@ -45,6 +45,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "drift",
     known_as: &["Drift"],
     cookies: &[],
+    mint: None,
     destination: |section, endpoint| {
         let base = endpoint.as_ref().map_or(BASE, url::Url::as_str);
         let (front, token) = Front::read(section, base);

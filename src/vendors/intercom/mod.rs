@@ -49,6 +49,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "intercom",
     known_as: &["Intercom"],
     cookies: &[],
+    mint: None,
     destination: |section, endpoint| {
         let (api, token) = Api::read(section, endpoint);
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));

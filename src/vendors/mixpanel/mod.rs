@@ -59,6 +59,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "mixpanel",
     known_as: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
     cookies: &[],
+    mint: None,
     destination: |section, endpoint| {
         Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
     },

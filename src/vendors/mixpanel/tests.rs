@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::demo::simulator::{Counter, Kind, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN};
+use crate::demo::simulator::{Kind, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN, Rehearsal};
 use crate::vendors::trial::{self, Line, event, now};
 use crate::vendors::{CallError, Reply};
 
@@ -219,14 +219,14 @@ fn a_retry_is_the_same_to_the_byte_whatever_the_profile_has_become() {
 
 /// Mixpanel, as the simulator has it.
 struct Project {
-    counter: Mutex<Counter>,
+    counter: Rehearsal,
     objections: Mutex<Vec<String>>,
     accepted: Mutex<Vec<Option<String>>>,
 }
 
 impl Project {
     fn new() -> Self {
-        let counter = Mutex::new(Counter::open(Kind::Mixpanel));
+        let counter = Rehearsal::of(Kind::Mixpanel);
         Self { counter, objections: Mutex::default(), accepted: Mutex::default() }
     }
 }
@@ -234,7 +234,7 @@ impl Project {
 #[async_trait]
 impl Call for Project {
     async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
-        let (reply, accepted, objections) = self.counter.lock().unwrap().ask(&request, now());
+        let (reply, accepted, objections) = self.counter.ask(&request, now());
         self.accepted.lock().unwrap().extend(accepted);
         let sent = |objection| format!("{objection} in {}", json_body(&request));
         self.objections.lock().unwrap().extend(objections.into_iter().map(sent));

@@ -1,0 +1,128 @@
+//! `tagway send --dry-run`: the exact requests that an event would cause, without sending them. Needs
+//! no running gateway. Where a vendor's answer decides what is asked next, its simulator answers.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Request;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Failure, block_on, render, say};
+use crate::clock::{Clock as _, SystemClock};
+use crate::config::{Settings, SiteSettings};
+use crate::delivery::{DestinationSettings, redacted};
+use crate::demo::simulator::{Kind, Rehearsal};
+use crate::event::{Enriched, Event, ProfileView};
+use crate::gateway;
+use crate::settings::Secret;
+use crate::vendors::{Call, CallError, Outcome, Reason, Reply, Screening, shown};
+
+/// A request longer than this is cut: more is for files, not for a screen.
+const SHOWN_CHARS: usize = 100_000;
+
+/// Prints what the event would cause at each destination of the site, or at one.
+pub(super) fn run(
+    settings: &Settings,
+    message: &Value,
+    site: Option<&str>,
+    destination: Option<&str>,
+) -> Result<(), Failure> {
+    let site = choose(settings, site)?;
+    let now = SystemClock.now();
+    let event = gateway::rehearse(&settings.limits, message.to_string().as_bytes(), now);
+    let event =
+        event.map_err(|error| Failure::Usage(format!("the event is not taken: {error}")))?;
+    let event = Arc::new(event);
+    let chosen = |settings: &&Arc<DestinationSettings>| {
+        settings.mode.is_server() && destination.is_none_or(|name| *settings.name == *name)
+    };
+    let mut chosen = site.destinations.iter().filter(chosen).peekable();
+    if chosen.peek().is_none() {
+        return Err(Failure::Usage("the site has no such destination".to_owned()));
+    }
+    for settings in chosen {
+        block_on(rehearse(settings, event.clone(), now))?;
+    }
+    Ok(())
+}
+
+fn choose<'s>(settings: &'s Settings, named: Option<&str>) -> Result<&'s SiteSettings, Failure> {
+    match (named, settings.sites.as_slice()) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(Failure::Usage("say which site with --site".to_owned())),
+        (Some(name), sites) => {
+            let found = sites.iter().find(|site| *site.name == *name);
+            found.ok_or_else(|| Failure::Usage("there is no such site".to_owned()))
+        }
+    }
+}
+
+async fn rehearse(
+    settings: &DestinationSettings,
+    event: Arc<Event>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let enriched = Enriched::new(1, event, Arc::new(ProfileView::default()));
+    let (enriched, screening) = settings.admit(enriched, now);
+    let ending = match screening {
+        Screening::Skip(reason) => said("skipped", &reason),
+        Screening::Dead(reason) => said("dead", &reason),
+        Screening::Send => {
+            let stage = Stage {
+                vendor: Kind::of_vendor(settings.vendor).map(Rehearsal::of),
+                secrets: settings.destination.secrets(),
+                now,
+                requests: Mutex::default(),
+            };
+            let outcomes = settings.destination.deliver(&[enriched], &stage).await;
+            let requests = stage.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for request in requests {
+                say(&format!("{request}\n"))?;
+            }
+            match outcomes.into_iter().next() {
+                None => "nothing was said of it".to_owned(),
+                Some(Outcome::Delivered) => "would be delivered".to_owned(),
+                Some(Outcome::Skipped(reason)) => said("skipped", &reason),
+                Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => said("dead", &reason),
+                Some(Outcome::Retry { reason, .. }) => said("would be tried again", &reason),
+                Some(Outcome::Unauthorised(reason)) => said("would pause", &reason),
+            }
+        }
+    };
+    say(&format!("{}: {ending}\n\n", settings.name))
+}
+
+fn said(word: &str, reason: &Reason) -> String {
+    let detail = reason.detail.as_deref().unwrap_or_default();
+    let detail = render::escape(detail, SHOWN_CHARS);
+    format!("{word} ({} {detail})", reason.code).replace(" )", ")")
+}
+
+/// Keeps the requests, and answers in the vendor's place.
+struct Stage {
+    vendor: Option<Rehearsal>,
+    secrets: Vec<Secret>,
+    now: Timestamp,
+    requests: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Call for Stage {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        let text = redacted(&self.secrets, shown::request(&request));
+        let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        let (head, body) = match &self.vendor {
+            Some(vendor) => vendor.answer(&request, self.now).into_parts(),
+            None => http::Response::new(Bytes::new()).into_parts(),
+        };
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+}
