@@ -266,7 +266,7 @@ fn read(value: &Value, kind: Kind) -> Option<Value> {
             Value::Number(_) | Value::Bool(_) => Some(value.clone()),
             _ => None,
         },
-        Kind::Text => joined(value).filter(|text| !is_email(text)).map(Value::String),
+        Kind::Text => joined(value).map(Value::String),
         Kind::Number => number(value).map(Value::Number),
         Kind::Count => products::whole_number(value).filter(|count| *count >= 0).map(Value::from),
         Kind::OneOf(words) => {
@@ -281,11 +281,16 @@ fn category(properties: &Object) -> Option<String> {
     ["category", "content_category"].iter().find_map(|key| joined(properties.get(*key)?))
 }
 
-/// A text; several are joined by commas.
+/// A text; several are joined by commas. Never an address, nor a list with one.
 fn joined(value: &Value) -> Option<String> {
-    let Value::Array(parts) = value else { return text(value) };
-    let parts: Vec<String> = parts.iter().filter_map(text).collect();
-    (!parts.is_empty()).then(|| parts.join(","))
+    let whole = match value {
+        Value::Array(parts) => {
+            let parts = parts.iter().filter_map(text).filter(|part| !is_email(part));
+            parts.collect::<Vec<String>>().join(",")
+        }
+        value => text(value)?,
+    };
+    (!whole.is_empty() && !is_email(&whole)).then_some(whole)
 }
 
 fn first(properties: &Object, keys: &[&str]) -> Option<String> {
