@@ -192,6 +192,7 @@ fn said(outcome: Option<Outcome>) -> (&'static str, Option<Reason>, Option<Durat
         Some(Outcome::Dead(reason)) => ("dead", Some(reason), None),
         Some(Outcome::Refused(reason)) => ("refused", Some(reason), None),
         Some(Outcome::Retry { reason, after }) => ("retry", Some(reason), after),
+        Some(Outcome::Throttled { reason, after }) => ("throttled", Some(reason), Some(after)),
         Some(Outcome::Unauthorised(reason)) => ("unauthorised", Some(reason), None),
     }
 }

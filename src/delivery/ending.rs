@@ -24,6 +24,8 @@ struct Sorted {
     refused: Vec<(Item, Reason)>,
     again: Vec<Item>,
     asked: Option<Duration>,
+    throttled: Vec<Item>,
+    throttled_for: Duration,
     unauthorised: Vec<(Item, Reason)>,
     any_accepted: bool,
 }
@@ -83,6 +85,12 @@ impl Worker {
             self.state.acceptances += 1;
             self.state.accepted_at = Some(now);
         }
+        if !sorted.throttled.is_empty() {
+            let asked = Some(sorted.throttled_for);
+            let wait = self.settings.retry.wait(tried.attempt, asked, fastrand::f64());
+            let then = if sorted.again.is_empty() { std::mem::take(&mut then) } else { Vec::new() };
+            self.put_off(sorted.throttled, then, (tried, wait), now);
+        }
         if !sorted.again.is_empty() {
             let again = Again {
                 items: sorted.again,
@@ -125,6 +133,13 @@ impl Worker {
                     self.tell(&item.event, &("retry", Some(reason)));
                     sorted.asked = sorted.asked.max(after);
                     sorted.again.push(item);
+                }
+                Outcome::Throttled { reason, after } => {
+                    // A vendor that knows whom to hold back is there for the others.
+                    sorted.any_accepted = true;
+                    self.tell(&item.event, &("retry", Some(reason)));
+                    sorted.throttled_for = sorted.throttled_for.max(after);
+                    sorted.throttled.push(item);
                 }
                 Outcome::Unauthorised(reason) => {
                     self.tell(&item.event, &("retry", Some(reason.clone())));
@@ -202,11 +217,10 @@ impl Worker {
 
     fn retry(&mut self, again: Again, tried: Tried, now: Instant) {
         let Again { items, then, asked, any_accepted } = again;
-        let accepts_others = self.accepts_lately(now);
         // That an event which stepped aside fails once more says nothing of the destination, where
         // others pass.
         let is_known = items.iter().all(|item| item.was_parked && item.attempt > 0);
-        if !any_accepted && (tried.is_probe || !(is_known && accepts_others)) {
+        if !any_accepted && (tried.is_probe || !(is_known && self.accepts_lately(now))) {
             self.state.breaker.failed(tried.is_probe, now);
         }
         let wait = self.settings.retry.wait(tried.attempt, asked, fastrand::f64());
@@ -215,6 +229,18 @@ impl Worker {
             let until = now + asked.min(self.settings.retry.max_retry_after);
             self.state.hold_until = self.state.hold_until.max(Some(until));
         }
+        self.put_off(items, then, (tried, wait), now);
+    }
+
+    /// Lets events wait for their next try, and what lies behind them in order go on without them
+    /// once they have proved stubborn.
+    fn put_off(
+        &mut self,
+        items: Vec<Item>,
+        then: Vec<Item>,
+        (tried, wait): (Tried, Duration),
+        now: Instant,
+    ) {
         let now_clock = self.line.clock.now();
         let (expired, items): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| {
             let age = now_clock.duration_since(item.event.event.received_at);
@@ -239,6 +265,7 @@ impl Worker {
         let is_stubborn =
             attempt >= self.settings.retry.tries_before_parking && self.state.breaker.is_closed();
         let has_place = self.state.aside.len() + items.len() <= self.settings.retry.parked_max;
+        let accepts_others = self.accepts_lately(now);
         if has_place && (is_stubborn || is_crowded && (accepts_others || is_jammed)) {
             self.set_aside(items, then, attempt, wait);
         } else {

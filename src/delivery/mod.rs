@@ -10,6 +10,7 @@
 //! | what the vendor's answer means | what happens |
 //! |---|---|
 //! | worth another try | the batch waits (full jitter, `Retry-After` honoured) and comes again whole |
+//! | the vendor holds one visitor back | that visitor's events wait as long as it asked, others pass |
 //! | the same, again and again, while other events pass | its events are parked in the journal, and come back one by one |
 //! | refused, and it is not clear which event is to blame | halved until the bad event is alone |
 //! | this event will never be taken | dead letter |

@@ -166,7 +166,7 @@ impl DestinationSettings {
             retry: RetrySettings {
                 min_wait: ms(1),
                 max_wait: ms(20),
-                max_retry_after: ms(200),
+                max_retry_after: ms(3_600_000),
                 tries_before_parking: 4,
                 parked_max: 1000,
             },

@@ -124,8 +124,8 @@ pub trait Destination: Send + Sync {
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening;
 
     /// Sends a batch that passed [`Destination::screen`] and says how each event ended, in the
-    /// order of the batch. The same batch may come again after [`Outcome::Retry`], and must then
-    /// carry the same dedupe keys.
+    /// order of the batch. The same events may come again after [`Outcome::Retry`], and must
+    /// then carry the same dedupe keys.
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome>;
 }
 
@@ -188,6 +188,14 @@ pub enum Outcome {
         reason: Reason,
         /// How long the vendor asked to wait.
         after: Option<Duration>,
+    },
+    /// Try again after this time, and not before: the vendor holds this visitor back, and goes on
+    /// taking the events of others.
+    Throttled {
+        /// What the vendor said.
+        reason: Reason,
+        /// How long it asked to wait.
+        after: Duration,
     },
     /// The vendor refused the credentials: nothing will work until someone mends the settings.
     Unauthorised(Reason),

@@ -372,6 +372,28 @@ async fn a_stubborn_event_steps_aside_and_its_visitors_later_events_stay_behind(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_throttled_visitor_delays_nobody_else() {
+    let bench = Bench::new().await;
+    let fair = Scripted::new(
+        Unit::Site,
+        Box::new(|event, _| match event.event.order_key() {
+            "greedy" => {
+                let after = Duration::from_secs(3600);
+                Outcome::Throttled { reason: Reason::new("throttled"), after }
+            }
+            _ => Outcome::Delivered,
+        }),
+    );
+    bench.run(&[("fair", fair.clone())]).await;
+    bench.append([(0, "greedy", "x")]).await;
+    bench.eventually("fair", |_, status| status == ReaderStatus::Retrying).await;
+    bench.append((1..100).map(|n| (n, one_of(&["greedy", "a", "b"], n), "x"))).await;
+    let ledger = bench.eventually("fair", |ledger, _| ledger.delivered == 66).await;
+    assert_eq!((ledger.pending, fair.tries.lock().unwrap()[&1]), (34, 1));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_worker_goes_on_where_it_stood() {
     let bench = Bench::new().await;
     let steady = Scripted::new(Unit::Site, always(Outcome::Delivered));
