@@ -142,6 +142,7 @@ fn map(criterion: &mut Criterion) {
         ("ga4", "measurement_id = 'G-BENCH1'\napi_secret = 'secret'", ""),
         ("mixpanel", "project_token = '0f1e2d3c4b5a69788796a5b4c3d2e1f0'", ""),
         ("meta", "pixel_id = '123'\naccess_token = 'secret'\ndefault_country_code = '41'", ""),
+        ("amplitude", "api_key = '0123456789abcdef0123456789abcdef'", ""),
         (
             "webhook",
             "url = 'https://hooks.example/in'\nsecret = 'whsec_dGFnd2F5IGJlbmNobWFyayBzaWduaW5nIGtleQ=='",

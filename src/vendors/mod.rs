@@ -25,6 +25,7 @@ pub mod shown;
 #[cfg(test)]
 pub(crate) mod trial;
 
+pub mod amplitude;
 pub mod console;
 pub mod drift;
 pub mod ga4;
@@ -52,6 +53,7 @@ pub static VENDORS: &[&Vendor] = &[
     &ga4::VENDOR,
     &meta::VENDOR,
     &mixpanel::VENDOR,
+    &amplitude::VENDOR,
     &intercom::VENDOR,
     &drift::VENDOR,
     &webhook::VENDOR,

@@ -1,6 +1,7 @@
 //! Servers that stand in for vendors: they check what the real ones check, remember what they were
 //! sent, and misbehave as told.
 
+mod amplitude;
 #[cfg(test)]
 mod direct;
 mod drift;
@@ -62,6 +63,8 @@ pub enum Kind {
     Mixpanel,
     /// Meta's Conversions API: refuses a request with one bad event, counts a repetition once.
     Meta,
+    /// Amplitude's upload APIs: any key of 32 hexadecimal digits is one of its customers'.
+    Amplitude,
     /// A receiver of Standard Webhooks: refuses what is not signed with [`WEBHOOK_SECRET`].
     Webhook,
 }
@@ -124,6 +127,7 @@ impl Kind {
             "ga4" => Some(Self::Ga4),
             "meta" => Some(Self::Meta),
             "mixpanel" => Some(Self::Mixpanel),
+            "amplitude" => Some(Self::Amplitude),
             "intercom" => Some(Self::Intercom(Workspace::default())),
             "drift" => Some(Self::Drift),
             _ => None,
@@ -137,6 +141,7 @@ impl Kind {
             Self::Drift => Box::new(drift::Drift::default()),
             Self::Mixpanel => Box::new(mixpanel::Project::default()),
             Self::Meta => Box::<meta::Graph>::default(),
+            Self::Amplitude => Box::<amplitude::Amplitude>::default(),
             Self::Webhook => Box::new(webhook::Receiver),
         }
     }

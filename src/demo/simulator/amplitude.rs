@@ -1,0 +1,330 @@
+//! Amplitude's side of its upload, group and mapping APIs (`contracts/destinations.md` 4.1, 4.2 and
+//! 4.5): refuses a request for one bad event, forgets repetitions, holds back who sends too much.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Response, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::{Asked, Desk, Reading, answer, parse};
+use crate::event::Object;
+use crate::vendors::amplitude::validate::{ByField, Findings, validate};
+
+/// One endpoint that takes events.
+struct Endpoint {
+    path: &'static str,
+    max_bytes: usize,
+    /// Fewer events than this.
+    events_below: usize,
+    events_per_second: u32,
+    /// Whether a refusal names the first bad event of a field only.
+    names_first_only: bool,
+}
+
+const ENDPOINTS: &[Endpoint] = &[
+    Endpoint {
+        path: "/2/httpapi",
+        max_bytes: 1 << 20,
+        events_below: 2000,
+        events_per_second: 30,
+        names_first_only: true,
+    },
+    Endpoint {
+        path: "/batch",
+        max_bytes: 20 << 20,
+        events_below: 2001,
+        events_per_second: 1000,
+        names_first_only: false,
+    },
+];
+
+/// The rate is an average over this long.
+const WINDOW_SECONDS: i64 = 60;
+
+/// Events of one user or device a day.
+const DAILY_QUOTA: u32 = 500_000;
+
+/// How long an insert id is remembered.
+const DEDUPE_SECONDS: i64 = 7 * 24 * 3600;
+
+/// Entries, and properties of all entries, in one form.
+const MAX_FORM: usize = 1024;
+
+/// Amplitude, and what it remembers.
+#[derive(Default)]
+pub(super) struct Amplitude {
+    /// When each device's insert ids were taken.
+    taken: HashMap<(String, String), i64>,
+    /// Events of each user and device, in the window and on the day that they began in.
+    counts: HashMap<(&'static str, String), Counts>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    window: i64,
+    in_window: u32,
+    day: i64,
+    on_day: u32,
+}
+
+impl Desk for Amplitude {
+    fn read(&mut self, asked: &Asked<'_>) -> Reading {
+        let path = asked.target.path();
+        if asked.method != Method::POST {
+            return refused(StatusCode::METHOD_NOT_ALLOWED, json!({}), "is not POST");
+        }
+        if let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) {
+            return self.upload(endpoint, asked);
+        }
+        match path {
+            "/groupidentify" => form(asked, "identification", group_problem),
+            "/usermap" => form(asked, "mapping", mapping_problem),
+            _ => refused(StatusCode::NOT_FOUND, json!({}), &format!("there is no {path}")),
+        }
+    }
+}
+
+impl Amplitude {
+    fn upload(&mut self, endpoint: &Endpoint, asked: &Asked<'_>) -> Reading {
+        if !has_type(asked, "application/json") {
+            return bad(json!({}), "the content type is not application/json");
+        }
+        if asked.body.len() > endpoint.max_bytes {
+            return too_large();
+        }
+        let body = match parse(asked.body) {
+            Ok(body) => body,
+            Err(problem) => return bad(json!({}), &problem),
+        };
+        if let Some(refusal) = key_problem(body.get("api_key").and_then(Value::as_str)) {
+            return refusal;
+        }
+        let events = body.get("events").and_then(Value::as_array).map(Vec::as_slice);
+        let events = match events {
+            Some(events) if events.len() >= endpoint.events_below => return too_large(),
+            Some(events) if !events.is_empty() => events,
+            _ => {
+                return bad(json!({ "missing_field": "events" }), "Request missing required field");
+            }
+        };
+        let findings = validate(&body);
+        if !findings.is_taken() {
+            return invalid(&findings, endpoint.names_first_only);
+        }
+        if let Some(refusal) = self.too_many(events, endpoint, asked.now) {
+            return refusal;
+        }
+        let accepted = events.iter().filter_map(|event| self.take(event, asked.now)).collect();
+        let said = json!({
+            "code": 200,
+            "events_ingested": events.len(),
+            "payload_size_bytes": asked.body.len(),
+            "server_upload_time": asked.now.as_millisecond(),
+        });
+        let reply = answer(StatusCode::OK, said.to_string());
+        Reading { reply, accepted, objections: findings.remarks }
+    }
+
+    /// Takes an event that is not a repetition: its insert id, if it has one.
+    fn take(&mut self, event: &Value, now: Timestamp) -> Option<Option<String>> {
+        for (kind, id) in ids(event) {
+            let counts = self.counts.entry((kind, id.to_owned())).or_default();
+            *counts = counts.at(now);
+            counts.in_window += 1;
+            counts.on_day += 1;
+        }
+        let text = |key: &str| event.get(key).and_then(Value::as_str).map(str::to_owned);
+        let Some(insert_id) = text("insert_id") else { return Some(None) };
+        let device = text("device_id").or_else(|| text("user_id")).unwrap_or_default();
+        let before = self.taken.insert((device, insert_id.clone()), now.as_second());
+        let is_new = before.is_none_or(|at| now.as_second() - at > DEDUPE_SECONDS);
+        is_new.then_some(Some(insert_id))
+    }
+
+    /// The refusal of a request in which somebody sends too much.
+    fn too_many(&self, events: &[Value], endpoint: &Endpoint, now: Timestamp) -> Option<Reading> {
+        let in_window = endpoint.events_per_second.saturating_mul(60);
+        let mut asked: HashMap<(&str, &str), u32> = HashMap::new();
+        let (mut throttled, mut spent) = (Lists::default(), Lists::default());
+        let mut indices = Vec::new();
+        for (index, event) in events.iter().enumerate() {
+            let mut is_held = false;
+            for (kind, id) in ids(event) {
+                let known = self.counts.get(&(kind, id.to_owned())).copied().unwrap_or_default();
+                let known = known.at(now);
+                let more = asked.entry((kind, id)).or_default();
+                *more += 1;
+                if known.on_day + *more > DAILY_QUOTA {
+                    spent.add(kind, id, known.on_day);
+                    is_held = true;
+                } else if known.in_window + *more > in_window {
+                    throttled.add(kind, id, known.in_window / 60);
+                    is_held = true;
+                }
+            }
+            if is_held {
+                indices.push(index);
+            }
+        }
+        if indices.is_empty() {
+            return None;
+        }
+        let said = json!({
+            "code": 429,
+            "error": "Too many requests for some devices and users",
+            "eps_threshold": endpoint.events_per_second,
+            "throttled_users": throttled.users,
+            "throttled_devices": throttled.devices,
+            "exceeded_daily_quota_users": spent.users,
+            "exceeded_daily_quota_devices": spent.devices,
+            "throttled_events": indices,
+        });
+        Some(refused(StatusCode::TOO_MANY_REQUESTS, said, "somebody sends too much"))
+    }
+}
+
+impl Counts {
+    /// The counts as they are at this time.
+    fn at(mut self, now: Timestamp) -> Self {
+        let (window, day) = (now.as_second() / WINDOW_SECONDS, now.as_second() / 86_400);
+        if self.window != window {
+            (self.window, self.in_window) = (window, 0);
+        }
+        if self.day != day {
+            (self.day, self.on_day) = (day, 0);
+        }
+        self
+    }
+}
+
+/// Users and devices that are named in a reply, with a figure for each.
+#[derive(Default)]
+struct Lists {
+    users: Object,
+    devices: Object,
+}
+
+impl Lists {
+    fn add(&mut self, kind: &str, id: &str, figure: u32) {
+        let list = if kind == "user_id" { &mut self.users } else { &mut self.devices };
+        list.insert(id.to_owned(), figure.into());
+    }
+}
+
+fn ids(event: &Value) -> impl Iterator<Item = (&'static str, &str)> {
+    let kinds = ["user_id", "device_id"].into_iter();
+    kinds.filter_map(|kind| Some((kind, event.get(kind)?.as_str()?)))
+}
+
+/// One of the two calls that take forms.
+fn form(asked: &Asked<'_>, field: &str, problem: fn(&Object) -> Option<String>) -> Reading {
+    if !has_type(asked, "application/x-www-form-urlencoded") {
+        return bad(json!({}), "the content type is not that of a form");
+    }
+    if asked.body.len() > 1 << 20 {
+        return too_large();
+    }
+    let fields: HashMap<String, String> =
+        url::form_urlencoded::parse(asked.body).into_owned().collect();
+    if let Some(refusal) = key_problem(fields.get("api_key").map(String::as_str)) {
+        return refusal;
+    }
+    let entries = fields.get(field).and_then(|text| serde_json::from_str(text).ok());
+    let entries = match entries {
+        Some(Value::Array(entries)) if (1..=MAX_FORM).contains(&entries.len()) => entries,
+        Some(Value::Object(entry)) => vec![Value::Object(entry)],
+        _ => return bad(json!({}), "missing_event"),
+    };
+    let properties = |entry: &Value| entry.get("group_properties")?.as_object().map(Map::len);
+    if entries.iter().filter_map(properties).sum::<usize>() > MAX_FORM {
+        return too_large();
+    }
+    for entry in &entries {
+        let problem = match entry.as_object() {
+            Some(entry) => problem(entry),
+            None => Some("missing_event".to_owned()),
+        };
+        if let Some(problem) = problem {
+            return bad(json!({}), &problem);
+        }
+    }
+    let reply = answer(StatusCode::OK, "success");
+    Reading { reply, accepted: vec![None; entries.len()], objections: Vec::new() }
+}
+
+fn group_problem(entry: &Object) -> Option<String> {
+    for field in ["group_type", "group_value"] {
+        if entry.get(field).and_then(Value::as_str).is_none_or(str::is_empty) {
+            return Some(format!("invalid {field}"));
+        }
+    }
+    let properties = entry.get("group_properties").and_then(Value::as_object);
+    properties.is_none_or(Map::is_empty).then(|| "invalid group_properties".to_owned())
+}
+
+fn mapping_problem(entry: &Object) -> Option<String> {
+    let has_id =
+        |key: &str| entry.get(key).and_then(Value::as_str).is_some_and(|id| !id.is_empty());
+    let is_unmap = entry.get("unmap") == Some(&Value::Bool(true));
+    let is_whole = has_id("user_id") && (is_unmap || has_id("global_user_id"));
+    (!is_whole).then(|| "invalid mapping".to_owned())
+}
+
+/// A key is 32 hexadecimal digits; any other is nobody's.
+fn key_problem(key: Option<&str>) -> Option<Reading> {
+    match key {
+        None | Some("") => {
+            let said = json!({ "missing_field": "api_key" });
+            Some(bad(said, "Request missing required field"))
+        }
+        Some(key) if key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
+        Some(key) => Some(bad(json!({}), &format!("Invalid API key: {key}"))),
+    }
+}
+
+fn has_type(asked: &Asked<'_>, kind: &str) -> bool {
+    let given = asked.headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok());
+    given.is_some_and(|given| given.split(';').next() == Some(kind))
+}
+
+fn too_large() -> Reading {
+    refused(StatusCode::PAYLOAD_TOO_LARGE, json!({ "code": 413 }), "Payload too large")
+}
+
+fn invalid(findings: &Findings, first_only: bool) -> Reading {
+    let by_field = |fields: &ByField| {
+        let listed = |indices: &[usize]| {
+            let count = if first_only { 1 } else { indices.len() };
+            json!(indices.iter().take(count).collect::<Vec<_>>())
+        };
+        let fields = fields.iter().map(|(field, indices)| ((*field).to_owned(), listed(indices)));
+        Value::Object(fields.collect())
+    };
+    let said = json!({
+        "events_with_invalid_fields": by_field(&findings.invalid),
+        "events_with_missing_fields": by_field(&findings.missing),
+        "events_with_invalid_id_lengths": by_field(&findings.id_lengths),
+    });
+    bad(said, "Invalid event JSON")
+}
+
+fn bad(said: Value, error: &str) -> Reading {
+    refused(StatusCode::BAD_REQUEST, said, error)
+}
+
+/// A refusal in Amplitude's form. Being told to wait is no objection.
+fn refused(status: StatusCode, mut said: Value, error: &str) -> Reading {
+    if let Some(said) = said.as_object_mut() {
+        said.entry("code").or_insert_with(|| status.as_u16().into());
+        said.entry("error").or_insert_with(|| error.into());
+    }
+    let objections = match status {
+        StatusCode::TOO_MANY_REQUESTS => Vec::new(),
+        _ => vec![format!("{status}: {said}")],
+    };
+    let reply: Response<Bytes> = answer(status, said.to_string());
+    Reading { reply, accepted: Vec::new(), objections }
+}

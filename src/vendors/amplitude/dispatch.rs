@@ -1,0 +1,317 @@
+//! A batch on its way: uploads as large as Amplitude takes them, sent again without the events that
+//! a reply names, then the forms.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Uri};
+use url::form_urlencoded;
+
+use super::identity::Ids;
+use super::map::{FormKind, Hit, MAX_GROUP_PROPERTIES};
+use super::settings::{Api, Settings};
+use super::verdict::{self, Reading};
+use crate::event::Enriched;
+use crate::vendors::{Call, Outcome, Reason};
+
+/// Bytes and events of one request. The documented limits are 1 MB and less than 2000 events, and
+/// 20 MB and 2000 events; batches of 4 MB hold memory and cost no more calls worth counting.
+const HTTP_LIMITS: Limits = Limits { bytes: 1_000_000, events: 1000 };
+const BATCH_LIMITS: Limits = Limits { bytes: 4_000_000, events: 2000 };
+
+/// Bytes, entries and properties of one form (Group Identify API).
+const FORM_BYTES: usize = 1_000_000;
+const FORM_ENTRIES: usize = 1024;
+
+/// How often one upload is sent without the events that its reply names. HTTP V2 names only the first
+/// bad event of each field; beyond this, halving the batch is sooner done.
+const MAX_ROUNDS: usize = 8;
+
+/// Fields of a form beside its entries: their names, the key.
+const FORM_ROOM: usize = 300;
+
+/// What one request may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) bytes: usize,
+    pub(super) events: usize,
+}
+
+/// The limits of the endpoint in use.
+pub(super) fn limits(settings: &Settings) -> Limits {
+    match settings.api {
+        Api::Http => HTTP_LIMITS,
+        Api::Batch => BATCH_LIMITS,
+    }
+}
+
+/// Whether no request could ever hold it.
+pub(super) fn is_too_large(hit: &Hit, settings: &Settings) -> bool {
+    let room = room(settings);
+    let is_long = |upload: &String| upload.len() > room;
+    let form = hit.form.as_ref().map_or(0, |form| encoded_len(&form.text));
+    hit.uploads.iter().any(is_long) || form + FORM_ROOM > FORM_BYTES
+}
+
+/// One event of Amplitude's, and the event of the batch that it is of.
+#[derive(Clone, Copy)]
+struct Piece<'d> {
+    event: usize,
+    ids: &'d Ids,
+    text: &'d str,
+}
+
+/// One entry of a form, and the event of the batch that it is of.
+struct Entry<'d> {
+    event: usize,
+    text: &'d str,
+    properties: usize,
+    bytes: usize,
+}
+
+/// A batch, and what is known of its events so far.
+pub(super) struct Dispatch<'d> {
+    settings: &'d Settings,
+    batch: &'d [Enriched],
+    call: &'d dyn Call,
+    /// The worst that befell each event; nothing is good news at the end.
+    outcomes: Vec<Option<Outcome>>,
+    /// Visitors that Amplitude holds back, and how: their later events wait as well.
+    held: HashMap<&'d str, Outcome>,
+    /// Why nothing more is sent.
+    stopped: Option<Outcome>,
+}
+
+impl<'d> Dispatch<'d> {
+    pub(super) fn new(settings: &'d Settings, batch: &'d [Enriched], call: &'d dyn Call) -> Self {
+        let (outcomes, held) = (vec![None; batch.len()], HashMap::new());
+        Self { settings, batch, call, outcomes, held, stopped: None }
+    }
+
+    /// Sends everything; `hits` are those of the batch, in its order.
+    pub(super) async fn run(mut self, hits: &[Option<&'d Hit>]) -> Vec<Outcome> {
+        for (event, hit) in hits.iter().enumerate() {
+            if hit.is_none() {
+                // Screening let it pass: there is no way here.
+                self.note(event, Outcome::Dead(Reason::new("unmappable")));
+            }
+        }
+        self.upload(hits).await;
+        for kind in [FormKind::Group, FormKind::Mapping] {
+            self.forms(hits, kind).await;
+        }
+        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Delivered)).collect()
+    }
+
+    async fn upload(&mut self, hits: &[Option<&'d Hit>]) {
+        let (limits, room) = (limits(self.settings), room(self.settings));
+        let mut pieces = pieces(hits).into_iter().peekable();
+        while pieces.peek().is_some() {
+            let (mut together, mut bytes) = (Vec::new(), 0);
+            while let Some(piece) = pieces.next_if(|piece: &Piece<'_>| {
+                let fits = bytes + piece.text.len() < room && together.len() < limits.events;
+                fits || together.is_empty()
+            }) {
+                bytes += piece.text.len() + 1;
+                together.push(piece);
+            }
+            together.retain(|piece| self.may_go(piece.event));
+            if !together.is_empty() {
+                self.send(together).await;
+            }
+        }
+    }
+
+    /// Sends one upload, and again without those that the reply names.
+    async fn send(&mut self, mut together: Vec<Piece<'d>>) {
+        for _ in 0..MAX_ROUNDS {
+            let ids: Vec<&Ids> = together.iter().map(|piece| piece.ids).collect();
+            let result = self.call.call(upload_request(self.settings, &together)).await;
+            match verdict::read(&result, &ids, self.call.now(), self.settings) {
+                Reading::Whole(outcome) => {
+                    for piece in &together {
+                        self.note(piece.event, outcome.clone());
+                    }
+                    return self.stop_if_down(outcome);
+                }
+                Reading::Parted(outcomes) => {
+                    let mut rest = Vec::with_capacity(together.len());
+                    for (piece, outcome) in together.into_iter().zip(outcomes) {
+                        match outcome {
+                            Some(outcome) => self.note(piece.event, outcome),
+                            None if self.may_go(piece.event) => rest.push(piece),
+                            None => {}
+                        }
+                    }
+                    together = rest;
+                }
+            }
+            if together.is_empty() {
+                return;
+            }
+        }
+        for piece in together {
+            self.note(piece.event, Outcome::Refused(Reason::new("many_faults")));
+        }
+    }
+
+    /// Sends the forms of one kind.
+    async fn forms(&mut self, hits: &[Option<&'d Hit>], kind: FormKind) {
+        let mut forms = entries(hits, kind).into_iter().peekable();
+        while forms.peek().is_some() {
+            let (mut events, mut texts) = (Vec::new(), Vec::new());
+            let (mut bytes, mut properties) = (FORM_ROOM, 0);
+            while let Some(entry) = forms.next_if(|entry: &Entry<'_>| {
+                let fits = bytes + entry.bytes <= FORM_BYTES
+                    && properties + entry.properties <= MAX_GROUP_PROPERTIES
+                    && texts.len() < FORM_ENTRIES;
+                fits || texts.is_empty()
+            }) {
+                if self.may_go(entry.event) {
+                    bytes += entry.bytes;
+                    properties += entry.properties;
+                    events.push(entry.event);
+                    texts.push(entry.text);
+                }
+            }
+            if texts.is_empty() {
+                continue;
+            }
+            let Some(request) = form_request(self.settings, kind, &texts) else { return };
+            let result = self.call.call(request).await;
+            let outcome = verdict::read_form(&result, self.call.now(), self.settings);
+            for event in events {
+                self.note(event, outcome.clone());
+            }
+            self.stop_if_down(outcome);
+        }
+    }
+
+    /// Whether more of this event is to be sent. An event that waits behind another of its visitor,
+    /// or behind a call that failed, says so.
+    fn may_go(&mut self, event: usize) -> bool {
+        if self.outcomes.get(event).is_some_and(Option::is_some) {
+            return false;
+        }
+        if let Some(outcome) = self.stopped.clone() {
+            self.note(event, outcome);
+            return false;
+        }
+        let before = self.key(event).and_then(|key| self.held.get(key)).cloned();
+        let is_free = before.is_none();
+        if let Some(outcome) = before {
+            self.note(event, outcome);
+        }
+        is_free
+    }
+
+    fn key(&self, event: usize) -> Option<&'d str> {
+        self.batch.get(event).map(|event| event.event.order_key())
+    }
+
+    /// Keeps the worse of what is known of an event and this.
+    fn note(&mut self, event: usize, outcome: Outcome) {
+        if let (Outcome::Throttled { .. }, Some(key)) = (&outcome, self.key(event)) {
+            self.held.entry(key).or_insert_with(|| outcome.clone());
+        }
+        let Some(slot) = self.outcomes.get_mut(event) else { return };
+        let is_worse = slot.as_ref().is_none_or(|known| gravity(&outcome) > gravity(known));
+        if outcome != Outcome::Delivered && is_worse {
+            *slot = Some(outcome);
+        }
+    }
+
+    /// After a call that failed as a whole the next would fail as well, and could overtake it.
+    fn stop_if_down(&mut self, outcome: Outcome) {
+        if matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_)) {
+            self.stopped.get_or_insert(outcome);
+        }
+    }
+}
+
+/// All that is uploaded for these events, in their order.
+fn pieces<'d>(hits: &[Option<&'d Hit>]) -> Vec<Piece<'d>> {
+    let mut pieces = Vec::with_capacity(hits.len());
+    for (event, hit) in hits.iter().enumerate() {
+        let Some(hit) = hit else { continue };
+        let of_hit = hit.uploads.iter().map(|text| Piece { event, ids: &hit.ids, text });
+        pieces.extend(of_hit);
+    }
+    pieces
+}
+
+/// All that goes in forms of this kind, in its order.
+fn entries<'d>(hits: &[Option<&'d Hit>], kind: FormKind) -> Vec<Entry<'d>> {
+    let entry = |(event, hit): (usize, &Option<&'d Hit>)| {
+        let form = (*hit)?.form.as_ref().filter(|form| form.kind == kind)?;
+        let (text, properties) = (form.text.as_str(), form.properties);
+        Some(Entry { event, text, properties, bytes: encoded_len(text) })
+    };
+    hits.iter().enumerate().filter_map(entry).collect()
+}
+
+/// How much an outcome asks for: an event of several parts ends as the worst of them.
+fn gravity(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Delivered | Outcome::Skipped(_) => 0,
+        Outcome::Dead(_) => 1,
+        Outcome::Refused(_) => 2,
+        Outcome::Throttled { .. } => 3,
+        Outcome::Retry { .. } => 4,
+        Outcome::Unauthorised(_) => 5,
+    }
+}
+
+/// What stands before and after the events of an upload. Ids of one character are ids: shops count
+/// their customers from 1.
+fn envelope(settings: &Settings) -> (String, &'static str) {
+    let key = serde_json::Value::from(settings.api_key.expose());
+    (format!("{{\"api_key\":{key},\"events\":["), "],\"options\":{\"min_id_length\":1}}")
+}
+
+/// Bytes of events, commas included, in one upload.
+fn room(settings: &Settings) -> usize {
+    let (before, after) = envelope(settings);
+    limits(settings).bytes.saturating_sub(before.len() + after.len())
+}
+
+fn upload_request(settings: &Settings, pieces: &[Piece<'_>]) -> Request<Bytes> {
+    let (mut body, after) = envelope(settings);
+    let bytes: usize = pieces.iter().map(|piece| piece.text.len() + 1).sum();
+    body.reserve_exact(bytes + after.len());
+    for (index, piece) in pieces.iter().enumerate() {
+        if index > 0 {
+            body.push(',');
+        }
+        body.push_str(piece.text);
+    }
+    body.push_str(after);
+    request(&settings.upload, "application/json", body)
+}
+
+fn form_request(settings: &Settings, kind: FormKind, entries: &[&str]) -> Option<Request<Bytes>> {
+    let (uri, field) = match kind {
+        FormKind::Group => (Some(&settings.group_identify), "identification"),
+        FormKind::Mapping => (settings.user_map.as_ref(), "mapping"),
+    };
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("api_key", settings.api_key.expose());
+    form.append_pair(field, &format!("[{}]", entries.join(",")));
+    Some(request(uri?, "application/x-www-form-urlencoded", form.finish()))
+}
+
+fn request(uri: &Uri, content_type: &'static str, body: String) -> Request<Bytes> {
+    let mut request = Request::new(Bytes::from(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri.clone();
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    request
+}
+
+/// The bytes of a text in a form, its comma or bracket included.
+fn encoded_len(text: &str) -> usize {
+    form_urlencoded::byte_serialize(text.as_bytes()).map(str::len).sum::<usize>() + 3
+}

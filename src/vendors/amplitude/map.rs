@@ -1,0 +1,383 @@
+//! One event as Amplitude sees it: one or several of its own events, and for groups and aliases a
+//! form of their own (`contracts/destinations.md` 4.2 and 4.4).
+
+use serde_json::{Map, Value, json};
+
+use super::identity::{self, Ids, SdkCookie, options, usable};
+use super::settings::{Products, Settings};
+use super::values::{
+    MAX_DEPTH, cut, plain_properties, properties, put_object, put_text, value_within,
+};
+use super::{revenue, surroundings};
+use crate::event::{Enriched, Kind, Object};
+use crate::vendors::{Reason, Screening, products};
+
+/// Names that are Amplitude's own.
+pub(super) const RESERVED_EVENTS: &[&str] = &[
+    "[Amplitude] Start Session",
+    "[Amplitude] End Session",
+    "[Amplitude] Revenue",
+    "[Amplitude] Revenue (Verified)",
+    "[Amplitude] Revenue (Unverified)",
+    "[Amplitude] Merged User",
+    "$identify",
+    "$groupidentify",
+];
+
+/// Group types and, of all types together, groups of one event.
+const MAX_GROUP_TYPES: usize = 5;
+const MAX_GROUPS: usize = 10;
+
+/// Properties of one group.
+pub(super) const MAX_GROUP_PROPERTIES: usize = 1024;
+
+/// Who sends, as the vendor's support sees it.
+const LIBRARY: &str = concat!("tagway/", env!("CARGO_PKG_VERSION"));
+
+/// An event ready to go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hit {
+    pub(super) ids: Ids,
+    /// Amplitude's own events, each as JSON, in their order.
+    pub(super) uploads: Vec<String>,
+    /// What goes as a form after them.
+    pub(super) form: Option<Form>,
+}
+
+/// One entry of a form.
+#[derive(Clone, Debug)]
+pub(super) struct Form {
+    pub(super) kind: FormKind,
+    /// As JSON.
+    pub(super) text: String,
+    /// Properties in it.
+    pub(super) properties: usize,
+}
+
+/// The two calls that take forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FormKind {
+    /// Properties of a group.
+    Group,
+    /// Two ids of one person.
+    Mapping,
+}
+
+/// Why an event does not go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Amplitude has no use for it.
+    Skip(&'static str),
+    /// It lacks what Amplitude requires.
+    Dead(&'static str),
+}
+
+impl Refusal {
+    pub(super) fn into_screening(self) -> Screening {
+        match self {
+            Self::Skip(code) => Screening::Skip(Reason::new(code)),
+            Self::Dead(code) => Screening::Dead(Reason::new(code)),
+        }
+    }
+}
+
+/// Maps an event.
+pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
+    if event.event.kind == Kind::Alias {
+        return alias(event, settings);
+    }
+    let cookie = identity::sdk_cookie(event, settings);
+    let ids = Ids::of(event, cookie.as_ref());
+    let draft = Draft { event, settings, cookie, ids };
+    match event.event.kind {
+        Kind::Group => draft.group(),
+        _ if draft.ids.are_none() => Err(Refusal::Dead("no_identity")),
+        Kind::Identify => draft.identify(),
+        Kind::Page => draft.viewed("Page"),
+        Kind::Screen => draft.viewed("Screen"),
+        Kind::Track | Kind::Alias => draft.track(),
+    }
+}
+
+struct Draft<'e> {
+    event: &'e Enriched,
+    settings: &'e Settings,
+    cookie: Option<SdkCookie>,
+    ids: Ids,
+}
+
+impl Draft<'_> {
+    fn track(self) -> Result<Hit, Refusal> {
+        let name = self.event.event.event.as_deref().map(str::trim).unwrap_or_default();
+        if name.is_empty() {
+            return Err(Refusal::Dead("missing_name"));
+        }
+        if RESERVED_EVENTS.contains(&name) {
+            return Err(Refusal::Dead("reserved_name"));
+        }
+        let empty = Object::new();
+        let given = self.event.event.properties.as_ref().unwrap_or(&empty);
+        let bought = match self.settings.products {
+            Products::Listed => Vec::new(),
+            Products::Events | Products::Revenue if !revenue::is_order(name) => Vec::new(),
+            Products::Events | Products::Revenue => self.bought(given),
+        };
+        let has_shares = self.settings.products == Products::Revenue
+            && bought
+                .iter()
+                .any(|share| share.contains_key("price") || share.contains_key("revenue"));
+        let mut upload = self.upload(name, None);
+        put_object(&mut upload, "event_properties", properties(given, MAX_DEPTH));
+        self.add_event_facts(&mut upload);
+        if !has_shares {
+            upload.extend(revenue::fields(name, given, self.settings));
+        }
+        let uploads = std::iter::once(upload).chain(bought).map(json_text).collect();
+        Ok(Hit { ids: self.ids, uploads, form: None })
+    }
+
+    /// An event for each product of an order.
+    fn bought(&self, order: &Object) -> Vec<Object> {
+        let of_product = |(number, product): (usize, &Object)| {
+            let mut upload = self.upload("Product Purchased", Some(number));
+            let mut own = properties(product, MAX_DEPTH);
+            let order_id = order.get("order_id").and_then(products::text);
+            put_text(&mut own, "order_id", order_id.as_deref());
+            put_object(&mut upload, "event_properties", own);
+            self.add_event_facts(&mut upload);
+            if self.settings.products == Products::Revenue {
+                upload.extend(revenue::of_product(product, order, self.settings));
+            }
+            upload
+        };
+        (1..).zip(products::listed(order)).map(of_product).collect()
+    }
+
+    fn viewed(self, what: &str) -> Result<Hit, Refusal> {
+        let event = &*self.event.event;
+        let given = event.properties.as_ref();
+        let said = |own: &Option<String>, key: &str| {
+            let property = || products::text(given?.get(key)?);
+            let own = own.clone().filter(|name| !name.trim().is_empty());
+            own.or_else(property).map(|name| cut(name.trim()).to_owned())
+        };
+        let (name, category) = (said(&event.name, "name"), said(&event.category, "category"));
+        let event_type = match name.as_ref().or(category.as_ref()) {
+            Some(shown) => format!("Viewed {shown} {what}"),
+            None => format!("Loaded a {what}"),
+        };
+        let mut own = given.map(|given| properties(given, MAX_DEPTH)).unwrap_or_default();
+        put_text(&mut own, "name", name.as_deref());
+        put_text(&mut own, "category", category.as_deref());
+        if event.kind == Kind::Page {
+            for key in ["url", "path", "referrer", "title", "search"] {
+                if !own.contains_key(key) {
+                    put_text(&mut own, key, self.event.context_text(&["page", key]));
+                }
+            }
+        }
+        let mut upload = self.upload(cut(&event_type), None);
+        put_object(&mut upload, "event_properties", own);
+        self.add_event_facts(&mut upload);
+        Ok(Hit { ids: self.ids, uploads: vec![json_text(upload)], form: None })
+    }
+
+    fn identify(self) -> Result<Hit, Refusal> {
+        let operations = self.operations();
+        // Two ids are news by themselves: they join a person's history.
+        if operations.is_empty() && (self.ids.user.is_none() || self.ids.device.is_none()) {
+            return Err(Refusal::Skip("nothing_to_say"));
+        }
+        let mut upload = self.upload("$identify", None);
+        put_object(&mut upload, "user_properties", operations);
+        surroundings::add(&mut upload, self.event);
+        Ok(Hit { ids: self.ids, uploads: vec![json_text(upload)], form: None })
+    }
+
+    /// What an identify does to the person's properties.
+    fn operations(&self) -> Object {
+        let (mut set, mut set_once, mut unset) = (Object::new(), Object::new(), Object::new());
+        for (key, value) in self.event.event.traits.iter().flatten() {
+            if value.is_null() {
+                // The trait is no more.
+                unset.insert(key.clone(), json!("-"));
+            } else if let Some(value) = value_within(value, MAX_DEPTH - 2) {
+                set.insert(key.clone(), value);
+            }
+        }
+        let named = options(self.event).and_then(|options| options.get("fieldsToUnset"));
+        for key in named.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            set.remove(key);
+            unset.insert(key.to_owned(), json!("-"));
+        }
+        for (key, value) in self.campaign() {
+            put_text(&mut set, &format!("utm_{key}"), Some(value));
+            put_text(&mut set_once, &format!("initial_utm_{key}"), Some(value));
+        }
+        if let Some(referrer) = self.outside_referrer() {
+            put_text(&mut set, "referrer", Some(referrer));
+            put_text(&mut set_once, "initial_referrer", Some(referrer));
+        }
+        for empty in [&mut set, &mut set_once, &mut unset] {
+            empty.retain(|key, _| !key.is_empty());
+        }
+        let mut operations = Object::new();
+        put_object(&mut operations, "$set", set);
+        put_object(&mut operations, "$setOnce", set_once);
+        put_object(&mut operations, "$unset", unset);
+        operations
+    }
+
+    /// The campaign that brought the visitor, under the names that follow `utm_`: the client's, else
+    /// the one that the gateway remembers.
+    fn campaign(&self) -> Vec<(&str, &str)> {
+        let said = |key: &'static str, name: &'static str| {
+            Some((key, self.event.context_text(&["campaign", name])?))
+        };
+        let keys = ["source", "medium", "campaign", "term", "content", "id"];
+        let names = ["source", "medium", "name", "term", "content", "id"];
+        let said: Vec<_> =
+            keys.into_iter().zip(names).filter_map(|(key, name)| said(key, name)).collect();
+        if !said.is_empty() {
+            return said;
+        }
+        let Some(seen) = &self.event.event.facts.campaign else { return said };
+        let seen = [&seen.source, &seen.medium, &seen.name, &seen.term, &seen.content, &seen.id];
+        let seen = keys.into_iter().zip(seen);
+        seen.filter_map(|(key, value)| Some((key, value.as_deref()?))).collect()
+    }
+
+    /// The page that the visitor came from, if it is another site's.
+    fn outside_referrer(&self) -> Option<&str> {
+        let referrer = self.event.context_text(&["page", "referrer"])?;
+        let host = |url: &str| url.parse::<http::Uri>().ok()?.host().map(str::to_ascii_lowercase);
+        let own = self.event.context_text(&["page", "url"]).and_then(host);
+        (own.is_none() || host(referrer) != own).then_some(referrer)
+    }
+
+    fn group(self) -> Result<Hit, Refusal> {
+        let empty = Object::new();
+        let traits = self.event.event.traits.as_ref().unwrap_or(&empty);
+        let of_trait = |name: &Option<String>| products::text(traits.get(name.as_ref()?)?);
+        let kind = of_trait(&self.settings.group_type_trait)
+            .unwrap_or_else(|| self.settings.group_type.clone());
+        let name = of_trait(&self.settings.group_value_trait)
+            .or_else(|| self.event.event.group_id.clone());
+        let Some(name) = name.filter(|name| !name.trim().is_empty()) else {
+            return Err(Refusal::Dead("missing_group"));
+        };
+        let (kind, name) = (cut(kind.trim()), cut(name.trim()));
+        let mut hit = Hit::default();
+        if !self.ids.are_none() {
+            let groups = json!({ kind: name });
+            let mut upload = self.upload("$identify", None);
+            upload.insert("user_properties".to_owned(), json!({ "$set": groups }));
+            upload.insert("groups".to_owned(), groups);
+            surroundings::add(&mut upload, self.event);
+            hit.uploads.push(json_text(upload));
+        }
+        let of_group: Object = plain_properties(traits, MAX_DEPTH);
+        let of_group: Object = of_group.into_iter().take(MAX_GROUP_PROPERTIES).collect();
+        if !of_group.is_empty() {
+            let properties = of_group.len();
+            let identification = json!({
+                "group_type": kind, "group_value": name, "group_properties": of_group,
+            });
+            let text = identification.to_string();
+            hit.form = Some(Form { kind: FormKind::Group, text, properties });
+        }
+        if hit.uploads.is_empty() && hit.form.is_none() {
+            return Err(Refusal::Skip("nothing_to_say"));
+        }
+        hit.ids = self.ids;
+        Ok(hit)
+    }
+
+    /// An event of Amplitude's, without what only some kinds have. `number` tells apart the events
+    /// that are made of one.
+    fn upload(&self, event_type: &str, number: Option<usize>) -> Object {
+        let event = &*self.event.event;
+        let mut upload = Map::with_capacity(24);
+        let mut add = |key: &str, value: Value| upload.insert(key.to_owned(), value);
+        if let Some(user) = &self.ids.user {
+            add("user_id", json!(user));
+        }
+        if let Some(device) = &self.ids.device {
+            add("device_id", json!(device));
+        }
+        add("event_type", json!(cut(event_type)));
+        add("time", json!(event.timestamp.as_millisecond()));
+        let insert_id = match number {
+            Some(number) => format!("{}-{number}", event.message_id),
+            None => event.message_id.clone(),
+        };
+        add("insert_id", json!(insert_id));
+        add("library", json!(LIBRARY));
+        if let Some(session) = identity::session(self.event, self.cookie.as_ref()) {
+            add("session_id", json!(session));
+        }
+        upload
+    }
+
+    /// What ordinary events carry of the person, the groups and the surroundings.
+    fn add_event_facts(&self, upload: &mut Object) {
+        let mut person = Object::new();
+        for name in self.settings.user_properties.iter().filter(|name| !name.starts_with('$')) {
+            let value = self.event.person_trait(name);
+            if let Some(value) = value.and_then(|value| value_within(value, MAX_DEPTH - 1)) {
+                person.insert(name.clone(), value);
+            }
+        }
+        put_object(upload, "user_properties", person);
+        let groups = options(self.event).and_then(|options| options.get("groups"));
+        if let Some(groups) = groups.and_then(Value::as_object) {
+            put_object(upload, "groups", within_limits(groups));
+        }
+        surroundings::add(upload, self.event);
+    }
+}
+
+/// The groups of an event, as many as Amplitude takes.
+fn within_limits(groups: &Object) -> Object {
+    let (mut kept, mut room) = (Object::new(), MAX_GROUPS);
+    for (kind, names) in groups.iter().filter(|(kind, _)| !kind.is_empty()) {
+        let names: Vec<String> = match names {
+            Value::Array(names) => names.iter().filter_map(products::text).take(room).collect(),
+            name => products::text(name).into_iter().take(room).collect(),
+        };
+        if names.is_empty() || kept.len() == MAX_GROUP_TYPES {
+            continue;
+        }
+        room -= names.len();
+        let mut names: Vec<Value> = names.iter().map(|name| json!(cut(name))).collect();
+        let names = if names.len() == 1 { names.swap_remove(0) } else { Value::Array(names) };
+        kept.insert(kind.clone(), names);
+    }
+    kept
+}
+
+/// Two ids of one person, or an id that is to stand for itself again.
+fn alias(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
+    if settings.user_map.is_none() {
+        return Err(Refusal::Skip("no_aliases"));
+    }
+    let previous = event.event.previous_id.as_deref().and_then(usable);
+    let user = event.event.user_id.as_deref().and_then(usable);
+    let mapping = match options(event).and_then(|options| options.get("unmap")) {
+        Some(Value::String(id)) => usable(id).map(|id| json!({ "user_id": id, "unmap": true })),
+        Some(Value::Bool(true)) => {
+            previous.or(user).map(|id| json!({ "user_id": id, "unmap": true }))
+        }
+        _ => previous
+            .zip(user)
+            .filter(|(previous, user)| previous != user)
+            .map(|(previous, user)| json!({ "user_id": previous, "global_user_id": user })),
+    };
+    let text = mapping.ok_or(Refusal::Dead("missing_ids"))?.to_string();
+    let form = Some(Form { kind: FormKind::Mapping, text, properties: 0 });
+    Ok(Hit { form, ..Hit::default() })
+}
+
+fn json_text(object: Object) -> String {
+    Value::Object(object).to_string()
+}

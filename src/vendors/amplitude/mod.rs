@@ -1,0 +1,116 @@
+//! Amplitude, by its HTTP V2 or its Batch Event Upload API (`contracts/destinations.md` section 4; the
+//! cohorts of 4.6 aside).
+//!
+//! An upload is refused as a whole for one bad event, so what can be checked is checked here: ids,
+//! names, sizes, depth. What a reply still blames or holds back is taken out and the rest goes again
+//! at once, a bounded number of times. `insert_id` is the message id, so nothing that goes twice
+//! counts twice.
+//!
+//! Decisions where the contract leaves a choice:
+//! - Identify and group are `$identify` events among the others, which keeps the order of a visitor's
+//!   events; operations on the person's properties stand in these only. The properties of a group go
+//!   to `/groupidentify` afterwards, aliases to `/usermap`, and only if the settings say so.
+//! - A trait that is `null` is unset. The campaign and the referrer are set by identify, the referrer
+//!   only if it is another site's. An identify without traits goes if it joins two ids.
+//! - Revenue is what an order says of itself, or a track event that says `revenue`. A price and a
+//!   quantity are no revenue by themselves: carts have them, too. They go instead of the revenue
+//!   where they are the same sum, for Amplitude would count them over it. What an order says stays in
+//!   its properties as well.
+//! - The session of the browser SDK's cookie counts while it is open, before the gateway's own: a page
+//!   that runs both shows one session.
+//! - A browser's user agent goes raw, without fields of the system and the device; an app's event has
+//!   the fields and no user agent.
+//! - 403 is the answer of a firewall or of a blocked region, not of the key: the batch is split until
+//!   what is refused stands alone as a dead letter, to be alerted on by its reason `forbidden`.
+//! - Users and devices over their daily quota are dead letters, as Amplitude's own SDK gives them up.
+
+mod dispatch;
+mod identity;
+mod map;
+mod revenue;
+mod settings;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+pub mod validate;
+mod values;
+mod verdict;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use self::dispatch::Dispatch;
+use self::map::{Hit, Refusal, map};
+use self::settings::{Api, Settings};
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use crate::event::Enriched;
+use crate::settings::Secret;
+
+/// Amplitude's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "amplitude",
+    known_as: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
+    cookies: &["AMP_*"],
+    destination: |section, endpoint| {
+        Box::new(Amplitude { settings: Settings::read(section, endpoint) })
+    },
+};
+
+/// Uploads per second of the smallest plan.
+const CALLS_PER_SECOND: Option<NonZeroU32> = NonZeroU32::new(100);
+
+struct Amplitude {
+    settings: Settings,
+}
+
+#[async_trait]
+impl Destination for Amplitude {
+    fn habits(&self) -> Habits {
+        // Journal records are about as large as the events made of them; what is larger goes in
+        // several calls.
+        let (max_bytes, timeout) = match self.settings.api {
+            Api::Http => (1 << 20, Duration::from_secs(10)),
+            Api::Batch => (4 << 20, Duration::from_secs(30)),
+        };
+        Habits {
+            unit: Unit::Site,
+            max_events: dispatch::limits(&self.settings).events,
+            max_bytes,
+            linger: Duration::from_millis(500),
+            max_age: Duration::MAX,
+            concurrency: 4,
+            calls_per_second: CALLS_PER_SECOND,
+            timeout,
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.settings.secrets()
+    }
+
+    fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
+        match &*self.hit(event) {
+            Ok(hit) if dispatch::is_too_large(hit, &self.settings) => {
+                Screening::Dead(Reason::new("event_too_large"))
+            }
+            Ok(_) => Screening::Send,
+            Err(refusal) => (*refusal).into_screening(),
+        }
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
+        let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.as_ref().as_ref().ok()).collect();
+        Dispatch::new(&self.settings, batch, call).run(&hits).await
+    }
+}
+
+impl Amplitude {
+    fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
+        event.rendered(|event| map(event, &self.settings))
+    }
+}

@@ -1,0 +1,121 @@
+//! `[sites.destinations.settings]` of an Amplitude destination.
+
+use http::Uri;
+use url::Url;
+
+use crate::settings::{Secret, Section};
+use crate::vendors::products;
+
+/// The group type of groups that name none.
+const GROUP_TYPE: &str = "company";
+
+/// Characters of the API key in the name of the browser SDK's cookie.
+const COOKIE_KEY_CHARS: usize = 10;
+
+/// Where the project's data lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Region {
+    Us,
+    Eu,
+}
+
+/// Which of the two upload endpoints takes the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    /// HTTP V2: 1 MB a request, 30 events per second and visitor.
+    Http,
+    /// Batch: 20 MB a request, 1000 events per second and visitor, later in the charts.
+    Batch,
+}
+
+/// What becomes of an order's products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Products {
+    /// They are listed in the order's own event.
+    Listed,
+    /// Each is an event besides.
+    Events,
+    /// Each is an event besides, and carries its share of the revenue instead of the order.
+    Revenue,
+}
+
+/// The settings, checked.
+pub(super) struct Settings {
+    /// Where events go.
+    pub(super) upload: Uri,
+    /// Where the properties of groups go.
+    pub(super) group_identify: Uri,
+    /// Where aliases go, if they do.
+    pub(super) user_map: Option<Uri>,
+    pub(super) api: Api,
+    pub(super) api_key: Secret,
+    /// For the parts of the API that read or change cohorts; events need none.
+    secret_key: Option<Secret>,
+    /// The cookie of Amplitude's own browser SDK.
+    pub(super) cookie: String,
+    /// The store's currency, for orders that name none.
+    pub(super) currency: Option<String>,
+    /// Traits that go along with events.
+    pub(super) user_properties: Vec<String>,
+    pub(super) products: Products,
+    pub(super) group_type: String,
+    /// The traits of a group that say its type and its name, where not settings and `groupId` do.
+    pub(super) group_type_trait: Option<String>,
+    pub(super) group_value_trait: Option<String>,
+}
+
+impl Settings {
+    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+        let api_key = section.secret("api_key");
+        let region = section.opt_choice("region", &[("us", Region::Us), ("eu", Region::Eu)]);
+        let region = region.unwrap_or(Region::Us);
+        let api = section.opt_choice("api", &[("http", Api::Http), ("batch", Api::Batch)]);
+        let api = api.unwrap_or(Api::Http);
+        let products = [
+            ("listed", Products::Listed),
+            ("events", Products::Events),
+            ("revenue", Products::Revenue),
+        ];
+        let maps_users = section.opt_boolean("user_mapping").unwrap_or(false);
+        let endpoint = endpoint.as_ref().map(Url::as_str);
+        let (base, map_base) = match region {
+            Region::Us => ("https://api2.amplitude.com", "https://api.amplitude.com"),
+            Region::Eu => ("https://api.eu.amplitude.com", "https://api.eu.amplitude.com"),
+        };
+        let at = |base: &str, path: &str| {
+            let url = format!("{}/{path}", endpoint.unwrap_or(base).trim_end_matches('/'));
+            url.parse().unwrap_or_default()
+        };
+        let path = if api == Api::Http { "2/httpapi" } else { "batch" };
+        let key_start: String = api_key.expose().chars().take(COOKIE_KEY_CHARS).collect();
+        Self {
+            upload: at(base, path),
+            group_identify: at(base, "groupidentify"),
+            user_map: maps_users.then(|| at(map_base, "usermap")),
+            api,
+            api_key,
+            secret_key: section.opt_secret("secret_key"),
+            cookie: format!("AMP_{key_start}"),
+            currency: products::store_currency(section),
+            user_properties: section.strings("user_properties"),
+            products: section.opt_choice("products", &products).unwrap_or(Products::Listed),
+            group_type: name(section, "group_type").unwrap_or_else(|| GROUP_TYPE.to_owned()),
+            group_type_trait: name(section, "group_type_trait"),
+            group_value_trait: name(section, "group_value_trait"),
+        }
+    }
+
+    /// What must not be shown.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        [Some(self.api_key.clone()), self.secret_key.clone()].into_iter().flatten().collect()
+    }
+}
+
+/// A name, if set.
+fn name(section: &mut Section<'_>, key: &str) -> Option<String> {
+    let name = section.opt_string(key)?;
+    if name.trim().is_empty() {
+        section.mistake(key, "must not be empty");
+    }
+    Some(name)
+}

@@ -1,0 +1,104 @@
+//! Where an event happened: the app, the system, the device, the place
+//! (`contracts/destinations.md` 4.4, "Context").
+
+use serde_json::Value;
+
+use super::values::put_text;
+use crate::event::{Enriched, Object};
+use crate::vendors::products;
+
+/// The libraries of web pages.
+const WEB_LIBRARIES: &[&str] = &["tagway.js", "analytics.js", "@segment/analytics-next"];
+
+/// The formats that only browsers speak.
+const WEB_FORMATS: &[&str] = &["sdk", "pixel"];
+
+/// The two systems of apps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum App {
+    Ios,
+    Android,
+}
+
+impl App {
+    /// The app's system, if an app sent the event.
+    fn of(event: &Enriched) -> Option<Self> {
+        let named = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "ios" | "ipados" => Some(Self::Ios),
+            "android" => Some(Self::Android),
+            _ => None,
+        };
+        let kind = event.context_text(&["device", "type"]).and_then(named);
+        let has_app = event.context(&["app"]).is_some();
+        kind.or_else(|| event.context_text(&["os", "name"]).filter(|_| has_app).and_then(named))
+    }
+}
+
+/// Adds what is known.
+pub(super) fn add(upload: &mut Object, event: &Enriched) {
+    let text = |path: &[&str]| event.context_text(path);
+    let app = App::of(event);
+    put_text(upload, "app_version", text(&["app", "version"]));
+    put_text(upload, "platform", platform(event, app));
+    // Amplitude parses a browser's user agent. What it says there and what the fields say are one
+    // thing in different words: only one of them goes.
+    match event.user_agent().filter(|_| app.is_none()) {
+        Some(agent) => put_text(upload, "user_agent", Some(agent)),
+        None => {
+            put_text(upload, "os_name", text(&["os", "name"]));
+            put_text(upload, "os_version", text(&["os", "version"]));
+            put_text(upload, "device_brand", text(&["device", "brand"]));
+            put_text(upload, "device_manufacturer", text(&["device", "manufacturer"]));
+            put_text(upload, "device_model", text(&["device", "model"]));
+        }
+    }
+    put_text(upload, "carrier", text(&["network", "carrier"]));
+    for key in ["country", "region", "city"] {
+        put_text(upload, key, text(&["location", key]));
+    }
+    let language = text(&["locale"]).or(event.event.facts.language.as_deref());
+    put_text(upload, "language", language);
+    for (key, said) in [("location_lat", "latitude"), ("location_lng", "longitude")] {
+        if let Some(degrees) = event.context(&["location", said]).and_then(products::number) {
+            upload.insert(key.to_owned(), Value::Number(degrees));
+        }
+    }
+    if let Some(ip) = event.ip() {
+        upload.insert("ip".to_owned(), ip.to_string().into());
+    }
+    if let Some(app) = app {
+        add_device_ids(upload, event, app);
+    }
+}
+
+fn platform(event: &Enriched, app: Option<App>) -> Option<&str> {
+    match app {
+        Some(App::Ios) => return Some("iOS"),
+        Some(App::Android) => return Some("Android"),
+        None => {}
+    }
+    let library = event.context_text(&["library", "name"]).unwrap_or_default();
+    let is_web = WEB_FORMATS.contains(&event.event.facts.format.as_str())
+        || WEB_LIBRARIES.contains(&library)
+        || event.context_text(&["channel"]) == Some("web");
+    if is_web { Some("Web") } else { event.context_text(&["device", "type"]) }
+}
+
+/// The advertising id, unless the person objected, and the vendor id.
+fn add_device_ids(upload: &mut Object, event: &Enriched, app: App) {
+    let text = |key| event.context_text(&["device", key]).filter(|id| !is_zero(id));
+    let objects = event.context(&["device", "adTrackingEnabled"]) == Some(&Value::Bool(false));
+    let advertising = text("advertisingId").filter(|_| !objects);
+    match app {
+        App::Ios => {
+            put_text(upload, "idfa", advertising);
+            put_text(upload, "idfv", text("id"));
+        }
+        App::Android => put_text(upload, "adid", advertising),
+    }
+}
+
+/// The id of devices that give none, which Amplitude rejects.
+fn is_zero(id: &str) -> bool {
+    id.bytes().all(|byte| matches!(byte, b'0' | b'-'))
+}

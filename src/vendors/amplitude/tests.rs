@@ -1,0 +1,264 @@
+//! The mapping on arbitrary events, and what becomes of a batch. Every rule of the mapping and every
+//! reply has a fixture under `tests/fixtures/vendors/amplitude`.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::validate::validate;
+use super::*;
+use crate::vendors::trial::{self, Line, event, now};
+
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+fn amplitude(settings: &str) -> Amplitude {
+    let text = format!("api_key = \"{KEY}\"\n{settings}");
+    Amplitude { settings: trial::settings(&text, |section| Settings::read(section, None)) }
+}
+
+fn clicks(visitors: &[&str]) -> Vec<Enriched> {
+    let click = |(number, visitor): (usize, &&str)| {
+        event(json!({ "event": "Clicked", "messageId": format!("m{number}"),
+            "anonymousId": visitor }))
+    };
+    visitors.iter().enumerate().map(click).collect()
+}
+
+/// The insert ids of each request.
+fn sent(line: &Line) -> Vec<Vec<String>> {
+    let ids = |body: &Value| {
+        let events = body["events"].as_array().unwrap();
+        events.iter().map(|event| event["insert_id"].as_str().unwrap().to_owned()).collect()
+    };
+    line.bodies().iter().map(ids).collect()
+}
+
+fn codes(outcomes: &[Outcome]) -> Vec<&'static str> {
+    let code = |outcome: &Outcome| match outcome {
+        Outcome::Delivered => "delivered",
+        Outcome::Skipped(reason) | Outcome::Dead(reason) | Outcome::Refused(reason) => reason.code,
+        Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. } => reason.code,
+        Outcome::Unauthorised(reason) => reason.code,
+    };
+    outcomes.iter().map(code).collect()
+}
+
+#[tokio::test]
+async fn a_repetition_is_the_same_to_the_byte() {
+    let order = json!({ "event": "Order Completed", "messageId": "m",
+        "properties": { "products": [{ "sku": "a", "price": 1 }] } });
+    let (amplitude, line) = (amplitude("products = \"events\""), Line::statuses(&[503, 200]));
+    let (first, again) = ([event(order.clone())], [event(order)]);
+    amplitude.deliver(&first, &line).await;
+    amplitude.deliver(&again, &line).await;
+    let requests = line.requests();
+    assert_eq!(requests[0].body(), requests[1].body());
+    let body: Value = serde_json::from_slice(requests[0].body()).unwrap();
+    let ids = [&body["events"][0]["insert_id"], &body["events"][1]["insert_id"]];
+    assert_eq!(ids, ["m", "m-1"]);
+}
+
+#[tokio::test]
+async fn bad_events_are_taken_out_until_patience_ends() {
+    let visitors: Vec<String> = (0..12).map(|n| format!("v{n}")).collect();
+    let visitors: Vec<&str> = visitors.iter().map(String::as_str).collect();
+    let bad = json!({ "code": 400, "events_with_invalid_fields": { "time": [0] } });
+    let line = (0..8).fold(Line::default(), |line, _| line.then(400, bad.clone()));
+    let outcomes = amplitude("").deliver(&clicks(&visitors), &line).await;
+    let expected = [["invalid_field"; 8].as_slice(), &["many_faults"; 4]].concat();
+    assert_eq!(codes(&outcomes), expected);
+    let counts: Vec<usize> = sent(&line).iter().map(Vec::len).collect();
+    assert_eq!(counts, [12, 11, 10, 9, 8, 7, 6, 5]);
+}
+
+#[tokio::test]
+async fn a_throttled_visitors_later_events_wait_and_the_others_go() {
+    let held = json!({ "code": 429, "throttled_devices": { "a": 31 }, "throttled_events": [1] });
+    let line = Line::default().then(429, held);
+    let mut batch = clicks(&["b", "a", "c"]);
+    // The visitor's next event is another person's, whom nobody throttles.
+    batch.push(event(json!({ "event": "x", "messageId": "m3", "anonymousId": "a" })));
+    let outcomes = amplitude("").deliver(&batch, &line).await;
+    assert_eq!(codes(&outcomes), ["delivered", "throttled", "delivered", "throttled"]);
+    let after = Duration::from_secs(30);
+    assert!(matches!(&outcomes[1], Outcome::Throttled { after: wait, .. } if *wait == after));
+    assert_eq!(sent(&line)[1], ["m0", "m2"]);
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_several() {
+    let text = "x".repeat(1000);
+    let large = |n: usize| {
+        let texts: Vec<&str> = vec![&text; 300];
+        event(json!({ "event": "x", "messageId": format!("m{n}"), "anonymousId": format!("v{n}"),
+            "properties": { "texts": texts } }))
+    };
+    let batch: Vec<Enriched> = (0..7).map(large).collect();
+    let line = Line::default();
+    let outcomes = amplitude("").deliver(&batch, &line).await;
+    assert_eq!(outcomes, vec![Outcome::Delivered; 7]);
+    let requests = line.requests();
+    assert_eq!(requests.len(), 3);
+    assert!(requests.iter().all(|request| request.body().len() <= 1_000_000));
+    let failing = Line::statuses(&[200, 503]);
+    let outcomes = amplitude("").deliver(&batch, &failing).await;
+    assert_eq!(codes(&outcomes)[..3], ["delivered"; 3]);
+    assert_eq!(codes(&outcomes)[3..], ["vendor_error"; 4], "what was not sent waits as well");
+    assert_eq!(failing.requests().len(), 2);
+}
+
+#[test]
+fn an_event_that_no_request_can_hold_is_dead() {
+    let texts: Vec<String> = vec!["x".repeat(1000); 1000];
+    let event = event(json!({ "event": "x", "properties": { "texts": texts } }));
+    let dead = Screening::Dead(Reason::new("event_too_large"));
+    assert_eq!(amplitude("").screen(&event, now()), dead);
+    assert_eq!(amplitude("api = \"batch\"").screen(&event, now()), Screening::Send);
+}
+
+#[tokio::test]
+async fn a_groups_form_follows_only_what_arrived() {
+    let group = |n: usize| {
+        event(json!({ "type": "group", "messageId": format!("m{n}"), "groupId": format!("g{n}"),
+            "anonymousId": format!("v{n}"), "traits": { "name": "G" } }))
+    };
+    let silenced = json!({ "code": 400, "silenced_events": [0] });
+    let line = Line::default().then(400, silenced);
+    let outcomes = amplitude("").deliver(&[group(0), group(1)], &line).await;
+    assert_eq!(codes(&outcomes), ["silenced", "delivered"]);
+    let form = line.requests().pop().unwrap();
+    let field = url::form_urlencoded::parse(form.body()).find(|(name, _)| name == "identification");
+    let entries: Value = serde_json::from_str(&field.unwrap().1).unwrap();
+    assert_eq!(entries[0]["group_value"], "g1");
+    assert_eq!(entries.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn forms_hold_as_many_properties_as_amplitude_takes() {
+    let traits: serde_json::Map<String, Value> =
+        (0..600).map(|n| (format!("t{n}"), json!(n))).collect();
+    let group = |n: usize| {
+        event(json!({ "type": "group", "messageId": format!("m{n}"), "groupId": format!("g{n}"),
+            "anonymousId": null, "traits": traits }))
+    };
+    let line = Line::default();
+    let outcomes = amplitude("").deliver(&[group(0), group(1)], &line).await;
+    assert_eq!(outcomes, vec![Outcome::Delivered; 2]);
+    assert_eq!(line.requests().len(), 2, "1200 properties are more than 1024");
+}
+
+#[tokio::test]
+async fn the_vendors_words_are_kept_without_the_key_and_not_all() {
+    let error = format!("no {KEY} {}", "x".repeat(500));
+    let line = Line::default().then(400, json!({ "code": 400, "error": error }));
+    let outcomes = amplitude("").deliver(&clicks(&["a"]), &line).await;
+    let Outcome::Refused(Reason { code: "refused", detail: Some(detail) }) = &outcomes[0] else {
+        panic!("{outcomes:?}");
+    };
+    assert!(detail.starts_with("HTTP 400: no [api_key] xxx"), "{detail}");
+    assert!(detail.chars().count() <= 310);
+}
+
+#[test]
+fn mistakes_in_the_settings_are_named() {
+    let read = |text: &str| trial::read(text, |section| Settings::read(section, None)).1;
+    let mistakes = read("region = \"au\"\napi = \"v2\"\ncurrency = \"euro\"\ngroup_type = \" \"");
+    assert_eq!(mistakes.len(), 5, "{mistakes:?}");
+    assert!(read(&format!("api_key = \"{KEY}\"\nsecret_key = \"x\"")).is_empty());
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,50}".prop_map(Value::from),
+        Just(json!("x".repeat(2000))),
+        Just(json!("12.50")),
+        Just(json!("eur")),
+        Just(json!("0")),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::hash_map(any_key(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    const KNOWN: &[&str] = &[
+        "products",
+        "product_id",
+        "name",
+        "price",
+        "quantity",
+        "order_id",
+        "total",
+        "revenue",
+        "currency",
+        "revenueType",
+        "device",
+        "type",
+        "advertisingId",
+        "os",
+        "app",
+        "locale",
+        "location",
+        "latitude",
+        "campaign",
+        "source",
+        "page",
+        "referrer",
+        "Amplitude",
+        "groups",
+        "session_id",
+        "sessionId",
+        "fieldsToUnset",
+        "$set",
+        "userAgent",
+    ];
+    prop_oneof![proptest::sample::select(KNOWN).prop_map(str::to_owned), ".{0,20}"]
+}
+
+fn any_object() -> impl Strategy<Value = Value> {
+    proptest::collection::hash_map(any_key(), any_json(), 0..20)
+        .prop_map(|map| Value::Object(map.into_iter().collect()))
+}
+
+proptest! {
+    #[test]
+    fn whatever_goes_is_valid(
+        kind in proptest::sample::select(&["track", "page", "group", "screen", "identify"][..]),
+        name in prop_oneof![
+            proptest::sample::select(map::RESERVED_EVENTS).prop_map(str::to_owned),
+            proptest::sample::select(&["Order Completed", "Order Refunded", "null"][..])
+                .prop_map(str::to_owned),
+            ".{0,50}",
+        ],
+        properties in any_object(),
+        traits in any_object(),
+        context in any_object(),
+        integrations in any_object(),
+        products in proptest::sample::select(&["listed", "events", "revenue"][..]),
+    ) {
+        let settings = format!("user_properties = [\"name\", \"$set\"]\nproducts = {products:?}");
+        let amplitude = amplitude(&settings);
+        let event = event(json!({
+            "type": kind, "event": name, "name": name, "groupId": name, "userId": name,
+            "properties": properties, "traits": traits, "context": context,
+            "integrations": integrations,
+        }));
+        if amplitude.screen(&event, now()) == Screening::Send {
+            let hit = amplitude.hit(&event);
+            let hit = hit.as_ref().as_ref().unwrap();
+            let body = format!(
+                "{{\"events\":[{}],\"options\":{{\"min_id_length\":1}}}}",
+                hit.uploads.join(","),
+            );
+            let body: Value = serde_json::from_str(&body).unwrap();
+            prop_assert_eq!(validate(&body), validate::Findings::default(), "{}", body);
+        }
+    }
+}

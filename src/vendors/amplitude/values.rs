@@ -1,0 +1,123 @@
+//! Properties within Amplitude's limits (`contracts/destinations.md` 4.2): what says nothing is left
+//! out, texts are cut, and what lies too deep goes with its object.
+
+use serde_json::Value;
+
+use crate::event::Object;
+
+/// Characters of a text, wherever it stands.
+pub(super) const MAX_TEXT_CHARS: usize = 1024;
+
+/// Objects and lists within one another, the outermost included.
+pub(super) const MAX_DEPTH: usize = 40;
+
+/// The properties as Amplitude takes them, when `room` levels are left for them.
+pub(super) fn properties(object: &Object, room: usize) -> Object {
+    let mut kept = Object::with_capacity(object.len());
+    for (key, value) in object.iter().filter(|(key, _)| !key.is_empty()) {
+        if let Some(value) = value_within(value, room.saturating_sub(1)) {
+            kept.insert(key.clone(), value);
+        }
+    }
+    kept
+}
+
+/// The same without keys that Amplitude reads as operations: it takes either these or properties.
+pub(super) fn plain_properties(object: &Object, room: usize) -> Object {
+    let mut kept = properties(object, room);
+    kept.retain(|key, _| !key.starts_with('$'));
+    kept
+}
+
+/// The value, when `room` levels are left for it. `None` if it says nothing.
+pub(super) fn value_within(value: &Value, room: usize) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Bool(_) | Value::Number(_) => Some(value.clone()),
+        Value::String(text) => (!text.is_empty()).then(|| Value::String(cut(text).to_owned())),
+        Value::Array(_) | Value::Object(_) if room == 0 => None,
+        Value::Array(items) => {
+            let items = items.iter().filter_map(|item| value_within(item, room - 1));
+            let items: Vec<Value> = items.collect();
+            (!items.is_empty()).then_some(Value::Array(items))
+        }
+        Value::Object(object) => {
+            let object = properties(object, room);
+            (!object.is_empty()).then_some(Value::Object(object))
+        }
+    }
+}
+
+/// The text's first characters.
+pub(super) fn cut(text: &str) -> &str {
+    if text.len() <= MAX_TEXT_CHARS {
+        return text;
+    }
+    match text.char_indices().nth(MAX_TEXT_CHARS) {
+        Some((end, _)) => text.get(..end).unwrap_or(text),
+        None => text,
+    }
+}
+
+/// Adds a text that says something.
+pub(super) fn put_text(object: &mut Object, key: &str, text: Option<&str>) {
+    if let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) {
+        object.insert(key.to_owned(), cut(text).into());
+    }
+}
+
+/// Adds an object that is not empty.
+pub(super) fn put_object(object: &mut Object, key: &str, inner: Object) {
+    if !inner.is_empty() {
+        object.insert(key.to_owned(), Value::Object(inner));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::vendors::trial::object;
+
+    fn nested(levels: usize) -> Value {
+        (1..levels).fold(json!({ "leaf": 1 }), |inner, _| json!({ "in": inner, "side": 2 }))
+    }
+
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Object(object) => 1 + object.values().map(depth).max().unwrap_or(0),
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn forty_levels_stay_and_the_next_goes() {
+        let fits = object(nested(MAX_DEPTH));
+        assert_eq!(properties(&fits, MAX_DEPTH), fits);
+        let deeper = properties(&object(nested(MAX_DEPTH + 1)), MAX_DEPTH);
+        assert_eq!(depth(&Value::Object(deeper)), MAX_DEPTH);
+        let lists = (0..60).fold(json!(1), |inner, _| json!([inner, 2]));
+        let lists = properties(&object(json!({ "list": lists })), MAX_DEPTH);
+        assert_eq!(depth(&Value::Object(lists)), MAX_DEPTH);
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out_everywhere() {
+        let given = json!({ "a": null, "b": "", "c": [null, "", "x"], "d": { "e": null }, "f": [],
+            "": 1, "g": 0, "h": false });
+        let expected = json!({ "c": ["x"], "g": 0, "h": false });
+        assert_eq!(properties(&object(given), MAX_DEPTH), object(expected));
+        let mixed = object(json!({ "$set": { "a": 1 }, "plan": "gold" }));
+        assert_eq!(plain_properties(&mixed, MAX_DEPTH), object(json!({ "plan": "gold" })));
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        let long = "ä".repeat(MAX_TEXT_CHARS + 1);
+        assert_eq!(cut(&long).chars().count(), MAX_TEXT_CHARS);
+        let fits = "ä".repeat(MAX_TEXT_CHARS);
+        assert_eq!(cut(&fits), fits);
+    }
+}
