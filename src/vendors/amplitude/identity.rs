@@ -12,9 +12,9 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::VENDOR;
 use super::settings::Settings;
 use super::values::MAX_TEXT_CHARS;
+use super::{VENDOR, surroundings};
 use crate::event::{Enriched, Object};
 use crate::vendors::products;
 
@@ -68,7 +68,7 @@ impl Ids {
         let user = [event.event.user_id.as_deref(), event.profile.user_id.as_deref()];
         let device = [
             cookie.and_then(|cookie| cookie.device_id.as_deref()),
-            event.context_text(&["device", "id"]),
+            event.context_text(&["device", "id"]).filter(|_| surroundings::is_app(event)),
             event.event.anonymous_id.as_deref(),
         ];
         let first = |ids: &[Option<&str>]| ids.iter().flatten().find_map(|id| usable(id));

@@ -34,6 +34,11 @@ impl App {
     }
 }
 
+/// Whether an app sent the event.
+pub(super) fn is_app(event: &Enriched) -> bool {
+    App::of(event).is_some()
+}
+
 /// Adds what is known.
 pub(super) fn add(upload: &mut Object, event: &Enriched) {
     let text = |path: &[&str]| event.context_text(path);
