@@ -328,3 +328,73 @@ fn refused(status: StatusCode, mut said: Value, error: &str) -> Reading {
     let reply: Response<Bytes> = answer(status, said.to_string());
     Reading { reply, accepted: Vec::new(), objections }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Uri};
+
+    use super::*;
+
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+    fn ask(desk: &mut Amplitude, path: &str, body: &Value) -> (u16, Value, usize) {
+        let (target, body): (Uri, Bytes) = (path.parse().unwrap(), body.to_string().into());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
+        let now = "2026-11-23T12:00:00Z".parse().unwrap();
+        let (method, target, headers) = (&Method::POST, &target, &headers);
+        let reading = desk.read(&Asked { method, target, headers, body: &body, now });
+        let said = serde_json::from_slice(reading.reply.body()).unwrap();
+        (reading.reply.status().as_u16(), said, reading.accepted.len())
+    }
+
+    fn events(events: &[Value]) -> Value {
+        json!({ "api_key": KEY, "events": events, "options": { "min_id_length": 1 } })
+    }
+
+    fn click(device: &str, number: usize) -> Value {
+        json!({ "device_id": device, "event_type": "Clicked", "time": 1_795_435_200_000_i64,
+            "insert_id": number.to_string() })
+    }
+
+    #[test]
+    fn a_repetition_is_taken_and_counts_once() {
+        let mut desk = Amplitude::default();
+        let body = events(&[click("a", 1), click("a", 1), click("b", 1)]);
+        let (status, said, accepted) = ask(&mut desk, "/2/httpapi", &body);
+        assert_eq!((status, &said["events_ingested"], accepted), (200, &json!(3), 2));
+        assert_eq!(ask(&mut desk, "/2/httpapi", &body).2, 0);
+    }
+
+    #[test]
+    fn one_bad_event_refuses_all_and_only_batch_names_every_one() {
+        let mut bad = click("a", 1);
+        bad["time"] = json!("now");
+        let body = events(&[click("a", 2), bad.clone(), bad]);
+        for (path, listed) in [("/2/httpapi", json!([1])), ("/batch", json!([1, 2]))] {
+            let (status, said, accepted) = ask(&mut Amplitude::default(), path, &body);
+            assert_eq!((status, accepted), (400, 0));
+            assert_eq!(said["events_with_invalid_fields"], json!({ "time": listed }));
+        }
+    }
+
+    #[test]
+    fn who_sends_too_much_is_named_and_nothing_is_taken() {
+        let mut desk = Amplitude::default();
+        let flood: Vec<Value> = (0..1800).map(|number| click("greedy", number)).collect();
+        assert_eq!(ask(&mut desk, "/2/httpapi", &events(&flood)).0, 200);
+        let body = events(&[click("a", 1), click("greedy", 1800)]);
+        let (status, said, accepted) = ask(&mut desk, "/2/httpapi", &body);
+        assert_eq!((status, accepted), (429, 0));
+        assert_eq!(said["throttled_events"], json!([1]));
+        assert_eq!(said["throttled_devices"], json!({ "greedy": 30 }));
+    }
+
+    #[test]
+    fn a_key_of_nobody_is_refused() {
+        let mut body = events(&[click("a", 1)]);
+        body["api_key"] = json!("0123");
+        let (status, said, _) = ask(&mut Amplitude::default(), "/batch", &body);
+        assert_eq!((status, &said["error"]), (400, &json!("Invalid API key: 0123")));
+    }
+}
