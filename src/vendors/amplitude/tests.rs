@@ -72,10 +72,12 @@ async fn bad_events_are_taken_out_until_patience_ends() {
 
 #[tokio::test]
 async fn a_throttled_visitors_later_events_wait_and_the_others_go() {
-    let held = json!({ "code": 429, "throttled_devices": { "a": 31 }, "throttled_events": [1] });
+    let held = json!({ "code": 429, "throttled_users": { "u1": 31 }, "throttled_events": [1] });
     let line = Line::default().then(429, held);
     let mut batch = clicks(&["b", "a", "c"]);
-    // The visitor's next event is another person's, whom nobody throttles.
+    let of_user = json!({ "event": "x", "messageId": "m1", "anonymousId": "a", "userId": "u1" });
+    batch[1] = event(of_user);
+    // The same visitor, but no longer the user whom Amplitude names.
     batch.push(event(json!({ "event": "x", "messageId": "m3", "anonymousId": "a" })));
     let outcomes = amplitude("").deliver(&batch, &line).await;
     assert_eq!(codes(&outcomes), ["delivered", "throttled", "delivered", "throttled"]);
