@@ -86,7 +86,9 @@ async fn rehearse(
                 Some(Outcome::Delivered) => "would be delivered".to_owned(),
                 Some(Outcome::Skipped(reason)) => said("skipped", &reason),
                 Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => said("dead", &reason),
-                Some(Outcome::Retry { reason, .. }) => said("would be tried again", &reason),
+                Some(Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. }) => {
+                    said("would be tried again", &reason)
+                }
                 Some(Outcome::Unauthorised(reason)) => said("would pause", &reason),
             }
         }

@@ -55,6 +55,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "amplitude",
     known_as: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
     cookies: &["AMP_*"],
+    mint: None,
     destination: |section, endpoint| {
         Box::new(Amplitude { settings: Settings::read(section, endpoint) })
     },

@@ -133,7 +133,9 @@ mod tests {
             Outcome::Skipped(reason) => ("skipped", reason.code),
             Outcome::Dead(reason) => ("dead", reason.code),
             Outcome::Refused(reason) => ("refused", reason.code),
-            Outcome::Retry { reason, .. } => ("retry", reason.code),
+            Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. } => {
+                ("retry", reason.code)
+            }
             Outcome::Unauthorised(reason) => ("unauthorised", reason.code),
         }
     }
