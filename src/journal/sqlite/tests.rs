@@ -189,6 +189,7 @@ async fn parked_events_come_due_and_end_once() {
     b.clock.advance(5000);
     let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
     assert_eq!((due[0].record.seq, due[0].attempt, due.len()), (1, 3, 1));
+    assert_eq!(due[0].due_at, due_at);
     let end = Ended { seq: 1, was_parked: true, ending: Ending::Delivered };
     b.settle(at(2), vec![end.clone()], vec![]).await;
     b.settle(at(2), vec![end], vec![]).await;
