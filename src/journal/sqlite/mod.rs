@@ -405,4 +405,6 @@ fn append_error(error: Arc<WriteError>) -> AppendError {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -98,27 +98,71 @@ fn parked_row(row: &Row<'_>) -> rusqlite::Result<Due> {
 }
 
 pub(super) fn position(connection: &Connection, reader: ReaderId) -> rusqlite::Result<Position> {
+    connection.prepare_cached("SELECT cursor, ahead FROM readers WHERE id = ?")?.query_row(
+        [reader.0],
+        |row| {
+            let position =
+                Position { cursor: row.get(0)?, ahead: ranges(row.get_ref(1)?.as_str()?) };
+            Ok(in_order(&position, 0))
+        },
+    )
+}
+
+/// Stores where the reader stands, in the form that [`in_order`] gives.
+pub(super) fn set_position(
+    connection: &Connection,
+    reader: ReaderId,
+    position: &Position,
+) -> rusqlite::Result<()> {
+    let ahead = serde_json::to_string(&position.ahead).unwrap_or_else(|_| "[]".to_owned());
     connection
-        .prepare_cached("SELECT cursor, ahead FROM readers WHERE id = ?")?
-        .query_row([reader.0], |row| {
-            Ok(Position { cursor: row.get(0)?, ahead: ranges(row.get_ref(1)?.as_str()?) })
-        })
+        .prepare_cached("UPDATE readers SET cursor = ?, ahead = ? WHERE id = ?")?
+        .execute((position.cursor, ahead, reader.0))
+        .map(drop)
+}
+
+/// The position with its cursor at `floor` or later and its ranges beyond the cursor, in order and
+/// apart from each other: all arithmetic on positions relies on that. A reader's own memory does not
+/// have this form once events that it had yet to settle were forced out.
+pub(super) fn in_order(position: &Position, floor: u64) -> Position {
+    let mut cursor = position.cursor.max(floor);
+    let mut ahead: Vec<(u64, u64)> = Vec::with_capacity(position.ahead.len());
+    for (first, last) in &position.ahead {
+        let next = ahead.last().map_or(cursor, |(_, last)| *last) + 1;
+        let first = *first.max(&next);
+        if *last < first {
+            continue;
+        }
+        if first == cursor + 1 {
+            cursor = *last;
+        } else {
+            ahead.push((first, *last));
+        }
+    }
+    Position { cursor, ahead }
+}
+
+/// How many events up to and including `upto` the position leaves unsettled: the gaps between its
+/// ranges.
+pub(super) fn unsettled(position: &Position, upto: u64) -> u64 {
+    let (mut count, mut next) = (0, position.cursor + 1);
+    for (first, last) in position.ahead.iter().filter(|(first, _)| *first <= upto) {
+        count += first - next;
+        next = last + 1;
+    }
+    // The cursor or the last range may end beyond.
+    count + (upto + 1).saturating_sub(next)
 }
 
 /// The stored form of `Position::ahead`: `[[5,7],[9,9]]`. The table is written by this program
 /// alone; should it be damaged, forgetting what is ahead only repeats deliveries.
-pub(super) fn ranges(text: &str) -> Vec<(u64, u64)> {
+fn ranges(text: &str) -> Vec<(u64, u64)> {
     serde_json::from_str(text).unwrap_or_default()
-}
-
-/// How many events the ranges hold.
-pub(super) fn ahead_count(ahead: &[(u64, u64)]) -> u64 {
-    ahead.iter().map(|(first, last)| last.saturating_sub(*first) + 1).sum()
 }
 
 pub(super) fn ledger(connection: &Connection, reader: ReaderId) -> rusqlite::Result<Ledger> {
     let head = newest(connection, site_of(connection, reader)?)?;
-    let Position { cursor, ahead } = position(connection, reader)?;
+    let waiting = unsettled(&position(connection, reader)?, head);
     let parked: u64 = connection
         .prepare_cached("SELECT count(*) FROM parked WHERE reader = ?")?
         .query_row([reader.0], |row| row.get(0))?;
@@ -134,7 +178,7 @@ pub(super) fn ledger(connection: &Connection, reader: ReaderId) -> rusqlite::Res
                 delivered: row.get(2)?,
                 skipped: row.get(3)?,
                 dead: row.get(4)?,
-                pending: head.saturating_sub(cursor).saturating_sub(ahead_count(&ahead)) + parked,
+                pending: waiting + parked,
             })
         })
 }

@@ -5,35 +5,44 @@ use std::sync::PoisonError;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::super::{JournalError, Position, ReaderId, SiteId, Usage};
-use super::position::{ahead_count, position};
+use super::super::{JournalError, ReaderId, SiteId, Usage};
+use super::position::{in_order, position, set_position, unsettled};
 use super::{SqliteJournal, newest, place, time, trimmed_to};
 
 /// Events removed by one write: about a millisecond, so that appends hardly notice.
 const STEP: u64 = 500;
 
 impl SqliteJournal {
+    /// Does every part even if another fails, and then tells the first failure: a site that cannot
+    /// be trimmed must not keep the dead letters of all.
     pub(super) async fn apply_retention(&self, now: Timestamp) -> Result<u64, JournalError> {
         let cutoff = now.checked_sub(self.settings.retain).unwrap_or(Timestamp::MIN);
         let dead_cutoff = now.checked_sub(self.settings.retain_dead).unwrap_or(Timestamp::MIN);
         let sites = self.read_db(sites).await?;
-        let mut removed = 0;
+        let mut parts = Vec::with_capacity(sites.len() + 2);
         for site in &sites {
             let site = *site;
-            loop {
-                let step = self.write_db(move |c| trim_settled(c, site, cutoff)).await?;
-                removed += step;
-                if step < STEP {
-                    break;
-                }
+            parts.push(self.in_steps(move |c| trim_settled(c, site, cutoff)).await);
+        }
+        let expired = self.in_steps(move |c| expire_dead(c, dead_cutoff)).await;
+        parts.push(expired.map(|_letters| 0));
+        parts.push(self.evict(&sites).await);
+        parts.into_iter().sum()
+    }
+
+    /// Repeats a step, each a write by itself, until it has less to remove than it may.
+    async fn in_steps(
+        &self,
+        step: impl Fn(&Connection) -> rusqlite::Result<u64> + Clone + Send + 'static,
+    ) -> Result<u64, JournalError> {
+        let mut removed = 0;
+        loop {
+            let step = self.write_db(step.clone()).await?;
+            removed += step;
+            if step < STEP {
+                return Ok(removed);
             }
         }
-        removed += self.evict(&sites).await?;
-        self.write_db(move |c| {
-            c.execute("DELETE FROM dead WHERE at < ?", [dead_cutoff.as_millisecond()])
-        })
-        .await?;
-        Ok(removed)
     }
 
     /// Removes the oldest events, settled or not, while the database is over its allowance.
@@ -75,6 +84,16 @@ pub(super) fn usage(connection: &Connection) -> rusqlite::Result<Usage> {
         events += newest(connection, site)?.saturating_sub(trimmed_to(connection, site)?);
     }
     Ok(Usage { bytes: used * pragma("page_size")?, events, evicted: 0 })
+}
+
+/// Removes dead letters that nobody looked at in time.
+fn expire_dead(connection: &Connection, cutoff: Timestamp) -> rusqlite::Result<u64> {
+    let expired = connection
+        .prepare_cached(
+            "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ? ORDER BY at LIMIT ?)",
+        )?
+        .execute((cutoff.as_millisecond(), STEP))?;
+    Ok(expired as u64)
 }
 
 /// Removes the site's next events that every active reader is done with and that are older than
@@ -125,7 +144,7 @@ pub(super) fn trim_oldest(
 
 /// Removes `first..=upto`. What a reader had not settled of it is dead for that reader. Returns how
 /// many events left, and how many deliveries of active readers never ended.
-fn trim(
+pub(super) fn trim(
     connection: &Connection,
     site: SiteId,
     first: u64,
@@ -137,9 +156,9 @@ fn trim(
     let mut lost = 0;
     let active = readers(connection, site, true)?;
     for reader in readers(connection, site, false)? {
-        let unsettled = abandon(connection, reader, upto)?;
+        let abandoned = abandon(connection, reader, upto)?;
         if active.contains(&reader) {
-            lost += unsettled;
+            lost += abandoned;
         }
     }
     let removed = connection
@@ -154,30 +173,16 @@ fn abandon(connection: &Connection, reader: ReaderId, upto: u64) -> rusqlite::Re
     let parked = connection
         .prepare_cached("DELETE FROM parked WHERE reader = ? AND seq <= ? AND body IS NULL")?
         .execute((reader.0, upto))? as u64;
-    let Position { cursor, ahead } = position(connection, reader)?;
-    let mut unsettled = parked;
-    if cursor < upto {
-        let settled: Vec<_> = ahead
-            .iter()
-            .filter(|(first, _)| *first <= upto)
-            .map(|(first, last)| (*first, *last.min(&upto)))
-            .collect();
-        unsettled += upto - cursor - ahead_count(&settled);
-        let rest: Vec<_> = ahead
-            .iter()
-            .filter(|(_, last)| *last > upto)
-            .map(|(first, last)| (*first.max(&(upto + 1)), *last))
-            .collect();
-        connection.execute(
-            "UPDATE readers SET cursor = ?, ahead = ? WHERE id = ?",
-            (upto, serde_json::to_string(&rest).unwrap_or_else(|_| "[]".into()), reader.0),
-        )?;
+    let position = position(connection, reader)?;
+    let abandoned = parked + unsettled(&position, upto);
+    if position.cursor < upto {
+        set_position(connection, reader, &in_order(&position, upto))?;
     }
-    if unsettled > 0 {
+    if abandoned > 0 {
         connection
-            .execute("UPDATE readers SET dead = dead + ? WHERE id = ?", (unsettled, reader.0))?;
+            .execute("UPDATE readers SET dead = dead + ? WHERE id = ?", (abandoned, reader.0))?;
     }
-    Ok(unsettled)
+    Ok(abandoned)
 }
 
 fn readers(

@@ -4,8 +4,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::super::{Ended, Ending, ReaderId, Settlement, SiteId};
+use super::position::{in_order, position, set_position};
 use super::{place, site_of, trimmed_to};
 
+/// Applies a settlement. The reader's memory may lag behind what was forced out of the journal
+/// since: the stored position never goes back, and what left meanwhile was counted then.
 pub(super) fn settle(
     connection: &Connection,
     reader: ReaderId,
@@ -56,19 +59,16 @@ pub(super) fn settle(
             .prepare_cached("DELETE FROM parked WHERE reader = ? AND seq = ?")?
             .execute((reader.0, ended.seq))?;
     }
-    let ahead: Vec<_> =
-        settlement.position.ahead.iter().filter(|(_, last)| *last > trimmed).collect();
+    let stored = position(connection, reader)?;
+    let reached = in_order(&settlement.position, stored.cursor.max(trimmed));
+    set_position(connection, reader, &reached)?;
     connection
         .prepare_cached(
-            "UPDATE readers SET cursor = max(cursor, :cursor, :trimmed), ahead = :ahead,
-                 delivered = delivered + :delivered, skipped = skipped + :skipped,
+            "UPDATE readers SET delivered = delivered + :delivered, skipped = skipped + :skipped,
                  dead = dead + :dead
              WHERE id = :id",
         )?
         .execute(named_params! {
-            ":cursor": settlement.position.cursor,
-            ":trimmed": trimmed,
-            ":ahead": serde_json::to_string(&ahead).unwrap_or_else(|_| "[]".to_owned()),
             ":delivered": delivered,
             ":skipped": skipped,
             ":dead": dead,

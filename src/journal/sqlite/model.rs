@@ -1,0 +1,239 @@
+//! The account of a reader, under every mix of what a reader, an operator, retention and eviction do.
+//!
+//! The reader here has a memory of its own, as a destination's worker does: it learns of what was
+//! forced out only when it reads on.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::tests::{Bench, dead, settings};
+use super::*;
+use crate::clock::Clock;
+use crate::journal::{DeadSelection, Ended, Ending, Parking};
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Delivered,
+    Skipped,
+    Dead,
+    Parked,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(u64),
+    Read(u64),
+    End(prop::sample::Index, End),
+    Settle,
+    TakeUp,
+    EndParked(prop::sample::Index, End),
+    Retry,
+    DropLetters,
+    Replay,
+    Age,
+    Evict(u64),
+    EvictAll,
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let end = prop::sample::select(vec![End::Delivered, End::Skipped, End::Dead, End::Parked]);
+    let index = any::<prop::sample::Index>;
+    let step = prop_oneof![
+        4 => (1..6_u64).prop_map(Step::Append),
+        4 => (1..6_u64).prop_map(Step::Read),
+        8 => (index(), end.clone()).prop_map(|(index, end)| Step::End(index, end)),
+        5 => Just(Step::Settle),
+        2 => Just(Step::TakeUp),
+        3 => (index(), end).prop_map(|(index, end)| Step::EndParked(index, end)),
+        1 => Just(Step::Retry),
+        1 => Just(Step::DropLetters),
+        1 => Just(Step::Replay),
+        1 => Just(Step::Age),
+        3 => (1..5_u64).prop_map(Step::Evict),
+        1 => Just(Step::EvictAll),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// What a reader remembers.
+#[derive(Default)]
+struct Memory {
+    cursor: u64,
+    done: BTreeSet<u64>,
+    read_to: u64,
+    in_hand: Vec<u64>,
+    taken_up: Vec<u64>,
+    settlement: Settlement,
+}
+
+impl Memory {
+    async fn load(b: &Bench) -> Self {
+        let Position { cursor, ahead } = b.journal.position(b.reader).await.unwrap();
+        let done = ahead.iter().flat_map(|(first, last)| *first..=*last).collect();
+        Self { cursor, done, read_to: cursor, ..Self::default() }
+    }
+
+    fn complete(&mut self, seq: u64) {
+        self.done.insert(seq);
+        while self.done.remove(&(self.cursor + 1)) {
+            self.cursor += 1;
+        }
+    }
+
+    fn position(&self) -> Position {
+        let mut ahead: Vec<(u64, u64)> = Vec::new();
+        for seq in self.done.iter().filter(|seq| **seq > self.cursor) {
+            match ahead.last_mut() {
+                Some((_, last)) if *last + 1 == *seq => *last = *seq,
+                _ => ahead.push((*seq, *seq)),
+            }
+        }
+        Position { cursor: self.cursor, ahead }
+    }
+
+    async fn read(&mut self, b: &Bench, count: u64) {
+        let head = b.journal.head(b.site).borrow().seq;
+        let upto = head.min(self.read_to + count);
+        let limit = ReadLimit { events: 1000, bytes: usize::MAX };
+        let records = b.journal.read(b.site, self.read_to, upto, limit).await.unwrap();
+        let held: BTreeSet<u64> = records.iter().map(|record| record.seq).collect();
+        for seq in self.read_to + 1..=upto {
+            if !held.contains(&seq) {
+                self.complete(seq);
+            } else if seq > self.cursor && !self.done.contains(&seq) {
+                self.in_hand.push(seq);
+            }
+        }
+        self.read_to = upto.max(self.read_to);
+    }
+
+    fn end(&mut self, seq: u64, was_parked: bool, end: End, now: Timestamp) {
+        let ending = match end {
+            End::Delivered => Ending::Delivered,
+            End::Skipped => Ending::Skipped,
+            End::Dead => dead(),
+            End::Parked => {
+                self.settlement.park.push(Parking { seq, due_at: now, attempt: 1 });
+                return if was_parked {
+                } else {
+                    self.complete(seq)
+                };
+            }
+        };
+        self.settlement.ended.push(Ended { seq, was_parked, ending });
+        if !was_parked {
+            self.complete(seq);
+        }
+    }
+
+    async fn settle(&mut self, b: &Bench) {
+        let settlement =
+            Settlement { position: self.position(), ..std::mem::take(&mut self.settlement) };
+        b.journal.settle(b.reader, settlement).await.unwrap();
+    }
+}
+
+fn pick(from: &mut Vec<u64>, index: prop::sample::Index) -> Option<u64> {
+    (!from.is_empty()).then(|| from.remove(index.index(from.len())))
+}
+
+async fn take(b: &mut Bench, memory: &mut Memory, step: Step) {
+    let (site, reader, now) = (b.site, b.reader, b.clock.now());
+    match step {
+        Step::Append(count) => drop(b.append(count).await),
+        Step::Read(count) => memory.read(b, count).await,
+        Step::End(index, end) => {
+            if let Some(seq) = pick(&mut memory.in_hand, index) {
+                memory.end(seq, false, end, now);
+            }
+        }
+        Step::Settle => memory.settle(b).await,
+        Step::TakeUp => {
+            memory.settle(b).await;
+            let due = b.journal.due(reader, now, 1000).await.unwrap();
+            memory.taken_up = due.iter().map(|due| due.record.seq).collect();
+        }
+        Step::EndParked(index, end) => {
+            if let Some(seq) = pick(&mut memory.taken_up, index) {
+                memory.end(seq, true, end, now);
+            }
+        }
+        Step::Retry => {
+            b.journal.retry_dead(DeadSelection::Reader(reader)).await.unwrap();
+        }
+        Step::DropLetters => {
+            b.journal.drop_dead(DeadSelection::Reader(reader)).await.unwrap();
+        }
+        Step::Replay => {
+            b.journal.replay(reader, Timestamp::UNIX_EPOCH, Timestamp::MAX).await.unwrap();
+        }
+        Step::Age => {
+            b.clock.advance(3_700_000);
+            b.journal.retain(b.clock.now()).await.unwrap();
+        }
+        Step::Evict(count) => {
+            let trim = move |c: &Connection| {
+                let trimmed = trimmed_to(c, site)?;
+                retain::trim(c, site, trimmed + 1, newest(c, site)?.min(trimmed + count))
+            };
+            b.journal.write_db(trim).await.unwrap();
+        }
+        Step::EvictAll => {
+            b.journal.write_db(move |c| retain::trim_oldest(c, &[site])).await.unwrap();
+        }
+        Step::Restart => {
+            b.reopen().await;
+            *memory = Memory::load(b).await;
+        }
+    }
+}
+
+/// Counts what is pending one by one, and compares it with the account.
+async fn check(b: &Bench) {
+    let ledger = b.ledger().await;
+    let Position { cursor, ahead } = b.journal.position(b.reader).await.unwrap();
+    let mut end = cursor;
+    for (first, last) in &ahead {
+        assert!(end + 1 < *first && first <= last, "{cursor} {ahead:?}");
+        end = *last;
+    }
+    let (site, reader) = (b.site, b.reader);
+    let (trimmed, parked) = b
+        .journal
+        .read_db(move |c| {
+            let parked: u64 =
+                c.query_row("SELECT count(*) FROM parked WHERE reader = ?", [reader.0], |row| {
+                    row.get(0)
+                })?;
+            Ok((trimmed_to(c, site)?, parked))
+        })
+        .await
+        .unwrap();
+    assert!(trimmed <= cursor, "what has left is not pending");
+    let due = b.journal.due(b.reader, Timestamp::MAX, 1000).await.unwrap();
+    assert_eq!(due.len() as u64, parked, "every parked event has its body");
+    let head = b.journal.head(b.site).borrow().seq;
+    let is_ahead = |seq: &u64| ahead.iter().any(|(first, last)| (first..=last).contains(&seq));
+    let waiting = (cursor + 1..=head).filter(|seq| !is_ahead(seq)).count() as u64;
+    assert_eq!(ledger.pending, waiting + parked);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn the_account_adds_up_whatever_happens(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut b = Bench::new(settings()).await;
+            let mut memory = Memory::load(&b).await;
+            for step in steps {
+                take(&mut b, &mut memory, step).await;
+                check(&b).await;
+            }
+        });
+    }
+}
