@@ -1,7 +1,20 @@
 //! The writer thread: takes what waits, applies it in one transaction, commits, tells everybody.
+//!
+//! What may go wrong without ending it:
+//!
+//! - A write that panics fails alone, as one that breaks a rule of the schema does: its savepoint is
+//!   rolled back and its writer is told. Should the thread itself end all the same, whatever waits or
+//!   comes later is refused: nobody waits for an answer that cannot come.
+//! - After a failed `fdatasync` the system drops what it could not write and takes the pages for
+//!   clean: the next sync succeeds without them. The commits of the log that were not synced yet
+//!   (the lazy ones) are then only in memory, and a commit behind them, though synced, would be lost
+//!   with them in a power cut, since reading the log ends at its first hole. So before anything
+//!   else is acknowledged the whole log is copied into the database file, which is synced, and the
+//!   log is cut to nothing. While that fails the store stays unwritable.
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +72,9 @@ pub enum WriteError {
     /// The write breaks a rule of the schema. Nothing else was undone.
     #[error("the database refused the write")]
     Rejected(#[source] rusqlite::Error),
+    /// The write panicked, which is a mistake in the program. Nothing else was undone.
+    #[error("the write panicked")]
+    Panicked,
     /// Too many writes wait.
     #[error("too many writes wait for the disk")]
     Busy,
@@ -118,9 +134,14 @@ impl Writer {
             pages,
             checkpoints,
             writable: sender,
+            is_log_doubtful: false,
             metrics,
         };
-        std::thread::Builder::new().name("tagway-writer".into()).spawn(move || thread.run())?;
+        let end = End { queue: queue.clone(), writable: thread.writable.clone() };
+        std::thread::Builder::new().name("tagway-writer".into()).spawn(move || {
+            let _end = end;
+            thread.run();
+        })?;
         Ok(Self { queue, writable })
     }
 
@@ -167,6 +188,37 @@ impl Drop for Writer {
     }
 }
 
+/// Refuses, when the thread ends for whatever reason, what waits and what comes later.
+struct End {
+    queue: Arc<Queue>,
+    writable: watch::Sender<bool>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut state = self.queue.lock();
+            state.closed = true;
+            std::mem::take(&mut state.writes)
+        };
+        let refusal = Arc::new(WriteError::Closed);
+        for write in waiting {
+            tell(write, Err(refusal.clone()));
+        }
+        if std::thread::panicking() {
+            self.writable.send_replace(false);
+            tracing::error!("the writer thread panicked; nothing is taken until a restart");
+        }
+    }
+}
+
+/// Tells a write what became of it. A panic of the one that hears it is not the thread's.
+fn tell(write: Box<dyn Write>, result: Result<(), Arc<WriteError>>) {
+    if catch_unwind(AssertUnwindSafe(|| write.done(result))).is_err() {
+        tracing::error!("a write panicked when it was told its result");
+    }
+}
+
 /// The `synchronous` pragma's value: FULL syncs the log at every commit, NORMAL at checkpoints.
 pub(super) const fn synchronous(sync: Sync) -> &'static str {
     match sync {
@@ -185,6 +237,8 @@ struct Thread {
     pages: LogPages,
     checkpoints: Checkpoints,
     writable: watch::Sender<bool>,
+    // A sync failed, and the log has not been moved since.
+    is_log_doubtful: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -236,7 +290,7 @@ impl Thread {
             Ok(results) => {
                 self.set_writable(true);
                 for (write, result) in group.into_iter().zip(results) {
-                    write.done(result.map_err(|error| Arc::new(WriteError::Rejected(error))));
+                    tell(write, result.map_err(Arc::new));
                 }
                 self.checkpoints.after_commit(&self.connection);
             }
@@ -244,10 +298,11 @@ impl Thread {
                 if self.set_writable(false) {
                     tracing::error!(%error, "the disk refuses writes; requests are answered 503");
                 }
+                self.is_log_doubtful |= is_io(&error);
                 self.recover();
                 let mut first = Some(WriteError::Disk(error));
                 for write in group {
-                    write.done(Err(Arc::new(first.take().unwrap_or(WriteError::Group))));
+                    tell(write, Err(Arc::new(first.take().unwrap_or(WriteError::Group))));
                 }
             }
         }
@@ -258,7 +313,11 @@ impl Thread {
     fn try_commit(
         &mut self,
         group: &mut [Box<dyn Write>],
-    ) -> rusqlite::Result<Vec<rusqlite::Result<()>>> {
+    ) -> rusqlite::Result<Vec<Result<(), WriteError>>> {
+        if self.is_log_doubtful {
+            move_whole_log(&self.connection)?;
+            self.is_log_doubtful = false;
+        }
         let urgent = group.is_empty() || group.iter().any(|w| w.urgency() == Urgency::Now);
         self.set_synchronous(if urgent { self.sync } else { Sync::Os })?;
         self.run_statement("BEGIN IMMEDIATE")?;
@@ -273,11 +332,21 @@ impl Thread {
         }
         for write in group {
             self.run_statement("SAVEPOINT one")?;
-            let result = write.apply(&self.connection);
-            if let Err(error) = &result {
-                if is_disk(error) || self.connection.is_autocommit() {
-                    return result.map(|()| Vec::new());
+            // Only what `apply` reached is seen after a panic, and that is rolled back.
+            let apply = AssertUnwindSafe(|| write.apply(&self.connection));
+            let result = match catch_unwind(apply) {
+                Ok(Ok(())) => Ok(()),
+                // The second is SQLite's own rollback of everything.
+                Ok(Err(error)) if is_disk(&error) || self.connection.is_autocommit() => {
+                    return Err(error);
                 }
+                Ok(Err(error)) => Err(WriteError::Rejected(error)),
+                Err(_) => {
+                    tracing::error!("a write panicked; it is undone and the next ones go on");
+                    Err(WriteError::Panicked)
+                }
+            };
+            if result.is_err() {
                 self.run_statement("ROLLBACK TO one")?;
             }
             self.run_statement("RELEASE one")?;
@@ -299,8 +368,7 @@ impl Thread {
         Ok(())
     }
 
-    /// Brings the connection back to a state in which a later group can be tried. After an error
-    /// of the disk the log is read anew from the disk, so that nothing half-written is trusted.
+    /// Brings the connection back to a state in which a later group can be tried.
     fn recover(&mut self) {
         if !self.connection.is_autocommit() {
             // If this fails the connection is replaced below, which undoes the transaction too.
@@ -337,6 +405,23 @@ impl Thread {
     }
 }
 
+/// Copies all of the log into the database, syncs that, and cuts the log to nothing. Waits for
+/// readers of the past, which are short, as long as a connection waits for a lock.
+fn move_whole_log(connection: &Connection) -> rusqlite::Result<()> {
+    let is_held: bool =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if is_held {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(busy, Some("a reader holds the log".into())));
+    }
+    Ok(())
+}
+
+/// Whether the error may be that of a sync.
+fn is_io(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
+}
+
 /// Whether the error is the disk's (or the machine's), not the write's.
 fn is_disk(error: &rusqlite::Error) -> bool {
     matches!(
@@ -352,4 +437,122 @@ fn is_disk(error: &rusqlite::Error) -> bool {
                 | ErrorCode::PermissionDenied
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A write that does as it is told.
+    struct Told<F>(F, Option<oneshot::Sender<Result<(), Arc<WriteError>>>>);
+
+    impl<F: FnMut(&Connection) -> rusqlite::Result<()> + Send> Write for Told<F> {
+        fn urgency(&self) -> Urgency {
+            Urgency::Now
+        }
+
+        fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+            (self.0)(connection)
+        }
+
+        fn done(mut self: Box<Self>, result: Result<(), Arc<WriteError>>) {
+            self.1.take().unwrap().send(result).unwrap();
+        }
+    }
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        writer: Writer,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("db");
+            let open = move || super::super::connect(&path, Sync::Disk);
+            let connection = open().unwrap();
+            let tables =
+                "CREATE TABLE t (n); CREATE TABLE migrations (name TEXT PRIMARY KEY, version)";
+            connection.execute_batch(tables).unwrap();
+            let metrics = Arc::new(Metrics::new());
+            let reopen: Arc<Reopen> = Arc::new(Box::new(open));
+            let writer = Writer::start(connection, Sync::Disk, reopen, metrics).unwrap();
+            Self { folder, writer }
+        }
+
+        async fn write(
+            &self,
+            apply: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
+        ) -> Result<(), Arc<WriteError>> {
+            let (sender, told) = oneshot::channel();
+            self.writer.submit(Box::new(Told(apply, Some(sender))));
+            told.await.unwrap()
+        }
+
+        async fn insert(&self, n: i64) -> Result<(), Arc<WriteError>> {
+            self.write(move |c| c.execute("INSERT INTO t VALUES (?)", [n]).map(drop)).await
+        }
+
+        fn numbers(&self) -> Vec<i64> {
+            let connection = Connection::open(self.folder.path().join("db")).unwrap();
+            let mut rows = connection.prepare("SELECT n FROM t ORDER BY n").unwrap();
+            rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_panics_fails_alone() {
+        let b = Bench::new();
+        let panicking = b.write(|c| {
+            c.execute("INSERT INTO t VALUES (1)", []).unwrap();
+            panic!("a mistake in the program")
+        });
+        let (first, panicked, last) = tokio::join!(b.insert(0), panicking, b.insert(2));
+        assert!(matches!(panicked.unwrap_err().as_ref(), WriteError::Panicked));
+        first.unwrap();
+        last.unwrap();
+        assert_eq!(b.numbers(), [0, 2]);
+        assert!(*b.writer.writable().borrow());
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_a_thread_that_is_gone() {
+        let queue = Arc::new(Queue::default());
+        let end = End { queue: queue.clone(), writable: watch::Sender::new(true) };
+        let writer = Writer { queue, writable: end.writable.subscribe() };
+        let submit = || {
+            let (sender, told) = oneshot::channel();
+            writer.submit(Box::new(Told(|_: &Connection| Ok(()), Some(sender))));
+            told
+        };
+        let waiting = submit();
+        std::thread::spawn(move || {
+            let _end = end;
+            panic!("a mistake in the program")
+        })
+        .join()
+        .unwrap_err();
+        for told in [waiting, submit()] {
+            assert!(matches!(told.await.unwrap().unwrap_err().as_ref(), WriteError::Closed));
+        }
+        assert!(!*writer.writable.borrow());
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_sync_the_log_is_moved_before_anything_is_acknowledged() {
+        let b = Bench::new();
+        let log_bytes = || b.folder.path().join("db-wal").metadata().unwrap().len();
+        for n in 0..20 {
+            b.insert(n).await.unwrap();
+        }
+        let before = log_bytes();
+        let failed = |_: &Connection| {
+            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+            Err(rusqlite::Error::SqliteFailure(error, None))
+        };
+        assert!(matches!(b.write(failed).await.unwrap_err().as_ref(), WriteError::Disk(_)));
+        b.insert(20).await.unwrap();
+        assert!(log_bytes() < before / 2, "{} of {before}", log_bytes());
+        assert_eq!(b.numbers(), (0..=20).collect::<Vec<_>>());
+    }
 }

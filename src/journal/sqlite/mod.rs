@@ -398,9 +398,10 @@ fn append_error(error: Arc<WriteError>) -> AppendError {
     match error.as_ref() {
         WriteError::Closed => AppendError::Closed,
         WriteError::Busy => AppendError::QueueFull,
-        WriteError::Disk(_) | WriteError::Group | WriteError::Rejected(_) => {
-            AppendError::Unwritable(error)
-        }
+        WriteError::Disk(_)
+        | WriteError::Group
+        | WriteError::Rejected(_)
+        | WriteError::Panicked => AppendError::Unwritable(error),
     }
 }
 
