@@ -144,6 +144,8 @@ pub struct Metrics {
     pub journal_events: Gauge<u64, AtomicU64>,
     /// Unsettled events that `journal.max_bytes` forced out.
     pub journal_evicted: Counter,
+    /// Dead letters that `journal.max_bytes` forced out.
+    pub dead_evicted: Counter,
     /// 1 while the journal can be written.
     pub journal_writable: Gauge,
     /// Events ended at a destination.
@@ -186,6 +188,7 @@ impl Metrics {
             journal_bytes: Gauge::default(),
             journal_events: Gauge::default(),
             journal_evicted: Counter::default(),
+            dead_evicted: Counter::default(),
             journal_writable: Gauge::default(),
             deliveries: Family::default(),
             delivery_attempts: Family::default(),
@@ -229,6 +232,7 @@ impl Metrics {
         r.register("journal_bytes", "Bytes in use", self.journal_bytes.clone());
         r.register("journal_events", "Events held", self.journal_events.clone());
         r.register("journal_evicted", "Unsettled events forced out", self.journal_evicted.clone());
+        r.register("dead_evicted", "Dead letters forced out", self.dead_evicted.clone());
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());

@@ -104,7 +104,7 @@ impl Journal for FakeJournal {
     ) -> Result<Option<Timestamp>, JournalError> {
         Err(JournalError::Closed)
     }
-    async fn retire(&self, _site: SiteId, _keep: Vec<ReaderId>) -> Result<(), JournalError> {
+    async fn retire(&self, _keep: Vec<ReaderId>) -> Result<(), JournalError> {
         Err(JournalError::Closed)
     }
     async fn read_identifying(

@@ -95,14 +95,14 @@ impl Sites {
         settings.sites.iter().filter_map(of).collect()
     }
 
-    /// Lets go of the events of readers that are no more, and of sites that are no more.
+    /// Lets go of the events of readers that are no more, and of sites that are no more, whether
+    /// they left with a reload or before this start. `readers` are those of the configured sites.
     pub(super) async fn retire(&self, readers: &[(SiteId, Vec<ReaderId>)]) -> anyhow::Result<()> {
-        for running in self.running.values() {
-            let of_site = readers.iter().filter(|(site, _)| *site == running.site.id);
-            let mut keep: Vec<ReaderId> = of_site.flat_map(|(_, ids)| ids).copied().collect();
-            keep.push(running.projection);
-            self.footing.journal.retire(running.site.id, keep).await?;
-        }
+        let is_configured = |site| readers.iter().any(|(configured, _)| *configured == site);
+        let running = self.running.values().filter(|running| is_configured(running.site.id));
+        let destinations = readers.iter().flat_map(|(_, ids)| ids).copied();
+        let keep = running.map(|running| running.projection).chain(destinations);
+        self.footing.journal.retire(keep.collect()).await?;
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 //! Events of one site form a sequence numbered from 1 without gaps in order of acceptance. Readers
 //! (the profile projection and every destination) follow it, each with its own durable cursor.
 //! An event leaves the journal only when every reader has settled it and it is older than
-//! `journal.retain`, or when `journal.max_bytes` forces the oldest out, which is counted.
+//! `journal.retain`, or when `journal.max_bytes` forces the oldest out; an event that a destination
+//! had not settled is counted then.
 //!
 //! For every reader, at every commit:
 //! `accepted = delivered + skipped + dead + pending` ([`Ledger`]).
@@ -24,6 +25,10 @@ use tokio::sync::watch;
 
 use crate::settings::Section;
 
+/// The name of the projection's reader, which no destination can have. It keeps events from leaving
+/// like any other, but what it missed is not a delivery that was lost.
+pub const PROJECTION: &str = "(profiles)";
+
 /// `[journal]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -31,11 +36,13 @@ pub struct Settings {
     pub durability: Durability,
     /// How long settled events stay, for replay.
     pub retain: Duration,
-    /// The journal's size on disk beyond which the oldest events go, settled or not.
+    /// The size of events and dead letters beyond which the oldest go: settled events first, then
+    /// dead letters, then events that no destination has settled.
     pub max_bytes: u64,
     /// How long a dead letter waits for someone to look at it.
     pub retain_dead: Duration,
-    /// How long a message id is remembered, so that the same event is not taken twice.
+    /// How long a message id is remembered, so that the same event is not taken twice. Not longer
+    /// than `retain`.
     pub dedupe_window: Duration,
     /// The most message ids remembered: bounds memory to about 36 bytes each.
     pub dedupe_entries: usize,
@@ -55,14 +62,22 @@ pub enum Durability {
 impl Settings {
     /// Reads `[journal]`.
     pub fn read(section: &mut Section<'_>) -> Self {
+        // The embedded default has both; one that is a mistake is not compared with the other.
+        let (retain, window) =
+            (section.opt_duration("retain"), section.opt_duration("dedupe_window"));
+        let entries = section.integer("dedupe_entries", 0..=100_000_000);
+        if entries > 0 && retain.zip(window).is_some_and(|(retain, window)| retain < window) {
+            // The ids of events that have left are not read back at the next start.
+            section.mistake("retain", "must be at least dedupe_window; or make that shorter");
+        }
         Self {
             durability: section
                 .choice("durability", &[("disk", Durability::Disk), ("os", Durability::Os)]),
-            retain: section.duration("retain"),
+            retain: retain.unwrap_or_default(),
             max_bytes: section.size("max_bytes"),
             retain_dead: section.duration("retain_dead"),
-            dedupe_window: section.duration("dedupe_window"),
-            dedupe_entries: section.integer("dedupe_entries", 0..=100_000_000),
+            dedupe_window: window.unwrap_or_default(),
+            dedupe_entries: entries,
             queue_bytes: section.byte_count("queue_bytes_max"),
         }
     }
@@ -305,9 +320,10 @@ pub trait Journal: Send + Sync {
         limit: ReadLimit,
     ) -> Result<Vec<Record>, JournalError>;
 
-    /// Makes every reader of the site but these inactive: they keep their place but no longer hold
-    /// events back from retention.
-    async fn retire(&self, site: SiteId, keep: Vec<ReaderId>) -> Result<(), JournalError>;
+    /// Makes every reader of any site but these inactive: they keep their place but no longer hold
+    /// events back from retention. Sites that are configured no more have no other readers, so
+    /// their events leave with time.
+    async fn retire(&self, keep: Vec<ReaderId>) -> Result<(), JournalError>;
 
     /// The records in `after..=upto` that say who the visitor is, in order, at most `limit`.
     async fn read_identifying(

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Identity, IdentityKind, ProfileError, Profiles, Update, identities};
 use crate::event::{Event, Kind, Object};
-use crate::journal::{Journal, Position, ReaderId, Record, Settlement, SiteId};
+use crate::journal::{Journal, PROJECTION, Position, ReaderId, Record, Settlement, SiteId};
 use crate::metrics::{Metrics, Name, SiteLabels};
 
 /// Identifying events applied by one transaction: a few milliseconds of the writer's time.
@@ -43,7 +43,7 @@ impl Projection {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ProfileError> {
         let at = profiles.projected(site).await?;
-        let reader = journal.reader(site, "profiles").await?;
+        let reader = journal.reader(site, PROJECTION).await?;
         let (labels, done) = (SiteLabels { site: name }, watch::Sender::new(at));
         Ok(Self { site, labels, reader, journal, profiles, metrics, done, noted: at })
     }

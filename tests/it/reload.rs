@@ -87,3 +87,26 @@ async fn another_data_folder_waits_for_the_next_start() {
     assert!(made.is_empty(), "visitors' cookies are signed with the keys of the start: {made:?}");
     assert!(process.terminate().success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_a_site_that_left_while_the_gateway_was_down_leave_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let journal = "[journal]\nretain = \"1s\"\ndedupe_window = \"1s\"\n";
+    // Nobody listens there, so the event waits for its destination.
+    let site = webhook_site(([127, 0, 0, 1], 9).into(), "");
+    let process = Process::start(&data, &file, &format!("{journal}{site}"));
+    let headers = [("origin", "https://shop.example"), ("content-type", "text/plain")];
+    let body = batch(&[track("one", "Clicked")]);
+    let answer = send(process.http, ("POST", "/e"), &headers, body.as_bytes()).unwrap();
+    assert_eq!(answer.status, 204);
+    assert!(process.terminate().success());
+    let other = site.replace("name = \"shop\"", "name = \"other\"");
+    let process = Process::start(&data, &file, &format!("{journal}{other}"));
+    eventually(|| match metric(&process, "tagway_journal_events").as_deref() {
+        Some("0") => Ok(()),
+        held => Err(format!("{held:?}")),
+    })
+    .await;
+    assert!(process.terminate().success());
+}

@@ -230,11 +230,12 @@ impl Flush {
             for (record, appended) in request.records.iter().zip(appended) {
                 if let Appended::New { .. } = appended {
                     sequence.window.remove(record.message);
-                    if let Some((head, _)) = sequence.heads.get_mut(&record.site) {
-                        head.seq -= 1;
-                    }
                 }
             }
+        }
+        // There is one flush at a time, so what was published last is where this one began.
+        for (head, sender) in sequence.heads.values_mut() {
+            *head = *sender.borrow();
         }
     }
 }

@@ -44,7 +44,8 @@ use crate::store::{Migrations, ReadError, Store, WriteError};
 /// The journal's tables.
 pub const MIGRATIONS: Migrations = Migrations {
     name: "journal",
-    steps: &["
+    steps: &[
+        "
     CREATE TABLE sites (
         id INTEGER PRIMARY KEY CHECK (id < 131072),
         name TEXT NOT NULL UNIQUE,
@@ -96,7 +97,15 @@ pub const MIGRATIONS: Migrations = Migrations {
     );
     CREATE INDEX dead_reader ON dead (reader, id);
     CREATE INDEX dead_at ON dead (at);
-    "],
+    ",
+        "
+    -- The projection's reader had a name that a destination could have, and then both used one row.
+    -- What a destination had parked there would never be taken up, and would hold events back.
+    UPDATE readers SET name = '(profiles)' WHERE name = 'profiles';
+    DELETE FROM parked
+        WHERE reader IN (SELECT id FROM readers WHERE name = '(profiles)');
+    ",
+    ],
 };
 
 /// `events.flags`: the event says who the visitor is.
@@ -194,13 +203,12 @@ impl Journal for SqliteJournal {
         .await
     }
 
-    async fn retire(&self, site: SiteId, keep: Vec<ReaderId>) -> Result<(), JournalError> {
+    async fn retire(&self, keep: Vec<ReaderId>) -> Result<(), JournalError> {
         self.write_db(move |c| {
-            let mut ids = c.prepare("SELECT id FROM readers WHERE site = ?")?;
-            let ids = ids.query_map([site.0], |row| row.get(0).map(ReaderId))?;
-            for id in ids.collect::<rusqlite::Result<Vec<_>>>()? {
-                let active = keep.contains(&id);
-                c.execute("UPDATE readers SET active = ? WHERE id = ?", (active, id.0))?;
+            c.execute("UPDATE readers SET active = 0 WHERE active", [])?;
+            let mut keeps = c.prepare("UPDATE readers SET active = 1 WHERE id = ?")?;
+            for reader in keep {
+                keeps.execute([reader.0])?;
             }
             Ok(())
         })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{Clock, ManualClock};
-use crate::journal::{DeadSelection, Durability, Ended, Ending, MessageKey, Parking};
+use crate::journal::{DeadSelection, Durability, Ended, Ending, MessageKey, PROJECTION, Parking};
 use crate::store::Sync;
 
 const ALL: ReadLimit = ReadLimit { events: 10_000, bytes: usize::MAX };
@@ -170,8 +170,11 @@ async fn a_refused_append_leaves_nothing_and_numbers_go_on() {
     let refused = b.journal.append(vec![b.record(60)]).await;
     assert!(matches!(refused, Err(AppendError::Unwritable(_))), "{refused:?}");
     b.journal.write_db(|c| c.execute_batch("ALTER TABLE gone RENAME TO events")).await.unwrap();
+    b.journal.append(vec![b.record(61)]).await.unwrap();
+    let head = Head { seq: 2, identified: 1 };
+    assert_eq!(*b.journal.head(b.site).borrow(), head, "the refused one has left no trace");
     let retried = b.journal.append(vec![b.record(60)]).await.unwrap();
-    assert_eq!(retried, [Appended::New { seq: 2 }], "neither a gap nor a false duplicate");
+    assert_eq!(retried, [Appended::New { seq: 3 }], "neither a gap nor a false duplicate");
 }
 
 #[tokio::test]
@@ -267,7 +270,7 @@ async fn a_retired_reader_holds_nothing_back_and_its_account_still_adds_up() {
     b.settle(at(3), (1..=3).map(|seq| ended(seq, Ending::Delivered)).collect(), vec![]).await;
     b.clock.advance(3_700_000);
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 0);
-    b.journal.retire(b.site, vec![b.reader]).await.unwrap();
+    b.journal.retire(vec![b.reader]).await.unwrap();
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
     let ledger = b.journal.ledger(other).await.unwrap();
     assert_eq!((ledger.accepted, ledger.dead, ledger.pending), (3, 3, 0));
@@ -321,4 +324,91 @@ async fn a_part_of_retention_that_fails_does_not_keep_the_others() {
     b.journal.retain(b.clock.now()).await.unwrap_err();
     b.journal.write_db(|c| c.execute_batch("ALTER TABLE gone RENAME TO events")).await.unwrap();
     assert!(b.journal.dead(None, None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_site_without_readers_lets_its_events_go_and_keeps_them_when_it_returns() {
+    let mut b = Bench::new(settings()).await;
+    let other = b.journal.site("closed").await.unwrap();
+    let readers = [
+        b.journal.reader(other, "ga4").await.unwrap(),
+        b.journal.reader(other, PROJECTION).await.unwrap(),
+    ];
+    let append = async |id: u64| {
+        let record = NewRecord { site: other, ..b.record(id) };
+        b.journal.append(vec![record]).await.unwrap();
+        b.clock.advance(3_700_000);
+        b.journal.retain(b.clock.now()).await.unwrap()
+    };
+    assert_eq!(append(100).await, 0);
+    b.journal.retire(vec![b.reader]).await.unwrap();
+    assert_eq!(append(101).await, 2);
+    b.journal.retire(vec![b.reader, readers[0], readers[1]]).await.unwrap();
+    assert_eq!(append(102).await, 0);
+    b.append(1).await;
+}
+
+#[tokio::test]
+async fn what_the_projection_missed_is_no_lost_delivery() {
+    let mut b = Bench::new(Settings { max_bytes: 0, ..settings() }).await;
+    let projection = b.journal.reader(b.site, PROJECTION).await.unwrap();
+    b.append(3).await;
+    b.settle(at(3), (1..=3).map(|seq| ended(seq, Ending::Delivered)).collect(), vec![]).await;
+    assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
+    assert_eq!(b.journal.usage().await.unwrap().evicted, 0);
+    assert_eq!(b.journal.position(projection).await.unwrap(), at(3));
+}
+
+#[tokio::test]
+async fn the_projection_keeps_its_place_when_its_reader_gets_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let steps = MIGRATIONS.steps.split_at(1).0;
+    let before = Migrations { steps, ..MIGRATIONS };
+    let store = Store::open(folder.path(), Sync::Os, &[before], metrics.clone()).unwrap();
+    let rows = "INSERT INTO sites VALUES (1, 'shop', 0);
+        INSERT INTO readers (id, site, name, start_seq, cursor) VALUES (7, 1, 'profiles', 0, 5);
+        INSERT INTO events VALUES ((1 << 46) + 6, 0, 0, x'00', '{}');
+        INSERT INTO parked (reader, seq, due_at, attempt) VALUES (7, 2, 0, 0)";
+    store.write(|c| c.execute_batch(rows)).await.unwrap();
+    store.close().await;
+    drop(store);
+    let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
+    let journal = open(folder.path(), clock, settings()).await;
+    let site = journal.site("shop").await.unwrap();
+    let projection = journal.reader(site, PROJECTION).await.unwrap();
+    assert_eq!((projection, journal.position(projection).await.unwrap()), (ReaderId(7), at(5)));
+    assert_eq!(journal.ledger(projection).await.unwrap().pending, 1, "nothing is parked there");
+    let destination = journal.reader(site, "profiles").await.unwrap();
+    assert_ne!(destination, projection);
+    assert_eq!(journal.position(destination).await.unwrap(), at(6), "it starts afresh");
+}
+
+#[tokio::test]
+async fn what_is_least_missed_is_forced_out_first() {
+    let b = Bench::new(Settings { max_bytes: 400_000, ..settings() }).await;
+    let append = async |id: u64| {
+        let body = format!("\"{}\"", "x".repeat(100_000)).into_bytes();
+        b.journal.append(vec![NewRecord { body, ..b.record(id) }]).await.unwrap();
+    };
+    for id in 0..4 {
+        append(id).await;
+    }
+    // In the same file, and not the events' fault.
+    let others = "CREATE TABLE others (t); INSERT INTO others VALUES (zeroblob(5000000))";
+    b.journal.write_db(|c| c.execute_batch(others)).await.unwrap();
+    let ends = vec![ended(1, dead()), ended(2, Ending::Delivered)];
+    b.settle(at(2), ends, vec![]).await;
+    let held = async || {
+        b.journal.retain(b.clock.now()).await.unwrap();
+        (b.seqs().await, b.journal.dead(None, None, 10).await.unwrap().len())
+    };
+    assert_eq!(held().await, (vec![3, 4], 1), "two events and a letter fit");
+    append(4).await;
+    assert_eq!(held().await, (vec![3, 4, 5], 0), "a letter before what is to be delivered");
+    assert_eq!(b.journal.metrics.dead_evicted.get(), 1);
+    append(5).await;
+    assert_eq!(held().await.1, 0);
+    assert!(b.journal.usage().await.unwrap().evicted > 0, "and then that");
+    b.ledger().await;
 }
