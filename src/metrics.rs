@@ -162,6 +162,8 @@ pub struct Metrics {
     pub destination_up: Family<DestinationLabels, Gauge>,
     /// Profile lookups by cache result.
     pub profile_lookups: Family<ResultLabels, Counter>,
+    /// Traits and identities that a full profile did not take.
+    pub profile_refused: Family<ReasonLabels, Counter>,
     /// Events the profile projection has yet to see.
     pub projection_lag_events: Family<SiteLabels, Gauge>,
     /// 1 if the last reload of the configuration succeeded.
@@ -197,6 +199,7 @@ impl Metrics {
             pending_oldest_seconds: Family::default(),
             destination_up: Family::default(),
             profile_lookups: Family::default(),
+            profile_refused: Family::default(),
             projection_lag_events: Family::default(),
             config_reload_success: Gauge::default(),
         };
@@ -245,6 +248,7 @@ impl Metrics {
         );
         r.register("destination_up", "0 while paused or broken", self.destination_up.clone());
         r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
+        r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
         r.register(
             "projection_lag_events",
             "Events the profiles have yet to see",

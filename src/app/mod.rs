@@ -364,7 +364,7 @@ async fn open(
         metrics.clone(),
     );
     let journal = Arc::new(journal.await.context("the journal")?);
-    let backend = Arc::new(SqliteProfiles::new(store));
+    let backend = Arc::new(SqliteProfiles::new(store, settings.profiles.limits));
     let profiles = Arc::new(Profiles::new(backend, &settings.profiles, metrics.clone()));
     Ok((journal, profiles))
 }

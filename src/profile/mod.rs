@@ -11,8 +11,15 @@
 //! - An anonymous id or cookie that is seen with a user id belongs to that user's profile from then
 //!   on. A profile that had no user id yet becomes the user's; one that had another user's id keeps
 //!   its past: people who share a device are not merged.
+//! - A profile without user id whose device turns out to be another profile's goes into that one: its
+//!   traits lie beneath the other's own, so that of two values the other's stays.
 //! - An alias gives the profile of the older id the user id, under the same rule.
 //! - Traits merge key by key, the newest value wins, `null` removes.
+//!
+//! Anybody can send events in anybody's name, and all sites share one writer. So a profile holds
+//! only so much ([`Limits`]): a trait or a device beyond is not taken, and counted; the event itself
+//! goes its way to the destinations. And an event costs what it changes, however many names its
+//! visitor has: the cache keeps names and profiles apart.
 
 mod cache;
 mod projection;
@@ -22,6 +29,7 @@ pub use cache::Profiles;
 pub use projection::{Projection, update_of};
 pub use sqlite::{MIGRATIONS, SqliteProfiles};
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +47,17 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How long an unused profile stays in memory.
     pub cache_idle: Duration,
+    /// How much one profile holds.
+    pub limits: Limits,
+}
+
+/// How much one profile holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of its traits as JSON.
+    pub traits_bytes: usize,
+    /// Devices it is known by.
+    pub identities: usize,
 }
 
 impl Settings {
@@ -47,6 +66,10 @@ impl Settings {
         Self {
             cache_bytes: section.size("cache_bytes"),
             cache_idle: section.duration("cache_idle"),
+            limits: Limits {
+                traits_bytes: section.byte_count("traits_bytes"),
+                identities: section.integer("identities", 1..=100_000),
+            },
         }
     }
 }
@@ -112,6 +135,23 @@ pub struct Update {
     pub traits: Object,
 }
 
+/// A profile's number in its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProfileId(pub i64);
+
+/// What updates changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Identities that name another profile than before.
+    pub identities: BTreeSet<Identity>,
+    /// Profiles of which something else is known than before.
+    pub profiles: BTreeSet<ProfileId>,
+    /// Traits that were not taken because the profile was full.
+    pub traits_refused: u64,
+    /// Identities that were not taken because the profile was full.
+    pub identities_refused: u64,
+}
+
 /// Why the profiles failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
@@ -133,18 +173,18 @@ pub trait ProfileStore: Send + Sync {
     async fn projected(&self, site: SiteId) -> Result<u64, ProfileError>;
 
     /// Applies updates in order and records that everything up to `upto` is in the profiles, as
-    /// one transaction. Returns every identity whose profile changed.
+    /// one transaction.
     async fn apply(
         &self,
         site: SiteId,
         upto: u64,
         updates: Vec<Update>,
-    ) -> Result<Vec<Identity>, ProfileError>;
+    ) -> Result<Changes, ProfileError>;
 
     /// The profiles that these identities name, in their order.
     async fn find(
         &self,
         site: SiteId,
         identities: Vec<Identity>,
-    ) -> Result<Vec<Option<ProfileView>>, ProfileError>;
+    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
 }

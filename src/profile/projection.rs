@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Identity, IdentityKind, ProfileError, Profiles, Update, identities};
@@ -14,9 +15,9 @@ use crate::metrics::{Metrics, Name, SiteLabels};
 /// Identifying events applied by one transaction: a few milliseconds of the writer's time.
 const BATCH: usize = 200;
 
-/// Anonymous events after which the projection's place is written down even though nothing was
-/// learnt: bounds what is looked at again after a restart.
-const NOTE_EVERY: u64 = 50_000;
+/// How long the projection's place may be unwritten when nothing was learnt: bounds what is looked
+/// at again after a restart, and how long events stay that every destination has settled.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
 
 /// The pause after a store that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -30,7 +31,9 @@ pub struct Projection {
     profiles: Arc<Profiles>,
     metrics: Arc<Metrics>,
     done: watch::Sender<u64>,
+    /// The place that is written down, and since when.
     noted: u64,
+    noted_at: Instant,
 }
 
 impl Projection {
@@ -45,7 +48,9 @@ impl Projection {
         let at = profiles.projected(site).await?;
         let reader = journal.reader(site, PROJECTION).await?;
         let (labels, done) = (SiteLabels { site: name }, watch::Sender::new(at));
-        Ok(Self { site, labels, reader, journal, profiles, metrics, done, noted: at })
+        // The journal hears of the place after the profiles, so it may have missed the last.
+        let (noted, noted_at) = (journal.position(reader).await?.cursor, Instant::now());
+        Ok(Self { site, labels, reader, journal, profiles, metrics, done, noted, noted_at })
     }
 
     /// The reader that keeps the projection's events from leaving.
@@ -66,9 +71,11 @@ impl Projection {
             let at = *self.done.borrow();
             let lag = i64::try_from(target.seq.saturating_sub(at)).unwrap_or(i64::MAX);
             self.metrics.projection_lag_events.get_or_create(&self.labels).set(lag);
-            if at >= target.seq {
+            let is_behind = at > self.noted;
+            if at >= target.seq && !(is_behind && self.note_is_due()) {
                 tokio::select! {
                     changed = head.changed() => if changed.is_err() { return },
+                    () = sleep_until(self.noted_at + NOTE_EVERY), if is_behind => {}
                     () = stop.cancelled() => return,
                 }
                 continue;
@@ -83,7 +90,11 @@ impl Projection {
         }
     }
 
-    /// One step towards `target`.
+    fn note_is_due(&self) -> bool {
+        self.noted_at.elapsed() >= NOTE_EVERY
+    }
+
+    /// One step towards `target`, or, once there, the note of where that is.
     async fn advance(&mut self, target: u64, identified: u64) -> Result<(), ProfileError> {
         let at = *self.done.borrow();
         let records = if at < identified {
@@ -95,13 +106,13 @@ impl Projection {
             Some(last) if records.len() == BATCH => last.seq,
             _ => target,
         };
-        if !records.is_empty() || upto.saturating_sub(self.noted) >= NOTE_EVERY {
+        if !records.is_empty() || (upto > self.noted && self.note_is_due()) {
             let updates = records.iter().filter_map(update).collect();
             self.profiles.apply(self.site, upto, updates).await?;
             let position = Position { cursor: upto, ahead: Vec::new() };
             let settlement = Settlement { position, ..Settlement::default() };
             self.journal.settle(self.reader, settlement).await?;
-            self.noted = upto;
+            (self.noted, self.noted_at) = (upto, Instant::now());
         }
         self.done.send_replace(upto);
         Ok(())
@@ -140,4 +151,66 @@ pub fn update_of(event: &Event) -> Update {
         traits.extend(said.clone());
     }
     Update { user: event.user_id.clone(), devices, traits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::journal::{self, Durability, MessageKey, NewRecord, SqliteJournal};
+    use crate::profile::{self, Limits, SqliteProfiles};
+    use crate::store::{Store, Sync};
+
+    #[tokio::test(start_paused = true)]
+    async fn anonymous_events_leave_the_journal_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let schemas = [journal::MIGRATIONS, profile::MIGRATIONS];
+        let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+        let (store, clock) =
+            (Arc::new(store), Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap())));
+        let settings = journal::Settings {
+            durability: Durability::Os,
+            retain: Duration::from_secs(60),
+            max_bytes: u64::MAX,
+            retain_dead: Duration::from_secs(60),
+            dedupe_window: Duration::from_secs(60),
+            dedupe_entries: 100,
+            queue_bytes: 1 << 20,
+        };
+        let journal =
+            SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone()).await;
+        let journal = Arc::new(journal.unwrap());
+        let limits = Limits { traits_bytes: 1 << 15, identities: 1000 };
+        let settings =
+            profile::Settings { cache_bytes: 1 << 20, cache_idle: Duration::from_secs(60), limits };
+        let backend = Arc::new(SqliteProfiles::new(store, limits));
+        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
+        let site = journal.site("shop").await.unwrap();
+        let projection = Projection::start(site, "shop".into(), journal.clone(), profiles, metrics);
+        let projection = projection.await.unwrap();
+        let reader = projection.reader();
+        let stop = CancellationToken::new();
+        let tasks = tokio_util::task::TaskTracker::new();
+        tasks.spawn(projection.run(stop.clone()));
+        let record = NewRecord {
+            site,
+            message: MessageKey::new("shop", "1"),
+            received_at: clock.now(),
+            identifies: false,
+            body: b"{}".to_vec(),
+        };
+        journal.append(vec![record]).await.unwrap();
+        let noted = async {
+            while journal.position(reader).await.unwrap().cursor < 1 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(NOTE_EVERY * 10, noted).await.expect("its place is written down");
+        clock.advance(61_000);
+        assert_eq!(journal.retain(clock.now()).await.unwrap(), 1);
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
 }

@@ -1,12 +1,13 @@
 //! Profiles in the embedded database.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Identity, IdentityKind, ProfileError, ProfileStore, Update};
+use super::{
+    Changes, Identity, IdentityKind, Limits, ProfileError, ProfileId, ProfileStore, Update,
+};
 use crate::event::{Object, ProfileView};
 use crate::journal::SiteId;
 use crate::store::{Migrations, Store};
@@ -34,19 +35,22 @@ pub const MIGRATIONS: Migrations = Migrations {
 };
 
 /// Profiles in the embedded database.
-pub struct SqliteProfiles(Arc<Store>);
+pub struct SqliteProfiles {
+    store: Arc<Store>,
+    limits: Limits,
+}
 
 impl SqliteProfiles {
     /// Profiles in a store that has [`MIGRATIONS`].
-    pub fn new(store: Arc<Store>) -> Self {
-        Self(store)
+    pub fn new(store: Arc<Store>, limits: Limits) -> Self {
+        Self { store, limits }
     }
 }
 
 #[async_trait]
 impl ProfileStore for SqliteProfiles {
     async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
-        let seq = self.0.read(move |c| {
+        let seq = self.store.read(move |c| {
             c.query_row("SELECT seq FROM projected WHERE site = ?", [site.0], |row| row.get(0))
                 .optional()
         });
@@ -58,37 +62,39 @@ impl ProfileStore for SqliteProfiles {
         site: SiteId,
         upto: u64,
         updates: Vec<Update>,
-    ) -> Result<Vec<Identity>, ProfileError> {
-        let changed = self.0.write(move |c| {
-            let mut changed = BTreeSet::new();
+    ) -> Result<Changes, ProfileError> {
+        let limits = self.limits;
+        let changes = self.store.write(move |c| {
+            let mut batch = Batch { connection: c, site, limits, changes: Changes::default() };
             for update in &updates {
-                apply(c, site, update, &mut changed)?;
+                batch.apply(update)?;
             }
             c.prepare_cached(
                 "INSERT INTO projected VALUES (?1, ?2)
                  ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
             )?
             .execute((site.0, upto))?;
-            Ok(changed.into_iter().collect())
+            Ok(batch.changes)
         });
-        Ok(changed.await?)
+        Ok(changes.await?)
     }
 
     async fn find(
         &self,
         site: SiteId,
         identities: Vec<Identity>,
-    ) -> Result<Vec<Option<ProfileView>>, ProfileError> {
-        let found = self.0.read(move |c| {
+    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
+        let found = self.store.read(move |c| {
             let mut statement = c.prepare_cached(
-                "SELECT p.user_id, p.traits FROM identities i JOIN profiles p ON p.id = i.profile
+                "SELECT p.id, p.user_id, p.traits FROM identities i JOIN profiles p ON p.id = i.profile
                  WHERE i.site = ? AND i.kind = ? AND i.value = ?",
             )?;
             let find = |identity: &Identity| {
                 statement
                     .query_row((site.0, identity.kind.name(), &identity.value), |row| {
-                        let traits = parse(row.get_ref(1)?.as_str()?);
-                        Ok(ProfileView { user_id: row.get(0)?, traits })
+                        let traits = parse(row.get_ref(2)?.as_str()?);
+                        let view = ProfileView { user_id: row.get(1)?, traits };
+                        Ok((ProfileId(row.get(0)?), view))
                     })
                     .optional()
             };
@@ -103,104 +109,214 @@ fn parse(text: &str) -> Object {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-fn apply(
-    connection: &Connection,
+/// Some updates in one transaction, and what they changed.
+struct Batch<'c> {
+    connection: &'c Connection,
     site: SiteId,
-    update: &Update,
-    changed: &mut BTreeSet<Identity>,
-) -> rusqlite::Result<()> {
-    let Some(profile) = resolve(connection, site, update)? else { return Ok(()) };
-    let mut links = update.devices.clone();
-    links.extend(Identity::of(IdentityKind::User, update.user.as_deref()));
-    for identity in links {
-        connection
+    limits: Limits,
+    changes: Changes,
+}
+
+impl Batch<'_> {
+    fn apply(&mut self, update: &Update) -> rusqlite::Result<()> {
+        let Some(profile) = self.resolve(update)? else { return Ok(()) };
+        if let Some(user) = Identity::of(IdentityKind::User, update.user.as_deref()) {
+            self.link(&user, profile)?;
+        }
+        for device in &update.devices {
+            if let Some((other, None)) = self.named(device)?
+                && other != profile
+            {
+                self.absorb(other, profile)?;
+            } else {
+                self.link(device, profile)?;
+            }
+        }
+        self.merge_traits(profile, &update.traits)
+    }
+
+    /// The profile an update is about; made if there is something to keep.
+    fn resolve(&mut self, update: &Update) -> rusqlite::Result<Option<ProfileId>> {
+        if let Some(user) = Identity::of(IdentityKind::User, update.user.as_deref())
+            && let Some((id, _)) = self.named(&user)?
+        {
+            return Ok(Some(id));
+        }
+        for device in &update.devices {
+            let Some((id, owner)) = self.named(device)? else { continue };
+            match (&update.user, owner) {
+                (Some(user), None) => {
+                    self.connection
+                        .prepare_cached("UPDATE profiles SET user_id = ? WHERE id = ?")?
+                        .execute((user, id.0))?;
+                    self.changes.profiles.insert(id);
+                    return Ok(Some(id));
+                }
+                // Somebody else's device until now: they stay two people.
+                (Some(_), Some(_)) => {}
+                (None, _) => return Ok(Some(id)),
+            }
+        }
+        if update.user.is_none() && (update.traits.is_empty() || update.devices.is_empty()) {
+            return Ok(None);
+        }
+        self.connection
+            .prepare_cached("INSERT INTO profiles (site, user_id) VALUES (?, ?)")?
+            .execute((self.site.0, &update.user))?;
+        Ok(Some(ProfileId(self.connection.last_insert_rowid())))
+    }
+
+    /// The profile that an identity names, and its user id.
+    fn named(&self, identity: &Identity) -> rusqlite::Result<Option<(ProfileId, Option<String>)>> {
+        self.connection
+            .prepare_cached(
+                "SELECT p.id, p.user_id FROM identities i JOIN profiles p ON p.id = i.profile
+                 WHERE i.site = ? AND i.kind = ? AND i.value = ?",
+            )?
+            .query_row((self.site.0, identity.kind.name(), &identity.value), |row| {
+                Ok((ProfileId(row.get(0)?), row.get(1)?))
+            })
+            .optional()
+    }
+
+    /// Makes the identity name the profile, if that has room for another device. A profile has one
+    /// user id, which always finds room.
+    fn link(&mut self, identity: &Identity, profile: ProfileId) -> rusqlite::Result<()> {
+        if self.named(identity)?.is_some_and(|(named, _)| named == profile) {
+            return Ok(());
+        }
+        if identity.kind != IdentityKind::User && self.room(profile)? == 0 {
+            self.changes.identities_refused += 1;
+            return Ok(());
+        }
+        self.connection
             .prepare_cached(
                 "INSERT INTO identities VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT (site, kind, value) DO UPDATE SET profile = excluded.profile",
             )?
-            .execute((site.0, identity.kind.name(), &identity.value, profile))?;
-        changed.insert(identity);
+            .execute((self.site.0, identity.kind.name(), &identity.value, profile.0))?;
+        self.changes.identities.insert(identity.clone());
+        Ok(())
     }
-    if !update.traits.is_empty() {
-        merge_traits(connection, profile, &update.traits)?;
+
+    /// How many more devices the profile may be known by.
+    fn room(&self, profile: ProfileId) -> rusqlite::Result<usize> {
+        // One more than the limit, for the user id.
+        let limit = self.limits.identities + 1;
+        let names: usize = self
+            .connection
+            .prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM identities WHERE profile = ? LIMIT ?)",
+            )?
+            .query_row((profile.0, limit), |row| row.get(0))?;
+        Ok(limit - names)
     }
-    changed.extend(names_of(connection, profile)?);
-    Ok(())
+
+    /// Puts a profile that has no user id into another: its traits beneath the other's own, and its
+    /// devices as far as there is room.
+    fn absorb(&mut self, from: ProfileId, into: ProfileId) -> rusqlite::Result<()> {
+        let (names, room) = (names_of(self.connection, from)?, self.room(into)?);
+        self.changes.identities_refused += names.len().saturating_sub(room) as u64;
+        self.connection
+            .prepare_cached(
+                "UPDATE identities SET profile = ?1 WHERE (site, kind, value) IN
+                     (SELECT site, kind, value FROM identities WHERE profile = ?2 LIMIT ?3)",
+            )?
+            .execute((into.0, from.0, room))?;
+        self.connection
+            .prepare_cached("DELETE FROM identities WHERE profile = ?")?
+            .execute([from.0])?;
+        let (own, older) = (self.traits(into)?.0, self.traits(from)?.0);
+        self.connection.prepare_cached("DELETE FROM profiles WHERE id = ?")?.execute([from.0])?;
+        self.changes.identities.extend(names);
+        self.changes.profiles.insert(from);
+        let older = older.into_iter().filter(|(key, _)| !own.contains_key(key)).collect();
+        self.merge_traits(into, &older)
+    }
+
+    /// The profile's traits, and their length as text.
+    fn traits(&self, profile: ProfileId) -> rusqlite::Result<(Object, usize)> {
+        self.connection.prepare_cached("SELECT traits FROM profiles WHERE id = ?")?.query_row(
+            [profile.0],
+            |row| {
+                let text = row.get_ref(0)?.as_str()?;
+                Ok((parse(text), text.len()))
+            },
+        )
+    }
+
+    fn merge_traits(&mut self, profile: ProfileId, said: &Object) -> rusqlite::Result<()> {
+        if said.is_empty() {
+            return Ok(());
+        }
+        let (mut traits, bytes) = self.traits(profile)?;
+        let merged = merge(&mut traits, bytes, said, self.limits.traits_bytes);
+        self.changes.traits_refused += merged.refused;
+        if !merged.is_changed {
+            return Ok(());
+        }
+        self.changes.profiles.insert(profile);
+        self.connection
+            .prepare_cached("UPDATE profiles SET traits = ? WHERE id = ?")?
+            .execute((serde_json::Value::Object(traits).to_string(), profile.0))
+            .map(drop)
+    }
 }
 
-/// The profile an update is about; made if there is something to keep.
-fn resolve(
-    connection: &Connection,
-    site: SiteId,
-    update: &Update,
-) -> rusqlite::Result<Option<i64>> {
-    if let Some(user) = &update.user
-        && let Some((id, _)) = lookup(connection, site, IdentityKind::User, user)?
-    {
-        return Ok(Some(id));
-    }
-    for device in &update.devices {
-        let Some((id, owner)) = lookup(connection, site, device.kind, &device.value)? else {
-            continue;
-        };
-        match (&update.user, owner) {
-            (Some(user), None) => {
-                connection
-                    .prepare_cached("UPDATE profiles SET user_id = ? WHERE id = ?")?
-                    .execute((user, id))?;
-                return Ok(Some(id));
+#[derive(Default)]
+struct Merged {
+    is_changed: bool,
+    refused: u64,
+}
+
+/// Merges what was said into traits that are `bytes` long as text. A value that would make them
+/// longer than `limit` is refused; what was known stays.
+fn merge(traits: &mut Object, mut bytes: usize, said: &Object, limit: usize) -> Merged {
+    let mut merged = Merged::default();
+    if bytes > limit {
+        // Written when the limit was higher.
+        let mut kept = "{}".len();
+        traits.retain(|key, value| {
+            let longer = kept + text_bytes(key, value);
+            let fits = longer <= limit;
+            if fits {
+                kept = longer;
             }
-            // Somebody else's device until now: they stay two people.
-            (Some(_), Some(_)) => {}
-            (None, _) => return Ok(Some(id)),
-        }
+            fits
+        });
+        (bytes, merged.is_changed) = (kept, true);
     }
-    if update.user.is_none() && (update.traits.is_empty() || update.devices.is_empty()) {
-        return Ok(None);
-    }
-    connection
-        .prepare_cached("INSERT INTO profiles (site, user_id) VALUES (?, ?)")?
-        .execute((site.0, &update.user))?;
-    Ok(Some(connection.last_insert_rowid()))
-}
-
-/// The profile that an identity names, and its user id.
-fn lookup(
-    connection: &Connection,
-    site: SiteId,
-    kind: IdentityKind,
-    value: &str,
-) -> rusqlite::Result<Option<(i64, Option<String>)>> {
-    connection
-        .prepare_cached(
-            "SELECT p.id, p.user_id FROM identities i JOIN profiles p ON p.id = i.profile
-             WHERE i.site = ? AND i.kind = ? AND i.value = ?",
-        )?
-        .query_row((site.0, kind.name(), value), |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
-}
-
-fn merge_traits(connection: &Connection, profile: i64, said: &Object) -> rusqlite::Result<()> {
-    let mut traits = connection
-        .prepare_cached("SELECT traits FROM profiles WHERE id = ?")?
-        .query_row([profile], |row| Ok(parse(row.get_ref(0)?.as_str()?)))?;
     for (key, value) in said {
+        let old = traits.get(key);
+        let old_bytes = old.map_or(0, |old| text_bytes(key, old));
         if value.is_null() {
-            traits.shift_remove(key);
-        } else {
+            if traits.remove(key).is_some() {
+                bytes = bytes.saturating_sub(old_bytes);
+                merged.is_changed = true;
+            }
+        } else if old != Some(value) {
+            let grown = bytes.saturating_sub(old_bytes) + text_bytes(key, value);
+            if grown > limit {
+                merged.refused += 1;
+                continue;
+            }
             traits.insert(key.clone(), value.clone());
+            bytes = grown;
+            merged.is_changed = true;
         }
     }
-    connection
-        .prepare_cached("UPDATE profiles SET traits = ? WHERE id = ?")?
-        .execute((serde_json::Value::Object(traits).to_string(), profile))
-        .map(drop)
+    merged
 }
 
-fn names_of(connection: &Connection, profile: i64) -> rusqlite::Result<Vec<Identity>> {
+/// The length of one trait as text: key, value and what is around them.
+fn text_bytes(key: &str, value: &serde_json::Value) -> usize {
+    serde_json::Value::from(key).to_string().len() + ":,".len() + value.to_string().len()
+}
+
+fn names_of(connection: &Connection, profile: ProfileId) -> rusqlite::Result<Vec<Identity>> {
     let mut statement =
         connection.prepare_cached("SELECT kind, value FROM identities WHERE profile = ?")?;
-    let rows = statement.query_map([profile], |row| {
+    let rows = statement.query_map([profile.0], |row| {
         let kind = match row.get_ref(0)?.as_str()? {
             "user" => IdentityKind::User,
             "anonymous" => IdentityKind::Anonymous,
@@ -224,7 +340,7 @@ mod tests {
     fn open(folder: &std::path::Path) -> SqliteProfiles {
         let metrics = Arc::new(Metrics::new());
         let store = Store::open(folder, Sync::Os, &[MIGRATIONS], metrics).unwrap();
-        SqliteProfiles::new(Arc::new(store))
+        SqliteProfiles::new(Arc::new(store), Limits { traits_bytes: 100, identities: 3 })
     }
 
     fn anonymous(value: &str) -> Identity {
@@ -241,7 +357,7 @@ mod tests {
     }
 
     async fn view(store: &SqliteProfiles, identity: Identity) -> Option<(Option<String>, String)> {
-        let view = store.find(SITE, vec![identity]).await.unwrap().remove(0)?;
+        let (_, view) = store.find(SITE, vec![identity]).await.unwrap().remove(0)?;
         Some((view.user_id, serde_json::Value::Object(view.traits).to_string()))
     }
 
@@ -254,7 +370,7 @@ mod tests {
             said(Some("u"), "a", json!({"plan": "pro", "town": null})),
             said(Some("u"), "b", json!({})),
         ];
-        let changed = store.apply(SITE, 3, updates).await.unwrap();
+        let changed = store.apply(SITE, 3, updates).await.unwrap().identities;
         assert!([user("u"), anonymous("a"), anonymous("b")].iter().all(|i| changed.contains(i)));
         let expected = Some((Some("u".to_owned()), r#"{"plan":"pro"}"#.to_owned()));
         for identity in [user("u"), anonymous("a"), anonymous("b")] {
@@ -284,5 +400,82 @@ mod tests {
         let store = open(folder.path());
         store.apply(SITE, 1, vec![said(None, "a", json!({}))]).await.unwrap();
         assert_eq!(view(&store, anonymous("a")).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_was_known_of_a_device_lies_beneath_what_its_user_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let updates = vec![
+            said(Some("u"), "a", json!({"plan": "pro"})),
+            said(None, "b", json!({"plan": "free", "town": "Bern"})),
+        ];
+        store.apply(SITE, 2, updates).await.unwrap();
+        let changes = store.apply(SITE, 3, vec![said(Some("u"), "b", json!({}))]).await.unwrap();
+        let expected = Some((Some("u".to_owned()), r#"{"plan":"pro","town":"Bern"}"#.to_owned()));
+        for identity in [user("u"), anonymous("a"), anonymous("b")] {
+            assert_eq!(view(&store, identity).await, expected);
+        }
+        assert_eq!(changes.identities, [anonymous("b")].into());
+        assert_eq!(changes.profiles.len(), 2, "the one that went and the one it went into");
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let update = said(Some("u"), "a", json!({"plan": "pro", "town": null}));
+        assert_eq!(store.apply(SITE, 1, vec![update.clone()]).await.unwrap().profiles.len(), 1);
+        assert_eq!(store.apply(SITE, 2, vec![update]).await.unwrap(), Changes::default());
+        let device = said(Some("u"), "b", json!({}));
+        let changes = store.apply(SITE, 3, vec![device]).await.unwrap();
+        assert!(changes.profiles.is_empty(), "another device says nothing new of the person");
+        assert_eq!(changes.identities, [anonymous("b")].into());
+    }
+
+    #[tokio::test]
+    async fn a_profile_takes_only_so_many_devices() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let updates = ["a", "b", "c", "d", "a"].map(|device| said(Some("u"), device, json!({})));
+        let changes = store.apply(SITE, 5, updates.into()).await.unwrap();
+        assert_eq!(changes.identities_refused, 1);
+        assert!(view(&store, anonymous("c")).await.is_some());
+        assert_eq!(view(&store, anonymous("d")).await, None);
+        let other = vec![said(None, "e", json!({"x": 1})), said(Some("u"), "e", json!({}))];
+        let changes = store.apply(SITE, 7, other).await.unwrap();
+        assert_eq!(view(&store, anonymous("e")).await, None);
+        assert_eq!(view(&store, user("u")).await.unwrap().1, r#"{"x":1}"#);
+        assert!(changes.identities.contains(&anonymous("e")));
+    }
+
+    #[tokio::test]
+    async fn a_profile_takes_only_so_many_traits_and_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        let long = "x".repeat(60);
+        let updates = vec![
+            said(Some("u"), "a", json!({"long": long, "town": "Bern"})),
+            said(Some("u"), "a", json!({"other": long})),
+            said(Some("u"), "a", json!({"town": "x".repeat(61), "plan": "pro"})),
+        ];
+        let changes = store.apply(SITE, 3, updates).await.unwrap();
+        assert_eq!(changes.traits_refused, 2);
+        let (_, traits) = view(&store, user("u")).await.unwrap();
+        assert_eq!(traits, json!({"long": long, "town": "Bern", "plan": "pro"}).to_string());
+        let shorter = said(Some("u"), "a", json!({"long": null, "other": long}));
+        assert_eq!(store.apply(SITE, 4, vec![shorter]).await.unwrap().traits_refused, 0);
+    }
+
+    #[test]
+    fn traits_never_grow_beyond_the_limit() {
+        let mut traits = Object::new();
+        for n in 0..1000 {
+            let said = json!({ format!("\"k{}", n % 50): "\u{e9}\n".repeat(n % 9) });
+            let bytes = serde_json::to_string(&traits).unwrap().len();
+            merge(&mut traits, bytes, said.as_object().unwrap(), 300);
+            assert!(serde_json::to_string(&traits).unwrap().len() <= 300);
+        }
+        assert!(traits.len() > 5);
     }
 }

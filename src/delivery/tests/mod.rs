@@ -139,10 +139,16 @@ impl Bench {
                 .await
                 .unwrap(),
         );
-        let cache =
-            crate::profile::Settings { cache_bytes: 1 << 20, cache_idle: Duration::from_secs(60) };
-        let profiles =
-            Arc::new(Profiles::new(Arc::new(SqliteProfiles::new(store)), &cache, metrics.clone()));
+        let cache = crate::profile::Settings {
+            cache_bytes: 1 << 20,
+            cache_idle: Duration::from_secs(60),
+            limits: crate::profile::Limits { traits_bytes: 1 << 15, identities: 1000 },
+        };
+        let profiles = Arc::new(Profiles::new(
+            Arc::new(SqliteProfiles::new(store, cache.limits)),
+            &cache,
+            metrics.clone(),
+        ));
         let id = journal.site("shop").await.unwrap();
         let projection = Projection::start(
             id,
