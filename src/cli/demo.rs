@@ -16,7 +16,7 @@ use super::{Failure, render, say};
 use crate::app::App;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Origin};
-use crate::demo::simulator::{Kind, Simulator};
+use crate::demo::simulator::Simulator;
 use crate::demo::{self, Shop, Wiring};
 use crate::feed::Happening;
 use crate::log;
@@ -46,10 +46,13 @@ async fn demonstrate(options: Options) -> Result<(), Failure> {
     let stop = stop_signal().map_err(Failure::Other)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-    let simulator = async |kind| {
-        Simulator::start(kind, anywhere, clock.clone()).await.context("a simulated vendor")
-    };
-    let (ga4, webhook) = (simulator(Kind::Ga4).await?, simulator(Kind::Webhook).await?);
+    let mut simulators = Vec::new();
+    for (name, kind) in demo::VENDORS {
+        let simulator = Simulator::start(kind, anywhere, clock.clone()).await;
+        simulators.push((name, simulator.context("a simulated vendor")?));
+    }
+    let vendors: Vec<_> =
+        simulators.iter().map(|(name, simulator)| (*name, simulator.address())).collect();
     // The gateway must know the shop's address, and the shop's page the gateway's.
     let [http, shop] = reserve([options.http, options.shop])?;
     let settings = demo::settings(&Wiring {
@@ -57,8 +60,7 @@ async fn demonstrate(options: Options) -> Result<(), Failure> {
         http,
         admin: options.admin,
         shop,
-        ga4: ga4.address(),
-        webhook: webhook.address(),
+        vendors: &vendors,
     });
     let settings = config::load(&[settings], &Environment::default()).map_err(Failure::Config)?;
     log::init(&settings.log).map_err(|error| Failure::Other(error.into()))?;
@@ -89,13 +91,14 @@ fn reserve<const N: usize>(wanted: [SocketAddr; N]) -> anyhow::Result<[SocketAdd
 }
 
 fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Options) -> String {
+    let vendors = demo::VENDORS.map(|(name, _)| name).join(", ");
     let data = render::escape(&options.data.display().to_string(), 200);
     format!(
         "\n  Open http://{shop}/ and click: every event appears below, with what became of it.\n\n  \
          shop          http://{shop}/\n  \
          gateway       http://{http}/\n  \
          operators     http://{admin}/metrics\n  \
-         destinations  ga4 and webhook, simulated in this process\n  \
+         destinations  {vendors}, simulated\n  \
          data          {data}\n\n  \
          Ctrl-C ends it.\n\n"
     )

@@ -1,12 +1,24 @@
 //! The configuration of the demo's gateway.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::simulator::WEBHOOK_SECRET;
+use super::simulator::{Kind, MIXPANEL_TOKEN, WEBHOOK_SECRET, Workspace};
 use crate::settings::Source;
+
+/// The vendors that the demo simulates.
+pub const VENDORS: [(&str, Kind); 7] = [
+    ("ga4", Kind::Ga4),
+    ("meta", Kind::Meta),
+    ("mixpanel", Kind::Mixpanel),
+    ("amplitude", Kind::Amplitude),
+    ("intercom", Kind::Intercom(Workspace::PLAIN)),
+    ("drift", Kind::Drift),
+    ("webhook", Kind::Webhook),
+];
 
 /// How the demo's parts find each other.
 #[derive(Clone, Copy, Debug)]
@@ -19,19 +31,17 @@ pub struct Wiring<'a> {
     pub admin: SocketAddr,
     /// Where the shop is served.
     pub shop: SocketAddr,
-    /// Where the GA4 simulator listens.
-    pub ga4: SocketAddr,
-    /// Where the webhook simulator listens.
-    pub webhook: SocketAddr,
+    /// Where each simulated vendor listens.
+    pub vendors: &'a [(&'a str, SocketAddr)],
 }
 
 /// The settings, over the embedded default.
 pub fn settings(wiring: &Wiring<'_>) -> Source {
-    let Wiring { data_dir, http, admin, shop, ga4, webhook } = wiring;
+    let Wiring { data_dir, http, admin, shop, vendors } = wiring;
     // A JSON string is a TOML string as well.
     let data_dir = Value::from(data_dir.display().to_string());
     let port = shop.port();
-    let text = format!(
+    let mut text = format!(
         r#"
 data_dir = {data_dir}
 
@@ -50,23 +60,38 @@ name = "demo"
 hosts = ["*"]
 origins = ["http://127.0.0.1:{port}", "http://localhost:{port}"]
 write_key = "demo"
-
-[[sites.destinations]]
-name = "ga4"
-vendor = "ga4"
-endpoint = "http://{ga4}"
-[sites.destinations.settings]
-measurement_id = "G-DEMO1"
-api_secret = "a demo's secret"
-user_properties = ["plan"]
-
-[[sites.destinations]]
-name = "webhook"
-vendor = "webhook"
-[sites.destinations.settings]
-url = "http://{webhook}/hook"
-secret = "{WEBHOOK_SECRET}"
 "#
     );
+    for (vendor, address) in *vendors {
+        let settings = vendor_settings(vendor, *address);
+        let _infallible = write!(
+            text,
+            r#"
+[[sites.destinations]]
+name = "{vendor}"
+vendor = "{vendor}"
+endpoint = "http://{address}"
+[sites.destinations.settings]
+{settings}
+"#
+        );
+    }
     Source { name: "the demo's settings".to_owned(), text }
+}
+
+/// What a simulated vendor needs to be told. Its credentials are no secrets: they stand here.
+pub fn vendor_settings(vendor: &str, address: SocketAddr) -> String {
+    match vendor {
+        "ga4" => "measurement_id = \"G-DEMO1\"\napi_secret = \"a demo's secret\"\n\
+                  user_properties = [\"plan\"]"
+            .to_owned(),
+        "meta" => "pixel_id = \"1234567890\"\naccess_token = \"a-token-of-the-demo\"\n\
+                   default_country_code = \"41\""
+            .to_owned(),
+        "mixpanel" => format!("project_token = \"{MIXPANEL_TOKEN}\""),
+        "amplitude" => "api_key = \"0123456789abcdef0123456789abcdef\"".to_owned(),
+        "intercom" => "access_token = \"a-token-of-the-demo\"\nattributes = [\"plan\"]".to_owned(),
+        "drift" => "access_token = \"a-token-of-the-demo\"\nattributes = [\"plan\"]".to_owned(),
+        _ => format!("url = \"http://{address}/hook\"\nsecret = \"{WEBHOOK_SECRET}\""),
+    }
 }

@@ -152,6 +152,22 @@ pub(crate) fn admin_get(admin: SocketAddr, path: &str) -> std::io::Result<Answer
     raw(admin, request.as_bytes())
 }
 
+/// A POST to the operators' listener.
+pub(crate) fn admin_post(
+    admin: SocketAddr,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &Value,
+) -> Answer {
+    let mut request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    for (name, value) in fields {
+        write!(request, "{name}: {value}\r\n").unwrap();
+    }
+    let body = body.to_string();
+    write!(request, "content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    raw(admin, request.as_bytes()).unwrap()
+}
+
 /// One destination's account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
@@ -218,7 +234,7 @@ pub(crate) struct Gateway {
     app: Arc<App>,
     pub(crate) http: SocketAddr,
     pub(crate) admin: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -234,7 +250,12 @@ impl Gateway {
         let app = App::start(Origin::default(), settings).await.unwrap();
         let addresses = app.addresses();
         let (http, admin) = (addresses.http.unwrap(), addresses.admin);
-        Self { app, http, admin, _folder: folder }
+        Self { app, http, admin, folder }
+    }
+
+    /// Where it keeps its data.
+    pub(crate) fn data(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Posts to the site, from a thread that may wait.

@@ -17,3 +17,4 @@ mod intake;
 mod process;
 mod reload;
 mod start;
+mod vendors;

@@ -34,6 +34,12 @@ pub struct Workspace {
     pub hides_conflicts: bool,
 }
 
+impl Workspace {
+    /// One without traps.
+    pub const PLAIN: Self =
+        Self { search_lag: Duration::ZERO, calls_per_window: None, hides_conflicts: false };
+}
+
 /// A workspace and what is in it.
 #[derive(Default)]
 pub(super) struct Intercom {
