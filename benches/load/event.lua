@@ -16,3 +16,11 @@ function request()
     salt, n, salt, n % 5000, n % 100, n % 100)
   return wrk.format("POST", "/e", { ["Content-Type"] = "text/plain" }, body)
 end
+
+-- Pauses between the requests of a connection, in milliseconds: for a steady load below the most.
+local pause = tonumber(os.getenv("DELAY") or "0")
+if pause > 0 then
+  function delay()
+    return math.random(0, 2 * pause)
+  end
+end
