@@ -8,7 +8,7 @@
 //!   syncs, so a crash may undo the newest of them, in order, and never tears one.
 //! - A write that breaks a rule of the schema, or panics, fails alone. A disk that is full or broken fails the
 //!   whole group: nothing of it stays, every writer is told, and the next group tries again. After
-//!   a failed sync that group first makes sure of what the log holds; [`writer`] says why.
+//!   a failed sync that group first makes sure of what the log holds; `writer` says why.
 //! - Readers have their own connections and never wait for the writer.
 //! - One process owns the data folder: the lock is held until the store is dropped.
 //! - What is in the files is personal: they are made for their owner alone, whatever the folder.
