@@ -42,13 +42,15 @@ fn a_users_file_changes_what_it_says_and_nothing_else() {
 
 #[test]
 fn message_ids_are_not_remembered_longer_than_their_events() {
-    let mistakes = load_text("[journal]\nretain = \"1h\"\n").unwrap_err();
+    let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
+    let text = |rest: &str| format!("[journal]\nretain = \"1h\"\n{rest}\n{site}");
+    let mistakes = load_text(&text("")).unwrap_err();
     assert_eq!(
         mistakes,
         ["tagway.toml:2: journal.retain: must be at least dedupe_window; or make that shorter"]
     );
     for rest in ["dedupe_window = \"1h\"", "dedupe_entries = 0"] {
-        load_text(&format!("[journal]\nretain = \"1h\"\n{rest}\n")).unwrap();
+        load_text(&text(rest)).unwrap();
     }
 }
 
