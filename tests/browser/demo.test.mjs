@@ -65,10 +65,12 @@ async function settled(count) {
 
 // What a vendor has no use for: it is skipped, and nothing else is.
 function skipped(destination, messages) {
-  const kinds = { ga4: ["identify"], meta: ["identify"], intercom: ["page"], drift: ["page"] };
-  const unwanted = kinds[destination] ?? [];
+  const names = {
+    ga4: ["identify"], meta: ["identify", "Product Clicked"], intercom: ["page"], drift: ["page"],
+  };
+  const unwanted = names[destination] ?? [];
   const isSkipped = (message, index) => {
-    if (unwanted.includes(message.type)) return true;
+    if (unwanted.includes(message.event ?? message.type)) return true;
     // Contacts are people: until somebody says who they are there is none.
     const isKnown = messages.slice(0, index + 1).some((earlier) => earlier.userId);
     return ["intercom", "drift"].includes(destination) && !isKnown;
