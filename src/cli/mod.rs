@@ -47,7 +47,7 @@ enum Command {
     Serve,
     /// Check the configuration and say what it would run.
     Check,
-    /// Run a gateway, a demo shop and a local vendor, and show every event.
+    /// Run a gateway, a demo shop and local vendors, and show every event.
     Demo(demo::Options),
     /// Show what happens to events in a running gateway, as it happens.
     Tail(tail::Options),
