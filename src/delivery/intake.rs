@@ -18,6 +18,9 @@ use crate::vendors::{Reason, Screening};
 /// Events read and enriched in one step.
 const STEP_EVENTS: usize = 256;
 
+/// Events rendered at a stretch: what others on the runtime wait for, about a millisecond.
+const STRETCH_EVENTS: usize = 64;
+
 /// Bytes read in one step.
 const STEP_BYTES: usize = 1 << 20;
 
@@ -126,7 +129,11 @@ impl Worker {
         };
         let mut views = views.into_iter();
         let now = self.line.clock.now();
-        for Taken { record, event, was_parked, attempt } in taken {
+        for (index, Taken { record, event, was_parked, attempt }) in taken.into_iter().enumerate() {
+            if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
+                // A destination that lags must not keep the runtime from those that call meanwhile.
+                tokio::task::yield_now().await;
+            }
             let Some(event) = event else {
                 self.end_early(record.seq, was_parked, Screening::Dead(Reason::new("unreadable")));
                 continue;
