@@ -66,9 +66,7 @@ pub(super) fn items(properties: &Object, rule: rules::Items) -> Vec<Value> {
 /// product. Without an id and a name it is none.
 fn item(product: &Object, with_custom: bool) -> Option<Value> {
     let mut fields = Params::new(MAX_ITEM_FIELDS);
-    let mut used = Vec::new();
     for (field, keys, kind) in FIELDS {
-        used.extend_from_slice(keys);
         let value = keys.iter().find_map(|key| convert(product.get(*key)?, *kind));
         fields.add(field, value);
     }
@@ -76,11 +74,16 @@ fn item(product: &Object, with_custom: bool) -> Option<Value> {
         return None;
     }
     if with_custom {
-        for (key, value) in product.iter().filter(|(key, _)| !used.contains(&key.as_str())) {
+        for (key, value) in product.iter().filter(|(key, _)| !is_known(key)) {
             fields.add_custom(key, value);
         }
     }
     Some(Value::Object(fields.into_object()))
+}
+
+/// Whether a field of Google's is read from this key of a product.
+fn is_known(key: &str) -> bool {
+    FIELDS.iter().any(|(_, keys, _)| keys.contains(&key))
 }
 
 fn convert(value: &Value, kind: Kind) -> Option<Value> {

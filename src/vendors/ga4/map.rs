@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::commerce;
 use super::identity::{self, Session};
 use super::params::{MAX_NAME_CHARS, MAX_PARAMS, Params, RESERVED_PREFIXES, cut};
 use super::rules::{self, Items, RESERVED_EVENTS, Rule};
 use super::settings::Settings;
-use super::{commerce, event_object};
+use super::user_data::UserData;
 use crate::event::{Enriched, Kind, Object};
 use crate::vendors::email::is_email;
 use crate::vendors::{Reason, Screening, products};
@@ -54,14 +56,21 @@ const PAGE_DUPLICATES: &[&str] = &[
 const TRACK_DUPLICATES: &[&str] =
     &["session_id", "session_number", "engagement_time_msec", "value", "currency", "products"];
 
-/// What all events of a request share.
-#[derive(Clone, Debug, PartialEq)]
+/// What all events of a request share, as its body says it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Envelope {
     client_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
+    #[serde(skip_serializing_if = "Object::is_empty")]
     user_properties: Object,
+    #[serde(skip_serializing_if = "Object::is_empty")]
     consent: Object,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_data: Option<UserData>,
+    #[serde(rename = "ip_override", skip_serializing_if = "Option::is_none")]
     ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
 }
 
@@ -69,10 +78,10 @@ pub(super) struct Envelope {
 #[derive(Clone, Debug)]
 pub(super) struct Hit {
     pub(super) envelope: Envelope,
-    /// The event as the protocol writes it, without its time.
-    pub(super) event: Object,
-    /// Bytes of the event as JSON.
-    pub(super) bytes: usize,
+    /// Google's name of it.
+    pub(super) name: String,
+    /// Its parameters as JSON, without its time: never empty, so that one can be added.
+    pub(super) params: String,
 }
 
 /// Why an event does not go.
@@ -94,33 +103,9 @@ impl Refusal {
 }
 
 impl Hit {
-    pub(super) fn name(&self) -> &str {
-        self.event.get("name").and_then(Value::as_str).unwrap_or_default()
-    }
-}
-
-impl Envelope {
-    /// The request's body without its events.
-    pub(super) fn render(&self) -> Object {
-        let mut body = Object::new();
-        let mut add = |name: &str, value: Value| body.insert(name.to_owned(), value);
-        add("client_id", json!(self.client_id));
-        if let Some(user_id) = &self.user_id {
-            add("user_id", json!(user_id));
-        }
-        if !self.user_properties.is_empty() {
-            add("user_properties", Value::Object(self.user_properties.clone()));
-        }
-        if !self.consent.is_empty() {
-            add("consent", Value::Object(self.consent.clone()));
-        }
-        if let Some(ip) = self.ip {
-            add("ip_override", json!(ip.to_string()));
-        }
-        if let Some(user_agent) = &self.user_agent {
-            add("user_agent", json!(user_agent));
-        }
-        body
+    /// Bytes of the event as JSON, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.name.len() + self.params.len()
     }
 }
 
@@ -141,18 +126,24 @@ pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal>
     let Some(client_id) = identity::client_id(event) else {
         return Err(Refusal::Dead("no_identity"));
     };
-    let event_object = event_object(&name, params.into_object());
+    let params = serde_json::to_string(&params.into_object());
     let user_id = event.user_id().filter(|id| !id.trim().is_empty() && !is_email(id));
+    let user_id = user_id.filter(|id| id.chars().count() <= MAX_USER_ID_CHARS).map(str::to_owned);
+    let consent = consent(event);
+    let is_denied = consent.get("ad_user_data").is_some_and(|answer| answer == "DENIED");
+    // Google takes it of known users only.
+    let has_data = settings.user_data && user_id.is_some() && !is_denied;
     let envelope = Envelope {
         client_id,
-        user_id: user_id.filter(|id| id.chars().count() <= MAX_USER_ID_CHARS).map(str::to_owned),
+        user_id,
         user_properties: user_properties(event, settings),
-        consent: consent(event),
+        consent,
+        user_data: if has_data { UserData::of(event) } else { None },
         ip: event.ip(),
         user_agent: event.user_agent().map(|agent| cut(agent.to_owned(), MAX_USER_AGENT_CHARS)),
     };
-    let bytes = serde_json::to_vec(&event_object).map_or(usize::MAX, |json| json.len());
-    Ok(Hit { envelope, event: event_object, bytes })
+    let params = params.map_err(|_impossible| Refusal::Dead("unmappable"))?;
+    Ok(Hit { envelope, name, params })
 }
 
 /// The parameters that every event has: its session, its page.

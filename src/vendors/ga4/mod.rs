@@ -11,7 +11,8 @@
 //!   a currency; set one, and retry the dead letters. Other events then go without their value.
 //! - Standard events carry the parameters of the mapping table; other events carry their properties,
 //!   flattened one level. Texts are cut to Google's lengths, surplus parameters are left out.
-//! - Texts that look like e-mail addresses are never sent.
+//! - Texts that look like e-mail addresses are never sent. What is known of the person goes as
+//!   `user_data` only where the settings ask for it, of a known user who has not denied it.
 
 mod commerce;
 mod identity;
@@ -21,6 +22,7 @@ mod rules;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod user_data;
 pub mod validate;
 
 use std::sync::Arc;
@@ -31,14 +33,13 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use self::map::{Envelope, Hit, Refusal, map};
 use self::settings::Settings;
 use super::{
     Call, CallError, Destination, Habits, Outcome, Reason, Reply, Screening, Unit, Vendor, judge,
 };
-use crate::event::{Enriched, Object};
+use crate::event::Enriched;
 use crate::settings::Secret;
 
 /// GA4's entry in the list of vendors.
@@ -61,6 +62,10 @@ const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
 
 /// An event this young needs no time of its own: arriving is as good.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// What an event takes in a body beside its name and parameters, and what stands before all of them.
+const ROOM_BESIDE: usize = 64;
+const ROOM_OF_ENVELOPE: usize = 512;
 
 struct Ga4 {
     settings: Settings,
@@ -87,7 +92,7 @@ impl Destination for Ga4 {
 
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
         match &*self.hit(event) {
-            Ok(hit) if hit.bytes > MAX_EVENT_BYTES => {
+            Ok(hit) if hit.bytes() > MAX_EVENT_BYTES => {
                 Screening::Dead(Reason::new("event_too_large"))
             }
             Ok(_) if self.is_late(event, now) => Screening::Dead(Reason::new("too_old")),
@@ -116,11 +121,11 @@ impl Destination for Ga4 {
             while let Some((Some(hit), event)) =
                 rest.next_if(|(hit, _)| hit.is_some_and(|hit| fits(first, hit, bytes)))
             {
-                bytes += hit.bytes;
+                bytes += hit.bytes();
                 together.push((hit, event));
             }
             let body = render(&first.envelope, &together, call.now());
-            let result = call.call(self.request(&body)).await;
+            let result = call.call(self.request(body)).await;
             let ended = together.iter().map(|(hit, _)| self.outcome(hit, &result, call.now()));
             outcomes.extend(ended);
             if matches!(outcomes.last(), Some(Outcome::Retry { .. } | Outcome::Unauthorised(_))) {
@@ -135,7 +140,7 @@ impl Destination for Ga4 {
 }
 
 fn fits(first: &Hit, hit: &Hit, bytes: usize) -> bool {
-    first.envelope == hit.envelope && (bytes == 0 || bytes + hit.bytes <= MAX_EVENT_BYTES)
+    first.envelope == hit.envelope && (bytes == 0 || bytes + hit.bytes() <= MAX_EVENT_BYTES)
 }
 
 impl Ga4 {
@@ -148,8 +153,8 @@ impl Ga4 {
         self.settings.drop_late && age(event, now) > MAX_AGE
     }
 
-    fn request(&self, body: &Value) -> Request<Bytes> {
-        let mut request = Request::new(Bytes::from(body.to_string()));
+    fn request(&self, body: Bytes) -> Request<Bytes> {
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.settings.collect.clone();
         let json = http::HeaderValue::from_static("application/json");
@@ -161,7 +166,7 @@ impl Ga4 {
     /// may always be sent again; of other events nobody knows after a timeout.
     fn outcome(&self, hit: &Hit, result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
         let is_ambiguous = result.as_ref().is_err_and(CallError::is_ambiguous);
-        if is_ambiguous && !self.settings.retry_ambiguous && hit.name() != "purchase" {
+        if is_ambiguous && !self.settings.retry_ambiguous && hit.name != "purchase" {
             return Outcome::Dead(Reason::new("ambiguous_timeout"));
         }
         judge(result, now).outcome()
@@ -170,22 +175,33 @@ impl Ga4 {
 
 /// The body of a request. One event carries its time for the whole request, several carry their
 /// own.
-fn render(envelope: &Envelope, together: &[(&Hit, &Enriched)], now: Timestamp) -> Value {
-    let mut body = envelope.render();
-    let mut events = Vec::with_capacity(together.len());
-    for (hit, event) in together {
-        let mut rendered = hit.event.clone();
-        if let Some(micros) = timestamp_micros(event, now) {
-            if together.len() == 1 {
-                body.insert("timestamp_micros".to_owned(), micros.into());
-            } else if let Some(params) = rendered.get_mut("params").and_then(Value::as_object_mut) {
-                params.insert("timestamp_micros".to_owned(), micros.into());
-            }
-        }
-        events.push(Value::Object(rendered));
+fn render(envelope: &Envelope, together: &[(&Hit, &Enriched)], now: Timestamp) -> Bytes {
+    let own: usize = together.iter().map(|(hit, _)| hit.bytes() + ROOM_BESIDE).sum();
+    let mut body = Vec::with_capacity(own + ROOM_OF_ENVELOPE);
+    // Nothing in it can fail to be JSON.
+    let _written = serde_json::to_writer(&mut body, envelope);
+    // What follows belongs into the same object.
+    body.pop();
+    let is_alone = together.len() == 1;
+    if let [(_, event)] = together
+        && let Some(micros) = timestamp_micros(event, now)
+    {
+        body.extend_from_slice(format!(",\"timestamp_micros\":{micros}").as_bytes());
     }
-    body.insert("events".to_owned(), Value::Array(events));
-    Value::Object(body)
+    body.extend_from_slice(b",\"events\":");
+    for (index, (hit, event)) in together.iter().enumerate() {
+        body.extend_from_slice(if index == 0 { b"[{\"name\":" } else { b",{\"name\":" });
+        let _written = serde_json::to_writer(&mut body, &hit.name);
+        body.extend_from_slice(b",\"params\":");
+        body.extend_from_slice(hit.params.as_bytes());
+        if let Some(micros) = timestamp_micros(event, now).filter(|_| !is_alone) {
+            body.pop();
+            body.extend_from_slice(format!(",\"timestamp_micros\":{micros}}}").as_bytes());
+        }
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
+    Bytes::from(body)
 }
 
 /// The event's own time, where it says more than that it arrived.
@@ -196,14 +212,4 @@ fn timestamp_micros(event: &Enriched, now: Timestamp) -> Option<i64> {
 
 fn age(event: &Enriched, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(event.event.timestamp)).unwrap_or(Duration::ZERO)
-}
-
-/// An event as the protocol writes it.
-fn event_object(name: &str, params: Object) -> Object {
-    let mut object = Object::new();
-    object.insert("name".to_owned(), json!(name));
-    if !params.is_empty() {
-        object.insert("params".to_owned(), Value::Object(params));
-    }
-    object
 }

@@ -40,8 +40,8 @@ impl Params {
     /// Adds a parameter of the mapping, if its value can be sent. The first of a name counts.
     pub(super) fn add(&mut self, name: &str, value: Option<Value>) {
         let Some(value) = value.and_then(|value| sendable(name, value)) else { return };
-        if self.object.len() < self.max && !self.object.contains_key(name) {
-            self.object.insert(name.to_owned(), value);
+        if self.object.len() < self.max {
+            self.object.entry(name).or_insert(value);
         }
     }
 

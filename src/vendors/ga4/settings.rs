@@ -30,6 +30,8 @@ pub(super) struct Settings {
     pub(super) currency: Option<String>,
     /// Traits that go as user properties.
     pub(super) user_properties: Vec<String>,
+    /// Whether what is known of the person goes along, hashed.
+    pub(super) user_data: bool,
     pub(super) purchase_value: PurchaseValue,
     /// Whether events older than Google dates are dropped; otherwise they go without their time.
     pub(super) drop_late: bool,
@@ -59,6 +61,7 @@ impl Settings {
             api_secret,
             currency,
             user_properties: section.strings("user_properties"),
+            user_data: section.opt_boolean("user_data").unwrap_or(false),
             purchase_value: section
                 .opt_choice("purchase_value", &purchase_value)
                 .unwrap_or(PurchaseValue::Revenue),

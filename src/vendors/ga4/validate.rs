@@ -10,6 +10,7 @@ use super::params::{
 };
 use super::rules::RESERVED_EVENTS;
 use crate::event::Object;
+use crate::vendors::digest::is_sha256;
 
 /// One objection, in the words of the validation endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub fn validate(body: &Value) -> Vec<Objection> {
         }
     }
     objections.user_properties(body.get("user_properties"));
+    objections.user_data(body);
     match body.get("events").and_then(Value::as_array) {
         Some(events) if (1..=super::MAX_EVENTS).contains(&events.len()) => {
             for (index, event) in events.iter().enumerate() {
@@ -152,6 +154,16 @@ impl Objections {
         }
     }
 
+    fn user_data(&mut self, body: &Object) {
+        let Some(data) = body.get("user_data") else { return };
+        if !body.contains_key("user_id") {
+            self.add("user_data", "needs user_id", "VALUE_REQUIRED");
+        }
+        if !is_hashed(data) {
+            self.add("user_data", "is not hashed", "VALUE_INVALID");
+        }
+    }
+
     fn user_properties(&mut self, properties: Option<&Value>) {
         let Some(properties) = properties.and_then(Value::as_object) else { return };
         if properties.len() > 25 {
@@ -171,6 +183,24 @@ impl Objections {
                 self.add(&path, "must be a short value", "VALUE_INVALID");
             }
         }
+    }
+}
+
+/// Whether every value under a key that says so is a digest.
+fn is_hashed(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().all(|(name, value)| {
+            if name.starts_with("sha256_") { is_digests(value) } else { is_hashed(value) }
+        }),
+        Value::Array(values) => values.iter().all(is_hashed),
+        _ => true,
+    }
+}
+
+fn is_digests(value: &Value) -> bool {
+    match value {
+        Value::Array(values) => !values.is_empty() && values.iter().all(is_digests),
+        value => value.as_str().is_some_and(is_sha256),
     }
 }
 
