@@ -65,8 +65,20 @@ const PERSONAL: &[&str] = &[
 ];
 
 /// Properties that stand elsewhere, or nowhere.
-const ELSEWHERE: &[&str] =
-    &["products", "value", "currency", "action_source", "event_id", "fbc", "fbp"];
+const ELSEWHERE: &[&str] = &[
+    "products",
+    "value",
+    "currency",
+    "action_source",
+    "event_id",
+    "fbc",
+    "fbp",
+    "fb_login_id",
+    "subscription_id",
+    "lead_id",
+    "opt_out",
+    "original_event_data",
+];
 
 /// Meta's own fields, and what each must be: a property of that name is read so.
 const FIELDS: &[(&str, Kind)] = &[

@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::source::{PHYSICAL_STORE, Source};
 use super::user::User;
 use crate::event::{Enriched, Kind, Object};
-use crate::vendors::{Reason, Screening};
+use crate::vendors::{Reason, Screening, products};
 
 /// Characters of an event's name.
 pub(super) const MAX_NAME_CHARS: usize = 50;
@@ -65,9 +65,15 @@ struct Body<'e> {
     event_id: String,
     #[serde(flatten)]
     source: &'e Source,
+    /// Whether the event only counts, and trains no delivery of advertisements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    opt_out: Option<bool>,
     user_data: User,
     #[serde(skip_serializing_if = "Object::is_empty")]
     custom_data: Object,
+    /// The event whose value this one completes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_event_data: Option<Object>,
     #[serde(flatten)]
     processing: Processing,
 }
@@ -112,8 +118,10 @@ pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal>
         event_time: event.event.timestamp.as_second(),
         event_id: event_id(event, shape, settings),
         source: &source,
+        opt_out: properties.get("opt_out").and_then(Value::as_bool),
         user_data,
         custom_data,
+        original_event_data: original(properties),
         processing: Processing::of(event, settings),
     };
     let json = serde_json::to_string(&body).map_err(|_impossible| Refusal::Dead("unmappable"))?;
@@ -152,10 +160,25 @@ fn track_named(
     Ok((name.to_owned(), rule.shape, data))
 }
 
+/// The event that this one completes, where the client names it as Meta does.
+fn original(properties: &Object) -> Option<Object> {
+    let said = properties.get("original_event_data")?.as_object()?;
+    let mut original = Object::new();
+    for name in ["event_name", "order_id", "event_id"] {
+        if let Some(text) = said.get(name).and_then(products::text) {
+            original.insert(name.to_owned(), text.into());
+        }
+    }
+    if let Some(time) = said.get("event_time").and_then(products::whole_number) {
+        original.insert("event_time".to_owned(), time.into());
+    }
+    (!original.is_empty()).then_some(original)
+}
+
 /// The id by which Meta knows this event from the browser's own report of it.
 fn event_id(event: &Enriched, shape: Shape, settings: &Settings) -> String {
     let key = settings.order_event_id.filter(|_| shape == Shape::Order);
-    let of_order = key.and_then(|key| crate::vendors::products::text(event.property(key)?));
+    let of_order = key.and_then(|key| products::text(event.property(key)?));
     of_order.unwrap_or_else(|| event.event.message_id.clone())
 }
 

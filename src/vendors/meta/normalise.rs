@@ -6,6 +6,7 @@
 //! letters that are another country's, postal codes lose their spaces, and a telephone number
 //! without a country code gets the one of the settings.
 
+use icu_normalizer::ComposingNormalizerBorrowed as ComposingNormalizer;
 use jiff::civil::Date;
 
 use super::places;
@@ -30,7 +31,8 @@ pub(super) fn hashed(
         return Some(value.to_ascii_lowercase())
             .filter(|digest| !OF_NOTHING.contains(&digest.as_str()));
     }
-    digest::sha256(&normalise(value)?)
+    // The same name has two spellings in Unicode; the composed one is what others hash.
+    digest::sha256(&ComposingNormalizer::new_nfc().normalize(&normalise(value)?))
 }
 
 fn is_md5(text: &str) -> bool {

@@ -12,10 +12,15 @@ use super::normalise::{self, hashed};
 use super::settings::Settings;
 use super::source::APP;
 use crate::event::Enriched;
+use crate::vendors::email::is_email;
 use crate::vendors::person::Person;
+use crate::vendors::products;
 
 /// The longest user agent that is passed on.
 const MAX_USER_AGENT_CHARS: usize = 1000;
+
+/// The longest of Meta's own numbers of a person; a longer one is something else.
+const MAX_NUMBER_CHARS: usize = 64;
 
 /// One digest, as the list that Meta takes.
 type Digest = Option<[String; 1]>;
@@ -55,6 +60,13 @@ pub(super) struct User {
     fbp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     madid: Option<String>,
+    /// Meta's own numbers of a person: of a login, a subscription, a lead of its forms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fb_login_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lead_id: Option<String>,
 }
 
 impl User {
@@ -87,17 +99,28 @@ impl User {
             fbc: fbc(event),
             fbp: browser_id(event, FBP, "fbp"),
             madid: if action_source == APP { advertising_id(event) } else { None },
+            fb_login_id: own_number(event, "fb_login_id"),
+            subscription_id: own_number(event, "subscription_id"),
+            lead_id: own_number(event, "lead_id"),
         }
     }
 
     /// Whether Meta can find anybody by it: a request with less is refused.
     pub(super) fn is_matchable(&self) -> bool {
-        let says_who = self.em.is_some() || self.ph.is_some() || self.madid.is_some();
+        let ids = [self.madid.as_ref(), self.lead_id.as_ref()];
+        let says_who = self.em.is_some() || self.ph.is_some() || ids.iter().any(Option::is_some);
         let says_which_browser = self.fbc.is_some() || self.fbp.is_some();
         let says_which_client =
             self.client_ip_address.is_some() && self.client_user_agent.is_some();
         says_who || says_which_browser || says_which_client
     }
+}
+
+/// One of Meta's own numbers, as the event, the client or the profile says it.
+fn own_number(event: &Enriched, name: &str) -> Option<String> {
+    let said = event.property(name).or_else(|| event.context(&["clientIds", name]));
+    let text = products::text(said.or_else(|| event.person_trait(name))?)?;
+    (text.len() <= MAX_NUMBER_CHARS && !is_email(&text)).then_some(text)
 }
 
 /// The user's id and the browser's, each once.
