@@ -6,6 +6,8 @@
 //! of 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 
+mod destinations;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +27,15 @@ use tagway::journal::{
 };
 use tagway::metrics::Metrics;
 use tagway::profile::update_of;
-use tagway::settings::{Environment, Report, Section, Source};
+use tagway::settings::Environment;
 use tagway::store::{Store, Sync};
-use tagway::vendors::{Call, CallError, Destination, Outcome, Reply, Screening, find};
+use tagway::vendors::{Call, CallError, Outcome, Reply, Screening};
 
-/// An order with three products, as the journal holds it.
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An order with three products and all that is known of its buyer, as the journal holds it.
 const ORDER: &str = include_str!("order.json");
 
 /// Concurrent appends in one group.
@@ -124,17 +130,6 @@ impl Call for Yes {
     }
 }
 
-fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
-    let (report, environment) = (Report::default(), Environment::default());
-    let source = Source { name: vendor.to_owned(), text: settings.to_owned() };
-    let table = source.parse(&report);
-    let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-    let destination = (find(vendor).unwrap().destination)(&mut section, None);
-    drop(section);
-    assert!(report.into_mistakes().is_empty());
-    destination
-}
-
 fn map(criterion: &mut Criterion) {
     let event: Arc<Event> = Arc::new(serde_json::from_str(ORDER).unwrap());
     let mut group = criterion.benchmark_group("map");
@@ -155,7 +150,7 @@ fn map(criterion: &mut Criterion) {
             "{\"data\":[{\"id\":9007199254740993,\"attributes\":{\"externalId\":\"user-42\"}}]}",
         ),
     ] {
-        let (destination, yes) = (destination(vendor, settings), Yes(reply));
+        let (destination, yes) = (destinations::build(vendor, settings, None), Yes(reply));
         group.bench_function(vendor, |bencher| {
             bencher.iter(|| {
                 // Anew each time: an event keeps what it was rendered to.
