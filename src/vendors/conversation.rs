@@ -91,16 +91,27 @@ pub(super) fn cut(text: &str, chars: usize) -> String {
     text.chars().take(chars).collect()
 }
 
-/// Whether the visitor's later events must wait behind one that ended so, or they would overtake it.
-pub(super) fn must_wait(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_))
-}
-
-/// The outcomes of a whole batch, of which the last conversation held may have to be held again: the
-/// rest waits with it.
-pub(super) fn with_rest_waiting(mut outcomes: Vec<Outcome>, len: usize) -> Vec<Outcome> {
+/// Holds a conversation about each event of a batch, in their order. Behind one that must be held
+/// again the rest waits, or the visitor's later events would overtake it.
+pub(super) async fn one_by_one<'e, F>(
+    batch: &'e [Enriched],
+    converse: impl Fn(&'e Enriched) -> F + Send,
+) -> Vec<Outcome>
+where
+    F: Future<Output = Result<(), Stop>> + Send,
+{
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for event in batch {
+        let ended = converse(event).await;
+        let outcome = ended.map_or_else(Outcome::from, |()| Outcome::Delivered);
+        let must_wait = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
+        outcomes.push(outcome);
+        if must_wait {
+            break;
+        }
+    }
     if let Some(last) = outcomes.last().cloned() {
-        outcomes.resize(len, last);
+        outcomes.resize(batch.len(), last);
     }
     outcomes
 }
@@ -331,13 +342,21 @@ mod tests {
         assert_eq!(who(json!({}), json!({})), Some(Key::Anonymous("a1".to_owned())));
     }
 
-    #[test]
-    fn the_rest_of_a_batch_waits_behind_what_must_go_again() {
-        let again = Outcome::Retry { reason: Reason::new("timeout"), after: None };
-        let outcomes = with_rest_waiting(vec![Outcome::Delivered, again.clone()], 4);
-        assert_eq!(outcomes, [Outcome::Delivered, again.clone(), again.clone(), again]);
+    #[tokio::test]
+    async fn the_rest_of_a_batch_waits_behind_a_conversation_that_is_held_again() {
+        let batch: Vec<Enriched> =
+            ["a", "b", "c", "d"].map(|name| trial::event(json!({ "event": name }))).to_vec();
+        let busy = || Stop::Retry { reason: Reason::new("busy"), after: None };
+        let outcomes = one_by_one(&batch, |event| async move {
+            match event.event.label() {
+                "a" => Ok(()),
+                "b" => Err(busy()),
+                later => panic!("{later} overtakes"),
+            }
+        });
+        let again = Outcome::from(busy());
+        assert_eq!(outcomes.await, [Outcome::Delivered, again.clone(), again.clone(), again]);
     }
-
     #[test]
     fn what_is_quoted_of_a_vendor_is_bounded() {
         let reply = Reply {

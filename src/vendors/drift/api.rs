@@ -75,6 +75,13 @@ impl Line<'_> {
         }
     }
 
+    /// Adds tags to a contact. Those that it has stay as they are.
+    pub(super) async fn tag(&self, id: i64, tags: &[Value]) -> Result<(), Stop> {
+        let body = Value::Array(tags.to_vec());
+        let reply = self.tell(Method::POST, &format!("/contacts/{id}/tags"), &body).await?;
+        if reply.status.is_success() { Ok(()) } else { Err(complaint(&reply)) }
+    }
+
     /// Writes into a contact's timeline. Nothing tells an entry from its repetition.
     pub(super) async fn event(&self, entry: Object) -> Result<Taken, Stop> {
         let body = Value::Object(entry);

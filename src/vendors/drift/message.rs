@@ -1,6 +1,6 @@
 //! What an event has to say to Drift, before anybody is asked (`contracts/destinations.md` 6.2, 6.3).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::settings::{Accounts, Settings};
@@ -23,6 +23,10 @@ const UNTOLD: [&str; 6] = [
     "COUPON_REMOVED",
 ];
 
+/// The tags of one contact, and the characters of one. Drift publishes no limits; people read them.
+const MAX_TAGS: usize = 50;
+const MAX_TAG_CHARS: usize = 100;
+
 /// Who says what.
 #[derive(Debug)]
 pub(super) struct Message {
@@ -33,8 +37,8 @@ pub(super) struct Message {
 /// What is said.
 #[derive(Debug)]
 pub(super) enum Say {
-    /// This is the person.
-    Person,
+    /// This is the person, with these tags.
+    Person { tags: Vec<Value> },
     /// This happened.
     Event(Entry),
     /// The person belongs to this company, which may be an account.
@@ -67,7 +71,7 @@ pub(super) fn render(event: &Enriched, settings: &Settings) -> Result<Message, S
 
 fn say(event: &Enriched, settings: &Settings) -> Result<Say, Screening> {
     let name = match event.event.kind {
-        Kind::Identify => return Ok(Say::Person),
+        Kind::Identify => return Ok(Say::Person { tags: tags(event, settings) }),
         Kind::Group => return company(&event.event, settings),
         Kind::Alias => return Err(skip("no_aliases")),
         Kind::Page | Kind::Screen if settings.pages => viewed(&event.event),
@@ -123,6 +127,20 @@ pub(super) fn attributes(event: &Enriched, who: &Who, settings: &Settings) -> Ob
     let named = company.and_then(|company| company.get("name"));
     set("employment_name", named.or(company).and_then(products::text));
     attributes
+}
+
+/// The contact's tags, as the tags' call lists them.
+fn tags(event: &Enriched, settings: &Settings) -> Vec<Value> {
+    let said = settings.tags_trait.as_deref().and_then(|name| event.person_trait(name));
+    let texts = match said {
+        Some(Value::Array(tags)) => tags.as_slice(),
+        Some(tag) => std::slice::from_ref(tag),
+        None => return Vec::new(),
+    };
+    let mut names: Vec<&str> = texts.iter().filter_map(Value::as_str).map(str::trim).collect();
+    names.retain(|name| !name.is_empty() && name.chars().count() <= MAX_TAG_CHARS);
+    names.truncate(MAX_TAGS);
+    names.into_iter().map(|name| json!({ "name": name })).collect()
 }
 
 /// A value that an attribute can hold.

@@ -11,7 +11,8 @@
 //!   `retry_ambiguous` says that being told twice is better. Everything else may be asked again.
 //! - Attributes of timeline entries are deprecated: none go, but those of `event_attributes`. Drift
 //!   advises to name the application in an entry's text: `event_prefix`.
-//! - Contact tags are not written: Drift's newer pages say that attributes took their place.
+//! - The contact's tags are those of one trait, if the settings name it: Drift's newer pages say that
+//!   attributes took their place. Tags are added, never taken away.
 //! - Of promotions and coupons nothing is told, as in the contract's cross-walk.
 //! - A group is the contact's attribute `company`; with `account_owner_id` it is an account as well,
 //!   made by its domain, or changed under the id that Drift gives it: the organisation's id and the
@@ -35,7 +36,7 @@ use self::api::Line;
 use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
-use super::conversation::{Contacts, Front, Stop, must_wait, with_rest_waiting};
+use super::conversation::{Contacts, Front, Stop, one_by_one};
 use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -95,17 +96,7 @@ impl Destination for Drift {
     }
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for event in batch {
-            let ended = self.converse(event, call).await;
-            let outcome = ended.map_or_else(Outcome::from, |()| Outcome::Delivered);
-            let is_last = must_wait(&outcome);
-            outcomes.push(outcome);
-            if is_last {
-                break;
-            }
-        }
-        with_rest_waiting(outcomes, batch.len())
+        one_by_one(batch, |event| self.converse(event, call)).await
     }
 }
 
@@ -123,7 +114,7 @@ impl Drift {
         let line = Line { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
         let talk = Talk { line, contacts: &self.contacts, settings: &self.settings, event, who };
         match say {
-            Say::Person => talk.person().await,
+            Say::Person { tags } => talk.person(tags).await,
             Say::Event(entry) => talk.event(entry).await,
             Say::Company { name, account } => talk.company(name, account.as_ref()).await,
         }

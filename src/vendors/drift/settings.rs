@@ -24,6 +24,8 @@ const RESERVED_BEGINNINGS: [&str; 3] = ["_", "original_", "recent_"];
 pub(super) struct Settings {
     /// Traits that are custom attributes of the contact.
     pub(super) attributes: Vec<String>,
+    /// The trait whose texts are tags of the contact.
+    pub(super) tags_trait: Option<String>,
     /// Properties that go along with timeline entries.
     pub(super) event_attributes: Vec<String>,
     /// What the text of every timeline entry begins with.
@@ -55,6 +57,7 @@ impl Settings {
         }
         Self {
             attributes,
+            tags_trait: section.opt_string("tags_trait"),
             event_attributes: section.strings("event_attributes"),
             event_prefix: section.opt_string("event_prefix").unwrap_or_default(),
             pages: section.opt_boolean("pages").unwrap_or(false),

@@ -1,5 +1,7 @@
 //! The conversations about one event (`contracts/destinations.md` 6.3): each is read from top to bottom.
 
+use serde_json::Value;
+
 use super::api::{Found, Line, Made, Taken};
 use super::message::{Account, Entry, attributes};
 use super::settings::Settings;
@@ -21,9 +23,13 @@ pub(super) struct Talk<'t> {
 }
 
 impl Talk<'_> {
-    /// Brings the person's contact up to date.
-    pub(super) async fn person(&self) -> Result<(), Stop> {
-        self.introduce(self.portrait()).await.map(|_id| ())
+    /// Brings the person's contact up to date, and adds its tags.
+    pub(super) async fn person(&self, tags: &[Value]) -> Result<(), Stop> {
+        let contact = self.introduce(self.portrait()).await?;
+        if tags.is_empty() {
+            return Ok(());
+        }
+        self.line.tag(contact, tags).await
     }
 
     /// Writes an event into the contact's timeline. If Drift does not know the contact that was there

@@ -39,7 +39,7 @@ use self::api::{Api, Line};
 use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
-use super::conversation::{Contacts, Stop, must_wait, with_rest_waiting};
+use super::conversation::{Contacts, Stop, one_by_one};
 use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -96,17 +96,7 @@ impl Destination for Intercom {
     }
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for event in batch {
-            let ended = self.converse(event, call).await;
-            let outcome = ended.map_or_else(Outcome::from, |()| Outcome::Delivered);
-            let is_last = must_wait(&outcome);
-            outcomes.push(outcome);
-            if is_last {
-                break;
-            }
-        }
-        with_rest_waiting(outcomes, batch.len())
+        one_by_one(batch, |event| self.converse(event, call)).await
     }
 }
 

@@ -80,6 +80,7 @@ impl Drift {
                 accepted.push(Some(key));
                 Ok(entry)
             }
+            (&Method::POST, ["contacts", id, "tags"]) => self.tag(id, asked),
             (&Method::PATCH, ["contacts", id]) => self.change(id, &body()?),
             (&Method::POST, ["accounts", "create"]) => self.make_account(body()?),
             (&Method::PATCH, ["accounts", "update"]) => self.change_account(body()?),
@@ -134,6 +135,29 @@ impl Drift {
         let (Some(contact), Some(place)) = (contact, place) else { return Err(unknown()) };
         contact.extend(attributes.clone());
         Ok(shown(place, contact))
+    }
+
+    /// Adds tags, each once.
+    fn tag(&mut self, id: &str, asked: &Asked<'_>) -> Result<Value, Error> {
+        let body = parse(asked.body).map_err(|objection| bad(&objection))?;
+        let place = id.parse().ok().and_then(place);
+        let contact = place.and_then(|place| self.contacts.get_mut(place)).ok_or_else(unknown)?;
+        let tags = body.as_array().filter(|tags| !tags.is_empty());
+        let tags = tags.ok_or_else(|| bad("a list of tags is required"))?;
+        let name = |tag: &Value| match tag.as_object() {
+            Some(tag) if tag.len() == 1 => text(tag, "name").map(str::to_owned),
+            _ => None,
+        };
+        let names: Option<Vec<String>> = tags.iter().map(name).collect();
+        let names = names.ok_or_else(|| bad("a tag has a name and nothing else"))?;
+        let own = contact.entry("tags").or_insert_with(|| Value::Array(Vec::new()));
+        let own = own.as_array_mut().ok_or_else(unknown)?;
+        for name in names.into_iter().map(Value::from) {
+            if !own.contains(&name) {
+                own.push(name);
+            }
+        }
+        Ok(Value::Array(own.clone()))
     }
 
     /// The entry, and the key that counts it.
