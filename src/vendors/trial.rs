@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Call, CallError, Reply};
@@ -40,6 +41,34 @@ pub(crate) fn settings<T>(text: &str, reader: impl FnOnce(&mut Section<'_>) -> T
     let (settings, mistakes) = read(text, reader);
     assert!(mistakes.is_empty(), "{mistakes:?}");
     settings
+}
+
+/// Any JSON object. The keys are mostly of those that a vendor looks for, given in one line; the
+/// leaves are at times what it looks at more closely.
+pub(crate) fn any_object(
+    keys: &str,
+    leaves: impl Strategy<Value = Value> + 'static,
+) -> BoxedStrategy<Value> {
+    let keys: Vec<String> = keys.split_whitespace().map(str::to_owned).collect();
+    let key = prop_oneof![3 => proptest::sample::select(keys), 1 => ".{0,50}"].boxed();
+    let object = move |value: BoxedStrategy<Value>, size: usize| {
+        proptest::collection::hash_map(key.clone(), value, 0..size)
+            .prop_map(|map| Value::Object(map.into_iter().collect()))
+    };
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,300}".prop_map(Value::from),
+        leaves,
+    ];
+    let inner_object = object.clone();
+    let value = leaf.prop_recursive(5, 24, 6, move |inner| {
+        let list = proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from);
+        prop_oneof![list, inner_object(inner, 6)]
+    });
+    object(value.boxed(), 30).boxed()
 }
 
 /// A track event of an anonymous visitor, now, with these fields.

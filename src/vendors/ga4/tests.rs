@@ -79,58 +79,14 @@ fn late_events_are_dropped_unless_the_settings_say_otherwise() {
     assert_eq!(untimed.habits().max_age, Duration::MAX);
 }
 
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        ".{0,150}".prop_map(Value::from),
-        "[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from),
-        Just(json!("12.50")),
-    ];
-    leaf.prop_recursive(3, 24, 6, |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            proptest::collection::hash_map(any_key(), inner, 0..6)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
-    })
-}
-
-fn any_key() -> impl Strategy<Value = String> {
-    const KNOWN: &[&str] = &[
-        "products",
-        "product_id",
-        "name",
-        "price",
-        "quantity",
-        "order_id",
-        "total",
-        "revenue",
-        "currency",
-        "query",
-        "value",
-        "url",
-        "title",
-        "page",
-        "items",
-        "session_id",
-        "list_id",
-        "clientIds",
-        "ga4",
-        "clientId",
-        "sessionId",
-        "consent",
-        "categoryPreferences",
-        "traits",
-    ];
-    prop_oneof![proptest::sample::select(KNOWN).prop_map(str::to_owned), ".{0,50}"]
-}
-
 fn any_object() -> impl Strategy<Value = Value> {
-    proptest::collection::hash_map(any_key(), any_json(), 0..30)
-        .prop_map(|map| Value::Object(map.into_iter().collect()))
+    const KNOWN: &str = "products product_id name price quantity order_id total revenue \
+        currency query value url title page items session_id list_id clientIds ga4 clientId \
+        sessionId consent categoryPreferences traits";
+    trial::any_object(
+        KNOWN,
+        prop_oneof!["[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from), Just(json!("12.50")),],
+    )
 }
 
 proptest! {

@@ -121,79 +121,24 @@ fn cookies_come_before_clicks_and_properties() {
     assert_eq!(fbc(remembered, json!({}), clicked), expected("fb.2.1795435200000.Xyz"));
 }
 
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        ".{0,60}".prop_map(Value::from),
-        "[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from),
-        "https?://[a-z]{1,9}\\.com/(\\?fbclid=[a-zA-Z.]{0,9})?".prop_map(Value::from),
-        "fb\\.[0-9]\\.[0-9]{1,13}\\.[a-zA-Z.]{0,9}".prop_map(Value::from),
-        proptest::sample::select(source::ACTION_SOURCES.as_slice()).prop_map(Value::from),
-        Just(json!("12.50")),
-        Just(json!("product")),
-        Just(json!("Android")),
-        Just(json!(["LDU"])),
-    ];
-    leaf.prop_recursive(3, 24, 6, |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            proptest::collection::hash_map(any_key(), inner, 0..6)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
-    })
-}
-
-fn any_key() -> impl Strategy<Value = String> {
-    const KNOWN: &[&str] = &[
-        "products",
-        "product_id",
-        "name",
-        "price",
-        "quantity",
-        "order_id",
-        "total",
-        "revenue",
-        "currency",
-        "query",
-        "value",
-        "url",
-        "page",
-        "referrer",
-        "category",
-        "list_id",
-        "action_source",
-        "content_type",
-        "content_ids",
-        "contents",
-        "num_items",
-        "delivery_category",
-        "fbc",
-        "fbp",
-        "traits",
-        "email",
-        "phone",
-        "birthday",
-        "firstName",
-        "address",
-        "country",
-        "state",
-        "gender",
-        "device",
-        "os",
-        "version",
-        "type",
-        "app",
-        "dataProcessingOptions",
-    ];
-    prop_oneof![3 => proptest::sample::select(KNOWN).prop_map(str::to_owned), 1 => ".{0,20}"]
-}
-
 fn any_object() -> impl Strategy<Value = Value> {
-    proptest::collection::hash_map(any_key(), any_json(), 0..30)
-        .prop_map(|map| Value::Object(map.into_iter().collect()))
+    const KNOWN: &str = "products product_id name price quantity order_id total revenue \
+        currency query value url page referrer category list_id action_source content_type \
+        content_ids contents num_items delivery_category fbc fbp traits email phone birthday \
+        firstName address country state gender device os version type app dataProcessingOptions";
+    trial::any_object(
+        KNOWN,
+        prop_oneof![
+            "[a-z]{1,5}@[a-z]{1,5}\\.com".prop_map(Value::from),
+            "https?://[a-z]{1,9}\\.com/(\\?fbclid=[a-zA-Z.]{0,9})?".prop_map(Value::from),
+            "fb\\.[0-9]\\.[0-9]{1,13}\\.[a-zA-Z.]{0,9}".prop_map(Value::from),
+            proptest::sample::select(source::ACTION_SOURCES.as_slice()).prop_map(Value::from),
+            Just(json!("12.50")),
+            Just(json!("product")),
+            Just(json!("Android")),
+            Just(json!(["LDU"])),
+        ],
+    )
 }
 
 /// What decides of money, in sense and nonsense.
