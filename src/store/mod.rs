@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::{oneshot, watch};
 
 use crate::metrics::Metrics;
@@ -208,7 +209,14 @@ fn connect(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
     // Negative: KiB. The writer touches the end of a few trees; readers have their own caches.
     connection.pragma_update(None, "cache_size", -8192)?;
     connection.set_prepared_statement_cache_capacity(64);
+    keep_plans(&connection)?;
     Ok(connection)
+}
+
+/// Keeps a statement's plan whatever is bound to it. By default SQLite may plan anew when other values
+/// are bound, which every event does.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_is_on| ())
 }
 
 /// Makes the file, if it is not there, for its owner alone; opens it in any case.

@@ -49,6 +49,7 @@ impl Pool {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         // Negative: KiB. Readers go through the events once, in order; a large cache gains nothing.
         connection.pragma_update(None, "cache_size", -1024)?;
+        super::keep_plans(&connection)?;
         connection.set_prepared_statement_cache_capacity(32);
         Ok(connection)
     }
