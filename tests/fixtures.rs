@@ -11,6 +11,13 @@
 //!   field a line;
 //! - `expected.outcomes.json`: how each event ended.
 //!
+//! A beacon's case holds
+//! - `request.http`: method and target below the vendor's mount, header fields, an empty line, and the
+//!   body, whose last line break is not part of it (in a multipart form they are all CRLF);
+//! - `expected.messages.json`: the canonical messages, each of which the gateway must accept;
+//! - `expected.answer.http`: what the library is told, and the statuses when it sends too much, when
+//!   nothing can be taken, and when it sends more at once than is taken.
+//!
 //! `cargo bless` rewrites the expectations; reading the difference is the review.
 #![expect(
     clippy::unwrap_used,
@@ -27,12 +34,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
 use tagway::event::{Enriched, ProfileView};
+use tagway::gateway::decode::{self, Terms};
 use tagway::settings::{Environment, Report, Section, Source};
+use tagway::vendors::beacon::{Inbound, Verdict};
 use tagway::vendors::{
     Call, CallError, Destination, Outcome, Reason, Reply, Screening, Vendor, find, shown,
 };
@@ -47,9 +56,12 @@ fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vendors");
     let mut trials = Vec::new();
     for vendor in folders(&root) {
+        let name = |case: &Path| case.strip_prefix(&root).unwrap().display().to_string();
         for case in folders(&vendor.join("destination")) {
-            let name = case.strip_prefix(&root).unwrap().display().to_string();
-            trials.push(Trial::test(name, move || run(&case, bless)));
+            trials.push(Trial::test(name(&case), move || run(&case, bless)));
+        }
+        for case in folders(&vendor.join("beacon")) {
+            trials.push(Trial::test(name(&case), move || run_beacon(&case, bless)));
         }
     }
     assert!(!trials.is_empty(), "no fixtures in {}", root.display());
@@ -85,6 +97,82 @@ fn run(case: &Path, bless: bool) -> Result<(), Failed> {
     }
 }
 
+/// Reads a beacon, has the gateway judge what it says, and answers it.
+fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
+    let vendor_folder = case.parent().and_then(Path::parent).unwrap();
+    let name = vendor_folder.file_name().unwrap().to_str().unwrap();
+    let vendor = find(name).ok_or("there is no vendor of this folder's name")?;
+    let beacon = vendor.beacon.ok_or("the vendor has no beacons")?;
+    let text = read(&case.join("request.http")).ok_or("request.http is missing")?;
+    let (head, body) = text.split_once("\n\n").unwrap_or((text.trim_end(), ""));
+    let mut lines = head.lines();
+    let (method, target) = lines.next().and_then(|line| line.split_once(' ')).ok_or("no target")?;
+    let method = Method::from_bytes(method.as_bytes())?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(": ").ok_or("not a header field")?;
+        headers.append(name.parse::<HeaderName>()?, value.parse::<HeaderValue>()?);
+    }
+    let body = body.strip_suffix('\n').unwrap_or(body);
+    let content_type = headers.get("content-type").map_or(&b""[..], HeaderValue::as_bytes);
+    let is_multipart = content_type.starts_with(b"multipart/");
+    let body = if is_multipart { body.replace('\n', "\r\n") } else { body.to_owned() };
+    if !beacon.endpoint(path).is_some_and(|methods| methods.take(&method)) {
+        return Err(format!("{method} {path} is no endpoint").into());
+    }
+    let inbound = Inbound {
+        method: &method,
+        path,
+        query,
+        headers: &headers,
+        body: body.as_bytes(),
+        received_at: NOW.parse()?,
+        secure: true,
+        authority: "t.shop.example",
+        mount: &format!("/{name}"),
+        daily_id: "daily1",
+        max_bytes: 1 << 20,
+    };
+    let (messages, verdict) = match beacon.decode(&inbound) {
+        Ok(messages) => {
+            judge(&serde_json::to_vec(&messages)?)?;
+            (serde_json::to_value(&messages)?, Verdict::Taken { events: messages.len() })
+        }
+        Err(malformed) => (json!({ "malformed": malformed.to_string() }), Verdict::Ignored),
+    };
+    let messages = format!("{}\n", serde_json::to_string_pretty(&messages)?);
+    check(&case.join("expected.messages.json"), &messages, bless)?;
+    let said = beacon.answer(&inbound, verdict);
+    let mut answer = format!("{}\n", said.status.as_u16());
+    if let Some(content_type) = said.content_type {
+        writeln!(answer, "content-type: {content_type}")?;
+    }
+    writeln!(answer, "\n{}", said.body.escape_ascii())?;
+    for (what, verdict) in [
+        ("too much", Verdict::Later { limited: true }),
+        ("not now", Verdict::Later { limited: false }),
+        ("too large", Verdict::TooLarge),
+    ] {
+        writeln!(answer, "{what}: {}", beacon.answer(&inbound, verdict).status.as_u16())?;
+    }
+    check(&case.join("expected.answer.http"), &answer, bless)
+}
+
+/// Has the gateway judge messages with the embedded limits. All must be fine.
+fn judge(messages: &[u8]) -> Result<(), Failed> {
+    if messages == b"[]" {
+        return Ok(());
+    }
+    let site = "[[sites]]\nname = \"shop\"\nhosts = [\"*\"]\n".to_owned();
+    let source = Source { name: "site.toml".to_owned(), text: site };
+    let settings = tagway::config::load(&[source], &Environment::default())
+        .map_err(|mistakes| format!("{mistakes:?}"))?;
+    let terms = Terms { limits: &settings.limits, kind: None, received_at: NOW.parse()? };
+    let (_, rejected) = decode::read(messages, &terms)?;
+    if rejected.is_empty() { Ok(()) } else { Err(format!("refused: {rejected:?}").into()) }
+}
+
 fn read(path: &Path) -> Option<String> {
     path.exists().then(|| fs::read_to_string(path).unwrap())
 }
@@ -114,7 +202,8 @@ fn build(vendor: &Vendor, text: String) -> Result<Box<dyn Destination>, Failed> 
     let source = Source { name: "settings.toml".to_owned(), text };
     let table = source.parse(&report);
     let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-    let destination = (vendor.destination)(&mut section, None);
+    let build = vendor.destination.ok_or("the vendor is no destination")?;
+    let destination = build(&mut section, None);
     drop(section);
     let mistakes: Vec<String> = report.into_mistakes().iter().map(ToString::to_string).collect();
     if mistakes.is_empty() { Ok(destination) } else { Err(mistakes.join("\n").into()) }

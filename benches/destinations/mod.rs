@@ -10,7 +10,7 @@ pub(crate) fn build(vendor: &str, settings: &str, endpoint: Option<Url>) -> Box<
     let source = Source { name: vendor.to_owned(), text: settings.to_owned() };
     let table = source.parse(&report);
     let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-    let destination = (find(vendor).unwrap().destination)(&mut section, endpoint);
+    let destination = find(vendor).unwrap().destination.unwrap()(&mut section, endpoint);
     drop(section);
     assert!(report.into_mistakes().is_empty());
     destination

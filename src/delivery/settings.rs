@@ -84,9 +84,11 @@ impl DestinationSettings {
         );
         let had_vendor = section.has("vendor");
         let vendor = section.string("vendor");
-        let Some(vendor) = find(&vendor) else {
+        let found = find(&vendor).and_then(|vendor| Some((vendor, vendor.destination?)));
+        let Some((vendor, build)) = found else {
             if had_vendor {
-                let names: Vec<&str> = VENDORS.iter().map(|vendor| vendor.name).collect();
+                let known = VENDORS.iter().filter(|vendor| vendor.destination.is_some());
+                let names: Vec<&str> = known.map(|vendor| vendor.name).collect();
                 section.unknown_name("vendor", &vendor, "vendor", &names);
             }
             // Whose settings these are is unknown, so none of them can be called wrong.
@@ -95,7 +97,7 @@ impl DestinationSettings {
         };
         let fingerprint = section.fingerprint();
         let endpoint = read_endpoint(section);
-        let destination = (vendor.destination)(&mut section.section("settings"), endpoint);
+        let destination = build(&mut section.section("settings"), endpoint);
         let habits = read_habits(section, destination.habits());
         let filter = Filter {
             name: name.clone(),

@@ -165,7 +165,8 @@ impl Arrived<'_> {
         }
         let nameless =
             |draft: &Draft| draft.event.anonymous_id.is_none() && draft.event.user_id.is_none();
-        let is_browsers_route = matches!(self.route, Route::Sdk | Route::Pixel);
+        let is_browsers_route =
+            matches!(self.route, Route::Sdk | Route::Pixel | Route::Beacon { .. });
         let fields = &self.head.headers;
         let is_browser = is_browsers_route && drafts.iter().any(nameless);
         if !is_browser && !head::is_from_page(fields) {

@@ -7,6 +7,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::decode::Rejected;
+use crate::vendors::beacon::Answer;
 
 /// What became of a request's messages: at least one was taken.
 #[derive(Debug, Default)]
@@ -16,11 +17,6 @@ pub(super) struct Taken {
     /// Cookies for the visitor's browser.
     pub(super) set_cookies: Vec<HeaderValue>,
 }
-
-/// A transparent GIF of one pixel.
-const GIF: &[u8] =
-    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\
-    \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01D\x00;";
 
 #[derive(Serialize)]
 struct Success<'a> {
@@ -49,11 +45,19 @@ pub(super) fn success(taken: Taken) -> Response<Full<Bytes>> {
     finish(StatusCode::OK, Some("application/json"), body, taken)
 }
 
-/// An image, which pages with an embedder policy may show as well.
+/// An image of one pixel.
 pub(super) fn gif(taken: Taken) -> Response<Full<Bytes>> {
+    vendors(Answer::gif(), taken)
+}
+
+/// What a vendor's library is told. Pages with an embedder policy may show the images among it.
+pub(super) fn vendors(answer: Answer, taken: Taken) -> Response<Full<Bytes>> {
     const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-    let mut response = finish(StatusCode::OK, Some("image/gif"), Bytes::from_static(GIF), taken);
-    response.headers_mut().insert(POLICY, HeaderValue::from_static("cross-origin"));
+    let Answer { status, content_type, body } = answer;
+    let mut response = finish(status, content_type, body, taken);
+    if content_type.is_some_and(|content_type| content_type.starts_with("image/")) {
+        response.headers_mut().insert(POLICY, HeaderValue::from_static("cross-origin"));
+    }
     response
 }
 

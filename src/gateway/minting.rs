@@ -94,6 +94,7 @@ mod tests {
             id: house.site,
             name: "shop".into(),
             settings: SiteSettings {
+                mounts: Vec::new(),
                 hosts: vec!["t.shop.example".to_owned()],
                 origins: vec!["https://shop.example".to_owned()],
                 write_key: Some("shop-web".to_owned()),

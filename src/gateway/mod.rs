@@ -16,6 +16,7 @@ mod head;
 #[cfg(test)]
 mod hostile_tests;
 mod minting;
+mod mounts;
 mod observe;
 mod rate;
 mod rejection;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
+pub use mounts::Mount;
 pub use settings::{Limits, Rates, SiteSettings};
 pub use snapshot::{SiteSetup, Snapshot};
 
@@ -139,7 +141,8 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let authority = head::authority(&head.uri, &head.headers);
         let host = head::host(authority);
-        let (site, route) = (snapshot.site(&host), Route::of(head.uri.path()));
+        let site = snapshot.site(&host);
+        let route = site.and_then(|site| site.route(head.uri.path()));
         let response = match site {
             // RFC 9112 section 3.2: whatever the site.
             _ if host.is_empty() => {
@@ -189,7 +192,7 @@ impl Gateway {
         let snapshot = self.snapshot.load();
         let authority = head::authority(request.uri(), request.headers());
         if let Some(site) = snapshot.site(&head::host(authority)) {
-            let route = Route::of(request.uri().path());
+            let route = site.route(request.uri().path());
             let source = site.origins.source(request.headers(), authority);
             let purpose = Purpose::of(route, request.method(), request.headers(), &source);
             if matches!(purpose, Ok(Purpose::Beacon(_))) {
@@ -214,7 +217,8 @@ impl Gateway {
             Some(site) => exposed(&site.origins.source(request.headers(), authority), answer),
             None => answer,
         };
-        let (route, method) = (Route::of(request.uri().path()), request.method());
+        let route = site.and_then(|site| site.route(request.uri().path()));
+        let method = request.method();
         let seen = observe::Seen { site, route, method, client: client.client, started };
         self.observe(&seen, answer.status(), snapshot.access_sample);
         answer
@@ -272,6 +276,10 @@ impl Arrived<'_> {
             Route::Message(kind) => routes::segment::answer(self, Some(kind), body).await,
             Route::Batch => routes::segment::answer(self, None, body).await,
             Route::Pixel => routes::pixel::answer(self).await,
+            Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
+                Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
+                None => Err(Rejection::UnknownRoute),
+            },
         };
         let response = result.unwrap_or_else(|rejection| {
             self.count_refused(&rejection);

@@ -31,11 +31,12 @@ impl Durations {
 }
 
 /// The place of a route's format among the formats, in the lists of looked-up metrics.
-const fn place(route: Route) -> usize {
+const fn place(route: Route) -> Option<usize> {
     match route {
-        Route::Sdk => 0,
-        Route::Message(_) | Route::Batch => 1,
-        Route::Pixel => 2,
+        Route::Sdk => Some(0),
+        Route::Message(_) | Route::Batch => Some(1),
+        Route::Pixel => Some(2),
+        Route::Beacon { .. } => None,
     }
 }
 
@@ -55,7 +56,7 @@ impl Gateway {
         let code = status.as_u16();
         let usual = match (seen.route, code) {
             (Some(route @ Route::Sdk), 204)
-            | (Some(route @ (Route::Batch | Route::Pixel)), 200) => Some(place(route)),
+            | (Some(route @ (Route::Batch | Route::Pixel)), 200) => place(route),
             _ => None,
         };
         let meter = usual.and_then(|place| {
@@ -146,7 +147,11 @@ impl Arrived<'_> {
     pub(super) fn count_appended(&self, appended: &[Appended]) {
         let new = appended.iter().filter(|event| matches!(event, Appended::New { .. })).count();
         let meters = &self.site.meters;
-        if let Some(accepted) = meters.accepted.get(place(self.route)) {
+        let accepted = match self.route {
+            Route::Beacon { mount, .. } => self.site.mounts.get(mount).map(|it| &it.accepted),
+            route => place(route).and_then(|place| meters.accepted.get(place)),
+        };
+        if let Some(accepted) = accepted {
             accepted.inc_by(new as u64);
         }
         meters.duplicate.inc_by((appended.len() - new) as u64);

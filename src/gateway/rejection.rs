@@ -10,6 +10,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::decode::Rejected;
+use crate::vendors::beacon::Verdict;
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -180,13 +181,32 @@ impl Rejection {
                     HeaderValue::from_static("Basic realm=\"write key\", charset=\"UTF-8\"");
                 fields.insert(http::header::WWW_AUTHENTICATE, scheme);
             }
+            _ => self.announce(fields),
+        }
+        response
+    }
+
+    /// Says when to come again, where that may help.
+    pub(super) fn announce(&self, fields: &mut http::HeaderMap) {
+        match self {
             Self::RateLimited(limited) => limited.announce(fields),
             Self::Overloaded | Self::Busy | Self::Unwritable | Self::Closing => {
                 fields.insert(RETRY_AFTER, HeaderValue::from(WAIT_SECONDS));
             }
             _ => {}
         }
-        response
+    }
+
+    /// What a vendor's library is told of it.
+    pub(super) const fn verdict(&self) -> Verdict {
+        match self {
+            Self::RateLimited(_) => Verdict::Later { limited: true },
+            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Closing => {
+                Verdict::Later { limited: false }
+            }
+            Self::TooLarge => Verdict::TooLarge,
+            _ => Verdict::Ignored,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::event::Kind;
+use crate::vendors::beacon::Methods;
 
 /// What a path of the site's host is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,15 @@ pub(super) enum Route {
     Batch,
     /// `GET /px.gif`: an event in the query.
     Pixel,
+    /// `/{mount}/...`: a vendor's own browser library.
+    Beacon {
+        /// The place of the mount among the site's.
+        mount: usize,
+        /// The vendor's name.
+        vendor: &'static str,
+        /// What the endpoint takes.
+        methods: Methods,
+    },
 }
 
 /// Every path and what it is for. The Segment API's short names are its browser library's.
@@ -46,6 +56,13 @@ impl Route {
         ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
     }
 
+    /// Whether a path is one of these, or the beginning of one.
+    pub(super) fn is_reserved(path: &str) -> bool {
+        let begins =
+            |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        ROUTES.iter().any(|(known, _)| *known == path || begins(known))
+    }
+
     /// The name in metrics and the access log.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -60,6 +77,7 @@ impl Route {
             },
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
+            Self::Beacon { vendor, .. } => vendor,
         }
     }
 
@@ -69,6 +87,7 @@ impl Route {
             Self::Sdk => "sdk",
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
+            Self::Beacon { vendor, .. } => vendor,
         }
     }
 
@@ -77,6 +96,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch => "POST, OPTIONS",
             Self::Pixel => "GET, OPTIONS",
+            Self::Beacon { methods, .. } => methods.allow(),
         }
     }
 
@@ -85,6 +105,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch => method == Method::POST,
             Self::Pixel => method == Method::GET,
+            Self::Beacon { methods, .. } => methods.take(method),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use url::{Origin, Url};
 
+use super::mounts::Mount;
 use crate::settings::{Secret, Section};
 
 /// The gateway's part of `[limits]`.
@@ -93,6 +94,8 @@ pub struct SiteSettings {
     pub write_key: Option<String>,
     /// What proves that the caller is one of the site's servers.
     pub server_token: Option<Secret>,
+    /// Where the vendors' own browser libraries send.
+    pub mounts: Vec<Mount>,
 }
 
 /// The shortest server token that is not refused: it lets its holder speak for any visitor.
@@ -106,6 +109,7 @@ impl SiteSettings {
             origins: section.strings("origins"),
             write_key: section.opt_string("write_key"),
             server_token: section.opt_secret("server_token"),
+            mounts: Mount::read_all(section),
         };
         if !section.has("hosts") {
             section.mistake("hosts", "is required");

@@ -8,7 +8,9 @@ use prometheus_client::metrics::counter::Counter;
 use super::budget::Budget;
 use super::cors::Origins;
 use super::minting::Minting;
+use super::mounts::Mounted;
 use super::rejection::{RateLimited, Rejection};
+use super::route::Route;
 use super::settings::{Limits, SiteSettings};
 use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
@@ -51,6 +53,7 @@ pub(super) struct Site {
     pub(super) server_token: Option<Secret>,
     pub(super) visitor: visitor::Settings,
     pub(super) minting: Vec<Minting>,
+    pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
 }
 
@@ -117,8 +120,10 @@ impl Snapshot {
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
         let SiteSetup { id, name, settings, visitor, minting } = setup;
+        let mounts = settings.mounts.into_iter();
         Self {
             id,
+            mounts: mounts.map(|mount| Mounted::new(mount, &name, metrics)).collect(),
             meters: Meters::new(&name, metrics),
             name,
             origins: Origins::new(&settings.origins),
@@ -131,6 +136,16 @@ impl Site {
 }
 
 impl Site {
+    /// What a path of the site's host is for.
+    pub(super) fn route(&self, path: &str) -> Option<Route> {
+        Route::of(path).or_else(|| {
+            self.mounts.iter().enumerate().find_map(|(place, Mounted { mount, .. })| {
+                let methods = mount.beacon.endpoint(mount.below(path)?)?;
+                Some(Route::Beacon { mount: place, vendor: mount.vendor, methods })
+            })
+        })
+    }
+
     /// Counts a request that is over a quota.
     pub(super) fn limited(&self, limited: RateLimited) -> Rejection {
         self.meters.rate_limited.inc();

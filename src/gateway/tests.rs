@@ -77,6 +77,7 @@ pub(super) async fn house_with(limits: Limits) -> House {
         settings: SiteSettings {
             hosts: vec!["t.shop.example".to_owned()],
             origins: vec!["https://shop.example".to_owned()],
+            mounts: Vec::new(),
             write_key: Some("shop-web".to_owned()),
             server_token: Some(Secret::new("a-server-token-of-the-shop")),
         },

@@ -1,18 +1,20 @@
 //! The vendors: one folder per platform, holding all that the gateway knows about it.
 //!
-//! A vendor has up to five faces, each a trait here and a file there. Today every vendor has at
-//! most the [`Destination`] face. Vendor code does no I/O of its own: it renders requests, hands
-//! them to [`Call`], and reads the replies. It knows no clock, no store, no HTTP client.
+//! A vendor has up to five faces, each a trait here and a file there. Today there are two: the
+//! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; and the
+//! [`Beacon`], which reads what the vendor's own browser library sends. Vendor code does no I/O of its
+//! own. It knows no clock, no store, no HTTP client.
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
 //! [`moments`] reads dates, [`email`] finds addresses where none should be, [`digest`] hashes,
 //! [`judge`] reads replies, [`shown`] shows requests to people. Vendors that take an event in several
-//! calls share a `conversation`.
+//! calls share a `conversation`. What beacons have in common is in [`wire`].
 //!
 //! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
 //! tidy test holds the four together.
 
+pub mod beacon;
 mod conversation;
 pub mod digest;
 pub mod email;
@@ -24,6 +26,7 @@ mod reply;
 pub mod shown;
 #[cfg(test)]
 pub(crate) mod trial;
+pub mod wire;
 
 pub mod amplitude;
 pub mod console;
@@ -32,8 +35,10 @@ pub mod ga4;
 pub mod intercom;
 pub mod meta;
 pub mod mixpanel;
+pub mod plausible;
 pub mod webhook;
 
+pub use beacon::Beacon;
 pub use reply::{Reply, Verdict, judge};
 
 use std::collections::BTreeMap;
@@ -58,6 +63,7 @@ pub static VENDORS: &[&Vendor] = &[
     &drift::VENDOR,
     &webhook::VENDOR,
     &console::VENDOR,
+    &plausible::VENDOR,
 ];
 
 /// What the house knows of one vendor.
@@ -72,10 +78,15 @@ pub struct Vendor {
     /// Makes those of its cookies that a browser lacks, where the vendor tells browsers apart by
     /// them. Asked at each request of a browser to a site that sends the vendor events.
     pub mint: Option<fn(&Landing<'_>) -> Vec<MintedCookie>>,
-    /// Reads the vendor's own settings and builds its destination; mistakes go to the section.
-    /// The address stands in for the vendor's base URL.
-    pub destination: fn(&mut Section<'_>, Option<Url>) -> Box<dyn Destination>,
+    /// How its server API is called, if it is a destination.
+    pub destination: Option<Build>,
+    /// How its browser library speaks, if the gateway understands it.
+    pub beacon: Option<&'static dyn Beacon>,
 }
+
+/// Reads the vendor's own settings and builds its destination; mistakes go to the section. The
+/// address stands in for the vendor's base URL.
+pub type Build = fn(&mut Section<'_>, Option<Url>) -> Box<dyn Destination>;
 
 /// The vendor with this name.
 pub fn find(name: &str) -> Option<&'static Vendor> {

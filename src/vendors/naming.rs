@@ -22,6 +22,26 @@ fn is_joined<'w>(canonical: &str, words: impl Iterator<Item = &'w str>) -> bool 
     rest.is_empty()
 }
 
+/// The name as the spec writes it: `Product Added to Wishlist`.
+pub fn written(canonical: &str) -> String {
+    let mut name = String::with_capacity(canonical.len());
+    for word in canonical.split('_') {
+        if !name.is_empty() {
+            name.push(' ');
+        }
+        let lower = word.to_ascii_lowercase();
+        let mut letters = lower.chars();
+        match letters.next() {
+            Some(first) if lower != "to" => {
+                name.push(first.to_ascii_uppercase());
+                name.push_str(letters.as_str());
+            }
+            _ => name.push_str(&lower),
+        }
+    }
+    name
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +56,11 @@ mod tests {
         for other in ["Order", "Order Completed Twice", "OrderCompleted", "", "Ordér Completed"] {
             assert!(!is_like("ORDER_COMPLETED", other), "{other}");
         }
+    }
+
+    #[test]
+    fn names_are_written_as_the_spec_has_them() {
+        assert_eq!(written("ORDER_COMPLETED"), "Order Completed");
+        assert_eq!(written("PRODUCT_ADDED_TO_WISHLIST"), "Product Added to Wishlist");
     }
 }

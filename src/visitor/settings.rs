@@ -1,6 +1,9 @@
 //! What a site says of its visitors.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use jiff::civil::Date;
 
 use super::sign::Keys;
 use crate::settings::{Secret, Section};
@@ -98,6 +101,13 @@ impl Settings {
     /// Whether there is no key to sign with yet.
     pub fn lacks_secret(&self) -> bool {
         self.keys.lack_current()
+    }
+
+    /// A name for whoever has this address and user agent, for one day: for libraries that send no id
+    /// of their own, and whose requests carry no cookie. It tells nothing of the address to who lacks
+    /// the key, and nothing links it to another day's.
+    pub fn daily_id(&self, day: Date, client: IpAddr, user_agent: &str) -> String {
+        self.keys.name(&format!("{day} {client} {user_agent}"))
     }
 
     /// Signs with this secret from now on.

@@ -80,6 +80,12 @@ impl Keys {
         value
     }
 
+    /// A name for what is said: the same with the same key, and nobody's without.
+    pub(super) fn name(&self, said: &str) -> String {
+        let Some(key) = self.all.first() else { return String::new() };
+        URL_SAFE_NO_PAD.encode(key.mac("", said))
+    }
+
     /// The payload of a value that one of the keys signed for this cookie.
     pub(super) fn open(&self, name: &str, value: &str) -> Option<Opened> {
         let (signed, mac) = value.rsplit_once('.')?;

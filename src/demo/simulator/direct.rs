@@ -102,7 +102,7 @@ impl Direct {
 
 fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
     let text = format!("access_token = \"t\"\n{settings}");
-    let build = find(vendor).unwrap().destination;
+    let build = find(vendor).unwrap().destination.unwrap();
     trial::settings(&text, |section| build(section, None))
 }
 

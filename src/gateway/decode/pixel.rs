@@ -3,19 +3,11 @@
 //! other. A pixel has no route that says what it is: an `event` makes it a track, unless it has a
 //! `type`.
 
-use base64::Engine as _;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 use crate::event::Object;
 use crate::gateway::rejection::Rejection;
-
-/// Both alphabets are met after `-` and `_` are turned back; padding is optional.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use crate::vendors::wire;
 
 /// Fields in one query at most: the header limits bound its length, this the tree.
 const MAX_FIELDS: usize = 200;
@@ -48,16 +40,7 @@ fn data(value: &str) -> Result<Vec<u8>, Rejection> {
     if value.starts_with('{') {
         return Ok(value.as_bytes().to_vec());
     }
-    // A plus sign that was not percent-encoded arrives as a space.
-    let plain: String = value
-        .chars()
-        .map(|c| match c {
-            ' ' | '-' => '+',
-            '_' => '/',
-            other => other,
-        })
-        .collect();
-    BASE64.decode(plain).map_err(|_invalid| Rejection::Malformed("data is not base64 of JSON"))
+    wire::base64(value).ok_or(Rejection::Malformed("data is not base64 of JSON"))
 }
 
 /// Puts `a.b=value` into `{"a":{"b":value}}`. A name that contradicts an earlier one is left out.
@@ -92,6 +75,7 @@ fn scalar(value: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
     use serde_json::json;
 
     use super::*;

@@ -1,5 +1,6 @@
 //! One file per route.
 
+pub(super) mod beacon;
 pub(super) mod pixel;
 pub(super) mod sdk;
 pub(super) mod segment;

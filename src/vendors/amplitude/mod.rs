@@ -56,9 +56,10 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
     cookies: &["AMP_*"],
     mint: None,
-    destination: |section, endpoint| {
+    destination: Some(|section, endpoint| {
         Box::new(Amplitude { settings: Settings::read(section, endpoint) })
-    },
+    }),
+    beacon: None,
 };
 
 /// Uploads per second of the smallest plan.

@@ -15,7 +15,8 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &[],
     cookies: &[],
     mint: None,
-    destination: |_: &mut Section<'_>, _| Box::new(Console),
+    destination: Some(|_: &mut Section<'_>, _| Box::new(Console)),
+    beacon: None,
 };
 
 struct Console;

@@ -47,12 +47,13 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["Drift"],
     cookies: &[],
     mint: None,
-    destination: |section, endpoint| {
+    destination: Some(|section, endpoint| {
         let base = endpoint.as_ref().map_or(BASE, url::Url::as_str);
         let (front, token) = Front::read(section, base);
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Drift { front, token, settings, contacts })
-    },
+    }),
+    beacon: None,
 };
 
 /// Where Drift is. There is one region.

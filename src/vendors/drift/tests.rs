@@ -11,7 +11,7 @@ const ID: i64 = 9_007_199_254_740_993;
 
 fn drift(settings: &str) -> Box<dyn Destination> {
     let text = format!("access_token = \"hush\"\n{settings}");
-    trial::settings(&text, |section| (VENDOR.destination)(section, None))
+    trial::settings(&text, |section| VENDOR.destination.unwrap()(section, None))
 }
 
 fn clicked() -> Enriched {
@@ -94,7 +94,8 @@ fn settings_that_cannot_work_are_mistakes() {
         ("access_token = \"t\"\naccount_owner_id = 7", "is required to change accounts"),
         ("access_token = \"t\"\norg_id = \"7\"", "org_id"),
     ] {
-        let (_, mistakes) = trial::read(settings, |section| (VENDOR.destination)(section, None));
+        let (_, mistakes) =
+            trial::read(settings, |section| VENDOR.destination.unwrap()(section, None));
         let [mistake] = mistakes.as_slice() else { panic!("{settings}: {mistakes:?}") };
         assert!(mistake.contains(expected), "{settings}: {mistake}");
     }

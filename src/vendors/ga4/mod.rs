@@ -48,7 +48,10 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["Google Analytics 4", "Google Analytics 4 Web", "GA4"],
     cookies: &["_ga", "_ga_*"],
     mint: None,
-    destination: |section, endpoint| Box::new(Ga4 { settings: Settings::read(section, endpoint) }),
+    destination: Some(|section, endpoint| {
+        Box::new(Ga4 { settings: Settings::read(section, endpoint) })
+    }),
+    beacon: None,
 };
 
 /// Events in one request (Measurement Protocol limits).

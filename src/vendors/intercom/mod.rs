@@ -50,11 +50,12 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["Intercom"],
     cookies: &[],
     mint: None,
-    destination: |section, endpoint| {
+    destination: Some(|section, endpoint| {
         let (api, token) = Api::read(section, endpoint);
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Intercom { api, token, settings, contacts })
-    },
+    }),
+    beacon: None,
 };
 
 /// 10,000 calls a minute and app are counted in windows of ten seconds (Intercom's page on rate

@@ -8,7 +8,7 @@ use crate::vendors::trial::{self, Line as Wire};
 
 fn intercom(settings: &str) -> Box<dyn Destination> {
     let text = format!("access_token = \"hush\"\n{settings}");
-    trial::settings(&text, |section| (VENDOR.destination)(section, None))
+    trial::settings(&text, |section| VENDOR.destination.unwrap()(section, None))
 }
 
 fn clicked(user_id: &str) -> Enriched {
@@ -74,7 +74,8 @@ fn settings_that_cannot_work_are_mistakes() {
         ("access_token = \"t\"\ncached_for = \"100000000d\"", "at most 365d"),
         ("access_token = \"t\"\nlead_attribute = \"visitor\"", "without leads"),
     ] {
-        let (_, mistakes) = trial::read(settings, |section| (VENDOR.destination)(section, None));
+        let (_, mistakes) =
+            trial::read(settings, |section| VENDOR.destination.unwrap()(section, None));
         let [mistake] = mistakes.as_slice() else { panic!("{settings}: {mistakes:?}") };
         assert!(mistake.contains(expected), "{settings}: {mistake}");
     }

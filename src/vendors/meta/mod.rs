@@ -59,7 +59,10 @@ pub static VENDOR: Vendor = Vendor {
     ],
     cookies: &[cookies::FBP, cookies::FBC],
     mint: Some(cookies::mint),
-    destination: |section, endpoint| Box::new(Meta { settings: Settings::read(section, endpoint) }),
+    destination: Some(|section, endpoint| {
+        Box::new(Meta { settings: Settings::read(section, endpoint) })
+    }),
+    beacon: None,
 };
 
 /// Events in one request.

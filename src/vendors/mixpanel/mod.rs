@@ -60,9 +60,10 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
     cookies: &[],
     mint: None,
-    destination: |section, endpoint| {
+    destination: Some(|section, endpoint| {
         Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
-    },
+    }),
+    beacon: None,
 };
 
 /// Events before 1971 are rejected, in milliseconds since 1970.

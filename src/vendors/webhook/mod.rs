@@ -34,9 +34,10 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["Webhooks"],
     cookies: &[],
     mint: None,
-    destination: |section, endpoint| {
+    destination: Some(|section, endpoint| {
         Box::new(Webhook { settings: Settings::read(section, endpoint) })
-    },
+    }),
+    beacon: None,
 };
 
 struct Webhook {

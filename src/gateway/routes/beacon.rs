@@ -1,0 +1,161 @@
+//! `/{mount}/...`: a vendor's own browser library. Its beacons become canonical messages, which are
+//! judged like any client's. The site is known by its host and the page by its origin.
+//!
+//! The library is answered as by its vendor: whatever the beacon is worth, unless another try may
+//! help.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::USER_AGENT;
+use http::request::Parts;
+use http_body_util::Full;
+use hyper::body::Body;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::gateway::accept::Sender;
+use crate::gateway::answer::{self, Taken};
+use crate::gateway::body::{self, Received};
+use crate::gateway::budget::{AT_ONCE_BYTES, Share};
+use crate::gateway::mounts::Mount;
+use crate::gateway::rejection::Rejection;
+use crate::gateway::{Arrived, head};
+use crate::vendors::Beacon;
+use crate::vendors::beacon::{Inbound, Verdict};
+
+/// What an inbound request shows but for its body.
+struct Outside<'a> {
+    head: &'a Parts,
+    mount: &'a Mount,
+    authority: &'a str,
+    received_at: Timestamp,
+    secure: bool,
+    daily_id: &'a str,
+    max_bytes: usize,
+}
+
+pub(in crate::gateway) async fn answer<B>(
+    arrived: &Arrived<'_>,
+    mount: &Mount,
+    body: B,
+) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
+{
+    let daily_id = daily_id(arrived);
+    let outside = Outside {
+        head: arrived.head,
+        mount,
+        authority: head::authority(&arrived.head.uri, &arrived.head.headers),
+        received_at: arrived.received_at,
+        secure: arrived.client.secure,
+        daily_id: &daily_id,
+        max_bytes: arrived.snapshot.limits.inflated_bytes,
+    };
+    let mut text = Bytes::new();
+    let (verdict, taken, rejection) = match take(arrived, &outside, body, &mut text).await {
+        Ok((events, taken)) => (Verdict::Taken { events }, taken, None),
+        Err(rejection) => {
+            arrived.count_refused(&rejection);
+            (rejection.verdict(), Taken::default(), Some(rejection))
+        }
+    };
+    let said = mount.beacon.answer(&outside.inbound(&text), verdict);
+    let mut response = answer::vendors(said, taken);
+    let is_refusal = response.status().is_client_error() || response.status().is_server_error();
+    if let Some(rejection) = rejection.filter(|_| is_refusal) {
+        rejection.announce(response.headers_mut());
+    }
+    response
+}
+
+/// Takes the beacon in, and says how many events it brought. Its text is left in `text`.
+async fn take<B>(
+    arrived: &Arrived<'_>,
+    outside: &Outside<'_>,
+    body: B,
+    text: &mut Bytes,
+) -> Result<(usize, Taken), Rejection>
+where
+    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
+{
+    arrived.limit()?;
+    let limits = &arrived.snapshot.limits;
+    let fields = &arrived.head.headers;
+    let Received { text: received, share } =
+        body::read(body, fields, limits, &arrived.snapshot.budget).await?;
+    *text = received;
+    let (messages, share) = outside.decode(text, share).await?;
+    if messages.is_empty() {
+        return Ok((0, Taken::default()));
+    }
+    let messages = arrived.messages(messages, share, None).await?;
+    let events = messages.drafts.len();
+    Ok((events, arrived.accept(messages, Sender::Client).await?))
+}
+
+/// Who the visitor is today, as far as address and browser tell.
+fn daily_id(arrived: &Arrived<'_>) -> String {
+    let agent = arrived.head.headers.get(USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let day = TimeZone::UTC.to_datetime(arrived.received_at).date();
+    arrived.site.visitor.daily_id(day, arrived.client.client, agent)
+}
+
+impl Outside<'_> {
+    fn inbound<'i>(&'i self, body: &'i [u8]) -> Inbound<'i> {
+        let uri = &self.head.uri;
+        Inbound {
+            method: &self.head.method,
+            path: self.mount.below(uri.path()).unwrap_or_default(),
+            query: uri.query().unwrap_or_default(),
+            headers: &self.head.headers,
+            body,
+            received_at: self.received_at,
+            secure: self.secure,
+            authority: self.authority,
+            mount: &self.mount.path,
+            daily_id: self.daily_id,
+            max_bytes: self.max_bytes,
+        }
+    }
+
+    /// The text of a beacon's messages; empty if it brings none.
+    async fn decode(
+        &self,
+        text: &Bytes,
+        share: Option<Share>,
+    ) -> Result<(Bytes, Option<Share>), Rejection> {
+        if text.len() <= AT_ONCE_BYTES {
+            return Ok((messages(self.mount.beacon, &self.inbound(text))?, share));
+        }
+        // The CPU time of a longer one could delay other requests.
+        let (head, mount, text) = (self.head.clone(), self.mount.clone(), text.clone());
+        let (authority, daily_id) = (self.authority.to_owned(), self.daily_id.to_owned());
+        let Self { received_at, secure, max_bytes, .. } = *self;
+        let work = move || {
+            let outside = Outside {
+                head: &head,
+                mount: &mount,
+                authority: &authority,
+                received_at,
+                secure,
+                daily_id: &daily_id,
+                max_bytes,
+            };
+            Ok((messages(mount.beacon, &outside.inbound(&text))?, share))
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Rejection::Closing))
+    }
+}
+
+fn messages(beacon: &dyn Beacon, inbound: &Inbound<'_>) -> Result<Bytes, Rejection> {
+    let messages = beacon.decode(inbound).map_err(|malformed| Rejection::Malformed(malformed.0))?;
+    if messages.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let text = serde_json::to_vec(&messages);
+    text.map(Bytes::from).map_err(|_impossible| Rejection::Malformed("not JSON"))
+}

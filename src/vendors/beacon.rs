@@ -1,0 +1,173 @@
+//! The Beacon face: vendors' own browser libraries send to the gateway, which reads what they say and
+//! answers as the vendor would (`contracts/beacons.md`).
+//!
+//! A beacon becomes canonical messages: objects as the Segment spec has them, which the gateway then
+//! judges like those of any other client. The face does no I/O and knows no clock.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use jiff::Timestamp;
+
+use crate::event::Object;
+
+/// How a vendor's browser library speaks to its servers.
+pub trait Beacon: Send + Sync {
+    /// The methods that a path below the vendor's mount takes. `None`: there is nothing. The path
+    /// begins with `/` and is as sent: some clients end it with another.
+    fn endpoint(&self, path: &str) -> Option<Methods>;
+
+    /// The canonical messages of a beacon, in its order. None at all is fine for those that bring no
+    /// event: settings, flags, recordings.
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed>;
+
+    /// What the library expects to be told, so that it neither tries again nor complains.
+    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer;
+}
+
+/// The methods of an endpoint, preflights apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// Settings, and images.
+    Get,
+    /// Bodies.
+    Post,
+    /// Either.
+    Both,
+}
+
+impl Methods {
+    /// As the `Allow` field lists them.
+    pub const fn allow(self) -> &'static str {
+        match self {
+            Self::Get => "GET, OPTIONS",
+            Self::Post => "POST, OPTIONS",
+            Self::Both => "GET, POST, OPTIONS",
+        }
+    }
+
+    /// Whether the method is one of them.
+    pub fn take(self, method: &Method) -> bool {
+        match self {
+            Self::Get => method == Method::GET,
+            Self::Post => method == Method::POST,
+            Self::Both => method == Method::GET || method == Method::POST,
+        }
+    }
+}
+
+/// One request of a vendor's library.
+#[derive(Clone, Copy, Debug)]
+pub struct Inbound<'a> {
+    /// One that the endpoint takes.
+    pub method: &'a Method,
+    /// The path below the vendor's mount, as sent.
+    pub path: &'a str,
+    /// The query, without its question mark; empty if there is none.
+    pub query: &'a str,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+    /// The body, decompressed as its head and its first bytes say, without space around it.
+    pub body: &'a [u8],
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// Whether it came over TLS.
+    pub secure: bool,
+    /// The gateway's host, with a port if one was named.
+    pub authority: &'a str,
+    /// The vendor's mount: `/mixpanel`. Empty if it is the root.
+    pub mount: &'a str,
+    /// Names the visitor for this day at this site, for libraries that send no id of their own.
+    pub daily_id: &'a str,
+    /// The most bytes that anything within the body may have, decompressed.
+    pub max_bytes: usize,
+}
+
+impl Inbound<'_> {
+    /// The vendor's URL at this gateway, without a slash at its end.
+    pub fn base(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority, self.mount)
+    }
+
+    /// A header field that is text.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// What became of a beacon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// So many of its events are kept.
+    Taken {
+        /// How many; 0 for beacons that bring none.
+        events: usize,
+    },
+    /// It is not wanted, or says nothing that can be read: to be told as a success, because a library
+    /// can only try again, or complain where nobody looks.
+    Ignored,
+    /// Its body is longer than the gateway takes: some libraries then send it in parts.
+    TooLarge,
+    /// It may be taken later. `limited` if this client sends too much, else nobody's can be taken now.
+    Later {
+        /// Whether it is this client's doing.
+        limited: bool,
+    },
+}
+
+/// A beacon that cannot be read; the text says why, to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub &'static str);
+
+/// What a vendor's library is told. The gateway adds what all its answers have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status. With 429 and 503 the gateway says when to come again.
+    pub status: StatusCode,
+    /// The type of the body.
+    pub content_type: Option<&'static str>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A transparent GIF of one pixel.
+pub const GIF: &[u8] =
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\
+    \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01D\x00;";
+
+impl Answer {
+    /// 204.
+    pub const fn empty() -> Self {
+        Self { status: StatusCode::NO_CONTENT, content_type: None, body: Bytes::new() }
+    }
+
+    /// 200 with plain text.
+    pub const fn text(text: &'static str) -> Self {
+        let body = Bytes::from_static(text.as_bytes());
+        Self { status: StatusCode::OK, content_type: Some("text/plain;charset=utf-8"), body }
+    }
+
+    /// 200 with JSON.
+    pub fn json(text: impl Into<Bytes>) -> Self {
+        Self { status: StatusCode::OK, content_type: Some("application/json"), body: text.into() }
+    }
+
+    /// 200 with an image of one pixel.
+    pub const fn gif() -> Self {
+        let body = Bytes::from_static(GIF);
+        Self { status: StatusCode::OK, content_type: Some("image/gif"), body }
+    }
+
+    /// 413.
+    pub const fn too_large() -> Self {
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, content_type: None, body: Bytes::new() }
+    }
+
+    /// 429 if the client sends too much, else 503.
+    pub const fn later(limited: bool) -> Self {
+        let status =
+            if limited { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::SERVICE_UNAVAILABLE };
+        Self { status, content_type: None, body: Bytes::new() }
+    }
+}

@@ -1,0 +1,88 @@
+//! `POST /api/event`: JSON as plain text, one event, no id of any kind. The script neither reads the
+//! answer nor tries again.
+
+use serde_json::Value;
+
+use crate::event::{Kind, Object};
+use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::wire::{self, Message, put};
+
+pub(super) struct Plausible;
+
+/// What a page's visibility says; not an event of the visitor's.
+const ENGAGEMENT: &str = "engagement";
+
+impl Beacon for Plausible {
+    fn endpoint(&self, path: &str) -> Option<Methods> {
+        (path.trim_end_matches('/') == "/api/event").then_some(Methods::Post)
+    }
+
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        let Some(Value::Object(body)) = wire::json(inbound.body) else {
+            return Err(Malformed("the body is not a JSON object"));
+        };
+        let text = |short: &str, long: &str| body.get(short).or(body.get(long))?.as_str();
+        let event = text("n", "name").ok_or(Malformed("there is no name"))?;
+        let url = text("u", "url").ok_or(Malformed("there is no url"))?;
+        let page = wire::page(Some(url), None, text("r", "referrer"));
+        let mut properties = object(&body, &["p", "props", "m", "meta"]);
+        let revenue = object(&body, &["$", "revenue"]);
+        put(&mut properties, "revenue", revenue.get("amount").and_then(amount));
+        put(&mut properties, "currency", revenue.get("currency").cloned());
+        let message = match event {
+            "pageview" => {
+                Message::new(Kind::Page).with("properties", Some(joined(&page, properties)))
+            }
+            ENGAGEMENT => {
+                put(&mut properties, "engaged_ms", body.get("e").cloned());
+                put(&mut properties, "scroll_depth", body.get("sd").cloned());
+                Message::track("Page Engagement").with("properties", Some(properties))
+            }
+            name => Message::track(name).with("properties", Some(properties)),
+        };
+        let mut context = Object::new();
+        put(&mut context, "page", Some(page));
+        let mut source = Object::new();
+        put(&mut source, "client", Some("plausible"));
+        put(&mut source, "version", body.get("v").cloned());
+        put(&mut source, "event", Some(event));
+        put(&mut context, "source", Some(source));
+        let message =
+            message.with_id("anonymousId", Some(inbound.daily_id)).with("context", Some(context));
+        Ok(vec![message.finish()])
+    }
+
+    fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+        match verdict {
+            Verdict::Later { limited } => Answer::later(limited),
+            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
+                Answer { status: http::StatusCode::ACCEPTED, ..Answer::text("ok") }
+            }
+        }
+    }
+}
+
+/// A member of one of these names that is an object, or the JSON text of one: old scripts wrote that.
+fn object(body: &Object, names: &[&str]) -> Object {
+    let found = names.iter().find_map(|name| body.get(*name));
+    match found {
+        Some(Value::Object(members)) => members.clone(),
+        Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
+        _ => Object::new(),
+    }
+}
+
+/// An amount of money: a number, or its text.
+fn amount(value: &Value) -> Option<Value> {
+    match value {
+        Value::Number(_) => Some(value.clone()),
+        Value::String(text) => text.parse::<f64>().ok().map(Value::from),
+        _ => None,
+    }
+}
+
+fn joined(page: &Object, properties: Object) -> Object {
+    let mut all = page.clone();
+    all.extend(properties);
+    all
+}

@@ -1,0 +1,15 @@
+//! Plausible: its browser script's beacons (`contracts/beacons.md` 9.1). It is no destination.
+
+mod beacon;
+
+use super::Vendor;
+
+/// Plausible's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "plausible",
+    known_as: &["Plausible"],
+    cookies: &[],
+    mint: None,
+    destination: None,
+    beacon: Some(&beacon::Plausible),
+};

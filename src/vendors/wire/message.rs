@@ -1,0 +1,93 @@
+//! Canonical messages in the making.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::event::{Kind, Object};
+
+/// What sloppy tags send when they know nobody.
+const NOBODY: [&str; 4] = ["", "undefined", "null", "0"];
+
+/// A message of the Segment spec. Members are left out where there is nothing to say.
+#[derive(Clone, Debug)]
+pub struct Message(Object);
+
+/// Puts a member where there is something to say.
+pub fn put(object: &mut Object, name: &str, value: Option<impl Into<Value>>) {
+    let Some(value) = value.map(Into::into) else { return };
+    let says_nothing = match &value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    };
+    if !says_nothing {
+        object.insert(name.to_owned(), value);
+    }
+}
+
+impl Message {
+    /// A message of this kind.
+    pub fn new(kind: Kind) -> Self {
+        let mut object = Object::new();
+        object.insert("type".to_owned(), kind.name().into());
+        Self(object)
+    }
+
+    /// A track message of this name.
+    pub fn track(event: &str) -> Self {
+        Self::new(Kind::Track).with("event", Some(event))
+    }
+
+    /// With a member, if there is something to say.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Option<impl Into<Value>>) -> Self {
+        put(&mut self.0, name, value);
+        self
+    }
+
+    /// With an id that names somebody.
+    #[must_use]
+    pub fn with_id(self, name: &str, id: Option<&str>) -> Self {
+        let id = id.map(str::trim).filter(|id| !NOBODY.contains(id));
+        self.with(name, id)
+    }
+
+    /// With a time.
+    #[must_use]
+    pub fn at(self, name: &str, time: Option<Timestamp>) -> Self {
+        self.with(name, time.map(|time| time.to_string()))
+    }
+
+    /// The message.
+    pub fn finish(self) -> Object {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_says_nothing_is_left_out() {
+        let message = Message::track("Order Completed")
+            .with_id("userId", Some("undefined"))
+            .with_id("anonymousId", Some(" a1 "))
+            .at("timestamp", Some(Timestamp::UNIX_EPOCH))
+            .at("sentAt", None)
+            .with("properties", Some(Object::new()))
+            .with("name", Some(""))
+            .with("context", Some(json!({ "ip": "" })));
+        assert_eq!(
+            Value::Object(message.finish()),
+            json!({
+                "type": "track", "event": "Order Completed", "anonymousId": "a1",
+                "timestamp": "1970-01-01T00:00:00Z", "context": { "ip": "" },
+            })
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! How browsers' beacons are written, whoever's they are (`contracts/beacons.md` 1.2): forms, JSON,
+//! base64 and gzip in any order; and the canonical messages that are made of them.
+
+mod fields;
+mod message;
+mod page;
+
+pub use fields::Fields;
+pub use message::{Message, put};
+pub use page::{campaign_member, page};
+
+use std::io::Read;
+
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use serde_json::Value;
+
+/// What every gzip stream starts with.
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+
+/// Both alphabets are met after `-` and `_` are turned back; padding is optional.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// The bytes of a base64 text of either alphabet, padded or not. A plus sign that was not
+/// percent-encoded has become a space.
+pub fn base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace() && c != ' ').as_bytes();
+    let is_foreign = |byte: &u8| matches!(byte, b' ' | b'-' | b'_');
+    if !text.iter().any(is_foreign) {
+        return BASE64.decode(text).ok();
+    }
+    let plain = |byte: &u8| match byte {
+        b' ' | b'-' => b'+',
+        b'_' => b'/',
+        other => *other,
+    };
+    BASE64.decode(text.iter().map(plain).collect::<Vec<u8>>()).ok()
+}
+
+/// The bytes of a gzip stream. `None` if it is broken, or longer than `max`.
+pub fn gunzip(bytes: &[u8], max: usize) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    flate2::read::MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut out).ok()?;
+    (out.len() <= max).then_some(out)
+}
+
+/// A JSON object or list, as bytes.
+pub fn json(bytes: &[u8]) -> Option<Value> {
+    let is_tree = matches!(bytes.first(), Some(b'{' | b'['));
+    is_tree.then(|| serde_json::from_slice(bytes).ok()).flatten()
+}
+
+/// A JSON object or list that stands in a field: as it is, or as base64, perhaps of gzip.
+pub fn packed(text: &str, max: usize) -> Option<Value> {
+    let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() && c != ' ');
+    if let Some(value) = json(text.trim_start().as_bytes()) {
+        return Some(value);
+    }
+    let bytes = base64(text)?;
+    if bytes.starts_with(GZIP_MAGIC) {
+        return json(gunzip(&bytes, max)?.trim_ascii());
+    }
+    json(bytes.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(bytes).unwrap();
+        out.finish().unwrap()
+    }
+
+    #[test]
+    fn json_is_found_in_whatever_it_is_packed() {
+        let value = json!({ "event": "a>>?~ü" });
+        let text = value.to_string();
+        let zipped = gzip(text.as_bytes());
+        for packed_text in [
+            text.clone(),
+            format!("\n {text}"),
+            STANDARD.encode(&text),
+            STANDARD.encode(&text).replace('+', " "),
+            URL_SAFE_NO_PAD.encode(&text),
+            STANDARD.encode(&zipped),
+        ] {
+            assert_eq!(packed(&packed_text, 1000), Some(value.clone()), "{packed_text}");
+        }
+        assert_eq!(packed(&STANDARD.encode(gzip(&[b' '; 2000])), 1000), None);
+        for nothing in ["", "7", "\"x\"", "***", "e30x", "{"] {
+            assert_eq!(packed(nothing, 1000), None, "{nothing}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_harm(text in ".*") {
+            let _ = (packed(&text, 100), base64(&text));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a page is called (`contracts/beacons.md` 2). The campaign and the clicks on advertisements in
+//! its URL are read by the gateway, from whatever client.
+
+use url::Url;
+
+use super::put;
+use crate::event::Object;
+
+/// Query parameters of a campaign and their canonical names.
+const CAMPAIGN: &[(&str, &str)] = &[
+    ("utm_source", "source"),
+    ("utm_medium", "medium"),
+    ("utm_campaign", "name"),
+    ("utm_term", "term"),
+    ("utm_content", "content"),
+    ("utm_id", "id"),
+];
+
+/// `context.page` of a page's URL, title and referrer.
+pub fn page(url: Option<&str>, title: Option<&str>, referrer: Option<&str>) -> Object {
+    let mut page = Object::new();
+    put(&mut page, "url", url);
+    if let Some(parsed) = url.and_then(|url| Url::parse(url).ok()) {
+        put(&mut page, "path", Some(parsed.path()));
+        put(&mut page, "search", parsed.query().map(|query| format!("?{query}")));
+    }
+    put(&mut page, "title", title);
+    // Some libraries say in a word of their own that there is none.
+    put(&mut page, "referrer", referrer.filter(|referrer| *referrer != "$direct"));
+    page
+}
+
+/// The member of `context.campaign` that a query parameter, or a property of its name, is.
+pub fn campaign_member(parameter: &str) -> Option<&'static str> {
+    CAMPAIGN.iter().find(|(known, _)| *known == parameter).map(|(_, member)| *member)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_url_tells_the_page() {
+        let url = "https://shop.example/p/1?utm_source=google&utm_campaign=fall&ScCid=aB#top";
+        let found = page(Some(url), Some("P"), Some("$direct"));
+        assert_eq!(
+            Value::Object(found),
+            json!({
+                "url": url, "path": "/p/1", "title": "P",
+                "search": "?utm_source=google&utm_campaign=fall&ScCid=aB",
+            })
+        );
+        assert_eq!(Value::Object(page(Some("/p"), None, None)), json!({ "url": "/p" }));
+        assert_eq!(campaign_member("utm_campaign"), Some("name"));
+        assert_eq!(campaign_member("campaign"), None);
+    }
+}
