@@ -1,50 +1,14 @@
-//! What may be done with whose data: the visitor's recorded consent, and addresses cut short. Pure.
+//! What may be done with whose data: the visitor's consent in every form the field has, and addresses
+//! cut short. Pure.
 
-use std::collections::BTreeMap;
+mod consent;
+pub mod google;
+pub mod tcf;
+pub mod us;
+
+pub use consent::{AD_PERSONALIZATION, AD_USER_DATA, ADVERTISING, ANALYTICS, Consent};
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use serde_json::Value;
-
-use crate::event::Object;
-
-/// Categories that are read from one record: consent tools have about ten.
-const MAX_CATEGORIES: usize = 64;
-
-/// What a visitor agreed to, by category: Segment's `context.consent.categoryPreferences`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Consent(BTreeMap<String, bool>);
-
-impl Consent {
-    /// Reads the record in an event's context. `None` if there is none, which is neither yes nor
-    /// no. Only `true` and `false` are answers.
-    pub fn read(context: &Object) -> Option<Self> {
-        Self::of(context.get("consent")?)
-    }
-
-    /// Reads the text of a record: what stands in the context under `consent`.
-    pub fn parse(record: &str) -> Option<Self> {
-        Self::of(&serde_json::from_str(record).ok()?)
-    }
-
-    fn of(record: &Value) -> Option<Self> {
-        let answers = record.get("categoryPreferences")?.as_object()?;
-        let answers = answers.iter().take(MAX_CATEGORIES);
-        let answers = answers
-            .filter_map(|(category, answer)| Some((category.to_lowercase(), answer.as_bool()?)));
-        Some(Self(answers.collect()))
-    }
-
-    /// The visitor's answer for a category, without regard to case.
-    pub fn answer(&self, category: &str) -> Option<bool> {
-        self.0.get(&category.to_lowercase()).copied()
-    }
-
-    /// Whether the visitor refused one of these categories, or everything that was asked.
-    pub fn refuses(&self, categories: &[String]) -> bool {
-        let refuses_all = !self.0.is_empty() && self.0.values().all(|is_yes| !is_yes);
-        refuses_all || categories.iter().any(|category| self.answer(category) == Some(false))
-    }
-}
 
 /// What to do when the visitor's answer is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,21 +78,6 @@ mod tests {
         assert_eq!(decide(&["analytics", "ads"], Unknown::Allow), Decision::Drop("consent_denied"));
         assert_eq!(decide(&["x"], Unknown::Allow), Decision::Keep);
         assert_eq!(decide(&["x"], Unknown::Deny), Decision::Drop("consent_unknown"));
-    }
-
-    #[test]
-    fn a_category_is_refused_by_its_name_or_with_all_others() {
-        let refuses = |record: &str, category: &str| {
-            Consent::parse(record).is_some_and(|record| record.refuses(&[category.to_owned()]))
-        };
-        let some = r#"{"categoryPreferences":{"Analytics":true,"advertising":false}}"#;
-        assert!(refuses(some, "Advertising"));
-        assert!(!refuses(some, "analytics") && !refuses(some, "other"));
-        assert!(refuses(r#"{"categoryPreferences":{"C0002":false,"C0004":false}}"#, "analytics"));
-        for nothing in [r#"{"categoryPreferences":{}}"#, r#"{"categoryPreferences":{"a":1}}"#, "1"]
-        {
-            assert!(!refuses(nothing, "analytics"), "{nothing}");
-        }
     }
 
     #[test]

@@ -1,0 +1,162 @@
+//! Google's Consent Mode on the wire (`contracts/beacons.md` 12.6): `gcs` and `gcd`. Both are read by
+//! position; what is not known is unset.
+
+/// What a visitor told Google's consent types. `None` is unset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Google {
+    /// `ad_storage`.
+    pub ad_storage: Option<bool>,
+    /// `analytics_storage`.
+    pub analytics_storage: Option<bool>,
+    /// `ad_user_data`.
+    pub ad_user_data: Option<bool>,
+    /// `ad_personalization`.
+    pub ad_personalization: Option<bool>,
+}
+
+/// Delegations that lead from one type to another: more than there are types would be a circle.
+const MAX_STEPS: usize = 4;
+
+impl Google {
+    /// Reads `gcs`, `G1` and two answers: `G101`.
+    pub fn from_gcs(gcs: &str) -> Self {
+        let mut letters = gcs.strip_prefix("G1").unwrap_or_default().chars();
+        let mut answer = || match letters.next() {
+            Some('1') => Some(true),
+            Some('0') => Some(false),
+            _ => None,
+        };
+        Self { ad_storage: answer(), analytics_storage: answer(), ..Self::default() }
+    }
+
+    /// Reads `gcd`: a version, then a pair of letters for each type.
+    pub fn from_gcd(gcd: &str) -> Self {
+        let mut letters = gcd.bytes();
+        if letters.next() != Some(b'1') {
+            return Self::default();
+        }
+        let mut pairs = [Pair::default(); 4];
+        for pair in &mut pairs {
+            let (Some(first), Some(second)) =
+                (letters.next().and_then(index), letters.next().and_then(index))
+            else {
+                return Self::default();
+            };
+            *pair = Pair { delegation: first >> 2, said: second };
+        }
+        let [ad_storage, analytics_storage, ad_user_data, ad_personalization] =
+            [0, 1, 2, 3].map(|place| effective(&pairs, place));
+        Self { ad_storage, analytics_storage, ad_user_data, ad_personalization }
+    }
+
+    /// Its answers where there are any, else the other's.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            ad_storage: self.ad_storage.or(other.ad_storage),
+            analytics_storage: self.analytics_storage.or(other.analytics_storage),
+            ad_user_data: self.ad_user_data.or(other.ad_user_data),
+            ad_personalization: self.ad_personalization.or(other.ad_personalization),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Pair {
+    /// Above 11: the type, from 12 on, whose answer holds for this one.
+    delegation: u8,
+    /// Declared, default and update, two bits each.
+    said: u8,
+}
+
+/// The update if there is one, else the default, else what was declared. What is only implied is no
+/// answer of the visitor's.
+fn effective(pairs: &[Pair; 4], place: usize) -> Option<bool> {
+    let mut place = place;
+    for _ in 0..MAX_STEPS {
+        let pair = pairs.get(place)?;
+        let parts = [pair.said & 3, (pair.said >> 2) & 3, (pair.said >> 4) & 3];
+        let said = parts.into_iter().find_map(|part| match part {
+            2 => Some(false),
+            3 => Some(true),
+            _ => None,
+        });
+        if said.is_some() {
+            return said;
+        }
+        place = usize::from(pair.delegation.checked_sub(12)?);
+    }
+    None
+}
+
+/// The place of a letter in `0-9a-zA-Z-_`.
+fn index(letter: u8) -> Option<u8> {
+    Some(match letter {
+        b'0'..=b'9' => letter - b'0',
+        b'a'..=b'z' => letter - b'a' + 10,
+        b'A'..=b'Z' => letter - b'A' + 36,
+        b'-' => 62,
+        b'_' => 63,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn google(answers: [Option<bool>; 4]) -> Google {
+        let [ad_storage, analytics_storage, ad_user_data, ad_personalization] = answers;
+        Google { ad_storage, analytics_storage, ad_user_data, ad_personalization }
+    }
+
+    const YES: Option<bool> = Some(true);
+    const NO: Option<bool> = Some(false);
+
+    #[test]
+    fn gcs_has_two_answers() {
+        for (gcs, expected) in [
+            ("G111", [YES, YES, None, None]),
+            ("G100", [NO, NO, None, None]),
+            ("G101", [NO, YES, None, None]),
+            ("G1-1", [None, YES, None, None]),
+            ("G1", [None; 4]),
+            ("G211", [None; 4]),
+            ("", [None; 4]),
+        ] {
+            assert_eq!(Google::from_gcs(gcs), google(expected), "{gcs}");
+        }
+    }
+
+    #[test]
+    fn gcd_is_read_as_the_contract_says() {
+        for (gcd, expected) in [
+            ("13l3l3l3l1l1", [None; 4]),
+            ("13p3p3p2p5l1", [NO; 4]),
+            ("13r3r3r2r5l1", [YES; 4]),
+            ("13t3t3t2t5l1", [YES; 4]),
+            ("13u3v3p3q5", [NO, YES, NO, NO]),
+            ("13m3n3l3l1l1", [NO, YES, None, None]),
+            // Delegated to ad_storage, but with an answer of its own.
+            ("13p3pPp2p5l1", [NO; 4]),
+            // Delegated to ad_storage without one.
+            ("13t3pPl3l1", [YES, NO, YES, None]),
+            // In a circle.
+            ("1Ll3pPl3l1", [None, NO, None, None]),
+            ("23p3p3p2p5l1", [None; 4]),
+            ("13p3p3", [None; 4]),
+            ("1é", [None; 4]),
+        ] {
+            assert_eq!(Google::from_gcd(gcd), google(expected), "{gcd}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "1?.*") {
+            let _ = Google::from_gcd(&text).or(Google::from_gcs(&text));
+        }
+    }
+}
