@@ -20,10 +20,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("edge", &[]),
     ("visitor", &[]),
     ("privacy", &[]),
+    ("bots", &[]),
     ("vendors", &[]),
     ("journal", &["store"]),
     ("profile", &["journal", "store"]),
-    ("gateway", &["journal", "privacy", "profile", "vendors", "visitor"]),
+    ("gateway", &["bots", "journal", "privacy", "profile", "vendors", "visitor"]),
     ("mapping", &["vendors"]),
     ("delivery", &["journal", "mapping", "privacy", "profile", "vendors"]),
     ("admin", &["delivery", "journal", "profile"]),
@@ -47,6 +48,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("edge", &["metrics", "settings"]),
     ("visitor", &["event", "settings"]),
     ("privacy", &["event", "settings"]),
+    ("bots", &["event", "settings"]),
     ("vendors", &["event", "settings"]),
 ];
 

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use self::admin_control::AppControl;
 use self::sites::{Footing, Sites};
 use crate::admin::{self, Admin, Readiness, load_token};
+use crate::bots;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Origin, Settings, Watch};
 use crate::delivery::{Dispatcher, Shared};
@@ -138,6 +139,7 @@ impl App {
             feed.clone(),
             snapshot,
         ));
+        tokio::task::spawn_blocking(bots::prepare);
         let handler = Arc::new(GatewayHandler(gateway.clone()));
         let server = Server::bind(&settings.edge, metrics.clone(), handler).await?;
         let admin = Admin::bind(settings.admin.address).await.with_context(|| {

@@ -43,9 +43,28 @@ pub struct Facts {
     /// Allow-listed cookies of vendors' own scripts (`_ga`, `_fbp`, ...), by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cookies: BTreeMap<String, String>,
+    /// What speaks against a person, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicion: Option<Suspicion>,
+    /// The browser sent `Sec-GPC: 1`, the Global Privacy Control: its user opts out of the sale and
+    /// sharing of data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gpc: bool,
+    /// The browser sent `DNT: 1`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dnt: bool,
     /// The sender proved to be one of the site's servers, so its claims about the visitor hold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_server: bool,
+}
+
+/// How much speaks against a person's browser, and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// 1 to 100, which is certain.
+    pub score: u8,
+    /// Words from the source, in the order of the checks.
+    pub reasons: Vec<String>,
 }
 
 /// The low-entropy client hints (`Sec-CH-UA*`), as sent.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::answer::Taken;
 use super::body::{self, Received};
 use super::budget::{AT_ONCE_BYTES, Share};
+use super::clues::Caller;
 use super::decode::{self, Draft, Invalid, Rejected, Terms};
 use super::rejection::Rejection;
 use super::route::Route;
@@ -109,8 +110,20 @@ impl Arrived<'_> {
         sender: Sender,
     ) -> Result<Taken, Rejection> {
         let Messages { drafts, mut rejected, share, .. } = messages;
+        let suspicion = match self.caller(sender) {
+            Caller::Person(suspicion) => suspicion,
+            Caller::Nobody(reason) => {
+                self.count_rejected(&rejected);
+                for _ in &drafts {
+                    self.count_dropped(reason);
+                }
+                // As if they had been taken: a bot learns nothing, and a browser tries no second time.
+                return Ok(Taken::default());
+            }
+        };
         let recognised = self.recognise(&drafts, sender);
-        let (facts, set_cookies, minted) = self.facts(recognised, sender);
+        let (mut facts, set_cookies, minted) = self.facts(recognised, sender);
+        facts.suspicion = suspicion;
         let mut records = Vec::with_capacity(drafts.len());
         // What was observed goes into every record, and is bounded as such.
         let mut bytes = 0_usize;
@@ -220,6 +233,8 @@ impl Arrived<'_> {
             user_agent: head::user_agent(fields, max),
             language: head::language(fields),
             hints: head::hints(fields, max),
+            gpc: head::is_one(fields, head::SEC_GPC),
+            dnt: head::is_one(fields, head::DNT),
             ..Facts::default()
         };
         let Some(recognised) = recognised else { return (facts, Vec::new(), None) };

@@ -15,6 +15,12 @@ const SEC_CH_UA_MOBILE: HeaderName = HeaderName::from_static("sec-ch-ua-mobile")
 const SEC_CH_UA_PLATFORM: HeaderName = HeaderName::from_static("sec-ch-ua-platform");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// The Global Privacy Control.
+pub(super) const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
+
+/// Do Not Track.
+pub(super) const DNT: HeaderName = HeaderName::from_static("dnt");
+
 /// The longest language tag (RFC 5646, section 4.4.1).
 const MAX_LANGUAGE_CHARS: usize = 35;
 
@@ -82,6 +88,11 @@ pub(super) fn referer(fields: &HeaderMap) -> Option<Cow<'_, str>> {
 /// The user agent, if it is text and not longer than `max` bytes.
 pub(super) fn user_agent(fields: &HeaderMap, max: usize) -> Option<String> {
     text(fields, USER_AGENT).filter(|agent| agent.len() <= max).map(str::to_owned)
+}
+
+/// Whether a field says `1`.
+pub(super) fn is_one(fields: &HeaderMap, name: HeaderName) -> bool {
+    fields.get(name).is_some_and(|value| value.as_bytes() == b"1")
 }
 
 /// The first language tag.

@@ -75,6 +75,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::bots;
     use crate::event::Event;
     use crate::gateway::tests::{Answer, House, house, limits, page};
     use crate::gateway::{SiteSettings, SiteSetup, Snapshot};
@@ -94,6 +95,7 @@ mod tests {
             id: house.site,
             name: "shop".into(),
             settings: SiteSettings {
+                bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
                 mounts: Vec::new(),
                 hosts: vec!["t.shop.example".to_owned()],
                 origins: vec!["https://shop.example".to_owned()],

@@ -8,8 +8,11 @@
 
 mod accept;
 mod answer;
+#[cfg(test)]
+mod beacon_tests;
 mod body;
 mod budget;
+mod clues;
 mod cors;
 pub mod decode;
 mod head;

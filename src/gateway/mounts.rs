@@ -53,21 +53,26 @@ impl Mount {
         let mut taken = BTreeSet::new();
         let mut mounts = Vec::new();
         for vendor in VENDORS {
-            let Some(beacon) = vendor.beacon else { continue };
+            let Some(mut mount) = Self::at_its_name(vendor) else { continue };
             let table = said.iter_mut().find(|(name, _)| name == vendor.name);
-            let path = match table.map(|(_, table)| read(table, vendor.name)) {
-                None => format!("/{}", vendor.name),
-                Some(Some(path)) => path,
-                Some(None) => continue,
-            };
+            if let Some((_, table)) = table {
+                let Some(path) = read(table, mount.path) else { continue };
+                mount.path = path;
+            }
             // Several may share the root: they differ by what follows.
-            if !path.is_empty() && !taken.insert(path.clone()) {
-                let why = format!("{path} is another vendor's mount already");
+            if !mount.path.is_empty() && !taken.insert(mount.path.clone()) {
+                let why = format!("{} is another vendor's mount already", mount.path);
                 section.mistake(vendor.name, &why);
             }
-            mounts.push(Self { vendor: vendor.name, beacon, path });
+            mounts.push(mount);
         }
         mounts
+    }
+
+    /// The mount of a vendor at its own name, if its beacons are understood.
+    pub fn at_its_name(vendor: &Vendor) -> Option<Self> {
+        let path = format!("/{}", vendor.name);
+        Some(Self { vendor: vendor.name, beacon: vendor.beacon?, path })
     }
 
     /// What follows the mount in a path.
@@ -84,10 +89,10 @@ impl Mounted {
 }
 
 /// The mount that a table gives; `None` if the vendor's beacons are not taken in.
-fn read(table: &mut Section<'_>, vendor: &str) -> Option<String> {
+fn read(table: &mut Section<'_>, default: String) -> Option<String> {
     let beacons = table.opt_choice("beacons", &[("convert", true), ("off", false)]);
     let path = match table.opt_string("mount") {
-        None => format!("/{vendor}"),
+        None => default,
         Some(path) if path == "/" => String::new(),
         Some(path) => {
             if let Some(why) = fault(&path) {

@@ -136,6 +136,11 @@ impl Arrived<'_> {
         self.gateway.count_refused(self.site, rejection);
     }
 
+    /// Counts an event that is dropped for this reason.
+    pub(super) fn count_dropped(&self, reason: &'static str) {
+        self.gateway.count_dropped(self.site, reason);
+    }
+
     /// Counts messages that are refused one by one.
     pub(super) fn count_rejected(&self, rejected: &[Rejected]) {
         for rejected in rejected {

@@ -21,6 +21,11 @@ use crate::journal::SiteId;
 /// The places that unknown prefixes share when all others are taken.
 const SHARED_PLACES: u64 = 4096;
 
+/// Requests of one client at once, and then per second, that may be a person's clicks and the beacons
+/// they set off. Beyond, it is a burst.
+const PERSON_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
+const PERSON_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(5);
+
 /// Between two looks at how many prefixes are remembered: what memory may overshoot by.
 const LOOK_EVERY: u32 = 1024;
 
@@ -36,6 +41,8 @@ enum Client {
 pub(super) struct RateLimits {
     rates: Rates,
     clients: Option<Limit<Client>>,
+    /// What a person does; to exceed it refuses nothing.
+    people: Limit<Client>,
     sites: Option<Limit<SiteId>>,
     unproven: Option<Limit<SiteId>>,
     clock: DefaultClock,
@@ -76,6 +83,7 @@ impl RateLimits {
         Self {
             rates: rates.clone(),
             clients: client.map(|per_second| Limit::new("client", per_second, rates.client_burst)),
+            people: Limit::new("person", PERSON_PER_SECOND, PERSON_BURST),
             sites: site.map(|per_second| Limit::new("site", per_second, rates.site_burst)),
             unproven: unproven.map(|per_second| Limit::new("unproven", per_second, per_second)),
             clock: DefaultClock::default(),
@@ -93,14 +101,23 @@ impl RateLimits {
     /// Takes one request of a client's quota at a site.
     pub(super) fn check_client(&self, site: SiteId, client: IpAddr) -> Result<(), RateLimited> {
         let Some(limit) = &self.clients else { return Ok(()) };
-        if self.since_look.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1 {
-            self.look(limit);
-        }
-        let mut key = prefix(site, client);
+        self.look_in_turn();
+        limit.check(&self.key(site, client), &self.clock)
+    }
+
+    /// Counts one request of a client to a site, and says whether it has sent more lately than a
+    /// person would.
+    pub(super) fn is_burst(&self, site: SiteId, client: IpAddr) -> bool {
+        self.look_in_turn();
+        self.people.check(&self.key(site, client), &self.clock).is_err()
+    }
+
+    fn key(&self, site: SiteId, client: IpAddr) -> Client {
+        let key = prefix(site, client);
         if self.is_full.load(Ordering::Relaxed) {
-            key = Client::Shared(site, self.places.hash_one(&key) % SHARED_PLACES);
+            return Client::Shared(site, self.places.hash_one(&key) % SHARED_PLACES);
         }
-        limit.check(&key, &self.clock)
+        key
     }
 
     /// Takes one request of the site's quota.
@@ -116,14 +133,22 @@ impl RateLimits {
 
     /// Forgets clients that have regained their quota. To be called each second.
     pub(super) fn forget(&self) {
-        let Some(limit) = &self.clients else { return };
-        limit.limiter.retain_recent();
-        limit.limiter.shrink_to_fit();
-        self.look(limit);
+        for limit in self.clients.iter().chain([&self.people]) {
+            limit.limiter.retain_recent();
+            limit.limiter.shrink_to_fit();
+        }
+        self.look();
     }
 
-    fn look(&self, limit: &Limit<Client>) {
-        let is_full = limit.limiter.len() >= self.rates.client_entries;
+    fn look_in_turn(&self) {
+        if self.since_look.fetch_add(1, Ordering::Relaxed) % LOOK_EVERY == LOOK_EVERY - 1 {
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        let held = self.clients.iter().chain([&self.people]).map(|limit| limit.limiter.len());
+        let is_full = held.max().unwrap_or_default() >= self.rates.client_entries;
         self.is_full.store(is_full, Ordering::Relaxed);
     }
 }
@@ -171,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_is_more_than_a_person_sends() {
+        let limits = limits(0, 1, 0);
+        let client = "192.0.2.1".parse().unwrap();
+        let bursts = (0..80).filter(|_| limits.is_burst(SITE, client)).count();
+        assert_eq!(bursts, 20);
+        limits.forget();
+        assert!(limits.is_burst(SITE, client), "not forgotten while it goes on");
+    }
+
+    #[test]
     fn one_household_of_ipv6_shares_a_quota() {
         let limits = limits(1, 1, 0);
         assert!(limits.check_client(SITE, "2001:db8::1".parse().unwrap()).is_ok());
@@ -185,12 +220,12 @@ mod tests {
         let limits = limits(1, 1, 0);
         for n in 0..200_000_u32 {
             limits.check_client(SITE, IpAddr::V4(n.into())).ok();
+            limits.is_burst(SITE, IpAddr::V4(n.into()));
         }
-        let held = limits.clients.as_ref().unwrap().limiter.len();
-        assert!(
-            u64::try_from(held).unwrap() <= 1000 + u64::from(LOOK_EVERY) + SHARED_PLACES,
-            "{held}"
-        );
+        for limit in [limits.clients.as_ref().unwrap(), &limits.people] {
+            let held = u64::try_from(limit.limiter.len()).unwrap();
+            assert!(held <= 1000 + u64::from(LOOK_EVERY) + SHARED_PLACES, "{held}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::{Origin, Url};
 
 use super::mounts::Mount;
+use crate::bots;
 use crate::settings::{Secret, Section};
 
 /// The gateway's part of `[limits]`.
@@ -94,6 +95,8 @@ pub struct SiteSettings {
     pub write_key: Option<String>,
     /// What proves that the caller is one of the site's servers.
     pub server_token: Option<Secret>,
+    /// What is done about bots.
+    pub bots: bots::Settings,
     /// Where the vendors' own browser libraries send.
     pub mounts: Vec<Mount>,
 }
@@ -109,6 +112,7 @@ impl SiteSettings {
             origins: section.strings("origins"),
             write_key: section.opt_string("write_key"),
             server_token: section.opt_secret("server_token"),
+            bots: bots::Settings::read(section),
             mounts: Mount::read_all(section),
         };
         if !section.has("hosts") {

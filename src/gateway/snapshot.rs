@@ -12,6 +12,7 @@ use super::mounts::Mounted;
 use super::rejection::{RateLimited, Rejection};
 use super::route::Route;
 use super::settings::{Limits, SiteSettings};
+use crate::bots;
 use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
 use crate::settings::Secret;
@@ -53,6 +54,7 @@ pub(super) struct Site {
     pub(super) server_token: Option<Secret>,
     pub(super) visitor: visitor::Settings,
     pub(super) minting: Vec<Minting>,
+    pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
 }
@@ -123,6 +125,7 @@ impl Site {
         let mounts = settings.mounts.into_iter();
         Self {
             id,
+            bots: settings.bots,
             mounts: mounts.map(|mount| Mounted::new(mount, &name, metrics)).collect(),
             meters: Meters::new(&name, metrics),
             name,

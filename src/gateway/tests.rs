@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::bots;
 use crate::clock::ManualClock;
 use crate::event::Event;
 use crate::journal::{self, Durability, ReadLimit, SiteId, SqliteJournal};
 use crate::settings::Secret;
 use crate::store::{Store, Sync};
+use crate::vendors::VENDORS;
 
 /// The limits of the embedded default, but for smaller bodies.
 pub(super) fn limits() -> Limits {
@@ -77,7 +79,8 @@ pub(super) async fn house_with(limits: Limits) -> House {
         settings: SiteSettings {
             hosts: vec!["t.shop.example".to_owned()],
             origins: vec!["https://shop.example".to_owned()],
-            mounts: Vec::new(),
+            bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
+            mounts: VENDORS.iter().filter_map(|vendor| Mount::at_its_name(vendor)).collect(),
             write_key: Some("shop-web".to_owned()),
             server_token: Some(Secret::new("a-server-token-of-the-shop")),
         },

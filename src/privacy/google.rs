@@ -156,7 +156,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read(text in "1?.*") {
-            let _ = Google::from_gcd(&text).or(Google::from_gcs(&text));
+            let both = Google::from_gcd(&text).or(Google::from_gcs(&text));
+            prop_assert_eq!(both.or(both), both);
         }
     }
 }

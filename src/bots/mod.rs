@@ -1,0 +1,245 @@
+//! Whether it is a person's browser that calls (`contracts/beacons.md` 12.8): a score with named reasons.
+//! Pure; the list of known programs is Crawlerdex, by way of `iscrawl`.
+//!
+//! Requests of browsers that fetch a page before anybody looks at it are told apart: they count for
+//! nothing, whoever sends them.
+
+use http::HeaderMap;
+use http::header::{ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
+
+use crate::event::Suspicion;
+use crate::settings::Section;
+
+/// Certain.
+const MAX_SCORE: u8 = 100;
+
+/// The longest user agent that is looked up: browsers' have some 150 bytes.
+const MAX_AGENT_BYTES: usize = 1024;
+
+/// The first versions of browsers that send `Sec-Fetch-*` to secure hosts, with a good margin.
+const FETCH_METADATA: &[(&str, u32)] = &[("Chrome/", 90), ("Firefox/", 95)];
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
+
+/// Reasons by the list's own categories, the telling ones first: a program may be of several.
+const CATEGORIES: &[(&str, &str)] = &[
+    ("ai-crawler", "ai_crawler"),
+    ("ai-fetcher", "ai_fetcher"),
+    ("search-engine", "search_engine"),
+    ("browser-automation", "automation"),
+    ("social-preview", "social_preview"),
+    ("monitoring", "monitoring"),
+    ("seo", "seo_crawler"),
+    ("scanner", "scanner"),
+    ("advertising", "advertising_crawler"),
+    ("feed-reader", "feed_reader"),
+    ("archiver", "archiver"),
+    ("academic", "academic_crawler"),
+    ("http-library", "http_library"),
+];
+
+/// What a site does about bots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Nothing, not even a look.
+    Pass,
+    /// Says so on the event.
+    Flag,
+    /// Drops what reaches the score.
+    Drop,
+}
+
+/// One of `[[sites]]`: what it does, and from which score on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What is done.
+    pub policy: Policy,
+    /// The score from which on an event is a bot's.
+    pub score: u8,
+}
+
+impl Settings {
+    /// Reads `bots` and `bot_score`.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let choices = [("pass", Policy::Pass), ("flag", Policy::Flag), ("drop", Policy::Drop)];
+        Self {
+            policy: section.choice("bots", &choices),
+            score: section.integer("bot_score", 1..=MAX_SCORE),
+        }
+    }
+}
+
+/// What is seen of a caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Clues<'a> {
+    /// The request's header fields.
+    pub fields: &'a HeaderMap,
+    /// Whether the request came over TLS, which is where browsers say what they fetch.
+    pub secure: bool,
+    /// Whether this client calls far more often than a person clicks.
+    pub is_burst: bool,
+}
+
+/// Reads the list of known programs, which takes a moment, before the first request needs it.
+pub fn prepare() {
+    iscrawl::crawler_info("-");
+}
+
+/// Whether the request fetches in advance what perhaps nobody will look at.
+pub fn is_prefetch(fields: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| {
+        let value = fields.get(*name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let mut words = value.split([';', ',']).map(str::trim);
+        words.any(|word| {
+            ["prefetch", "prerender", "preview"].iter().any(|it| word.eq_ignore_ascii_case(it))
+        })
+    })
+}
+
+/// What speaks against a person; `None` if nothing does.
+pub fn judge(clues: &Clues<'_>) -> Option<Suspicion> {
+    let text = |name: HeaderName| clues.fields.get(name).and_then(|value| value.to_str().ok());
+    let agent = text(USER_AGENT).map(str::trim).unwrap_or_default();
+    let mut found = Suspicion { score: 0, reasons: Vec::new() };
+    let mut note = |score: u8, reason: &str| {
+        found.score = found.score.saturating_add(score).min(MAX_SCORE);
+        found.reasons.push(reason.to_owned());
+    };
+    if agent.is_empty() {
+        note(60, "no_user_agent");
+    } else if agent.len() > MAX_AGENT_BYTES {
+        note(40, "long_user_agent");
+    } else if let Some(program) = iscrawl::crawler_info(agent) {
+        let of = |(tag, _): &&(&str, &str)| program.tags.iter().any(|own| own == tag);
+        note(MAX_SCORE, CATEGORIES.iter().find(of).map_or("crawler", |(_, reason)| reason));
+    }
+    if text(SEC_CH_UA).is_some_and(|brands| brands.contains("Headless")) {
+        note(MAX_SCORE, "headless");
+    }
+    if clues.secure && sends_fetch_metadata(agent) && !clues.fields.contains_key(SEC_FETCH_SITE) {
+        note(40, "no_sec_fetch");
+    }
+    if agent.starts_with("Mozilla/") && !clues.fields.contains_key(ACCEPT_LANGUAGE) {
+        note(20, "no_language");
+    }
+    if clues.is_burst {
+        note(30, "burst");
+    }
+    (found.score > 0).then_some(found)
+}
+
+/// Whether the browser is one that says of each request to a secure host what it is for.
+fn sends_fetch_metadata(agent: &str) -> bool {
+    FETCH_METADATA.iter().any(|(name, first)| {
+        let version = agent.split_once(name).map(|(_, rest)| rest);
+        let major = version.and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+        major.is_some_and(|major| major >= *first)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like \
+                          Gecko) Chrome/140.0.0.0 Safari/537.36";
+
+    fn fields(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    fn reasons(pairs: &[(&str, &str)]) -> (u8, Vec<String>) {
+        let clues = Clues { fields: &fields(pairs), secure: true, is_burst: false };
+        judge(&clues).map_or((0, Vec::new()), |found| (found.score, found.reasons))
+    }
+
+    fn of_agent(agent: &str) -> String {
+        let (score, reasons) = reasons(&[
+            ("user-agent", agent),
+            ("accept-language", "en"),
+            ("sec-fetch-site", "same-site"),
+        ]);
+        format!("{score} {}", reasons.join(" "))
+    }
+
+    #[test]
+    fn programs_are_known_and_told_apart() {
+        for (agent, expected) in [
+            (
+                "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+                "search_engine",
+            ),
+            (
+                "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)",
+                "ai_crawler",
+            ),
+            (
+                "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; ClaudeBot/1.0; +claudebot@anthropic.com)",
+                "ai_crawler",
+            ),
+            ("Mozilla/5.0 (compatible; ChatGPT-User/1.0; +https://openai.com/bot)", "ai_fetcher"),
+            (
+                "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+                "social_preview",
+            ),
+            ("Mozilla/5.0 (compatible; AhrefsBot/7.0; +http://ahrefs.com/robot/)", "seo_crawler"),
+            (
+                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/140.0 Safari/537.36",
+                "automation",
+            ),
+            ("curl/8.5.0", "http_library"),
+            ("python-requests/2.32", "http_library"),
+        ] {
+            assert_eq!(of_agent(agent), format!("100 {expected}"), "{agent}");
+        }
+    }
+
+    #[test]
+    fn people_are_people() {
+        for agent in [
+            CHROME,
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1",
+            "Mozilla/5.0 (Linux; Android 10; CUBOT X18 Plus) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 Instagram 300.0.0.0",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 [FBAN/FBIOS;FBAV/480.0]",
+            "Mozilla/5.0 (Linux; Android 14; SM-S911B) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/140.0.0.0 Mobile Safari/537.36 musical_ly_2023 BytedanceWebview/d8a21c6",
+        ] {
+            assert_eq!(of_agent(agent), "0 ", "{agent}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_would_say_and_this_one_does_not() {
+        assert_eq!(reasons(&[]), (60, vec!["no_user_agent".to_owned()]));
+        let (score, found) = reasons(&[("user-agent", CHROME)]);
+        assert_eq!((score, found.join(" ").as_str()), (60, "no_sec_fetch no_language"));
+        let headless = [
+            ("user-agent", CHROME),
+            ("sec-ch-ua", "\"HeadlessChrome\";v=\"140\""),
+            ("sec-fetch-site", "none"),
+            ("accept-language", "en"),
+        ];
+        assert_eq!(reasons(&headless), (100, vec!["headless".to_owned()]));
+        let agent = fields(&[("user-agent", CHROME), ("accept-language", "en")]);
+        let clues = Clues { fields: &agent, secure: false, is_burst: true };
+        assert_eq!(judge(&clues).unwrap().reasons, ["burst"], "no metadata without TLS");
+    }
+
+    #[test]
+    fn what_is_fetched_in_advance_is_known() {
+        for (name, value) in [
+            ("sec-purpose", "prefetch;prerender"),
+            ("sec-purpose", "prefetch"),
+            ("purpose", "Prefetch"),
+            ("x-moz", "prefetch"),
+        ] {
+            assert!(is_prefetch(&fields(&[(name, value)])), "{name}: {value}");
+        }
+        assert!(!is_prefetch(&fields(&[("sec-purpose", "")])) && !is_prefetch(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,53 @@
+//! Vendors' own beacons, and callers that are no people.
+
+use super::tests::{house, page, to, track};
+
+#[tokio::test]
+async fn a_vendors_library_is_answered_as_by_its_vendor() {
+    let house = house().await;
+    let post = |body: &str| house.ask(page("/plausible/api/event"), body.to_owned());
+    let taken =
+        post(r#"{"n":"Signup","u":"https://shop.example/p?gclid=Cj0","d":"shop.example"}"#).await;
+    assert_eq!((taken.status.as_u16(), &taken.body[..]), (202, &b"ok"[..]));
+    assert_eq!(taken.fields["access-control-allow-origin"], "https://shop.example");
+    assert_eq!(taken.fields["cache-control"], "no-store");
+    let nonsense = post("{").await;
+    assert_eq!(nonsense.status, 202, "it can neither try again nor tell anybody");
+    assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"malformed\"} 1"));
+    let events = house.events().await;
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(
+        (event.event.as_deref(), event.facts.format.as_str()),
+        (Some("Signup"), "plausible")
+    );
+    assert_eq!(event.facts.click_ids["gclid"].value, "Cj0", "from the page's URL");
+    let once = event.anonymous_id.clone();
+    post(r#"{"n":"pageview","u":"https://shop.example/"}"#).await;
+    assert_eq!(house.events().await[1].anonymous_id, once, "the same visitor on the same day");
+    assert!(house.counts("tagway_events_accepted_total{site=\"shop\",format=\"plausible\"} 2"));
+    assert_eq!(house.ask(to("GET", "/plausible/api/event"), "").await.status, 405);
+    assert_eq!(house.ask(page("/plausible/api/other"), "").await.status, 404);
+}
+
+#[tokio::test]
+async fn bots_are_flagged_and_prefetches_count_for_nothing() {
+    let house = house().await;
+    let bot = to("POST", "/e")
+        .header("origin", "https://shop.example")
+        .header("user-agent", "GPTBot/1.2");
+    assert_eq!(house.ask(bot, track("m1").to_string()).await.status, 204);
+    let prefetch = page("/e").header("sec-purpose", "prefetch;prerender");
+    assert_eq!(house.ask(prefetch, track("m2").to_string()).await.status, 204);
+    let person = page("/e").header("accept-language", "de").header("sec-gpc", "1");
+    house.ask(person, track("m3").to_string()).await;
+    let events = house.events().await;
+    let [bot, person] = events.as_slice() else { panic!("{events:?}") };
+    let suspicion = bot.facts.suspicion.as_ref().unwrap();
+    assert_eq!(
+        (suspicion.score, suspicion.reasons.as_slice()),
+        (100, &["ai_crawler".to_owned()][..])
+    );
+    assert_eq!(person.facts.suspicion, None);
+    assert!(person.facts.gpc && !person.facts.dnt);
+    assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"prefetch\"} 1"));
+}
