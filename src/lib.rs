@@ -7,7 +7,7 @@
 //! 2. [`gateway`] finds the site by host and the route by path, checks origin, key and rate, reads
 //!    the body within limits and decodes it to [`event`]s, message by message.
 //! 3. [`visitor`] recognises who it is by first-party cookies; [`privacy`] says what may be kept and
-//!    sent; [`bots`] whether it is a person at all. All three are pure.
+//!    sent; [`bots`] whether it is a person at all; [`geo`] where. All are pure.
 //! 4. [`journal`] appends. The call returns when the group is on disk, and then the client is
 //!    answered: acknowledged is durable.
 //! 5. [`profile`] follows the journal and keeps what is known of each visitor.
@@ -38,6 +38,7 @@ pub mod event;
 pub mod bots;
 pub mod edge;
 pub mod gateway;
+pub mod geo;
 pub mod privacy;
 pub mod visitor;
 

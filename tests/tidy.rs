@@ -21,14 +21,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("visitor", &[]),
     ("privacy", &[]),
     ("bots", &[]),
-    ("vendors", &[]),
+    ("geo", &[]),
+    ("vendors", &["privacy"]),
     ("journal", &["store"]),
     ("profile", &["journal", "store"]),
-    ("gateway", &["bots", "journal", "privacy", "profile", "vendors", "visitor"]),
+    ("gateway", &["bots", "geo", "journal", "privacy", "profile", "vendors", "visitor"]),
     ("mapping", &["vendors"]),
     ("delivery", &["journal", "mapping", "privacy", "profile", "vendors"]),
     ("admin", &["delivery", "journal", "profile"]),
-    ("config", &["admin", "delivery", "edge", "gateway", "journal", "log", "profile", "visitor"]),
+    (
+        "config",
+        &[
+            "admin", "delivery", "edge", "gateway", "geo", "journal", "log", "privacy", "profile",
+            "visitor",
+        ],
+    ),
     ("demo", &["vendors"]),
     ("app", &["*"]),
     ("cli", &["*"]),
@@ -49,6 +56,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("visitor", &["event", "settings"]),
     ("privacy", &["event", "settings"]),
     ("bots", &["event", "settings"]),
+    ("geo", &["event", "settings"]),
     ("vendors", &["event", "settings"]),
 ];
 

@@ -63,7 +63,7 @@ impl Sites {
             });
         }
         let (limits, sample) = (settings.limits.clone(), settings.log.access_sample);
-        Ok(Snapshot::new(limits, sample, setups, &self.footing.metrics))
+        Ok(Snapshot::new(limits, sample, settings.geo.clone(), setups, &self.footing.metrics))
     }
 
     /// The site's number in the journal. A site that is new gets one, and its projection starts.

@@ -34,7 +34,6 @@ pub(super) fn run(
     let event = gateway::rehearse(&settings.limits, message.to_string().as_bytes(), now);
     let event =
         event.map_err(|error| Failure::Usage(format!("the event is not taken: {error}")))?;
-    let event = Arc::new(event);
     let chosen = |settings: &&Arc<DestinationSettings>| {
         settings.mode.is_server() && destination.is_none_or(|name| *settings.name == *name)
     };
@@ -43,7 +42,9 @@ pub(super) fn run(
         return Err(Failure::Usage("the site has no such destination".to_owned()));
     }
     for settings in chosen {
-        block_on(rehearse(settings, event.clone(), now))?;
+        let mut event = event.clone();
+        settings.privacy.protect(&mut event);
+        block_on(rehearse(settings, Arc::new(event), now))?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::geo::Geo;
 use crate::settings::{Environment, Mistake, Report, Section, Source};
 use crate::{admin, delivery, edge, gateway, journal, log, profile};
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub log: log::Settings,
     /// `[[sites]]`, in the order of the file.
     pub sites: Vec<SiteSettings>,
+    /// `[geo]`: the database of places.
+    pub geo: Geo,
 }
 
 impl Settings {
@@ -54,6 +57,7 @@ impl Settings {
         let admin = admin::Settings::read(&mut listen, &mut root.section("admin"));
         let mut limits = root.section("limits");
         let edge = edge::Settings::read(&mut listen, &mut limits, &mut root.section("tls"));
+        let geo = Geo::read(&mut root.section("geo"));
         Self {
             data_dir,
             edge,
@@ -63,7 +67,8 @@ impl Settings {
             profiles: profile::Settings::read(&mut root.section("profiles")),
             egress: delivery::EgressSettings::read(&mut root.section("egress")),
             log: log::Settings::read(&mut root.section("log")),
-            sites: site::read_sites(root),
+            sites: site::read_sites(root, &geo),
+            geo,
         }
     }
 }

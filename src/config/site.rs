@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::delivery::DestinationSettings;
+use crate::geo::Geo;
 use crate::metrics::Name;
+use crate::privacy::Policy;
 use crate::settings::{Report, Section, Source};
 use crate::{gateway, visitor};
 
@@ -25,12 +27,12 @@ pub struct SiteSettings {
 }
 
 /// Reads `[[sites]]`, each over `[site_defaults]`.
-pub(super) fn read_sites(root: &mut Section<'_>) -> Vec<SiteSettings> {
+pub(super) fn read_sites(root: &mut Section<'_>, geo: &Geo) -> Vec<SiteSettings> {
     let destination_defaults = root.section("destination_defaults");
     let mut taken = Taken::default();
     let mut sites = Vec::new();
     for mut section in root.sections("sites", Some("site_defaults")) {
-        sites.push(read_site(&mut section, &destination_defaults, &mut taken));
+        sites.push(read_site(&mut section, &destination_defaults, geo, &mut taken));
     }
     // The defaults are read beneath each destination, where their own mistakes are noted.
     if sites.iter().all(|site| site.destinations.is_empty()) {
@@ -52,7 +54,7 @@ fn check_defaults(root: &Section<'_>, defaults: &Section<'_>) {
     };
     let table = source.parse(&Report::default());
     let mut destination = root.beside(&source, &table).over(defaults);
-    drop(DestinationSettings::read(&mut destination));
+    drop(DestinationSettings::read(&mut destination, Arc::default()));
 }
 
 /// What sites have that only one of them can have.
@@ -66,17 +68,21 @@ struct Taken {
 fn read_site<'a>(
     section: &mut Section<'a>,
     destination_defaults: &Section<'a>,
+    geo: &Geo,
     taken: &mut Taken,
 ) -> SiteSettings {
     let name = unique_name(section, "site", &mut taken.names);
+    let privacy = Policy::read(&mut section.section("privacy"), geo.is_known());
+    let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
     let mut destinations = Vec::new();
     for destination in section.sections("destinations", None) {
         let mut destination = destination.over(destination_defaults);
         unique_name(&mut destination, "destination", &mut destination_names);
-        destinations.extend(DestinationSettings::read(&mut destination).map(Arc::new));
+        let read = DestinationSettings::read(&mut destination, privacy.clone());
+        destinations.extend(read.map(Arc::new));
     }
-    let gateway = gateway::SiteSettings::read(section);
+    let gateway = gateway::SiteSettings::read(section, privacy);
     for host in &gateway.hosts {
         let owner = taken.hosts.entry(host.clone()).or_insert_with(|| name.clone());
         if *owner != name {

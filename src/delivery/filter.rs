@@ -24,7 +24,8 @@ pub struct Filter {
 
 impl Filter {
     /// Why the event is not for this destination; `None` if it is.
-    pub fn refuse(&self, event: &Event) -> Option<Reason> {
+    /// `unknown`: what holds for this visitor if their choice is not known.
+    pub fn refuse(&self, event: &Event, unknown: Unknown) -> Option<Reason> {
         if !self.events.matches(event.label()) {
             return Some(Reason::new("not_selected"));
         }
@@ -35,7 +36,7 @@ impl Filter {
             return None;
         }
         let record = event.context.as_ref().and_then(Consent::read);
-        match decide(&self.consent, record.as_ref(), self.unknown_consent) {
+        match decide(&self.consent, record.as_ref(), unknown) {
             Decision::Keep => None,
             Decision::Drop(code) => Some(Reason::new(code)),
         }
@@ -81,7 +82,7 @@ mod tests {
     }
 
     fn code(filter: &Filter, value: serde_json::Value) -> Option<&'static str> {
-        filter.refuse(&event(value)).map(|reason| reason.code)
+        filter.refuse(&event(value), filter.unknown_consent).map(|reason| reason.code)
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Worker {
             expected = record.seq + 1;
             // Ended before a restart, ahead of the cursor.
             if !self.state.progress.contains(record.seq) {
-                taken.push(decoded(record, false, 0));
+                taken.push(self.decoded(record, false, 0));
             }
         }
         self.admit(taken).await?;
@@ -84,7 +84,7 @@ impl Worker {
         let mut taken = Vec::new();
         for due in due {
             if self.state.taken_up.insert(due.record.seq, ()).is_none() {
-                taken.push(decoded(due.record, true, due.attempt));
+                taken.push(self.decoded(due.record, true, due.attempt));
             }
         }
         self.admit(taken).await?;
@@ -107,7 +107,9 @@ impl Worker {
             // What operators parked does not hold up what comes behind it.
             for due in parked.into_iter().filter(|due| due.attempt > 0) {
                 let (seq, due_at) = (due.record.seq, due.due_at);
-                let Some(event) = decoded(due.record, true, due.attempt).event else { continue };
+                let Some(event) = self.decoded(due.record, true, due.attempt).event else {
+                    continue;
+                };
                 self.state.aside.insert(visitor_key(&event), seq, due_at);
             }
         }
@@ -159,6 +161,22 @@ impl Worker {
         Ok(())
     }
 
+    /// The event of a record, fit to leave.
+    fn decoded(&self, record: Record, was_parked: bool, attempt: u32) -> Taken {
+        let event = match serde_json::from_slice::<Event>(&record.body) {
+            Ok(mut event) => {
+                self.settings.privacy.protect(&mut event);
+                Some(Arc::new(event))
+            }
+            Err(error) => {
+                // The gateway wrote it; only a damaged disk gets here.
+                tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");
+                None
+            }
+        };
+        Taken { record, event, was_parked, attempt }
+    }
+
     /// The event as the destination is to see it, and whether it is.
     fn screen(&self, event: Enriched, age: Duration, now: Timestamp) -> (Enriched, Screening) {
         let admitted = catch_unwind(AssertUnwindSafe(|| self.settings.admit(event.clone(), now)));
@@ -207,18 +225,6 @@ fn screening_word(screening: &Screening) -> (&'static str, Option<Reason>) {
         Screening::Skip(reason) => ("skipped", Some(reason.clone())),
         Screening::Dead(reason) => ("dead", Some(reason.clone())),
     }
-}
-
-fn decoded(record: Record, was_parked: bool, attempt: u32) -> Taken {
-    let event = match serde_json::from_slice(&record.body) {
-        Ok(event) => Some(Arc::new(event)),
-        Err(error) => {
-            // The gateway wrote it; only a damaged disk gets here.
-            tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");
-            None
-        }
-    };
-    Taken { record, event, was_parked, attempt }
 }
 
 /// The visitor as the schedule knows it. The hash has no secret: whoever makes two visitors fall

@@ -12,7 +12,7 @@ use super::filter::Filter;
 use crate::event::Enriched;
 use crate::mapping::{Globs, Mapping, Withheld};
 use crate::metrics::Name;
-use crate::privacy::Unknown;
+use crate::privacy::{Policy, Unknown};
 use crate::settings::Section;
 use crate::vendors::{Destination, Habits, Reason, Screening, VENDORS, find};
 
@@ -56,6 +56,8 @@ pub struct DestinationSettings {
     pub filter: Filter,
     /// In which form.
     pub mapping: Arc<Mapping>,
+    /// What the site does with its visitors' data.
+    pub privacy: Arc<Policy>,
     /// How it is called.
     pub habits: Habits,
     /// When it is tried again.
@@ -76,7 +78,7 @@ pub struct DestinationSettings {
 
 impl DestinationSettings {
     /// Reads one destination's table. `None` if the vendor is not known.
-    pub fn read(section: &mut Section<'_>) -> Option<Self> {
+    pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>) -> Option<Self> {
         let name = section.string("name");
         let mode = section.choice(
             "mode",
@@ -95,7 +97,7 @@ impl DestinationSettings {
             section.ignore_rest();
             return None;
         };
-        let fingerprint = section.fingerprint();
+        let fingerprint = format!("{} {privacy:?}", section.fingerprint());
         let endpoint = read_endpoint(section);
         let destination = build(&mut section.section("settings"), endpoint);
         let habits = read_habits(section, destination.habits());
@@ -113,6 +115,7 @@ impl DestinationSettings {
             vendor: vendor.name,
             mode,
             filter,
+            privacy,
             mapping: Arc::new(Mapping::read(section)),
             habits,
             retry: RetrySettings::read(&mut section.section("retry")),
@@ -129,7 +132,8 @@ impl DestinationSettings {
 impl DestinationSettings {
     /// The event as this destination is to see it, or why it is not for it.
     pub fn admit(&self, event: Enriched, now: Timestamp) -> (Enriched, Screening) {
-        if let Some(reason) = self.filter.refuse(&event.event) {
+        let unknown = self.privacy.unknown(&event.event.facts, self.filter.unknown_consent);
+        if let Some(reason) = self.filter.refuse(&event.event, unknown) {
             return (event, Screening::Skip(reason));
         }
         let mapped = match self.mapping.apply(event.clone()) {
@@ -163,6 +167,7 @@ impl DestinationSettings {
                 consent: Vec::new(),
                 unknown_consent: Unknown::Allow,
             },
+            privacy: Arc::default(),
             mapping: Arc::default(),
             habits: destination.habits(),
             retry: RetrySettings {

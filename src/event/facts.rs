@@ -43,6 +43,9 @@ pub struct Facts {
     /// Allow-listed cookies of vendors' own scripts (`_ga`, `_fbp`, ...), by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cookies: BTreeMap<String, String>,
+    /// Where the address is, if there is a database to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// What speaks against a person, if anything does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspicion: Option<Suspicion>,
@@ -56,6 +59,27 @@ pub struct Facts {
     /// The sender proved to be one of the site's servers, so its claims about the visitor hold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_server: bool,
+}
+
+/// Where a visitor seems to be, by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// ISO 3166-1, two letters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// The part of an ISO 3166-2 code behind the country: `ZH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Its English name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    /// As it is written there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postal_code: Option<String>,
+    /// A name of the IANA time zone database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
 }
 
 /// How much speaks against a person's browser, and what.

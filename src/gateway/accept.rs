@@ -1,6 +1,7 @@
 //! From judged messages to durable events.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use super::{Arrived, Gateway, head};
 use crate::event::{Event, Facts, Kind, RawObject};
 use crate::feed::Happening;
 use crate::journal::{AppendError, Appended, MessageKey, NewRecord};
+use crate::privacy;
 use crate::visitor::{self, Leave, Recognised, Seen};
 
 /// Who sends, as far as it is proven.
@@ -205,7 +207,13 @@ impl Arrived<'_> {
     /// What the visitor has not refused in any of the messages: they are of one visitor, who may have
     /// changed their mind meanwhile, and a cookie too few is the smaller harm.
     fn leave(&self, drafts: &[Draft]) -> Leave {
+        let fields = &self.head.headers;
+        let (gpc, dnt) = (head::is_one(fields, head::SEC_GPC), head::is_one(fields, head::DNT));
+        let signalled: Vec<&str> = self.site.privacy.signalled(gpc, dnt).collect();
         let refuse = |categories: &[String]| {
+            if categories.iter().any(|category| signalled.contains(&category.as_str())) {
+                return true;
+            }
             let mut records = drafts.iter().filter_map(|draft| draft.consent.as_ref());
             records.any(|record| record.refuses(categories))
         };
@@ -214,6 +222,12 @@ impl Arrived<'_> {
             cookies: !refuse(settings.cookie_consent()),
             ads: !refuse(settings.click_id_consent()),
         }
+    }
+
+    /// The client's address, as far as the site keeps it.
+    fn kept_address(&self) -> IpAddr {
+        let address = self.client.client;
+        if self.site.privacy.anonymizes_ip() { privacy::truncate(address) } else { address }
     }
 
     /// What was observed, the cookies to set, and the id for messages that name nobody.
@@ -229,7 +243,8 @@ impl Arrived<'_> {
         }
         let mut facts = Facts {
             format,
-            ip: Some(self.client.client),
+            place: self.snapshot.geo.locate(self.client.client),
+            ip: Some(self.kept_address()),
             user_agent: head::user_agent(fields, max),
             language: head::language(fields),
             hints: head::hints(fields, max),

@@ -48,6 +48,8 @@ async fn bots_are_flagged_and_prefetches_count_for_nothing() {
         (100, &["ai_crawler".to_owned()][..])
     );
     assert_eq!(person.facts.suspicion, None);
+    let place = person.facts.place.as_ref().unwrap();
+    assert_eq!(place.country.as_deref(), Some("CH"), "as the database of the test says");
     assert!(person.facts.gpc && !person.facts.dnt);
     assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"prefetch\"} 1"));
 }

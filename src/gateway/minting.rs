@@ -95,6 +95,7 @@ mod tests {
             id: house.site,
             name: "shop".into(),
             settings: SiteSettings {
+                privacy: std::sync::Arc::default(),
                 bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
                 mounts: Vec::new(),
                 hosts: vec!["t.shop.example".to_owned()],
@@ -106,7 +107,13 @@ mod tests {
             minting,
         };
         let metrics = house.gateway.metrics.clone();
-        house.gateway.reload(Snapshot::new(limits(), 0.0, vec![setup], &metrics));
+        house.gateway.reload(Snapshot::new(
+            limits(),
+            0.0,
+            crate::geo::Geo::default(),
+            vec![setup],
+            &metrics,
+        ));
         house
     }
 

@@ -1,12 +1,14 @@
 //! What `[limits]` and `[[sites]]` say to the gateway.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::{Origin, Url};
 
 use super::mounts::Mount;
 use crate::bots;
+use crate::privacy::Policy;
 use crate::settings::{Secret, Section};
 
 /// The gateway's part of `[limits]`.
@@ -95,6 +97,8 @@ pub struct SiteSettings {
     pub write_key: Option<String>,
     /// What proves that the caller is one of the site's servers.
     pub server_token: Option<Secret>,
+    /// What is done with visitors' data.
+    pub privacy: Arc<Policy>,
     /// What is done about bots.
     pub bots: bots::Settings,
     /// Where the vendors' own browser libraries send.
@@ -106,8 +110,9 @@ const MIN_TOKEN_CHARS: usize = 16;
 
 impl SiteSettings {
     /// Reads the gateway's keys of one site.
-    pub fn read(section: &mut Section<'_>) -> Self {
+    pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>) -> Self {
         let settings = Self {
+            privacy,
             hosts: section.strings("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
             origins: section.strings("origins"),
             write_key: section.opt_string("write_key"),

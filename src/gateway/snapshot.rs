@@ -13,8 +13,10 @@ use super::rejection::{RateLimited, Rejection};
 use super::route::Route;
 use super::settings::{Limits, SiteSettings};
 use crate::bots;
+use crate::geo::Geo;
 use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
+use crate::privacy::Policy;
 use crate::settings::Secret;
 use crate::vendors::VENDORS;
 use crate::visitor::{self, CookieNames};
@@ -37,6 +39,7 @@ pub struct SiteSetup {
 pub struct Snapshot {
     pub(super) limits: Limits,
     pub(super) access_sample: f64,
+    pub(super) geo: Geo,
     pub(super) vendor_cookies: CookieNames,
     /// Anew with each load: bodies under way at a reload give back to the old one.
     pub(super) budget: Budget,
@@ -54,6 +57,7 @@ pub(super) struct Site {
     pub(super) server_token: Option<Secret>,
     pub(super) visitor: visitor::Settings,
     pub(super) minting: Vec<Minting>,
+    pub(super) privacy: Arc<Policy>,
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
@@ -74,6 +78,7 @@ impl Snapshot {
     pub fn new(
         limits: Limits,
         access_sample: f64,
+        geo: Geo,
         sites: Vec<SiteSetup>,
         metrics: &Metrics,
     ) -> Self {
@@ -81,6 +86,7 @@ impl Snapshot {
             budget: Budget::new(limits.inflating_bytes),
             limits,
             access_sample,
+            geo,
             vendor_cookies: CookieNames::new(
                 VENDORS.iter().flat_map(|vendor| vendor.cookies).copied(),
             ),
@@ -125,6 +131,7 @@ impl Site {
         let mounts = settings.mounts.into_iter();
         Self {
             id,
+            privacy: settings.privacy,
             bots: settings.bots,
             mounts: mounts.map(|mount| Mounted::new(mount, &name, metrics)).collect(),
             meters: Meters::new(&name, metrics),

@@ -79,6 +79,7 @@ pub(super) async fn house_with(limits: Limits) -> House {
         settings: SiteSettings {
             hosts: vec!["t.shop.example".to_owned()],
             origins: vec!["https://shop.example".to_owned()],
+            privacy: Arc::default(),
             bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
             mounts: VENDORS.iter().filter_map(|vendor| Mount::at_its_name(vendor)).collect(),
             write_key: Some("shop-web".to_owned()),
@@ -87,7 +88,7 @@ pub(super) async fn house_with(limits: Limits) -> House {
         visitor: crate::visitor::tests::settings(),
         minting: Vec::new(),
     };
-    let snapshot = Snapshot::new(limits, 0.0, vec![setup], &metrics);
+    let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);
     let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::new(), snapshot);
     House { gateway, journal, site, _folder: folder }
 }
@@ -441,11 +442,23 @@ async fn used_up_quotas_survive_a_reload_of_other_settings() {
     let house = house().await;
     let metrics = house.gateway.metrics.clone();
     let spent = Arc::clone(&house.gateway.rates.load());
-    house.gateway.reload(Snapshot::new(limits(), 0.0, Vec::new(), &metrics));
+    house.gateway.reload(Snapshot::new(
+        limits(),
+        0.0,
+        crate::geo::Geo::default(),
+        Vec::new(),
+        &metrics,
+    ));
     assert!(Arc::ptr_eq(&spent, &house.gateway.rates.load()));
     let mut other = limits();
     other.rates.client_entries = 2000;
-    house.gateway.reload(Snapshot::new(other, 0.0, Vec::new(), &metrics));
+    house.gateway.reload(Snapshot::new(
+        other,
+        0.0,
+        crate::geo::Geo::default(),
+        Vec::new(),
+        &metrics,
+    ));
     assert!(!Arc::ptr_eq(&spent, &house.gateway.rates.load()));
     assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 421, "the site is gone");
 }

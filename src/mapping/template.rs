@@ -1,8 +1,8 @@
 //! Conditions and values that are worked out from an event, in the language of Jinja (minijinja).
 //!
 //! What they see: `event`, `type`, `name`, `category`, the ids, `properties`, `traits` (the person's,
-//! wherever they are said), `context`, `timestamp` and `messageId`. What is not there is undefined,
-//! which is false, and prints as nothing.
+//! wherever they are said), `context`, `facts`, `timestamp` and `messageId`. What is not there is
+//! undefined, which is false, and prints as nothing.
 
 use std::io;
 use std::sync::Arc;

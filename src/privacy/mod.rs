@@ -1,12 +1,15 @@
-//! What may be done with whose data: the visitor's consent in every form the field has, and addresses
-//! cut short. Pure.
+//! What may be done with whose data: the visitor's consent in every form the field has, the site's own
+//! policy, addresses cut short or taken out. Pure.
 
 mod consent;
+pub mod email;
 pub mod google;
+mod policy;
 pub mod tcf;
 pub mod us;
 
 pub use consent::{AD_PERSONALIZATION, AD_USER_DATA, ADVERTISING, ANALYTICS, Consent};
+pub use policy::Policy;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -17,7 +17,6 @@
 pub mod beacon;
 mod conversation;
 pub mod digest;
-pub mod email;
 pub mod moments;
 pub mod naming;
 pub mod person;
@@ -38,6 +37,7 @@ pub mod mixpanel;
 pub mod plausible;
 pub mod webhook;
 
+pub use crate::privacy::email;
 pub use beacon::Beacon;
 pub use reply::{Reply, Verdict, judge};
 

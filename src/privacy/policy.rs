@@ -1,0 +1,285 @@
+//! What a site does with its visitors' data, whatever a destination says: `[sites.privacy]`.
+
+use serde_json::{Value, json};
+use wildmatch::WildMatch;
+
+use super::consent::Consent;
+use super::{Unknown, email};
+use crate::event::{Event, Facts, Object};
+use crate::settings::Section;
+
+/// Where the law wants a yes: the European Economic Area, and those who do alike.
+const OPT_IN: &[&str] = &[
+    "AT", "BE", "BG", "CH", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GB", "GR", "HR", "HU",
+    "IE", "IS", "IT", "LI", "LT", "LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI", "SK",
+];
+
+/// The word that stands for [`OPT_IN`].
+const EUROPE: &str = "EUROPE";
+
+/// What stands where an address was.
+const REDACTED: &str = "[redacted]";
+
+/// Levels of properties that are looked at: readers of the journal build no deeper trees.
+const MAX_DEPTH: usize = 100;
+
+/// What a site does with its visitors' data.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    gpc: Vec<String>,
+    dnt: Vec<String>,
+    anonymize_ip: bool,
+    redact_emails: bool,
+    deny_properties: Vec<WildMatch>,
+    opt_in_countries: Vec<String>,
+}
+
+impl Policy {
+    /// Reads `[sites.privacy]`. `has_places`: whether addresses have countries.
+    pub fn read(section: &mut Section<'_>, has_places: bool) -> Self {
+        let countries = section.strings("opt_in_countries");
+        for country in &countries {
+            let is_code = country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase());
+            if !is_code && country != EUROPE {
+                section.mistake_about(
+                    "opt_in_countries",
+                    country,
+                    "is neither a country's two capital letters nor \"EUROPE\"",
+                    None,
+                );
+            }
+        }
+        if !countries.is_empty() && !has_places {
+            section.mistake("opt_in_countries", "needs a database of places: [geo] database");
+        }
+        let europe = countries.iter().any(|country| country == EUROPE);
+        let europe = OPT_IN.iter().filter(|_| europe).map(|country| (*country).to_owned());
+        Self {
+            gpc: section.strings("gpc"),
+            dnt: section.strings("dnt"),
+            anonymize_ip: section.boolean("anonymize_ip"),
+            redact_emails: section.boolean("redact_emails"),
+            deny_properties: section
+                .strings("deny_properties")
+                .iter()
+                .map(|pattern| WildMatch::new(pattern))
+                .collect(),
+            opt_in_countries: europe.chain(countries).collect(),
+        }
+    }
+
+    /// Whether only the network of an address may be kept.
+    pub const fn anonymizes_ip(&self) -> bool {
+        self.anonymize_ip
+    }
+
+    /// What an unknown choice means for this visitor, where `unknown` holds elsewhere. Somebody whose
+    /// country is not known may be in one where the law wants a yes.
+    pub fn unknown(&self, facts: &Facts, unknown: Unknown) -> Unknown {
+        if self.opt_in_countries.is_empty() {
+            return unknown;
+        }
+        let country = facts.place.as_ref().and_then(|place| place.country.as_ref());
+        match country {
+            Some(country) if !self.opt_in_countries.contains(country) => unknown,
+            _ => Unknown::Deny,
+        }
+    }
+
+    /// The categories that the browser's own signals refuse.
+    pub fn signalled(&self, gpc: bool, dnt: bool) -> impl Iterator<Item = &str> {
+        let gpc = self.gpc.iter().filter(move |_| gpc);
+        let dnt = self.dnt.iter().filter(move |_| dnt);
+        gpc.chain(dnt).map(String::as_str)
+    }
+
+    /// Makes an event fit to leave: what its visitor agreed to is said in one form, whatever the
+    /// page said it in, and what must not leave is taken out.
+    pub fn protect(&self, event: &mut Event) {
+        self.settle_consent(event);
+        if !self.deny_properties.is_empty()
+            && let Some(properties) = &mut event.properties
+        {
+            properties.retain(|name, _| !self.deny_properties.iter().any(|it| it.matches(name)));
+        }
+        if self.redact_emails {
+            redact_event(event);
+        }
+    }
+
+    fn settle_consent(&self, event: &mut Event) {
+        let record = event.context.as_ref().and_then(|context| context.get("consent"));
+        let mut refused = self.signalled(event.facts.gpc, event.facts.dnt).peekable();
+        if record.is_none() && refused.peek().is_none() {
+            return;
+        }
+        let known = event.context.as_ref().and_then(Consent::read);
+        if known.is_none() && refused.peek().is_none() {
+            return;
+        }
+        let mut consent = known.unwrap_or_else(Consent::unsaid);
+        for category in refused {
+            consent.refuse(category);
+        }
+        let context = event.context.get_or_insert_default();
+        let record = context.entry("consent").or_insert_with(|| json!({}));
+        if !record.is_object() {
+            *record = json!({});
+        }
+        let Some(record) = record.as_object_mut() else { return };
+        let said = record.entry("categoryPreferences").or_insert_with(|| json!({}));
+        let Some(said) = said.as_object_mut() else { return };
+        for (category, answer) in consent.answers() {
+            match said.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(category)) {
+                Some((_, value)) => *value = Value::Bool(answer),
+                None => {
+                    said.insert(category.to_owned(), Value::Bool(answer));
+                }
+            }
+        }
+    }
+}
+
+fn redact_event(event: &mut Event) {
+    if let Some(page) = event.context.as_mut().and_then(|context| context.get_mut("page")) {
+        redact(page, MAX_DEPTH);
+    }
+    for member in event.properties.iter_mut().flat_map(Object::iter_mut) {
+        redact_member(member, MAX_DEPTH);
+    }
+    if let Some(name) = &mut event.name {
+        redact_text(name);
+    }
+}
+
+/// Who names a property for an address means to send one.
+fn redact_member((name, value): (&String, &mut Value), depth: usize) {
+    let name = name.to_ascii_lowercase();
+    if !name.contains("email") && !name.contains("e_mail") && !name.contains("e-mail") {
+        redact(value, depth);
+    }
+}
+
+fn redact(value: &mut Value, depth: usize) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    match value {
+        Value::String(text) => redact_text(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, depth)),
+        Value::Object(members) => {
+            members.iter_mut().for_each(|member| redact_member(member, depth));
+        }
+        _ => {}
+    }
+}
+
+fn redact_text(text: &mut String) {
+    if !text.contains('@') && !text.contains("%40") {
+        return;
+    }
+    if text.contains("://") || text.starts_with(['/', '?']) {
+        *text = email::without_emails(std::mem::take(text));
+    }
+    if text.split_whitespace().any(is_address) {
+        let words = text.split(' ').map(|word| if is_address(word) { REDACTED } else { word });
+        *text = words.collect::<Vec<_>>().join(" ");
+    }
+}
+
+/// Whether a word of a text is an address, with what may stand around it.
+fn is_address(word: &str) -> bool {
+    let around = |c: char| matches!(c, '<' | '>' | '(' | ')' | ',' | ';' | '"' | '\'' | '.' | ':');
+    !word.contains('/') && email::is_email(word.trim_matches(around))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Place;
+
+    fn policy() -> Policy {
+        Policy {
+            gpc: vec!["advertising".to_owned()],
+            redact_emails: true,
+            deny_properties: vec![WildMatch::new("internal_*"), WildMatch::new("ssn")],
+            opt_in_countries: vec!["DE".to_owned()],
+            ..Policy::default()
+        }
+    }
+
+    fn protected(members: Value) -> Value {
+        let mut event = json!({
+            "type": "track", "event": "x", "messageId": "m",
+            "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
+        });
+        event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let mut event: Event = serde_json::from_value(event).unwrap();
+        policy().protect(&mut event);
+        serde_json::to_value(event).unwrap()
+    }
+
+    #[test]
+    fn every_form_of_consent_becomes_one() {
+        let event = protected(json!({
+            "context": { "consent": {
+                "google": { "gcs": "G110" }, "categoryPreferences": { "Analytics": true },
+            } },
+        }));
+        assert_eq!(
+            event["context"]["consent"]["categoryPreferences"],
+            json!({ "Analytics": true, "advertising": true })
+        );
+    }
+
+    #[test]
+    fn the_browsers_own_signal_refuses_whatever_was_said() {
+        let said = json!({ "consent": { "categoryPreferences": { "Advertising": true } } });
+        let event = protected(json!({ "facts": { "gpc": true }, "context": said }));
+        let answers = &event["context"]["consent"]["categoryPreferences"];
+        assert_eq!(*answers, json!({ "Advertising": false }));
+        let event = protected(json!({ "facts": { "gpc": true } }));
+        let answers = &event["context"]["consent"]["categoryPreferences"];
+        assert_eq!(*answers, json!({ "advertising": false }));
+        assert_eq!(protected(json!({})).get("context"), None, "nothing was said");
+    }
+
+    #[test]
+    fn addresses_and_denied_properties_stay_here() {
+        let event = protected(json!({
+            "name": "Hello jo@x.example",
+            "properties": {
+                "email": "jo@x.example", "note": "write to <jo@x.example>, please", "n": 1,
+                "internal_id": 7, "ssn": "1", "links": ["https://x.example/?e=jo%40x.example&a=1"],
+                "deep": { "contact": "jo@x.example", "user_email": "jo@x.example" },
+                "handle": "@jo", "price": "2 @ 3",
+            },
+            "context": { "page": { "url": "https://x.example/?m=jo@x.example", "title": "jo@x.example" } },
+        }));
+        assert_eq!(event["name"], "Hello [redacted]");
+        assert_eq!(
+            event["properties"],
+            json!({
+                "email": "jo@x.example", "note": "write to [redacted] please", "n": 1,
+                "links": ["https://x.example/?a=1"],
+                "deep": { "contact": "[redacted]", "user_email": "jo@x.example" },
+                "handle": "@jo", "price": "2 @ 3",
+            })
+        );
+        assert_eq!(
+            event["context"]["page"],
+            json!({ "url": "https://x.example/", "title": "[redacted]" })
+        );
+    }
+
+    #[test]
+    fn where_the_law_wants_a_yes_silence_is_a_no() {
+        let at = |country: Option<&str>| {
+            let place = country
+                .map(|country| Place { country: Some(country.to_owned()), ..Place::default() });
+            policy().unknown(&Facts { place, ..Facts::default() }, Unknown::Allow)
+        };
+        assert_eq!(at(Some("DE")), Unknown::Deny);
+        assert_eq!(at(Some("US")), Unknown::Allow);
+        assert_eq!(at(None), Unknown::Deny, "it may be there");
+        assert_eq!(Policy::default().unknown(&Facts::default(), Unknown::Allow), Unknown::Allow);
+    }
+}
