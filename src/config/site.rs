@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::delivery::DestinationSettings;
 use crate::geo::Geo;
 use crate::metrics::Name;
@@ -82,7 +84,25 @@ fn read_site<'a>(
         let read = DestinationSettings::read(&mut destination, privacy.clone());
         destinations.extend(read.map(Arc::new));
     }
-    let gateway = gateway::SiteSettings::read(section, privacy);
+    let gateway = gateway::SiteSettings::read(section, privacy.clone());
+    for mount in &gateway.mounts {
+        let Some(forward) = &mount.forward else { continue };
+        let source = Source {
+            name: "sites.vendors".to_owned(),
+            text: format!(
+                "name = \"forward-{0}\"\nvendor = \"forward\"\nconsent = {2}\n\
+                 [settings]\nvendor = \"{0}\"\nupstream = {1}\n",
+                mount.vendor,
+                json!(forward.upstream.as_str()),
+                json!(forward.consent),
+            ),
+        };
+        let table = source.parse(&Report::default());
+        let mut destination = section.beside(&source, &table).over(destination_defaults);
+        unique_name(&mut destination, "destination", &mut destination_names);
+        let read = DestinationSettings::read(&mut destination, privacy.clone());
+        destinations.extend(read.map(Arc::new));
+    }
     for host in &gateway.hosts {
         let owner = taken.hosts.entry(host.clone()).or_insert_with(|| name.clone());
         if *owner != name {

@@ -245,3 +245,38 @@ fn what_cannot_work_is_a_mistake() {
         assert!(mistakes[0].contains(expected), "{expected} is not in {mistakes:?}");
     }
 }
+
+#[test]
+fn vendors_beacons_are_mounted_where_the_site_says() {
+    let load = |rest: &str| load_text(&format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{rest}"));
+    let settings = load(
+        "[sites.vendors.plausible]\nmount = \"/s7\"\nbeacons = \"both\"\nconsent = [\"analytics\"]\n",
+    )
+    .unwrap();
+    let site = &settings.sites[0];
+    let mounts = &site.gateway.mounts;
+    let mount = mounts.iter().find(|mount| mount.vendor == "plausible").unwrap();
+    assert_eq!((mount.path.as_str(), mount.converts), ("/s7", true));
+    let forward = site.destinations.iter().find(|it| it.vendor == "forward").unwrap();
+    assert_eq!(
+        (&*forward.name, &forward.filter.consent[..]),
+        ("forward-plausible", &["analytics".to_owned()][..])
+    );
+    assert!(
+        load("[sites.vendors.plausible]\nbeacons = \"off\"\n").unwrap().sites[0]
+            .gateway
+            .mounts
+            .iter()
+            .all(|mount| mount.vendor != "plausible")
+    );
+    for (rest, mistake) in [
+        ("[sites.vendors.plausibel]\nmount = \"/x\"", "plausible"),
+        ("[sites.vendors.plausible]\nmount = \"/e\"", "the gateway's own paths"),
+        ("[sites.vendors.plausible]\nmont = \"/x\"", "mount"),
+        ("[sites.privacy]\nopt_in_countries = [\"DE\"]", "needs a database of places"),
+        ("[geo]\ndatabase = \"/nowhere.mmdb\"", "cannot be read"),
+    ] {
+        let found = load(rest).unwrap_err().join("\n");
+        assert!(found.contains(mistake), "{rest}: {found}");
+    }
+}

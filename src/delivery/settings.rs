@@ -14,6 +14,7 @@ use crate::mapping::{Globs, Mapping, Withheld};
 use crate::metrics::Name;
 use crate::privacy::{Policy, Unknown};
 use crate::settings::Section;
+use crate::vendors::forward;
 use crate::vendors::{Destination, Habits, Reason, Screening, VENDORS, find};
 
 /// Where a destination's events come from.
@@ -132,6 +133,11 @@ impl DestinationSettings {
 impl DestinationSettings {
     /// The event as this destination is to see it, or why it is not for it.
     pub fn admit(&self, event: Enriched, now: Timestamp) -> (Enriched, Screening) {
+        let facts = &event.event.facts;
+        let is_told = facts.told.as_deref() == Some(self.vendor);
+        if is_told || (facts.beacon.is_some() && self.vendor != forward::NAME) {
+            return (event, Screening::Skip(Reason::new("passed_on")));
+        }
         let unknown = self.privacy.unknown(&event.event.facts, self.filter.unknown_consent);
         if let Some(reason) = self.filter.refuse(&event.event, unknown) {
             return (event, Screening::Skip(reason));

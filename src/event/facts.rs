@@ -56,9 +56,36 @@ pub struct Facts {
     /// The browser sent `DNT: 1`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dnt: bool,
+    /// The beacon as it was sent, which is all that this event is: the site passes it on to its vendor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beacon: Option<RawBeacon>,
+    /// The vendor that hears of this event because its beacon is passed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
     /// The sender proved to be one of the site's servers, so its claims about the visitor hold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_server: bool,
+}
+
+/// A vendor's own beacon, as its library sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RawBeacon {
+    /// Whose it is.
+    pub vendor: String,
+    /// The request's method.
+    pub method: String,
+    /// The path below the vendor's mount, with its query.
+    pub target: String,
+    /// `Content-Type`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// `Content-Encoding`: the body is kept as it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_encoding: Option<String>,
+    /// The body, base64.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub body: String,
 }
 
 /// Where a visitor seems to be, by address.

@@ -13,7 +13,9 @@ mod enriched;
 mod facts;
 
 pub use enriched::{Enriched, ProfileView};
-pub use facts::{Campaign, ClickId, ClientHints, Facts, Place, Session, Suspicion, VisitorFact};
+pub use facts::{
+    Campaign, ClickId, ClientHints, Facts, Place, RawBeacon, Session, Suspicion, VisitorFact,
+};
 
 use std::fmt;
 

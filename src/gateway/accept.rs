@@ -35,6 +35,7 @@ pub(super) enum Sender {
 }
 
 /// The messages of one body.
+#[derive(Default)]
 pub(super) struct Messages {
     /// The write key in the body.
     pub(super) write_key: Option<String>,
@@ -76,7 +77,8 @@ impl Arrived<'_> {
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
         let Snapshot { limits, budget, .. } = &**self.snapshot;
-        let Received { text, share } = body::read(body, &self.head.headers, limits, budget).await?;
+        let Received { text, share, .. } =
+            body::read(body, &self.head.headers, limits, budget).await?;
         self.messages(text, share, kind).await
     }
 
@@ -275,6 +277,7 @@ fn complete(
 ) -> Result<Event<RawObject>, (String, Invalid)> {
     let mut event = draft.event;
     event.facts = facts.clone();
+    (event.facts.beacon, event.facts.told) = (draft.beacon, draft.told);
     if sender == Sender::Server {
         event.facts.ip = draft.ip;
         event.facts.user_agent = draft.user_agent;

@@ -1,6 +1,8 @@
 //! Vendors' own beacons, and callers that are no people.
 
-use super::tests::{house, page, to, track};
+use super::Forwarding;
+use super::tests::{house, house_that, page, to, track};
+use crate::vendors::wire;
 
 #[tokio::test]
 async fn a_vendors_library_is_answered_as_by_its_vendor() {
@@ -52,4 +54,30 @@ async fn bots_are_flagged_and_prefetches_count_for_nothing() {
     assert_eq!(place.country.as_deref(), Some("CH"), "as the database of the test says");
     assert!(person.facts.gpc && !person.facts.dnt);
     assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"prefetch\"} 1"));
+}
+
+#[tokio::test]
+async fn a_beacon_that_is_passed_on_is_kept_as_it_was_sent() {
+    let body = r#"{"n":"Signup","u":"https://shop.example/"}"#;
+    for (converts, expected) in [(true, ["Signup", "Beacon"].as_slice()), (false, &["Beacon"])] {
+        let house = house_that(|mount| {
+            mount.converts = converts;
+            let upstream = "https://plausible.io".parse().unwrap();
+            mount.forward = Some(Forwarding { upstream, consent: Vec::new() });
+        });
+        let house = house.await;
+        let answer = house.ask(page("/plausible/api/event?x=1"), body.to_owned()).await;
+        assert_eq!(answer.status, 202);
+        let events = house.events().await;
+        let names: Vec<&str> = events.iter().filter_map(|event| event.event.as_deref()).collect();
+        assert_eq!(names, expected);
+        let raw = events.last().unwrap();
+        let beacon = raw.facts.beacon.as_ref().unwrap();
+        assert_eq!(beacon.target, "/api/event?x=1");
+        assert_eq!(wire::base64(&beacon.body).unwrap(), body.as_bytes());
+        if converts {
+            assert_eq!(events[0].facts.told.as_deref(), Some("plausible"));
+            assert_eq!(events[0].anonymous_id, raw.anonymous_id, "in the order they were sent");
+        }
+    }
 }

@@ -38,6 +38,8 @@ enum Encoding {
 
 /// The text of a body, and its share of what all may take, to be held as long as what is made of it.
 pub(super) struct Received {
+    /// The body as it was sent.
+    pub(super) sent: Bytes,
     pub(super) text: Bytes,
     /// None if it is parsed at once.
     pub(super) share: Option<Share>,
@@ -62,7 +64,7 @@ where
             ..=AT_ONCE_BYTES => None,
             length => Some(budget.take(length, deadline).await?),
         };
-        return Ok(Received { text: trim(sent), share });
+        return Ok(Received { text: trim(sent.clone()), sent, share });
     }
     let share = budget.take(limits.inflated_bytes, deadline).await?;
     inflate(sent, encodings, limits.inflated_bytes, share).await
@@ -117,9 +119,9 @@ async fn inflate(
     let is_short = sent.len() <= ASIDE_BYTES && max <= ASIDE_BYTES;
     // The work goes on when its client goes away, and keeps its share until it is done.
     let work = move || {
-        let text = trim(inflate_all(sent, encodings, max)?);
+        let text = trim(inflate_all(sent.clone(), encodings, max)?);
         share.shrink(text.len());
-        Ok(Received { text, share: Some(share) })
+        Ok(Received { text, sent, share: Some(share) })
     };
     if is_short {
         return work();

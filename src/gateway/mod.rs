@@ -32,7 +32,7 @@ mod tests;
 
 pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
-pub use mounts::Mount;
+pub use mounts::{Forwarding, Mount};
 pub use settings::{Limits, Rates, SiteSettings};
 pub use snapshot::{SiteSetup, Snapshot};
 

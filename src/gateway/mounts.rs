@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use prometheus_client::metrics::counter::Counter;
+use url::Url;
 
 use super::route::Route;
 use crate::metrics::{FormatLabels, Metrics, Name};
@@ -21,6 +22,19 @@ pub struct Mount {
     pub beacon: &'static dyn Beacon,
     /// The beginning of its paths, without a slash at its end.
     pub path: String,
+    /// Whether its beacons become events.
+    pub converts: bool,
+    /// How its beacons are passed on to the vendor, if they are.
+    pub forward: Option<Forwarding>,
+}
+
+/// How a vendor's beacons are passed on to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    /// The vendor's own URL for them.
+    pub upstream: Url,
+    /// The consent categories the visitor must have granted.
+    pub consent: Vec<String>,
 }
 
 /// A mount as requests see it.
@@ -56,8 +70,10 @@ impl Mount {
             let Some(mut mount) = Self::at_its_name(vendor) else { continue };
             let table = said.iter_mut().find(|(name, _)| name == vendor.name);
             if let Some((_, table)) = table {
-                let Some(path) = read(table, mount.path) else { continue };
-                mount.path = path;
+                mount.change(table);
+            }
+            if !mount.converts && mount.forward.is_none() {
+                continue;
             }
             // Several may share the root: they differ by what follows.
             if !mount.path.is_empty() && !taken.insert(mount.path.clone()) {
@@ -72,7 +88,40 @@ impl Mount {
     /// The mount of a vendor at its own name, if its beacons are understood.
     pub fn at_its_name(vendor: &Vendor) -> Option<Self> {
         let path = format!("/{}", vendor.name);
-        Some(Self { vendor: vendor.name, beacon: vendor.beacon?, path })
+        let beacon = vendor.beacon?;
+        Some(Self { vendor: vendor.name, beacon, path, converts: true, forward: None })
+    }
+
+    /// As a site's table says.
+    fn change(&mut self, table: &mut Section<'_>) {
+        let choices = [
+            ("convert", (true, false)),
+            ("forward", (false, true)),
+            ("both", (true, true)),
+            ("off", (false, false)),
+        ];
+        let (converts, forwards) = table.opt_choice("beacons", &choices).unwrap_or((true, false));
+        self.converts = converts;
+        match table.opt_string("mount") {
+            None => {}
+            Some(path) if path == "/" => self.path = String::new(),
+            Some(path) => {
+                if let Some(why) = fault(&path) {
+                    table.mistake("mount", why);
+                }
+                self.path = path;
+            }
+        }
+        let own = self.beacon.upstream().and_then(|url| url.parse().ok());
+        let upstream = table.opt_parsed("upstream").or(own);
+        let consent = table.strings("consent");
+        if !forwards {
+            return;
+        }
+        match upstream {
+            Some(upstream) => self.forward = Some(Forwarding { upstream, consent }),
+            None => table.mistake("beacons", "needs upstream, the vendor's own URL of them"),
+        }
     }
 
     /// What follows the mount in a path.
@@ -86,22 +135,6 @@ impl Mounted {
         let labels = FormatLabels { site: site.clone(), format: mount.vendor };
         Self { mount, accepted: metrics.events_accepted.get_or_create_owned(&labels) }
     }
-}
-
-/// The mount that a table gives; `None` if the vendor's beacons are not taken in.
-fn read(table: &mut Section<'_>, default: String) -> Option<String> {
-    let beacons = table.opt_choice("beacons", &[("convert", true), ("off", false)]);
-    let path = match table.opt_string("mount") {
-        None => default,
-        Some(path) if path == "/" => String::new(),
-        Some(path) => {
-            if let Some(why) = fault(&path) {
-                table.mistake("mount", why);
-            }
-            path
-        }
-    };
-    beacons.unwrap_or(true).then_some(path)
 }
 
 /// What is wrong with a mount.

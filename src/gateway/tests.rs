@@ -55,7 +55,16 @@ pub(super) async fn house() -> House {
     house_with(limits()).await
 }
 
+/// A house whose mounts are as `change` makes them.
+pub(super) async fn house_that(change: impl Fn(&mut Mount)) -> House {
+    house_of(limits(), change).await
+}
+
 pub(super) async fn house_with(limits: Limits) -> House {
+    house_of(limits, |_| {}).await
+}
+
+async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Arc::new(Metrics::new());
     let clock: SharedClock = Arc::new(ManualClock::new(NOON.parse().unwrap()));
@@ -73,6 +82,9 @@ pub(super) async fn house_with(limits: Limits) -> House {
     let journal = SqliteJournal::open(store, settings, clock.clone(), metrics.clone()).await;
     let journal = Arc::new(journal.unwrap());
     let site = journal.site("shop").await.unwrap();
+    let mut mounts: Vec<Mount> =
+        VENDORS.iter().filter_map(|vendor| Mount::at_its_name(vendor)).collect();
+    mounts.iter_mut().for_each(change);
     let setup = SiteSetup {
         id: site,
         name: "shop".into(),
@@ -81,7 +93,7 @@ pub(super) async fn house_with(limits: Limits) -> House {
             origins: vec!["https://shop.example".to_owned()],
             privacy: Arc::default(),
             bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
-            mounts: VENDORS.iter().filter_map(|vendor| Mount::at_its_name(vendor)).collect(),
+            mounts,
             write_key: Some("shop-web".to_owned()),
             server_token: Some(Secret::new("a-server-token-of-the-shop")),
         },

@@ -20,6 +20,17 @@ pub trait Beacon: Send + Sync {
     /// event: settings, flags, recordings.
     fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed>;
 
+    /// Where the vendor itself takes its beacons, if that is one place for all: what the paths below the
+    /// mount are paths of.
+    fn upstream(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether a request that brings no event is worth passing on: recordings of visits.
+    fn passes_on(&self, _path: &str) -> bool {
+        false
+    }
+
     /// What the library expects to be told, so that it neither tries again nor complains.
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer;
 }

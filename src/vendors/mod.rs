@@ -30,6 +30,7 @@ pub mod wire;
 pub mod amplitude;
 pub mod console;
 pub mod drift;
+pub mod forward;
 pub mod ga4;
 pub mod intercom;
 pub mod meta;
@@ -64,6 +65,7 @@ pub static VENDORS: &[&Vendor] = &[
     &webhook::VENDOR,
     &console::VENDOR,
     &plausible::VENDOR,
+    &forward::VENDOR,
 ];
 
 /// What the house knows of one vendor.

@@ -12,7 +12,7 @@ use super::loose::Loose;
 use super::readable::is_readable;
 use super::text::Text;
 use super::{Terms, time};
-use crate::event::{Event, Facts, Kind, Object, RawObject};
+use crate::event::{Event, Facts, Kind, Object, RawBeacon, RawObject};
 use crate::gateway::rejection::Rejection;
 use crate::privacy::Consent;
 
@@ -34,6 +34,10 @@ pub struct Draft {
     pub has_traits: bool,
     /// What the visitor agreed to, as the client said.
     pub consent: Option<Consent>,
+    /// The beacon that is all there is to it, if it is to be passed on to its vendor.
+    pub beacon: Option<RawBeacon>,
+    /// The vendor that hears of it by its own beacon.
+    pub told: Option<String>,
 }
 
 /// A message that was not accepted, as its sender is told.
@@ -278,7 +282,60 @@ impl<'a> Envelope<'a> {
         };
         complete(&event)?;
         let Peek { page_url, ip, user_agent, has_traits, consent } = peek;
-        Ok(Draft { index, event, page_url, ip, user_agent, has_traits, consent })
+        Ok(Draft {
+            index,
+            event,
+            page_url,
+            ip,
+            user_agent,
+            has_traits,
+            consent,
+            beacon: None,
+            told: None,
+        })
+    }
+}
+
+impl Draft {
+    /// A draft that is nothing but a beacon, on behalf of whom its first message names.
+    pub(in crate::gateway) fn of_beacon(
+        index: usize,
+        beacon: RawBeacon,
+        first: Option<&Self>,
+        received_at: Timestamp,
+    ) -> Self {
+        let event = Event {
+            kind: Kind::Track,
+            message_id: mint(received_at),
+            event: Some("Beacon".to_owned()),
+            name: None,
+            category: None,
+            user_id: first.and_then(|first| first.event.user_id.clone()),
+            anonymous_id: first.and_then(|first| first.event.anonymous_id.clone()),
+            group_id: None,
+            previous_id: None,
+            timestamp: received_at,
+            received_at,
+            original_timestamp: None,
+            sent_at: None,
+            properties: None,
+            traits: None,
+            // For the consent in it.
+            context: first.and_then(|first| first.event.context.clone()),
+            integrations: None,
+            facts: Facts::default(),
+        };
+        Self {
+            index,
+            event,
+            page_url: first.and_then(|first| first.page_url.clone()),
+            ip: None,
+            user_agent: None,
+            has_traits: false,
+            consent: first.and_then(|first| first.consent.clone()),
+            beacon: Some(beacon),
+            told: None,
+        }
     }
 }
 

@@ -6,24 +6,32 @@
 
 use std::error::Error;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Response;
-use http::header::USER_AGENT;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http_body_util::Full;
 use hyper::body::Body;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::gateway::accept::Sender;
+use crate::event::RawBeacon;
+use crate::gateway::accept::{Messages, Sender};
 use crate::gateway::answer::{self, Taken};
 use crate::gateway::body::{self, Received};
 use crate::gateway::budget::{AT_ONCE_BYTES, Share};
+use crate::gateway::decode::Draft;
 use crate::gateway::mounts::Mount;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Arrived, head};
 use crate::vendors::Beacon;
 use crate::vendors::beacon::{Inbound, Verdict};
+
+/// The longest header field that is passed on.
+const MAX_FIELD_BYTES: usize = 256;
 
 /// What an inbound request shows but for its body.
 struct Outside<'a> {
@@ -84,16 +92,23 @@ where
     arrived.limit()?;
     let limits = &arrived.snapshot.limits;
     let fields = &arrived.head.headers;
-    let Received { text: received, share } =
+    let Received { text: received, sent, share } =
         body::read(body, fields, limits, &arrived.snapshot.budget).await?;
     *text = received;
     let (messages, share) = outside.decode(text, share).await?;
-    if messages.is_empty() {
+    let is_event = !messages.is_empty();
+    if !is_event && !outside.passes_on() {
         return Ok((0, Taken::default()));
     }
-    let messages = arrived.messages(messages, share, None).await?;
-    let events = messages.drafts.len();
-    Ok((events, arrived.accept(messages, Sender::Client).await?))
+    let mut judged = match is_event {
+        true => arrived.messages(messages, share, None).await?,
+        false => Messages::default(),
+    };
+    let events = judged.drafts.len();
+    if outside.mount.forward.is_some() {
+        outside.add_raw(&mut judged, &sent);
+    }
+    Ok((events, arrived.accept(judged, Sender::Client).await?))
 }
 
 /// Who the visitor is today, as far as address and browser tell.
@@ -120,6 +135,40 @@ impl Outside<'_> {
             daily_id: self.daily_id,
             max_bytes: self.max_bytes,
         }
+    }
+
+    /// Whether a beacon without events is passed on.
+    fn passes_on(&self) -> bool {
+        let path = self.mount.below(self.head.uri.path()).unwrap_or_default();
+        self.mount.forward.is_some() && self.mount.beacon.passes_on(path)
+    }
+
+    /// Adds the beacon as it was sent, and drops its messages where they are not wanted.
+    fn add_raw(&self, judged: &mut Messages, sent: &[u8]) {
+        let uri = &self.head.uri;
+        let text = |name: HeaderName| {
+            let value = self.head.headers.get(name)?.to_str().ok()?;
+            (value.len() <= MAX_FIELD_BYTES).then(|| value.to_owned())
+        };
+        let below = uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let beacon = RawBeacon {
+            vendor: self.mount.vendor.to_owned(),
+            method: self.head.method.to_string(),
+            target: self.mount.below(below).unwrap_or_default().to_owned(),
+            content_type: text(CONTENT_TYPE),
+            content_encoding: text(CONTENT_ENCODING),
+            body: STANDARD.encode(sent),
+        };
+        let index = judged.drafts.len();
+        let raw = Draft::of_beacon(index, beacon, judged.drafts.first(), self.received_at);
+        if self.mount.converts {
+            for draft in &mut judged.drafts {
+                draft.told = Some(self.mount.vendor.to_owned());
+            }
+        } else {
+            judged.drafts.clear();
+        }
+        judged.drafts.push(raw);
     }
 
     /// The text of a beacon's messages; empty if it brings none.

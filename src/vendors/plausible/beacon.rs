@@ -52,6 +52,10 @@ impl Beacon for Plausible {
         Ok(vec![message.finish()])
     }
 
+    fn upstream(&self) -> Option<&'static str> {
+        Some("https://plausible.io")
+    }
+
     fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => Answer::later(limited),

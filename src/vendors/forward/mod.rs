@@ -1,0 +1,148 @@
+//! Passing vendors' own beacons on to them, as they were sent: `[sites.vendors.NAME] beacons =
+//! "forward"` or `"both"`. The visitor's address and browser go along, cookies never.
+//!
+//! A site does not configure it as a destination: there is one for each vendor whose beacons it passes
+//! on.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::{HeaderValue, Method, Request, Uri};
+use jiff::Timestamp;
+use url::Url;
+
+use super::{
+    Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor, Verdict, judge, wire,
+};
+use crate::event::{Enriched, RawBeacon};
+use crate::settings::Section;
+
+/// Its name, by which it is told from vendors to whom beacons are nothing.
+pub const NAME: &str = "forward";
+
+/// The entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: NAME,
+    known_as: &[],
+    cookies: &[],
+    mint: None,
+    destination: Some(|section, endpoint| Box::new(Forward::read(section, endpoint))),
+    beacon: None,
+};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+struct Forward {
+    /// Whose beacons.
+    vendor: String,
+    /// Where they go.
+    upstream: Option<Url>,
+}
+
+impl Forward {
+    fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> Self {
+        let vendor = section.string("vendor");
+        let upstream = section.opt_parsed("upstream");
+        if upstream.is_none() && endpoint.is_none() {
+            section.mistake("upstream", "is required");
+        }
+        Self { vendor, upstream: endpoint.or(upstream) }
+    }
+
+    /// The beacon's address at its vendor: always below the endpoint, whatever the target says.
+    fn target(&self, beacon: &RawBeacon) -> Option<Uri> {
+        let base = self.upstream.as_ref()?.as_str().trim_end_matches('/');
+        if !beacon.target.starts_with('/') || beacon.target.contains("/..") {
+            return None;
+        }
+        format!("{base}{}", beacon.target).parse().ok()
+    }
+
+    fn request(&self, event: &Enriched, beacon: &RawBeacon) -> Option<Request<Bytes>> {
+        let body = wire::base64(&beacon.body)?;
+        let mut request = Request::new(body.into());
+        *request.method_mut() = Method::from_bytes(beacon.method.as_bytes()).ok()?;
+        *request.uri_mut() = self.target(beacon)?;
+        let fields = request.headers_mut();
+        let address = event.ip().map(|ip| ip.to_canonical().to_string());
+        for (name, value) in [
+            (CONTENT_TYPE, beacon.content_type.as_deref()),
+            (CONTENT_ENCODING, beacon.content_encoding.as_deref()),
+            (USER_AGENT, event.user_agent()),
+            (ACCEPT_LANGUAGE, event.event.facts.language.as_deref()),
+            (X_FORWARDED_FOR, address.as_deref()),
+        ] {
+            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+                fields.insert(name, value);
+            }
+        }
+        Some(request)
+    }
+}
+
+#[async_trait]
+impl Destination for Forward {
+    fn habits(&self) -> Habits {
+        Habits {
+            // In the order in which the browser sent them.
+            unit: Unit::Visitor,
+            max_events: 1,
+            max_bytes: 8 << 20,
+            linger: Duration::ZERO,
+            // Most vendors take the time of arrival for the time of the event.
+            max_age: Duration::from_secs(24 * 3600),
+            concurrency: 32,
+            calls_per_second: None,
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
+        match &event.event.facts.beacon {
+            Some(beacon) if beacon.vendor == self.vendor => Screening::Send,
+            _ => Screening::Skip(Reason::new("not_selected")),
+        }
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for event in batch {
+            let beacon = event.event.facts.beacon.as_ref();
+            let request = beacon.and_then(|beacon| self.request(event, beacon));
+            outcomes.push(match request {
+                None => Outcome::Dead(Reason::new("unmappable")),
+                Some(request) => match judge(&call.call(request).await, call.now()) {
+                    // There are no credentials of the site's in it: it is the beacon that is refused.
+                    Verdict::Unauthorised(reason) => Outcome::Dead(reason),
+                    // Libraries follow no redirects, and take them for success.
+                    Verdict::Refused(reason) if reason.code == "redirected" => Outcome::Delivered,
+                    verdict => verdict.outcome(),
+                },
+            });
+        }
+        outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beacon_goes_below_the_endpoint_and_nowhere_else() {
+        let forward = Forward {
+            vendor: "x".to_owned(),
+            upstream: Some("https://vendor.example/base".parse().unwrap()),
+        };
+        let target = |target: &str| {
+            let beacon = RawBeacon { target: target.to_owned(), ..RawBeacon::default() };
+            forward.target(&beacon).map(|uri| uri.to_string())
+        };
+        assert_eq!(target("/e?a=1").as_deref(), Some("https://vendor.example/base/e?a=1"));
+        for bad in ["@evil.example/", ".evil.example/", "/../x", "", "x"] {
+            assert_eq!(target(bad), None, "{bad}");
+        }
+    }
+}
