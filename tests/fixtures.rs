@@ -25,6 +25,9 @@
     reason = "a test program may stop at a broken fixture"
 )]
 
+#[path = "it/recorded.rs"]
+mod recorded;
+
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::fs;
@@ -34,9 +37,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use jiff::Timestamp;
 use libtest_mimic::{Arguments, Failed, Trial};
+use recorded::Recorded;
 use serde_json::{Value, json};
 use tagway::event::{Enriched, ProfileView};
 use tagway::gateway::decode::{self, Terms};
@@ -103,30 +107,16 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     let name = vendor_folder.file_name().unwrap().to_str().unwrap();
     let vendor = find(name).ok_or("there is no vendor of this folder's name")?;
     let beacon = vendor.beacon.ok_or("the vendor has no beacons")?;
-    let text = read(&case.join("request.http")).ok_or("request.http is missing")?;
-    let (head, body) = text.split_once("\n\n").unwrap_or((text.trim_end(), ""));
-    let mut lines = head.lines();
-    let (method, target) = lines.next().and_then(|line| line.split_once(' ')).ok_or("no target")?;
-    let method = Method::from_bytes(method.as_bytes())?;
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut headers = HeaderMap::new();
-    for line in lines {
-        let (name, value) = line.split_once(": ").ok_or("not a header field")?;
-        headers.append(name.parse::<HeaderName>()?, value.parse::<HeaderValue>()?);
-    }
-    let body = body.strip_suffix('\n').unwrap_or(body);
-    let content_type = headers.get("content-type").map_or(&b""[..], HeaderValue::as_bytes);
-    let is_multipart = content_type.starts_with(b"multipart/");
-    let body = if is_multipart { body.replace('\n', "\r\n") } else { body.to_owned() };
-    if !beacon.endpoint(path).is_some_and(|methods| methods.take(&method)) {
+    let Recorded { method, path, query, headers, body } = Recorded::read(case);
+    if !beacon.endpoint(&path).is_some_and(|methods| methods.take(&method)) {
         return Err(format!("{method} {path} is no endpoint").into());
     }
     let inbound = Inbound {
         method: &method,
-        path,
-        query,
+        path: &path,
+        query: &query,
         headers: &headers,
-        body: body.as_bytes(),
+        body: &body,
         received_at: NOW.parse()?,
         secure: true,
         authority: "t.shop.example",
