@@ -39,6 +39,8 @@ impl Filter {
         match decide(&self.consent, record.as_ref(), unknown) {
             Decision::Keep => None,
             Decision::Drop(code) => Some(Reason::new(code)),
+            // It has waited as long as it may.
+            Decision::Hold => Some(Reason::new("consent_unknown")),
         }
     }
 

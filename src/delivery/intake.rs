@@ -99,18 +99,22 @@ impl Worker {
 
     /// Remembers, after a restart, whose events are parked.
     pub(super) async fn remember_parked(&mut self) -> Result<(), WorkError> {
-        let mut after = 0;
+        let (mut after, now) = (0, self.line.clock.now());
         loop {
             let parked = self.journal.parked(self.reader, after, STEP_PARKED).await?;
             let Some(last) = parked.last() else { return Ok(()) };
             after = last.record.seq;
             // What operators parked does not hold up what comes behind it.
-            for due in parked.into_iter().filter(|due| due.attempt > 0) {
-                let (seq, due_at) = (due.record.seq, due.due_at);
+            for due in parked.into_iter().filter(|due| due.attempt > 0 || due.due_at > now) {
+                let (seq, due_at, attempt) = (due.record.seq, due.due_at, due.attempt);
                 let Some(event) = self.decoded(due.record, true, due.attempt).event else {
                     continue;
                 };
-                self.state.aside.insert(visitor_key(&event), seq, due_at);
+                if attempt == 0 {
+                    self.remember_held(&event, seq);
+                } else {
+                    self.state.aside.insert(visitor_key(&event), seq, due_at);
+                }
             }
         }
     }
@@ -141,6 +145,7 @@ impl Worker {
                 continue;
             };
             let profile = views.next().unwrap_or_default();
+            let Some(event) = self.chosen(record.seq, event, was_parked, now) else { continue };
             let visitor = visitor_key(&event);
             let enriched = Enriched::new(record.seq, event, profile);
             let age =

@@ -23,6 +23,7 @@ mod call;
 mod egress;
 mod ending;
 mod filter;
+mod holding;
 mod intake;
 mod progress;
 mod schedule;
@@ -52,6 +53,7 @@ use tokio_util::task::TaskTracker;
 use self::aside::Aside;
 use self::backoff::Breaker;
 use self::call::Line;
+use self::holding::Held;
 use self::progress::Progress;
 use self::schedule::Schedule;
 use self::waiting::Waiting;
@@ -329,6 +331,7 @@ impl Dispatcher {
                 settle_at: None,
                 taken_up: std::collections::HashMap::new(),
                 aside: Aside::default(),
+                held: Held::new(settings.hold),
                 next_due: Some(Instant::now()),
                 trouble_until: None,
             },

@@ -63,6 +63,8 @@ pub struct DestinationSettings {
     pub habits: Habits,
     /// When it is tried again.
     pub retry: RetrySettings,
+    /// How long events wait for their visitor's consent, where they do.
+    pub hold: Duration,
     /// When it is left alone.
     pub breaker: BreakerSettings,
     /// How often refused credentials are tried again.
@@ -108,8 +110,10 @@ impl DestinationSettings {
             known_as: vendor.known_as,
             events: Globs::new(&section.strings("events")),
             consent: section.strings("consent"),
-            unknown_consent: section
-                .choice("unknown_consent", &[("allow", Unknown::Allow), ("deny", Unknown::Deny)]),
+            unknown_consent: section.choice(
+                "unknown_consent",
+                &[("allow", Unknown::Allow), ("deny", Unknown::Deny), ("hold", Unknown::Hold)],
+            ),
         };
         Some(Self {
             name: name.into(),
@@ -119,6 +123,7 @@ impl DestinationSettings {
             privacy,
             mapping: Arc::new(Mapping::read(section)),
             habits,
+            hold: section.positive_duration("hold"),
             retry: RetrySettings::read(&mut section.section("retry")),
             breaker: BreakerSettings::read(&mut section.section("breaker")),
             unauthorised_probe: section.duration("unauthorised_probe"),
@@ -176,6 +181,7 @@ impl DestinationSettings {
             privacy: Arc::default(),
             mapping: Arc::default(),
             habits: destination.habits(),
+            hold: ms(3_600_000),
             retry: RetrySettings {
                 min_wait: ms(1),
                 max_wait: ms(20),

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::aside::Aside;
 use super::backoff::Breaker;
 use super::call::{BatchCall, Line};
+use super::holding::Held;
 use super::progress::Progress;
 use super::schedule::{BatchLimits, Schedule};
 use super::waiting::{Batch, Waiting};
@@ -81,6 +82,8 @@ pub(super) struct State {
     pub(super) taken_up: HashMap<u64, ()>,
     /// Events that this worker parked and that have not come back.
     pub(super) aside: Aside,
+    /// Events that wait for their visitor's choice.
+    pub(super) held: Held,
     pub(super) next_due: Option<Instant>,
     pub(super) trouble_until: Option<Instant>,
 }

@@ -9,7 +9,7 @@ pub mod tcf;
 pub mod us;
 
 pub use consent::{AD_PERSONALIZATION, AD_USER_DATA, ADVERTISING, ANALYTICS, Consent};
-pub use policy::Policy;
+pub use policy::{Policy, adopt};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,6 +20,8 @@ pub enum Unknown {
     Allow,
     /// As if the visitor had refused.
     Deny,
+    /// Wait for the answer, and if there is none in time it is a refusal.
+    Hold,
 }
 
 /// Whether an event may go to a destination.
@@ -29,19 +31,24 @@ pub enum Decision {
     Keep,
     /// It may not; the code says why.
     Drop(&'static str),
+    /// It is to wait for the visitor's answer.
+    Hold,
 }
 
 /// Whether an event may go where all of these categories are required.
 pub fn decide(required: &[String], record: Option<&Consent>, unknown: Unknown) -> Decision {
+    let mut standing = Decision::Keep;
     for category in required {
         match record.and_then(|record| record.answer(category)) {
             Some(true) => {}
             Some(false) => return Decision::Drop("consent_denied"),
             None if unknown == Unknown::Allow => {}
+            // One refusal among the others still decides.
+            None if unknown == Unknown::Hold => standing = Decision::Hold,
             None => return Decision::Drop("consent_unknown"),
         }
     }
-    Decision::Keep
+    standing
 }
 
 /// The network of an address, for logs: /24 of IPv4, /48 of IPv6. Many people share it.

@@ -121,20 +121,25 @@ impl Policy {
         for category in refused {
             consent.refuse(category);
         }
-        let context = event.context.get_or_insert_default();
-        let record = context.entry("consent").or_insert_with(|| json!({}));
-        if !record.is_object() {
-            *record = json!({});
-        }
-        let Some(record) = record.as_object_mut() else { return };
-        let said = record.entry("categoryPreferences").or_insert_with(|| json!({}));
-        let Some(said) = said.as_object_mut() else { return };
-        for (category, answer) in consent.answers() {
-            match said.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(category)) {
-                Some((_, value)) => *value = Value::Bool(answer),
-                None => {
-                    said.insert(category.to_owned(), Value::Bool(answer));
-                }
+        adopt(event, &consent);
+    }
+}
+
+/// Writes what a visitor agreed to into an event, as its page would have said it.
+pub fn adopt(event: &mut Event, consent: &Consent) {
+    let context = event.context.get_or_insert_default();
+    let record = context.entry("consent").or_insert_with(|| json!({}));
+    if !record.is_object() {
+        *record = json!({});
+    }
+    let Some(record) = record.as_object_mut() else { return };
+    let said = record.entry("categoryPreferences").or_insert_with(|| json!({}));
+    let Some(said) = said.as_object_mut() else { return };
+    for (category, answer) in consent.answers() {
+        match said.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(category)) {
+            Some((_, value)) => *value = Value::Bool(answer),
+            None => {
+                said.insert(category.to_owned(), Value::Bool(answer));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Whole workers over a real journal, against a destination that does as it is told.
 
 mod blame;
+mod holding;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -184,6 +185,10 @@ impl Bench {
                 Arc::new(DestinationSettings::for_tests(name, destination.clone()))
             })
             .collect();
+        self.apply(destinations).await;
+    }
+
+    async fn apply(&self, destinations: Vec<Arc<DestinationSettings>>) {
         let egress = EgressSettings {
             allow_private: true,
             reply_bytes: 1000,

@@ -1,0 +1,128 @@
+//! Events that wait for their visitor's choice (`unknown_consent = "hold"`): parked in the journal until
+//! the visitor agrees or refuses, at the longest for `hold`. Then what is not known is a refusal.
+//!
+//! What was decided is remembered here for as long as events are held, so that an event which says
+//! nothing of consent, from another library of the same page, follows it too.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use moka::sync::Cache;
+
+use super::intake::visitor_key;
+use super::schedule::VisitorKey;
+use super::worker::Worker;
+use crate::event::Event;
+use crate::journal::Parking;
+use crate::privacy::{self, Consent, Decision, Unknown};
+
+/// Visitors whose choice is remembered.
+const MAX_DECISIONS: u64 = 100_000;
+
+/// The try of an event that was never tried: what is parked like this holds up nothing behind it.
+const UNTRIED: u32 = 0;
+
+/// The events of one destination that wait, by visitor, and what visitors have decided.
+#[derive(Debug)]
+pub(super) struct Held {
+    visitors: HashMap<VisitorKey, BTreeSet<u64>>,
+    len: usize,
+    decisions: Cache<VisitorKey, Consent>,
+}
+
+impl Held {
+    pub(super) fn new(hold: Duration) -> Self {
+        let decisions = Cache::builder().max_capacity(MAX_DECISIONS).time_to_live(hold).build();
+        Self { visitors: HashMap::new(), len: 0, decisions }
+    }
+
+    fn insert(&mut self, visitor: VisitorKey, seq: u64) {
+        self.len += usize::from(self.visitors.entry(visitor).or_default().insert(seq));
+    }
+
+    fn remove(&mut self, visitor: VisitorKey, seq: u64) {
+        let Some(seqs) = self.visitors.get_mut(&visitor) else { return };
+        self.len -= usize::from(seqs.remove(&seq));
+        if seqs.is_empty() {
+            self.visitors.remove(&visitor);
+        }
+    }
+
+    fn release(&mut self, visitor: VisitorKey) -> BTreeSet<u64> {
+        let seqs = self.visitors.remove(&visitor).unwrap_or_default();
+        self.len -= seqs.len();
+        seqs
+    }
+}
+
+/// Whose choice it is: the browser's, whatever its libraries call it.
+fn chooser(event: &Event) -> VisitorKey {
+    match &event.facts.visitor {
+        Some(visitor) => {
+            use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+            BuildHasherDefault::<DefaultHasher>::default().hash_one(&visitor.id)
+        }
+        None => visitor_key(event),
+    }
+}
+
+impl Worker {
+    /// After a restart: an event that is parked untried for a later time waits for its visitor.
+    pub(super) fn remember_held(&mut self, event: &Event, seq: u64) {
+        self.state.held.insert(chooser(event), seq);
+    }
+
+    /// The event, with its visitor's choice where that is known from another; `None` if it waits for
+    /// one.
+    pub(super) fn chosen(
+        &mut self,
+        seq: u64,
+        mut event: Arc<Event>,
+        was_parked: bool,
+        now: Timestamp,
+    ) -> Option<Arc<Event>> {
+        let filter = &self.settings.filter;
+        if filter.consent.is_empty() || filter.unknown_consent != Unknown::Hold {
+            return Some(event);
+        }
+        let visitor = chooser(&event);
+        self.state.held.remove(visitor, seq);
+        let record = event.context.as_ref().and_then(Consent::read);
+        let standing =
+            privacy::decide(&self.settings.filter.consent, record.as_ref(), Unknown::Hold);
+        if let (Some(record), true) = (record, standing != Decision::Hold) {
+            self.state.held.decisions.insert(visitor, record);
+            self.release(visitor, now);
+            return Some(event);
+        }
+        if let Some(decision) = self.state.held.decisions.get(&visitor) {
+            privacy::adopt(Arc::make_mut(&mut event), &decision);
+            return Some(event);
+        }
+        let until = event.received_at.checked_add(self.settings.hold).ok().filter(|at| *at > now);
+        let until = until.filter(|_| self.state.held.len < self.settings.retry.parked_max);
+        let Some(due_at) = until else { return Some(event) };
+        if !was_parked {
+            self.state.progress.complete(seq, seq);
+        }
+        self.state.held.insert(visitor, seq);
+        self.state.park.push(Parking { seq, due_at, attempt: UNTRIED });
+        self.will_settle();
+        self.look_again(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
+        None
+    }
+
+    /// Takes up what waited for this visitor.
+    fn release(&mut self, visitor: VisitorKey, now: Timestamp) {
+        let seqs = self.state.held.release(visitor);
+        if seqs.is_empty() {
+            return;
+        }
+        let due = |seq| Parking { seq, due_at: now, attempt: UNTRIED };
+        self.state.park.extend(seqs.into_iter().map(due));
+        self.will_settle();
+        self.look_again(Duration::ZERO);
+    }
+}
