@@ -3,17 +3,12 @@
 //! other. A pixel has no route that says what it is: an `event` makes it a track, unless it has a
 //! `type`.
 
-use serde_json::Value;
-
 use crate::event::Object;
 use crate::gateway::rejection::Rejection;
 use crate::vendors::wire;
 
 /// Fields in one query at most: the header limits bound its length, this the tree.
 const MAX_FIELDS: usize = 200;
-
-/// Dots in one name at most: no member of the Segment spec has more than three.
-const MAX_DOTS: usize = 8;
 
 /// The text of the message in a query.
 pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, Rejection> {
@@ -22,9 +17,7 @@ pub(in crate::gateway) fn from_query(query: &str) -> Result<Vec<u8>, Rejection> 
         if name == "data" {
             return data(&value);
         }
-        if name.matches('.').count() <= MAX_DOTS {
-            place(&mut message, &name, &value);
-        }
+        wire::place(&mut message, &name, &value);
     }
     if message.is_empty() {
         return Err(Rejection::Malformed("there is no event in the query"));
@@ -43,40 +36,10 @@ fn data(value: &str) -> Result<Vec<u8>, Rejection> {
     wire::base64(value).ok_or(Rejection::Malformed("data is not base64 of JSON"))
 }
 
-/// Puts `a.b=value` into `{"a":{"b":value}}`. A name that contradicts an earlier one is left out.
-fn place(object: &mut Object, name: &str, value: &str) {
-    match name.split_once('.') {
-        None => {
-            object.insert(name.to_owned(), Value::String(value.to_owned()));
-        }
-        Some((first, rest)) => {
-            let inner = object.entry(first).or_insert_with(|| Value::Object(Object::new()));
-            let Value::Object(inner) = inner else { return };
-            // Numbers and booleans mean themselves within properties and the like; at the top
-            // level every field is text.
-            match (rest.contains('.'), scalar(value)) {
-                (false, Some(scalar)) => {
-                    inner.insert(rest.to_owned(), scalar);
-                }
-                _ => place(inner, rest, value),
-            }
-        }
-    }
-}
-
-fn scalar(value: &str) -> Option<Value> {
-    match serde_json::from_str(value).ok()? {
-        // Digits with leading zeros, signs or too many of them are ids, not numbers.
-        Value::Number(number) if number.to_string() == value => Some(Value::Number(number)),
-        Value::Bool(value) => Some(Value::Bool(value)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

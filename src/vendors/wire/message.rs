@@ -8,6 +8,22 @@ use crate::event::{Kind, Object};
 /// What sloppy tags send when they know nobody.
 const NOBODY: [&str; 4] = ["", "undefined", "null", "0"];
 
+/// Whether an id is one, and not what sloppy tags send when they know nobody.
+pub fn names_somebody(id: &str) -> bool {
+    !NOBODY.contains(&id.trim())
+}
+
+/// Whether a value is as good as none: null, or empty.
+pub fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// A message of the Segment spec. Members are left out where there is nothing to say.
 #[derive(Clone, Debug)]
 pub struct Message(Object);
@@ -15,14 +31,7 @@ pub struct Message(Object);
 /// Puts a member where there is something to say.
 pub fn put(object: &mut Object, name: &str, value: Option<impl Into<Value>>) {
     let Some(value) = value.map(Into::into) else { return };
-    let says_nothing = match &value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Object(members) => members.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
-    };
-    if !says_nothing {
+    if !says_nothing(&value) {
         object.insert(name.to_owned(), value);
     }
 }
@@ -50,7 +59,7 @@ impl Message {
     /// With an id that names somebody.
     #[must_use]
     pub fn with_id(self, name: &str, id: Option<&str>) -> Self {
-        let id = id.map(str::trim).filter(|id| !NOBODY.contains(id));
+        let id = id.map(str::trim).filter(|id| names_somebody(id));
         self.with(name, id)
     }
 

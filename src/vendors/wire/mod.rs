@@ -1,12 +1,17 @@
 //! How browsers' beacons are written, whoever's they are (`contracts/beacons.md` 1.2): forms, JSON,
 //! base64 and gzip in any order; and the canonical messages that are made of them.
 
+mod dotted;
 mod fields;
 mod message;
 mod page;
+pub mod spec;
+#[cfg(test)]
+pub(crate) mod trial;
 
+pub use dotted::place;
 pub use fields::Fields;
-pub use message::{Message, put};
+pub use message::{Message, names_somebody, put, says_nothing};
 pub use page::{campaign_member, page};
 
 use std::io::Read;

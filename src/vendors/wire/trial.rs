@@ -1,0 +1,111 @@
+//! What the tests of all beacons need: requests of any kind, and what becomes of them.
+
+use http::{HeaderMap, Method};
+use proptest::prelude::*;
+
+use crate::vendors::Beacon;
+use crate::vendors::beacon::{Answer, Inbound, Malformed, Verdict};
+use crate::vendors::trial::now;
+
+/// The most bytes of anything within a body, in tests.
+pub(crate) const MAX_BYTES: usize = 1 << 16;
+
+/// A request of a browser.
+pub(crate) struct Sent {
+    method: Method,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Sent {
+    /// `path?query`, and a body.
+    pub(crate) fn new(method: Method, target: &str, body: impl Into<Vec<u8>>) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = (path.to_owned(), query.to_owned());
+        Self { method, path, query, headers: HeaderMap::new(), body: body.into() }
+    }
+
+    /// With a header field.
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.insert(name, value.parse().unwrap());
+        self
+    }
+
+    fn inbound(&self) -> Inbound<'_> {
+        Inbound {
+            method: &self.method,
+            path: &self.path,
+            query: &self.query,
+            headers: &self.headers,
+            body: &self.body,
+            received_at: now(),
+            secure: true,
+            authority: "t.shop.example",
+            mount: "/mount",
+            daily_id: "daily1",
+            max_bytes: MAX_BYTES,
+        }
+    }
+
+    /// What is made of it.
+    pub(crate) fn decode(
+        &self,
+        beacon: &dyn Beacon,
+    ) -> Result<Vec<crate::event::Object>, Malformed> {
+        beacon.decode(&self.inbound())
+    }
+
+    /// What it is told.
+    pub(crate) fn answer(&self, beacon: &dyn Beacon, verdict: Verdict) -> Answer {
+        beacon.answer(&self.inbound(), verdict)
+    }
+
+    /// Reads and answers it, and checks that what is made of it is no more than so many times its
+    /// own length.
+    pub(crate) fn check(&self, beacon: &dyn Beacon, times: usize) {
+        let length = self.query.len() + self.body.len();
+        if let Ok(messages) = self.decode(beacon) {
+            let made = serde_json::to_vec(&messages).unwrap().len();
+            assert!(made <= times * length + 1000, "{made} bytes of {length}");
+        }
+        for verdict in [
+            Verdict::Taken { events: 1 },
+            Verdict::Ignored,
+            Verdict::TooLarge,
+            Verdict::Later { limited: true },
+            Verdict::Later { limited: false },
+        ] {
+            self.answer(beacon, verdict);
+        }
+    }
+}
+
+/// A text in which something is broken: parts are missing, doubled, or something else.
+pub(crate) fn broken(text: &str) -> BoxedStrategy<Vec<u8>> {
+    let text = text.as_bytes().to_vec();
+    let places = (0..=text.len(), 0..=text.len());
+    let parts = proptest::collection::vec(any::<u8>(), 0..8);
+    (places, parts, 0..4_u8)
+        .prop_map(move |((one, two), part, way)| {
+            let (start, end) = (one.min(two), one.max(two));
+            let (head, middle, tail) = (&text[..start], &text[start..end], &text[end..]);
+            match way {
+                0 => [head, tail].concat(),
+                1 => [head, middle, middle, tail].concat(),
+                2 => [head, &part, tail].concat(),
+                _ => [head, &part, middle, tail].concat(),
+            }
+        })
+        .boxed()
+}
+
+/// The same of what stands in a URL.
+pub(crate) fn broken_query(text: &str) -> BoxedStrategy<String> {
+    let visible = |bytes: Vec<u8>| {
+        let visible = bytes.into_iter().filter(u8::is_ascii_graphic);
+        visible.map(char::from).collect()
+    };
+    broken(text).prop_map(visible).boxed()
+}
