@@ -33,9 +33,12 @@ pub mod drift;
 pub mod forward;
 pub mod ga4;
 pub mod intercom;
+pub mod jitsu;
 pub mod meta;
 pub mod mixpanel;
 pub mod plausible;
+pub mod rudderstack;
+pub mod segment;
 pub mod webhook;
 
 pub use crate::privacy::email;
@@ -66,6 +69,9 @@ pub static VENDORS: &[&Vendor] = &[
     &console::VENDOR,
     &plausible::VENDOR,
     &forward::VENDOR,
+    &segment::VENDOR,
+    &rudderstack::VENDOR,
+    &jitsu::VENDOR,
 ];
 
 /// What the house knows of one vendor.

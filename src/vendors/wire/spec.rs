@@ -4,11 +4,12 @@
 //! Such messages are what the gateway takes. Here they are only rid of what these clients write where
 //! there is nothing to say, and of what was meant for their own servers; the gateway judges the rest.
 
+use http::header::{COOKIE, ORIGIN};
 use serde_json::Value;
 
 use super::{Fields, base64, json, names_somebody, place, put, says_nothing};
 use crate::event::{Kind, Object};
-use crate::vendors::beacon::Malformed;
+use crate::vendors::beacon::{Inbound, Malformed};
 
 /// Members that name somebody.
 const IDS: [&str; 4] = ["userId", "anonymousId", "groupId", "previousId"];
@@ -137,6 +138,22 @@ pub fn mend(message: &mut Object, kind: Option<Kind>, client: &'static str) {
     let version = context.get("library").and_then(|library| library.get("version"));
     put(&mut source, "version", version.filter(|version| version.is_string()).cloned());
     put(context, "source", Some(source));
+}
+
+/// Names the visitor of messages that name nobody, for this day, where no cookie of the gateway's can:
+/// these clients send none to another origin than the page's.
+pub fn name_nobodies(messages: &mut [Object], inbound: &Inbound<'_>) {
+    let is_same_origin = inbound.field("sec-fetch-site") == Some("same-origin");
+    let is_cookieless = !inbound.headers.contains_key(COOKIE) && !is_same_origin;
+    // A server would have to say whose its messages are.
+    if !is_cookieless || !inbound.headers.contains_key(ORIGIN) {
+        return;
+    }
+    for message in messages {
+        if !message.contains_key("userId") && !message.contains_key("anonymousId") {
+            put(message, "anonymousId", Some(inbound.daily_id));
+        }
+    }
 }
 
 /// A member of a message that is an object.

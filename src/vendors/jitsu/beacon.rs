@@ -1,0 +1,128 @@
+//! `POST /api/s/<type>`: one canonical message, whose ids of other vendors' cookies the library adds
+//! itself. It has no queue and never tries again, and takes an answer that is no JSON for an error.
+//!
+//! The paths that Jitsu's server libraries call are not taken: they prove themselves by a secret that
+//! is not the site's.
+
+use serde_json::Value;
+
+use crate::event::{Kind, Object};
+use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::wire::spec::{self, object_in};
+
+pub(super) struct Jitsu;
+
+fn kind_of(path: &str) -> Option<Kind> {
+    path.strip_suffix('/').unwrap_or(path).strip_prefix("/api/s/").and_then(Kind::from_name)
+}
+
+impl Beacon for Jitsu {
+    fn endpoint(&self, path: &str) -> Option<Methods> {
+        kind_of(path).map(|_| Methods::Post)
+    }
+
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        let kind = kind_of(inbound.path);
+        let mut messages = spec::read(inbound.body, inbound.max_bytes)?;
+        for message in &mut messages {
+            spec::mend(message, kind, "jitsu");
+            if let Some(context) = object_in(message, "context") {
+                session(context);
+            }
+        }
+        spec::name_nobodies(&mut messages, inbound);
+        Ok(messages)
+    }
+
+    fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+        match verdict {
+            Verdict::Later { limited } => Answer::later(limited),
+            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
+                Answer::json("{\"ok\":true}")
+            }
+        }
+    }
+}
+
+/// The session that Google's library counts, where it counts only one: each of its streams has its
+/// own.
+fn session(context: &mut Object) {
+    if context.contains_key("sessionId") {
+        return;
+    }
+    let ids = context.get("clientIds").and_then(|ids| ids.get("ga4")?.get("sessionIds"));
+    let Some(Value::Object(ids)) = ids else { return };
+    let mut sessions = ids.values();
+    if let (Some(id @ (Value::String(_) | Value::Number(_))), None) =
+        (sessions.next().cloned(), sessions.next())
+    {
+        context.insert("sessionId".to_owned(), id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::vendors::wire::trial::{Sent, broken};
+
+    const GOOD: &str = r#"{"type":"page","properties":{"title":"Product page","width":1280},
+        "userId":null,"anonymousId":"a1","timestamp":"2026-11-23T11:48:47.657Z","messageId":"m",
+        "writeKey":"jk:***","context":{"traits":{},"clientIds":{"ga4":{"clientId":"1.2",
+        "sessionIds":{"G-1":"1795434661"}},"fbp":"fb.1.1.2"},"campaign":{"source":"google"}}}"#;
+
+    #[test]
+    fn only_the_browsers_paths_are_known() {
+        for path in ["/api/s/page", "/api/s/track", "/api/s/identify/", "/api/s/group"] {
+            assert_eq!(Jitsu.endpoint(path), Some(Methods::Post), "{path}");
+        }
+        for unknown in ["/", "/api/s", "/api/s/s2s/track", "/api/s/x", "/p.js"] {
+            assert_eq!(Jitsu.endpoint(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn googles_session_is_taken_if_it_is_the_only_one() {
+        for (ids, expected) in [
+            (r#"{"G-1":"17954"}"#, Some(Value::from("17954"))),
+            (r#"{"G-1":"17954","G-2":"17955"}"#, None),
+            (r#"{"G-1":{}}"#, None),
+            ("[]", None),
+        ] {
+            let body = GOOD.replace(r#"{"G-1":"1795434661"}"#, ids);
+            let messages = Sent::new(Method::POST, "/api/s/page", body).decode(&Jitsu).unwrap();
+            assert_eq!(messages[0]["context"].get("sessionId"), expected.as_ref(), "{ids}");
+        }
+    }
+
+    #[test]
+    fn nobody_has_a_name_for_the_day_unless_a_cookie_has_one() {
+        let nobody = r#"{"type":"page","userId":null}"#;
+        let name = |sent: Sent| {
+            let messages = sent.decode(&Jitsu).unwrap();
+            messages[0].get("anonymousId").cloned()
+        };
+        let sent = || Sent::new(Method::POST, "/api/s/page", nobody);
+        let sent_by_a_page = || sent().with("origin", "https://shop.example");
+        assert_eq!(name(sent_by_a_page()), Some("daily1".into()));
+        assert_eq!(name(sent_by_a_page().with("cookie", "a=b")), None);
+        assert_eq!(name(sent_by_a_page().with("sec-fetch-site", "same-origin")), None);
+        assert_eq!(name(sent()), None);
+        let known = Sent::new(Method::POST, "/api/s/page", nobody.replace("null", "7"));
+        assert_eq!(name(known.with("origin", "https://shop.example")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_without_harm(
+            body in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                broken(GOOD),
+            ],
+        ) {
+            Sent::new(Method::POST, "/api/s/page", body).check(&Jitsu, 10);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Jitsu: its browser library's beacons (`contracts/beacons.md` 7.3). It is no destination.
+
+mod beacon;
+
+use super::Vendor;
+
+/// Jitsu's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "jitsu",
+    known_as: &["Jitsu"],
+    cookies: &[],
+    mint: None,
+    destination: None,
+    beacon: Some(&beacon::Jitsu),
+};

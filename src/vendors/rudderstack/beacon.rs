@@ -1,0 +1,279 @@
+//! The RudderStack library asks for its source's configuration and posts what is nearly canonical:
+//! nobody is `""`, a person's traits stand in the context, there is no `timestamp` but an
+//! `originalTimestamp`, and a page without a referrer has `$direct` for one.
+//!
+//! The configuration is answered whatever else is refused: without it the library never starts. It
+//! asks `/rsaRequest` to set cookies; none are set, so it sets them itself.
+
+use http::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::event::{Kind, Object};
+use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::wire::spec::object_in;
+use crate::vendors::wire::{self, Fields, put, spec};
+
+pub(super) struct RudderStack;
+
+/// What the library writes where a page has no referrer.
+const NO_REFERRER: &str = "$direct";
+
+/// The longest write key that is shown to its sender again; RudderStack's have 27 characters.
+const MAX_KEY_BYTES: usize = 64;
+
+/// The longest header field that is decoded.
+const MAX_FIELD_BYTES: usize = 1024;
+
+/// What a path below the mount is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint {
+    /// The configuration of the source.
+    Configuration,
+    /// Messages, of one kind or any.
+    Messages(Option<Kind>),
+    /// A message in the query of an image.
+    Pixel(Kind),
+    /// Cookies to set.
+    Cookies,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Option<Self> {
+        match path.strip_suffix('/').unwrap_or(path) {
+            "/sourceConfig" => Some(Self::Configuration),
+            "/rsaRequest" => Some(Self::Cookies),
+            "/v1/batch" | "/v1/import" | "/beacon/v1/batch" => Some(Self::Messages(None)),
+            "/pixel/v1/track" => Some(Self::Pixel(Kind::Track)),
+            "/pixel/v1/page" => Some(Self::Pixel(Kind::Page)),
+            other => {
+                let kind = other.strip_prefix("/v1/").and_then(Kind::from_name)?;
+                Some(Self::Messages(Some(kind)))
+            }
+        }
+    }
+}
+
+impl Beacon for RudderStack {
+    fn endpoint(&self, path: &str) -> Option<Methods> {
+        match Endpoint::of(path)? {
+            Endpoint::Configuration | Endpoint::Pixel(_) => Some(Methods::Get),
+            Endpoint::Messages(_) | Endpoint::Cookies => Some(Methods::Post),
+        }
+    }
+
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        let (mut messages, kind) = match Endpoint::of(inbound.path) {
+            None | Some(Endpoint::Configuration | Endpoint::Cookies) => return Ok(Vec::new()),
+            Some(Endpoint::Pixel(kind)) => (vec![spec::in_query(inbound.query)?], Some(kind)),
+            Some(Endpoint::Messages(kind)) => (spec::read(inbound.body, inbound.max_bytes)?, kind),
+        };
+        let head = Head::of(inbound);
+        for message in &mut messages {
+            spec::mend(message, kind, "rudderstack");
+            head.complete(message);
+            mend(message);
+        }
+        // Images bring cookies.
+        if inbound.method == Method::POST {
+            spec::name_nobodies(&mut messages, inbound);
+        }
+        Ok(messages)
+    }
+
+    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+        match (Endpoint::of(inbound.path), verdict) {
+            (Some(Endpoint::Configuration), _) => Answer::json(configuration(inbound)),
+            (Some(Endpoint::Pixel(_)), _) => Answer::gif(),
+            (Some(Endpoint::Messages(_)), Verdict::Later { limited }) => Answer::later(limited),
+            (None | Some(Endpoint::Messages(_) | Endpoint::Cookies), _) => Answer::text("OK"),
+        }
+    }
+}
+
+/// What the head of a request says of its messages, should they not say it themselves.
+struct Head {
+    anonymous_id: Option<String>,
+    sent_at: Option<Timestamp>,
+}
+
+impl Head {
+    fn of(inbound: &Inbound<'_>) -> Self {
+        let field = |name| inbound.field(name).filter(|value| value.len() <= MAX_FIELD_BYTES);
+        let anonymous_id = field("anonymousid").and_then(wire::base64);
+        let anonymous_id = anonymous_id.and_then(|bytes| String::from_utf8(bytes).ok());
+        Self {
+            anonymous_id: anonymous_id.filter(|id| wire::names_somebody(id)),
+            sent_at: field("sentat").and_then(|time| time.parse().ok()),
+        }
+    }
+
+    fn complete(&self, message: &mut Object) {
+        if !message.contains_key("anonymousId") && !message.contains_key("userId") {
+            put(message, "anonymousId", self.anonymous_id.as_deref());
+        }
+        if !message.contains_key("sentAt") {
+            put(message, "sentAt", self.sent_at.map(|time| time.to_string()));
+        }
+    }
+}
+
+fn mend(message: &mut Object) {
+    let is_identify = message.get("type").and_then(Value::as_str) == Some(Kind::Identify.name());
+    if is_identify && message.get("traits").is_none_or(wire::says_nothing) {
+        let traits = object_in(message, "context").and_then(|all| all.shift_remove("traits"));
+        put(message, "traits", traits);
+    }
+    if let Some(properties) = object_in(message, "properties") {
+        forget_no_referrer(properties);
+    }
+    let Some(context) = object_in(message, "context") else { return };
+    if let Some(page) = object_in(context, "page") {
+        forget_no_referrer(page);
+    }
+    // In a browser the library calls itself the app: destinations would take its visitors for an
+    // app's users.
+    let name = |of: &str| context.get(of).and_then(|of| of.get("name")?.as_str());
+    if name("app").is_some() && name("app") == name("library") {
+        context.shift_remove("app");
+    }
+    // Browsers' libraries say so little of the system.
+    if context.get("os").and_then(Value::as_object).is_some_and(|os| os.values().all(is_empty)) {
+        context.shift_remove("os");
+    }
+    consent(context);
+}
+
+fn is_empty(value: &Value) -> bool {
+    wire::says_nothing(value)
+}
+
+fn forget_no_referrer(page: &mut Object) {
+    page.retain(|name, value| {
+        !matches!(name.as_str(), "referrer" | "initial_referrer")
+            || value.as_str() != Some(NO_REFERRER)
+    });
+}
+
+/// The ids of what the visitor agreed to and refused, as answers by category.
+fn consent(context: &mut Object) {
+    if context.contains_key("consent") {
+        return;
+    }
+    let Some(Value::Object(management)) = context.get("consentManagement") else { return };
+    let mut answers = Object::new();
+    for (list, answer) in [("allowedConsentIds", true), ("deniedConsentIds", false)] {
+        let ids = management.get(list).and_then(Value::as_array).into_iter().flatten();
+        for id in ids.filter_map(Value::as_str) {
+            answers.insert(id.to_owned(), answer.into());
+        }
+    }
+    if !answers.is_empty() {
+        context.insert("consent".to_owned(), json!({ "categoryPreferences": answers }));
+    }
+}
+
+/// The configuration of a source without destinations whose data plane is here.
+fn configuration(inbound: &Inbound<'_>) -> String {
+    let fields = Fields::form(inbound.query);
+    let key = fields.get("writeKey").filter(|key| is_key(key)).unwrap_or_default();
+    let configuration = json!({
+        "source": {
+            "id": "tagway",
+            "name": "tagway",
+            "writeKey": key,
+            "enabled": true,
+            "workspaceId": "tagway",
+            "config": { "statsCollection": {
+                "errors": { "enabled": false }, "metrics": { "enabled": false },
+            } },
+            "destinations": [],
+            "dataplanes": { "US": [{ "url": inbound.base(), "default": true }] },
+            "sourceDefinition": {
+                "id": "javascript", "name": "Javascript", "displayName": "Javascript",
+            },
+        },
+        "updatedAt": "2026-01-01T00:00:00.000Z",
+        "consentManagementMetadata": { "providers": [] },
+    });
+    configuration.to_string()
+}
+
+fn is_key(key: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    key.len() <= MAX_KEY_BYTES && key.bytes().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::vendors::wire::trial::{Sent, broken, broken_query};
+
+    const GOOD: &str = r#"{"batch":[{"type":"identify","channel":"web","userId":"","context":{
+        "traits":{"email":"a@b.co"},"sessionId":1795434555852,"os":{"name":"","version":""},
+        "page":{"referrer":"$direct","url":"https://shop.example/"},
+        "consentManagement":{"allowedConsentIds":["C1"],"deniedConsentIds":["C2"]}},
+        "originalTimestamp":"2026-11-23T11:49:15.865Z","messageId":"m","anonymousId":"a"}],
+        "sentAt":"2026-11-23T11:49:15.868Z"}"#;
+
+    #[test]
+    fn every_path_of_the_library_is_known() {
+        for (path, methods) in [
+            ("/sourceConfig", Methods::Get),
+            ("/sourceConfig/", Methods::Get),
+            ("/v1/track", Methods::Post),
+            ("/v1/alias", Methods::Post),
+            ("/v1/batch", Methods::Post),
+            ("/beacon/v1/batch", Methods::Post),
+            ("/pixel/v1/page", Methods::Get),
+            ("/rsaRequest", Methods::Post),
+        ] {
+            assert_eq!(RudderStack.endpoint(path), Some(methods), "{path}");
+        }
+        for unknown in ["/", "/v1", "/v1/t", "/v1/x", "/pixel/v1/identify", "/beacon/v1/track"] {
+            assert_eq!(RudderStack.endpoint(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_shown_again_only_if_it_is_one() {
+        for (query, shown) in
+            [("writeKey=RUDDER-WK_1", "RUDDER-WK_1"), ("writeKey=%22%3C", ""), ("", "")]
+        {
+            let sent = Sent::new(Method::GET, &format!("/sourceConfig/?{query}"), "");
+            let answer = sent.answer(&RudderStack, Verdict::Later { limited: false });
+            let configuration: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(configuration["source"]["writeKey"], shown, "{query}");
+            let plane = &configuration["source"]["dataplanes"]["US"][0]["url"];
+            assert_eq!(plane, "https://t.shop.example/mount");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_without_harm(
+            body in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                broken(GOOD),
+            ],
+            path in prop_oneof![Just("/v1/identify"), Just("/v1/batch"), Just("/beacon/v1/batch")],
+            id in "[ -~]{0,40}",
+        ) {
+            let sent = Sent::new(Method::POST, path, body).with("anonymousid", &id);
+            sent.check(&RudderStack, 10);
+        }
+
+        #[test]
+        fn any_query_is_read_without_harm(
+            query in prop_oneof![
+                "[!-~]{0,200}",
+                broken_query("writeKey=k&anonymousId=a&event=E&properties.a.b=1&context.page.url=u"),
+            ],
+            path in prop_oneof![Just("/pixel/v1/track"), Just("/sourceConfig")],
+        ) {
+            Sent::new(Method::GET, &format!("{path}?{query}"), "").check(&RudderStack, 10);
+        }
+    }
+}

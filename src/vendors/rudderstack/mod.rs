@@ -1,0 +1,15 @@
+//! RudderStack: its browser library's beacons (`contracts/beacons.md` 7.2). It is no destination.
+
+mod beacon;
+
+use super::Vendor;
+
+/// RudderStack's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "rudderstack",
+    known_as: &["RudderStack"],
+    cookies: &[],
+    mint: None,
+    destination: None,
+    beacon: Some(&beacon::RudderStack),
+};

@@ -1,0 +1,15 @@
+//! Segment: the beacons of analytics.js, and the HTTP API on the same paths (`contracts/beacons.md` 7.1). It is no destination.
+
+mod beacon;
+
+use super::Vendor;
+
+/// Segment's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "segment",
+    known_as: &["Segment", "Segment.io"],
+    cookies: &[],
+    mint: None,
+    destination: None,
+    beacon: Some(&beacon::Segment),
+};
