@@ -39,6 +39,7 @@ pub mod mixpanel;
 pub mod plausible;
 pub mod rudderstack;
 pub mod segment;
+pub mod snowplow;
 pub mod webhook;
 
 pub use crate::privacy::email;
@@ -72,6 +73,8 @@ pub static VENDORS: &[&Vendor] = &[
     &segment::VENDOR,
     &rudderstack::VENDOR,
     &jitsu::VENDOR,
+    // Takes most paths of two parts, so at a shared mount the others come first.
+    &snowplow::VENDOR,
 ];
 
 /// What the house knows of one vendor.

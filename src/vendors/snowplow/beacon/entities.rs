@@ -1,0 +1,70 @@
+//! What a tracker attaches to an event: entities of schemas of their own. Those that are not
+//! understood stay as they are.
+
+use serde_json::Value;
+
+use super::payload::Payload;
+use super::schema::{Described, SNOWPLOW, unwrapped};
+use crate::event::Object;
+
+/// The entities of an event, from which the known ones are taken.
+pub(super) struct Entities(Vec<Described>);
+
+impl Entities {
+    /// Those of a payload.
+    pub(super) fn of(payload: &mut Payload) -> Self {
+        let envelope = payload.json("co", "cx");
+        let Some(Value::Array(items)) = envelope.and_then(|all| unwrapped(all, "contexts")) else {
+            return Self(Vec::new());
+        };
+        Self(items.into_iter().filter_map(Described::of).collect())
+    }
+
+    /// Takes the first entity of a schema.
+    pub(super) fn take(&mut self, vendor: &str, name: &str) -> Option<Object> {
+        let place = self.0.iter().position(|entity| entity.is(vendor, name))?;
+        Some(self.0.remove(place).data)
+    }
+
+    /// Takes all entities of a schema.
+    pub(super) fn take_all(&mut self, vendor: &str, name: &str) -> Vec<Object> {
+        let taken = self.0.extract_if(.., |entity| entity.is(vendor, name));
+        taken.map(|entity| entity.data).collect()
+    }
+
+    /// The tracker's session.
+    pub(super) fn session(&mut self) -> Option<Object> {
+        self.take(SNOWPLOW, "client_session")
+    }
+
+    /// The id of this view of the page.
+    pub(super) fn page_view(&mut self) -> Option<Value> {
+        self.take(SNOWPLOW, "web_page")?.get_mut("id").map(Value::take)
+    }
+
+    /// The client id of Google's library, as its cookie has it.
+    pub(super) fn google_client(&mut self) -> Option<Value> {
+        let cookies = self.take("com.google.ga4", "cookies");
+        let cookies = cookies.or_else(|| self.take("com.google.analytics", "cookies"))?;
+        cookies.get("_ga").and_then(Value::as_str).map(Value::from)
+    }
+
+    /// What the browser says of itself, as `userAgentData` has it.
+    pub(super) fn client_hints(&mut self) -> Object {
+        let mut hints = self.take("org.ietf", "http_client_hints").unwrap_or_default();
+        if let Some(is_mobile) = hints.shift_remove("isMobile") {
+            hints.insert("mobile".to_owned(), is_mobile);
+        }
+        hints
+    }
+
+    /// Where the visitor is, if the page asked.
+    pub(super) fn location(&mut self) -> Object {
+        self.take(SNOWPLOW, "geolocation_context").unwrap_or_default()
+    }
+
+    /// What is left, as it came.
+    pub(super) fn rest(self) -> Vec<Value> {
+        self.0.into_iter().map(Described::into_value).collect()
+    }
+}

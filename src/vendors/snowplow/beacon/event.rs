@@ -1,0 +1,280 @@
+//! A payload as a canonical message.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::commerce;
+use super::enhanced;
+use super::entities::Entities;
+use super::payload::Payload;
+use super::schema::{Described, SNOWPLOW, unwrapped};
+use crate::event::{Kind, Object};
+use crate::vendors::wire::{Message, page, put};
+
+/// What a request says of the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client<'a> {
+    /// The visitor's name for this day, if nothing else may name them.
+    pub(super) daily_id: Option<&'a str>,
+}
+
+/// What happened.
+struct Happening {
+    message: Message,
+    /// The vendor's own name of it.
+    event: String,
+}
+
+/// Who the visitor is, as the payload says.
+#[derive(Default)]
+struct Visitor {
+    user_id: Option<String>,
+    domain_user_id: Option<String>,
+    network_user_id: Option<String>,
+    google_client: Option<Value>,
+    traits: Object,
+}
+
+/// The message of a payload. `None` if it is of a kind that nobody knows, or its event is unreadable.
+pub(super) fn message(
+    payload: &mut Payload,
+    products: Vec<Value>,
+    client: Client<'_>,
+) -> Option<Object> {
+    let mut entities = Entities::of(payload);
+    let (url, title) = (payload.text("url"), payload.text("page"));
+    let referrer = payload.text("refr");
+    let page = page(url.as_deref(), title.as_deref(), referrer.as_deref());
+    let Happening { message, event } = happening(payload, &page, products, &mut entities)?;
+    let mut session = entities.session();
+    let mut visitor = visitor(payload, session.as_mut(), &mut entities);
+    if client.daily_id.is_some() {
+        visitor = Visitor::default();
+    }
+    let anonymous_id = match client.daily_id {
+        Some(daily_id) => Some(daily_id),
+        None => visitor.domain_user_id.as_deref().or(visitor.network_user_id.as_deref()),
+    };
+    // A time that is known to be true is not to be mended by the client's clock.
+    let true_time = time(payload, "ttm");
+    let sent_at = time(payload, "stm").filter(|_| true_time.is_none());
+    let message = message
+        .with("messageId", payload.text("eid"))
+        .with_id("userId", visitor.user_id.as_deref())
+        .with_id("anonymousId", anonymous_id)
+        .at("timestamp", true_time.or_else(|| time(payload, "dtm")))
+        .at("sentAt", sent_at);
+    let context = context(payload, page, event, session, visitor, entities);
+    Some(message.with("context", Some(context)).finish())
+}
+
+fn happening(
+    payload: &mut Payload,
+    page: &Object,
+    products: Vec<Value>,
+    entities: &mut Entities,
+) -> Option<Happening> {
+    let kind = payload.text("e")?;
+    let message = match kind.as_str() {
+        "pv" => Message::new(Kind::Page).with("properties", Some(page.clone())),
+        "pp" => Message::track("page_ping").with("properties", Some(scrolled(payload))),
+        "se" => structured(payload)?,
+        "ue" => return self_describing(payload, entities),
+        "tr" => {
+            let order = commerce::order(payload, products);
+            Message::track("Order Completed").with("properties", Some(order))
+        }
+        "ti" => {
+            // Its order came in another request, and has been told of already.
+            let mut item = Object::new();
+            put(&mut item, "order_id", payload.text("ti_id"));
+            item.extend(commerce::item(payload));
+            Message::track("transaction_item").with("properties", Some(item))
+        }
+        _ => return None,
+    };
+    Some(Happening { message, event: kind })
+}
+
+fn scrolled(payload: &mut Payload) -> Object {
+    let mut properties = Object::new();
+    let offsets =
+        [("min_x", "pp_mix"), ("max_x", "pp_max"), ("min_y", "pp_miy"), ("max_y", "pp_may")];
+    for (name, field) in offsets {
+        put(&mut properties, name, payload.number(field));
+    }
+    properties
+}
+
+fn structured(payload: &mut Payload) -> Option<Message> {
+    let (category, action) = (payload.text("se_ca"), payload.text("se_ac"));
+    let mut properties = Object::new();
+    let event = action.clone().or_else(|| category.clone())?;
+    put(&mut properties, "category", category);
+    put(&mut properties, "action", action);
+    put(&mut properties, "label", payload.text("se_la"));
+    put(&mut properties, "property", payload.text("se_pr"));
+    put(&mut properties, "value", payload.number("se_va"));
+    Some(Message::track(&event).with("properties", Some(properties)))
+}
+
+fn self_describing(payload: &mut Payload, entities: &mut Entities) -> Option<Happening> {
+    let event = payload.event().or_else(|| payload.json("ue_pr", "ue_px"))?;
+    let mut event = Described::of(unwrapped(event, "unstruct_event")?)?;
+    let mut data = std::mem::take(&mut event.data);
+    let message = match event.name()? {
+        (commerce::VENDOR, "snowplow_ecommerce_action") => {
+            let (name, properties) = commerce::action(&mut data, entities)?;
+            Message::track(&name).with("properties", Some(properties))
+        }
+        (enhanced::VENDOR, "action") => {
+            let (name, properties) = enhanced::action(&mut data, entities)?;
+            Message::track(&name).with("properties", Some(properties))
+        }
+        (SNOWPLOW, name @ ("add_to_cart" | "remove_from_cart")) => {
+            let event = if name == "add_to_cart" { "Product Added" } else { "Product Removed" };
+            Message::track(event).with("properties", Some(commerce::cart_item(data)))
+        }
+        (SNOWPLOW, "site_search") => {
+            let terms = data.shift_remove("terms");
+            put(&mut data, "query", terms.as_ref().and_then(query));
+            Message::track("Products Searched").with("properties", Some(data))
+        }
+        (_, "screen_view") => {
+            let name = data.get("name").and_then(Value::as_str).map(str::to_owned);
+            Message::new(Kind::Screen).with("name", name).with("properties", Some(data))
+        }
+        (_, name) => Message::track(name).with("properties", Some(data)),
+    };
+    Some(Happening { message, event: event.schema })
+}
+
+/// The words that were searched for.
+fn query(terms: &Value) -> Option<String> {
+    match terms {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(words) => {
+            let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+            Some(words.join(" "))
+        }
+        _ => None,
+    }
+}
+
+fn visitor(
+    payload: &mut Payload,
+    session: Option<&mut Object>,
+    entities: &mut Entities,
+) -> Visitor {
+    let mut user = entities.take(commerce::VENDOR, "user").unwrap_or_default();
+    let is_guest = user.get("is_guest").and_then(Value::as_bool).unwrap_or_default();
+    let mut traits = Object::new();
+    put(&mut traits, "email", user.get_mut("email").map(Value::take));
+    let mut text = |name: &str| match user.get_mut(name)?.take() {
+        Value::String(text) => Some(text),
+        _ => None,
+    };
+    let own = payload.text("uid");
+    let session_user = session.and_then(|session| match session.get_mut("userId")?.take() {
+        Value::String(id) => Some(id),
+        _ => None,
+    });
+    Visitor {
+        user_id: own.or_else(|| if is_guest { None } else { text("id") }),
+        domain_user_id: payload.text("duid").or(session_user),
+        network_user_id: payload.text("tnuid").or_else(|| payload.text("nuid")),
+        google_client: entities.google_client(),
+        traits,
+    }
+}
+
+fn context(
+    payload: &mut Payload,
+    mut page: Object,
+    event: String,
+    session: Option<Object>,
+    visitor: Visitor,
+    mut entities: Entities,
+) -> Object {
+    let mut session = session.unwrap_or_default();
+    let mut context = Object::new();
+    put(&mut page, "view_id", entities.page_view());
+    if let Some(mut kind) = entities.take(commerce::VENDOR, "page") {
+        put(&mut page, "type", kind.get_mut("type").map(Value::take));
+    }
+    put(&mut context, "page", Some(page));
+    put(&mut context, "locale", payload.text("lang"));
+    put(&mut context, "timezone", payload.text("tz"));
+    put(&mut context, "screen", Some(screen(payload)));
+    let (app_id, platform) = (payload.text("aid"), payload.text("p"));
+    // A website's id is no app's: destinations would take its visitors for an app's users.
+    let is_web = platform.as_deref().is_none_or(|platform| platform == "web");
+    if !is_web {
+        put(&mut context, "app", app_id.as_deref().map(|name| json!({ "name": name })));
+    }
+    put(&mut context, "userAgent", payload.text("ua"));
+    put(&mut context, "userAgentData", Some(entities.client_hints()));
+    put(&mut context, "location", Some(entities.location()));
+    let session_id = payload.text("sid").map(Value::from);
+    let session_id = session_id.or_else(|| session.get_mut("sessionId").map(Value::take));
+    put(&mut context, "sessionId", session_id);
+    let number = payload.number("vid").map(Value::Number);
+    let number = number.or_else(|| session.get_mut("sessionIndex").map(Value::take));
+    put(&mut context, "sessionNumber", number);
+    put(&mut context, "traits", Some(visitor.traits));
+    let mut ids = Object::new();
+    let mut own = Object::new();
+    put(&mut own, "domain_user_id", visitor.domain_user_id);
+    put(&mut own, "network_user_id", visitor.network_user_id);
+    put(&mut ids, "snowplow", Some(own));
+    if let Some(client_id) = visitor.google_client {
+        put(&mut ids, "ga4", Some(json!({ "client_id": client_id })));
+    }
+    put(&mut context, "clientIds", Some(ids));
+    put(&mut context, "entities", Some(entities.rest()));
+    let mut source = Object::new();
+    put(&mut source, "client", Some("snowplow"));
+    let library = payload.text("tv").map(|version| library(&version));
+    let version = library.as_ref().and_then(|library| library.get("version").cloned());
+    put(&mut source, "version", version);
+    put(&mut source, "event", Some(event));
+    put(&mut source, "tracker", payload.text("tna"));
+    put(&mut source, "app_id", app_id);
+    put(&mut source, "platform", platform);
+    put(&mut context, "library", library);
+    put(&mut context, "source", Some(source));
+    context
+}
+
+fn screen(payload: &mut Payload) -> Object {
+    let mut screen = Object::new();
+    for (field, width, height) in [("res", "width", "height"), ("vp", "innerWidth", "innerHeight")]
+    {
+        if let Some((x, y)) = payload.size(field) {
+            put(&mut screen, width, Some(x));
+            put(&mut screen, height, Some(y));
+        }
+    }
+    put(&mut screen, "depth", payload.number("cd"));
+    screen
+}
+
+/// `js-4.10.1`: the name of the tracker, which may have hyphens, and its version.
+fn library(written: &str) -> Object {
+    let starts_version = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    let split = written.match_indices('-').find_map(|(place, _)| {
+        let (name, rest) = written.split_at_checked(place)?;
+        let version = rest.strip_prefix('-')?;
+        starts_version(version).then_some((name, version))
+    });
+    let (name, version) = split.unwrap_or((written, ""));
+    let mut library = Object::new();
+    put(&mut library, "name", Some(format!("snowplow-{name}")));
+    put(&mut library, "version", Some(version));
+    library
+}
+
+/// A time in milliseconds since 1970.
+fn time(payload: &mut Payload, name: &str) -> Option<Timestamp> {
+    Timestamp::from_millisecond(payload.number(name)?.as_i64()?).ok()
+}

@@ -1,0 +1,75 @@
+//! One payload: names of few letters, and values that are strings.
+
+use serde_json::{Number, Value};
+
+use crate::event::Object;
+use crate::vendors::products;
+use crate::vendors::wire::{self, Fields};
+
+/// A payload, from which values are taken as they are needed.
+pub(super) struct Payload {
+    fields: Object,
+    /// An event that did not come as text.
+    event: Option<Value>,
+}
+
+impl Payload {
+    /// One of an envelope.
+    pub(super) fn of(item: Value) -> Option<Self> {
+        let Value::Object(fields) = item else { return None };
+        Some(Self { fields, event: None })
+    }
+
+    /// The one in a query.
+    pub(super) fn of_query(query: &str) -> Self {
+        let fields = Fields::form(query);
+        let fields = fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned().into()));
+        Self { fields: fields.collect(), event: None }
+    }
+
+    /// That of a self-describing event.
+    pub(super) fn of_event(event: Value) -> Self {
+        let mut fields = Object::new();
+        fields.insert("e".to_owned(), "ue".into());
+        Self { fields, event: Some(event) }
+    }
+
+    /// The event that did not come as text.
+    pub(super) fn event(&mut self) -> Option<Value> {
+        self.event.take()
+    }
+
+    /// A text, which stays.
+    pub(super) fn peek(&self, name: &str) -> Option<&str> {
+        self.fields.get(name)?.as_str()
+    }
+
+    /// A text that says something.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        match self.fields.get_mut(name)?.take() {
+            Value::String(text) if !text.is_empty() => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// A number, however it is written.
+    pub(super) fn number(&mut self, name: &str) -> Option<Number> {
+        products::number(self.fields.get(name)?)
+    }
+
+    /// A pair of whole numbers: `1280x720`.
+    pub(super) fn size(&mut self, name: &str) -> Option<(u32, u32)> {
+        let (width, height) = self.fields.get(name)?.as_str()?.split_once('x')?;
+        Some((width.parse().ok()?, height.parse().ok()?))
+    }
+
+    /// JSON: as text under the first name, or base64 under the second.
+    pub(super) fn json(&mut self, plain: &str, encoded: &str) -> Option<Value> {
+        let text = self.fields.get(plain).and_then(Value::as_str);
+        text.and_then(|text| wire::json(text.trim().as_bytes())).or_else(|| {
+            let encoded = self.fields.get(encoded).and_then(Value::as_str)?;
+            wire::json(wire::base64(encoded)?.trim_ascii())
+        })
+    }
+}

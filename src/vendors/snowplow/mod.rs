@@ -1,0 +1,15 @@
+//! Snowplow: its trackers' payloads, as its collector takes them (`contracts/beacons.md` 9.4). It is no destination.
+
+mod beacon;
+
+use super::Vendor;
+
+/// Snowplow's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "snowplow",
+    known_as: &["Snowplow"],
+    cookies: &[],
+    mint: None,
+    destination: None,
+    beacon: Some(&beacon::Snowplow),
+};
