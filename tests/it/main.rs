@@ -14,6 +14,7 @@ mod abuse;
 mod delivery;
 mod harness;
 mod intake;
+mod libraries;
 mod mutants;
 mod process;
 mod recorded;
