@@ -3,7 +3,7 @@
 //!
 //! The settings name this mount as the host of all beacons, which moves them here without a change to
 //! the page. They are answered whatever else is refused: without them the library never starts. A
-//! body that is too long is called a success: the library would neither split it nor drop it for less.
+//! body that is too long is called a success: the library would not send it in parts.
 
 use http::Method;
 use serde_json::json;

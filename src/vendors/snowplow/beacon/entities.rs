@@ -12,7 +12,7 @@ pub(super) struct Entities(Vec<Described>);
 
 impl Entities {
     /// Those of a payload.
-    pub(super) fn of(payload: &mut Payload) -> Self {
+    pub(super) fn of(payload: &Payload) -> Self {
         let envelope = payload.json("co", "cx");
         let Some(Value::Array(items)) = envelope.and_then(|all| unwrapped(all, "contexts")) else {
             return Self(Vec::new());

@@ -96,7 +96,7 @@ fn happening(
     Some(Happening { message, event: kind })
 }
 
-fn scrolled(payload: &mut Payload) -> Object {
+fn scrolled(payload: &Payload) -> Object {
     let mut properties = Object::new();
     let offsets =
         [("min_x", "pp_mix"), ("max_x", "pp_max"), ("min_y", "pp_miy"), ("max_y", "pp_may")];
@@ -246,7 +246,7 @@ fn context(
     context
 }
 
-fn screen(payload: &mut Payload) -> Object {
+fn screen(payload: &Payload) -> Object {
     let mut screen = Object::new();
     for (field, width, height) in [("res", "width", "height"), ("vp", "innerWidth", "innerHeight")]
     {
@@ -275,6 +275,6 @@ fn library(written: &str) -> Object {
 }
 
 /// A time in milliseconds since 1970.
-fn time(payload: &mut Payload, name: &str) -> Option<Timestamp> {
+fn time(payload: &Payload, name: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(payload.number(name)?.as_i64()?).ok()
 }

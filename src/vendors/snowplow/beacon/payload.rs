@@ -54,18 +54,18 @@ impl Payload {
     }
 
     /// A number, however it is written.
-    pub(super) fn number(&mut self, name: &str) -> Option<Number> {
+    pub(super) fn number(&self, name: &str) -> Option<Number> {
         products::number(self.fields.get(name)?)
     }
 
     /// A pair of whole numbers: `1280x720`.
-    pub(super) fn size(&mut self, name: &str) -> Option<(u32, u32)> {
+    pub(super) fn size(&self, name: &str) -> Option<(u32, u32)> {
         let (width, height) = self.fields.get(name)?.as_str()?.split_once('x')?;
         Some((width.parse().ok()?, height.parse().ok()?))
     }
 
     /// JSON: as text under the first name, or base64 under the second.
-    pub(super) fn json(&mut self, plain: &str, encoded: &str) -> Option<Value> {
+    pub(super) fn json(&self, plain: &str, encoded: &str) -> Option<Value> {
         let text = self.fields.get(plain).and_then(Value::as_str);
         text.and_then(|text| wire::json(text.trim().as_bytes())).or_else(|| {
             let encoded = self.fields.get(encoded).and_then(Value::as_str)?;
