@@ -90,6 +90,10 @@ impl Beacon for Segment {
         Ok(messages)
     }
 
+    fn upstream(&self) -> Option<&'static str> {
+        Some("https://api.segment.io")
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match (Endpoint::of(inbound.path), verdict) {
             (Some(Endpoint::Settings(key)), _) => Answer::json(settings(inbound, key)),
