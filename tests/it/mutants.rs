@@ -82,7 +82,7 @@ fn mutate(beacon: &mut Recorded, random: &mut fastrand::Rng, others: &[Recorded]
         bytes.truncate(32 * 1024);
     }
     // What a browser would not send in a URL is no matter of the vendor's.
-    query.retain(|byte| byte.is_ascii_graphic() && *byte != b'#');
+    query.retain(|byte| byte.is_ascii_graphic() && !b"\"<>#".contains(byte));
     query.truncate(4096);
     beacon.query = String::from_utf8(query).unwrap();
 }
