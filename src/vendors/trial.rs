@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::beacon::{Answer, Beacon, Inbound, Malformed, Verdict};
 use super::{Call, CallError, Reply};
 use crate::event::{Enriched, Object, ProfileView};
 use crate::settings::{Environment, Report, Section, Source};
@@ -92,7 +94,8 @@ pub(crate) fn object(value: Value) -> Object {
     value.as_object().unwrap().clone()
 }
 
-/// What a beacon's face makes of a request: a method and target, a content type, a body.
+/// What a beacon's face makes of a request (a method and target, a content type, a body), and its
+/// answers to all verdicts.
 pub(crate) fn beacon(
     face: &dyn Beacon,
     (method, target): (&str, &str),

@@ -8,6 +8,8 @@
 
 mod event;
 mod kinds;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use http::StatusCode;

@@ -10,6 +10,8 @@
 
 mod identity;
 mod profiles;
+#[cfg(test)]
+mod tests;
 mod track;
 
 use bytes::Bytes;
