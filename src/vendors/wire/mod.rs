@@ -17,7 +17,7 @@ pub use dotted::place;
 pub use fields::Fields;
 pub use message::{Message, names_somebody, put, says_nothing};
 pub use page::{campaign_member, page};
-pub use source::{own_name, own_operations, source};
+pub use source::{is_from, own_name, own_operations, source};
 pub use value::{id, moment, moment_of};
 
 use std::io::Read;

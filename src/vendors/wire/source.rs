@@ -25,7 +25,8 @@ pub fn own_operations<'e>(event: &'e Enriched, client: &str) -> Option<&'e Objec
     is_from(event, client).then(operations).flatten()
 }
 
-fn is_from(event: &Enriched, client: &str) -> bool {
+/// Whether this client sent the event.
+pub fn is_from(event: &Enriched, client: &str) -> bool {
     event.context_text(&["source", "client"]) == Some(client)
 }
 

@@ -187,7 +187,8 @@ impl Said {
             }
         } else {
             put_within(&mut context, "os", "name", self.system);
-            put_within(&mut context, "device", "type", self.platform);
+            let platform = self.platform.filter(Value::is_string);
+            put_within(&mut context, "device", "type", platform);
         }
         let session = self.session.filter(|session| session.as_i64().is_some_and(|id| id > 0));
         put(&mut context, "sessionId", session.clone());
