@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::beacon::{Answer, Beacon, Inbound, Malformed, Verdict};
 use super::{Call, CallError, Reply};
 use crate::event::{Enriched, Object, ProfileView};
 use crate::settings::{Environment, Report, Section, Source};
@@ -92,55 +90,6 @@ pub(crate) fn known(fields: Value, user_id: Option<&str>, traits: Value) -> Enri
 /// The object that this value is.
 pub(crate) fn object(value: Value) -> Object {
     value.as_object().unwrap().clone()
-}
-
-/// What a beacon's face makes of a request (a method and target, a content type, a body), and its
-/// answers to all verdicts.
-pub(crate) fn beacon(
-    face: &dyn Beacon,
-    (method, target): (&str, &str),
-    content_type: &'static str,
-    body: &[u8],
-) -> (Result<Vec<Object>, Malformed>, Vec<Answer>) {
-    let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    let inbound = Inbound {
-        method: &method,
-        path,
-        query,
-        headers: &headers,
-        body,
-        received_at: now(),
-        secure: true,
-        authority: "t.shop.example",
-        mount: "/mount",
-        daily_id: "daily1",
-        max_bytes: 1 << 20,
-    };
-    let verdicts = [
-        Verdict::Taken { events: 1 },
-        Verdict::Ignored,
-        Verdict::TooLarge,
-        Verdict::Later { limited: true },
-        Verdict::Later { limited: false },
-    ];
-    let answers = verdicts.map(|verdict| face.answer(&inbound, verdict)).to_vec();
-    (face.decode(&inbound), answers)
-}
-
-/// A request's body that broke on its way: bytes of it changed, and its end cut off.
-pub(crate) fn broken(good: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
-    let changes = prop::collection::vec((0..good.len(), any::<u8>()), 0..4);
-    (changes, 0..=good.len()).prop_map(move |(changes, end)| {
-        let mut body = good.to_vec();
-        for (place, byte) in changes {
-            body[place] = byte;
-        }
-        body.truncate(end.max(good.len() / 2));
-        body
-    })
 }
 
 /// A vendor that gives its replies in turn, then 200 without a body.

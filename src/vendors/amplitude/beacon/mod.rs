@@ -88,6 +88,10 @@ impl Face for Beacon {
         if is_any { Ok(messages) } else { Err(Malformed("none of the events has a type")) }
     }
 
+    fn upstream(&self) -> Option<&'static str> {
+        Some("https://api2.amplitude.com")
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => refusal(Answer::later(limited)),

@@ -1,17 +1,19 @@
 //! Whatever is sent, nothing breaks, and what comes of it is no more than a few times as much; and
 //! every answer is one that the library understands.
 
+use http::Method;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::vendors::trial;
+use crate::vendors::wire::trial::{Sent, broken};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// An upload with what events say.
-const GOOD: &[u8] = br#"{"api_key":"k","client_upload_time":"2026-11-23T11:47:54.397Z","events":[
+const GOOD: &str = r#"{"api_key":"k","client_upload_time":"2026-11-23T11:47:54.397Z","events":[
 {"user_id":"u1","device_id":"d1","session_id":1795434456943,"time":1795434458397,"platform":"Web","language":"en-US",
 "ip":"$remote","insert_id":"i1","event_type":"[Amplitude] Page Viewed","event_properties":{"utm_source":"google",
 "gclid":"g1","[Amplitude] Page Location":"https://a.example/p?a=1","[Amplitude] Page Title":"P"},
@@ -22,15 +24,11 @@ const GOOD: &[u8] = br#"{"api_key":"k","client_upload_time":"2026-11-23T11:47:54
 {"device_id":"d1","event_type":"$groupidentify","group_properties":{"$set":{"tier":"gold"}},"groups":{"company":"acme"}},
 {"device_id":"d1","event_type":"revenue_amount","event_properties":{"$price":9.99,"$quantity":2,"$productId":"sku1"}}]}"#;
 
-/// The messages of a request, after checking that they are few enough bytes.
-fn read(path: &str, content_type: &'static str, body: &[u8]) -> Result<Vec<Object>, Malformed> {
-    let (messages, answers) = trial::beacon(&Beacon, ("POST", path), content_type, body);
-    assert_eq!(answers.len(), 5);
-    if let Ok(messages) = &messages {
-        let bytes = serde_json::to_vec(messages).unwrap().len();
-        assert!(bytes <= 20 * body.len() + 1024, "{bytes} of {}", body.len());
-    }
-    messages
+/// How many bytes of messages may come of a byte.
+const TIMES: usize = 20;
+
+fn sent(path: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Sent {
+    Sent::new(Method::POST, path, body).with("content-type", content_type)
 }
 
 fn any_event() -> BoxedStrategy<Value> {
@@ -55,47 +53,59 @@ proptest! {
     #[test]
     fn arbitrary_bytes_do_no_harm(body: Vec<u8>) {
         for path in ["/", "/2/httpapi", "/batch", "/v1/capture", "/config/k", "/sessions/v2/track"] {
-            drop(read(path, JSON, &body));
+            sent(path, JSON, body.clone()).check(&Beacon, TIMES);
         }
-        drop(read("/", FORM, &[b"e=", &body[..]].concat()));
+        sent("/", FORM, [b"e=", &body[..]].concat()).check(&Beacon, TIMES);
     }
 
     #[test]
-    fn broken_requests_do_no_harm(body in trial::broken(GOOD)) {
-        drop(read("/2/httpapi", JSON, &body));
+    fn broken_requests_do_no_harm(body in broken(GOOD)) {
+        sent("/2/httpapi", JSON, body.clone()).check(&Beacon, TIMES);
         let old: String = url::form_urlencoded::byte_serialize(&body).collect();
-        drop(read("/", FORM, format!("client=k&v=2&upload_time=1795434458397&e={old}").as_bytes()));
+        sent("/", FORM, format!("client=k&v=2&upload_time=1795434458397&e={old}")).check(&Beacon, TIMES);
     }
 
     #[test]
     fn any_event_is_read_or_refused(events in prop::collection::vec(any_event(), 0..4)) {
         let events = Value::from(events);
-        drop(read("/batch", JSON, json!({ "events": events }).to_string().as_bytes()));
+        sent("/batch", JSON, json!({ "events": events }).to_string()).check(&Beacon, TIMES);
         let old: String = url::form_urlencoded::byte_serialize(events.to_string().as_bytes()).collect();
-        drop(read("/", FORM, format!("e={old}").as_bytes()));
+        sent("/", FORM, format!("e={old}")).check(&Beacon, TIMES);
     }
 }
 
 #[test]
 fn the_shortest_events_are_not_blown_up() {
     let body = json!({ "events": vec![json!({ "event_type": "a" }); 1000] }).to_string();
-    assert_eq!(read("/batch", JSON, body.as_bytes()).unwrap().len(), 1000);
+    let events = sent("/batch", JSON, body);
+    events.check(&Beacon, TIMES);
+    assert_eq!(events.decode(&Beacon).unwrap().len(), 1000);
     let groups: Object = (0..1000).map(|n| (n.to_string(), json!(["a", "b"]))).collect();
     let event = json!({ "event_type": "$groupidentify", "device_id": "d1", "groups": groups,
         "group_properties": { "text": "x".repeat(10_000) } });
     let body = json!({ "events": [event] }).to_string();
-    assert_eq!(read("/batch", JSON, body.as_bytes()).unwrap().len(), 5);
+    let groups = sent("/batch", JSON, body);
+    groups.check(&Beacon, TIMES);
+    assert_eq!(groups.decode(&Beacon).unwrap().len(), 5);
 }
 
 #[test]
 fn every_answer_to_the_library_of_today_says_its_code() {
-    let (_, answers) = trial::beacon(&Beacon, ("POST", "/2/httpapi"), JSON, GOOD);
-    for (answer, code) in answers.iter().zip([200, 200, 413, 429, 503]) {
+    let verdicts = [
+        (Verdict::Taken { events: 5 }, 200),
+        (Verdict::Ignored, 200),
+        (Verdict::TooLarge, 413),
+        (Verdict::Later { limited: true }, 429),
+        (Verdict::Later { limited: false }, 503),
+    ];
+    for (verdict, code) in verdicts {
+        let answer = sent("/2/httpapi", JSON, GOOD).answer(&Beacon, verdict);
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!((&body["code"], answer.status.as_u16()), (&json!(code), code));
     }
-    let (_, answers) = trial::beacon(&Beacon, ("POST", "/"), FORM, b"client=k&e=[]&v=2");
-    assert_eq!(&answers[0].body[..], b"success");
+    let old = sent("/", FORM, "client=k&e=[]&v=2");
+    let answer = old.answer(&Beacon, Verdict::Taken { events: 1 });
+    assert_eq!(&answer.body[..], b"success");
 }
 
 #[test]

@@ -108,6 +108,14 @@ impl Face for Beacon {
         if is_any { Ok(messages) } else { Err(Malformed("none of the records can be read")) }
     }
 
+    fn upstream(&self) -> Option<&'static str> {
+        Some("https://api-js.mixpanel.com")
+    }
+
+    fn passes_on(&self, path: &str) -> bool {
+        Endpoint::of(path) == Some(Endpoint::Record)
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => Answer::later(limited),

@@ -2,16 +2,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::Method;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
 use crate::vendors::trial;
+use crate::vendors::wire::trial::{Sent, broken};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A batch with what events, people and groups say.
-const GOOD: &[u8] = br#"[{"event":"$mp_web_page_view","properties":{"token":"t","time":1795434250.8,
+const GOOD: &str = r#"[{"event":"$mp_web_page_view","properties":{"token":"t","time":1795434250.8,
 "distinct_id":"$device:d1","$device_id":"d1","$insert_id":"i1","$current_url":"https://a.example/p?a=1",
 "$referrer":"https://b.example/","current_page_title":"P","utm_source":"google","gclid":"g1","$os":"Linux",
 "mp_lib":"web","$lib_version":"2.83.0","company":["acme"],"plan":"pro"}},
@@ -21,16 +23,13 @@ const GOOD: &[u8] = br#"[{"event":"$mp_web_page_view","properties":{"token":"t",
 {"$token":"t","$distinct_id":"u1","$set":{"$email":"a@b.co"},"$set_once":{"a":null},"$unset":["b"],"$add":{"c":1}},
 {"$token":"t","$group_key":"company","$group_id":"acme","$set":{"$name":"Acme"},"$time":1795434250}]"#;
 
-/// The messages of a request, after checking that they are few enough bytes.
-fn read(target: &str, content_type: &'static str, body: &[u8]) -> Result<Vec<Object>, Malformed> {
-    let method = if body.is_empty() { "GET" } else { "POST" };
-    let (messages, answers) = trial::beacon(&Beacon, (method, target), content_type, body);
-    assert_eq!(answers.len(), 5);
-    if let Ok(messages) = &messages {
-        let bytes = serde_json::to_vec(messages).unwrap().len();
-        assert!(bytes <= 16 * (body.len() + target.len()) + 1024, "{bytes} of {}", body.len());
-    }
-    messages
+/// How many bytes of messages may come of a byte.
+const TIMES: usize = 16;
+
+fn sent(target: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Sent {
+    let body = body.into();
+    let method = if body.is_empty() { Method::GET } else { Method::POST };
+    Sent::new(method, target, body).with("content-type", content_type)
 }
 
 fn any_record() -> BoxedStrategy<Value> {
@@ -56,18 +55,18 @@ proptest! {
     fn arbitrary_bytes_do_no_harm(body: Vec<u8>, query in ".{0,80}", slash: bool) {
         for path in ["/track", "/engage", "/groups", "/record", "/flags", "/settings", "/decide"] {
             let path = format!("{path}{}?{query}", if slash { "/" } else { "" });
-            drop(read(&path, FORM, &body));
-            drop(read(&path, "multipart/form-data; boundary=XX", &body));
+            sent(&path, FORM, body.clone()).check(&Beacon, TIMES);
+            sent(&path, "multipart/form-data; boundary=XX", body.clone()).check(&Beacon, TIMES);
         }
     }
 
     #[test]
-    fn broken_requests_do_no_harm(body in trial::broken(GOOD)) {
+    fn broken_requests_do_no_harm(body in broken(GOOD)) {
         for path in ["/track", "/engage", "/groups"] {
             let packed = STANDARD.encode(&body);
-            drop(read(path, "text/plain", &body));
-            drop(read(path, FORM, format!("data={packed}").as_bytes()));
-            drop(read(&format!("{path}?data={packed}&_=1795434250817&img=1"), FORM, b""));
+            sent(path, "text/plain", body.clone()).check(&Beacon, TIMES);
+            sent(path, FORM, format!("data={packed}")).check(&Beacon, TIMES);
+            sent(&format!("{path}?data={packed}&_=1795434250817&img=1"), FORM, "").check(&Beacon, TIMES);
         }
     }
 
@@ -75,7 +74,7 @@ proptest! {
     fn any_record_is_read_or_refused(records in prop::collection::vec(any_record(), 0..4)) {
         let body = Value::from(records).to_string();
         for path in ["/track", "/engage/", "/groups"] {
-            drop(read(path, "application/json", body.as_bytes()));
+            sent(path, "application/json", body.clone()).check(&Beacon, TIMES);
         }
     }
 }
@@ -83,9 +82,13 @@ proptest! {
 #[test]
 fn the_shortest_records_are_not_blown_up() {
     let body = json!(vec![json!({ "event": "a" }); 2000]).to_string();
-    assert_eq!(read("/track?_=1795434250817", "text/plain", body.as_bytes()).unwrap().len(), 2000);
+    let events = sent("/track?_=1795434250817", "text/plain", body);
+    events.check(&Beacon, TIMES);
+    assert_eq!(events.decode(&Beacon).unwrap().len(), 2000);
     let body = json!(vec![json!({ "$set": { "a": 1 } }); 2000]).to_string();
-    assert_eq!(read("/engage", "text/plain", body.as_bytes()).unwrap().len(), 2000);
+    let people = sent("/engage", "text/plain", body);
+    people.check(&Beacon, TIMES);
+    assert_eq!(people.decode(&Beacon).unwrap().len(), 2000);
 }
 
 #[test]
@@ -99,7 +102,14 @@ fn other_paths_are_not_mixpanels() {
 
 #[test]
 fn a_batch_that_is_too_large_is_refused_so_that_the_library_halves_it() {
-    let (_, answers) = trial::beacon(&Beacon, ("POST", "/track/?verbose=1"), FORM, b"");
-    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status.as_u16()).collect();
-    assert_eq!(statuses, [200, 200, 413, 429, 503]);
+    let sent = sent("/track/?verbose=1", FORM, "data=W10");
+    for (verdict, status) in [
+        (Verdict::Taken { events: 0 }, 200),
+        (Verdict::Ignored, 200),
+        (Verdict::TooLarge, 413),
+        (Verdict::Later { limited: true }, 429),
+        (Verdict::Later { limited: false }, 503),
+    ] {
+        assert_eq!(sent.answer(&Beacon, verdict).status, status, "{verdict:?}");
+    }
 }
