@@ -8,9 +8,9 @@ use super::settings::{Products, Settings};
 use super::values::{
     MAX_DEPTH, cut, plain_properties, properties, put_object, put_text, value_within,
 };
-use super::{revenue, surroundings};
+use super::{beacon, revenue, surroundings};
 use crate::event::{Enriched, Kind, Object};
-use crate::vendors::{Reason, Screening, products};
+use crate::vendors::{Reason, Screening, products, wire};
 
 /// Names that are Amplitude's own.
 pub(super) const RESERVED_EVENTS: &[&str] = &[
@@ -30,6 +30,11 @@ const MAX_GROUPS: usize = 10;
 
 /// Properties of one group.
 pub(super) const MAX_GROUP_PROPERTIES: usize = 1024;
+
+/// What the vendor's own library does to a person's properties, and canonical messages have no words
+/// for.
+const OPERATIONS: [&str; 6] =
+    ["$add", "$append", "$prepend", "$remove", "$preInsert", "$postInsert"];
 
 /// Who sends, as the vendor's support sees it.
 const LIBRARY: &str = concat!("tagway/", env!("CARGO_PKG_VERSION"));
@@ -126,14 +131,37 @@ impl Draft<'_> {
             && bought
                 .iter()
                 .any(|share| share.contains_key("price") || share.contains_key("revenue"));
-        let mut upload = self.upload(name, None);
-        put_object(&mut upload, "event_properties", properties(given, MAX_DEPTH));
+        // What the vendor's own library called it; who is who is never an event.
+        let own = self.own_name().filter(|own| !RESERVED_EVENTS.contains(own));
+        let mut upload = self.upload(own.unwrap_or(name), None);
+        let mut event_properties = properties(given, MAX_DEPTH);
+        self.add_arrival(&mut event_properties);
+        put_object(&mut upload, "event_properties", event_properties);
         self.add_event_facts(&mut upload);
         if !has_shares {
             upload.extend(revenue::fields(name, given, self.settings));
         }
         let uploads = std::iter::once(upload).chain(bought).map(json_text).collect();
         Ok(Hit { ids: self.ids, uploads, form: None })
+    }
+
+    /// The name that the vendor's own library gave the event, if it sent it.
+    fn own_name(&self) -> Option<&str> {
+        wire::own_name(self.event, beacon::CLIENT)
+    }
+
+    /// How the visitor came, where the vendor's own library said it with the event.
+    fn add_arrival(&self, own: &mut Object) {
+        if self.own_name().is_none() {
+            return;
+        }
+        for (key, value) in self.campaign() {
+            put_text(own, &format!("utm_{key}"), Some(value));
+        }
+        let clicks = self.event.context(&["clickIds"]).and_then(Value::as_object);
+        for (name, id) in clicks.into_iter().flatten() {
+            put_text(own, name, id.as_str());
+        }
     }
 
     /// An event for each product of an order.
@@ -176,7 +204,9 @@ impl Draft<'_> {
                 }
             }
         }
-        let mut upload = self.upload(cut(&event_type), None);
+        let own_name = self.own_name().filter(|own| !RESERVED_EVENTS.contains(own));
+        let mut upload = self.upload(cut(own_name.unwrap_or(&event_type)), None);
+        self.add_arrival(&mut own);
         put_object(&mut upload, "event_properties", own);
         self.add_event_facts(&mut upload);
         Ok(Hit { ids: self.ids, uploads: vec![json_text(upload)], form: None })
@@ -197,8 +227,18 @@ impl Draft<'_> {
     /// What an identify does to the person's properties.
     fn operations(&self) -> Object {
         let (mut set, mut set_once, mut unset) = (Object::new(), Object::new(), Object::new());
+        let own = wire::own_operations(self.event, beacon::CLIENT);
+        let operation = |name: &str| own.and_then(|own| own.get(name)).and_then(Value::as_object);
+        let of_own = |name: &str| operation(name).map(|own| properties(own, MAX_DEPTH - 1));
+        if let Some(once) = of_own("$setOnce") {
+            set_once = once;
+        }
+        if let Some(gone) = of_own("$unset") {
+            unset = gone;
+        }
         for (key, value) in self.event.event.traits.iter().flatten() {
-            if value.is_null() {
+            if set_once.contains_key(key) {
+            } else if value.is_null() {
                 // The trait is no more.
                 unset.insert(key.clone(), json!("-"));
             } else if let Some(value) = value_within(value, MAX_DEPTH - 2) {
@@ -214,6 +254,7 @@ impl Draft<'_> {
             put_text(&mut set, &format!("utm_{key}"), Some(value));
             put_text(&mut set_once, &format!("initial_utm_{key}"), Some(value));
         }
+        self.add_arrival(&mut set);
         if let Some(referrer) = self.outside_referrer() {
             put_text(&mut set, "referrer", Some(referrer));
             put_text(&mut set_once, "initial_referrer", Some(referrer));
@@ -225,6 +266,9 @@ impl Draft<'_> {
         put_object(&mut operations, "$set", set);
         put_object(&mut operations, "$setOnce", set_once);
         put_object(&mut operations, "$unset", unset);
+        for name in OPERATIONS {
+            put_object(&mut operations, name, of_own(name).unwrap_or_default());
+        }
         operations
     }
 
@@ -259,7 +303,9 @@ impl Draft<'_> {
         let empty = Object::new();
         let traits = self.event.event.traits.as_ref().unwrap_or(&empty);
         let of_trait = |name: &Option<String>| products::text(traits.get(name.as_ref()?)?);
+        let said = || self.event.context_text(&["groupType"]).map(str::to_owned);
         let kind = of_trait(&self.settings.group_type_trait)
+            .or_else(said)
             .unwrap_or_else(|| self.settings.group_type.clone());
         let name = of_trait(&self.settings.group_value_trait)
             .or_else(|| self.event.event.group_id.clone());

@@ -23,7 +23,10 @@
 //! - 403 is the answer of a firewall or of a blocked region, not of the key: the batch is split until
 //!   what is refused stands alone as a dead letter, to be alerted on by its reason `forbidden`.
 //! - Users and devices over their daily quota are dead letters, as Amplitude's own SDK gives them up.
+//! - What came from the vendor's own library goes back under its own names: pages, operations on
+//!   people, the type of a group, the campaign.
 
+mod beacon;
 mod dispatch;
 mod identity;
 mod map;
@@ -59,7 +62,7 @@ pub static VENDOR: Vendor = Vendor {
     destination: Some(|section, endpoint| {
         Box::new(Amplitude { settings: Settings::read(section, endpoint) })
     }),
-    beacon: None,
+    beacon: Some(&beacon::Beacon),
 };
 
 /// Uploads per second of the smallest plan.

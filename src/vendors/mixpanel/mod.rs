@@ -21,8 +21,11 @@
 //!   Mixpanel gives. What is over is cut or left out, an event without name or over 1 MB is dead.
 //! - With `transactions` an order's refund is written as a negative amount.
 //! - After a timeout `$add` and `$append` may be counted twice; nothing else can be.
+//! - What came from the vendor's own library goes back under its own names: pages, operations on
+//!   people, the type of a group, the campaign.
 
 mod agent;
+mod beacon;
 mod fields;
 mod identity;
 mod names;
@@ -63,7 +66,7 @@ pub static VENDOR: Vendor = Vendor {
     destination: Some(|section, endpoint| {
         Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
     }),
-    beacon: None,
+    beacon: Some(&beacon::Beacon),
 };
 
 /// Events before 1971 are rejected, in milliseconds since 1970.

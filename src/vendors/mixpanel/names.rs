@@ -2,8 +2,9 @@
 //! screens by a template.
 
 use crate::event::{Enriched, Kind};
-use crate::vendors::Reason;
+use crate::vendors::{Reason, wire};
 
+use super::beacon;
 use super::settings::Settings;
 
 /// Characters of an event's name.
@@ -92,7 +93,10 @@ pub(super) fn event_name(event: &Enriched, settings: &Settings) -> Result<String
             (text(&event.event.name, "name"), text(&event.event.category, "category"));
         template.fill(name.as_deref(), category.as_deref()).unwrap_or_else(|| unnamed.to_owned())
     };
+    let own = || wire::own_name(event, beacon::CLIENT).map(str::to_owned);
     let name = match event.event.kind {
+        // The name that Mixpanel's own library gave it.
+        Kind::Page if own().is_some() => own().unwrap_or_default(),
         Kind::Page => viewed(&settings.page_name, "Loaded a Page"),
         Kind::Screen => viewed(&settings.screen_name, "Loaded a Screen"),
         _ => event.event.event.clone().unwrap_or_default(),

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::beacon;
 use super::fields::Fields;
 use super::identity::{self, Ids};
 use super::names::event_name;
@@ -10,7 +11,7 @@ use super::profiles;
 use super::record::{Said, Stamp, record};
 use super::settings::{IdMerge, Settings};
 use crate::event::{Enriched, Kind, Object};
-use crate::vendors::{Reason, Screening, naming, products};
+use crate::vendors::{Reason, Screening, naming, products, wire};
 
 /// The largest record: less than 1 MB.
 const MAX_RECORD_BYTES: usize = 999_999;
@@ -145,6 +146,10 @@ fn identify(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screenin
 /// What tells Mixpanel that device and user are one.
 fn link(event: &Enriched, settings: &Settings) -> Result<Option<Step>, Screening> {
     let Some((user, device)) = Ids::of(event).pair() else { return Ok(None) };
+    // Mixpanel's own library says by an event of its own who is who, not by what it sets of people.
+    if wire::is_from(event, beacon::CLIENT) && wire::own_name(event, beacon::CLIENT).is_none() {
+        return Ok(None);
+    }
     let token = settings.token.expose();
     match settings.id_merge {
         IdMerge::Simplified => {

@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
+use super::beacon;
 use super::fields::{Fields, Limits};
 use super::identity::Ids;
 use super::settings::Settings;
 use crate::event::{Enriched, Object};
-use crate::vendors::{naming, products};
+use crate::vendors::{naming, products, wire};
 
 /// Traits that have a name of Mixpanel's own.
 const NAMES: &[(&str, &str)] = &[
@@ -43,9 +44,35 @@ const RESERVED: [&str; 2] = ["bucket", "$bucket"];
 /// Seconds since 1970 are below this until the year 5138, milliseconds above it since 1973.
 const SECONDS_BELOW: i64 = 100_000_000_000;
 
+/// What Mixpanel's own library does to people, and canonical messages have no words for. What is no
+/// longer right when it is done twice comes last.
+const OPERATIONS: [&str; 4] = ["$union", "$remove", "$append", "$add"];
+
 /// The updates of a person that an identify event asks for.
 pub(super) fn identify(event: &Enriched, settings: &Settings) -> Vec<Vec<u8>> {
-    let Some(traits) = &event.event.traits else { return Vec::new() };
+    let own = wire::own_operations(event, beacon::CLIENT);
+    let operation = |name: &str| own.and_then(|own| own.get(name)).and_then(Value::as_object);
+    let mut records = match &event.event.traits {
+        Some(traits) => of_traits(event, traits, operation("$set_once"), settings),
+        None => Vec::new(),
+    };
+    for name in OPERATIONS {
+        if let Some(properties) = operation(name).filter(|properties| !properties.is_empty()) {
+            records.push(update(event, settings, |fields| fields.put_profile(name, properties)));
+        }
+    }
+    records
+}
+
+/// The updates that traits ask for. Mixpanel's own library may have said of some that they are to
+/// be set once.
+fn of_traits(
+    event: &Enriched,
+    traits: &Object,
+    said_once: Option<&Object>,
+    settings: &Settings,
+) -> Vec<Vec<u8>> {
+    let is_said_once = |name: &str| said_once.is_some_and(|said| said.contains_key(name));
     let (mut set, mut once, mut union) = (Object::new(), Object::new(), Object::new());
     let mut unset = Vec::new();
     for (name, value) in traits.iter().filter(|(name, _)| is_sendable_name(name)) {
@@ -53,7 +80,7 @@ pub(super) fn identify(event: &Enriched, settings: &Settings) -> Vec<Vec<u8>> {
         if value.is_null() {
             unset.push(property.to_owned());
         } else if !Limits::PROFILE.allow(&value) {
-        } else if settings.set_once.contains(name) {
+        } else if settings.set_once.contains(name) || is_said_once(property) {
             once.entry(property).or_insert(value);
         } else if settings.union.contains(name) {
             union.insert(property.to_owned(), as_list(value));
@@ -110,6 +137,13 @@ pub(super) fn counts(event: &Enriched, settings: &Settings) -> Vec<Vec<u8>> {
 /// else the group id.
 pub(super) fn group_ids<'e>(event: &'e Enriched, settings: &'e Settings) -> Vec<(&'e str, String)> {
     let traits = event.event.traits.as_ref();
+    // A client that says of which key the id is means no other.
+    let said = event.context_text(&["groupType"]).zip(event.event.group_id.clone());
+    if let Some((said, id)) = said
+        && let Some(key) = settings.group_keys.iter().find(|key| *key == said)
+    {
+        return vec![(key.as_str(), id)];
+    }
     let mut ids = Vec::new();
     for (index, key) in settings.group_keys.iter().enumerate() {
         let own = traits.and_then(|traits| traits.get(key)).and_then(products::text);

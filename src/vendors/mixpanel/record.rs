@@ -98,6 +98,7 @@ pub(super) fn record(
         properties.put_said();
         properties.put_names(event);
         properties.put_campaign(event);
+        properties.put_clicks(event);
         properties.put_page(event);
         properties.put_device(event);
     });
@@ -188,6 +189,14 @@ impl Properties<'_, '_, '_> {
                 self.put_text(property, value.as_deref());
             }
             self.put_text("utm_id", id.as_deref());
+        }
+    }
+
+    /// The clicks on advertisements that the client named apart from the page's URL.
+    fn put_clicks(&mut self, event: &Enriched) {
+        let clicks = event.context(&["clickIds"]).and_then(Value::as_object);
+        for (name, id) in clicks.into_iter().flatten() {
+            self.put_text(name, id.as_str());
         }
     }
 

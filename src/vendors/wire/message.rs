@@ -69,6 +69,11 @@ impl Message {
         self.with(name, time.map(|time| time.to_string()))
     }
 
+    /// Whether it has this member by now.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// The message.
     pub fn finish(self) -> Object {
         self.0

@@ -1,18 +1,24 @@
 //! How browsers' beacons are written, whoever's they are (`contracts/beacons.md` 1.2): forms, JSON,
 //! base64 and gzip in any order; and the canonical messages that are made of them.
 
+mod arrival;
 mod dotted;
 mod fields;
 mod message;
 mod page;
+mod source;
 pub mod spec;
 #[cfg(test)]
 pub(crate) mod trial;
+mod value;
 
+pub use arrival::Arrival;
 pub use dotted::place;
 pub use fields::Fields;
 pub use message::{Message, names_somebody, put, says_nothing};
 pub use page::{campaign_member, page};
+pub use source::{is_from, own_name, own_operations, source};
+pub use value::{id, moment, moment_of};
 
 use std::io::Read;
 

@@ -1,0 +1,228 @@
+//! One event of an upload, read member by member (`contracts/beacons.md` 6.3 and 6.5).
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::{CLIENT, Sending, kinds};
+use crate::event::Object;
+use crate::vendors::wire::{self, Arrival, Message, put};
+
+/// Where in the context a member stands: an object of it, and the name there.
+const SURROUNDINGS: &[(&str, &str, &str)] = &[
+    ("app_version", "app", "version"),
+    ("version_name", "app", "version"),
+    ("os_version", "os", "version"),
+    ("device_brand", "device", "brand"),
+    ("device_manufacturer", "device", "manufacturer"),
+    ("device_model", "device", "model"),
+    ("carrier", "network", "carrier"),
+    ("country", "location", "country"),
+    ("region", "location", "region"),
+    ("city", "location", "city"),
+    ("location_lat", "location", "latitude"),
+    ("location_lng", "location", "longitude"),
+    ("idfa", "device", "advertisingId"),
+    ("adid", "device", "advertisingId"),
+];
+
+/// What an order says of itself beside its properties, and the spec's names for it.
+const REVENUE: &[(&str, &str)] = &[
+    ("price", "price"),
+    ("quantity", "quantity"),
+    ("revenue", "revenue"),
+    ("productId", "product_id"),
+    ("revenueType", "revenue_type"),
+    ("currency", "currency"),
+];
+
+/// What is kept as it is.
+const KEPT: [&str; 4] = ["plan", "ingestion_metadata", "partner_id", "extra"];
+
+/// What an event says, by what it is.
+#[derive(Default)]
+pub(super) struct Said {
+    pub(super) event_type: String,
+    pub(super) user: Option<String>,
+    pub(super) device: Option<String>,
+    insert_id: Option<String>,
+    time: Option<Value>,
+    session: Option<Value>,
+    pub(super) properties: Object,
+    pub(super) person: Object,
+    pub(super) of_group: Object,
+    pub(super) groups: Object,
+    pub(super) arrival: Arrival,
+    pub(super) url: Option<Value>,
+    pub(super) title: Option<Value>,
+    pub(super) referrer: Option<Value>,
+    /// What is done to properties beyond setting them.
+    pub(super) operations: Object,
+    library: Option<Value>,
+    platform: Option<Value>,
+    system: Option<Value>,
+    context: Object,
+    kept: Object,
+}
+
+/// Reads an event and adds its messages; whether it is one.
+pub(super) fn read(event: Object, sending: &Sending<'_>, messages: &mut Vec<Object>) -> bool {
+    let said = said(event, sending);
+    if said.event_type.trim().is_empty() {
+        return false;
+    }
+    kinds::write(said, sending, messages);
+    true
+}
+
+fn said(event: Object, sending: &Sending<'_>) -> Said {
+    let mut said = Said::default();
+    let mut revenue = Object::new();
+    for (name, value) in event {
+        match (name.as_str(), value) {
+            ("event_type", Value::String(text)) => said.event_type = text,
+            ("user_id", value) => said.user = wire::id(value),
+            ("device_id", value) => said.device = wire::id(value),
+            ("insert_id" | "uuid", value) => said.insert_id = wire::id(value).or(said.insert_id),
+            ("time" | "timestamp", value) => said.time = Some(value),
+            ("session_id", value) => said.session = Some(value),
+            ("event_properties", Value::Object(own)) => said.properties = own,
+            ("user_properties", Value::Object(own)) => said.person = own,
+            ("group_properties", Value::Object(own)) => said.of_group = own,
+            ("groups", Value::Object(groups)) => said.groups = groups,
+            ("library", value) => said.library = Some(value),
+            ("platform", value) => said.platform = Some(value),
+            ("os_name", value) => said.system = Some(value),
+            ("language", Value::String(language)) => {
+                put(&mut said.context, "locale", Some(language));
+            }
+            // The word for the sender's own address is none.
+            ("ip", Value::String(ip)) if ip.parse::<IpAddr>().is_ok() => {
+                put(&mut said.context, "ip", Some(ip));
+            }
+            ("user_agent", Value::String(agent)) if sending.agent != Some(&agent) => {
+                put(&mut said.context, "userAgent", Some(agent));
+            }
+            (kept, value) if KEPT.contains(&kept) => put(&mut said.kept, kept, Some(value)),
+            (other, value) => {
+                if let Some((_, property)) = REVENUE.iter().find(|(known, _)| *known == other) {
+                    put(&mut revenue, property, Some(value));
+                } else if let Some(place) = SURROUNDINGS.iter().find(|(known, ..)| *known == other)
+                {
+                    put_within(&mut said.context, place.1, place.2, Some(value));
+                }
+            }
+        }
+    }
+    for (name, value) in revenue {
+        said.properties.entry(name).or_insert(value);
+    }
+    said
+}
+
+fn put_within(context: &mut Object, object: &str, member: &str, value: Option<Value>) {
+    let Some(value) = value.filter(|value| !value.is_null() && *value != "") else { return };
+    let object = context.entry(object).or_insert_with(|| Value::Object(Object::new()));
+    if let Value::Object(object) = object {
+        put(object, member, Some(value));
+    }
+}
+
+impl Said {
+    /// The member with what all messages of the event have but for its id.
+    pub(super) fn addressed(&self, message: Message, sending: &Sending<'_>) -> Message {
+        let message = message
+            .with_id("userId", self.user.as_deref())
+            .with_id("anonymousId", self.device.as_deref());
+        // The library sends no cookies: without an id nobody could be told from anybody.
+        let is_nobody = !message.has("userId") && !message.has("anonymousId");
+        let message = message.with("anonymousId", is_nobody.then_some(sending.daily_id));
+        message
+            .at("timestamp", self.time.as_ref().and_then(wire::moment))
+            .at("sentAt", sending.at)
+            .with("integrations", self.options())
+    }
+
+    /// The id of the event's message of this number.
+    pub(super) fn message_id(&self, number: usize) -> Option<String> {
+        let id = self.insert_id.as_deref()?;
+        Some(if number == 0 { id.to_owned() } else { format!("{id}-{number}") })
+    }
+
+    /// What only Amplitude would want to know: the groups, and that the event is of no session.
+    fn options(&self) -> Option<Object> {
+        let mut own = Object::new();
+        let is_outside = self.session.as_ref().is_some_and(|session| *session == -1);
+        put(&mut own, "session_id", is_outside.then_some(-1));
+        if !self.event_type.starts_with('$') {
+            put(&mut own, "groups", Some(self.groups.clone()));
+        }
+        if own.is_empty() {
+            return None;
+        }
+        let mut options = Object::new();
+        put(&mut options, "Amplitude", Some(own));
+        Some(options)
+    }
+
+    pub(super) fn page(&self) -> Object {
+        fn text(value: &Option<Value>) -> Option<&str> {
+            value.as_ref().and_then(Value::as_str).filter(|text| !text.is_empty())
+        }
+        wire::page(text(&self.url), text(&self.title), text(&self.referrer))
+    }
+
+    /// The context of all messages of the event.
+    pub(super) fn into_context(self, sending: &Sending<'_>) -> Object {
+        let mut context = Object::new();
+        put(&mut context, "page", Some(self.page()));
+        self.arrival.finish(&mut context);
+        context.extend(self.context);
+        if self.platform.as_ref().is_some_and(|platform| *platform == "Web") {
+            put(&mut context, "channel", Some("web"));
+            // The old library says there which browser it is.
+            put_within(&mut context, "browser", "name", self.system);
+            if let Some(Value::Object(mut system)) = context.remove("os") {
+                put_within(&mut context, "browser", "version", system.remove("version"));
+            }
+        } else {
+            put_within(&mut context, "os", "name", self.system);
+            let platform = self.platform.filter(Value::is_string);
+            put_within(&mut context, "device", "type", platform);
+        }
+        let session = self.session.filter(|session| session.as_i64().is_some_and(|id| id > 0));
+        put(&mut context, "sessionId", session.clone());
+        let (name, version) = library(self.library);
+        let mut library = Object::new();
+        put(&mut library, "name", name);
+        put(&mut library, "version", version.as_deref());
+        put(&mut context, "library", Some(library));
+        let mut own = Object::new();
+        put(&mut own, "device_id", self.device);
+        put(&mut own, "session_id", session);
+        let mut ids = Object::new();
+        put(&mut ids, CLIENT, Some(own));
+        put(&mut context, "clientIds", Some(ids));
+        let version = version.as_deref();
+        let mut source = wire::source(CLIENT, version, sending.endpoint, Some(&self.event_type));
+        put(&mut source, "operations", Some(self.operations));
+        source.extend(self.kept);
+        put(&mut context, "source", Some(source));
+        context
+    }
+}
+
+/// The library's name and version: an object of both, or a text with a stroke between them.
+fn library(said: Option<Value>) -> (Option<String>, Option<String>) {
+    match said {
+        Some(Value::String(text)) => match text.rsplit_once('/') {
+            Some((name, version)) => (Some(name.to_owned()), Some(version.to_owned())),
+            None => (Some(text), None),
+        },
+        Some(Value::Object(mut library)) => {
+            let mut text = |name| library.remove(name).and_then(wire::id);
+            (text("name"), text("version"))
+        }
+        _ => (None, None),
+    }
+}

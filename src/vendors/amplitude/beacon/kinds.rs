@@ -1,0 +1,237 @@
+//! What an event becomes: most are track events; some say who the visitor is, which groups they
+//! belong to, what page they see or what they bought (`contracts/beacons.md` 6.3).
+
+use serde_json::{Value, json};
+
+use super::Sending;
+use super::event::Said;
+use crate::event::{Kind, Object};
+use crate::vendors::products;
+use crate::vendors::wire::{Arrival, Message, put};
+
+/// Groups of one event that become messages; Amplitude takes no more of one type.
+const MAX_GROUPS: usize = 5;
+
+/// What `$setOnce` says where there is nothing to say.
+const EMPTY: &str = "EMPTY";
+
+/// Adds the messages of an event.
+pub(super) fn write(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Object>) {
+    match said.event_type.as_str() {
+        "$identify" if !said.groups.is_empty() => member(said, sending, messages),
+        "$identify" => messages.push(identify(said, sending, 0)),
+        "$groupidentify" => {
+            let traits = std::mem::take(&mut said.of_group);
+            let traits = operated(traits, &mut said, false);
+            groups(said, &traits, sending, messages);
+        }
+        _ => messages.push(event(said, sending)),
+    }
+}
+
+/// A page view, an order or any other track event.
+fn event(mut said: Said, sending: &Sending<'_>) -> Object {
+    let mut properties = split(&mut said);
+    let message = match said.event_type.as_str() {
+        "[Amplitude] Page Viewed" => {
+            let mut all = said.page();
+            all.extend(properties);
+            Message::new(Kind::Page).with("properties", Some(all))
+        }
+        "revenue_amount" => {
+            order(&mut properties);
+            Message::track("Order Completed").with("properties", Some(properties))
+        }
+        name => Message::track(name).with("properties", Some(properties)),
+    };
+    let group = named(&said.groups).next().map(|(_, name)| name);
+    let message = said.addressed(message, sending).with("messageId", said.message_id(0));
+    let mut context = said.into_context(sending);
+    put(&mut context, "groupId", group);
+    message.with("context", Some(context)).finish()
+}
+
+/// The site's own properties; what they say of the page and of how the visitor came is taken out.
+fn split(said: &mut Said) -> Object {
+    let mut own = Object::new();
+    let mut fallback = (None, None);
+    for (name, value) in std::mem::take(&mut said.properties) {
+        match name.as_str() {
+            "[Amplitude] Page Location" => said.url = Some(value),
+            "[Amplitude] Page URL" => fallback.0 = Some(value),
+            "[Amplitude] Page Title" => said.title = Some(value),
+            "[Amplitude] Page Domain" | "[Amplitude] Page Path" => {}
+            "[Amplitude] Previous Page Location" => fallback.1 = Some(value),
+            "referrer" => said.referrer = Some(value),
+            "referring_domain" => {}
+            _ => {
+                if let Some((name, value)) = said.arrival.take(name, value) {
+                    own.insert(name, value);
+                }
+            }
+        }
+    }
+    said.url = said.url.take().or(fallback.0);
+    said.referrer = said.referrer.take().or(fallback.1);
+    own
+}
+
+/// What was bought, in the spec's names: one product, and its worth.
+fn order(properties: &mut Object) {
+    let mut take = |names: [&str; 2]| names.iter().find_map(|name| properties.remove(*name));
+    let (id, kind) = (take(["$productId", "product_id"]), take(["$revenueType", "revenue_type"]));
+    let (price, quantity) = (take(["$price", "price"]), take(["$quantity", "quantity"]));
+    let (revenue, currency) = (take(["$revenue", "revenue"]), take(["$currency", "currency"]));
+    let number = |value: &Option<Value>| products::number(value.as_ref()?)?.as_f64();
+    let worth = || products::amount(number(&price)? * number(&quantity).unwrap_or(1.0));
+    let revenue = revenue.as_ref().and_then(products::number).or_else(worth);
+    for name in ["revenue", "total", "value"] {
+        put(properties, name, revenue.clone().map(Value::Number));
+    }
+    put(properties, "currency", currency);
+    put(properties, "revenue_type", kind);
+    let mut product = Object::new();
+    put(&mut product, "product_id", id);
+    put(&mut product, "price", price);
+    put(&mut product, "quantity", quantity);
+    if !product.is_empty() {
+        put(properties, "products", Some(json!([product])));
+    }
+}
+
+/// What is known of the visitor.
+fn identify(mut said: Said, sending: &Sending<'_>, number: usize) -> Object {
+    let person = std::mem::take(&mut said.person);
+    let traits = operated(person, &mut said, true);
+    let message = Message::new(Kind::Identify).with("traits", Some(traits));
+    let message = said.addressed(message, sending).with("messageId", said.message_id(number));
+    message.with("context", Some(said.into_context(sending))).finish()
+}
+
+/// A visitor who belongs to groups. That their names are set as properties only repeats it.
+fn member(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Object>) {
+    if let Some(Value::Object(set)) = said.person.get_mut("$set") {
+        set.retain(|name, value| said.groups.get(name) != Some(value));
+    }
+    said.person.retain(|_, operation| operation.as_object().is_none_or(|all| !all.is_empty()));
+    let person = std::mem::take(&mut said.person);
+    let traits = operated(person, &mut said, true);
+    let is_more = !traits.is_empty() || !said.operations.is_empty();
+    let identify = is_more.then(|| {
+        let number = named(&said.groups).count();
+        let message = Message::new(Kind::Identify).with("traits", Some(traits));
+        said.addressed(message, sending).with("messageId", said.message_id(number))
+    });
+    let operations = std::mem::take(&mut said.operations);
+    let context = groups(said, &Object::new(), sending, messages);
+    if let Some(message) = identify {
+        let mut context = context;
+        if let Some(Value::Object(source)) = context.get_mut("source") {
+            put(source, "operations", Some(operations));
+        }
+        messages.push(message.with("context", Some(context)).finish());
+    }
+}
+
+/// A message for each group; the context of them all is given back.
+fn groups(
+    said: Said,
+    traits: &Object,
+    sending: &Sending<'_>,
+    messages: &mut Vec<Object>,
+) -> Object {
+    let mut begun = Vec::new();
+    for (number, (kind, name)) in named(&said.groups).enumerate() {
+        let message = Message::new(Kind::Group)
+            .with_id("groupId", Some(&name))
+            .with("traits", Some(traits.clone()));
+        if message.has("groupId") {
+            let message = said.addressed(message, sending);
+            begun.push((kind.to_owned(), message.with("messageId", said.message_id(number))));
+        }
+    }
+    let context = said.into_context(sending);
+    for (kind, message) in begun {
+        let mut context = context.clone();
+        put(&mut context, "groupType", Some(kind));
+        messages.push(message.with("context", Some(context)).finish());
+    }
+    context
+}
+
+/// The groups by type and name, as many as become messages.
+fn named(groups: &Object) -> impl Iterator<Item = (&str, String)> {
+    let names = |value: &Value| match value {
+        Value::Array(names) => names.iter().filter_map(products::text).collect(),
+        name => products::text(name).into_iter().collect::<Vec<_>>(),
+    };
+    let all = groups.iter().flat_map(move |(kind, value)| {
+        names(value).into_iter().map(move |name| (kind.as_str(), name))
+    });
+    all.take(MAX_GROUPS)
+}
+
+/// The traits that operations set, or that stand there without operations. The other operations
+/// are noted, and for a person how the visitor came.
+fn operated(own: Object, said: &mut Said, is_person: bool) -> Object {
+    let mut traits = Object::new();
+    for (name, value) in own {
+        match (name.as_str(), value) {
+            ("$set", Value::Object(set)) => {
+                for (name, value) in set {
+                    set_trait(&mut traits, said, (name, value), is_person);
+                }
+            }
+            ("$setOnce", Value::Object(set)) => {
+                for (name, value) in &set {
+                    if *value != EMPTY && !value.is_null() {
+                        traits.entry(name.as_str()).or_insert_with(|| value.clone());
+                    }
+                }
+                put(&mut said.operations, "$setOnce", Some(set));
+            }
+            ("$unset", Value::Object(unset)) => {
+                let mut of_arrival = Object::new();
+                for (name, mark) in unset {
+                    // That the visitor came without them says nothing to others.
+                    if is_person && is_of_arrival(&name) {
+                        of_arrival.insert(name, mark);
+                    } else {
+                        traits.insert(name, Value::Null);
+                    }
+                }
+                put(&mut said.operations, "$unset", Some(of_arrival));
+            }
+            (operation, value) if operation.starts_with('$') => {
+                put(&mut said.operations, operation, Some(value));
+            }
+            (_, value) => set_trait(&mut traits, said, (name, value), is_person),
+        }
+    }
+    traits
+}
+
+fn set_trait(
+    traits: &mut Object,
+    said: &mut Said,
+    (name, value): (String, Value),
+    is_person: bool,
+) {
+    if !is_person {
+        traits.insert(name, value);
+        return;
+    }
+    match name.as_str() {
+        "referrer" => said.referrer = Some(value),
+        "referring_domain" => {}
+        _ => {
+            if let Some((name, value)) = said.arrival.take(name, value) {
+                traits.insert(name, value);
+            }
+        }
+    }
+}
+
+fn is_of_arrival(name: &str) -> bool {
+    Arrival::tells(name) || matches!(name, "referrer" | "referring_domain")
+}

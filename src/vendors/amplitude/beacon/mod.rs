@@ -1,0 +1,170 @@
+//! What Amplitude's browser libraries send, and what they want to hear (`contracts/beacons.md`
+//! section 6).
+//!
+//! The library of today posts JSON to `/2/httpapi` or `/batch`, or to whatever else the site names,
+//! such as the mount itself. It reads the `code` in an answer's JSON and takes an answer without one
+//! for a failure, so every answer has it. The old library posts a form to `/` and waits for the text
+//! `success`. Remote settings, diagnostics and session replays are answered and left.
+
+mod event;
+mod kinds;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::event::Object;
+use crate::vendors::beacon::{Answer, Beacon as Face, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::wire::{self, Fields};
+
+pub(super) struct Beacon;
+
+/// The client as `context.source` names it.
+pub(super) const CLIENT: &str = "amplitude";
+
+/// What the libraries ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint {
+    /// Events, and the path as it is noted.
+    Events(&'static str),
+    /// Remote settings.
+    Config,
+    /// How the library itself fares.
+    Diagnostics,
+    /// Session replays.
+    Replay,
+}
+
+/// What all events of one request share.
+struct Sending<'a> {
+    endpoint: &'static str,
+    /// The library's clock when it sent them.
+    at: Option<Timestamp>,
+    /// The request's user agent.
+    agent: Option<&'a str>,
+    daily_id: &'a str,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Option<Self> {
+        match path.trim_end_matches('/') {
+            "" => Some(Self::Events("/")),
+            "/2/httpapi" => Some(Self::Events("/2/httpapi")),
+            "/batch" => Some(Self::Events("/batch")),
+            "/httpapi" => Some(Self::Events("/httpapi")),
+            "/v1/capture" => Some(Self::Diagnostics),
+            below if below == "/config" || below.starts_with("/config/") => Some(Self::Config),
+            below if below.starts_with("/sessions/v2/") => Some(Self::Replay),
+            _ => None,
+        }
+    }
+}
+
+impl Face for Beacon {
+    fn endpoint(&self, path: &str) -> Option<Methods> {
+        Some(match Endpoint::of(path)? {
+            Endpoint::Events(_) | Endpoint::Diagnostics => Methods::Post,
+            Endpoint::Config => Methods::Get,
+            Endpoint::Replay => Methods::Both,
+        })
+    }
+
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        let Some(Endpoint::Events(endpoint)) = Endpoint::of(inbound.path) else {
+            return Ok(Vec::new());
+        };
+        let (events, at) = upload(inbound).ok_or(Malformed("there are no events"))?;
+        let agent = inbound.field("user-agent");
+        let sending = Sending { endpoint, at, agent, daily_id: inbound.daily_id };
+        let mut messages = Vec::with_capacity(events.len());
+        let mut is_any = false;
+        for event in events {
+            let Value::Object(event) = event else { continue };
+            is_any |= event::read(event, &sending, &mut messages);
+        }
+        if is_any { Ok(messages) } else { Err(Malformed("none of the events has a type")) }
+    }
+
+    fn upstream(&self) -> Option<&'static str> {
+        Some("https://api2.amplitude.com")
+    }
+
+    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+        match verdict {
+            Verdict::Later { limited } => refusal(Answer::later(limited)),
+            // The libraries send smaller batches then.
+            Verdict::TooLarge => refusal(Answer::too_large()),
+            Verdict::Taken { events } => taken(inbound, events),
+            Verdict::Ignored => taken(inbound, 0),
+        }
+    }
+}
+
+/// The events of a request, and when the library sent them.
+fn upload(inbound: &Inbound<'_>) -> Option<(Vec<Value>, Option<Timestamp>)> {
+    match wire::json(inbound.body) {
+        Some(Value::Object(mut body)) => {
+            let at = body.get("client_upload_time").and_then(wire::moment);
+            Some((listed(body.remove("events")?)?, at))
+        }
+        Some(_) => None,
+        None => {
+            let text = std::str::from_utf8(inbound.body).ok()?;
+            let fields = Fields::form(text);
+            let events = fields.get("e").or_else(|| fields.get("event"))?;
+            let at = fields.get("upload_time").and_then(wire::moment_of);
+            Some((listed(wire::packed(events, inbound.max_bytes)?)?, at))
+        }
+    }
+}
+
+fn listed(events: Value) -> Option<Vec<Value>> {
+    match events {
+        Value::Array(events) => Some(events),
+        Value::Object(_) => Some(vec![events]),
+        _ => None,
+    }
+}
+
+/// Whether the request is the old library's, which posts forms.
+fn is_old(inbound: &Inbound<'_>) -> bool {
+    let is_events = matches!(Endpoint::of(inbound.path), Some(Endpoint::Events(_)));
+    is_events && !inbound.body.is_empty() && !matches!(inbound.body.first(), Some(b'{' | b'['))
+}
+
+fn taken(inbound: &Inbound<'_>, events: usize) -> Answer {
+    if is_old(inbound) {
+        return Answer::text("success");
+    }
+    match Endpoint::of(inbound.path) {
+        Some(Endpoint::Config) => Answer::json("{}"),
+        Some(Endpoint::Diagnostics | Endpoint::Replay) => Answer::json(r#"{"code":200}"#),
+        Some(Endpoint::Events(_)) | None => {
+            let said = json!({
+                "code": 200,
+                "events_ingested": events,
+                "payload_size_bytes": inbound.body.len(),
+                "server_upload_time": inbound.received_at.as_millisecond(),
+            });
+            Answer::json(said.to_string())
+        }
+    }
+}
+
+/// A refusal in the words that the library reads.
+fn refusal(answer: Answer) -> Answer {
+    let text = match answer.status {
+        StatusCode::PAYLOAD_TOO_LARGE => r#"{"code":413,"error":"Payload too large"}"#,
+        StatusCode::TOO_MANY_REQUESTS => {
+            "{\"code\":429,\"error\":\"Too many requests\",\"eps_threshold\":0,\
+             \"throttled_devices\":{},\"throttled_users\":{},\"throttled_events\":[],\
+             \"exceeded_daily_quota_devices\":{},\"exceeded_daily_quota_users\":{}}"
+        }
+        _ => r#"{"code":503,"error":"Service unavailable"}"#,
+    };
+    let body = Bytes::from_static(text.as_bytes());
+    Answer { content_type: Some("application/json"), body, ..answer }
+}

@@ -1,0 +1,186 @@
+//! What Mixpanel's browser library sends, and what it wants to hear (`contracts/beacons.md` section 5).
+//!
+//! `/track` brings events, `/engage` people, `/groups` groups, one or up to fifty in a request: as
+//! `data` in a form, in base64 for every host that is not Mixpanel's own, or in the query of a GET.
+//! Session recordings (`/record`) are taken and left. Flags and settings come from nobody here: the
+//! answers say that there are none.
+//!
+//! A batch that is not taken now is kept by the library and comes again, so 429 and 503 lose
+//! nothing. `redirect` is not followed: anybody could lead visitors anywhere.
+
+mod identity;
+mod profiles;
+#[cfg(test)]
+mod tests;
+mod track;
+
+use bytes::Bytes;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::event::Object;
+use crate::vendors::beacon::{Answer, Beacon as Face, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::wire::{self, Fields};
+
+pub(super) struct Beacon;
+
+/// The client as `context.source` names it.
+pub(super) const CLIENT: &str = "mixpanel";
+
+/// A transparent PNG of one pixel.
+const PNG: &[u8] =
+    b"\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x01\
+    \x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\x0b\x49\x44\x41\
+    \x54\x78\xda\x63\x60\x00\x02\x00\x00\x05\x00\x01\xe9\xfa\xdc\xd8\x00\x00\x00\x00\
+    \x49\x45\x4e\x44\xae\x42\x60\x82";
+
+/// What the library asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint {
+    Track,
+    Engage,
+    Groups,
+    Record,
+    Flags,
+    Settings,
+    Decide,
+}
+
+/// What all records of one request share.
+struct Sending {
+    endpoint: &'static str,
+    /// The library's clock when it sent them.
+    at: Option<Timestamp>,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Option<Self> {
+        match path.trim_end_matches('/') {
+            "/track" => Some(Self::Track),
+            "/engage" => Some(Self::Engage),
+            "/groups" => Some(Self::Groups),
+            "/record" => Some(Self::Record),
+            "/flags" => Some(Self::Flags),
+            "/settings" => Some(Self::Settings),
+            "/decide" => Some(Self::Decide),
+            // What newer libraries tell of the flags they have shown.
+            below if below.starts_with("/flags/") => Some(Self::Flags),
+            _ => None,
+        }
+    }
+}
+
+impl Face for Beacon {
+    fn endpoint(&self, path: &str) -> Option<Methods> {
+        Some(match Endpoint::of(path)? {
+            Endpoint::Track | Endpoint::Engage | Endpoint::Groups | Endpoint::Flags => {
+                Methods::Both
+            }
+            Endpoint::Record => Methods::Post,
+            Endpoint::Settings | Endpoint::Decide => Methods::Get,
+        })
+    }
+
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        let (read, endpoint): (fn(Object, &Sending) -> Option<_>, _) =
+            match Endpoint::of(inbound.path) {
+                Some(Endpoint::Track) => (track::message, "/track"),
+                Some(Endpoint::Engage) => (profiles::person, "/engage"),
+                Some(Endpoint::Groups) => (profiles::group, "/groups"),
+                _ => return Ok(Vec::new()),
+            };
+        let query = Fields::form(inbound.query);
+        let sending = Sending { endpoint, at: query.get("_").and_then(wire::moment_of) };
+        let payload = payload(inbound, &query).ok_or(Malformed("there is no JSON in data"))?;
+        let records = match payload {
+            Value::Array(records) => records,
+            record => vec![record],
+        };
+        let mut messages = Vec::with_capacity(records.len());
+        let mut is_any = false;
+        for record in records {
+            let Value::Object(record) = record else { continue };
+            let Some(read) = read(record, &sending) else { continue };
+            is_any = true;
+            messages.extend(read.message());
+        }
+        if is_any { Ok(messages) } else { Err(Malformed("none of the records can be read")) }
+    }
+
+    fn upstream(&self) -> Option<&'static str> {
+        Some("https://api-js.mixpanel.com")
+    }
+
+    fn passes_on(&self, path: &str) -> bool {
+        Endpoint::of(path) == Some(Endpoint::Record)
+    }
+
+    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+        match verdict {
+            Verdict::Later { limited } => Answer::later(limited),
+            // The library halves its batch.
+            Verdict::TooLarge => Answer::too_large(),
+            Verdict::Taken { .. } | Verdict::Ignored => taken(inbound),
+        }
+    }
+}
+
+/// One record that could be read.
+enum Read {
+    Message(Object),
+    /// It says nothing of the visitor.
+    Nothing,
+}
+
+impl Read {
+    fn message(self) -> Option<Object> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// The JSON of a request, wherever it stands.
+fn payload(inbound: &Inbound<'_>, query: &Fields<'_>) -> Option<Value> {
+    if inbound.body.is_empty() {
+        return wire::packed(query.get("data")?, inbound.max_bytes);
+    }
+    if let Some(payload) = wire::json(inbound.body) {
+        return Some(payload);
+    }
+    let content_type = inbound.field("content-type").unwrap_or_default();
+    if content_type.starts_with("multipart/") {
+        let fields = Fields::multipart(content_type, inbound.body)?;
+        return wire::packed(fields.get("data")?, inbound.max_bytes);
+    }
+    let text = std::str::from_utf8(inbound.body).ok()?;
+    match Fields::form(text).get("data") {
+        Some(data) => wire::packed(data, inbound.max_bytes),
+        None => wire::packed(text, inbound.max_bytes),
+    }
+}
+
+fn taken(inbound: &Inbound<'_>) -> Answer {
+    match Endpoint::of(inbound.path) {
+        Some(Endpoint::Flags) => Answer::json(r#"{"flags":{}}"#),
+        Some(Endpoint::Settings) => Answer::json(r#"{"sdk_config":{"config":{}}}"#),
+        Some(Endpoint::Decide) => {
+            let text = r#"{"notifications":[],"config":{"enable_collect_everything":false}}"#;
+            Answer::json(text)
+        }
+        Some(Endpoint::Track | Endpoint::Engage | Endpoint::Groups | Endpoint::Record) | None => {
+            let query = Fields::form(inbound.query);
+            let asks = |name| query.get(name).is_some_and(|value| value != "0");
+            if asks("img") {
+                return Answer {
+                    status: StatusCode::OK,
+                    content_type: Some("image/png"),
+                    body: Bytes::from_static(PNG),
+                };
+            }
+            Answer::json(if asks("verbose") { r#"{"error":null,"status":1}"# } else { "1" })
+        }
+    }
+}

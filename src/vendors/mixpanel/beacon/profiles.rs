@@ -1,0 +1,143 @@
+//! People of `/engage` and groups of `/groups` (`contracts/beacons.md` 5.4).
+//!
+//! What is set becomes traits, what is unset a trait that is `null`. Whatever else is done, and what
+//! was to be set only once, stays in `context.source.operations` as sent.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::identity::Ids;
+use super::track::surround;
+use super::{CLIENT, Read, Sending};
+use crate::event::{Kind, Object};
+use crate::vendors::wire::{self, Message, put};
+
+/// Mixpanel's own properties that have a name without `$` as traits.
+const RESERVED: &[(&str, &str)] = &[
+    ("$email", "email"),
+    ("$name", "name"),
+    ("$first_name", "first_name"),
+    ("$last_name", "last_name"),
+    ("$phone", "phone"),
+    ("$avatar", "avatar"),
+    ("$created", "created"),
+    ("$username", "username"),
+    ("$city", "city"),
+    ("$region", "region"),
+    ("$country_code", "country_code"),
+    ("$timezone", "timezone"),
+];
+
+/// One update of a person or a group.
+#[derive(Default)]
+struct Update {
+    ids: Ids,
+    group_key: Option<String>,
+    group_id: Option<String>,
+    time: Option<Value>,
+    traits: Object,
+    operations: Object,
+    context: Object,
+}
+
+/// An identify message of an update. `None` if it is none.
+pub(super) fn person(record: Object, sending: &Sending) -> Option<Read> {
+    let update = read(record);
+    if update.ids.user().is_none() && update.ids.device().is_none() && update.says_nothing() {
+        return None;
+    }
+    let message = update.ids.write(Message::new(Kind::Identify));
+    Some(update.into_read(message, sending))
+}
+
+/// A group message of an update. `None` if it names no group.
+pub(super) fn group(record: Object, sending: &Sending) -> Option<Read> {
+    let mut update = read(record);
+    let message = Message::new(Kind::Group).with_id("groupId", update.group_id.as_deref());
+    if !message.has("groupId") {
+        return None;
+    }
+    put(&mut update.context, "groupType", update.group_key.take());
+    let message = update.ids.write(message);
+    Some(update.into_read(message, sending))
+}
+
+fn read(record: Object) -> Update {
+    let mut update = Update::default();
+    for (name, value) in record {
+        let Some(value) = update.ids.take(&name, value) else { continue };
+        match (name.as_str(), value) {
+            ("$token", _) => {}
+            ("$group_key", value) => update.group_key = wire::id(value),
+            ("$group_id", value) => update.group_id = wire::id(value),
+            ("$time", value) => update.time = Some(value),
+            // Not the visitor's doing: it is not when they were last seen.
+            ("$ignore_time", Value::Bool(true)) => put(&mut update.context, "active", Some(false)),
+            ("$ip", Value::String(ip)) if ip.parse::<IpAddr>().is_ok() => {
+                put(&mut update.context, "ip", Some(ip));
+            }
+            ("$set", Value::Object(set)) => update.set(set),
+            ("$set_once", Value::Object(set)) => update.set_once(set),
+            ("$unset", Value::Array(names)) => {
+                for name in names.iter().filter_map(Value::as_str) {
+                    update.traits.insert(trait_name(name).to_owned(), Value::Null);
+                }
+            }
+            (operation, value) if operation.starts_with('$') => {
+                update.operations.insert(name, value);
+            }
+            _ => {}
+        }
+    }
+    update
+}
+
+impl Update {
+    fn says_nothing(&self) -> bool {
+        self.traits.is_empty() && self.operations.is_empty()
+    }
+
+    fn set(&mut self, set: Object) {
+        for (name, value) in set {
+            // The library adds what it knows of the browser to whatever is set.
+            if let Some(value) = surround(&mut self.context, &name, value) {
+                self.traits.insert(renamed(name), value);
+            }
+        }
+    }
+
+    /// What has no value yet is not set, and not unset either.
+    fn set_once(&mut self, set: Object) {
+        for (name, value) in &set {
+            if !value.is_null() && *value != "$direct" {
+                self.traits.entry(trait_name(name)).or_insert_with(|| value.clone());
+            }
+        }
+        self.operations.insert("$set_once".to_owned(), Value::Object(set));
+    }
+
+    fn into_read(mut self, message: Message, sending: &Sending) -> Read {
+        let message = message
+            .at("timestamp", self.time.as_ref().and_then(wire::moment))
+            .at("sentAt", sending.at)
+            .with("traits", Some(std::mem::take(&mut self.traits)));
+        let mut context = self.context;
+        self.ids.finish(&mut context);
+        let mut source = wire::source(CLIENT, None, sending.endpoint, None);
+        put(&mut source, "operations", Some(self.operations));
+        put(&mut context, "source", Some(source));
+        Read::Message(message.with("context", Some(context)).finish())
+    }
+}
+
+fn trait_name(name: &str) -> &str {
+    RESERVED.iter().find(|(own, _)| *own == name).map_or(name, |(_, plain)| plain)
+}
+
+fn renamed(name: String) -> String {
+    match trait_name(&name) {
+        plain if plain == name => name,
+        plain => plain.to_owned(),
+    }
+}

@@ -1,0 +1,115 @@
+//! Whatever is sent, nothing breaks, and what comes of it is no more than a few times as much.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::vendors::trial;
+use crate::vendors::wire::trial::{Sent, broken};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A batch with what events, people and groups say.
+const GOOD: &str = r#"[{"event":"$mp_web_page_view","properties":{"token":"t","time":1795434250.8,
+"distinct_id":"$device:d1","$device_id":"d1","$insert_id":"i1","$current_url":"https://a.example/p?a=1",
+"$referrer":"https://b.example/","current_page_title":"P","utm_source":"google","gclid":"g1","$os":"Linux",
+"mp_lib":"web","$lib_version":"2.83.0","company":["acme"],"plan":"pro"}},
+{"event":"$identify","properties":{"distinct_id":"u1","$user_id":"u1","$anon_distinct_id":"$device:d1"}},
+{"event":"$create_alias","properties":{"distinct_id":"u1","alias":"u2"}},
+{"event":"$merge","properties":{"$distinct_ids":["u1","$device:d1"]}},
+{"$token":"t","$distinct_id":"u1","$set":{"$email":"a@b.co"},"$set_once":{"a":null},"$unset":["b"],"$add":{"c":1}},
+{"$token":"t","$group_key":"company","$group_id":"acme","$set":{"$name":"Acme"},"$time":1795434250}]"#;
+
+/// How many bytes of messages may come of a byte.
+const TIMES: usize = 16;
+
+fn sent(target: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Sent {
+    let body = body.into();
+    let method = if body.is_empty() { Method::GET } else { Method::POST };
+    Sent::new(method, target, body).with("content-type", content_type)
+}
+
+fn any_record() -> BoxedStrategy<Value> {
+    let keys = "event properties $token $distinct_id $device_id $user_id distinct_id $insert_id time \
+        $current_url $referrer utm_source utm_ gclid $os mp_lib $lib_version alias $distinct_ids \
+        $identified_id $anon_id $anon_distinct_id $set $set_once $unset $add $time $ip $ignore_time \
+        $group_key $group_id";
+    let leaf = prop_oneof![
+        Just(json!("$identify")),
+        Just(json!("$create_alias")),
+        Just(json!("$merge")),
+        Just(json!("$device:d1")),
+        Just(json!("$mp_web_page_view")),
+        Just(json!(["u1", "$device:d1"])),
+        Just(json!("https://a.example/\u{fc}?\u{fc}")),
+        any::<f64>().prop_map(Value::from),
+    ];
+    trial::any_object(keys, leaf)
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_do_no_harm(body: Vec<u8>, query in ".{0,80}", slash: bool) {
+        for path in ["/track", "/engage", "/groups", "/record", "/flags", "/settings", "/decide"] {
+            let path = format!("{path}{}?{query}", if slash { "/" } else { "" });
+            sent(&path, FORM, body.clone()).check(&Beacon, TIMES);
+            sent(&path, "multipart/form-data; boundary=XX", body.clone()).check(&Beacon, TIMES);
+        }
+    }
+
+    #[test]
+    fn broken_requests_do_no_harm(body in broken(GOOD)) {
+        for path in ["/track", "/engage", "/groups"] {
+            let packed = STANDARD.encode(&body);
+            sent(path, "text/plain", body.clone()).check(&Beacon, TIMES);
+            sent(path, FORM, format!("data={packed}")).check(&Beacon, TIMES);
+            sent(&format!("{path}?data={packed}&_=1795434250817&img=1"), FORM, "").check(&Beacon, TIMES);
+        }
+    }
+
+    #[test]
+    fn any_record_is_read_or_refused(records in prop::collection::vec(any_record(), 0..4)) {
+        let body = Value::from(records).to_string();
+        for path in ["/track", "/engage/", "/groups"] {
+            sent(path, "application/json", body.clone()).check(&Beacon, TIMES);
+        }
+    }
+}
+
+#[test]
+fn the_shortest_records_are_not_blown_up() {
+    let body = json!(vec![json!({ "event": "a" }); 2000]).to_string();
+    let events = sent("/track?_=1795434250817", "text/plain", body);
+    events.check(&Beacon, TIMES);
+    assert_eq!(events.decode(&Beacon).unwrap().len(), 2000);
+    let body = json!(vec![json!({ "$set": { "a": 1 } }); 2000]).to_string();
+    let people = sent("/engage", "text/plain", body);
+    people.check(&Beacon, TIMES);
+    assert_eq!(people.decode(&Beacon).unwrap().len(), 2000);
+}
+
+#[test]
+fn other_paths_are_not_mixpanels() {
+    for path in ["/", "", "/tracker", "/track/x", "/import", "/flagships"] {
+        assert_eq!(Face::endpoint(&Beacon, path), None, "{path}");
+    }
+    assert_eq!(Face::endpoint(&Beacon, "/record/"), Some(Methods::Post));
+    assert_eq!(Face::endpoint(&Beacon, "/flags/f1/first-time-events"), Some(Methods::Both));
+}
+
+#[test]
+fn a_batch_that_is_too_large_is_refused_so_that_the_library_halves_it() {
+    let sent = sent("/track/?verbose=1", FORM, "data=W10");
+    for (verdict, status) in [
+        (Verdict::Taken { events: 0 }, 200),
+        (Verdict::Ignored, 200),
+        (Verdict::TooLarge, 413),
+        (Verdict::Later { limited: true }, 429),
+        (Verdict::Later { limited: false }, 503),
+    ] {
+        assert_eq!(sent.answer(&Beacon, verdict).status, status, "{verdict:?}");
+    }
+}

@@ -1,0 +1,98 @@
+//! How the visitor came, where the client says it apart from the page's URL: as properties that are
+//! named like the query parameters (`contracts/beacons.md` 2, 12.7).
+
+use serde_json::Value;
+
+use super::{campaign_member, put};
+use crate::event::Object;
+
+/// Query parameters that tell one click on an advertisement from another.
+const CLICK_IDS: [&str; 13] = [
+    "gclid",
+    "fbclid",
+    "msclkid",
+    "dclid",
+    "wbraid",
+    "gbraid",
+    "ko_click_id",
+    "li_fat_id",
+    "sccid",
+    "ScCid",
+    "ttclid",
+    "twclid",
+    "rdt_cid",
+];
+
+/// `context.campaign` and `context.clickIds`, as they are found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    campaign: Object,
+    clicks: Object,
+}
+
+impl Arrival {
+    /// Whether a property says how the visitor came.
+    pub fn tells(name: &str) -> bool {
+        name.starts_with("utm_") || CLICK_IDS.contains(&name)
+    }
+
+    /// Takes the property if it says how the visitor came, else gives it back.
+    pub fn take(&mut self, name: String, value: Value) -> Option<(String, Value)> {
+        if !matches!(value, Value::String(_) | Value::Null) {
+            return Some((name, value));
+        }
+        if let Some(rest) = name.strip_prefix("utm_").filter(|rest| !rest.is_empty()) {
+            // Parameters that the spec has no name for keep their own.
+            put(&mut self.campaign, campaign_member(&name).unwrap_or(rest), Some(value));
+        } else if CLICK_IDS.contains(&name.as_str()) {
+            put(&mut self.clicks, &name, Some(value));
+        } else {
+            return Some((name, value));
+        }
+        None
+    }
+
+    /// Writes what was found into the context.
+    pub fn finish(self, context: &mut Object) {
+        put(context, "campaign", Some(self.campaign));
+        put(context, "clickIds", Some(self.clicks));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn campaign_and_clicks_are_told_from_other_properties() {
+        let mut arrival = Arrival::default();
+        for (name, value) in [
+            ("utm_source", json!("google")),
+            ("utm_campaign", json!("fall")),
+            ("utm_marketing_tactic", json!("x")),
+            ("utm_term", json!(null)),
+            ("gclid", json!("c1")),
+        ] {
+            assert!(Arrival::tells(name));
+            assert_eq!(arrival.take(name.to_owned(), value), None, "{name}");
+        }
+        for (name, value) in [("utm_", json!("a")), ("utm_source", json!(1)), ("plan", json!("b"))]
+        {
+            assert_eq!(
+                arrival.take(name.to_owned(), value.clone()),
+                Some((name.to_owned(), value))
+            );
+        }
+        let mut context = Object::new();
+        arrival.finish(&mut context);
+        assert_eq!(
+            Value::Object(context),
+            json!({
+                "campaign": { "source": "google", "name": "fall", "marketing_tactic": "x" },
+                "clickIds": { "gclid": "c1" },
+            })
+        );
+    }
+}
