@@ -125,7 +125,7 @@ const BEACONS: &[(&str, &str)] = &[
     ("snowplow", "page_view"),
     ("matomo", "page_view"),
     ("plausible", "goal_with_revenue"),
-    ("umami", "event"),
+    ("umami", "event_with_token"),
 ];
 
 fn beacons(criterion: &mut Criterion) {

@@ -279,6 +279,7 @@ impl Arrived<'_> {
             Route::Message(kind) => routes::segment::answer(self, Some(kind), body).await,
             Route::Batch => routes::segment::answer(self, None, body).await,
             Route::Pixel => routes::pixel::answer(self).await,
+            Route::Reset => routes::reset::answer(self),
             Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),
