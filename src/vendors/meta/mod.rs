@@ -20,6 +20,7 @@
 //! - States outside North America and unknown countries are not cut to two letters (`normalise`).
 
 mod answer;
+mod beacon;
 mod cookies;
 mod custom;
 mod map;
@@ -48,9 +49,12 @@ use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor}
 use crate::event::Enriched;
 use crate::settings::Secret;
 
+/// What Meta is called, as a destination and as the client of its own beacons.
+const NAME: &str = "meta";
+
 /// Meta's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
-    name: "meta",
+    name: NAME,
     known_as: &[
         "Facebook Conversions API (Actions)",
         "Facebook Conversions API",
@@ -62,7 +66,7 @@ pub static VENDOR: Vendor = Vendor {
     destination: Some(|section, endpoint| {
         Box::new(Meta { settings: Settings::read(section, endpoint) })
     }),
-    beacon: None,
+    beacon: Some(&beacon::Pixel),
 };
 
 /// Events in one request.
