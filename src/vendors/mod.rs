@@ -33,9 +33,12 @@ pub mod console;
 pub mod drift;
 pub mod ga4;
 pub mod intercom;
+pub mod matomo;
 pub mod meta;
 pub mod mixpanel;
 pub mod plausible;
+pub mod posthog;
+pub mod umami;
 pub mod webhook;
 
 pub use beacon::Beacon;
@@ -64,6 +67,9 @@ pub static VENDORS: &[&Vendor] = &[
     &webhook::VENDOR,
     &console::VENDOR,
     &plausible::VENDOR,
+    &posthog::VENDOR,
+    &matomo::VENDOR,
+    &umami::VENDOR,
 ];
 
 /// What the house knows of one vendor.

@@ -7,7 +7,7 @@ mod page;
 
 pub use fields::Fields;
 pub use message::{Message, put};
-pub use page::{campaign_member, page};
+pub use page::{campaign_member, page, screen};
 
 use std::io::Read;
 
