@@ -244,8 +244,32 @@ fn context(fields: &Fields<'_>, path: &str) -> Object {
     if !ids.is_empty() {
         put(&mut context, "clientIds", Some(json!({ "matomo": ids })));
     }
-    put(&mut context, "source", Some(json!({ "client": "matomo", "endpoint": path })));
+    let mut source = Object::new();
+    put(&mut source, "client", Some("matomo"));
+    put(&mut source, "endpoint", Some(path));
+    put(&mut source, "event", Some(theirs(fields)));
+    put(&mut context, "source", Some(source));
     context
+}
+
+/// What Matomo calls a hit of this kind.
+fn theirs<'f>(fields: &'f Fields<'_>) -> &'f str {
+    const KINDS: [(&str, &str); 8] = [
+        ("idgoal", "goal"),
+        ("ma_mt", "media"),
+        ("download", "download"),
+        ("link", "link"),
+        ("search", "search"),
+        ("c_i", "content_interaction"),
+        ("c_n", "content_impression"),
+        ("e_a", "event"),
+    ];
+    let kind = KINDS.iter().find(|(parameter, _)| fields.get(parameter).is_some());
+    match kind {
+        Some(("idgoal", _)) if fields.get("idgoal") == Some("0") => "ecommerce",
+        Some((_, kind)) => kind,
+        None => "action",
+    }
 }
 
 /// A number. What is none, as the text `false` for no discount, says nothing.

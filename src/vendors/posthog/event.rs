@@ -118,7 +118,9 @@ pub(super) fn message(
             let kind = text(said.remove("$group_type")).unwrap_or_default();
             let message = Message::new(Kind::Group).with_id("groupId", Some(&key));
             groups = Object::new();
-            put(&mut groups, &kind, Some(key));
+            if !kind.is_empty() {
+                put(&mut groups, &kind, Some(key));
+            }
             (message.with("traits", Some(object(said.remove("$group_set")))), None)
         }
         "$pageview" => (Message::new(Kind::Page), Some((set, true))),
@@ -287,7 +289,6 @@ fn context(said: Object, is_page: bool) -> (Object, Object) {
         match name.as_str() {
             "$current_url" => url = text(Some(value)),
             "title" if is_page => title = text(Some(value)),
-            "title" if title.is_none() => title = text(Some(value)),
             "$referrer" => referrer = text(Some(value)),
             "$lib" => place("library", "name", format!("posthog-{}", shown(&value)).into()),
             "$lib_version" => {
