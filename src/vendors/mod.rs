@@ -34,12 +34,15 @@ pub mod forward;
 pub mod ga4;
 pub mod intercom;
 pub mod jitsu;
+pub mod matomo;
 pub mod meta;
 pub mod mixpanel;
 pub mod plausible;
+pub mod posthog;
 pub mod rudderstack;
 pub mod segment;
 pub mod snowplow;
+pub mod umami;
 pub mod webhook;
 
 pub use crate::privacy::email;
@@ -73,6 +76,9 @@ pub static VENDORS: &[&Vendor] = &[
     &segment::VENDOR,
     &rudderstack::VENDOR,
     &jitsu::VENDOR,
+    &posthog::VENDOR,
+    &matomo::VENDOR,
+    &umami::VENDOR,
     // Takes most paths of two parts, so at a shared mount the others come first.
     &snowplow::VENDOR,
 ];
