@@ -403,7 +403,7 @@ mod tests {
             let event = event(json!({
                 "anonymousId": "a", "context": context, "facts": { "format": format },
             }));
-            devices(&event).remove(0).client
+            devices(&event).pop().and_then(|device| device.client)
         };
         let page = json!({ "page": { "url": "https://Shop.example/x?y=z" } });
         assert_eq!(of("segment", page.clone()).as_deref(), Some("segment@shop.example"));

@@ -138,7 +138,7 @@ pub(super) fn judge<E>(
     }
     let reset = reset(update, &devices, at, mate)?;
     // Of equal claims the surest device's.
-    let claimed = devices.iter().flatten().filter(|b| b.claimed > 0);
+    let claimed = devices.iter().flatten().filter(|b| b.is_known || b.claimed > 0);
     let winner = claimed.copied().reduce(|best, b| if b.claimed > best.claimed { b } else { best });
     let is_other_users = reset.is_none() && winner.is_some_and(|winner| winner.is_known);
     if let Some(email) = email.filter(|email| email.is_known && !is_other_users) {

@@ -158,12 +158,23 @@ impl<'c> Batch<'c> {
         }
         if let Some(user) = user {
             person.named_at = if update.previous.is_some() { at } else { 0 };
+            if person.user_id.is_none() {
+                self.claim_all(profile, at)?;
+            }
             if person.user_id.as_ref() != Some(user) {
                 person.user_id = Some(user.clone());
                 self.changes.profiles.insert(profile);
             }
         }
         self.put(profile, &person)
+    }
+
+    /// The user claims what their profile was known by while it was anonymous.
+    fn claim_all(&self, profile: ProfileId, at: i64) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("UPDATE identities SET claimed = max(claimed, ?) WHERE profile = ?")?
+            .execute((at, profile.0))
+            .map(drop)
     }
 
     /// Makes the update's identities name the profile.
