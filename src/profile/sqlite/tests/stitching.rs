@@ -140,6 +140,22 @@ fn a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were() {
 }
 
 #[test]
+fn a_sign_in_that_arrives_late_takes_no_device_from_who_was_seen_on_it_later() {
+    let shop = Shop::new();
+    shop.takes(0, page(Some("u"), "a", "v"));
+    shop.takes(120, page(Some("u"), "a", "v"));
+    shop.takes(60, page(Some("w"), "a", "v"));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
+    // The same of a device that was known to be of the other's before they signed in.
+    shop.takes(0, page(None, "b", "x"));
+    shop.takes(10, page(Some("z"), "b", "y"));
+    shop.takes(5, page(Some("w"), "c", "x"));
+    assert_eq!(shop.user(page(None, "none", "x")).as_deref(), Some("z"));
+    shop.takes(11, page(Some("w"), "c", "x"));
+    assert_eq!(shop.user(page(None, "none", "x")).as_deref(), Some("w"));
+}
+
+#[test]
 fn ids_seen_without_a_user_id_are_of_who_claimed_the_device_last() {
     let shop = Shop::new();
     shop.takes(0, page(Some("u"), "a", "v"));
@@ -171,6 +187,9 @@ fn a_reset_begins_a_new_visitor() {
         // Another client of the browser, which nobody told, follows; a late event does not lead back.
         shop.takes(11, on("ga4", "www.shop.example", None, "5.6", "v"));
         shop.takes(5, of(None, "a"));
+        if first.is_some() {
+            shop.takes(6, of(first, "a"));
+        }
         shop.takes(12, of(None, "b"));
         assert_eq!(shop.knows(json!({ "anonymousId": "5.6" })), Some(after));
         // Whoever signs in now is who it was since the reset.
