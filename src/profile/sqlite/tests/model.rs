@@ -152,6 +152,22 @@ fn people(connection: &Connection) -> BTreeSet<Person> {
     people.into_values().collect()
 }
 
+/// What a cache may hold: which profile each name is of, and what is known of each profile.
+type Cached = (BTreeMap<Identity, ProfileId>, BTreeMap<ProfileId, (Option<String>, String)>);
+
+fn cached(connection: &Connection) -> Cached {
+    let mut statement = connection.prepare("SELECT kind, value, profile FROM identities").unwrap();
+    let names = statement.query_map([], |row| {
+        let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?).unwrap();
+        Ok((Identity { kind, value: row.get(1)? }, ProfileId(row.get(2)?)))
+    });
+    let names = names.unwrap().collect::<Result<_, _>>().unwrap();
+    let mut statement = connection.prepare("SELECT id, user_id, traits FROM profiles").unwrap();
+    let views =
+        statement.query_map([], |row| Ok((ProfileId(row.get(0)?), (row.get(1)?, row.get(2)?))));
+    (names, views.unwrap().collect::<Result<_, _>>().unwrap())
+}
+
 /// A device nobody else has.
 fn own(person: u8, n: u8) -> Identity {
     let kinds = [IdentityKind::Anonymous, IdentityKind::Visitor, IdentityKind::Ga];
@@ -195,8 +211,19 @@ proptest! {
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         let (connection, other) = (database(2), database(2));
+        let mut before = cached(&connection);
         for update in &shuffled {
-            apply(&connection, std::slice::from_ref(update));
+            let changes = apply(&connection, std::slice::from_ref(update));
+            let after = cached(&connection);
+            for name in before.0.keys().chain(after.0.keys()) {
+                let is_same = before.0.get(name) == after.0.get(name);
+                prop_assert!(is_same || changes.identities.contains(name), "{:?}", name);
+            }
+            for (profile, known) in &before.1 {
+                let is_same = after.1.get(profile) == Some(known);
+                prop_assert!(is_same || changes.profiles.contains(profile), "{:?}", profile);
+            }
+            before = after;
             let again = apply(&connection, std::slice::from_ref(update));
             prop_assert_eq!(again.identities, BTreeSet::new(), "said again it is nothing new");
         }
