@@ -255,4 +255,10 @@ impl Held {
     pub(super) fn is_news(&self, known: &Binding, at: i64) -> bool {
         self.claimed - known.claimed >= SEEN_EVERY_MS || at - known.seen >= SEEN_EVERY_MS
     }
+
+    /// Since when what is written down of such a device stands.
+    pub(super) fn noted(&self, known: &Binding, at: i64) -> i64 {
+        // A claim that another device made does not move on with time.
+        if self.claimed == at { known.claimed.min(known.seen) } else { known.seen }
+    }
 }

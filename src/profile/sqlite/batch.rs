@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row};
+use serde_json::Value;
 
 use super::super::stitch::{self, Binding, Bound, Held, Holder, Verdict};
 use super::super::traits::{Said, Traits};
 use super::super::{Changes, Identity, IdentityKind, Limits, ProfileId, SEEN_EVERY_MS, Update};
 use super::parse;
+use super::repeats::{Notes, Repeats};
 use crate::journal::SiteId;
 
 /// Some updates in one transaction, and what they changed.
@@ -15,6 +17,8 @@ pub(super) struct Batch<'c> {
     connection: &'c Connection,
     site: SiteId,
     limits: Limits,
+    repeats: &'c Repeats,
+    notes: Notes,
     changes: Changes,
 }
 
@@ -27,15 +31,26 @@ struct Person {
 }
 
 impl<'c> Batch<'c> {
-    pub(super) fn new(connection: &'c Connection, site: SiteId, limits: Limits) -> Self {
-        Self { connection, site, limits, changes: Changes::default() }
+    pub(super) fn new(
+        connection: &'c Connection,
+        site: SiteId,
+        limits: Limits,
+        repeats: &'c Repeats,
+    ) -> Self {
+        let (notes, changes) = (Notes::default(), Changes::default());
+        Self { connection, site, limits, repeats, notes, changes }
     }
 
-    pub(super) fn into_changes(self) -> Changes {
-        self.changes
+    /// What changed, and the notes to take once it is committed.
+    pub(super) fn finish(self) -> (Changes, Notes) {
+        (self.changes, self.notes)
     }
 
     pub(super) fn apply(&mut self, update: &Update) -> rusqlite::Result<()> {
+        let statement = self.repeats.statement(self.site, update);
+        if self.repeats.has(statement, stitch::time(update), &self.notes) {
+            return Ok(());
+        }
         let bound = self.look_up(update)?;
         let verdict = stitch::judge(update, &bound, |profile, client| self.mate(profile, client))?;
         let profile = match verdict.holder {
@@ -46,9 +61,17 @@ impl<'c> Batch<'c> {
         for other in &verdict.absorbed {
             self.absorb(*other, profile, verdict.claim)?;
         }
-        self.note(profile, update)?;
-        self.link(profile, update, &bound, &verdict)?;
-        self.say(profile, update)
+        let due = [
+            self.note(profile, update)?,
+            self.link(profile, update, &bound, &verdict)?,
+            self.say(profile, update)?,
+        ];
+        // An alias said again is the latest again.
+        let due = if update.previous.is_some() { None } else { due.into_iter().min().flatten() };
+        if let Some(due) = due {
+            self.notes.say(profile, statement, stitch::time(update)..due);
+        }
+        Ok(())
     }
 
     fn look_up(&self, update: &Update) -> rusqlite::Result<Bound> {
@@ -135,8 +158,8 @@ impl<'c> Batch<'c> {
     }
 
     /// Notes when the person was seen, and by what user id the profile goes: its first, or that of the
-    /// latest alias.
-    fn note(&mut self, profile: ProfileId, update: &Update) -> rusqlite::Result<()> {
+    /// latest alias. Returns when it is to be noted again.
+    fn note(&mut self, profile: ProfileId, update: &Update) -> rusqlite::Result<Option<i64>> {
         let (at, mut person) = (stitch::time(update), self.person(profile)?);
         let is_first = person.first_seen.is_none_or(|first| at < first);
         let is_last = person.last_seen.is_none_or(|last| at - last >= SEEN_EVERY_MS);
@@ -147,9 +170,7 @@ impl<'c> Batch<'c> {
                 Some(known) => (said_at, *user) > (person.named_at, known) && said_at > 0,
             }
         });
-        if !is_first && !is_last && user.is_none() {
-            return Ok(());
-        }
+        let is_news = is_first || is_last || user.is_some();
         if is_first {
             person.first_seen = Some(at);
         }
@@ -163,10 +184,14 @@ impl<'c> Batch<'c> {
             }
             if person.user_id.as_ref() != Some(user) {
                 person.user_id = Some(user.clone());
+                self.notes.change(profile);
                 self.changes.profiles.insert(profile);
             }
         }
-        self.put(profile, &person)
+        if is_news {
+            self.put(profile, &person)?;
+        }
+        Ok(person.last_seen.map(|last| last + SEEN_EVERY_MS))
     }
 
     /// The user claims what their profile was known by while it was anonymous.
@@ -177,15 +202,18 @@ impl<'c> Batch<'c> {
             .map(drop)
     }
 
-    /// Makes the update's identities name the profile.
+    /// Makes the update's identities name the profile. Returns when that is to be noted again; `None`
+    /// if one of them does not.
     fn link(
         &mut self,
         profile: ProfileId,
         update: &Update,
         bound: &Bound,
         verdict: &Verdict,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<Option<i64>> {
         let at = stitch::time(update);
+        let mut has_all = verdict.has_email && verdict.devices.iter().all(Option::is_some);
+        let mut due = i64::MAX;
         let claimed = verdict.claim;
         let strong = [
             (&update.user, &bound.user),
@@ -205,12 +233,20 @@ impl<'c> Batch<'c> {
         for (identity, client, binding, held) in all {
             let is_news = match binding {
                 // It came with its profile, if there was room.
-                Some(known) if verdict.absorbed.contains(&known.profile) => false,
+                Some(known) if verdict.absorbed.contains(&known.profile) => {
+                    has_all = false;
+                    false
+                }
                 Some(known) if known.profile == profile => held.is_news(known, at),
                 _ => {
                     if self.room(profile, identity.kind)? == 0 {
                         self.changes.identities_refused += 1;
+                        has_all = false;
                         continue;
+                    }
+                    self.notes.change(profile);
+                    if let Some(known) = binding {
+                        self.notes.change(known.profile);
                     }
                     self.changes.identities.insert(identity.clone());
                     true
@@ -219,8 +255,10 @@ impl<'c> Batch<'c> {
             if is_news {
                 self.bind(identity, profile, held, (client, at))?;
             }
+            let noted = binding.as_ref().filter(|_| !is_news);
+            due = due.min(noted.map_or(at, |known| held.noted(known, at)) + SEEN_EVERY_MS);
         }
-        Ok(())
+        Ok(has_all.then_some(due))
     }
 
     fn bind(
@@ -268,6 +306,8 @@ impl<'c> Batch<'c> {
     /// Puts a profile into another: what it knows of the person, and its identities as far as there is
     /// room.
     fn absorb(&mut self, from: ProfileId, into: ProfileId, claim: i64) -> rusqlite::Result<()> {
+        self.notes.change(from);
+        self.notes.change(into);
         let mut room = BTreeMap::new();
         for (kind, value) in self.names_of(from)? {
             let known = IdentityKind::from_name(&kind);
@@ -340,14 +380,22 @@ impl<'c> Batch<'c> {
             })
     }
 
-    fn say(&mut self, profile: ProfileId, update: &Update) -> rusqlite::Result<()> {
+    /// Takes what the update says of the person. Returns when that is to be noted again; `None` if not
+    /// all of it is known now.
+    fn say(&mut self, profile: ProfileId, update: &Update) -> rusqlite::Result<Option<i64>> {
         if update.traits.is_empty() {
-            return Ok(());
+            return Ok(Some(i64::MAX));
         }
         let (mut traits, said) = self.traits(profile)?;
         let at = stitch::time(update);
         let said = said.and(traits.say(&update.traits, at, self.limits.traits_bytes));
-        self.put_traits(profile, &traits, said)
+        self.put_traits(profile, &traits, said)?;
+        let due = |(key, value): (&String, &Value)| {
+            let is_known = traits.values.get(key).unwrap_or(&Value::Null) == value;
+            let said_at = traits.times.get(key).filter(|said_at| is_known && **said_at <= at);
+            said_at.map(|said_at| said_at + SEEN_EVERY_MS)
+        };
+        Ok(update.traits.iter().map(due).min().flatten())
     }
 
     fn put_traits(
@@ -363,6 +411,7 @@ impl<'c> Batch<'c> {
         if !said.is_changed && !said.is_retimed {
             return Ok(());
         }
+        self.notes.change(profile);
         let text = |value: Result<String, serde_json::Error>| {
             value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
         };

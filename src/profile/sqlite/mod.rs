@@ -1,6 +1,7 @@
 //! Profiles in the embedded database.
 
 mod batch;
+mod repeats;
 #[cfg(test)]
 mod tests;
 
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use rusqlite::OptionalExtension;
 
 use self::batch::Batch;
+use self::repeats::Repeats;
 use super::{Changes, Identity, Limits, ProfileError, ProfileId, ProfileStore, Update};
 use crate::event::{Object, ProfileView};
 use crate::journal::SiteId;
@@ -56,12 +58,13 @@ pub const MIGRATIONS: Migrations = Migrations {
 pub struct SqliteProfiles {
     store: Arc<Store>,
     limits: Limits,
+    repeats: Arc<Repeats>,
 }
 
 impl SqliteProfiles {
     /// Profiles in a store that has [`MIGRATIONS`].
     pub fn new(store: Arc<Store>, limits: Limits) -> Self {
-        Self { store, limits }
+        Self { store, limits, repeats: Arc::default() }
     }
 }
 
@@ -81,9 +84,9 @@ impl ProfileStore for SqliteProfiles {
         upto: u64,
         updates: Vec<Update>,
     ) -> Result<Changes, ProfileError> {
-        let limits = self.limits;
-        let changes = self.store.write(move |c| {
-            let mut batch = Batch::new(c, site, limits);
+        let (limits, repeats) = (self.limits, self.repeats.clone());
+        let applied = self.store.write(move |c| {
+            let mut batch = Batch::new(c, site, limits, &repeats);
             for update in &updates {
                 batch.apply(update)?;
             }
@@ -92,9 +95,11 @@ impl ProfileStore for SqliteProfiles {
                  ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
             )?
             .execute((site.0, upto))?;
-            Ok(batch.into_changes())
+            Ok(batch.finish())
         });
-        Ok(changes.await?)
+        let (changes, notes) = applied.await?;
+        self.repeats.take(notes);
+        Ok(changes)
     }
 
     async fn find(

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::profile::SEEN_EVERY_MS;
+use crate::profile::sqlite::repeats::Notes;
 
 const SITE: SiteId = SiteId(1);
 const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100 };
@@ -116,12 +117,20 @@ fn model(updates: &[Update]) -> BTreeSet<Person> {
     parts.into_iter().map(person).collect()
 }
 
-fn apply(connection: &Connection, updates: &[Update]) -> Changes {
-    let mut batch = Batch::new(connection, SITE, LIMITS);
+/// Applies as one transaction; `memory` is of what was applied before.
+fn apply(connection: &Connection, memory: &Repeats, updates: &[Update]) -> Changes {
+    let (changes, notes) = apply_only(connection, memory, updates);
+    memory.take(notes);
+    changes
+}
+
+/// Applies without remembering.
+fn apply_only(connection: &Connection, memory: &Repeats, updates: &[Update]) -> (Changes, Notes) {
+    let mut batch = Batch::new(connection, SITE, LIMITS, memory);
     for update in updates {
         batch.apply(update).unwrap();
     }
-    batch.into_changes()
+    batch.finish()
 }
 
 fn people(connection: &Connection) -> BTreeSet<Person> {
@@ -168,6 +177,21 @@ fn cached(connection: &Connection) -> Cached {
     (names, views.unwrap().collect::<Result<_, _>>().unwrap())
 }
 
+/// All that is kept, times included.
+fn kept(connection: &Connection) -> Vec<String> {
+    let rows = |table: &str| {
+        let query = format!("SELECT * FROM {table}");
+        let mut statement = connection.prepare(&query).unwrap();
+        let columns = statement.column_count();
+        let row = |row: &rusqlite::Row<'_>| {
+            let values = (0..columns).map(|n| format!("{:?}", row.get_ref(n).unwrap()));
+            Ok(values.collect::<Vec<_>>().join(" "))
+        };
+        statement.query_map([], row).unwrap().collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    [rows("profiles"), rows("identities")].concat()
+}
+
 /// A device nobody else has.
 fn own(person: u8, n: u8) -> Identity {
     let kinds = [IdentityKind::Anonymous, IdentityKind::Visitor, IdentityKind::Ga];
@@ -196,10 +220,14 @@ proptest! {
         shuffled.extend(again.iter().map(|index| index.get(&shuffled).clone()).collect::<Vec<_>>());
         let connection = database(2);
         let (first, second) = shuffled.split_at(shuffled.len() / 2);
-        apply(&connection, first);
-        apply(&connection, second);
+        let memory = Repeats::default();
+        apply(&connection, &memory, first);
+        apply(&connection, &memory, second);
         prop_assert_eq!(people(&connection), expected);
-        prop_assert_eq!(apply(&connection, &shuffled), Changes::default(), "all of it is known");
+        for memory in [memory, Repeats::default()] {
+            let again = apply(&connection, &memory, &shuffled);
+            prop_assert_eq!(again, Changes::default(), "all of it is known");
+        }
     }
 
     #[test]
@@ -211,9 +239,10 @@ proptest! {
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         let (connection, other) = (database(2), database(2));
+        let (memory, nothing) = (Repeats::default(), Repeats::default());
         let mut before = cached(&connection);
         for update in &shuffled {
-            let changes = apply(&connection, std::slice::from_ref(update));
+            let changes = apply(&connection, &memory, std::slice::from_ref(update));
             let after = cached(&connection);
             for name in before.0.keys().chain(after.0.keys()) {
                 let is_same = before.0.get(name) == after.0.get(name);
@@ -224,10 +253,10 @@ proptest! {
                 prop_assert!(is_same || changes.profiles.contains(profile), "{:?}", profile);
             }
             before = after;
-            let again = apply(&connection, std::slice::from_ref(update));
+            let (again, _) = apply_only(&connection, &nothing, std::slice::from_ref(update));
             prop_assert_eq!(again.identities, BTreeSet::new(), "said again it is nothing new");
         }
-        apply(&other, &shuffled);
+        apply_only(&other, &nothing, &shuffled);
         let found = people(&connection);
         prop_assert_eq!(&people(&other), &found, "the same events make the same people");
         // Who is one by aliases alone.
@@ -243,5 +272,32 @@ proptest! {
         let expected: BTreeSet<_> = model(&aliases).iter().map(users).collect();
         let found: BTreeSet<_> = found.iter().map(users).filter(|u| !u.is_empty()).collect();
         prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_remembered_changes_nothing(
+        said in prop::collection::vec(said(3), 2..8),
+        order in prop::collection::vec((any::<prop::sample::Index>(), 0..5_i64), 1..40),
+    ) {
+        // The same few things again and again, a quarter of an hour apart or so.
+        let said = updates(&said, shared);
+        let mut minutes = 0;
+        let stream: Vec<Update> = order
+            .iter()
+            .map(|(index, quarters)| {
+                minutes += quarters * 15 - 10;
+                let at = Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap();
+                Update { at, ..index.get(&said).clone() }
+            })
+            .collect();
+        let (with, without) = (database(2), database(2));
+        let (memory, nothing) = (Repeats::default(), Repeats::default());
+        for updates in stream.chunks(3) {
+            apply(&with, &memory, updates);
+            for update in updates {
+                apply_only(&without, &nothing, std::slice::from_ref(update));
+            }
+            prop_assert_eq!(kept(&with), kept(&without));
+        }
     }
 }

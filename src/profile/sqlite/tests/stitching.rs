@@ -7,19 +7,21 @@ use crate::event::Event;
 use crate::profile::{identities, update_of};
 
 /// Profiles that take one event after the other.
-struct Shop(Connection);
+struct Shop(Connection, Repeats);
 
 impl Shop {
     fn new() -> Self {
-        Self(database(usize::MAX))
+        Self(database(usize::MAX), Repeats::default())
     }
 
     /// An event at a minute, with these members.
     fn takes(&self, minute: i64, members: Value) -> Changes {
         let limits = Limits { traits_bytes: 1000, identities: 10 };
-        let mut batch = Batch::new(&self.0, SITE, limits);
+        let mut batch = Batch::new(&self.0, SITE, limits, &self.1);
         batch.apply(&update_of(&event(minute, members))).unwrap();
-        batch.into_changes()
+        let (changes, notes) = batch.finish();
+        self.1.take(notes);
+        changes
     }
 
     /// The user id and the profile that an event with these members is enriched with: that of the
@@ -290,7 +292,7 @@ fn what_is_known_writes_nothing_within_the_hour() {
 
 #[test]
 fn profiles_from_before_times_were_kept_are_still_who_they_were() {
-    let shop = Shop(database(1));
+    let shop = Shop(database(1), Repeats::default());
     let old = "INSERT INTO profiles VALUES (1, 1, 'u', '{\"plan\":\"free\"}');
         INSERT INTO identities VALUES (1, 'user', 'u', 1), (1, 'visitor', 'v', 1);";
     shop.0.execute_batch(old).unwrap();
