@@ -248,7 +248,7 @@ pub(super) fn devices(event: &Event) -> Vec<Device> {
     for (vendor, id) in written.chain(said).chain(app) {
         add(Identity::of_device(IdentityKind::Device(vendor), id), None);
     }
-    found.sort_by(|a, b| a.identity.kind.cmp(&b.identity.kind));
+    found.sort_by_key(|device| device.identity.kind);
     found
 }
 
@@ -258,7 +258,7 @@ fn client(event: &Event, format: &str) -> Option<String> {
         return None;
     }
     let url = context(event, &["page", "url"]).and_then(Value::as_str);
-    let host = url.and_then(|url| Some(url.split_once("://")?.1.split(['/', '?', '#']).next()?));
+    let host = url.and_then(|url| url.split_once("://")?.1.split(['/', '?', '#']).next());
     let app = || context(event, &["app", "namespace"]).and_then(Value::as_str);
     let place = host.or_else(app).filter(|place| !place.is_empty())?;
     (place.len() <= MAX_DEVICE_BYTES).then(|| format!("{format}@{}", place.to_ascii_lowercase()))

@@ -204,7 +204,7 @@ fn shared(_person: u8, n: u8) -> Identity {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn without_shared_devices_neither_order_nor_repetition_matters(
