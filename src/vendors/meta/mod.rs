@@ -1,4 +1,6 @@
-//! Meta, by the Conversions API (`contracts/destinations.md` section 2, but for the audiences of 2.7).
+//! Meta, by the Conversions API (`contracts/destinations.md` section 2, but for the audiences of 2.7),
+//! and the beacons of its pixel (`contracts/beacons.md` section 4). What the pixel told the gateway,
+//! Meta is told again under the same name and the same id.
 //!
 //! One invalid event fails its whole request, so what Meta would refuse ends as a dead letter before
 //! the call. A request that is refused all the same is divided by delivery until the bad event
