@@ -153,6 +153,9 @@ impl Journal for FakeJournal {
     async fn usage(&self) -> Result<Usage, JournalError> {
         Err(JournalError::Closed)
     }
+    fn forgotten(&self) -> Arc<Forgotten> {
+        Arc::default()
+    }
     fn writable(&self) -> watch::Receiver<bool> {
         self.writable.subscribe()
     }
