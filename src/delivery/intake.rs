@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::WorkError;
 use super::schedule::{Item, VisitorKey};
-use super::worker::Worker;
+use super::worker::{FORGOTTEN, Worker};
 use crate::event::{Enriched, Event};
 use crate::journal::{Ended, Ending, ReadLimit, Record};
 use crate::vendors::{Reason, Screening};
@@ -134,6 +134,12 @@ impl Worker {
                 // A destination that lags must not keep the runtime from those that call meanwhile.
                 tokio::task::yield_now().await;
             }
+            if record.body.is_empty() {
+                self.state.aside.forget(record.seq);
+                let screening = Screening::Skip(Reason::new(FORGOTTEN));
+                self.end_early(record.seq, was_parked, screening);
+                continue;
+            }
             let Some(event) = event else {
                 self.end_early(record.seq, was_parked, Screening::Dead(Reason::new("unreadable")));
                 continue;
@@ -212,6 +218,8 @@ fn screening_word(screening: &Screening) -> (&'static str, Option<Reason>) {
 fn decoded(record: Record, was_parked: bool, attempt: u32) -> Taken {
     let event = match serde_json::from_slice(&record.body) {
         Ok(event) => Some(Arc::new(event)),
+        // Erased, since its person is forgotten.
+        Err(_) if record.body.is_empty() => None,
         Err(error) => {
             // The gateway wrote it; only a damaged disk gets here.
             tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");

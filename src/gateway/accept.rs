@@ -115,6 +115,7 @@ impl Arrived<'_> {
         // What was observed goes into every record, and is bounded as such.
         let mut bytes = 0_usize;
         let mut told = Vec::new();
+        let mut forgotten = 0_u64;
         // Asked once: a watcher who comes in the middle would be told of some events by others' names.
         let is_watched = self.gateway.feed.is_watched();
         for draft in drafts {
@@ -131,12 +132,21 @@ impl Arrived<'_> {
             if bytes > self.snapshot.limits.inflated_bytes {
                 return Err(Rejection::TooLarge);
             }
+            if self.gateway.forgotten.names_in(self.site.id, &record.body) {
+                forgotten += 1;
+                continue;
+            }
             records.push(record);
             if is_watched {
                 told.push((event.message_id.clone(), event.label().to_owned()));
             }
         }
         self.count_rejected(&rejected);
+        self.count_forgotten(forgotten);
+        if records.is_empty() && forgotten > 0 {
+            // The client did nothing wrong and must not try again. Nor is its cookie made to last.
+            return Ok(Taken { rejected, set_cookies: Vec::new() });
+        }
         if records.is_empty() {
             return Err(Rejection::NothingValid(rejected));
         }
@@ -311,6 +321,9 @@ impl Gateway {
         let (event, has_traits) = of_operator(&snapshot.limits, message, received_at)?;
         let record = record(site.id, &site.name, &event, has_traits)
             .map_err(|rejection| SendError::Invalid(rejection.code()))?;
+        if self.forgotten.names_in(site.id, &record.body) {
+            return Err(SendError::Invalid("forgotten"));
+        }
         let appended = self.journal.append(vec![record]).await?;
         let appended = appended.first().copied().unwrap_or(Appended::Duplicate);
         if let Appended::New { seq } = appended {

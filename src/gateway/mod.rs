@@ -55,7 +55,7 @@ use self::route::Route;
 use self::snapshot::Site;
 use crate::clock::SharedClock;
 use crate::feed::Feed;
-use crate::journal::Journal;
+use crate::journal::{Forgotten, Journal};
 use crate::metrics::{Metrics, Name};
 
 /// What the edge knows of a request's sender.
@@ -70,6 +70,7 @@ pub struct ClientFacts {
 /// The request path of all sites.
 pub struct Gateway {
     journal: Arc<dyn Journal>,
+    forgotten: Arc<Forgotten>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
     feed: Feed,
@@ -102,6 +103,7 @@ impl Gateway {
     ) -> Self {
         let rates = RateLimits::new(&snapshot.limits.rates);
         Self {
+            forgotten: journal.forgotten(),
             journal,
             durations: Durations::new(&metrics),
             metrics,

@@ -24,19 +24,22 @@
 mod cache;
 mod projection;
 mod sqlite;
+mod sqlite_subject;
+mod subject;
 
 pub use cache::Profiles;
 pub use projection::{Projection, update_of};
 pub use sqlite::{MIGRATIONS, SqliteProfiles};
+pub use subject::Subject;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::event::{Event, Object, ProfileView};
-use crate::journal::{JournalError, SiteId};
+use crate::journal::{JournalError, NameKey, SiteId};
 use crate::settings::Section;
 use crate::store::{ReadError, WriteError};
 
@@ -187,4 +190,15 @@ pub trait ProfileStore: Send + Sync {
         site: SiteId,
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
+
+    /// What is known of whoever has this name: an identity of any kind or, if it looks like one, an
+    /// e-mail address among the traits.
+    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError>;
+
+    /// Erases the profiles that one of these names is an identity of.
+    async fn erase(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<Changes, ProfileError>;
 }

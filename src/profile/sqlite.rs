@@ -1,15 +1,17 @@
 //! Profiles in the embedded database.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    Changes, Identity, IdentityKind, Limits, ProfileError, ProfileId, ProfileStore, Update,
+    Changes, Identity, IdentityKind, Limits, ProfileError, ProfileId, ProfileStore, Subject,
+    Update, sqlite_subject,
 };
 use crate::event::{Object, ProfileView};
-use crate::journal::SiteId;
+use crate::journal::{NameKey, SiteId};
 use crate::store::{Migrations, Store};
 
 /// The profiles' tables.
@@ -102,10 +104,22 @@ impl ProfileStore for SqliteProfiles {
         });
         Ok(found.await?)
     }
+
+    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
+        Ok(self.store.read(move |c| sqlite_subject::subjects(c, site, &name)).await?)
+    }
+
+    async fn erase(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<Changes, ProfileError> {
+        sqlite_subject::erase(&self.store, site, names).await
+    }
 }
 
 /// The table is written by this program alone; should a row be damaged, its traits start anew.
-fn parse(text: &str) -> Object {
+pub(super) fn parse(text: &str) -> Object {
     serde_json::from_str(text).unwrap_or_default()
 }
 
@@ -313,7 +327,10 @@ fn text_bytes(key: &str, value: &serde_json::Value) -> usize {
     serde_json::Value::from(key).to_string().len() + ":,".len() + value.to_string().len()
 }
 
-fn names_of(connection: &Connection, profile: ProfileId) -> rusqlite::Result<Vec<Identity>> {
+pub(super) fn names_of(
+    connection: &Connection,
+    profile: ProfileId,
+) -> rusqlite::Result<Vec<Identity>> {
     let mut statement =
         connection.prepare_cached("SELECT kind, value FROM identities WHERE profile = ?")?;
     let rows = statement.query_map([profile.0], |row| {
