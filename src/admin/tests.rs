@@ -194,6 +194,29 @@ impl Control for FakeControl {
         Ok(Sent { seq: 12, message_id: "m1".to_owned() })
     }
 
+    async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError> {
+        if site != "shop" {
+            return Err(SubjectError::UnknownSite);
+        }
+        self.asked.lock().unwrap().push(format!("forget {id}"));
+        Ok(ForgetReport { names: 3, profiles: 1, events: 4, parked: 5, dead: 6 })
+    }
+
+    async fn lift(&self, _site: &str, id: &str) -> Result<u64, SubjectError> {
+        self.asked.lock().unwrap().push(format!("lift {id}"));
+        Ok(3)
+    }
+
+    async fn export(
+        &self,
+        _site: &str,
+        id: &str,
+        from: Option<HeldAt>,
+    ) -> Result<ExportPage, SubjectError> {
+        self.asked.lock().unwrap().push(format!("export {id} {from:?}"));
+        Ok(ExportPage { held: vec![json!({ "kind": "profile" })], next: Some(HeldAt::Dead(7)) })
+    }
+
     fn wake(&self, reader: ReaderId) {
         self.asked.lock().unwrap().push(format!("wake {reader:?}"));
     }
