@@ -17,4 +17,5 @@ mod intake;
 mod process;
 mod reload;
 mod start;
+mod subjects;
 mod vendors;

@@ -317,3 +317,111 @@ impl Look<'_> {
         Ok(step.page(true, None))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Bench, dead, settings};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::journal::{
+        DeadSelection, Ended, Ending, Journal, MessageKey, NewRecord, Parking, Position, ReadLimit,
+        Settlement,
+    };
+
+    async fn append(b: &Bench, people: &[&str]) {
+        let record = |(n, user): (usize, &&str)| NewRecord {
+            site: b.site,
+            message: MessageKey::new("shop", &format!("{user}{n}")),
+            received_at: b.clock.now(),
+            identifies: true,
+            body: format!(r#"{{"userId":"{user}"}}"#).into_bytes(),
+        };
+        b.journal.append(people.iter().enumerate().map(record).collect()).await.unwrap();
+    }
+
+    async fn settle(b: &Bench, cursor: u64, ended: Vec<Ended>, park: Vec<Parking>) {
+        let position = Position { cursor, ahead: Vec::new() };
+        let settlement = Settlement { position, ended, park };
+        b.journal.settle(b.reader, settlement).await.unwrap();
+    }
+
+    fn ended(seq: u64, ending: Ending) -> Ended {
+        Ended { seq, was_parked: false, ending }
+    }
+
+    fn names(b: &Bench, names: &[&str]) -> HashSet<NameKey> {
+        names.iter().map(|name| NameKey::new(b.site, name)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_person_goes_from_every_table_and_the_account_holds() {
+        let mut b = Bench::new(settings()).await;
+        append(&b, &["ann", "bob", "ann", "ann", "ann", "bob"]).await;
+        let all = [(1, dead()), (2, dead()), (3, dead()), (4, Ending::Delivered)];
+        let all = all.map(|(seq, ending)| ended(seq, ending));
+        settle(&b, 4, all.into(), vec![]).await;
+        // One letter waits again and brings its body along; the others stay letters.
+        b.journal.retry_dead(DeadSelection::Ids(vec![3])).await.unwrap();
+        let names = b.journal.suppress(b.site, names(&b, &["ann"])).await.unwrap();
+        let erased = b.journal.erase(b.site, names.clone()).await.unwrap();
+        assert_eq!(erased, Erased { events: 4, parked: 1, dead: 1 });
+        assert_eq!(b.journal.erase(b.site, names).await.unwrap(), Erased::default());
+        let ledger = b.ledger().await;
+        assert_eq!((ledger.dead, ledger.skipped, ledger.pending), (2, 1, 2));
+        let limit = ReadLimit { events: 10, bytes: 1000 };
+        let records = b.journal.read(b.site, 0, 9, limit).await.unwrap();
+        let kept: Vec<_> =
+            records.iter().filter(|it| !it.body.is_empty()).map(|it| it.seq).collect();
+        assert_eq!((records.len(), kept), (6, vec![2, 6]), "places stay, and so do others' events");
+        assert_eq!(b.journal.read_identifying(b.site, 0, 9, 10).await.unwrap().len(), 2);
+        let letters = b.journal.dead(None, None, 10).await.unwrap();
+        assert_eq!(letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [2]);
+        // What was under way meanwhile and is refused leaves no letter that might quote it.
+        settle(&b, 6, vec![ended(5, dead()), ended(6, dead())], vec![]).await;
+        assert_eq!(b.journal.dead(None, None, 10).await.unwrap().len(), 2);
+        b.ledger().await;
+        b.reopen().await;
+        assert_eq!(b.journal.head(b.site).borrow().seq, 6);
+    }
+
+    #[tokio::test]
+    async fn what_is_suppressed_and_what_is_unfinished_survives_a_restart() {
+        let mut b = Bench::new(settings()).await;
+        let first = b.journal.suppress(b.site, names(&b, &["ann", "device"])).await.unwrap();
+        b.journal.note_erased(b.site, first).await.unwrap();
+        assert!(b.journal.unfinished().await.unwrap().is_empty());
+        let all = b.journal.suppress(b.site, names(&b, &["device", "phone"])).await.unwrap();
+        assert_eq!(*all, names(&b, &["ann", "device", "phone"]), "one person by the common name");
+        b.journal.suppress(b.site, names(&b, &["bob"])).await.unwrap();
+        b.reopen().await;
+        let mut unfinished = b.journal.unfinished().await.unwrap();
+        unfinished.sort_by_key(|(_, names)| names.len());
+        assert_eq!(unfinished, [(b.site, names(&b, &["bob"])), (b.site, (*all).clone())]);
+        let is_forgotten = |user: &str| {
+            let body = format!(r#"{{"userId":"{user}"}}"#);
+            b.journal.forgotten().names_in(b.site, body.as_bytes())
+        };
+        assert!(["ann", "phone", "bob"].into_iter().all(is_forgotten) && !is_forgotten("cid"));
+        assert_eq!(b.journal.lift(b.site, NameKey::new(b.site, "phone")).await.unwrap(), 3);
+        assert!(!is_forgotten("ann") && is_forgotten("bob"));
+    }
+
+    #[tokio::test]
+    async fn a_look_passes_on_from_step_to_step_and_table_to_table() {
+        let b = Bench::new(settings()).await;
+        let mut people = vec!["bob"; LOOK_ROWS];
+        people.push("ann");
+        append(&b, &people).await;
+        settle(&b, 1, vec![ended(1, dead())], vec![]).await;
+        let (names, mut from, mut seen) = (Arc::new(names(&b, &["ann"])), HeldAt::START, vec![]);
+        let mut steps = 0;
+        loop {
+            let page = b.journal.held(b.site, names.clone(), from).await.unwrap();
+            seen.extend(page.held.iter().map(|held| held.seq));
+            steps += 1;
+            let Some(next) = page.next else { break };
+            from = next;
+        }
+        assert_eq!((seen, steps), (vec![LOOK_ROWS as u64 + 1], 4));
+    }
+}
