@@ -40,6 +40,13 @@ fn files_with(data: &Path, text: &str) -> Vec<String> {
     entries.filter(holds).map(|path| path.display().to_string()).collect()
 }
 
+fn assert_no_trace(data: &Path, person: &str) {
+    for trace in ["@mail.example", "-device", "-secret"] {
+        let trace = format!("{person}{trace}");
+        assert_eq!(files_with(data, &trace), Vec::<String>::new(), "{trace}");
+    }
+}
+
 /// What a forget that was killed after its first step leaves: names that are suppressed, and nothing
 /// erased.
 fn suppress_only(data: &Path, names: &[&str]) {
@@ -123,12 +130,8 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     let bobs = tagway(&process, &["export", "bob"]);
     assert_eq!(bobs.lines().count(), 4, "{bobs}");
     assert!(process.terminate().success());
-    for person in ["ann", "cid"] {
-        for trace in ["@mail.example", "-device", "-secret"] {
-            let trace = format!("{person}{trace}");
-            assert_eq!(files_with(&data, &trace), Vec::<String>::new(), "{trace}");
-        }
-    }
+    assert_no_trace(&data, "ann");
+    assert_no_trace(&data, "cid");
     assert!(!files_with(&data, "bob-secret").is_empty());
 
     let process = Process::start(&data, &file, &settings);

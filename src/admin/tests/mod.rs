@@ -1,5 +1,8 @@
 //! The listener as callers see it, over a journal and a gateway that only remember.
 
+mod control;
+mod subjects;
+
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -11,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::control::FakeControl;
 use super::*;
 use crate::feed::Happening;
 use crate::journal::*;
@@ -160,66 +164,6 @@ impl Journal for FakeJournal {
         self.writable.subscribe()
     }
     async fn close(&self) {}
-}
-
-/// A gateway with the destination `shop/ga4`, which delivers what it is sent at once, and the site
-/// `bare` with none.
-struct FakeControl {
-    feed: Feed,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-#[async_trait]
-impl Control for FakeControl {
-    fn sites(&self) -> Vec<Arc<str>> {
-        vec!["shop".into(), "bare".into()]
-    }
-
-    fn readers(&self) -> Vec<ReaderState> {
-        vec![ReaderState {
-            site: "shop".into(),
-            destination: "ga4".into(),
-            reader: ReaderId(3),
-            state: "running",
-            reason: None,
-        }]
-    }
-
-    async fn send(&self, site: &str, event: Value) -> Result<Sent, SendError> {
-        if site != "shop" {
-            return Err(SendError::UnknownSite);
-        }
-        let outcome = if event["event"] == "Bad" { "dead" } else { "delivered" };
-        self.feed.tell(|| settled("ga4", outcome));
-        Ok(Sent { seq: 12, message_id: "m1".to_owned() })
-    }
-
-    async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError> {
-        if site != "shop" {
-            return Err(SubjectError::UnknownSite);
-        }
-        self.asked.lock().unwrap().push(format!("forget {id}"));
-        Ok(ForgetReport { names: 3, profiles: 1, events: 4, parked: 5, dead: 6 })
-    }
-
-    async fn lift(&self, _site: &str, id: &str) -> Result<u64, SubjectError> {
-        self.asked.lock().unwrap().push(format!("lift {id}"));
-        Ok(3)
-    }
-
-    async fn export(
-        &self,
-        _site: &str,
-        id: &str,
-        from: Option<HeldAt>,
-    ) -> Result<ExportPage, SubjectError> {
-        self.asked.lock().unwrap().push(format!("export {id} {from:?}"));
-        Ok(ExportPage { held: vec![json!({ "kind": "profile" })], next: Some(HeldAt::Dead(7)) })
-    }
-
-    fn wake(&self, reader: ReaderId) {
-        self.asked.lock().unwrap().push(format!("wake {reader:?}"));
-    }
 }
 
 fn settled(destination: &str, outcome: &'static str) -> Happening {
@@ -504,33 +448,4 @@ async fn who_holds_connections_and_says_nothing_keeps_nobody_out() {
     while !String::from_utf8_lossy(&seen).contains("delivered") {
         assert!(watcher.read(&mut seen).await.unwrap() > 0, "a watcher is not idle");
     }
-}
-
-#[tokio::test]
-async fn a_person_is_forgotten_exported_and_taken_again_with_the_token() {
-    let running = Running::start().await;
-    let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
-    let ask = async |path: &str, body: Value| {
-        let line = format!("POST /api/v1/{path}");
-        let (status, answer) = running.ask(&line, &bearer, &body.to_string()).await;
-        (status, serde_json::from_str::<Value>(&answer).unwrap())
-    };
-    let erased = json!({ "profiles": 1, "events": 4, "parked": 5, "dead": 6 });
-    let person = json!({ "site": "shop", "id": "ann" });
-    let expected = json!({ "site": "shop", "suppressed": 3, "erased": erased });
-    assert_eq!(ask("forget", person.clone()).await, (200, expected));
-    let undo = json!({ "site": "shop", "id": "ann", "undo": true });
-    assert_eq!(ask("forget", undo).await, (200, json!({ "site": "shop", "lifted": 3 })));
-    let page = json!({ "held": [{ "kind": "profile" }], "next": { "dead": 7 } });
-    assert_eq!(ask("export", person).await, (200, page));
-    let on = json!({ "site": "shop", "id": "ann", "from": { "dead": 7 } });
-    assert_eq!(ask("export", on).await.0, 200);
-    assert_eq!(
-        *running.asked.lock().unwrap(),
-        ["forget ann", "lift ann", "export ann None", "export ann Some(Dead(7))"]
-    );
-    assert_eq!(ask("forget", json!({ "site": "other", "id": "ann" })).await.0, 404);
-    assert_eq!(ask("forget", json!({ "site": "shop", "id": " " })).await.0, 400);
-    let without = running.ask("POST /api/v1/forget", "", "{}").await.0;
-    assert_eq!(without, 401);
 }
