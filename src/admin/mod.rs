@@ -11,6 +11,7 @@ mod readiness;
 mod reply;
 mod routes;
 mod server;
+mod subject;
 mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -18,6 +19,7 @@ mod token;
 
 pub use readiness::Readiness;
 pub use server::Admin;
+pub use subject::{ExportPage, ForgetReport, SubjectError};
 pub use token::{TokenError, load_token, read_token};
 
 use std::net::SocketAddr;
@@ -28,7 +30,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::feed::Feed;
-use crate::journal::{Journal, JournalError, ReaderId};
+use crate::journal::{HeldAt, Journal, JournalError, ReaderId};
 use crate::metrics::Metrics;
 use crate::settings::{Secret, Section};
 
@@ -101,6 +103,20 @@ pub trait Control: Send + Sync {
     /// durable. The message needs no id and no timestamp.
     async fn send(&self, site: &str, event: serde_json::Value) -> Result<Sent, SendError>;
 
+    /// Suppresses the person who has this name and erases what is held of them.
+    async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError>;
+
+    /// Lifts the suppression of the person who has this name; returns of how many names.
+    async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError>;
+
+    /// Some of what is held of the person, from the beginning or from where the last page ended.
+    async fn export(
+        &self,
+        site: &str,
+        id: &str,
+        from: Option<HeldAt>,
+    ) -> Result<ExportPage, SubjectError>;
+
     /// Tells the reader that events may be due now that were not before.
     fn wake(&self, reader: ReaderId);
 }
@@ -169,4 +185,6 @@ enum RequestError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Send(#[from] SendError),
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
 }

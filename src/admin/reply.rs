@@ -11,7 +11,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{RequestError, SendError};
+use super::{RequestError, SendError, SubjectError};
 
 /// An answer; its body is bytes, or the live feed.
 pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -60,9 +60,9 @@ pub(super) fn problem(error: &RequestError) -> Answer {
 
 fn status_of(error: &RequestError) -> StatusCode {
     match error {
-        RequestError::NotFound | RequestError::Send(SendError::UnknownSite) => {
-            StatusCode::NOT_FOUND
-        }
+        RequestError::NotFound
+        | RequestError::Send(SendError::UnknownSite)
+        | RequestError::Subject(SubjectError::UnknownSite) => StatusCode::NOT_FOUND,
         RequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
         RequestError::Unauthorised => StatusCode::UNAUTHORIZED,
         RequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -73,8 +73,8 @@ fn status_of(error: &RequestError) -> StatusCode {
         RequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
         RequestError::Send(SendError::Duplicate) => StatusCode::CONFLICT,
-        RequestError::Journal(_) | RequestError::Send(SendError::Unavailable(_)) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        RequestError::Journal(_)
+        | RequestError::Send(SendError::Unavailable(_))
+        | RequestError::Subject(SubjectError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::reply::{self, Answer};
-use super::{Context, ReaderState, RequestError, exposition, guard, tail};
+use super::{Context, ReaderState, RequestError, exposition, guard, subject, tail};
 use crate::journal::{DeadRecord, DeadSelection, ReadLimit, ReaderId};
 
 /// Dead letters in one answer at most, and when the caller does not say.
@@ -32,6 +32,7 @@ GET  /api/v1/dead?site=&destination=&before=&limit=  (token)
 GET  /api/v1/dead/ID                            (token)
 POST /api/v1/dead/retry /api/v1/dead/drop       (token)
 POST /api/v1/replay /api/v1/send                (token)
+POST /api/v1/forget /api/v1/export              (token)
 
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
@@ -75,7 +76,7 @@ pub(super) async fn answer(
                 token()?;
                 event(context, site, seq).await
             }
-            ["api", "v1", "replay" | "send"] => Err(RequestError::Method),
+            ["api", "v1", "replay" | "send" | "forget" | "export"] => Err(RequestError::Method),
             _ => Err(RequestError::NotFound),
         },
         (&Method::POST, ["api", "v1", rest @ ..]) => {
@@ -86,6 +87,8 @@ pub(super) async fn answer(
                 ["dead", "drop"] => dead_drop(context, &body).await,
                 ["replay"] => replay(context, &body).await,
                 ["send"] => send(context, &body).await,
+                ["forget"] => subject::forget(context, &body).await,
+                ["export"] => subject::export(context, &body).await,
                 _ => Err(RequestError::NotFound),
             }
         }
@@ -213,7 +216,10 @@ async fn event(context: &Context, site: &str, seq: &str) -> Result<Answer, Reque
     let site = context.journal.site(site).await?;
     let limit = ReadLimit { events: 1, bytes: 0 };
     let records = context.journal.read(site, after, seq, limit).await?;
-    let record = records.iter().find(|record| record.seq == seq).ok_or(RequestError::NotFound)?;
+    let record = records
+        .iter()
+        .find(|it| it.seq == seq && !it.body.is_empty())
+        .ok_or(RequestError::NotFound)?;
     let row = json!({ "seq": seq, "received_at": record.received_at, "event": tree(&record.body) });
     Ok(reply::json(StatusCode::OK, &row))
 }
@@ -298,7 +304,7 @@ async fn collect(body: Incoming, context: &Context) -> Result<Bytes, RequestErro
     }
 }
 
-fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, RequestError> {
+pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, RequestError> {
     serde_json::from_slice(body).map_err(|error| RequestError::Malformed(error.to_string()))
 }
 

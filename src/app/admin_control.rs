@@ -4,20 +4,32 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::admin::{Control, ReaderState, SendError, Sent};
+use super::subjects::Subjects;
+use crate::admin::{Control, ExportPage, ForgetReport, ReaderState, SendError, Sent, SubjectError};
 use crate::delivery::Dispatcher;
 use crate::gateway::{self, Gateway};
-use crate::journal::{Appended, ReaderId};
+use crate::journal::{Appended, HeldAt, ReaderId};
 
 /// The running gateway, for its operators.
 pub(super) struct AppControl {
     gateway: Arc<Gateway>,
     dispatcher: Arc<Dispatcher>,
+    subjects: Arc<Subjects>,
 }
 
 impl AppControl {
-    pub(super) fn new(gateway: Arc<Gateway>, dispatcher: Arc<Dispatcher>) -> Self {
-        Self { gateway, dispatcher }
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        dispatcher: Arc<Dispatcher>,
+        subjects: Arc<Subjects>,
+    ) -> Self {
+        Self { gateway, dispatcher, subjects }
+    }
+
+    /// The journal would number a site it does not know: only configured ones are asked for.
+    fn check_site(&self, site: &str) -> Result<(), SubjectError> {
+        let is_known = self.gateway.sites().iter().any(|name| &**name == site);
+        if is_known { Ok(()) } else { Err(SubjectError::UnknownSite) }
     }
 }
 
@@ -51,6 +63,26 @@ impl Control for AppControl {
             Appended::New { seq } => Ok(Sent { seq, message_id: sent.message_id }),
             Appended::Duplicate => Err(SendError::Duplicate),
         }
+    }
+
+    async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError> {
+        self.check_site(site)?;
+        self.subjects.forget(site, id).await
+    }
+
+    async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
+        self.check_site(site)?;
+        self.subjects.lift(site, id).await
+    }
+
+    async fn export(
+        &self,
+        site: &str,
+        id: &str,
+        from: Option<HeldAt>,
+    ) -> Result<ExportPage, SubjectError> {
+        self.check_site(site)?;
+        self.subjects.export((site, id), from, &self.readers()).await
     }
 
     fn wake(&self, reader: ReaderId) {

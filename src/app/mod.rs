@@ -7,6 +7,7 @@
 mod admin_control;
 mod keys;
 mod sites;
+mod subjects;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use self::admin_control::AppControl;
 use self::sites::{Footing, Sites};
+use self::subjects::Subjects;
 use crate::admin::{self, Admin, Readiness, load_token};
 use crate::bots;
 use crate::clock::{SharedClock, SystemClock};
@@ -66,6 +68,7 @@ pub struct App {
     gateway: Arc<Gateway>,
     certificates: edge::Reload,
     journal: Arc<SqliteJournal>,
+    subjects: Arc<Subjects>,
     dispatcher: Arc<Dispatcher>,
     sites: Mutex<Sites>,
     metrics: Arc<Metrics>,
@@ -124,6 +127,8 @@ impl App {
             metrics: metrics.clone(),
             runtime: runtime.clone(),
         }));
+        let tasks = TaskTracker::new();
+        let subjects = Subjects::new(journal.clone(), profiles.clone(), tasks.clone());
         let mut sites = Sites::new(Footing {
             data_dir: settings.data_dir.clone(),
             journal: journal.clone(),
@@ -157,6 +162,7 @@ impl App {
             certificates: server.reload_handle(),
             readiness: Arc::new(Readiness::new(journal.writable())),
             journal,
+            subjects: Arc::new(subjects),
             dispatcher,
             sites: Mutex::new(sites),
             metrics,
@@ -166,7 +172,7 @@ impl App {
             end_admin: CancellationToken::new(),
             end_chores: CancellationToken::new(),
             listeners: TaskTracker::new(),
-            tasks: TaskTracker::new(),
+            tasks,
             _delivery: delivery,
             started: settings,
         });
@@ -185,12 +191,17 @@ impl App {
             journal: self.journal.clone(),
             feed: self.feed.clone(),
             metrics: self.metrics.clone(),
-            control: Arc::new(AppControl::new(self.gateway.clone(), self.dispatcher.clone())),
+            control: Arc::new(AppControl::new(
+                self.gateway.clone(),
+                self.dispatcher.clone(),
+                self.subjects.clone(),
+            )),
             readiness: self.readiness.clone(),
             token,
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
         self.tasks.spawn(self.clone().do_chores());
+        self.tasks.spawn(self.subjects.clone().resume());
         self.readiness.set_started();
         Ok(())
     }

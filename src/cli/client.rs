@@ -24,6 +24,10 @@ use crate::settings::Secret;
 /// The longest wait for the gateway to take a connection, or to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
+/// The same where the gateway looks through its whole journal first: minutes for the 20 GiB that it
+/// holds by default.
+const LOOK_TIME: Duration = Duration::from_secs(3600);
+
 /// The longest silence of a stream: heartbeats come far more often.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -35,6 +39,7 @@ const ANSWER_BYTES: usize = 32 << 20;
 pub(super) struct Client {
     address: String,
     token: Secret,
+    answer_time: Duration,
 }
 
 impl Client {
@@ -51,12 +56,17 @@ impl Client {
         };
         let token = admin::read_token(&whereabouts.data_dir)
             .context("no token for the gateway; it makes one in data_dir when it first starts")?;
-        Ok(Self { address, token })
+        Ok(Self { address, token, answer_time: ANSWER_TIME })
+    }
+
+    /// One that waits for what looks through everything the gateway holds.
+    pub(super) fn patient(self) -> Self {
+        Self { answer_time: LOOK_TIME, ..self }
     }
 
     #[cfg(test)]
     pub(super) fn at(address: SocketAddr, token: Secret) -> Self {
-        Self { address: address.to_string(), token }
+        Self { address: address.to_string(), token, answer_time: ANSWER_TIME }
     }
 
     /// Gets a JSON answer.
@@ -89,7 +99,9 @@ impl Client {
             let body = collect(response.into_body()).await?;
             serde_json::from_slice(&body).context("the gateway's answer is not JSON")
         };
-        tokio::time::timeout(ANSWER_TIME, exchange).await.context("the gateway does not answer")?
+        tokio::time::timeout(self.answer_time, exchange)
+            .await
+            .context("the gateway does not answer")?
     }
 
     async fn request(
@@ -119,7 +131,7 @@ impl Client {
             });
             anyhow::Ok(sender.send_request(request).await?)
         };
-        tokio::time::timeout(ANSWER_TIME, connecting)
+        tokio::time::timeout(self.answer_time, connecting)
             .await
             .context("the gateway does not answer")?
     }

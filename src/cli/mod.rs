@@ -11,6 +11,7 @@ pub mod render;
 mod replay;
 mod send;
 mod serve;
+mod subject;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,10 @@ enum Command {
     Dead(dead::Command),
     /// Send a window of the journal to a destination again.
     Replay(replay::Options),
+    /// Erase a person and take no more events of them.
+    Forget(subject::Forget),
+    /// Show all that is held of a person, as lines of JSON.
+    Export(subject::Export),
     /// Print the version.
     Version,
 }
@@ -135,6 +140,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Send(options) => send::run(&origin, options),
         Command::Dead(command) => dead::run(&origin, command),
         Command::Replay(options) => replay::run(&origin, options),
+        Command::Forget(options) => subject::forget(&origin, options),
+        Command::Export(options) => subject::export(&origin, options),
         Command::Version => version::run(),
     }
 }

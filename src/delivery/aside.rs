@@ -44,6 +44,15 @@ impl Aside {
         }
     }
 
+    /// An event is taken up again whose visitor is no longer known. Looks at all, which is rare.
+    pub(super) fn forget(&mut self, seq: u64) {
+        let mut visitors = self.visitors.iter();
+        let visitor = visitors.find(|(_, parked)| parked.seqs.contains(&seq)).map(|(key, _)| *key);
+        if let Some(visitor) = visitor {
+            self.remove(visitor, seq);
+        }
+    }
+
     /// When the visitor's events before this one will be out of its way, if it has any that stepped
     /// aside.
     pub(super) fn behind(&self, visitor: VisitorKey, seq: u64) -> Option<Timestamp> {
@@ -72,6 +81,11 @@ mod tests {
         assert_eq!((aside.behind(7, 5), aside.len()), (None, 1));
         aside.remove(7, 3);
         aside.remove(7, 5);
+        assert_eq!((aside.behind(7, 9), aside.len()), (None, 0));
+        aside.insert(7, 3, at(10));
+        aside.forget(4);
+        assert_eq!(aside.len(), 1);
+        aside.forget(3);
         assert_eq!((aside.behind(7, 9), aside.len()), (None, 0));
     }
 }

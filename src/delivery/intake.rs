@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::WorkError;
 use super::schedule::{Item, VisitorKey};
-use super::worker::Worker;
+use super::worker::{FORGOTTEN, Worker};
 use crate::event::{Enriched, Event};
 use crate::journal::{Ended, Ending, ReadLimit, Record};
 use crate::vendors::{Reason, Screening};
@@ -140,6 +140,12 @@ impl Worker {
                 // A destination that lags must not keep the runtime from those that call meanwhile.
                 tokio::task::yield_now().await;
             }
+            if record.body.is_empty() {
+                self.state.aside.forget(record.seq);
+                let screening = Screening::Skip(Reason::new(FORGOTTEN));
+                self.end_early(record.seq, was_parked, screening);
+                continue;
+            }
             let Some(event) = event else {
                 self.end_early(record.seq, was_parked, Screening::Dead(Reason::new("unreadable")));
                 continue;
@@ -173,6 +179,8 @@ impl Worker {
                 self.settings.privacy.protect(&mut event);
                 Some(Arc::new(event))
             }
+            // Erased, since its person is forgotten.
+            Err(_) if record.body.is_empty() => None,
             Err(error) => {
                 // The gateway wrote it; only a damaged disk gets here.
                 tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");

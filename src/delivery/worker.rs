@@ -21,7 +21,7 @@ use super::backoff::Breaker;
 use super::call::{BatchCall, Line};
 use super::holding::Held;
 use super::progress::Progress;
-use super::schedule::{BatchLimits, Schedule};
+use super::schedule::{BatchLimits, Item, Schedule};
 use super::waiting::{Batch, Waiting};
 use super::{DestinationSettings, ReaderStatus};
 use crate::event::Enriched;
@@ -40,6 +40,9 @@ const LATELY: Duration = Duration::from_secs(60);
 
 /// The pause after the journal or the profiles failed.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why an event of somebody who is forgotten is skipped.
+pub(super) const FORGOTTEN: &str = "forgotten";
 
 /// One destination's reader.
 pub(super) struct Worker {
@@ -218,13 +221,22 @@ impl Worker {
         let destination = self.destination.clone();
         let seqs = batch.items.iter().map(|item| item.event.seq).collect();
         let call = BatchCall { line: self.line.clone(), seqs };
+        let (site, forgotten) = (self.site, self.journal.forgotten());
         self.state.under_way.spawn(async move {
-            let events: Vec<Enriched> = batch.items.iter().map(|item| item.event.clone()).collect();
+            // Looked at last of all: a batch may have waited for hours.
+            let is_kept = |item: &Item| !forgotten.names(site, &item.event.event);
+            let kept: Vec<bool> = batch.items.iter().map(is_kept).collect();
+            let items = batch.items.iter().zip(&kept).filter(|(_, is_kept)| **is_kept);
+            let events: Vec<Enriched> = items.map(|(item, _)| item.event.clone()).collect();
+            if events.is_empty() {
+                let outcomes = vec![Outcome::Skipped(Reason::new(FORGOTTEN)); kept.len()];
+                return (batch, outcomes);
+            }
             let delivered = AssertUnwindSafe(destination.deliver(&events, &call)).catch_unwind();
             // A defect in a vendor's code: the event that meets it is found and set aside as dead.
             let refused = |_panic| vec![Outcome::Refused(Reason::new("defect")); events.len()];
             let outcomes = delivered.await.unwrap_or_else(refused);
-            (batch, outcomes)
+            (batch, with_forgotten(outcomes, &kept))
         });
     }
 
@@ -317,4 +329,16 @@ impl Worker {
             tracing::info!(site = %labels.site, destination = %labels.destination, status = status.name(), "destination");
         }
     }
+}
+
+/// The outcomes of all of a batch, from those of the events that were sent.
+fn with_forgotten(outcomes: Vec<Outcome>, kept: &[bool]) -> Vec<Outcome> {
+    let mut outcomes = outcomes.into_iter();
+    // A vendor that says nothing of an event has not shown that it arrived.
+    let unsaid = || Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
+    let outcome = |is_kept: &bool| match is_kept {
+        true => outcomes.next().unwrap_or_else(unsaid),
+        false => Outcome::Skipped(Reason::new(FORGOTTEN)),
+    };
+    kept.iter().map(outcome).collect()
 }

@@ -133,6 +133,7 @@ impl Arrived<'_> {
         let mut bytes = 0_usize;
         let mut told = Vec::new();
         let mut groups = Vec::new();
+        let mut forgotten = 0_u64;
         // Asked once: a watcher who comes in the middle would be told of some events by others' names.
         let is_watched = self.gateway.feed.is_watched();
         for draft in drafts {
@@ -145,13 +146,17 @@ impl Arrived<'_> {
                 }
             };
             let mut record = record(self.site.id, &self.site.name, &event, has_traits)?;
-            if let Some(group) = self.gateway.company.news(self.site.id, &event) {
-                record.identifies = true;
-                groups.push(group);
-            }
             bytes = bytes.saturating_add(record.body.len());
             if bytes > self.snapshot.limits.inflated_bytes {
                 return Err(Rejection::TooLarge);
+            }
+            if self.gateway.forgotten.names_in(self.site.id, &record.body) {
+                forgotten += 1;
+                continue;
+            }
+            if let Some(group) = self.gateway.company.news(self.site.id, &event) {
+                record.identifies = true;
+                groups.push(group);
             }
             records.push(record);
             if is_watched {
@@ -159,6 +164,11 @@ impl Arrived<'_> {
             }
         }
         self.count_rejected(&rejected);
+        self.count_forgotten(forgotten);
+        if records.is_empty() && forgotten > 0 {
+            // The client did nothing wrong and must not try again. Nor is its cookie made to last.
+            return Ok(Taken { rejected, set_cookies: Vec::new() });
+        }
         if records.is_empty() {
             return Err(Rejection::NothingValid(rejected));
         }
@@ -350,6 +360,9 @@ impl Gateway {
         let (event, has_traits) = of_operator(&snapshot.limits, message, received_at)?;
         let record = record(site.id, &site.name, &event, has_traits)
             .map_err(|rejection| SendError::Invalid(rejection.code()))?;
+        if self.forgotten.names_in(site.id, &record.body) {
+            return Err(SendError::Invalid("forgotten"));
+        }
         let appended = self.journal.append(vec![record]).await?;
         let appended = appended.first().copied().unwrap_or(Appended::Duplicate);
         if let Appended::New { seq } = appended {

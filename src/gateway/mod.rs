@@ -58,7 +58,7 @@ use self::route::Route;
 use self::snapshot::Site;
 use crate::clock::SharedClock;
 use crate::feed::Feed;
-use crate::journal::Journal;
+use crate::journal::{Forgotten, Journal};
 use crate::metrics::{Metrics, Name};
 use crate::profile::Company;
 
@@ -74,6 +74,7 @@ pub struct ClientFacts {
 /// The request path of all sites.
 pub struct Gateway {
     journal: Arc<dyn Journal>,
+    forgotten: Arc<Forgotten>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
     feed: Feed,
@@ -107,6 +108,7 @@ impl Gateway {
     ) -> Self {
         let rates = RateLimits::new(&snapshot.limits.rates);
         Self {
+            forgotten: journal.forgotten(),
             journal,
             durations: Durations::new(&metrics),
             company: Company::default(),

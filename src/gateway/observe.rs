@@ -148,6 +148,14 @@ impl Arrived<'_> {
         }
     }
 
+    /// Counts events of people who are forgotten.
+    pub(super) fn count_forgotten(&self, count: u64) {
+        if count > 0 {
+            let labels = DropLabels { site: self.site.name.clone(), reason: "forgotten" };
+            self.gateway.metrics.events_dropped.get_or_create(&labels).inc_by(count);
+        }
+    }
+
     /// Counts appended events.
     pub(super) fn count_appended(&self, appended: &[Appended]) {
         let new = appended.iter().filter(|event| matches!(event, Appended::New { .. })).count();

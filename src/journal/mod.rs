@@ -10,10 +10,14 @@
 //! `accepted = delivered + skipped + dead + pending` ([`Ledger`]).
 
 mod dedupe;
+mod forgotten;
 mod sqlite;
+mod subject;
 
 pub use dedupe::MessageKey;
+pub use forgotten::{Forgotten, NameKey};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
+pub use subject::{Erased, Held, HeldAt, HeldPage, Subjects};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,7 +141,7 @@ pub struct Record {
     pub received_at: Timestamp,
     /// Whether it says something about who the visitor is.
     pub identifies: bool,
-    /// The canonical event as JSON.
+    /// The canonical event as JSON; empty if its person was forgotten since.
     pub body: Bytes,
 }
 
@@ -402,6 +406,9 @@ pub trait Journal: Send + Sync {
 
     /// What the journal holds.
     async fn usage(&self) -> Result<Usage, JournalError>;
+
+    /// Who is forgotten, changing as people are ([`Subjects`]).
+    fn forgotten(&self) -> Arc<Forgotten>;
 
     /// Whether the last write worked, changing as it does.
     fn writable(&self) -> watch::Receiver<bool>;

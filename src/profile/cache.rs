@@ -39,7 +39,7 @@ const ENTRY_BYTES: usize = 200;
 
 /// The profiles of one gateway.
 pub struct Profiles {
-    store: Arc<dyn ProfileStore>,
+    pub(super) store: Arc<dyn ProfileStore>,
     cache: Cache<Key, Entry>,
     // How many changes were published.
     epoch: RwLock<u64>,
@@ -108,7 +108,7 @@ impl Profiles {
         Ok(())
     }
 
-    fn publish(&self, site: SiteId, changes: Changes) {
+    pub(super) fn publish(&self, site: SiteId, changes: Changes) {
         if changes.identities.is_empty() && changes.profiles.is_empty() {
             return;
         }
@@ -253,6 +253,22 @@ mod tests {
             self.may_end.acquire().await.unwrap().forget();
             let view = ProfileView { user_id: Some("u".into()), traits };
             Ok(identities.iter().map(|_| Some((ProfileId(1), view.clone()))).collect())
+        }
+
+        async fn subjects(
+            &self,
+            _site: SiteId,
+            _name: String,
+        ) -> Result<Vec<crate::profile::Subject>, ProfileError> {
+            Ok(Vec::new())
+        }
+
+        async fn erase(
+            &self,
+            _site: SiteId,
+            _names: Arc<std::collections::HashSet<crate::journal::NameKey>>,
+        ) -> Result<Changes, ProfileError> {
+            Ok(Changes::default())
         }
     }
 

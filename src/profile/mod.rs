@@ -21,6 +21,7 @@ mod identity;
 mod projection;
 mod sqlite;
 mod stitch;
+mod subject;
 mod traits;
 
 pub use cache::Profiles;
@@ -28,8 +29,9 @@ pub use company::Company;
 pub use identity::{Device, Identity, IdentityKind, identities};
 pub use projection::{Projection, update_of};
 pub use sqlite::{MIGRATIONS, SqliteProfiles};
+pub use subject::Subject;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +39,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::event::{Object, ProfileView};
-use crate::journal::{JournalError, SiteId};
+use crate::journal::{JournalError, NameKey, SiteId};
 use crate::settings::Section;
 use crate::store::{ReadError, WriteError};
 
@@ -170,4 +172,15 @@ pub trait ProfileStore: Send + Sync {
         site: SiteId,
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
+
+    /// What is known of whoever has this name: an identity of any kind or, if it looks like one, an
+    /// e-mail address among the traits.
+    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError>;
+
+    /// Erases the profiles that one of these names is an identity of.
+    async fn erase(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<Changes, ProfileError>;
 }

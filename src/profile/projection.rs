@@ -107,7 +107,10 @@ impl Projection {
             _ => target,
         };
         if !records.is_empty() || (upto > self.noted && self.note_is_due()) {
-            let updates = records.iter().filter_map(update).collect();
+            // Read before they were erased, perhaps.
+            let forgotten = self.journal.forgotten();
+            let kept = records.iter().filter(|it| !forgotten.names_in(self.site, &it.body));
+            let updates = kept.filter_map(update).collect();
             self.profiles.apply(self.site, upto, updates).await?;
             let position = Position { cursor: upto, ahead: Vec::new() };
             let settlement = Settlement { position, ..Settlement::default() };
@@ -120,6 +123,9 @@ impl Projection {
 }
 
 fn update(record: &Record) -> Option<Update> {
+    if record.body.is_empty() {
+        return None;
+    }
     match serde_json::from_slice::<Event>(&record.body) {
         Ok(event) => Some(update_of(&event)),
         Err(error) => {

@@ -133,8 +133,24 @@ impl Store {
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Arc<WriteError>> {
+        self.change(Urgency::Lazy, change).await
+    }
+
+    /// The same, durable when it returns.
+    pub async fn write_durably<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Arc<WriteError>> {
+        self.change(Urgency::Now, change).await
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        urgency: Urgency,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Arc<WriteError>> {
         let (sender, receiver) = oneshot::channel();
-        self.submit(Box::new(Change { change: Some(change), value: None, sender }));
+        self.submit(Box::new(Change { urgency, change: Some(change), value: None, sender }));
         receiver.await.unwrap_or_else(|_| Err(Arc::new(WriteError::Closed)))
     }
 
@@ -167,8 +183,21 @@ impl Store {
     }
 }
 
+/// Runs `change` so that what it deletes or replaces is overwritten in the file's pages. Not for
+/// everyday deletions: it writes pages that would otherwise only be given up.
+pub fn overwriting<T>(
+    connection: &Connection,
+    change: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.pragma_update(None, "secure_delete", true)?;
+    let result = change();
+    connection.pragma_update(None, "secure_delete", false)?;
+    result
+}
+
 /// A closure as a [`Write`].
 struct Change<F, T> {
+    urgency: Urgency,
     change: Option<F>,
     value: Option<T>,
     sender: oneshot::Sender<Result<T, Arc<WriteError>>>,
@@ -180,7 +209,7 @@ where
     T: Send,
 {
     fn urgency(&self) -> Urgency {
-        Urgency::Lazy
+        self.urgency
     }
 
     fn apply(&mut self, connection: &Connection) -> rusqlite::Result<()> {

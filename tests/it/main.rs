@@ -20,4 +20,5 @@ mod process;
 mod recorded;
 mod reload;
 mod start;
+mod subjects;
 mod vendors;

@@ -6,7 +6,11 @@
 //! readers(id, site, name, active, start_seq, cursor, ahead, delivered, skipped, dead, replayed)
 //! parked (reader, seq, due_at, attempt, received_at, body)   body only if the event has left
 //! dead   (id, reader, seq, reason, detail, at, received_at, body)
+//! forgotten (site, name, person, erased)              name = digest
 //! ```
+//!
+//! An event whose person is forgotten keeps its place, so that the account of every reader holds; its
+//! body is empty.
 //!
 //! An event's place is one integer, the table's own key. With the key (site, seq) and no row ids,
 //! which reads better, SQLite keeps whole events in the inner nodes of its tree: a commit of a dozen
@@ -18,6 +22,7 @@
 
 mod append;
 mod dead;
+mod erase;
 mod position;
 mod retain;
 mod settle;
@@ -34,8 +39,8 @@ use tokio::time::Instant;
 
 use self::append::Appends;
 use super::{
-    AppendError, Appended, DeadRecord, DeadSelection, Due, Head, Journal, JournalError, Ledger,
-    NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement, SiteId, Usage,
+    AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Head, Journal, JournalError,
+    Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement, SiteId, Usage,
 };
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
@@ -105,6 +110,18 @@ pub const MIGRATIONS: Migrations = Migrations {
     DELETE FROM parked
         WHERE reader IN (SELECT id FROM readers WHERE name = '(profiles)');
     ",
+        "
+    -- One row a name that is forgotten, as its digest. Rows of one person have the same number, so that
+    -- lifting one lifts all. Until erased is set, what is held of the person is being erased.
+    CREATE TABLE forgotten (
+        site INTEGER NOT NULL,
+        name BLOB NOT NULL,
+        person INTEGER NOT NULL,
+        erased INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (site, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX forgotten_person ON forgotten (person);
+    ",
     ],
 };
 
@@ -130,6 +147,7 @@ pub struct SqliteJournal {
     clock: SharedClock,
     metrics: Arc<Metrics>,
     appends: Arc<Appends>,
+    forgotten: Arc<Forgotten>,
     // What `journal.max_bytes` forced out, for `Usage`.
     evicted: Mutex<u64>,
 }
@@ -145,7 +163,10 @@ impl SqliteJournal {
     ) -> Result<Self, JournalError> {
         let appends = Appends::load(&store, &settings, clock.now()).await?;
         let (appends, evicted) = (Arc::new(appends), Mutex::new(0));
-        Ok(Self { store, settings, clock, metrics, appends, evicted })
+        let forgotten = Arc::new(Forgotten::default());
+        let journal = Self { store, settings, clock, metrics, appends, forgotten, evicted };
+        journal.load_forgotten().await?;
+        Ok(journal)
     }
 
     async fn read_db<T: Send + 'static>(
@@ -343,6 +364,10 @@ impl Journal for SqliteJournal {
     async fn usage(&self) -> Result<Usage, JournalError> {
         let evicted = *self.evicted.lock().unwrap_or_else(PoisonError::into_inner);
         self.read_db(move |c| retain::usage(c).map(|usage| Usage { evicted, ..usage })).await
+    }
+
+    fn forgotten(&self) -> Arc<Forgotten> {
+        self.forgotten.clone()
     }
 
     fn writable(&self) -> watch::Receiver<bool> {

@@ -93,7 +93,8 @@ fn counts(
         .exists((reader.0, ended.seq))
 }
 
-/// Keeps a dead letter, with its body, since the event itself may leave before the letter does.
+/// Keeps a dead letter, with its body, since the event itself may leave before the letter does. Of an
+/// event whose person was forgotten meanwhile nothing is kept: the reason's detail may quote it.
 fn bury(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),
@@ -105,7 +106,7 @@ fn bury(
         .prepare_cached(
             "INSERT INTO dead (reader, seq, reason, detail, at, received_at, body)
              SELECT ?1, ?2, ?3, ?4, ?5, received_at, body FROM (
-                 SELECT received_at, body FROM events WHERE place = ?6
+                 SELECT received_at, body FROM events WHERE place = ?6 AND body <> ''
                  UNION ALL
                  SELECT received_at, body FROM parked
                  WHERE reader = ?1 AND seq = ?2 AND body IS NOT NULL

@@ -2,9 +2,11 @@
 
 mod batch;
 mod repeats;
+mod subject;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,9 +14,11 @@ use rusqlite::OptionalExtension;
 
 use self::batch::Batch;
 use self::repeats::Repeats;
-use super::{Changes, Identity, Limits, ProfileError, ProfileId, ProfileStore, Update};
+use super::{
+    Changes, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject, Update,
+};
 use crate::event::{Object, ProfileView};
-use crate::journal::SiteId;
+use crate::journal::{NameKey, SiteId};
 use crate::store::{Migrations, Store};
 
 /// The profiles' tables.
@@ -124,6 +128,21 @@ impl ProfileStore for SqliteProfiles {
             identities.iter().map(find).collect()
         });
         Ok(found.await?)
+    }
+
+    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
+        Ok(self.store.read(move |c| subject::subjects(c, site, &name)).await?)
+    }
+
+    async fn erase(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<Changes, ProfileError> {
+        let erased = subject::erase(&self.store, site, names).await;
+        // Nothing that was said of them is known any more.
+        self.repeats.clear();
+        erased
     }
 }
 

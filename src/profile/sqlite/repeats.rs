@@ -84,6 +84,12 @@ impl Repeats {
         }
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.said.invalidate_all();
+        self.states.invalidate_all();
+    }
+
     fn new_state(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }

@@ -20,15 +20,16 @@ const OF_ONE_PRODUCT: [&str; 5] =
 /// Parameters of an event that say who somebody is.
 const PERSON: &str = "user_data.";
 
-/// Hashed data of a person (`contracts/beacons.md` 3.6): gtag's letters and the trait.
+/// Hashed data of a person (`contracts/beacons.md` 3.6): gtag's letters, and Meta's, which takes the same
+/// digests. They are no traits: a digest must not stand in for what other vendors need in the clear.
 const HASHED: &[(&str, &str)] = &[
-    ("em", "email"),
-    ("pn", "phone"),
-    ("fn", "firstName"),
-    ("ln", "lastName"),
-    ("ct", "city"),
-    ("rg", "state"),
-    ("pc", "postalCode"),
+    ("em", "em"),
+    ("pn", "ph"),
+    ("fn", "fn"),
+    ("ln", "ln"),
+    ("ct", "ct"),
+    ("rg", "st"),
+    ("pc", "zp"),
     ("co", "country"),
 ];
 
@@ -56,7 +57,7 @@ const CAMPAIGN: &[(&str, &str)] = &[
 pub(super) fn add(hit: &Hit<'_>, name: &str, messages: &mut Vec<Object>) {
     let said = Said::read(hit);
     let user_id = hit.get("uid");
-    let mut context = context(hit, name);
+    let mut context = context(hit, name, &said.digests);
     let message_id = hit.message_id();
     if user_id.is_some() && !said.traits.is_empty() {
         let id = message_id.as_ref().map(|id| format!("{id}-traits"));
@@ -96,8 +97,9 @@ struct Said {
     products: Vec<Value>,
     /// User properties.
     traits: Object,
-    /// What says who the person is.
+    /// What says who the person is, and the same as digests.
     person: Object,
+    digests: Object,
 }
 
 impl Said {
@@ -131,12 +133,10 @@ impl Said {
     fn text(&mut self, name: &str, value: &str) {
         if let Some(member) = name.strip_prefix(PERSON) {
             match member {
-                "email_address" | "sha256_email_address" => {
-                    put(&mut self.person, "email", Some(value));
-                }
-                "phone_number" | "sha256_phone_number" => {
-                    put(&mut self.person, "phone", Some(value));
-                }
+                "email_address" => put(&mut self.person, "email", Some(value)),
+                "phone_number" => put(&mut self.person, "phone", Some(value)),
+                "sha256_email_address" => put(&mut self.digests, "em", Some(value)),
+                "sha256_phone_number" => put(&mut self.digests, "ph", Some(value)),
                 _ => {}
             }
             return;
@@ -161,7 +161,7 @@ impl Said {
             let digest = wire::base64(digest).filter(|digest| digest.len() == 32);
             let hex = digest
                 .map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-            put(&mut self.person, member, hex);
+            put(&mut self.digests, member, hex);
         }
     }
 }
@@ -216,7 +216,7 @@ fn page(hit: &Hit<'_>) -> Object {
     wire::page(hit.get("dl"), hit.get("dt"), hit.get("dr"))
 }
 
-fn context(hit: &Hit<'_>, event: &str) -> Object {
+fn context(hit: &Hit<'_>, event: &str, digests: &Object) -> Object {
     let mut context = Object::new();
     put(&mut context, "page", Some(page(hit)));
     put(&mut context, "locale", hit.get("ul").map(locale));
@@ -228,7 +228,10 @@ fn context(hit: &Hit<'_>, event: &str) -> Object {
     put(&mut context, "consent", Some(consent(hit)));
     let mut ids = members(hit, &[("cid", "client_id"), ("sid", "session_id")]);
     put(&mut ids, "measurement_id", hit.get("tid"));
-    put(&mut context, "clientIds", Some(json!({ "ga4": ids })));
+    let mut client_ids = Object::new();
+    put(&mut client_ids, "ga4", Some(ids));
+    put(&mut client_ids, "meta", Some(digests.clone()));
+    put(&mut context, "clientIds", Some(client_ids));
     put(&mut context, "library", Some(json!({ "name": "gtag.js" })));
     put(&mut context, "source", Some(source(hit, event)));
     context

@@ -1,5 +1,8 @@
 //! The listener as callers see it, over a journal and a gateway that only remember.
 
+mod control;
+mod subjects;
+
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -11,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::control::FakeControl;
 use super::*;
 use crate::feed::Happening;
 use crate::journal::*;
@@ -153,47 +157,13 @@ impl Journal for FakeJournal {
     async fn usage(&self) -> Result<Usage, JournalError> {
         Err(JournalError::Closed)
     }
+    fn forgotten(&self) -> Arc<Forgotten> {
+        Arc::default()
+    }
     fn writable(&self) -> watch::Receiver<bool> {
         self.writable.subscribe()
     }
     async fn close(&self) {}
-}
-
-/// A gateway with the destination `shop/ga4`, which delivers what it is sent at once, and the site
-/// `bare` with none.
-struct FakeControl {
-    feed: Feed,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-#[async_trait]
-impl Control for FakeControl {
-    fn sites(&self) -> Vec<Arc<str>> {
-        vec!["shop".into(), "bare".into()]
-    }
-
-    fn readers(&self) -> Vec<ReaderState> {
-        vec![ReaderState {
-            site: "shop".into(),
-            destination: "ga4".into(),
-            reader: ReaderId(3),
-            state: "running",
-            reason: None,
-        }]
-    }
-
-    async fn send(&self, site: &str, event: Value) -> Result<Sent, SendError> {
-        if site != "shop" {
-            return Err(SendError::UnknownSite);
-        }
-        let outcome = if event["event"] == "Bad" { "dead" } else { "delivered" };
-        self.feed.tell(|| settled("ga4", outcome));
-        Ok(Sent { seq: 12, message_id: "m1".to_owned() })
-    }
-
-    fn wake(&self, reader: ReaderId) {
-        self.asked.lock().unwrap().push(format!("wake {reader:?}"));
-    }
 }
 
 fn settled(destination: &str, outcome: &'static str) -> Happening {

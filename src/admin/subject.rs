@@ -1,0 +1,94 @@
+//! A person's rights: the routes that show and erase what is held of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::reply::{self, Answer};
+use super::routes::parse;
+use super::{Context, RequestError};
+use crate::journal::HeldAt;
+
+/// What was erased of a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ForgetReport {
+    /// Names that are suppressed from now on.
+    pub names: u64,
+    /// Profiles erased.
+    pub profiles: u64,
+    /// Events of the journal erased, delivered or not.
+    pub events: u64,
+    /// Events erased that waited at a destination and had left the journal.
+    pub parked: u64,
+    /// Dead letters erased.
+    pub dead: u64,
+}
+
+/// Some of what is held of a person.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ExportPage {
+    /// What is held, each with its `kind`.
+    pub held: Vec<serde_json::Value>,
+    /// Where to go on; none at the end.
+    pub next: Option<HeldAt>,
+}
+
+/// Why nothing could be done for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// There is no such site.
+    #[error("there is no such site")]
+    UnknownSite,
+    /// The store failed. What was begun is gone on with at the next start, or when asked again.
+    #[error("the store does not answer; what was begun goes on when asked again")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    site: String,
+    id: String,
+    /// Lifts the suppression.
+    #[serde(default)]
+    undo: bool,
+}
+
+pub(super) async fn forget(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+    let asked: Asked = parse(body)?;
+    check(&asked.id)?;
+    let answer = if asked.undo {
+        let lifted = context.control.lift(&asked.site, &asked.id).await?;
+        json!({ "site": asked.site, "lifted": lifted })
+    } else {
+        let report = context.control.forget(&asked.site, &asked.id).await?;
+        json!({ "site": asked.site, "suppressed": report.names, "erased": {
+            "profiles": report.profiles,
+            "events": report.events,
+            "parked": report.parked,
+            "dead": report.dead,
+        } })
+    };
+    Ok(reply::json(hyper::StatusCode::OK, &answer))
+}
+
+pub(super) async fn export(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        site: String,
+        id: String,
+        from: Option<HeldAt>,
+    }
+    let asked: Asked = parse(body)?;
+    check(&asked.id)?;
+    let page = context.control.export(&asked.site, &asked.id, asked.from).await?;
+    let answer = json!({ "held": page.held, "next": page.next });
+    Ok(reply::json(hyper::StatusCode::OK, &answer))
+}
+
+fn check(id: &str) -> Result<(), RequestError> {
+    if id.trim().is_empty() {
+        return Err(RequestError::Malformed("id must not be empty".to_owned()));
+    }
+    Ok(())
+}

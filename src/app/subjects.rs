@@ -1,0 +1,205 @@
+//! A person's rights over all that is held: profile, events, parked events, dead letters.
+//!
+//! To forget is to suppress first and to erase then, so that nothing comes back behind the eraser.
+//! What is begun is gone on with at the next start until it is noted as done.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{ExportPage, ForgetReport, ReaderState, SubjectError};
+use crate::journal::{
+    Held, HeldAt, Journal, JournalError, NameKey, Position, ReaderId, SiteId, SqliteJournal,
+    Subjects as _,
+};
+use crate::profile::{ProfileError, Profiles, Subject};
+
+/// Does what people may ask for.
+pub(super) struct Subjects {
+    journal: Arc<SqliteJournal>,
+    profiles: Arc<Profiles>,
+    /// One person at a time: each costs a look through everything.
+    turn: Mutex<()>,
+    tasks: TaskTracker,
+}
+
+impl Subjects {
+    /// Erasing runs among `tasks`; it ends early when the journal closes.
+    pub(super) fn new(
+        journal: Arc<SqliteJournal>,
+        profiles: Arc<Profiles>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { journal, profiles, turn: Mutex::default(), tasks }
+    }
+
+    /// Goes on with what the last process had begun.
+    pub(super) async fn resume(self: Arc<Self>) {
+        let people = match self.journal.unfinished().await {
+            Ok(people) => people,
+            Err(error) => {
+                tracing::error!(%error, "people who asked to be forgotten may not be erased yet");
+                return;
+            }
+        };
+        for (site, names) in people {
+            match self.erase(site, Arc::new(names)).await {
+                Ok(report) => tracing::info!(
+                    events = report.events,
+                    profiles = report.profiles,
+                    "erasing a person was gone on with and is done"
+                ),
+                Err(error) => {
+                    tracing::error!(%error, "erasing a person is not done; ask for it again");
+                }
+            }
+        }
+    }
+
+    /// Suppresses and erases. Goes on to its end even if nobody waits any more.
+    pub(super) async fn forget(
+        self: &Arc<Self>,
+        site: &str,
+        id: &str,
+    ) -> Result<ForgetReport, SubjectError> {
+        let site = self.journal.site(site).await.map_err(unavailable)?;
+        let names = self.names(site, id, &self.profiles.subjects(site, id).await?);
+        let names = self.journal.suppress(site, names).await.map_err(unavailable)?;
+        let (sender, receiver) = oneshot::channel();
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            // Nobody waits for it any more: it is done all the same.
+            sender.send(this.erase(site, names).await).ok();
+        });
+        receiver.await.unwrap_or(Err(unavailable(JournalError::Closed)))
+    }
+
+    /// Lifts the suppression alone.
+    pub(super) async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
+        let site = self.journal.site(site).await.map_err(unavailable)?;
+        self.journal.lift(site, NameKey::new(site, id)).await.map_err(unavailable)
+    }
+
+    /// Some of what is held of a person, from the profile on. `readers` are the destinations.
+    pub(super) async fn export(
+        &self,
+        (site_name, id): (&str, &str),
+        from: Option<HeldAt>,
+        readers: &[ReaderState],
+    ) -> Result<ExportPage, SubjectError> {
+        let site = self.journal.site(site_name).await.map_err(unavailable)?;
+        let subjects = self.profiles.subjects(site, id).await?;
+        let names = Arc::new(self.names(site, id, &subjects));
+        let mut rows: Vec<Value> = match from {
+            None => subjects.iter().map(profile_row).collect(),
+            Some(_) => Vec::new(),
+        };
+        let from = from.unwrap_or(HeldAt::START);
+        let page = self.journal.held(site, names, from).await.map_err(unavailable)?;
+        let readers: Vec<_> = readers.iter().filter(|reader| &*reader.site == site_name).collect();
+        let mut positions = HashMap::new();
+        if matches!(from, HeldAt::Events(_)) {
+            for reader in &readers {
+                let at = self.journal.position(reader.reader).await.map_err(unavailable)?;
+                positions.insert(reader.reader, at);
+            }
+        }
+        for held in &page.held {
+            let mut states = serde_json::Map::new();
+            for reader in &readers {
+                let Some(position) = positions.get(&reader.reader) else { continue };
+                let state = self.state(reader.reader, position, held.seq).await?;
+                states.insert((*reader.destination).to_owned(), state.into());
+            }
+            let reader = readers.iter().find(|reader| Some(reader.reader) == held.reader);
+            rows.push(row(held, reader.map(|reader| &*reader.destination), states));
+        }
+        Ok(ExportPage { held: rows, next: page.next })
+    }
+
+    /// Where an event is on its way to a destination. How it ended is not kept of each.
+    async fn state(
+        &self,
+        reader: ReaderId,
+        position: &Position,
+        seq: u64,
+    ) -> Result<&'static str, SubjectError> {
+        let is_ahead = |(first, last): &(u64, u64)| (*first..=*last).contains(&seq);
+        if seq > position.cursor && !position.ahead.iter().any(is_ahead) {
+            return Ok("pending");
+        }
+        let parked = self.journal.parked(reader, seq.saturating_sub(1), 1).await;
+        let is_parked =
+            parked.map_err(unavailable)?.first().is_some_and(|due| due.record.seq == seq);
+        Ok(if is_parked { "waiting" } else { "settled" })
+    }
+
+    fn names(&self, site: SiteId, id: &str, subjects: &[Subject]) -> HashSet<NameKey> {
+        let known = subjects.iter().flat_map(Subject::names);
+        std::iter::once(id).chain(known).map(|name| NameKey::new(site, name)).collect()
+    }
+
+    async fn erase(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<ForgetReport, SubjectError> {
+        let _turn = self.turn.lock().await;
+        let erased = self.journal.erase(site, names.clone()).await.map_err(unavailable)?;
+        let profiles = self.profiles.erase(site, names.clone()).await?;
+        let count = names.len() as u64;
+        self.journal.note_erased(site, names).await.map_err(unavailable)?;
+        Ok(ForgetReport {
+            names: count,
+            profiles,
+            events: erased.events,
+            parked: erased.parked,
+            dead: erased.dead,
+        })
+    }
+}
+
+fn profile_row(subject: &Subject) -> Value {
+    let identities = subject.identities.iter();
+    let identities =
+        identities.map(|identity| json!({ "kind": identity.kind.name(), "value": identity.value }));
+    json!({
+        "kind": "profile",
+        "user_id": subject.user_id,
+        "identities": identities.collect::<Vec<_>>(),
+        "traits": subject.traits,
+    })
+}
+
+fn row(held: &Held, destination: Option<&str>, states: serde_json::Map<String, Value>) -> Value {
+    let event: Value = serde_json::from_slice(&held.body).unwrap_or_default();
+    let (seq, time) = (held.seq, held.time);
+    match held.at {
+        HeldAt::Events(_) => json!({
+            "kind": "event", "seq": seq, "received_at": time, "destinations": states, "event": event,
+        }),
+        HeldAt::Parked(..) => json!({
+            "kind": "parked", "seq": seq, "received_at": time, "destination": destination,
+            "event": event,
+        }),
+        HeldAt::Dead(id) => json!({
+            "kind": "dead", "id": id, "seq": seq, "at": time, "destination": destination,
+            "reason": held.reason.as_ref().map(|(code, _)| code),
+            "detail": held.reason.as_ref().map(|(_, detail)| detail),
+            "event": event,
+        }),
+    }
+}
+
+fn unavailable(error: JournalError) -> SubjectError {
+    SubjectError::Unavailable(Box::new(error))
+}
+
+impl From<ProfileError> for SubjectError {
+    fn from(error: ProfileError) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}

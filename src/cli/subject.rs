@@ -1,0 +1,98 @@
+//! `tagway forget` and `tagway export`: what is held of one person.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::{Failure, Reach, block_on, dead, render, say};
+use crate::config::Origin;
+
+#[derive(Args, Debug)]
+pub(super) struct Forget {
+    /// A user id, an anonymous or cookie id, or an e-mail address. What else the person's profile is
+    /// known by is forgotten as well.
+    id: String,
+    /// The site; needed if there are several.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// Take events of the person again. What was erased does not come back.
+    #[arg(long)]
+    undo: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Export {
+    /// A user id, an anonymous or cookie id, or an e-mail address.
+    id: String,
+    /// The site; needed if there are several.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) fn forget(origin: &Origin, options: Forget) -> Result<(), Failure> {
+    let client = Client::new(origin, &options.reach)?.patient();
+    block_on(async {
+        let site = find_site(&client, options.site.as_deref()).await?;
+        let body = json!({ "site": site, "id": options.id, "undo": options.undo });
+        let answer = client.post("/api/v1/forget", &body).await?;
+        if options.json { say(&dead::pretty(&answer)) } else { say(&told(&answer)) }
+    })
+}
+
+/// A line of JSON for each thing held, as it comes.
+pub(super) fn export(origin: &Origin, options: Export) -> Result<(), Failure> {
+    let client = Client::new(origin, &options.reach)?.patient();
+    block_on(async {
+        let site = find_site(&client, options.site.as_deref()).await?;
+        let mut from = Value::Null;
+        loop {
+            let body = json!({ "site": site, "id": options.id, "from": from });
+            let mut page = client.post("/api/v1/export", &body).await?;
+            for held in page.get("held").and_then(Value::as_array).into_iter().flatten() {
+                say(&(render::escape_json(&held.to_string()) + "\n"))?;
+            }
+            from = page.get_mut("next").map(Value::take).unwrap_or_default();
+            if from.is_null() {
+                return Ok(());
+            }
+        }
+    })
+}
+
+/// The site that is meant in the running gateway.
+async fn find_site(client: &Client, written: Option<&str>) -> Result<String, Failure> {
+    if let Some(site) = written {
+        return Ok(site.to_owned());
+    }
+    let sites = client.get("/api/v1/sites").await?;
+    let mut names = sites.as_array().into_iter().flatten().filter_map(Value::as_str);
+    match (names.next(), names.next()) {
+        (Some(site), None) => Ok(site.to_owned()),
+        (None, _) => Err(Failure::Usage("the gateway has no sites".to_owned())),
+        (Some(_), Some(_)) => {
+            Err(Failure::Usage("there are several sites: say which with --site".to_owned()))
+        }
+    }
+}
+
+fn told(answer: &Value) -> String {
+    let count = |name: &str| answer.pointer(name).and_then(Value::as_u64).unwrap_or_default();
+    if answer.get("lifted").is_some() {
+        return format!("{} names are no longer suppressed\n", count("/lifted"));
+    }
+    format!(
+        "{} names are suppressed; erased: {} profiles, {} events, {} parked events, {} dead letters\n",
+        count("/suppressed"),
+        count("/erased/profiles"),
+        count("/erased/events"),
+        count("/erased/parked"),
+        count("/erased/dead"),
+    )
+}

@@ -1,0 +1,427 @@
+//! Forgetting people: the names that are suppressed, and looking through everything held for what is
+//! theirs.
+//!
+//! Finding what is a person's means reading everything, on a reader's connection; the writer gets only
+//! the rows that are to go, a few at a time.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::super::forgotten::carries;
+use super::super::{
+    Erased, Held, HeldAt, HeldPage, JournalError, NameKey, ReaderId, SiteId, Subjects,
+};
+use super::{MAX_SEQ, SqliteJournal, place, text_bytes, time};
+use crate::store::overwriting;
+
+/// Rows looked at in one step, and the bytes of bodies after which a step ends early: what is in
+/// memory at once.
+const LOOK_ROWS: usize = 2000;
+const LOOK_BYTES: usize = 4 << 20;
+
+/// Rows erased by one write: a millisecond or so, that appends may have to wait.
+const ERASE_ROWS: usize = 200;
+
+impl SqliteJournal {
+    /// Takes the suppressed names into memory.
+    pub(super) async fn load_forgotten(&self) -> Result<(), JournalError> {
+        let names = self.read_db(|c| {
+            let mut all = c.prepare_cached("SELECT name FROM forgotten")?;
+            all.query_map([], |row| row.get(0).map(NameKey::from_bytes))?.collect()
+        });
+        self.forgotten.replace(names.await?);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Subjects for SqliteJournal {
+    async fn suppress(
+        &self,
+        site: SiteId,
+        names: HashSet<NameKey>,
+    ) -> Result<Arc<HashSet<NameKey>>, JournalError> {
+        let all = self.store.write_durably(move |c| suppress(c, site, &names));
+        let all = all.await.map_err(JournalError::Write)?;
+        self.load_forgotten().await?;
+        Ok(Arc::new(all))
+    }
+
+    async fn lift(&self, site: SiteId, name: NameKey) -> Result<u64, JournalError> {
+        let lifted = self.store.write_durably(move |c| {
+            c.execute(
+                "DELETE FROM forgotten WHERE person =
+                     (SELECT person FROM forgotten WHERE site = ? AND name = ?)",
+                (site.0, name.to_bytes()),
+            )
+        });
+        let lifted = lifted.await.map_err(JournalError::Write)?;
+        self.load_forgotten().await?;
+        Ok(lifted as u64)
+    }
+
+    /// Looks through everything again until nothing is found: what is parked, dies or is retried
+    /// meanwhile moves from one table to another.
+    async fn erase(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<Erased, JournalError> {
+        let mut erased = Erased::default();
+        loop {
+            let (mut from, mut is_clean) = (Some(HeldAt::START), true);
+            while let Some(at) = from {
+                let HeldPage { held, next } = self.held(site, names.clone(), at).await?;
+                is_clean &= held.is_empty();
+                from = next;
+                let rows: Vec<HeldAt> = held.iter().map(|held| held.at).collect();
+                drop(held);
+                for rows in rows.chunks(ERASE_ROWS) {
+                    let rows = rows.to_vec();
+                    let step =
+                        self.write_db(move |c| overwriting(c, || erase_rows(c, site, &rows)));
+                    let step = step.await?;
+                    erased.events += step.events;
+                    erased.parked += step.parked;
+                    erased.dead += step.dead;
+                }
+            }
+            if is_clean {
+                return Ok(erased);
+            }
+        }
+    }
+
+    async fn note_erased(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<(), JournalError> {
+        // Durable, and with it all that was erased before it.
+        let noted = self.store.write_durably(move |c| {
+            let mut note =
+                c.prepare_cached("UPDATE forgotten SET erased = 1 WHERE site = ? AND name = ?")?;
+            names.iter().try_for_each(|name| note.execute((site.0, name.to_bytes())).map(drop))
+        });
+        noted.await.map_err(JournalError::Write)
+    }
+
+    async fn unfinished(&self) -> Result<Vec<(SiteId, HashSet<NameKey>)>, JournalError> {
+        self.read_db(|c| {
+            let mut people: BTreeMap<i64, (SiteId, HashSet<NameKey>)> = BTreeMap::new();
+            let mut names = c.prepare_cached(
+                "SELECT person, site, name FROM forgotten
+                 WHERE person IN (SELECT person FROM forgotten WHERE erased = 0)",
+            )?;
+            let mut rows = names.query([])?;
+            while let Some(row) = rows.next()? {
+                let site = SiteId(row.get(1)?);
+                let (_, names) = people.entry(row.get(0)?).or_insert((site, HashSet::new()));
+                names.insert(NameKey::from_bytes(row.get(2)?));
+            }
+            Ok(people.into_values().collect())
+        })
+        .await
+    }
+
+    async fn held(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+        from: HeldAt,
+    ) -> Result<HeldPage, JournalError> {
+        self.read_db(move |c| {
+            let look = Look { connection: c, site, names: &names };
+            match from {
+                HeldAt::Events(after) => look.events(after),
+                HeldAt::Parked(reader, after) => look.parked(reader, after),
+                HeldAt::Dead(after) => look.dead(after),
+            }
+        })
+        .await
+    }
+}
+
+/// Adds the names to the person who has one of them already, or to a new one. Where they are several
+/// people's, these turn out to be one.
+fn suppress(
+    connection: &Connection,
+    site: SiteId,
+    names: &HashSet<NameKey>,
+) -> rusqlite::Result<HashSet<NameKey>> {
+    let person: i64 =
+        connection.query_row("SELECT coalesce(max(person), 0) + 1 FROM forgotten", [], |row| {
+            row.get(0)
+        })?;
+    let mut join = connection.prepare_cached(
+        "UPDATE forgotten SET person = ?1, erased = 0 WHERE person =
+             (SELECT person FROM forgotten WHERE site = ?2 AND name = ?3)",
+    )?;
+    let mut add = connection.prepare_cached(
+        "INSERT INTO forgotten (person, site, name) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?;
+    for name in names {
+        join.execute((person, site.0, name.to_bytes()))?;
+        add.execute((person, site.0, name.to_bytes()))?;
+    }
+    let mut all = connection.prepare_cached("SELECT name FROM forgotten WHERE person = ?")?;
+    all.query_map([person], |row| row.get(0).map(NameKey::from_bytes))?.collect()
+}
+
+/// Erases these rows. One that has gone or changed since it was looked at is not counted.
+fn erase_rows(connection: &Connection, site: SiteId, rows: &[HeldAt]) -> rusqlite::Result<Erased> {
+    let mut erased = Erased::default();
+    for row in rows {
+        match *row {
+            HeldAt::Events(seq) => {
+                // The digest of its message id goes as well; ids are often made of something known.
+                let changed = connection
+                    .prepare_cached(
+                        "UPDATE events SET body = '', flags = 0, message = zeroblob(16)
+                         WHERE place = ? AND body <> ''",
+                    )?
+                    .execute([place(site, seq)])?;
+                erased.events += changed as u64;
+            }
+            HeldAt::Parked(reader, seq) => {
+                let changed = connection
+                    .prepare_cached(
+                        "DELETE FROM parked WHERE reader = ? AND seq = ? AND body IS NOT NULL",
+                    )?
+                    .execute((reader, seq))?;
+                connection
+                    .prepare_cached("UPDATE readers SET skipped = skipped + ? WHERE id = ?")?
+                    .execute((changed as u64, reader))?;
+                erased.parked += changed as u64;
+            }
+            HeldAt::Dead(id) => {
+                let changed =
+                    connection.prepare_cached("DELETE FROM dead WHERE id = ?")?.execute([id])?;
+                erased.dead += changed as u64;
+            }
+        }
+    }
+    Ok(erased)
+}
+
+/// A look for what carries one of the names.
+struct Look<'l> {
+    connection: &'l Connection,
+    site: SiteId,
+    names: &'l HashSet<NameKey>,
+}
+
+/// What a step has seen.
+#[derive(Default)]
+struct Step {
+    held: Vec<Held>,
+    rows: usize,
+    bytes: usize,
+    last: Option<HeldAt>,
+}
+
+impl Step {
+    /// Takes a row in. `false` when the step has done enough.
+    fn take(&mut self, look: &Look<'_>, held: Held) -> bool {
+        self.rows += 1;
+        self.bytes += held.body.len();
+        self.last = Some(held.at);
+        if !held.body.is_empty() && carries(look.names, look.site, &held.body) {
+            self.held.push(held);
+        }
+        self.rows < LOOK_ROWS && self.bytes < LOOK_BYTES
+    }
+
+    /// Goes on behind the last row, or in the next table.
+    fn page(self, is_end: bool, then: Option<HeldAt>) -> HeldPage {
+        HeldPage { held: self.held, next: if is_end { then } else { self.last } }
+    }
+}
+
+impl Look<'_> {
+    fn events(&self, after: u64) -> rusqlite::Result<HeldPage> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT place - ?1, received_at, body FROM events
+             WHERE place > ?2 AND place <= ?3 ORDER BY place",
+        )?;
+        let site = |seq| place(self.site, seq);
+        let mut rows = query.query((site(0), site(after), site(MAX_SEQ)))?;
+        let mut step = Step::default();
+        while let Some(row) = rows.next()? {
+            let seq = row.get(0)?;
+            let held = Held {
+                at: HeldAt::Events(seq),
+                seq,
+                reader: None,
+                time: time(row.get(1)?),
+                reason: None,
+                body: text_bytes(row, 2)?,
+            };
+            if !step.take(self, held) {
+                return Ok(step.page(false, None));
+            }
+        }
+        Ok(step.page(true, Some(HeldAt::Parked(0, 0))))
+    }
+
+    /// Only what brought its own body: the others are events of the journal.
+    fn parked(&self, reader: u32, after: u64) -> rusqlite::Result<HeldPage> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT reader, seq, received_at, body FROM parked
+             WHERE (reader, seq) > (?1, ?2) AND body IS NOT NULL
+                 AND reader IN (SELECT id FROM readers WHERE site = ?3)
+             ORDER BY reader, seq",
+        )?;
+        let mut rows = query.query((reader, after, self.site.0))?;
+        let mut step = Step::default();
+        while let Some(row) = rows.next()? {
+            let (reader, seq) = (row.get(0)?, row.get(1)?);
+            let held = Held {
+                at: HeldAt::Parked(reader, seq),
+                seq,
+                reader: Some(ReaderId(reader)),
+                time: time(row.get::<_, Option<i64>>(2)?.unwrap_or_default()),
+                reason: None,
+                body: text_bytes(row, 3)?,
+            };
+            if !step.take(self, held) {
+                return Ok(step.page(false, None));
+            }
+        }
+        Ok(step.page(true, Some(HeldAt::Dead(0))))
+    }
+
+    fn dead(&self, after: i64) -> rusqlite::Result<HeldPage> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT id, reader, seq, at, reason, detail, body FROM dead
+             WHERE id > ?1 AND reader IN (SELECT id FROM readers WHERE site = ?2) ORDER BY id",
+        )?;
+        let mut rows = query.query((after, self.site.0))?;
+        let mut step = Step::default();
+        while let Some(row) = rows.next()? {
+            let held = Held {
+                at: HeldAt::Dead(row.get(0)?),
+                seq: row.get(2)?,
+                reader: Some(ReaderId(row.get(1)?)),
+                time: time(row.get(3)?),
+                reason: Some((row.get(4)?, row.get(5)?)),
+                body: text_bytes(row, 6)?,
+            };
+            if !step.take(self, held) {
+                return Ok(step.page(false, None));
+            }
+        }
+        Ok(step.page(true, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Bench, dead, settings};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::journal::{
+        DeadSelection, Ended, Ending, Journal, MessageKey, NewRecord, Parking, Position, ReadLimit,
+        Settlement,
+    };
+
+    async fn append(b: &Bench, people: &[&str]) {
+        let record = |(n, user): (usize, &&str)| NewRecord {
+            site: b.site,
+            message: MessageKey::new("shop", &format!("{user}{n}")),
+            received_at: b.clock.now(),
+            identifies: true,
+            body: format!(r#"{{"userId":"{user}"}}"#).into_bytes(),
+        };
+        b.journal.append(people.iter().enumerate().map(record).collect()).await.unwrap();
+    }
+
+    async fn settle(b: &Bench, cursor: u64, ended: Vec<Ended>, park: Vec<Parking>) {
+        let position = Position { cursor, ahead: Vec::new() };
+        let settlement = Settlement { position, ended, park };
+        b.journal.settle(b.reader, settlement).await.unwrap();
+    }
+
+    fn ended(seq: u64, ending: Ending) -> Ended {
+        Ended { seq, was_parked: false, ending }
+    }
+
+    fn names(b: &Bench, names: &[&str]) -> HashSet<NameKey> {
+        names.iter().map(|name| NameKey::new(b.site, name)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_person_goes_from_every_table_and_the_account_holds() {
+        let mut b = Bench::new(settings()).await;
+        append(&b, &["ann", "bob", "ann", "ann", "ann", "bob"]).await;
+        let all = [(1, dead()), (2, dead()), (3, dead()), (4, Ending::Delivered)];
+        let all = all.map(|(seq, ending)| ended(seq, ending));
+        settle(&b, 4, all.into(), vec![]).await;
+        // One letter waits again and brings its body along; the others stay letters.
+        b.journal.retry_dead(DeadSelection::Ids(vec![3])).await.unwrap();
+        let names = b.journal.suppress(b.site, names(&b, &["ann"])).await.unwrap();
+        let erased = b.journal.erase(b.site, names.clone()).await.unwrap();
+        assert_eq!(erased, Erased { events: 4, parked: 1, dead: 1 });
+        assert_eq!(b.journal.erase(b.site, names).await.unwrap(), Erased::default());
+        let ledger = b.ledger().await;
+        assert_eq!((ledger.dead, ledger.skipped, ledger.pending), (2, 1, 2));
+        let limit = ReadLimit { events: 10, bytes: 1000 };
+        let records = b.journal.read(b.site, 0, 9, limit).await.unwrap();
+        let kept: Vec<_> =
+            records.iter().filter(|it| !it.body.is_empty()).map(|it| it.seq).collect();
+        assert_eq!((records.len(), kept), (6, vec![2, 6]), "places stay, and so do others' events");
+        assert_eq!(b.journal.read_identifying(b.site, 0, 9, 10).await.unwrap().len(), 2);
+        let letters = b.journal.dead(None, None, 10).await.unwrap();
+        assert_eq!(letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [2]);
+        // What was under way meanwhile and is refused leaves no letter that might quote it.
+        settle(&b, 6, vec![ended(5, dead()), ended(6, dead())], vec![]).await;
+        assert_eq!(b.journal.dead(None, None, 10).await.unwrap().len(), 2);
+        b.ledger().await;
+        b.reopen().await;
+        assert_eq!(b.journal.head(b.site).borrow().seq, 6);
+    }
+
+    #[tokio::test]
+    async fn what_is_suppressed_and_what_is_unfinished_survives_a_restart() {
+        let mut b = Bench::new(settings()).await;
+        let first = b.journal.suppress(b.site, names(&b, &["ann", "device"])).await.unwrap();
+        b.journal.note_erased(b.site, first).await.unwrap();
+        assert!(b.journal.unfinished().await.unwrap().is_empty());
+        let all = b.journal.suppress(b.site, names(&b, &["device", "phone"])).await.unwrap();
+        assert_eq!(*all, names(&b, &["ann", "device", "phone"]), "one person by the common name");
+        b.journal.suppress(b.site, names(&b, &["bob"])).await.unwrap();
+        b.reopen().await;
+        let mut unfinished = b.journal.unfinished().await.unwrap();
+        unfinished.sort_by_key(|(_, names)| names.len());
+        assert_eq!(unfinished, [(b.site, names(&b, &["bob"])), (b.site, (*all).clone())]);
+        let is_forgotten = |user: &str| {
+            let body = format!(r#"{{"userId":"{user}"}}"#);
+            b.journal.forgotten().names_in(b.site, body.as_bytes())
+        };
+        assert!(["ann", "phone", "bob"].into_iter().all(is_forgotten) && !is_forgotten("cid"));
+        assert_eq!(b.journal.lift(b.site, NameKey::new(b.site, "phone")).await.unwrap(), 3);
+        assert!(!is_forgotten("ann") && is_forgotten("bob"));
+    }
+
+    #[tokio::test]
+    async fn a_look_passes_on_from_step_to_step_and_table_to_table() {
+        let b = Bench::new(settings()).await;
+        let mut people = vec!["bob"; LOOK_ROWS];
+        people.push("ann");
+        append(&b, &people).await;
+        settle(&b, 1, vec![ended(1, dead())], vec![]).await;
+        let (names, mut from, mut seen) = (Arc::new(names(&b, &["ann"])), HeldAt::START, vec![]);
+        let mut steps = 0;
+        loop {
+            let page = b.journal.held(b.site, names.clone(), from).await.unwrap();
+            seen.extend(page.held.iter().map(|held| held.seq));
+            steps += 1;
+            let Some(next) = page.next else { break };
+            from = next;
+        }
+        assert_eq!((seen, steps), (vec![LOOK_ROWS as u64 + 1], 4));
+    }
+}

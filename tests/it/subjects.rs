@@ -1,0 +1,147 @@
+//! A person's rights, with the real program: who is forgotten is in no file any more, and nobody else
+//! is touched.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tagway::demo::simulator::{Fault, Kind};
+
+use crate::harness::{
+    DEADLINE, NO_RATES, Process, TAGWAY, admin_get, batch, eventually, ledger, send, settled,
+    vendor, webhook_site,
+};
+
+fn event(id: &str, person: &str, kind: &str) -> Value {
+    json!({
+        "type": kind, "messageId": id, "event": "Order Completed", "userId": person,
+        "anonymousId": format!("{person}-device"),
+        "traits": { "email": format!("{person}@mail.example"), "note": format!("{person}-secret") },
+        "properties": { "note": format!("{person}-secret") },
+        "context": { "traits": { "email": format!("{person}@mail.example") } },
+    })
+}
+
+/// Accepted, as far as the client can tell.
+fn post(process: &Process, events: &[Value]) {
+    let answer = send(process.http, ("POST", "/v1/batch"), &[], batch(events).as_bytes());
+    assert_eq!(answer.unwrap().status, 200);
+}
+
+/// The files in which something stands.
+fn files_with(data: &Path, text: &str) -> Vec<String> {
+    let entries = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    let holds = |path: &std::path::PathBuf| {
+        let bytes = fs::read(path).unwrap();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    entries.filter(holds).map(|path| path.display().to_string()).collect()
+}
+
+fn assert_no_trace(data: &Path, person: &str) {
+    for trace in ["@mail.example", "-device", "-secret"] {
+        let trace = format!("{person}{trace}");
+        assert_eq!(files_with(data, &trace), Vec::<String>::new(), "{trace}");
+    }
+}
+
+/// What a forget that was killed after its first step leaves: names that are suppressed, and nothing
+/// erased.
+fn suppress_only(data: &Path, names: &[&str]) {
+    let database = rusqlite::Connection::open(data.join("tagway.db")).unwrap();
+    for name in names {
+        let key = Sha256::new().chain_update(1_u32.to_be_bytes()).chain_update(name);
+        let key: [u8; 32] = key.finalize().into();
+        database
+            .execute("INSERT INTO forgotten (site, name, person) VALUES (1, ?, 77)", [key])
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
+    let process = Process::start(&data, &file, &settings);
+    let tagway = |process: &Process, words: &[&str]| {
+        let mut command = Command::new(TAGWAY);
+        command.args(words).args(["--admin", &process.admin.to_string(), "--config"]).arg(&file);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{complaint}");
+        said
+    };
+    for (n, person) in ["ann", "bob", "cid"].into_iter().enumerate() {
+        post(&process, &[event(&format!("{person}-1"), person, "identify")]);
+        settled(process.admin, n as u64 + 1).await;
+    }
+    webhook.misbehave(1, Fault::Status(422));
+    post(&process, &[event("ann-2", "ann", "track")]);
+    let rows = settled(process.admin, 4).await;
+    assert_eq!(rows[0].dead, 1);
+    // From here on nothing passes: these wait in memory and are tried again and again.
+    webhook.misbehave_always(Some(Fault::Status(503)));
+    for person in ["ann", "bob", "cid"] {
+        post(&process, &[event(&format!("{person}-3"), person, "track")]);
+    }
+    let said = tagway(&process, &["export", "ann@mail.example"]);
+    let held: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<&str> = held.iter().map(|held| held["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["profile", "event", "event", "event", "dead"], "{said}");
+    assert_eq!(held[0]["identities"].as_array().unwrap().len(), 2, "{said}");
+    assert_eq!(held[1]["destinations"]["webhook"], "settled", "{said}");
+    assert_eq!(held[3]["destinations"]["webhook"], "pending", "{said}");
+    assert!(!said.contains("bob"), "{said}");
+
+    let said = tagway(&process, &["forget", "ann@mail.example", "--json"]);
+    let answer: Value = serde_json::from_str(&said).unwrap();
+    let expected = json!({ "profiles": 1, "events": 3, "parked": 0, "dead": 1 });
+    assert_eq!((&answer["suppressed"], &answer["erased"]), (&json!(3), &expected), "{said}");
+    // Her events look accepted to whoever sends them, and are not.
+    post(&process, &[event("ann-4", "ann", "track"), event("bob-4", "bob", "track")]);
+    assert_eq!(ledger(process.admin)[0].accepted, 8);
+    let metrics = admin_get(process.admin, "/metrics").unwrap().body;
+    let counted = "tagway_events_dropped_total{site=\"shop\",reason=\"forgotten\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+    process.kill();
+
+    suppress_only(&data, &["cid", "cid-device"]);
+    let process = Process::start(&data, &file, &settings);
+    webhook.misbehave_always(None);
+    let rows = settled(process.admin, 8).await;
+    assert_eq!((rows[0].delivered, rows[0].dead), (5, 1), "{rows:?}");
+    let all = |tally: &tagway::demo::simulator::Tally| tally.events.contains_key("bob-4");
+    webhook.wait_for(DEADLINE, all).await.expect("the others go on");
+    let tally = webhook.tally();
+    assert!(tally.events.contains_key("bob-3"));
+    for id in ["ann-3", "ann-4", "cid-3"] {
+        assert!(!tally.events.contains_key(id), "{id} was sent");
+    }
+    eventually(|| {
+        let said = tagway(&process, &["export", "cid"]);
+        if said.is_empty() { Ok(()) } else { Err(said) }
+    })
+    .await;
+    let bobs = tagway(&process, &["export", "bob"]);
+    assert_eq!(bobs.lines().count(), 4, "{bobs}");
+    assert!(process.terminate().success());
+    assert_no_trace(&data, "ann");
+    assert_no_trace(&data, "cid");
+    assert!(!files_with(&data, "bob-secret").is_empty());
+
+    let process = Process::start(&data, &file, &settings);
+    assert_eq!(
+        tagway(&process, &["forget", "ann", "--undo"]),
+        "3 names are no longer suppressed\n"
+    );
+    post(&process, &[event("ann-5", "ann", "track")]);
+    let all = |tally: &tagway::demo::simulator::Tally| tally.events.contains_key("ann-5");
+    webhook.wait_for(DEADLINE, all).await.expect("she is taken again");
+    settled(process.admin, 9).await;
+    assert!(process.terminate().success());
+}
