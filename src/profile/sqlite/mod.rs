@@ -14,9 +14,7 @@ use rusqlite::OptionalExtension;
 
 use self::batch::Batch;
 use self::repeats::Repeats;
-use super::{
-    Changes, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject, Update,
-};
+use super::{Changes, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject, Update};
 use crate::event::{Object, ProfileView};
 use crate::journal::{NameKey, SiteId};
 use crate::store::{Migrations, Store};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::parse;
 use super::super::{Changes, Identity, IdentityKind, ProfileError, ProfileId, Subject};
+use super::parse;
 use crate::journal::{NameKey, SiteId};
 use crate::store::{Store, overwriting};
 
