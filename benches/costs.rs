@@ -1,12 +1,15 @@
 //! What one event costs: `cargo bench --bench costs`.
 //!
 //! Figures depend on the machine; compare runs on one machine only. The event is an order with three
-//! products. `decode` is from a body's bytes to a judged message, `project` from a journal record to
+//! products. `decode` is from a body's bytes to a judged message, `beacon` from a vendor's own request to
+//! canonical messages, `project` from a journal record to
 //! what it says of the person, `map` from the event to a vendor's finished request, `append` a group
 //! of 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 
 mod destinations;
+#[path = "../tests/it/recorded.rs"]
+mod recorded;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
+use recorded::Recorded;
 use tagway::clock::{Clock, SystemClock};
 use tagway::config;
 use tagway::event::{Enriched, Event, ProfileView};
@@ -29,7 +33,8 @@ use tagway::metrics::Metrics;
 use tagway::profile::update_of;
 use tagway::settings::Environment;
 use tagway::store::{Store, Sync};
-use tagway::vendors::{Call, CallError, Outcome, Reply, Screening};
+use tagway::vendors::beacon::Inbound;
+use tagway::vendors::{Call, CallError, Outcome, Reply, Screening, find};
 
 /// The allocator of the program.
 #[global_allocator]
@@ -105,6 +110,52 @@ fn decode(criterion: &mut Criterion) {
     });
 }
 
+/// One usual beacon of each vendor: what its library sends of a visit or an order.
+const BEACONS: &[(&str, &str)] = &[
+    ("ga4", "purchase"),
+    ("ga4", "batch"),
+    ("meta", "purchase"),
+    ("mixpanel", "base64_event"),
+    ("mixpanel", "batch_of_a_visit"),
+    ("amplitude", "visit"),
+    ("segment", "track"),
+    ("rudderstack", "track"),
+    ("jitsu", "track"),
+    ("posthog", "pageview"),
+    ("snowplow", "page_view"),
+    ("matomo", "page_view"),
+    ("plausible", "goal_with_revenue"),
+    ("umami", "event"),
+];
+
+fn beacons(criterion: &mut Criterion) {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vendors");
+    let mut group = criterion.benchmark_group("beacon");
+    for (vendor, case) in BEACONS {
+        let Recorded { method, path, query, headers, body } =
+            Recorded::read(&root.join(vendor).join("beacon").join(case));
+        let inbound = Inbound {
+            method: &method,
+            path: &path,
+            query: &query,
+            headers: &headers,
+            body: &body,
+            received_at: "2026-11-23T12:00:00Z".parse().unwrap(),
+            secure: true,
+            authority: "t.shop.example",
+            mount: "/x",
+            daily_id: "daily1",
+            max_bytes: 1 << 20,
+        };
+        let beacon = find(vendor).unwrap().beacon.unwrap();
+        group.throughput(Throughput::Bytes((query.len() + body.len()) as u64));
+        group.bench_function(format!("{vendor}/{case}"), |bencher| {
+            bencher.iter(|| beacon.decode(black_box(&inbound)).unwrap());
+        });
+    }
+    group.finish();
+}
+
 fn project(criterion: &mut Criterion) {
     criterion.bench_function("project", |bencher| {
         bencher.iter(|| {
@@ -164,5 +215,5 @@ fn map(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, project, map, append);
+criterion_group!(benches, decode, beacons, project, map, append);
 criterion_main!(benches);

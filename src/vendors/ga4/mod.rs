@@ -14,6 +14,7 @@
 //! - Texts that look like e-mail addresses are never sent. What is known of the person goes as
 //!   `user_data` only where the settings ask for it, of a known user who has not denied it.
 
+mod beacon;
 mod commerce;
 mod identity;
 mod map;
@@ -51,7 +52,7 @@ pub static VENDOR: Vendor = Vendor {
     destination: Some(|section, endpoint| {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
     }),
-    beacon: None,
+    beacon: Some(&beacon::Gtag),
 };
 
 /// Events in one request (Measurement Protocol limits).

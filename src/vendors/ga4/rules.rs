@@ -172,6 +172,16 @@ pub(super) fn find(event: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| naming::is_like(rule.canonical, event))
 }
 
+/// The rule for a name of Google's. Of those that several canonical events have, the first is meant; a
+/// name that says as much as any canonical one stays as it is.
+pub(super) fn of_vendors(name: &str) -> Option<&'static Rule> {
+    let name = if name == "view_search_results" { "search" } else { name };
+    if matches!(name, "generate_lead" | "campaign_details" | "share") {
+        return None;
+    }
+    RULES.iter().find(|rule| rule.name == name)
+}
+
 /// Names that are Google's own: an event of such a name is dropped. The last three are for app
 /// streams only.
 pub(super) const RESERVED_EVENTS: &[&str] = &[

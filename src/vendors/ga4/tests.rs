@@ -13,6 +13,12 @@ fn ga4(settings: &str) -> Ga4 {
     Ga4 { settings: trial::settings(&text, |section| Settings::read(section, None)) }
 }
 
+/// The name and the parameters of what Google is told.
+pub(super) fn mapped(event: &Enriched) -> (String, Value) {
+    let hit = map::map(event, &ga4("").settings).unwrap();
+    (hit.name, serde_json::from_str(&hit.params).unwrap())
+}
+
 fn body_of(envelope: &Envelope, together: &[(&Hit, &Enriched)], now: Timestamp) -> Value {
     serde_json::from_slice(&render(envelope, together, now)).unwrap()
 }

@@ -1,0 +1,50 @@
+//! The parameters of one event: its own line's before those of the query.
+
+use sha2::{Digest, Sha256};
+
+use crate::vendors::wire::Fields;
+
+/// Characters of a message id: 96 bits.
+const ID_CHARS: usize = 24;
+
+/// One event of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hit<'a> {
+    query: &'a Fields<'a>,
+    line: Option<&'a Fields<'a>>,
+    index: usize,
+}
+
+impl<'a> Hit<'a> {
+    pub(super) fn new(query: &'a Fields<'a>, line: Option<&'a Fields<'a>>, index: usize) -> Self {
+        Self { query, line, index }
+    }
+
+    /// The value of a parameter, if it is not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        self.line.and_then(|line| line.get(name)).or_else(|| self.query.get(name))
+    }
+
+    /// All parameters; those that count come last.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.query.iter().chain(self.line.into_iter().flat_map(Fields::iter))
+    }
+
+    /// An id of the event: the same if the same request comes again. gtag gives none, and counts its
+    /// requests since the page was loaded.
+    pub(super) fn message_id(&self) -> Option<String> {
+        let (page, request) = (self.get("_p")?, self.get("_s")?);
+        let mut digest = Sha256::new();
+        for part in ["tid", "cid", "sid", "en"].map(|name| self.get(name).unwrap_or_default()) {
+            digest.update(part);
+            digest.update([0]);
+        }
+        digest.update(format!("{page}\0{request}\0{}", self.index));
+        let mut id = String::with_capacity(ID_CHARS);
+        for byte in digest.finalize().iter().take(ID_CHARS / 2) {
+            use std::fmt::Write as _;
+            write!(id, "{byte:02x}").ok()?;
+        }
+        Some(id)
+    }
+}

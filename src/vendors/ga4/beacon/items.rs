@@ -1,0 +1,141 @@
+//! Items (`contracts/beacons.md` 3.5): fields parted by `~`, each two letters and a value. A `~` within a
+//! value is doubled, so that the text must be read from left to right.
+
+use serde_json::{Number, Value};
+
+use crate::event::Object;
+use crate::vendors::wire::put;
+
+/// Items of one event, as many as gtag sends.
+const MAX_ITEMS: usize = 200;
+
+/// Fields of one item: gtag's own and 27 of the page's, a name and a value each.
+const MAX_FIELDS: usize = 80;
+
+/// How a field's value is read.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Number,
+}
+
+/// The letters of a field and the product's member.
+const FIELDS: &[(&str, &str, Kind)] = &[
+    ("id", "product_id", Kind::Text),
+    ("nm", "name", Kind::Text),
+    ("br", "brand", Kind::Text),
+    ("ca", "category", Kind::Text),
+    ("c2", "item_category2", Kind::Text),
+    ("c3", "item_category3", Kind::Text),
+    ("c4", "item_category4", Kind::Text),
+    ("c5", "item_category5", Kind::Text),
+    ("va", "variant", Kind::Text),
+    ("pr", "price", Kind::Number),
+    ("qt", "quantity", Kind::Number),
+    ("cp", "coupon", Kind::Text),
+    ("ln", "item_list_name", Kind::Text),
+    ("li", "item_list_id", Kind::Text),
+    ("lp", "position", Kind::Number),
+    ("ds", "discount", Kind::Number),
+    ("af", "affiliation", Kind::Text),
+    ("pi", "promotion_id", Kind::Text),
+    ("pn", "promotion_name", Kind::Text),
+    ("cn", "creative_name", Kind::Text),
+    ("cs", "creative_slot", Kind::Text),
+    ("lo", "location_id", Kind::Text),
+];
+
+/// The place of a parameter among the items: `pr1` is the first.
+pub(super) fn place(name: &str) -> Option<usize> {
+    let place = name.strip_prefix("pr")?.parse::<usize>().ok()?;
+    (1..=MAX_ITEMS).contains(&place).then_some(place)
+}
+
+/// The product of an item.
+pub(super) fn product(item: &str) -> Object {
+    let (mut product, mut names) = (Object::new(), Vec::<(char, String)>::new());
+    for field in fields(item).into_iter().take(MAX_FIELDS) {
+        let mut letters = field.chars();
+        let (Some(first), Some(second)) = (letters.next(), letters.next()) else { continue };
+        let value = letters.as_str();
+        let known = FIELDS.iter().find(|(code, ..)| {
+            let mut code = code.chars();
+            (code.next(), code.next()) == (Some(first), Some(second))
+        });
+        match (known, first) {
+            (Some((_, member, Kind::Text)), _) => put(&mut product, member, Some(value)),
+            (Some((_, member, Kind::Number)), _) => put(&mut product, member, Some(number(value))),
+            // The page's own: a name and a value with the same index.
+            (None, 'k') => names.push((second, value.to_owned())),
+            (None, 'v') => {
+                let name = names.iter().find(|(index, _)| *index == second);
+                if let Some((_, name)) = name {
+                    put(&mut product, name, Some(value));
+                }
+            }
+            _ => {}
+        }
+    }
+    product
+}
+
+/// The fields, with what is doubled made single.
+fn fields(item: &str) -> Vec<String> {
+    let (mut fields, mut field) = (Vec::new(), String::new());
+    let mut letters = item.chars().peekable();
+    while let Some(letter) = letters.next() {
+        if letter != '~' {
+            field.push(letter);
+        } else if letters.next_if_eq(&'~').is_some() {
+            field.push('~');
+        } else {
+            fields.push(std::mem::take(&mut field));
+        }
+    }
+    fields.push(field);
+    fields
+}
+
+/// A number where it is one: pages give prices as they have them.
+pub(super) fn number(text: &str) -> Value {
+    if let Ok(whole) = text.parse::<i64>() {
+        return Value::from(whole);
+    }
+    let number = text.parse::<f64>().ok().and_then(Number::from_f64);
+    number.map_or_else(|| Value::from(text), Value::Number)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn items_are_read_from_left_to_right() {
+        for (item, expected) in [
+            (
+                "idSKU_1~nmA~~tilde~pr10.01~qt3~caApparel~k0color~v0red~k1size~v1L",
+                json!({
+                    "product_id": "SKU_1", "name": "A~tilde", "price": 10.01, "quantity": 3,
+                    "category": "Apparel", "color": "red", "size": "L",
+                }),
+            ),
+            ("nmX~~~pr3", json!({ "name": "X~", "price": 3 })),
+            ("idX~kAfit~vAslim", json!({ "product_id": "X", "fit": "slim" })),
+            ("k10color~v1red", json!({ "0color": "red" })),
+            ("idX~pr~qt1,5~zz~v0lost~é", json!({ "product_id": "X", "quantity": "1,5" })),
+            ("", json!({})),
+        ] {
+            assert_eq!(Value::Object(product(item)), expected, "{item}");
+        }
+    }
+
+    #[test]
+    fn places_are_numbers_from_1_on() {
+        assert_eq!((place("pr1"), place("pr200")), (Some(1), Some(200)));
+        for other in ["pr", "pr0", "pr201", "price", "pr-1", "ep.pr1"] {
+            assert_eq!(place(other), None, "{other}");
+        }
+    }
+}

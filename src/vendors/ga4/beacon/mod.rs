@@ -1,0 +1,93 @@
+//! gtag's beacons (`contracts/beacons.md` 3): `/g/collect`, below whatever path a site put before it.
+//!
+//! A request is one event or several. What they share stands in the query, what is an event's own in
+//! the query as well or in a line of the body. gtag waits for no answer and tries nothing again.
+
+mod canonical;
+mod hit;
+mod items;
+#[cfg(test)]
+mod tests;
+
+use hit::Hit;
+
+use crate::event::Object;
+use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::wire::Fields;
+
+/// gtag, and what else speaks as it does.
+pub(super) struct Gtag;
+
+/// The ends of the paths that events come to: plain, and through Google's own gateway.
+const COLLECT: [&str; 2] = ["/g/collect", "/ag/g/c"];
+
+/// What the ends of the paths of Google's side requests have in them: they bring no event.
+const ASIDE: [&str; 3] = ["/ccm/", "/pagead/", "/_/service_worker/"];
+
+/// Asked by Google's own page, whether the path is taken in.
+const HEALTHY: &str = "/healthy";
+
+/// Lines of one body. gtag sends 20 at most.
+const MAX_LINES: usize = 100;
+
+/// What a client that can read streams asks for by a word at the end of its query.
+const STREAMING: &str = "richsstsse";
+
+impl Beacon for Gtag {
+    fn endpoint(&self, path: &str) -> Option<Methods> {
+        let path = path.trim_end_matches('/');
+        let collects = COLLECT.iter().any(|end| path.ends_with(end));
+        let is_aside = ASIDE.iter().any(|part| path.contains(part));
+        (collects || is_aside || path == HEALTHY).then_some(Methods::Both)
+    }
+
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        let path = inbound.path.trim_end_matches('/');
+        if !COLLECT.iter().any(|end| path.ends_with(end)) {
+            return Ok(Vec::new());
+        }
+        let query = Fields::percent(inbound.query);
+        if query.get("v") != Some("2") {
+            return Err(Malformed("the version is not 2"));
+        }
+        if !query.get("tid").is_some_and(is_stream) {
+            return Err(Malformed("tid is not the id of a stream"));
+        }
+        let body = String::from_utf8_lossy(inbound.body);
+        let lines = body.lines().map(str::trim).filter(|line| !line.is_empty()).take(MAX_LINES);
+        let lines: Vec<Fields<'_>> = lines.map(Fields::percent).collect();
+        let own = lines.iter().filter(|line| line.get("en").is_some());
+        let mut hits: Vec<Hit<'_>> =
+            own.enumerate().map(|(index, line)| Hit::new(&query, Some(line), index)).collect();
+        if hits.is_empty() {
+            // A long event's parameters may stand in the body, and its name in the query.
+            hits.push(Hit::new(&query, lines.first(), 0));
+        }
+        let mut messages = Vec::with_capacity(hits.len());
+        for hit in &hits {
+            let Some(name) = hit.get("en") else { return Err(Malformed("there is no event")) };
+            canonical::add(hit, name, &mut messages);
+        }
+        Ok(messages)
+    }
+
+    fn upstream(&self) -> Option<&'static str> {
+        Some("https://www.google-analytics.com")
+    }
+
+    fn answer(&self, inbound: &Inbound<'_>, _verdict: Verdict) -> Answer {
+        if inbound.path.trim_end_matches('/') == HEALTHY {
+            return Answer::text("ok");
+        }
+        let is_streaming = inbound.query.rsplit('&').next() == Some(STREAMING);
+        if is_streaming { Answer::text("") } else { Answer::empty() }
+    }
+}
+
+/// Whether it is the id of something that Google's tag can send to.
+fn is_stream(tid: &str) -> bool {
+    let Some((kind, id)) = tid.split_once('-') else { return false };
+    matches!(kind, "G" | "GT" | "AW" | "MC" | "DC")
+        && !id.is_empty()
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}

@@ -1,0 +1,99 @@
+//! From gtag's request to what the Measurement Protocol is told, and requests of any kind.
+
+use http::Method;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::vendors::ga4::rules::RULES;
+use crate::vendors::ga4::tests::mapped;
+use crate::vendors::trial::event;
+use crate::vendors::wire::trial::{Sent, broken, broken_query};
+
+const QUERY: &str = "v=2&tid=G-V4WZGN7VET&_p=126682165&cid=1763984794.1795434662&ul=en-us&_s=3&uid=user-42\
+                     &sid=1795434661&sct=1&seg=0&dl=https%3A%2F%2Fwww.shop.example%2F&dt=Product%20page";
+
+const BODY: &str = "en=sign_up&_ee=1&ep.method=email&_et=1527\r\n\
+    en=view_item&_ee=1&pr1=idSKU_1~nmA~~tilde~pr10.01~qt3~caApparel~k0color~v0red&epn.value=30.03&cu=USD\r\n\
+    en=custom_ev&_ee=1&epn.num=5&ep.str=x&ep.flag=true&ep.obj=%5Bobject%20Object%5D&up.tier=gold";
+
+fn decode(query: &str, body: &str) -> Vec<Value> {
+    let sent = Sent::new(Method::POST, &format!("/g/collect?{query}"), body);
+    sent.decode(&Gtag).unwrap().into_iter().map(Value::Object).collect()
+}
+
+#[test]
+fn a_purchase_comes_back_as_google_had_it() {
+    let query = format!(
+        "{QUERY}&en=purchase&pr1=idSKU_1~nmN~pr20~qt2&ep.transaction_id=T1&epn.value=40&epn.tax=2\
+         &epn.shipping=3&ep.coupon=C&cu=USD"
+    );
+    let messages = decode(&query, "");
+    assert_eq!(messages[0]["event"], "Order Completed");
+    assert_eq!(messages[0]["properties"]["order_id"], "T1");
+    let (name, params) = mapped(&event(messages[0].clone()));
+    assert_eq!(name, "purchase");
+    assert_eq!(
+        params,
+        json!({
+            "session_id": 1_795_434_661_u64, "session_number": 1, "engagement_time_msec": 1,
+            "page_location": "https://www.shop.example/", "page_title": "Product page",
+            "transaction_id": "T1", "coupon": "C", "shipping": 3, "tax": 2,
+            "currency": "USD", "value": 40,
+            "items": [{ "item_id": "SKU_1", "item_name": "N", "price": 20, "quantity": 2 }],
+        })
+    );
+}
+
+#[test]
+fn every_standard_event_comes_back_under_its_name() {
+    for rule in RULES {
+        let query = format!(
+            "{QUERY}&en={}&pr1=idA~nmB~pr1~qt1&ep.transaction_id=T&epn.value=1&cu=EUR&ep.search_term=x\
+             &ep.shipping_tier=fast",
+            rule.name
+        );
+        let messages = decode(&query, "");
+        assert_eq!(mapped(&event(messages[0].clone())).0, rule.name);
+    }
+}
+
+#[test]
+fn a_batch_shares_its_query_and_each_line_is_an_event() {
+    let messages = decode(QUERY, BODY);
+    let names: Vec<&str> =
+        messages.iter().map(|it| it["event"].as_str().unwrap_or("identify")).collect();
+    assert_eq!(names, ["Signed Up", "Product Viewed", "identify", "custom_ev"]);
+    assert_eq!(messages[2]["traits"], json!({ "tier": "gold" }));
+    assert_eq!(messages[1]["properties"]["currency"], "USD");
+    assert!(messages[0]["properties"].get("currency").is_none(), "another line's");
+    assert_eq!(messages[3]["properties"], json!({ "num": 5, "str": "x", "flag": true }));
+    let ids: std::collections::BTreeSet<String> =
+        messages.iter().map(|it| it["messageId"].to_string()).collect();
+    assert_eq!(ids.len(), 4, "each its own");
+    assert_eq!(decode(QUERY, BODY), messages, "and the same ones if it comes again");
+}
+
+#[test]
+fn streams_are_asked_for_by_a_word() {
+    use crate::vendors::beacon::Verdict;
+    let ask = |query: &str| {
+        let sent = Sent::new(Method::POST, &format!("/g/collect?{query}"), "");
+        sent.answer(&Gtag, Verdict::Ignored).status.as_u16()
+    };
+    assert_eq!((ask("v=2&richsstsse"), ask("v=2"), ask("v=2&richsstsse&x")), (200, 204, 204));
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_sent_is_read_within_bounds(
+        query in broken_query(QUERY),
+        body in prop_oneof![broken(BODY), proptest::collection::vec(any::<u8>(), 0..500)],
+    ) {
+        let whole = format!("/g/collect?{QUERY}");
+        Sent::new(Method::POST, &format!("/g/collect?{query}"), body.clone()).check(&Gtag, 60);
+        // Each line carries what the query says of all.
+        let lines = String::from_utf8_lossy(&body).lines().count().max(1) * 2;
+        Sent::new(Method::POST, &whole, body).check(&Gtag, 12 * lines);
+    }
+}
