@@ -34,12 +34,15 @@ pub mod forward;
 pub mod ga4;
 pub mod intercom;
 pub mod jitsu;
+pub mod matomo;
 pub mod meta;
 pub mod mixpanel;
 pub mod plausible;
+pub mod posthog;
 pub mod rudderstack;
 pub mod segment;
 pub mod snowplow;
+pub mod umami;
 pub mod webhook;
 
 pub use crate::privacy::email;
@@ -69,6 +72,9 @@ pub static VENDORS: &[&Vendor] = &[
     &webhook::VENDOR,
     &console::VENDOR,
     &plausible::VENDOR,
+    &posthog::VENDOR,
+    &matomo::VENDOR,
+    &umami::VENDOR,
     &forward::VENDOR,
     &segment::VENDOR,
     &rudderstack::VENDOR,

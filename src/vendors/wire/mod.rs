@@ -16,7 +16,7 @@ pub use arrival::Arrival;
 pub use dotted::place;
 pub use fields::Fields;
 pub use message::{Message, names_somebody, put, says_nothing};
-pub use page::{campaign_member, page};
+pub use page::{campaign_member, page, screen};
 pub use source::{is_from, own_name, own_operations, source};
 pub use value::{id, moment, moment_of};
 

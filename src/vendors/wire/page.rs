@@ -35,6 +35,15 @@ pub fn campaign_member(parameter: &str) -> Option<&'static str> {
     CAMPAIGN.iter().find(|(known, _)| *known == parameter).map(|(_, member)| *member)
 }
 
+/// `context.screen` of a text like `1280x720`.
+pub fn screen(size: &str) -> Option<Object> {
+    let (width, height) = size.split_once('x')?;
+    let mut screen = Object::new();
+    put(&mut screen, "width", width.parse::<u32>().ok());
+    put(&mut screen, "height", height.parse::<u32>().ok());
+    (screen.len() == 2).then_some(screen)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -55,5 +64,8 @@ mod tests {
         assert_eq!(Value::Object(page(Some("/p"), None, None)), json!({ "url": "/p" }));
         assert_eq!(campaign_member("utm_campaign"), Some("name"));
         assert_eq!(campaign_member("campaign"), None);
+        let size = screen("1280x720").map(Value::Object);
+        assert_eq!(size, Some(json!({ "width": 1280, "height": 720 })));
+        assert_eq!((screen("1280"), screen("x720"), screen("-1x2")), (None, None, None));
     }
 }

@@ -16,7 +16,8 @@ import { chromium } from "playwright-core";
 const TAGWAY = process.env.TAGWAY ?? new URL("../../../target/debug/tagway", import.meta.url).pathname;
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const DEADLINE_MS = 15_000;
-// Some clients are silent in browsers that call themselves headless or automated.
+// Some clients are silent in browsers that call themselves headless or automated. Said on the command
+// line, because requests that outlive their page would lose what a page is told to say.
 const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -129,7 +130,7 @@ export class Shop {
       headless: true,
       args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-blink-features=AutomationControlled"],
+        "--disable-blink-features=AutomationControlled", `--user-agent=${AGENT}`],
     });
     return shop;
   }
@@ -161,12 +162,13 @@ export class Shop {
   }
 
   /**
-   * Runs a client's page: `window.calls()`, then `steps` with the page, then away. Gives what the
-   * destinations were sent because of it, and the answers the page got.
+   * Runs a client's page: `window.calls()`, and when `early` events of it have arrived `window.last()`
+   * on the way to another page. Gives what the destinations were sent, once there are `count` events,
+   * and the answers the page got.
    */
-  async visit(name, { count, steps, query = "?utm_source=news&utm_medium=email" }) {
+  async visit(name, { count, early = 0, query = "?utm_source=news&utm_medium=email" }) {
     const before = this.sent();
-    const context = await this.browser.newContext({ userAgent: AGENT });
+    const context = await this.browser.newContext();
     const page = await context.newPage();
     const complaints = [];
     const answers = [];
@@ -191,7 +193,8 @@ export class Shop {
     });
     await page.goto(`${this.origin}/${name}${query}`);
     await page.evaluate(() => window.calls());
-    await steps?.(page);
+    await this.#settled(before.events.length + early);
+    await page.evaluate(() => window.last?.());
     await page.goto(`${this.origin}/elsewhere`);
     await this.#settled(before.events.length + count);
     // A client that would send something again does so by now.

@@ -18,4 +18,9 @@ window.calls = async () => {
   bought.setProductId("p1").setPrice(12.75).setQuantity(2).setRevenueType("sale");
   amplitude.revenue(bought);
 };
+// The vendor's advice for pages that are left.
+addEventListener("pagehide", () => {
+  amplitude.setTransport("beacon");
+  amplitude.flush();
+});
 window.last = () => amplitude.track("Left", { how: "link" });

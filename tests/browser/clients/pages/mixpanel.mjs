@@ -7,6 +7,7 @@ window.calls = () => {
   mixpanel.identify("u-mixpanel");
   mixpanel.people.set({ $email: "a@b.example", plan: "pro" });
   mixpanel.set_group("company", "acme");
+  mixpanel.get_group("company", "acme").set({ tier: "gold" });
   mixpanel.track("Order Completed", ORDER);
 };
 window.last = () => mixpanel.track("Left", { how: "link" });

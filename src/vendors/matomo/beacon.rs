@@ -1,0 +1,91 @@
+//! `matomo.php` under its several names: a hit is a query, whatever the method; a POST may have fields
+//! in its body too, or JSON with a list of such queries. The library never tries again.
+//!
+//! What Matomo takes only with a token (`cip`, `cdt`, `country`, ...) is not read: the requests are a
+//! browser's. Its hits have no absolute time, so none is told.
+
+use http::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::hit;
+use crate::event::Object;
+use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::wire::{self, Fields};
+
+pub(super) struct Matomo;
+
+impl Beacon for Matomo {
+    fn endpoint(&self, path: &str) -> Option<Methods> {
+        let known = ["/matomo.php", "/piwik.php", "/js/tracker.php", "/js"];
+        known.contains(&path.trim_end_matches('/')).then_some(Methods::Both)
+    }
+
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        if inbound.body.first() == Some(&b'{') {
+            return bulk(inbound);
+        }
+        let body = String::from_utf8_lossy(inbound.body);
+        let fields = Fields::form(inbound.query).then(Fields::form(&body));
+        if !is_hit(&fields) {
+            return Err(Malformed("there is no idsite, or no rec=1"));
+        }
+        Ok(hit::messages(&fields, &message_id(&fields), inbound.path))
+    }
+
+    fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
+        let events = match verdict {
+            Verdict::Later { limited } => return Answer::later(limited),
+            Verdict::Taken { events } => events,
+            Verdict::Ignored | Verdict::TooLarge => 0,
+        };
+        if inbound.body.first() == Some(&b'{') {
+            let body = json!({ "status": "success", "tracked": events, "invalid": 0 });
+            return Answer::json(body.to_string());
+        }
+        let fields = Fields::form(inbound.query);
+        let wants_image = match fields.get("send_image") {
+            Some(wish) => wish != "0",
+            None => inbound.method == Method::GET,
+        };
+        if wants_image { Answer::gif() } else { Answer::empty() }
+    }
+}
+
+/// The hits of a list. Those that are none are left out.
+fn bulk(inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+    let Some(Value::Object(body)) = wire::json(inbound.body) else {
+        return Err(Malformed("the body is not JSON"));
+    };
+    let Some(Value::Array(requests)) = body.get("requests") else {
+        return Err(Malformed("there is no list of requests"));
+    };
+    let mut messages = Vec::with_capacity(requests.len());
+    for request in requests.iter().filter_map(Value::as_str) {
+        let query = request.split_once('?').map_or(request, |(_, query)| query);
+        let fields = Fields::form(query);
+        if is_hit(&fields) {
+            messages.extend(hit::messages(&fields, &message_id(&fields), inbound.path));
+        }
+    }
+    Ok(messages)
+}
+
+fn is_hit(fields: &Fields<'_>) -> bool {
+    fields.get("idsite").is_some() && fields.get("rec") == Some("1")
+}
+
+/// Hits have no id, but a random number, the page view's name and the visitor's. Without the first,
+/// two hits of a page cannot be told apart: there is no id then.
+fn message_id(fields: &Fields<'_>) -> Option<String> {
+    fields.get("r")?;
+    let mut hash = Sha256::new();
+    for name in ["idsite", "_id", "pv_id", "r"] {
+        hash.update(fields.get(name).unwrap_or_default());
+        hash.update([0]);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let digest =
+        u128::from_be_bytes(std::array::from_fn(|at| digest.get(at).copied().unwrap_or_default()));
+    Some(format!("matomo-{digest:032x}"))
+}

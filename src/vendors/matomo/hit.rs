@@ -1,0 +1,291 @@
+//! What one hit says: its kind is the first that its parameters show, its context is the same for all
+//! kinds (`contracts/beacons.md` 9.3).
+
+use serde_json::{Value, json};
+
+use crate::event::{Kind, Object};
+use crate::vendors::wire::{self, Fields, Message, put};
+
+/// Parameters of a plug-in's own hits that are no events of the visitor's: forms being filled in,
+/// recordings, heatmaps.
+const RECORDED: [&str; 4] = ["fa_vid", "hsr_vid", "hsr_ev", "hsr_ids"];
+
+/// What an order is made of, by the Segment spec's names.
+const ORDER: [(&str, &str); 4] =
+    [("ec_st", "subtotal"), ("ec_tx", "tax"), ("ec_sh", "shipping"), ("ec_dt", "discount")];
+
+/// The canonical messages of a hit: none for a heartbeat, two for the page of a product.
+pub(super) fn messages(fields: &Fields<'_>, id: &Option<String>, path: &str) -> Vec<Object> {
+    if fields.get("ping") == Some("1") || RECORDED.iter().any(|name| fields.get(name).is_some()) {
+        return Vec::new();
+    }
+    let context = context(fields, path);
+    if let Some((event, mut properties)) = action(fields) {
+        own(fields, &mut properties);
+        return vec![track(fields, event, properties, context, id.clone())];
+    }
+    // The marker of an action that is none of those above.
+    if fields.get("ca") == Some("1") {
+        return Vec::new();
+    }
+    let mut properties = page(fields);
+    own(fields, &mut properties);
+    let viewed = viewed(fields);
+    let page_context = if viewed.is_some() { context.clone() } else { context };
+    let page = with_ids(Message::new(Kind::Page), fields)
+        .with("messageId", id.clone())
+        .with("properties", Some(properties))
+        .with("context", Some(page_context.clone()))
+        .finish();
+    let Some((event, properties)) = viewed else { return vec![page] };
+    let id = id.as_ref().map(|id| format!("{id}-product"));
+    vec![page, track(fields, event, properties, page_context, id)]
+}
+
+fn track(
+    fields: &Fields<'_>,
+    event: &str,
+    properties: Object,
+    context: Object,
+    id: Option<String>,
+) -> Object {
+    with_ids(Message::track(event), fields)
+        .with("messageId", id)
+        .with("properties", Some(properties))
+        .with("context", Some(context))
+        .finish()
+}
+
+/// The visitor, if cookies are allowed to the library; else the gateway's own names them.
+fn with_ids(message: Message, fields: &Fields<'_>) -> Message {
+    message
+        .with_id("userId", fields.get("uid"))
+        .with_id("anonymousId", fields.get("cid").or(fields.get("_id")))
+}
+
+/// The event of a hit that is not the view of a page.
+fn action<'f>(fields: &'f Fields<'_>) -> Option<(&'f str, Object)> {
+    let mut said = Object::new();
+    let put_text = |said: &mut Object, name: &str, parameter: &str| {
+        put(said, name, fields.get(parameter));
+    };
+    if let Some(goal) = fields.get("idgoal") {
+        if goal == "0" {
+            return Some(order(fields));
+        }
+        put(&mut said, "goal_id", Some(goal));
+        put(&mut said, "revenue", number(fields, "revenue"));
+        return Some(("Goal Conversion", said));
+    }
+    if let Some(medium) = fields.get("ma_mt") {
+        put_text(&mut said, "content_asset_id", "ma_id");
+        put_text(&mut said, "title", "ma_ti");
+        put_text(&mut said, "url", "ma_re");
+        put(&mut said, "position", number(fields, "ma_ps"));
+        put(&mut said, "total_length", number(fields, "ma_le"));
+        put(&mut said, "played", number(fields, "ma_st"));
+        let is_video = medium == "video";
+        return Some((
+            if is_video { "Video Content Playing" } else { "Audio Content Playing" },
+            said,
+        ));
+    }
+    if let Some(url) = fields.get("download") {
+        put(&mut said, "url", Some(url));
+        return Some(("File Downloaded", said));
+    }
+    if let Some(url) = fields.get("link") {
+        put(&mut said, "url", Some(url));
+        return Some(("Outbound Link Clicked", said));
+    }
+    if let Some(query) = fields.get("search") {
+        put(&mut said, "query", Some(query));
+        put_text(&mut said, "category", "search_cat");
+        put(&mut said, "results", number(fields, "search_count"));
+        return Some(("Products Searched", said));
+    }
+    if fields.get("c_n").is_some() || fields.get("c_i").is_some() {
+        put_text(&mut said, "content_name", "c_n");
+        put_text(&mut said, "content_piece", "c_p");
+        put_text(&mut said, "content_target", "c_t");
+        put_text(&mut said, "interaction", "c_i");
+        let is_interaction = fields.get("c_i").is_some();
+        return Some((if is_interaction { "Content Clicked" } else { "Content Viewed" }, said));
+    }
+    let (category, action) = (fields.get("e_c")?, fields.get("e_a")?);
+    put(&mut said, "category", Some(category));
+    put(&mut said, "action", Some(action));
+    put_text(&mut said, "label", "e_n");
+    put(&mut said, "value", number(fields, "e_v"));
+    Some((action, said))
+}
+
+/// An order; or, without its number, the cart as it is now.
+fn order<'f>(fields: &'f Fields<'_>) -> (&'f str, Object) {
+    let mut said = Object::new();
+    let amount = number(fields, "revenue");
+    let items = fields.get("ec_items").and_then(|text| wire::json(text.as_bytes()));
+    let items = match items {
+        Some(Value::Array(items)) => items.into_iter().filter_map(product).collect(),
+        _ => Vec::new(),
+    };
+    let event = if let Some(order_id) = fields.get("ec_id") {
+        put(&mut said, "order_id", Some(order_id));
+        put(&mut said, "total", amount.clone());
+        put(&mut said, "revenue", amount.clone());
+        "Order Completed"
+    } else {
+        "Cart Updated"
+    };
+    put(&mut said, "value", amount);
+    for (parameter, name) in ORDER {
+        put(&mut said, name, number(fields, parameter));
+    }
+    put(&mut said, "products", Some(items));
+    (event, said)
+}
+
+/// `[sku, name, category or [categories], price, quantity]`.
+fn product(item: Value) -> Option<Value> {
+    let Value::Array(item) = item else { return None };
+    let mut parts = item.into_iter();
+    let mut product = Object::new();
+    let sku = parts.next();
+    put(&mut product, "product_id", sku.clone());
+    put(&mut product, "sku", sku);
+    put(&mut product, "name", parts.next());
+    put_categories(&mut product, parts.next());
+    put(&mut product, "price", parts.next().map(as_number));
+    put(&mut product, "quantity", parts.next().map(as_number));
+    (!product.is_empty()).then_some(Value::Object(product))
+}
+
+/// The product, or list of products, that the page shows. Hits that come later from the page repeat
+/// it, but those are no page views.
+fn viewed(fields: &Fields<'_>) -> Option<(&'static str, Object)> {
+    let mut said = Object::new();
+    let category = fields
+        .get("_pkc")
+        .map(|text| wire::json(text.as_bytes()).unwrap_or_else(|| Value::from(text)));
+    let is_product = fields.get("_pks").is_some() || fields.get("_pkn").is_some();
+    if is_product {
+        put(&mut said, "product_id", fields.get("_pks"));
+        put(&mut said, "sku", fields.get("_pks"));
+        put(&mut said, "name", fields.get("_pkn"));
+        put(&mut said, "price", number(fields, "_pkp"));
+    }
+    put_categories(&mut said, category);
+    if said.is_empty() {
+        return None;
+    }
+    Some((if is_product { "Product Viewed" } else { "Product List Viewed" }, said))
+}
+
+/// The first of several categories is the product's; all are kept.
+fn put_categories(said: &mut Object, categories: Option<Value>) {
+    let Some(Value::Array(mut all)) = categories else {
+        return put(said, "category", categories);
+    };
+    all.retain(|category| category.as_str().is_some_and(|name| !name.is_empty()));
+    put(said, "category", all.first().cloned());
+    if all.len() > 1 {
+        put(said, "categories", Some(all));
+    }
+}
+
+/// What the site says in ways of its own: dimensions, and variables of the page and of the visit.
+fn own(fields: &Fields<'_>, properties: &mut Object) {
+    for (name, value) in fields.iter() {
+        let number = name.strip_prefix("dimension").unwrap_or_default();
+        if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
+            put(properties, name, Some(value));
+        }
+    }
+    for (parameter, name) in [("_cvar", "visit_variables"), ("cvar", "page_variables")] {
+        let text = fields.get(parameter).unwrap_or_default();
+        let Some(Value::Object(slots)) = wire::json(text.as_bytes()) else { continue };
+        let mut variables = Object::new();
+        for slot in slots.into_iter().map(|(_, slot)| slot) {
+            let Value::Array(pair) = slot else { continue };
+            let mut pair = pair.into_iter();
+            if let (Some(Value::String(name)), value) = (pair.next(), pair.next()) {
+                put(&mut variables, &name, value);
+            }
+        }
+        put(properties, name, Some(variables));
+    }
+}
+
+fn page(fields: &Fields<'_>) -> Object {
+    wire::page(fields.get("url"), fields.get("action_name"), fields.get("urlref"))
+}
+
+fn context(fields: &Fields<'_>, path: &str) -> Object {
+    let mut context = Object::new();
+    put(&mut context, "page", Some(page(fields)));
+    put(&mut context, "locale", fields.get("lang"));
+    put(&mut context, "screen", fields.get("res").and_then(wire::screen));
+    let hints = fields.get("uadata").and_then(|text| wire::json(text.as_bytes()));
+    put(&mut context, "userAgentData", hints.filter(Value::is_object));
+    let mut campaign = Object::new();
+    put(&mut campaign, "name", fields.get("_rcn"));
+    put(&mut campaign, "term", fields.get("_rck"));
+    put(&mut context, "campaign", Some(campaign));
+    if let Some(referrer) = fields.get("_ref") {
+        put(&mut context, "referrer", Some(json!({ "url": referrer })));
+    }
+    if let Some(agreed) = fields.get("consent").filter(|agreed| matches!(*agreed, "0" | "1")) {
+        let analytics = json!({ "analytics": agreed == "1" });
+        put(&mut context, "consent", Some(json!({ "categoryPreferences": analytics })));
+    }
+    let mut ids = Object::new();
+    put(&mut ids, "visitor_id", fields.get("cid").or(fields.get("_id")));
+    put(&mut ids, "pageview_id", fields.get("pv_id"));
+    if !ids.is_empty() {
+        put(&mut context, "clientIds", Some(json!({ "matomo": ids })));
+    }
+    let mut source = Object::new();
+    put(&mut source, "client", Some("matomo"));
+    put(&mut source, "endpoint", Some(path));
+    put(&mut source, "event", Some(theirs(fields)));
+    put(&mut context, "source", Some(source));
+    context
+}
+
+/// What Matomo calls a hit of this kind.
+fn theirs<'f>(fields: &'f Fields<'_>) -> &'f str {
+    const KINDS: [(&str, &str); 8] = [
+        ("idgoal", "goal"),
+        ("ma_mt", "media"),
+        ("download", "download"),
+        ("link", "link"),
+        ("search", "search"),
+        ("c_i", "content_interaction"),
+        ("c_n", "content_impression"),
+        ("e_a", "event"),
+    ];
+    let kind = KINDS.iter().find(|(parameter, _)| fields.get(parameter).is_some());
+    match kind {
+        Some(("idgoal", _)) if fields.get("idgoal") == Some("0") => "ecommerce",
+        Some((_, kind)) => kind,
+        None => "action",
+    }
+}
+
+/// A number. What is none, as the text `false` for no discount, says nothing.
+fn number(fields: &Fields<'_>, parameter: &str) -> Option<Value> {
+    let number = fields.get(parameter).map(as_number_text)?;
+    number.filter(Value::is_number)
+}
+
+fn as_number(value: Value) -> Value {
+    match value.as_str().and_then(as_number_text) {
+        Some(number) => number,
+        None => value,
+    }
+}
+
+fn as_number_text(text: &str) -> Option<Value> {
+    let whole = text.parse::<i64>().ok().map(Value::from);
+    whole.or_else(|| text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from))
+}

@@ -1,0 +1,18 @@
+//! Matomo: its browser library's beacons (`contracts/beacons.md` 9.3). It is no destination.
+
+mod beacon;
+mod hit;
+#[cfg(test)]
+mod tests;
+
+use super::Vendor;
+
+/// Matomo's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "matomo",
+    known_as: &["Matomo"],
+    cookies: &[],
+    mint: None,
+    destination: None,
+    beacon: Some(&beacon::Matomo),
+};

@@ -1,0 +1,70 @@
+//! Whatever is sent is read without harm, and bounded by what was sent.
+
+use http::{HeaderMap, Method};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::beacon::Matomo;
+use crate::vendors::beacon::{Beacon, Inbound, Verdict};
+
+/// Where they are sent.
+const PATHS: &[&str] = &["/matomo.php"];
+
+/// Beacons as the library sends them.
+const GOOD: &[&str] = &[
+    r#"idsite=7&rec=1&r=071575&url=https%3A%2F%2Fs.example%2F&_id=a275e1309ec7ea27&pv_id=KyGGpp&idgoal=0&ec_id=O1&revenue=9.5&ec_items=%5B%5B%22S%22%2C%22N%22%2C%5B%22C%22%5D%2C1.5%2C2%5D%5D&cvar=%7B%221%22%3A%5B%22a%22%2C%22b%22%5D%7D&dimension1=x"#,
+    r#"{"requests":["?idsite=1&rec=1&action_name=T&_pks=S&_pkp=2&_pkc=%5B%22A%22%5D","?idsite=1&rec=1&e_c=c&e_a=a"],"send_image":0}"#,
+];
+
+/// The most bytes of messages that one byte sent may become, beyond what each message has anyway.
+const TIMES: usize = 12;
+
+fn read(path: &str, query: &str, body: &[u8]) {
+    let inbound = Inbound {
+        method: &Method::POST,
+        path,
+        query,
+        headers: &HeaderMap::new(),
+        body,
+        received_at: Timestamp::UNIX_EPOCH,
+        secure: true,
+        authority: "t.example",
+        mount: "/matomo",
+        daily_id: "daily1",
+        max_bytes: 100_000,
+    };
+    if let Ok(messages) = Matomo.decode(&inbound) {
+        let bytes = serde_json::to_vec(&messages).unwrap().len();
+        let most = TIMES * (query.len() + body.len()) + 1000 * messages.len();
+        assert!(bytes <= most, "{bytes} bytes of {most}");
+        assert!(messages.len() <= 1 + query.len() + body.len());
+    }
+    let _ = Matomo.answer(&inbound, Verdict::Taken { events: 1 });
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_harm(
+        path in prop::sample::select(PATHS),
+        query in ".*",
+        body in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        read(path, &query, &body);
+    }
+
+    #[test]
+    fn good_beacons_that_were_spoilt_are_read_without_harm(
+        path in prop::sample::select(PATHS),
+        good in prop::sample::select(GOOD),
+        at in any::<prop::sample::Index>(),
+        end in any::<prop::sample::Index>(),
+        with in prop::sample::select(&["", "{", "}", "[", "]", "\"", "null", "-1", "1e999", "%", "&", "=", "ü"][..]),
+    ) {
+        let (at, end) = (at.index(good.len()), end.index(good.len()));
+        let (at, end) = (at.min(end), at.max(end));
+        let mut spoilt = good.as_bytes().to_vec();
+        spoilt.splice(at..end, with.bytes());
+        read(path, "", &spoilt);
+        read(path, &String::from_utf8_lossy(&spoilt), b"");
+    }
+}

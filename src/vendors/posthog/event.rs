@@ -1,0 +1,355 @@
+//! What one event says (`contracts/beacons.md` 8.4). The library puts all it knows among the
+//! properties: what has a place in the context goes there, what is of the library itself goes
+//! nowhere, and the rest is the site's.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::event::{Kind, Object};
+use crate::vendors::beacon::Inbound;
+use crate::vendors::wire::{self, Message, put};
+
+/// Events that say nothing of the visitor which a site asked for.
+const DROPPED: [&str; 5] =
+    ["$autocapture", "$$heatmap", "$snapshot", "$feature_flag_called", "$web_vitals"];
+
+/// The library's own events that are told by another name.
+const NAMES: [(&str, &str); 4] = [
+    ("$pageleave", "Page Left"),
+    ("$rageclick", "Rage Click"),
+    ("$dead_click", "Dead Click"),
+    ("$exception", "Exception Raised"),
+];
+
+/// Click ids among the properties.
+const CLICK_IDS: [&str; 22] = [
+    "gclid",
+    "gclsrc",
+    "dclid",
+    "gbraid",
+    "wbraid",
+    "fbclid",
+    "msclkid",
+    "twclid",
+    "igshid",
+    "ttclid",
+    "rdt_cid",
+    "epik",
+    "qclid",
+    "sccid",
+    "li_fat_id",
+    "mc_cid",
+    "gad_source",
+    "irclid",
+    "_kx",
+    "oppref",
+    "bfcid",
+    "ScCid",
+];
+
+/// Properties of the library itself.
+const NOISE: [&str; 27] = [
+    "token",
+    "distinct_id",
+    "$time",
+    "$set",
+    "$set_once",
+    "$host",
+    "$pathname",
+    "$referring_domain",
+    "$browser_language_prefix",
+    "$browser_type",
+    "$raw_user_agent",
+    "$is_identified",
+    "$process_person_profile",
+    "$insert_id",
+    "$user_id",
+    "$device_id",
+    "$anon_distinct_id",
+    "$had_persisted_distinct_id",
+    "$initialization_time",
+    "$sdk_dist_channel",
+    "$config_defaults",
+    "$configured_session_timeout_ms",
+    "$recording_status",
+    "$timezone_offset",
+    "$geoip_disable",
+    "$cookieless_mode",
+    "$transformations",
+];
+
+/// What the names of more such properties begin with.
+const NOISY: [&str; 8] = [
+    "$sdk_debug_",
+    "$session_entry_",
+    "$initial_",
+    "$lib_rate_limit",
+    "$viewport_",
+    "$replay_",
+    "$session_recording_",
+    "$debug_",
+];
+
+/// The message of an event; none for those that are dropped or have no name.
+pub(super) fn message(
+    mut event: Object,
+    sent_at: Option<&str>,
+    inbound: &Inbound<'_>,
+) -> Option<Object> {
+    let name = text(event.remove("event"))?;
+    if name.is_empty() || DROPPED.contains(&name.as_str()) {
+        return None;
+    }
+    let mut said = object(event.remove("properties"));
+    let set = traits(&mut event, &mut said);
+    let who = Who::of(&event, &mut said);
+    let mut groups = object(said.remove("$groups"));
+    let (message, theirs) = match name.as_str() {
+        "$identify" | "$set" => (Message::new(Kind::Identify).with("traits", Some(set)), None),
+        "$create_alias" => {
+            let alias = text(said.remove("alias"))?;
+            let previous = who.distinct_id.as_deref()?;
+            let message = Message::new(Kind::Alias).with_id("previousId", Some(previous));
+            let message = message.with_id("userId", Some(&alias));
+            (message, Some((Object::new(), false)))
+        }
+        "$groupidentify" => {
+            let key = text(said.remove("$group_key"))?;
+            let kind = text(said.remove("$group_type")).unwrap_or_default();
+            let message = Message::new(Kind::Group).with_id("groupId", Some(&key));
+            groups = Object::new();
+            if !kind.is_empty() {
+                put(&mut groups, &kind, Some(key));
+            }
+            (message.with("traits", Some(object(said.remove("$group_set")))), None)
+        }
+        "$pageview" => (Message::new(Kind::Page), Some((set, true))),
+        "$screen" => {
+            let screen = text(said.remove("$screen_name"));
+            (Message::new(Kind::Screen).with("name", screen), Some((set, true)))
+        }
+        other => {
+            let known = NAMES.iter().find(|(known, _)| *known == other);
+            let message = Message::track(known.map_or(other, |(_, name)| name));
+            (message, Some((set, true)))
+        }
+    };
+    let is_alias = name == "$create_alias";
+    let (mut context, properties) = context(said, name == "$pageview");
+    let ids = who.raw(&mut context);
+    put(&mut context, "clientIds", ids);
+    put_groups(&mut context, groups);
+    let mut source = object(context.remove("source"));
+    put(&mut source, "endpoint", Some(inbound.path.trim_end_matches('/')));
+    put(&mut source, "event", Some(name));
+    put(&mut context, "source", Some(source));
+    let mut message = message.with("messageId", who.message_id);
+    if let Some((traits, has_properties)) = theirs {
+        put(&mut context, "traits", Some(traits));
+        if has_properties {
+            message = message.with("properties", Some(properties));
+        }
+    }
+    if !is_alias {
+        message = message.with_id("userId", who.user_id.as_deref());
+        message = message.with_id("anonymousId", who.anonymous_id.as_deref());
+    }
+    let offset = event.get("offset").and_then(Value::as_f64).and_then(|offset| {
+        let before = SignedDuration::try_from_secs_f64(offset / 1000.0).ok()?;
+        inbound.received_at.checked_sub(before).ok()
+    });
+    message = match offset {
+        Some(at) => message.at("timestamp", Some(at)),
+        None => message.with("timestamp", who.timestamp).with("sentAt", sent_at),
+    };
+    Some(message.with("context", Some(context)).finish())
+}
+
+/// The message of what `/engage` says of a person.
+pub(super) fn profile(mut event: Object, inbound: &Inbound<'_>) -> Option<Object> {
+    let id = text(event.remove("$distinct_id"))?;
+    let set = traits(&mut event, &mut Object::new());
+    if set.is_empty() {
+        return None;
+    }
+    let endpoint = inbound.path.trim_end_matches('/');
+    let source = json!({ "client": "posthog", "endpoint": endpoint, "event": "$set" });
+    let message = Message::new(Kind::Identify).with_id("userId", Some(&id));
+    let message =
+        message.with("traits", Some(set)).with("context", Some(json!({ "source": source })));
+    Some(message.finish())
+}
+
+/// A time in milliseconds since 1970, as ISO.
+pub(super) fn milliseconds(text: &str) -> Option<String> {
+    Some(Timestamp::from_millisecond(text.parse().ok()?).ok()?.to_string())
+}
+
+/// Who did it, and what tells the event from others.
+struct Who {
+    distinct_id: Option<String>,
+    device_id: Option<String>,
+    user_id: Option<String>,
+    anonymous_id: Option<String>,
+    message_id: Option<String>,
+    timestamp: Option<String>,
+}
+
+impl Who {
+    fn of(event: &Object, said: &mut Object) -> Self {
+        let mut taken = |name: &str| text(said.remove(name));
+        let distinct_id = taken("distinct_id").or_else(|| text(event.get("distinct_id").cloned()));
+        let device_id = taken("$device_id");
+        let named = taken("$user_id");
+        let before = taken("$anon_distinct_id");
+        let insert_id = taken("$insert_id");
+        let is_identify = event_is_identified(said) || before.is_some();
+        let user_id = named.or_else(|| distinct_id.clone().filter(|_| is_identify));
+        let anonymous_id = device_id.clone().or(before);
+        let anonymous_id = match &user_id {
+            None => anonymous_id.or_else(|| distinct_id.clone()),
+            Some(_) => anonymous_id,
+        };
+        let seconds = said.remove("$time").and_then(|time| time.as_f64());
+        let seconds = seconds.and_then(|time| SignedDuration::try_from_secs_f64(time).ok());
+        let seconds = seconds.and_then(|time| Timestamp::from_duration(time).ok());
+        let timestamp = text(event.get("timestamp").cloned());
+        let timestamp = timestamp.or_else(|| seconds.map(|time| time.to_string()));
+        let message_id = text(event.get("uuid").cloned()).or(insert_id);
+        let anonymous_id = anonymous_id.map(|id| match id.strip_prefix("$device:") {
+            Some(bare) => bare.to_owned(),
+            None => id,
+        });
+        Self { distinct_id, device_id, user_id, anonymous_id, message_id, timestamp }
+    }
+
+    /// The library's own ids as they are, with those of the session that the context has.
+    fn raw(&self, context: &mut Object) -> Option<Value> {
+        let mut ids = object(context.remove("clientIds"));
+        put(&mut ids, "distinct_id", self.distinct_id.clone());
+        put(&mut ids, "device_id", self.device_id.clone());
+        (!ids.is_empty()).then(|| json!({ "posthog": ids }))
+    }
+}
+
+fn event_is_identified(said: &Object) -> bool {
+    said.get("$is_identified").and_then(Value::as_bool) == Some(true)
+}
+
+/// What is set of the person, here or among the properties. What the library notes of the first page
+/// stays out; without a profile there is nothing.
+fn traits(event: &mut Object, said: &mut Object) -> Object {
+    let mut traits = Object::new();
+    for name in ["$set_once", "$set"] {
+        traits.extend(object(said.remove(name)));
+        traits.extend(object(event.remove(name)));
+    }
+    if said.get("$process_person_profile").and_then(Value::as_bool) == Some(false) {
+        return Object::new();
+    }
+    traits.retain(|name, value| {
+        !value.is_null()
+            && !name.starts_with('$')
+            && wire::campaign_member(name).is_none()
+            && !CLICK_IDS.contains(&name.as_str())
+    });
+    traits
+}
+
+/// The groups of the visitor by their kind; the company's, else the first, is the canonical one.
+fn put_groups(context: &mut Object, groups: Object) {
+    let key = groups.get("company").or_else(|| groups.values().next());
+    let key = key.cloned().and_then(|key| text(Some(key)));
+    put(context, "groupId", key);
+    put(context, "groups", Some(groups));
+}
+
+/// The context, and what is left for the properties.
+fn context(said: Object, is_page: bool) -> (Object, Object) {
+    let (mut context, mut properties) = (Object::new(), Object::new());
+    let (mut url, mut title, mut referrer) = (None, None, None);
+    let mut parts: [(&str, Object); 9] = [
+        ("library", Object::new()),
+        ("os", Object::new()),
+        ("browser", Object::new()),
+        ("device", Object::new()),
+        ("screen", Object::new()),
+        ("campaign", Object::new()),
+        ("clickIds", Object::new()),
+        ("clientIds", Object::new()),
+        ("source", Object::new()),
+    ];
+    let mut place = |part: &str, member: &str, value: Value| {
+        if let Some((_, object)) = parts.iter_mut().find(|(name, _)| *name == part) {
+            put(object, member, Some(value));
+        }
+    };
+    place("source", "client", "posthog".into());
+    for (name, value) in said {
+        match name.as_str() {
+            "$current_url" => url = text(Some(value)),
+            "title" if is_page => title = text(Some(value)),
+            "$referrer" => referrer = text(Some(value)),
+            "$lib" => place("library", "name", format!("posthog-{}", shown(&value)).into()),
+            "$lib_version" => {
+                place("library", "version", value.clone());
+                place("source", "version", value);
+            }
+            "$os" => place("os", "name", value),
+            "$os_version" => place("os", "version", value),
+            "$browser" => place("browser", "name", value),
+            "$browser_version" => place("browser", "version", value),
+            "$device_type" => place("device", "type", value),
+            "$screen_width" => place("screen", "width", value),
+            "$screen_height" => place("screen", "height", value),
+            "$session_id" => {
+                put(&mut context, "sessionId", Some(value.clone()));
+                place("clientIds", "session_id", value);
+            }
+            "$window_id" => place("clientIds", "window_id", value),
+            "$pageview_id" => place("clientIds", "pageview_id", value),
+            "$browser_language" => put(&mut context, "locale", Some(value)),
+            "$timezone" => put(&mut context, "timezone", Some(value)),
+            "$ip" => put(&mut context, "ip", Some(value)),
+            other if NOISE.contains(&other) => {}
+            other if NOISY.iter().any(|start| other.starts_with(start)) => {}
+            other if other.ends_with("_enabled_server_side") => {}
+            other if other.ends_with("_disabled_server_side") => {}
+            other => match wire::campaign_member(other) {
+                Some(member) => place("campaign", member, value),
+                None if CLICK_IDS.contains(&other) => place("clickIds", other, value),
+                None => put(&mut properties, &name, Some(value)),
+            },
+        }
+    }
+    let page = wire::page(url.as_deref(), title.as_deref(), referrer.as_deref());
+    if is_page {
+        let own = std::mem::replace(&mut properties, page.clone());
+        properties.extend(own);
+    }
+    put(&mut context, "page", Some(page));
+    for (name, part) in parts {
+        put(&mut context, name, Some(part));
+    }
+    (context, properties)
+}
+
+/// A text that may have been written as a number.
+fn text(value: Option<Value>) -> Option<String> {
+    match value? {
+        Value::String(text) => Some(text).filter(|text| !text.is_empty()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn shown(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn object(value: Option<Value>) -> Object {
+    match value {
+        Some(Value::Object(object)) => object,
+        _ => Object::new(),
+    }
+}
