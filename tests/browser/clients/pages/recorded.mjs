@@ -17,14 +17,15 @@ const form = (url, body) => {
   form.submit();
 };
 
-window.gtag = () => {
+const gtagSends = () => {
   for (const { path, body } of gtag) navigator.sendBeacon(`${window.GATEWAY}/ga4${path}`, body);
 };
-window.fbevents = () => {
+const fbeventsSends = () => {
   for (const { method, path, body } of fbevents) {
     const url = `${window.GATEWAY}/meta${path}`;
     if (method === "POST") form(url, body);
     else new Image().src = url;
   }
 };
-window.calls = () => { if (location.search.includes("gtag")) window.gtag(); else window.fbevents(); };
+
+window.calls = location.search.includes("gtag") ? gtagSends : fbeventsSends;
