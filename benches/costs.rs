@@ -2,8 +2,8 @@
 //!
 //! Figures depend on the machine; compare runs on one machine only. The event is an order with three
 //! products. `decode` is from a body's bytes to a judged message, `beacon` from a vendor's own request to
-//! canonical messages, `project` from a journal record to
-//! what it says of the person, `map` from the event to a vendor's finished request, `append` a group
+//! canonical messages, `project` from a journal record to what it says of the person, `stitch` from there
+//! to whose it is, `map` from the event to a vendor's finished request, `append` a group
 //! of 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 
@@ -24,13 +24,13 @@ use jiff::Timestamp;
 use recorded::Recorded;
 use tagway::clock::{Clock, SystemClock};
 use tagway::config;
-use tagway::event::{Enriched, Event, ProfileView};
+use tagway::event::{Enriched, Event, ProfileView, VisitorFact};
 use tagway::gateway::decode::{self, Terms};
 use tagway::journal::{
     Durability, Journal, MIGRATIONS, MessageKey, NewRecord, Settings, SiteId, SqliteJournal,
 };
 use tagway::metrics::Metrics;
-use tagway::profile::update_of;
+use tagway::profile::{self, ProfileStore as _, update_of};
 use tagway::settings::Environment;
 use tagway::store::{Store, Sync};
 use tagway::vendors::beacon::Inbound;
@@ -42,6 +42,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An order with three products and all that is known of its buyer, as the journal holds it.
 const ORDER: &str = include_str!("order.json");
+
+/// People whose identities are looked up, more than the database's own cache holds pages of.
+const PEOPLE: usize = 20_000;
 
 /// Concurrent appends in one group.
 const GROUP: u64 = 64;
@@ -125,7 +128,7 @@ const BEACONS: &[(&str, &str)] = &[
     ("snowplow", "page_view"),
     ("matomo", "page_view"),
     ("plausible", "goal_with_revenue"),
-    ("umami", "event"),
+    ("umami", "event_with_token"),
 ];
 
 fn beacons(criterion: &mut Criterion) {
@@ -163,6 +166,44 @@ fn project(criterion: &mut Criterion) {
             update_of(&event)
         });
     });
+}
+
+/// What people say who are known already: what nearly every event of a known person is.
+fn stitch(criterion: &mut Criterion) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let schemas = [profile::MIGRATIONS];
+    let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::new(Metrics::new())).unwrap();
+    let limits = profile::Limits { traits_bytes: 1 << 15, identities: 1000 };
+    let profiles = profile::SqliteProfiles::new(Arc::new(store), limits);
+    let updates: Vec<profile::Update> = (0..PEOPLE)
+        .map(|person| {
+            let mut event: Event = serde_json::from_str(ORDER).unwrap();
+            let id = format!("person-{person}");
+            event.facts.cookies.insert("_ga".into(), format!("GA1.1.{person}.1"));
+            event.facts.cookies.insert("_fbp".into(), format!("fb.1.{person}.1"));
+            event.user_id = Some(id.clone());
+            event.anonymous_id = Some(id.clone());
+            event.facts.visitor =
+                Some(VisitorFact { id: id.clone(), since: Timestamp::UNIX_EPOCH });
+            let mut update = update_of(&event);
+            update.email = profile::Identity::of_email(&format!("{id}@x.example"));
+            update
+        })
+        .collect();
+    runtime.block_on(profiles.apply(SiteId(1), 1, updates.clone())).unwrap();
+    let mut group = criterion.benchmark_group("stitch");
+    group.throughput(Throughput::Elements(200));
+    let mut next = 0;
+    group.bench_function("known", |bencher| {
+        bencher.iter(|| {
+            let batch = updates.iter().cycle().skip(next).take(200).cloned().collect();
+            next = (next + 200) % updates.len();
+            runtime.block_on(profiles.apply(SiteId(1), 2, batch)).unwrap()
+        });
+    });
+    group.finish();
 }
 
 /// A vendor that takes everything at once, and always answers the same.
@@ -215,5 +256,5 @@ fn map(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, beacons, project, map, append);
+criterion_group!(benches, decode, beacons, project, stitch, map, append);
 criterion_main!(benches);

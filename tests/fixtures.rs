@@ -68,6 +68,11 @@ fn main() {
             trials.push(Trial::test(name(&case), move || run_beacon(&case, bless)));
         }
     }
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for vendor in folders(&corpus) {
+        let name = format!("corpus/{}", vendor.file_name().unwrap().display());
+        trials.push(Trial::test(name, move || replay(&vendor)));
+    }
     assert!(!trials.is_empty(), "no fixtures in {}", root.display());
     libtest_mimic::run(&Arguments::from_iter(words), trials).exit();
 }
@@ -147,6 +152,49 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
         writeln!(answer, "{what}: {}", beacon.answer(&inbound, verdict).status.as_u16())?;
     }
     check(&case.join("expected.answer.http"), &answer, bless)
+}
+
+/// Reads what fuzzing found worth keeping of a vendor's beacons (`fuzz/src/lib.rs`): nothing panics, and
+/// what is made of it can be judged.
+fn replay(corpus: &Path) -> Result<(), Failed> {
+    let vendor = find(corpus.file_name().unwrap().to_str().unwrap()).ok_or("no such vendor")?;
+    let beacon = vendor.beacon.ok_or("the vendor has no beacons")?;
+    let mut inputs = 0;
+    for entry in fs::read_dir(corpus)? {
+        let data = fs::read(entry?.path())?;
+        let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+        let (line, body) = data.split_at(end);
+        let Some((method, target)) = str::from_utf8(line).ok().and_then(|it| it.split_once(' '))
+        else {
+            continue;
+        };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let Ok(method) = method.parse::<http::Method>() else { continue };
+        if !beacon.endpoint(path).is_some_and(|methods| methods.take(&method)) {
+            continue;
+        }
+        let headers = HeaderMap::new();
+        let inbound = Inbound {
+            method: &method,
+            path,
+            query,
+            headers: &headers,
+            body: body.strip_prefix(b"\n").unwrap_or(body),
+            received_at: NOW.parse()?,
+            secure: true,
+            authority: "t.shop.example",
+            mount: "/x",
+            daily_id: "daily1",
+            max_bytes: 1 << 20,
+        };
+        let verdict = match beacon.decode(&inbound) {
+            Ok(messages) => Verdict::Taken { events: messages.len() },
+            Err(_malformed) => Verdict::Ignored,
+        };
+        beacon.answer(&inbound, verdict);
+        inputs += 1;
+    }
+    if inputs > 0 { Ok(()) } else { Err("the corpus has no input".into()) }
 }
 
 /// Has the gateway judge messages with the embedded limits. All must be fine.

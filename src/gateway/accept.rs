@@ -132,6 +132,7 @@ impl Arrived<'_> {
         // What was observed goes into every record, and is bounded as such.
         let mut bytes = 0_usize;
         let mut told = Vec::new();
+        let mut groups = Vec::new();
         // Asked once: a watcher who comes in the middle would be told of some events by others' names.
         let is_watched = self.gateway.feed.is_watched();
         for draft in drafts {
@@ -143,7 +144,11 @@ impl Arrived<'_> {
                     continue;
                 }
             };
-            let record = record(self.site.id, &self.site.name, &event, has_traits)?;
+            let mut record = record(self.site.id, &self.site.name, &event, has_traits)?;
+            if let Some(group) = self.gateway.company.news(self.site.id, &event) {
+                record.identifies = true;
+                groups.push(group);
+            }
             bytes = bytes.saturating_add(record.body.len());
             if bytes > self.snapshot.limits.inflated_bytes {
                 return Err(Rejection::TooLarge);
@@ -160,6 +165,7 @@ impl Arrived<'_> {
         // From here on the journal bounds what waits for it.
         drop(share);
         let appended = self.gateway.journal.append(records).await?;
+        self.gateway.company.remember(groups);
         self.count_appended(&appended);
         for ((message_id, event), appended) in told.into_iter().zip(&appended) {
             let Appended::New { seq } = *appended else { continue };

@@ -81,3 +81,25 @@ async fn a_beacon_that_is_passed_on_is_kept_as_it_was_sent() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_reset_makes_the_browser_somebody_elses() {
+    let house = house().await;
+    let cookie = |answer: &super::tests::Answer| {
+        let set = answer.fields["set-cookie"].to_str().unwrap();
+        set.split(';').next().unwrap().to_owned()
+    };
+    let nameless = |id: &str| format!(r#"{{"type":"track","event":"x","messageId":"{id}"}}"#);
+    let first = cookie(&house.ask(page("/e"), nameless("m1")).await);
+    let known = house.ask(page("/e").header("cookie", &first), nameless("m2")).await;
+    assert!(!known.fields.contains_key("set-cookie"));
+    let reset = house.ask(page("/reset").header("cookie", &first), "").await;
+    assert_eq!(reset.status, 204);
+    let second = cookie(&reset);
+    assert_ne!(first, second);
+    house.ask(page("/e").header("cookie", &second), nameless("m3")).await;
+    let ids: Vec<Option<String>> =
+        house.events().await.into_iter().map(|event| event.anonymous_id).collect();
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[1], ids[2]);
+}

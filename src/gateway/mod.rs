@@ -60,6 +60,7 @@ use crate::clock::SharedClock;
 use crate::feed::Feed;
 use crate::journal::Journal;
 use crate::metrics::{Metrics, Name};
+use crate::profile::Company;
 
 /// What the edge knows of a request's sender.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,7 @@ pub struct Gateway {
     clock: SharedClock,
     feed: Feed,
     durations: Durations,
+    company: Company,
     snapshot: ArcSwap<Snapshot>,
     rates: ArcSwap<RateLimits>,
 }
@@ -107,6 +109,7 @@ impl Gateway {
         Self {
             journal,
             durations: Durations::new(&metrics),
+            company: Company::default(),
             metrics,
             clock,
             feed,
@@ -279,6 +282,7 @@ impl Arrived<'_> {
             Route::Message(kind) => routes::segment::answer(self, Some(kind), body).await,
             Route::Batch => routes::segment::answer(self, None, body).await,
             Route::Pixel => routes::pixel::answer(self).await,
+            Route::Reset => routes::reset::answer(self),
             Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),

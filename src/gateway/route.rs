@@ -16,6 +16,8 @@ pub(super) enum Route {
     Batch,
     /// `GET /px.gif`: an event in the query.
     Pixel,
+    /// `POST /reset`: the browser is to be another visitor's from now on.
+    Reset,
     /// `/{mount}/...`: a vendor's own browser library.
     Beacon {
         /// The place of the mount among the site's.
@@ -46,6 +48,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/v1/batch", Route::Batch),
     ("/v1/import", Route::Batch),
     ("/px.gif", Route::Pixel),
+    ("/reset", Route::Reset),
 ];
 
 impl Route {
@@ -77,6 +80,7 @@ impl Route {
             },
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
+            Self::Reset => "reset",
             Self::Beacon { vendor, .. } => vendor,
         }
     }
@@ -87,6 +91,7 @@ impl Route {
             Self::Sdk => "sdk",
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
+            Self::Reset => "reset",
             Self::Beacon { vendor, .. } => vendor,
         }
     }
@@ -94,7 +99,7 @@ impl Route {
     /// The methods it takes, as the `Allow` field lists them.
     pub(super) const fn allow(self) -> &'static str {
         match self {
-            Self::Sdk | Self::Message(_) | Self::Batch => "POST, OPTIONS",
+            Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
             Self::Pixel => "GET, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
         }
@@ -103,7 +108,7 @@ impl Route {
     /// Whether it takes the method, preflights apart.
     pub(super) fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Sdk | Self::Message(_) | Self::Batch => method == Method::POST,
+            Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
             Self::Pixel => method == Method::GET,
             Self::Beacon { methods, .. } => methods.take(method),
         }

@@ -100,8 +100,8 @@ pub struct NewRecord {
     pub message: MessageKey,
     /// When the gateway received it.
     pub received_at: Timestamp,
-    /// Whether it says something about who the visitor is (user id, traits, group, alias), so that
-    /// the projection must look at it.
+    /// Whether it says something about who the visitor is (user id, traits, group, alias, ids that were
+    /// not seen together before), so that the projection must look at it.
     pub identifies: bool,
     /// The canonical event as JSON.
     pub body: Vec<u8>,

@@ -5,27 +5,27 @@
 //! publishes how far it has come. Destinations read the journal behind it, so an identify is
 //! visible to the next event of its visitor, always.
 //!
-//! Identities and how they join (the rules of this first projection):
-//!
-//! - A user id names one profile of its site.
-//! - An anonymous id or cookie that is seen with a user id belongs to that user's profile from then
-//!   on. A profile that had no user id yet becomes the user's; one that had another user's id keeps
-//!   its past: people who share a device are not merged.
-//! - A profile without user id whose device turns out to be another profile's goes into that one: its
-//!   traits lie beneath the other's own, so that of two values the other's stays.
-//! - An alias gives the profile of the older id the user id, under the same rule.
-//! - Traits merge key by key, the newest value wins, `null` removes.
+//! What a person is known by is in `identity.rs`; how identities join, and why people who share a
+//! device do not, in `stitch.rs`. Traits merge key by key: of two statements the later one holds,
+//! by the time of the event, and `null` takes back.
 //!
 //! Anybody can send events in anybody's name, and all sites share one writer. So a profile holds
-//! only so much ([`Limits`]): a trait or a device beyond is not taken, and counted; the event itself
+//! only so much ([`Limits`]): a trait or an identity beyond is not taken, and counted; the event itself
 //! goes its way to the destinations. And an event costs what it changes, however many names its
-//! visitor has: the cache keeps names and profiles apart.
+//! visitor has: the cache keeps names and profiles apart, and times that only move on are written
+//! down once an hour.
 
 mod cache;
+mod company;
+mod identity;
 mod projection;
 mod sqlite;
+mod stitch;
+mod traits;
 
 pub use cache::Profiles;
+pub use company::Company;
+pub use identity::{Device, Identity, IdentityKind, identities};
 pub use projection::{Projection, update_of};
 pub use sqlite::{MIGRATIONS, SqliteProfiles};
 
@@ -34,8 +34,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-use crate::event::{Event, Object, ProfileView};
+use crate::event::{Object, ProfileView};
 use crate::journal::{JournalError, SiteId};
 use crate::settings::Section;
 use crate::store::{ReadError, WriteError};
@@ -56,8 +57,34 @@ pub struct Settings {
 pub struct Limits {
     /// Bytes of its traits as JSON.
     pub traits_bytes: usize,
-    /// Devices it is known by.
+    /// Devices of each kind it is known by: anonymous ids, cookies, ids of each vendor.
     pub identities: usize,
+}
+
+/// User ids of one profile. It has one, unless the site's servers say that several are the same
+/// person's; who changed accounts more often than this is no person.
+const MAX_USERS: usize = 16;
+
+/// E-mail addresses of one profile: more than a person uses, fewer than a shared till sees.
+const MAX_EMAILS: usize = 16;
+
+/// How far a time that only moves on may lag behind, in milliseconds: when a profile, a device or a
+/// trait was last seen. Events of known people that say nothing new would each be a write otherwise.
+const SEEN_EVERY_MS: i64 = 3_600_000;
+
+impl Limits {
+    /// How many identities of this kind a profile has room for.
+    fn of(self, kind: IdentityKind) -> usize {
+        match kind {
+            IdentityKind::User => MAX_USERS,
+            IdentityKind::Email => MAX_EMAILS,
+            IdentityKind::Anonymous
+            | IdentityKind::Visitor
+            | IdentityKind::Ga
+            | IdentityKind::Fbp
+            | IdentityKind::Device(_) => self.identities,
+        }
+    }
 }
 
 impl Settings {
@@ -74,63 +101,19 @@ impl Settings {
     }
 }
 
-/// What an identity is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum IdentityKind {
-    /// The id the site knows the person by.
-    User,
-    /// A client's device id.
-    Anonymous,
-    /// The id in the gateway's own cookie.
-    Visitor,
-}
-
-impl IdentityKind {
-    /// The stored name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Anonymous => "anonymous",
-            Self::Visitor => "visitor",
-        }
-    }
-}
-
-/// One name of a person, unique within a site.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity {
-    /// What it is.
-    pub kind: IdentityKind,
-    /// The id itself.
-    pub value: String,
-}
-
-impl Identity {
-    fn of(kind: IdentityKind, value: Option<&str>) -> Option<Self> {
-        value.map(|value| Self { kind, value: value.to_owned() })
-    }
-}
-
-/// The identities of an event's visitor, the surest first.
-pub fn identities<O>(event: &Event<O>) -> Vec<Identity> {
-    let visitor = event.facts.visitor.as_ref().map(|visitor| visitor.id.as_str());
-    [
-        Identity::of(IdentityKind::User, event.user_id.as_deref()),
-        Identity::of(IdentityKind::Anonymous, event.anonymous_id.as_deref()),
-        Identity::of(IdentityKind::Visitor, visitor),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
 /// What one event says about who its visitor is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Update {
+    /// When it happened.
+    pub at: Timestamp,
     /// The user id, if any.
-    pub user: Option<String>,
-    /// The other identities seen with it.
-    pub devices: Vec<Identity>,
+    pub user: Option<Identity>,
+    /// The user id that the person had before, where one of the site's servers says so.
+    pub previous: Option<Identity>,
+    /// The e-mail address, if any.
+    pub email: Option<Identity>,
+    /// The weak identities seen with them, the surest first.
+    pub devices: Vec<Device>,
     /// What is said of the person.
     pub traits: Object,
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Identity, IdentityKind, ProfileError, Profiles, Update, identities};
+use super::{Device, Identity, IdentityKind, ProfileError, Profiles, Update, identity};
 use crate::event::{Event, Kind, Object};
 use crate::journal::{Journal, PROJECTION, Position, ReaderId, Record, Settlement, SiteId};
 use crate::metrics::{Metrics, Name, SiteLabels};
@@ -132,12 +132,18 @@ fn update(record: &Record) -> Option<Update> {
 
 /// What an event says about who its visitor is.
 pub fn update_of(event: &Event) -> Update {
-    let mut devices = identities(event);
-    devices.retain(|identity| identity.kind != IdentityKind::User);
+    let mut devices = identity::devices(event);
+    let mut previous = None;
     if event.kind == Kind::Alias {
-        // The older id may have been a device's or a user's. As a device it joins the user; a
-        // user of that name keeps its own profile, since two known people are never merged.
-        devices.extend(Identity::of(IdentityKind::Anonymous, event.previous_id.as_deref()));
+        // The older id may have been a device's or a user's. As a device it joins the user, whoever
+        // says so. That two user ids are one person's is believed of the site's servers only: in a
+        // browser anybody could make anybody's profile their own.
+        let older = |kind| Identity::of(kind, event.previous_id.as_deref());
+        let device =
+            older(IdentityKind::Anonymous).map(|identity| Device { identity, client: None });
+        devices
+            .extend(device.filter(|device| !devices.iter().any(|d| d.identity == device.identity)));
+        previous = older(IdentityKind::User).filter(|_| event.facts.from_server);
     }
     let mut traits = Object::new();
     let context = event.context.as_ref().and_then(|context| context.get("traits"));
@@ -150,7 +156,14 @@ pub fn update_of(event: &Event) -> Update {
     {
         traits.extend(said.clone());
     }
-    Update { user: event.user_id.clone(), devices, traits }
+    Update {
+        at: event.timestamp,
+        user: Identity::of(IdentityKind::User, event.user_id.as_deref()),
+        previous,
+        email: identity::email(event),
+        devices,
+        traits,
+    }
 }
 
 #[cfg(test)]

@@ -72,13 +72,13 @@ pub static VENDORS: &[&Vendor] = &[
     &webhook::VENDOR,
     &console::VENDOR,
     &plausible::VENDOR,
-    &posthog::VENDOR,
-    &matomo::VENDOR,
-    &umami::VENDOR,
     &forward::VENDOR,
     &segment::VENDOR,
     &rudderstack::VENDOR,
     &jitsu::VENDOR,
+    &posthog::VENDOR,
+    &matomo::VENDOR,
+    &umami::VENDOR,
     // Takes most paths of two parts, so at a shared mount the others come first.
     &snowplow::VENDOR,
 ];

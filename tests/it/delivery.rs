@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tagway::demo::simulator::{Fault, Kind, Simulator};
 use tokio::time::Instant;
 
@@ -153,4 +153,50 @@ async fn what_a_visitor_said_of_themselves_travels_with_later_events() {
     let event = last.as_array().unwrap().last().unwrap();
     assert_eq!(event["messageId"], "t1");
     assert_eq!(event["profile"], json!({ "userId": "u1", "traits": { "plan": "pro" } }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_is_known_by_whatever_was_seen_with_them() {
+    let webhook = vendor(Kind::Webhook).await;
+    let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
+    let google = json!({ "clientIds": { "ga4": { "client_id": "5.6" } } });
+    let message = |id: &str, members: Value| {
+        let mut message = json!({ "type": "track", "event": "Seen", "messageId": id });
+        message.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        message
+    };
+    for message in [
+        // Another client's id for the same browser, before anybody knows who it is.
+        message("m1", json!({ "anonymousId": "cid", "context": google })),
+        message("m2", json!({ "anonymousId": "a1", "context": google })),
+        message(
+            "m3",
+            json!({ "type": "identify", "userId": "u1", "anonymousId": "a1",
+            "traits": { "email": "Jo@x.example", "plan": "pro" } }),
+        ),
+        message("m4", json!({ "anonymousId": "cid" })),
+        message(
+            "m5",
+            json!({ "anonymousId": "phone",
+            "context": { "traits": { "email": "jo@x.example" } } }),
+        ),
+        message("m6", json!({ "anonymousId": "phone" })),
+        // Somebody else at the browser.
+        message("m7", json!({ "userId": "u2", "anonymousId": "a1", "context": google })),
+        message("m8", json!({ "anonymousId": "cid", "context": google })),
+    ] {
+        gateway.accept(&[message]).await;
+    }
+    gateway.settled(8).await;
+    let bodies = webhook.tally().seen;
+    let events = bodies.iter().flat_map(|seen| {
+        let batch: Value = serde_json::from_slice(&seen.body).unwrap();
+        batch.as_array().unwrap().clone()
+    });
+    let user = |event: &Value| event["profile"]["userId"].as_str().unwrap_or("nobody").to_owned();
+    let users: std::collections::BTreeMap<String, String> = events
+        .map(|event| (event["messageId"].as_str().unwrap().to_owned(), user(&event)))
+        .collect();
+    let users: Vec<&str> = users.values().map(String::as_str).collect();
+    assert_eq!(users, ["nobody", "nobody", "u1", "u1", "u1", "u1", "u2", "u2"]);
 }

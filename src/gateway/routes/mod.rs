@@ -2,5 +2,6 @@
 
 pub(super) mod beacon;
 pub(super) mod pixel;
+pub(super) mod reset;
 pub(super) mod sdk;
 pub(super) mod segment;

@@ -132,6 +132,7 @@ pub(super) fn data(
         }
         Shape::List => {
             let category = category(properties);
+            add("content_name", first(properties, &["content_name"]));
             add("content_category", category.clone());
             add_contents(&mut data, products::listed(properties), false);
             let group = category.or_else(|| first(properties, &["list_id"]));
@@ -156,7 +157,21 @@ pub(super) fn data(
             add_properties(&mut data, rule.shape, properties, settings);
         }
     }
+    add_said(&mut data, properties);
     Ok(data)
+}
+
+/// What the client says by Meta's own names of products that are there: it knows better.
+fn add_said(data: &mut Object, properties: &Object) {
+    for name in ["content_type", "num_items"] {
+        let kind = FIELDS.iter().find(|(field, _)| *field == name).map(|(_, kind)| *kind);
+        let said = properties.get(name).zip(kind).and_then(|(value, kind)| read(value, kind));
+        if let Some(said) = said
+            && data.contains_key(name)
+        {
+            data.insert(name.to_owned(), said);
+        }
+    }
 }
 
 /// The value and its currency. Without a currency there is no value; an order without either is

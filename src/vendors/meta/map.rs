@@ -4,11 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::custom;
-use super::rules::{self, Shape};
+use super::rules::{self, Rule, Shape};
 use super::settings::Settings;
 use super::source::{PHYSICAL_STORE, Source};
 use super::user::User;
+use super::{NAME, custom};
 use crate::event::{Enriched, Kind, Object};
 use crate::vendors::{Reason, Screening, products};
 
@@ -100,7 +100,7 @@ pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal>
             let name = event.event.name.as_deref().unwrap_or_default();
             let name = format!("Viewed {name} Screen");
             let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-            track_named(&name, properties, settings)?
+            track_named(&name, rules::find(&name), properties, settings)?
         }
         Kind::Identify => return Err(Refusal::Skip("traits_ride_on_events")),
         Kind::Group => return Err(Refusal::Skip("no_groups")),
@@ -136,19 +136,32 @@ fn track(
 ) -> Result<(String, Shape, Object), Refusal> {
     let name = event.event.event.as_deref().unwrap_or_default().trim();
     let renamed = settings.event_names.iter().find(|(from, _)| from.eq_ignore_ascii_case(name));
-    if renamed.is_none() && crate::vendors::naming::is_like("PRODUCT_CLICKED", name) {
+    if let Some((_, to)) = renamed {
+        return track_named(to, rules::find(to), properties, settings);
+    }
+    if is_own(event, name) {
+        return track_named(name, rules::find_own(name), properties, settings);
+    }
+    if crate::vendors::naming::is_like("PRODUCT_CLICKED", name) {
         // Whoever clicks on a product views it next, which is an event of its own.
         return Err(Refusal::Skip("no_counterpart"));
     }
-    track_named(renamed.map_or(name, |(_, to)| to), properties, settings)
+    track_named(name, rules::find(name), properties, settings)
+}
+
+/// Whether Meta's own library gave the event this name: one that is not Meta's is then no other event,
+/// even if a canonical one has it.
+fn is_own(event: &Enriched, name: &str) -> bool {
+    let source = |member: &str| event.context_text(&["source", member]);
+    source("client") == Some(NAME) && source("event") == Some(name)
 }
 
 fn track_named(
     name: &str,
+    rule: Rule,
     properties: &Object,
     settings: &Settings,
 ) -> Result<(String, Shape, Object), Refusal> {
-    let rule = rules::find(name);
     let name = if rule.name.is_empty() { name } else { rule.name };
     if name.is_empty() {
         return Err(Refusal::Dead("missing_name"));

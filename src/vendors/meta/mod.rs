@@ -1,4 +1,6 @@
-//! Meta, by the Conversions API (`contracts/destinations.md` section 2, but for the audiences of 2.7).
+//! Meta, by the Conversions API (`contracts/destinations.md` section 2, but for the audiences of 2.7),
+//! and the beacons of its pixel (`contracts/beacons.md` section 4). What the pixel told the gateway,
+//! Meta is told again under the same name and the same id.
 //!
 //! One invalid event fails its whole request, so what Meta would refuse ends as a dead letter before
 //! the call. A request that is refused all the same is divided by delivery until the bad event
@@ -20,6 +22,7 @@
 //! - States outside North America and unknown countries are not cut to two letters (`normalise`).
 
 mod answer;
+mod beacon;
 mod cookies;
 mod custom;
 mod map;
@@ -48,9 +51,12 @@ use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor}
 use crate::event::Enriched;
 use crate::settings::Secret;
 
+/// What Meta is called, as a destination and as the client of its own beacons.
+const NAME: &str = "meta";
+
 /// Meta's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
-    name: "meta",
+    name: NAME,
     known_as: &[
         "Facebook Conversions API (Actions)",
         "Facebook Conversions API",
@@ -62,7 +68,7 @@ pub static VENDOR: Vendor = Vendor {
     destination: Some(|section, endpoint| {
         Box::new(Meta { settings: Settings::read(section, endpoint) })
     }),
-    beacon: None,
+    beacon: Some(&beacon::Pixel),
 };
 
 /// Events in one request.

@@ -97,6 +97,22 @@ pub(super) fn find(event: &str) -> Rule {
     canonical().or_else(standard).copied().unwrap_or(CUSTOM)
 }
 
+/// The rule for Meta's own name of an event, which is no other's: a custom event may be called like a
+/// canonical one.
+pub(super) fn find_own(name: &str) -> Rule {
+    let rule = RULES.iter().chain(STANDARD).find(|rule| rule.name == name);
+    rule.copied().unwrap_or(CUSTOM)
+}
+
+/// The rule of the canonical event that one of Meta's is, if there is one. Of several the first in the
+/// table; whoever views several products views a list.
+pub(super) fn canonical(name: &str, of_several: bool) -> Option<&'static Rule> {
+    let mut rules = RULES.iter().filter(|rule| rule.name == name);
+    let first = rules.next()?;
+    let of_list = rules.find(|rule| rule.shape == Shape::List && of_several);
+    Some(of_list.unwrap_or(first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use jiff::tz::Offset;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::NAME;
 use super::cookies::{self, CLICK, FBC, FBP};
 use super::normalise::{self, hashed};
 use super::settings::Settings;
@@ -73,26 +74,29 @@ impl User {
     /// Whom the event is of.
     pub(super) fn of(event: &Enriched, settings: &Settings, action_source: &str) -> Self {
         let person = Person::of(event);
-        let digest = |value: Option<&str>, normalise: &dyn Fn(&str) -> Option<String>| {
-            hashed(value?, normalise).map(|digest| [digest])
+        let digest = |key, value: Option<&str>, normalise: &dyn Fn(&str) -> Option<String>| {
+            let found = matched(event, key).or_else(|| hashed(value?, normalise));
+            found.map(|digest| [digest])
         };
         let country = person.country();
         let country_code = country.as_deref().and_then(normalise::country);
         let this_year = Offset::UTC.to_datetime(event.event.received_at).year();
         let phone = |text: &str| normalise::phone(text, settings.default_country_code.as_deref());
         Self {
-            em: digest(person.email().as_deref(), &normalise::email),
-            ph: digest(person.phone().as_deref(), &phone),
-            first_name: digest(person.first_name().as_deref(), &normalise::name),
-            last_name: digest(person.last_name().as_deref(), &normalise::name),
-            ge: digest(person.gender().as_deref(), &normalise::gender),
-            db: digest(person.birthday().as_deref(), &|text| normalise::birthday(text, this_year)),
-            ct: digest(person.city().as_deref(), &normalise::city),
-            st: digest(person.state().as_deref(), &|text| {
+            em: digest("em", person.email().as_deref(), &normalise::email),
+            ph: digest("ph", person.phone().as_deref(), &phone),
+            first_name: digest("fn", person.first_name().as_deref(), &normalise::name),
+            last_name: digest("ln", person.last_name().as_deref(), &normalise::name),
+            ge: digest("ge", person.gender().as_deref(), &normalise::gender),
+            db: digest("db", person.birthday().as_deref(), &|text| {
+                normalise::birthday(text, this_year)
+            }),
+            ct: digest("ct", person.city().as_deref(), &normalise::city),
+            st: digest("st", person.state().as_deref(), &|text| {
                 normalise::state(text, country_code.as_deref())
             }),
-            zp: digest(person.postal_code().as_deref(), &normalise::postal_code),
-            country: digest(country.as_deref(), &normalise::country),
+            zp: digest("zp", person.postal_code().as_deref(), &normalise::postal_code),
+            country: digest("country", country.as_deref(), &normalise::country),
             external_id: external_ids(event),
             client_ip_address: event.ip().map(|ip| ip.to_canonical()).filter(is_public),
             client_user_agent: user_agent(event),
@@ -123,10 +127,17 @@ fn own_number(event: &Enriched, name: &str) -> Option<String> {
     (text.len() <= MAX_NUMBER_CHARS && !is_email(&text)).then_some(text)
 }
 
-/// The user's id and the browser's, each once.
+/// What the page itself hashed for Meta's library.
+fn matched(event: &Enriched, key: &str) -> Option<String> {
+    hashed(event.context_text(&["clientIds", NAME, key])?, |_in_the_clear| None)
+}
+
+/// The user's id, the browser's, and the one that the page gave Meta's library, each once.
 fn external_ids(event: &Enriched) -> Vec<String> {
-    let mut ids = Vec::with_capacity(2);
-    for id in [event.user_id(), event.event.anonymous_id.as_deref()].into_iter().flatten() {
+    let mut ids = Vec::with_capacity(3);
+    let given = event.context_text(&["clientIds", NAME, "external_id"]);
+    let all = [event.user_id(), event.event.anonymous_id.as_deref(), given];
+    for id in all.into_iter().flatten() {
         if let Some(digest) = hashed(id, normalise::external_id)
             && !ids.contains(&digest)
         {

@@ -1,0 +1,182 @@
+//! Which identities were seen together lately, so that the projection need not look at every event of
+//! a visitor nobody knows: only at the first that shows some identities together, and now and then
+//! at a later one.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use memchr::memmem;
+use moka::sync::Cache;
+use serde_json::value::RawValue;
+
+use super::identity::COOKIES;
+use crate::event::{Event, Facts, RawObject};
+use crate::journal::SiteId;
+
+/// Groups of identities that are remembered: about 100 bytes each. A visitor who is forgotten costs
+/// the projection one look more.
+const MAX_GROUPS: u64 = 200_000;
+
+/// Identities whose user is remembered: about 100 bytes each.
+const MAX_USERS: u64 = 200_000;
+
+/// When the projection looks again at identities it has seen together: it keeps when they were seen to
+/// the hour.
+const LOOK_AGAIN: Duration = Duration::from_secs(3600);
+
+/// The groups of identities seen lately, and which user was seen with each identity.
+pub struct Company {
+    groups: Cache<u64, ()>,
+    users: Cache<u64, u64>,
+    hashes: RandomState,
+}
+
+impl Default for Company {
+    fn default() -> Self {
+        let groups = Cache::builder().max_capacity(MAX_GROUPS).time_to_live(LOOK_AGAIN).build();
+        let users = Cache::builder().max_capacity(MAX_USERS).time_to_idle(LOOK_AGAIN).build();
+        Self { groups, users, hashes: RandomState::new() }
+    }
+}
+
+impl Company {
+    /// The group of identities that an event without a user id shows, if there are several and they
+    /// were not seen together lately, or another user was seen with one of them meanwhile. An event
+    /// with a user id is looked at anyway.
+    pub fn news(&self, site: SiteId, event: &Event<RawObject>) -> Option<u64> {
+        let identities = self.identities(site, event)?;
+        let identities = identities.iter().flatten().copied();
+        if let Some(user) = &event.user_id {
+            let user = self.hashes.hash_one(user);
+            for identity in identities {
+                if self.users.get(&identity) != Some(user) {
+                    self.users.insert(identity, user);
+                }
+            }
+            return None;
+        }
+        let group: Vec<_> =
+            identities.map(|identity| (identity, self.users.get(&identity))).collect();
+        let group = self.hashes.hash_one(group);
+        (!self.groups.contains_key(&group)).then_some(group)
+    }
+
+    /// Remembers groups whose events the projection will see.
+    pub fn remember(&self, groups: impl IntoIterator<Item = u64>) {
+        for group in groups {
+            self.groups.insert(group, ());
+        }
+    }
+
+    /// The identities of an event that shows several, each as one number.
+    fn identities(&self, site: SiteId, event: &Event<RawObject>) -> Option<[Option<u64>; 9]> {
+        let Facts { visitor, cookies, .. } = &event.facts;
+        let context = event.context.as_ref().map_or("", RawObject::text);
+        // Read only where there is something to find: most contexts are long, and hold neither.
+        let holds = |name: &str| memmem::find(context.as_bytes(), name.as_bytes()).is_some();
+        let has_ids = holds("\"clientIds\"") || holds("\"device\"");
+        let anonymous = event.anonymous_id.as_deref();
+        let visitor = visitor.as_ref().map(|visitor| visitor.id.as_str());
+        let [ajs, ga, fbp, third, fourth] =
+            COOKIES.map(|name| cookies.get(name).map(String::as_str));
+        let is_alone = visitor.is_none_or(|visitor| anonymous.is_none_or(|id| id == visitor));
+        let has_cookies = [ajs, ga, fbp, third, fourth].iter().any(Option::is_some);
+        if is_alone && !has_cookies && !has_ids {
+            return None;
+        }
+        let said: Option<Said<'_>> =
+            if has_ids { serde_json::from_str(context).ok() } else { None };
+        let said = said.map(|said| (said.ids.map(RawValue::get), said.device.map(RawValue::get)));
+        let (ids, device) = said.unwrap_or_default();
+        let mut place = 0_u8;
+        Some([anonymous, visitor, ajs, ga, fbp, third, fourth, ids, device].map(|value| {
+            place += 1;
+            value.map(|value| self.hashes.hash_one((site, place, value)))
+        }))
+    }
+}
+
+/// The parts of a context that hold identities.
+#[derive(serde::Deserialize)]
+struct Said<'c> {
+    #[serde(borrow, default, rename = "clientIds")]
+    ids: Option<&'c RawValue>,
+    #[serde(borrow, default)]
+    device: Option<&'c RawValue>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(anonymous: &str, cookies: serde_json::Value, context: &str) -> Event<RawObject> {
+        let text = json!({
+            "type": "track", "messageId": "m", "anonymousId": anonymous,
+            "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
+            "facts": {
+                "visitor": { "id": "v", "since": "2026-11-23T10:00:00Z" }, "cookies": cookies,
+            },
+        });
+        let event: Event = serde_json::from_value(text).unwrap();
+        let context = RawObject::new(&RawValue::from_string(context.to_owned()).unwrap());
+        let Event { kind, message_id, anonymous_id, timestamp, received_at, facts, .. } = event;
+        Event {
+            kind,
+            message_id,
+            event: None,
+            name: None,
+            category: None,
+            user_id: None,
+            anonymous_id,
+            group_id: None,
+            previous_id: None,
+            timestamp,
+            received_at,
+            original_timestamp: None,
+            sent_at: None,
+            properties: None,
+            traits: None,
+            context,
+            integrations: None,
+            facts,
+        }
+    }
+
+    #[test]
+    fn identities_together_are_news_once() {
+        let company = Company::default();
+        let is_news = |event: &Event<RawObject>| {
+            let group = company.news(SiteId(1), event);
+            company.remember(group);
+            group.is_some()
+        };
+        assert!(!is_news(&event("v", json!({}), "{}")), "one id alone tells nothing");
+        let others = [
+            event("a", json!({}), "{}"),
+            event("b", json!({}), "{}"),
+            event("v", json!({ "_ga": "GA1.1.5.6" }), "{}"),
+            event("v", json!({}), r#"{ "clientIds": { "mixpanel": "m" } }"#),
+            event("v", json!({}), r#"{ "clientIds": { "mixpanel": "n" } }"#),
+            event("v", json!({}), r#"{ "device": { "id": "d" } }"#),
+        ];
+        for event in &others {
+            assert!(is_news(event), "{event:?}");
+            assert!(!is_news(event), "{event:?}");
+        }
+        let visit = json!({ "_ga": "GA1.1.5.6", "_ga_ABC": "GS1.1.3" });
+        assert!(!is_news(&event("v", visit, r#"{ "page": {} }"#)), "the rest is not identities");
+        let visitor = &others[0];
+        let mut user = event("m", json!({}), "{}");
+        user.user_id = Some("u".to_owned());
+        assert!(!is_news(&user), "it is looked at anyway");
+        assert!(is_news(visitor), "somebody signed in where they were seen");
+        assert!(!is_news(&user) && !is_news(visitor), "it is the same one");
+        user.user_id = Some("w".to_owned());
+        assert!(!is_news(&user) && is_news(visitor), "and now another");
+        let group = company.news(SiteId(2), &others[0]);
+        assert!(group.is_some(), "of another site");
+        assert_eq!(company.news(SiteId(2), &others[0]), group, "until the journal has it");
+    }
+}

@@ -1,0 +1,133 @@
+//! Profiles in the embedded database.
+
+mod batch;
+mod repeats;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::OptionalExtension;
+
+use self::batch::Batch;
+use self::repeats::Repeats;
+use super::{Changes, Identity, Limits, ProfileError, ProfileId, ProfileStore, Update};
+use crate::event::{Object, ProfileView};
+use crate::journal::SiteId;
+use crate::store::{Migrations, Store};
+
+/// The profiles' tables.
+pub const MIGRATIONS: Migrations = Migrations {
+    name: "profiles",
+    steps: &[
+        "
+    CREATE TABLE profiles (
+        id INTEGER PRIMARY KEY,
+        site INTEGER NOT NULL,
+        user_id TEXT,
+        traits TEXT NOT NULL DEFAULT '{}'
+    );
+    CREATE TABLE identities (
+        site INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        value TEXT NOT NULL,
+        profile INTEGER NOT NULL,
+        PRIMARY KEY (site, kind, value)
+    ) WITHOUT ROWID;
+    CREATE INDEX identities_profile ON identities (profile);
+    CREATE TABLE projected (site INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
+    ",
+        // Times are milliseconds since 1970. What was there before has none: any event is later.
+        "
+    ALTER TABLE profiles ADD COLUMN named_at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE profiles ADD COLUMN first_seen INTEGER;
+    ALTER TABLE profiles ADD COLUMN last_seen INTEGER;
+    ALTER TABLE profiles ADD COLUMN trait_times TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE identities ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE identities ADD COLUMN claimed INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE identities ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE identities ADD COLUMN client TEXT;
+    UPDATE identities SET claimed = 1
+        WHERE profile IN (SELECT id FROM profiles WHERE user_id IS NOT NULL);
+    ",
+    ],
+};
+
+/// Profiles in the embedded database.
+pub struct SqliteProfiles {
+    store: Arc<Store>,
+    limits: Limits,
+    repeats: Arc<Repeats>,
+}
+
+impl SqliteProfiles {
+    /// Profiles in a store that has [`MIGRATIONS`].
+    pub fn new(store: Arc<Store>, limits: Limits) -> Self {
+        Self { store, limits, repeats: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl ProfileStore for SqliteProfiles {
+    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
+        let seq = self.store.read(move |c| {
+            c.query_row("SELECT seq FROM projected WHERE site = ?", [site.0], |row| row.get(0))
+                .optional()
+        });
+        Ok(seq.await?.unwrap_or(0))
+    }
+
+    async fn apply(
+        &self,
+        site: SiteId,
+        upto: u64,
+        updates: Vec<Update>,
+    ) -> Result<Changes, ProfileError> {
+        let (limits, repeats) = (self.limits, self.repeats.clone());
+        let applied = self.store.write(move |c| {
+            let mut batch = Batch::new(c, site, limits, &repeats);
+            for update in &updates {
+                batch.apply(update)?;
+            }
+            c.prepare_cached(
+                "INSERT INTO projected VALUES (?1, ?2)
+                 ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
+            )?
+            .execute((site.0, upto))?;
+            Ok(batch.finish())
+        });
+        let (changes, notes) = applied.await?;
+        self.repeats.take(notes);
+        Ok(changes)
+    }
+
+    async fn find(
+        &self,
+        site: SiteId,
+        identities: Vec<Identity>,
+    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
+        let found = self.store.read(move |c| {
+            let mut statement = c.prepare_cached(
+                "SELECT p.id, p.user_id, p.traits FROM identities i JOIN profiles p ON p.id = i.profile
+                 WHERE i.site = ? AND i.kind = ? AND i.value = ?",
+            )?;
+            let find = |identity: &Identity| {
+                statement
+                    .query_row((site.0, identity.kind.name(), &identity.value), |row| {
+                        let traits = parse(row.get_ref(2)?.as_str()?);
+                        let view = ProfileView { user_id: row.get(1)?, traits };
+                        Ok((ProfileId(row.get(0)?), view))
+                    })
+                    .optional()
+            };
+            identities.iter().map(find).collect()
+        });
+        Ok(found.await?)
+    }
+}
+
+/// The table is written by this program alone; should a row be damaged, its traits start anew.
+fn parse(text: &str) -> Object {
+    serde_json::from_str(text).unwrap_or_default()
+}

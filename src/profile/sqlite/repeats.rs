@@ -1,0 +1,103 @@
+//! What was said lately of people who have not changed since: most of what is said is said again, and
+//! then it is not even looked up.
+//!
+//! A statement is remembered when all its identities are its holder's, and forgotten when anything
+//! changes of the holder: an identity comes or goes, a trait, the user id. Nothing is remembered
+//! before it is committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::sync::Cache;
+
+use super::super::{ProfileId, Update};
+use crate::journal::SiteId;
+
+/// Statements, and profiles, that are remembered: about 120 bytes each. What is forgotten is looked up.
+const MAX_REMEMBERED: u64 = 50_000;
+
+/// What was said lately.
+pub(super) struct Repeats {
+    said: Cache<u64, Statement>,
+    /// The state that each profile is in, as a number that no other has or had.
+    states: Cache<ProfileId, u64>,
+    next: AtomicU64,
+    hashes: RandomState,
+}
+
+#[derive(Clone, Copy)]
+struct Statement {
+    holder: ProfileId,
+    state: u64,
+    /// When saying it changes nothing, in milliseconds since 1970.
+    from: i64,
+    due: i64,
+}
+
+/// What one transaction says and changes.
+#[derive(Default)]
+pub(super) struct Notes {
+    changed: BTreeSet<ProfileId>,
+    said: BTreeMap<ProfileId, Vec<(u64, Range<i64>)>>,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self {
+            said: Cache::new(MAX_REMEMBERED),
+            states: Cache::new(MAX_REMEMBERED),
+            next: AtomicU64::new(0),
+            hashes: RandomState::new(),
+        }
+    }
+}
+
+impl Repeats {
+    /// What the update says, apart from when, as one number.
+    pub(super) fn statement(&self, site: SiteId, update: &Update) -> u64 {
+        let Update { at: _, user, previous, email, devices, traits } = update;
+        let devices: Vec<_> = devices.iter().map(|d| (&d.identity, &d.client)).collect();
+        let traits: Vec<_> = traits.iter().map(|(key, value)| (key, value.to_string())).collect();
+        self.hashes.hash_one((site, user, previous, email, devices, traits))
+    }
+
+    /// Whether it was said before, and saying it again at this time changes nothing.
+    pub(super) fn has(&self, statement: u64, at: i64, notes: &Notes) -> bool {
+        let Some(said) = self.said.get(&statement) else { return false };
+        (said.from..said.due).contains(&at)
+            && !notes.changed.contains(&said.holder)
+            && self.states.get(&said.holder) == Some(said.state)
+    }
+
+    /// Takes the notes of a transaction that is committed.
+    pub(super) fn take(&self, notes: Notes) {
+        for profile in notes.changed {
+            self.states.insert(profile, self.new_state());
+        }
+        for (holder, said) in notes.said {
+            let state = self.states.get_with(holder, || self.new_state());
+            for (statement, Range { start, end }) in said {
+                self.said.insert(statement, Statement { holder, state, from: start, due: end });
+            }
+        }
+    }
+
+    fn new_state(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Notes {
+    /// Something of the profile is no more as it was.
+    pub(super) fn change(&mut self, profile: ProfileId) {
+        self.changed.insert(profile);
+        self.said.remove(&profile);
+    }
+
+    /// The holder has all that the statement says; at these times there is nothing to note of it.
+    pub(super) fn say(&mut self, holder: ProfileId, statement: u64, times: Range<i64>) {
+        self.said.entry(holder).or_default().push((statement, times));
+    }
+}

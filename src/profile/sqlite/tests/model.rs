@@ -1,0 +1,303 @@
+//! The rules against a plain model: profiles are the connected parts of the graph of all events,
+//! whatever their order, where no two users share a device; and what holds where they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::profile::SEEN_EVERY_MS;
+use crate::profile::sqlite::repeats::Notes;
+
+const SITE: SiteId = SiteId(1);
+const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100 };
+
+/// One event, in small numbers. A person has three devices and an e-mail address of their own.
+#[derive(Clone, Debug)]
+struct Said {
+    person: u8,
+    names_user: bool,
+    has_email: bool,
+    devices: BTreeSet<u8>,
+    /// The other person whose user id one of the site's servers says is this one's as well.
+    alias: Option<u8>,
+    value: u8,
+}
+
+fn said(people: u8) -> impl Strategy<Value = Said> {
+    let devices = prop::collection::btree_set(0..3_u8, 1..3);
+    let alias = prop_oneof![5 => Just(None), 1 => (0..people).prop_map(Some)];
+    (0..people, any::<bool>(), any::<bool>(), devices, alias, any::<u8>()).prop_map(
+        |(person, names_user, has_email, devices, alias, value)| Said {
+            person,
+            names_user,
+            has_email,
+            devices,
+            alias,
+            value,
+        },
+    )
+}
+
+/// Events at times of their own, so far apart that each is written down.
+fn updates(said: &[Said], device: impl Fn(u8, u8) -> Identity) -> Vec<Update> {
+    let times = (1_i64..).map(|n| Timestamp::from_millisecond(n * SEEN_EVERY_MS).unwrap());
+    let update = |(at, said): (Timestamp, &Said)| {
+        let user = |person: u8| Identity { kind: IdentityKind::User, value: format!("u{person}") };
+        let previous = said.alias.filter(|other| *other != said.person).map(user);
+        // Person 0 never signs in.
+        let names_user = (said.names_user && said.person > 0) || previous.is_some();
+        let email = Identity::of_email(&format!("{}@people.example", said.person));
+        let devices = said.devices.iter().map(|n| device(said.person, *n));
+        let key = (said.value % 3).to_string();
+        let value = if said.value > 200 { json!(null) } else { json!(said.value) };
+        Update {
+            at,
+            user: names_user.then(|| user(said.person)),
+            previous,
+            email: email.filter(|_| said.has_email),
+            devices: devices.map(|identity| Device { identity, client: None }).collect(),
+            traits: json!({ key: value }).as_object().unwrap().clone(),
+        }
+    };
+    times.zip(said).map(update).collect()
+}
+
+fn names(update: &Update) -> Vec<Identity> {
+    let Update { user, previous, email, devices, .. } = update;
+    let devices = devices.iter().map(|device| &device.identity);
+    user.iter().chain(previous).chain(email).chain(devices).cloned().collect()
+}
+
+/// What is known of one person.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Person {
+    names: BTreeSet<Identity>,
+    user: Option<String>,
+    first_seen: i64,
+    last_seen: i64,
+    traits: BTreeMap<String, String>,
+}
+
+/// The connected parts of the graph.
+fn model(updates: &[Update]) -> BTreeSet<Person> {
+    let mut parts: Vec<(BTreeSet<Identity>, Vec<&Update>)> = Vec::new();
+    for update in updates {
+        let mut whole = (names(update).into_iter().collect::<BTreeSet<_>>(), vec![update]);
+        let (joined, rest) = parts.into_iter().partition(|(names, _)| !names.is_disjoint(&whole.0));
+        parts = rest;
+        let joined: Vec<_> = joined;
+        for (names, updates) in joined {
+            whole.0.extend(names);
+            whole.1.extend(updates);
+        }
+        parts.push(whole);
+    }
+    let person = |(names, mut updates): (BTreeSet<Identity>, Vec<&Update>)| {
+        updates.sort_by_key(|update| update.at);
+        let alias = updates.iter().rev().find(|update| update.previous.is_some());
+        let named = alias.or_else(|| updates.iter().find(|update| update.user.is_some()));
+        let mut traits = BTreeMap::new();
+        for (key, value) in updates.iter().flat_map(|update| &update.traits) {
+            if value.is_null() {
+                traits.remove(key);
+            } else {
+                traits.insert(key.clone(), value.to_string());
+            }
+        }
+        Person {
+            names,
+            user: named.and_then(|update| update.user.as_ref()).map(|user| user.value.clone()),
+            first_seen: updates.first().unwrap().at.as_millisecond(),
+            last_seen: updates.last().unwrap().at.as_millisecond(),
+            traits,
+        }
+    };
+    parts.into_iter().map(person).collect()
+}
+
+/// Applies as one transaction; `memory` is of what was applied before.
+fn apply(connection: &Connection, memory: &Repeats, updates: &[Update]) -> Changes {
+    let (changes, notes) = apply_only(connection, memory, updates);
+    memory.take(notes);
+    changes
+}
+
+/// Applies without remembering.
+fn apply_only(connection: &Connection, memory: &Repeats, updates: &[Update]) -> (Changes, Notes) {
+    let mut batch = Batch::new(connection, SITE, LIMITS, memory);
+    for update in updates {
+        batch.apply(update).unwrap();
+    }
+    batch.finish()
+}
+
+fn people(connection: &Connection) -> BTreeSet<Person> {
+    let mut people = BTreeMap::new();
+    let mut profiles = connection
+        .prepare("SELECT id, user_id, first_seen, last_seen, traits FROM profiles")
+        .unwrap();
+    let mut rows = profiles.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let traits = parse(&row.get::<_, String>(4).unwrap());
+        let person = Person {
+            names: BTreeSet::new(),
+            user: row.get(1).unwrap(),
+            first_seen: row.get(2).unwrap(),
+            last_seen: row.get(3).unwrap(),
+            traits: traits.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+        };
+        people.insert(row.get::<_, i64>(0).unwrap(), person);
+    }
+    let mut identities = connection.prepare("SELECT profile, kind, value FROM identities").unwrap();
+    let mut rows = identities.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let kind = IdentityKind::from_name(&row.get::<_, String>(1).unwrap()).unwrap();
+        let identity = Identity { kind, value: row.get(2).unwrap() };
+        let person = people.get_mut(&row.get(0).unwrap()).expect("the profile is there");
+        person.names.insert(identity);
+    }
+    people.into_values().collect()
+}
+
+/// What a cache may hold: which profile each name is of, and what is known of each profile.
+type Cached = (BTreeMap<Identity, ProfileId>, BTreeMap<ProfileId, (Option<String>, String)>);
+
+fn cached(connection: &Connection) -> Cached {
+    let mut statement = connection.prepare("SELECT kind, value, profile FROM identities").unwrap();
+    let names = statement.query_map([], |row| {
+        let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?).unwrap();
+        Ok((Identity { kind, value: row.get(1)? }, ProfileId(row.get(2)?)))
+    });
+    let names = names.unwrap().collect::<Result<_, _>>().unwrap();
+    let mut statement = connection.prepare("SELECT id, user_id, traits FROM profiles").unwrap();
+    let views =
+        statement.query_map([], |row| Ok((ProfileId(row.get(0)?), (row.get(1)?, row.get(2)?))));
+    (names, views.unwrap().collect::<Result<_, _>>().unwrap())
+}
+
+/// All that is kept, times included.
+fn kept(connection: &Connection) -> Vec<String> {
+    let rows = |table: &str| {
+        let query = format!("SELECT * FROM {table}");
+        let mut statement = connection.prepare(&query).unwrap();
+        let columns = statement.column_count();
+        let row = |row: &rusqlite::Row<'_>| {
+            let values = (0..columns).map(|n| format!("{:?}", row.get_ref(n).unwrap()));
+            Ok(values.collect::<Vec<_>>().join(" "))
+        };
+        statement.query_map([], row).unwrap().collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    [rows("profiles"), rows("identities")].concat()
+}
+
+/// A device nobody else has.
+fn own(person: u8, n: u8) -> Identity {
+    let kinds = [IdentityKind::Anonymous, IdentityKind::Visitor, IdentityKind::Ga];
+    Identity { kind: kinds[usize::from(n)], value: format!("d{person}") }
+}
+
+/// A device everybody has.
+fn shared(_person: u8, n: u8) -> Identity {
+    own(0, n)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn without_shared_devices_neither_order_nor_repetition_matters(
+        said in prop::collection::vec(said(5), 1..25),
+        order in prop::collection::vec(any::<u16>(), 25),
+        again in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
+    ) {
+        let updates = updates(&said, own);
+        let expected = model(&updates);
+        let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
+        shuffled.sort_by_key(|(place, _)| *place);
+        let mut shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
+        shuffled.extend(again.iter().map(|index| index.get(&shuffled).clone()).collect::<Vec<_>>());
+        let connection = database(2);
+        let (first, second) = shuffled.split_at(shuffled.len() / 2);
+        let memory = Repeats::default();
+        apply(&connection, &memory, first);
+        apply(&connection, &memory, second);
+        prop_assert_eq!(people(&connection), expected);
+        for memory in [memory, Repeats::default()] {
+            let again = apply(&connection, &memory, &shuffled);
+            prop_assert_eq!(again, Changes::default(), "all of it is known");
+        }
+    }
+
+    #[test]
+    fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(
+        said in prop::collection::vec(said(4), 1..30),
+        order in prop::collection::vec(any::<u16>(), 30),
+    ) {
+        let mut shuffled: Vec<_> = order.into_iter().zip(updates(&said, shared)).collect();
+        shuffled.sort_by_key(|(place, _)| *place);
+        let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
+        let (connection, other) = (database(2), database(2));
+        let (memory, nothing) = (Repeats::default(), Repeats::default());
+        let mut before = cached(&connection);
+        for update in &shuffled {
+            let changes = apply(&connection, &memory, std::slice::from_ref(update));
+            let after = cached(&connection);
+            for name in before.0.keys().chain(after.0.keys()) {
+                let is_same = before.0.get(name) == after.0.get(name);
+                prop_assert!(is_same || changes.identities.contains(name), "{:?}", name);
+            }
+            for (profile, known) in &before.1 {
+                let is_same = after.1.get(profile) == Some(known);
+                prop_assert!(is_same || changes.profiles.contains(profile), "{:?}", profile);
+            }
+            before = after;
+            let (again, _) = apply_only(&connection, &nothing, std::slice::from_ref(update));
+            prop_assert_eq!(again.identities, BTreeSet::new(), "said again it is nothing new");
+        }
+        apply_only(&other, &nothing, &shuffled);
+        let found = people(&connection);
+        prop_assert_eq!(&people(&other), &found, "the same events make the same people");
+        // Who is one by aliases alone.
+        let aliases: Vec<Update> = shuffled
+            .iter()
+            .filter(|update| update.user.is_some())
+            .map(|update| Update { email: None, devices: Vec::new(), ..update.clone() })
+            .collect();
+        let users = |person: &Person| -> BTreeSet<Identity> {
+            let is_user = |name: &&Identity| name.kind == IdentityKind::User;
+            person.names.iter().filter(is_user).cloned().collect()
+        };
+        let expected: BTreeSet<_> = model(&aliases).iter().map(users).collect();
+        let found: BTreeSet<_> = found.iter().map(users).filter(|u| !u.is_empty()).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_remembered_changes_nothing(
+        said in prop::collection::vec(said(3), 2..8),
+        order in prop::collection::vec((any::<prop::sample::Index>(), 0..5_i64), 1..40),
+    ) {
+        // The same few things again and again, a quarter of an hour apart or so.
+        let said = updates(&said, shared);
+        let mut minutes = 0;
+        let stream: Vec<Update> = order
+            .iter()
+            .map(|(index, quarters)| {
+                minutes += quarters * 15 - 10;
+                let at = Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap();
+                Update { at, ..index.get(&said).clone() }
+            })
+            .collect();
+        let (with, without) = (database(2), database(2));
+        let (memory, nothing) = (Repeats::default(), Repeats::default());
+        for updates in stream.chunks(3) {
+            apply(&with, &memory, updates);
+            for update in updates {
+                apply_only(&without, &nothing, std::slice::from_ref(update));
+            }
+            prop_assert_eq!(kept(&with), kept(&without));
+        }
+    }
+}

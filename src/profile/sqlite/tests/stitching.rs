@@ -1,0 +1,305 @@
+//! People and their devices, event by event: each rule of the module `stitch`.
+
+use serde_json::Value;
+
+use super::*;
+use crate::event::Event;
+use crate::profile::{identities, update_of};
+
+/// Profiles that take one event after the other.
+struct Shop(Connection, Repeats);
+
+impl Shop {
+    fn new() -> Self {
+        Self(database(usize::MAX), Repeats::default())
+    }
+
+    /// An event at a minute, with these members.
+    fn takes(&self, minute: i64, members: Value) -> Changes {
+        let limits = Limits { traits_bytes: 1000, identities: 10 };
+        let mut batch = Batch::new(&self.0, SITE, limits, &self.1);
+        batch.apply(&update_of(&event(minute, members))).unwrap();
+        let (changes, notes) = batch.finish();
+        self.1.take(notes);
+        changes
+    }
+
+    /// The user id and the profile that an event with these members is enriched with: that of the
+    /// surest of its identities.
+    fn knows(&self, members: Value) -> Option<(i64, Option<String>)> {
+        let query = "SELECT p.id, p.user_id FROM identities i JOIN profiles p ON p.id = i.profile
+            WHERE i.kind = ? AND i.value = ?";
+        let find = |identity: Identity| {
+            let names = (identity.kind.name(), identity.value);
+            self.0.query_row(query, names, |row| Ok((row.get(0)?, row.get(1)?))).optional().unwrap()
+        };
+        identities(&event(0, members)).into_iter().find_map(find)
+    }
+
+    fn user(&self, members: Value) -> Option<String> {
+        self.knows(members)?.1
+    }
+}
+
+const DAY: i64 = 24 * 60;
+
+fn event(minute: i64, members: Value) -> Event {
+    let start: jiff::Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+    let at = start + jiff::SignedDuration::from_mins(minute);
+    let mut event = json!({
+        "type": "track", "messageId": "m", "timestamp": at, "receivedAt": at,
+    });
+    event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    serde_json::from_value(event).unwrap()
+}
+
+/// An event of a client that speaks the Segment spec on a page of the shop, in the browser with this
+/// cookie.
+fn page(user: Option<&str>, anonymous: &str, visitor: &str) -> Value {
+    on("segment", "www.shop.example", user, anonymous, visitor)
+}
+
+fn on(format: &str, host: &str, user: Option<&str>, anonymous: &str, visitor: &str) -> Value {
+    json!({
+        "userId": user, "anonymousId": anonymous,
+        "context": { "page": { "url": format!("https://{host}/") } },
+        "facts": {
+            "format": format,
+            "visitor": { "id": visitor, "since": "2026-11-23T10:00:00Z" },
+        },
+    })
+}
+
+fn with_cookies(mut event: Value, cookies: Value) -> Value {
+    event["facts"]["cookies"] = cookies;
+    event
+}
+
+fn with_email(mut event: Value, email: &str) -> Value {
+    event["type"] = "identify".into();
+    event["traits"] = json!({ "email": email });
+    event
+}
+
+fn alias(user: &str, previous: &str, from_server: bool) -> Value {
+    json!({
+        "type": "alias", "userId": user, "previousId": previous,
+        "facts": { "fromServer": from_server },
+    })
+}
+
+#[test]
+fn one_visitor_is_found_across_formats_devices_and_sub_domains() {
+    let shop = Shop::new();
+    let cookies = json!({ "_ga": "GA1.1.5.6", "_fbp": "fb.1.7.8" });
+    shop.takes(0, with_cookies(page(None, "a", "v"), cookies.clone()));
+    // Another format, with an id of its own, in the same browser.
+    shop.takes(1, on("ga4", "www.shop.example", None, "5.6", "v"));
+    // Another sub-domain, whose cookies are its own, but for Google's.
+    let blog = on("segment", "blog.shop.example", None, "b", "w");
+    shop.takes(2, with_cookies(blog, json!({ "_ga": "GA1.2.5.6" })));
+    let (nobody, user) = shop.knows(json!({ "anonymousId": "b" })).unwrap();
+    assert_eq!(user, None);
+    shop.takes(3, with_email(page(Some("u"), "a", "v"), "jo@x.example"));
+    // Another device.
+    shop.takes(4, with_email(page(None, "phone", "p"), " JO@x.example"));
+    let digest = Identity::of_email("jo@x.example").unwrap().value;
+    for known in [
+        json!({ "userId": "u" }),
+        json!({ "anonymousId": "a" }),
+        json!({ "anonymousId": "5.6" }),
+        json!({ "anonymousId": "b" }),
+        json!({ "anonymousId": "phone" }),
+        json!({ "facts": { "visitor": { "id": "w", "since": "2026-11-23T10:00:00Z" } } }),
+        json!({ "facts": { "cookies": { "_ga": "GA1.3.5.6" } } }),
+        json!({ "facts": { "cookies": { "_fbp": "fb.2.7.8" } } }),
+        json!({ "context": { "clientIds": { "ga4": { "client_id": "5.6" } } } }),
+        json!({ "context": { "traits": { "email": digest } } }),
+    ] {
+        assert_eq!(shop.knows(known.clone()), Some((nobody, Some("u".into()))), "{known}");
+    }
+}
+
+#[test]
+fn a_device_belongs_to_who_signed_in_last_and_the_other_stays_who_they_were() {
+    let shop = Shop::new();
+    let cookies = json!({ "_ga": "GA1.1.5.6" });
+    shop.takes(0, with_cookies(page(Some("u"), "a", "v"), cookies.clone()));
+    shop.takes(0, page(Some("u"), "phone", "p"));
+    shop.takes(2, with_cookies(page(Some("w"), "a", "v"), cookies));
+    for device in [page(None, "a", "x"), json!({ "facts": { "cookies": { "_ga": "5.6" } } })] {
+        assert_eq!(shop.user(device).as_deref(), Some("w"));
+    }
+    assert_eq!(shop.user(page(None, "phone", "x")).as_deref(), Some("u"));
+    assert_ne!(shop.knows(json!({ "userId": "u" })), shop.knows(json!({ "userId": "w" })));
+    // What comes late was before.
+    shop.takes(1, page(Some("u"), "a", "v"));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("w"));
+    shop.takes(1, page(None, "a", "new"));
+    assert_eq!(shop.user(json!({ "anonymousId": "new" })), None, "it was not of w");
+    shop.takes(3, page(Some("u"), "a", "v"));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
+}
+
+#[test]
+fn a_sign_in_that_arrives_late_takes_no_device_from_who_was_seen_on_it_later() {
+    let shop = Shop::new();
+    shop.takes(0, page(Some("u"), "a", "v"));
+    shop.takes(120, page(Some("u"), "a", "v"));
+    shop.takes(60, page(Some("w"), "a", "v"));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
+    // The same of a device that was known to be of the other's before they signed in.
+    shop.takes(0, page(None, "b", "x"));
+    shop.takes(10, page(Some("z"), "b", "y"));
+    shop.takes(5, page(Some("w"), "c", "x"));
+    assert_eq!(shop.user(page(None, "none", "x")).as_deref(), Some("z"));
+    shop.takes(11, page(Some("w"), "c", "x"));
+    assert_eq!(shop.user(page(None, "none", "x")).as_deref(), Some("w"));
+}
+
+#[test]
+fn ids_seen_without_a_user_id_are_of_who_claimed_the_device_last() {
+    let shop = Shop::new();
+    shop.takes(0, page(Some("u"), "a", "v"));
+    let other = |user| on("mixpanel", "www.shop.example", user, "m", "v");
+    shop.takes(5, other(Some("w")));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"), "nothing says otherwise yet");
+    shop.takes(6, page(None, "a", "v"));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("w"));
+    shop.takes(7, with_cookies(page(None, "a", "v"), json!({ "_fbp": "fb.1.7.8" })));
+    let pixel = json!({ "facts": { "cookies": { "_fbp": "fb.1.7.8" } } });
+    assert_eq!(shop.user(pixel).as_deref(), Some("w"));
+}
+
+#[test]
+fn a_reset_begins_a_new_visitor() {
+    let cookies = json!({ "_ga": "GA1.1.5.6" });
+    let ga = json!({ "facts": { "cookies": { "_ga": "5.6" } } });
+    let of = |user, anonymous| with_cookies(page(user, anonymous, "v"), cookies.clone());
+    for first in [Some("u"), None] {
+        let shop = Shop::new();
+        shop.takes(0, of(first, "a"));
+        let before = shop.knows(page(None, "a", "v")).unwrap();
+        shop.takes(10, of(None, "b"));
+        let after = shop.knows(page(None, "b", "v")).unwrap();
+        assert_ne!(after.0, before.0);
+        assert_eq!(after.1, None);
+        assert_eq!(shop.knows(ga.clone()), Some(after.clone()), "the browser is theirs");
+        assert_eq!(shop.knows(page(None, "a", "x")), Some(before.clone()), "the past is not");
+        // Another client of the browser, which nobody told, follows; a late event does not lead back.
+        shop.takes(11, on("ga4", "www.shop.example", None, "5.6", "v"));
+        shop.takes(5, of(None, "a"));
+        if first.is_some() {
+            shop.takes(6, of(first, "a"));
+        }
+        shop.takes(12, of(None, "b"));
+        assert_eq!(shop.knows(json!({ "anonymousId": "5.6" })), Some(after));
+        // Whoever signs in now is who it was since the reset.
+        shop.takes(20, of(Some("w"), "b"));
+        assert_eq!(shop.user(ga.clone()).as_deref(), Some("w"));
+        assert_eq!(shop.knows(page(None, "a", "x")), Some(before), "and not before it");
+    }
+}
+
+#[test]
+fn a_script_whose_storage_was_emptied_is_no_reset() {
+    let shop = Shop::new();
+    shop.takes(0, page(Some("u"), "a", "v"));
+    shop.takes(8 * DAY, page(None, "b", "v"));
+    assert_eq!(shop.user(page(None, "b", "x")).as_deref(), Some("u"), "the cookie is older");
+    shop.takes(8 * DAY + 5, on("segment", "blog.shop.example", None, "c", "v"));
+    assert_eq!(shop.user(page(None, "c", "x")).as_deref(), Some("u"), "on another host");
+    shop.takes(8 * DAY + 6, on("mixpanel", "www.shop.example", None, "d", "v"));
+    assert_eq!(shop.user(page(None, "d", "x")).as_deref(), Some("u"), "by another client");
+    let both = with_cookies(page(None, "e", "v"), json!({ "ajs_anonymous_id": "b" }));
+    shop.takes(8 * DAY + 7, both);
+    assert_eq!(shop.user(page(None, "e", "x")).as_deref(), Some("u"), "both at once");
+}
+
+#[test]
+fn an_address_joins_people_unless_another_user_has_it() {
+    let shop = Shop::new();
+    shop.takes(0, with_email(page(None, "a", "v"), "jo@x.example"));
+    shop.takes(1, with_email(page(None, "b", "w"), "jo@x.example"));
+    assert_eq!(shop.knows(page(None, "a", "v")), shop.knows(page(None, "b", "w")));
+    shop.takes(2, with_email(page(Some("u"), "c", "x"), "jo@x.example"));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
+    // Of somebody else, who says it is theirs.
+    shop.takes(3, with_email(page(Some("w"), "d", "y"), "jo@x.example"));
+    shop.takes(4, with_email(page(None, "d", "y"), "jo@x.example"));
+    assert_eq!(shop.user(page(None, "d", "y")).as_deref(), Some("w"));
+    let letter = json!({ "context": { "traits": { "email": "jo@x.example" } } });
+    assert_eq!(shop.user(letter).as_deref(), Some("u"));
+}
+
+#[test]
+fn an_alias_makes_two_users_one_by_a_servers_word_only() {
+    let shop = Shop::new();
+    shop.takes(0, page(Some("u"), "a", "v"));
+    shop.takes(0, page(Some("w"), "b", "x"));
+    shop.takes(1, alias("w", "u", false));
+    assert_eq!(shop.user(json!({ "userId": "u" })).as_deref(), Some("u"));
+    shop.takes(2, alias("w", "u", true));
+    for one in [json!({ "userId": "u" }), page(None, "a", "v"), page(None, "b", "x")] {
+        assert_eq!(shop.user(one).as_deref(), Some("w"), "the id of the alias");
+    }
+    shop.takes(3, page(Some("u"), "a", "v"));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("w"), "is the one they go by");
+    // The older id is usually a device's, and then anybody may say so.
+    shop.takes(4, page(None, "c", "y"));
+    shop.takes(5, alias("z", "c", false));
+    assert_eq!(shop.user(page(None, "c", "y")).as_deref(), Some("z"));
+}
+
+#[test]
+fn of_two_profiles_that_are_one_the_later_statements_hold() {
+    let shop = Shop::new();
+    let say = |minute, user, anonymous, traits: Value| {
+        let mut event = page(user, anonymous, &format!("v-{anonymous}"));
+        event["type"] = "identify".into();
+        event["traits"] = traits;
+        shop.takes(minute, event);
+    };
+    say(90, Some("u"), "a", json!({ "plan": "pro", "town": "Bern" }));
+    say(30, None, "b", json!({ "plan": "free", "age": 7 }));
+    say(99, None, "b", json!({ "town": "Basel" }));
+    say(100, Some("u"), "b", json!({ "age": null }));
+    say(95, Some("u"), "b", json!({ "age": 8, "plan": "max" }));
+    let read = "SELECT traits, last_seen - first_seen FROM profiles";
+    let (traits, minutes): (String, i64) =
+        shop.0.query_row(read, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(parse(&traits), *json!({ "plan": "max", "town": "Basel" }).as_object().unwrap());
+    assert!((60..=70).contains(&(minutes / 60_000)), "the last is kept to the hour: {minutes}");
+}
+
+#[test]
+fn what_is_known_writes_nothing_within_the_hour() {
+    let shop = Shop::new();
+    let visit = || {
+        let cookies = json!({ "_ga": "GA1.1.5.6", "_fbp": "fb.1.7.8" });
+        with_email(with_cookies(page(Some("u"), "a", "v"), cookies), "jo@x.example")
+    };
+    let written = || shop.0.total_changes();
+    shop.takes(0, visit());
+    let before = written();
+    for minute in 1..60 {
+        assert_eq!(shop.takes(minute, visit()), Changes::default());
+    }
+    assert_eq!(written(), before);
+    assert_eq!(shop.takes(60, visit()), Changes::default(), "only its times are news");
+    assert!(written() > before);
+}
+
+#[test]
+fn profiles_from_before_times_were_kept_are_still_who_they_were() {
+    let shop = Shop(database(1), Repeats::default());
+    let old = "INSERT INTO profiles VALUES (1, 1, 'u', '{\"plan\":\"free\"}');
+        INSERT INTO identities VALUES (1, 'user', 'u', 1), (1, 'visitor', 'v', 1);";
+    shop.0.execute_batch(old).unwrap();
+    shop.0.execute_batch(MIGRATIONS.steps[1]).unwrap();
+    shop.takes(0, page(None, "a", "v"));
+    assert_eq!(shop.user(page(None, "a", "x")).as_deref(), Some("u"));
+    shop.takes(1, page(Some("w"), "a", "v"));
+    assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("w"));
+    assert_eq!(shop.user(json!({ "userId": "u" })).as_deref(), Some("u"));
+}

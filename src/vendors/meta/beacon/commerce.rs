@@ -1,0 +1,164 @@
+//! What an event says, by the names of the Segment spec (`contracts/beacons.md` 2 and 4.4).
+
+use serde_json::Value;
+
+use crate::event::Object;
+use crate::vendors::meta::rules::{self, Shape};
+use crate::vendors::wire::put;
+use crate::vendors::{naming, products};
+
+/// Fields of Meta's own that are numbers, however a site writes them.
+const NUMBERS: [&str; 4] = ["value", "predicted_ltv", "net_revenue", "num_items"];
+
+/// Fields of Meta's own that are texts, even where they look like something else.
+const TEXTS: [&str; 7] = [
+    "currency",
+    "content_name",
+    "content_category",
+    "content_type",
+    "order_id",
+    "search_string",
+    "delivery_category",
+];
+
+/// A track event.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Its canonical name, or its own where there is none.
+    pub(super) event: String,
+    /// What it says.
+    pub(super) properties: Object,
+}
+
+/// An event of this name with these custom data.
+pub(super) fn told(name: &str, data: &[(&str, &str)]) -> Told {
+    let mut properties = properties(data);
+    let products = products(&mut properties);
+    let rule = rules::canonical(name, products.len() > 1);
+    let event = rule.map_or_else(|| name.to_owned(), |rule| naming::written(rule.canonical));
+    let shape = rule.map_or(Shape::Open, |rule| rule.shape);
+    if !products.is_empty() && properties.get("content_type").is_some_and(|it| it == "product") {
+        // As all products are, unless somebody says otherwise.
+        properties.shift_remove("content_type");
+    }
+    match shape {
+        Shape::Search => {
+            rename(&mut properties, "search_string", "query");
+            rename(&mut properties, "content_category", "category");
+        }
+        Shape::List => rename(&mut properties, "content_category", "category"),
+        Shape::Product => {
+            if products.len() <= 1 {
+                rename(&mut properties, "content_name", "name");
+            }
+            rename(&mut properties, "content_category", "category");
+        }
+        Shape::Order => split(&mut properties),
+        Shape::Cart | Shape::Person | Shape::Open => {}
+    }
+    add(&mut properties, products, shape);
+    Told { event, properties }
+}
+
+/// The custom data as they are.
+pub(super) fn properties(data: &[(&str, &str)]) -> Object {
+    data.iter().map(|(name, text)| ((*name).to_owned(), value(name, text))).collect()
+}
+
+/// What a field says: objects and lists are JSON, numbers and booleans are written out.
+fn value(name: &str, text: &str) -> Value {
+    let as_text = || Value::String(text.to_owned());
+    if TEXTS.contains(&name) {
+        return as_text();
+    }
+    // Whatever is no number starts like none, so that texts are not tried.
+    match text.trim_start().bytes().next() {
+        Some(b'{' | b'[') => serde_json::from_str(text).unwrap_or_else(|_| as_text()),
+        Some(b'-' | b'0'..=b'9') => match serde_json::from_str::<Value>(text) {
+            // Digits that are not how a number is written are an id.
+            Ok(Value::Number(number)) if NUMBERS.contains(&name) || number.to_string() == text => {
+                Value::Number(number)
+            }
+            _ => as_text(),
+        },
+        _ => match text {
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            _ => as_text(),
+        },
+    }
+}
+
+/// The products that the event is about: its contents, else what is known by id alone.
+fn products(properties: &mut Object) -> Vec<Object> {
+    for (field, is_list) in [("contents", true), ("content_ids", false)] {
+        let found = match properties.get_mut(field) {
+            Some(Value::Array(items)) if items.iter().any(names_product) => std::mem::take(items),
+            Some(item @ Value::Object(_)) if is_list && names_product(item) => vec![item.take()],
+            Some(item @ (Value::String(_) | Value::Number(_))) if !is_list => vec![item.take()],
+            _ => continue,
+        };
+        properties.shift_remove(field);
+        if is_list {
+            properties.shift_remove("content_ids");
+        }
+        return found.into_iter().filter_map(product).collect();
+    }
+    Vec::new()
+}
+
+fn names_product(item: &Value) -> bool {
+    match item {
+        Value::Object(members) => products::id(members).is_some(),
+        item => products::text(item).is_some(),
+    }
+}
+
+fn product(item: Value) -> Option<Object> {
+    let mut product = match item {
+        Value::Object(mut members) => {
+            rename(&mut members, "id", "product_id");
+            rename(&mut members, "item_price", "price");
+            members
+        }
+        id => Object::from_iter([("product_id".to_owned(), Value::String(products::text(&id)?))]),
+    };
+    for field in ["price", "quantity"] {
+        if let Some(number) = product.get(field).and_then(products::number) {
+            put(&mut product, field, Some(number));
+        }
+    }
+    Some(product)
+}
+
+/// The event itself is its only product, where the spec has it so; several are listed.
+fn add(properties: &mut Object, mut products: Vec<Object>, shape: Shape) {
+    let is_free = |product: &Object| product.keys().all(|key| !properties.contains_key(key));
+    if let [product] = products.as_mut_slice()
+        && shape == Shape::Product
+        && is_free(product)
+    {
+        properties.append(product);
+        return;
+    }
+    put(properties, "products", Some(products.into_iter().map(Value::Object).collect::<Value>()));
+}
+
+/// Nobody knows whether an order's value has shipping and taxes in it.
+fn split(properties: &mut Object) {
+    let Some(value) = properties.get("value").filter(|value| value.is_number()).cloned() else {
+        return;
+    };
+    for name in ["total", "revenue"] {
+        properties.entry(name).or_insert_with(|| value.clone());
+    }
+}
+
+/// Gives a member its canonical name, unless something else has it.
+fn rename(members: &mut Object, from: &str, to: &str) {
+    if !members.contains_key(to)
+        && let Some(value) = members.shift_remove(from)
+    {
+        members.insert(to.to_owned(), value);
+    }
+}
