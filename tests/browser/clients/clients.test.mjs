@@ -44,7 +44,10 @@ const CLIENTS = {
       { ...PURCHASE, properties: { ...ORDER, products: [product] } },
       { ...LEFT, track: "left", ga4: "left", meta: "left" }],
   },
-  posthog: { expected: [...SPEC, LEFT, { track: "Page Left", ga4: "Page_Left", meta: "Page Left" }], early: 4 },
+  posthog: {
+    expected: [...SPEC, LEFT, { track: "Page Left", ga4: "Page_Left", meta: "Page Left" }],
+    early: 4,
+  },
 };
 
 let shop;
@@ -83,12 +86,13 @@ function take(events, expected) {
       return false;
     }
   };
-  // The one that says most comes first, so that a vague expectation leaves it to others.
   const index = events.findIndex(fits);
   assert.notEqual(index, -1, `no ${JSON.stringify(expected)} in ${JSON.stringify(events)}`);
   return events.splice(index, 1)[0];
 }
 
+const isLast = (each) => each.track?.toLowerCase() === "left";
+// What says most chooses first, so that a vague expectation leaves it to others.
 const vague = ({ properties, traits }) => (properties || traits ? 0 : 1);
 const sorted = (names) => names.filter(Boolean).sort();
 
@@ -113,8 +117,8 @@ function check(name, { expected, sendsCookies, nobodys = [] }, seen) {
     sorted(expected.map((each) => each.meta)));
   assert.deepEqual(seen.ga4.map((request) => request.name).sort(),
     sorted(expected.map((each) => each.ga4)));
-  const clients = new Set(
-    seen.ga4.filter((request) => !nobodys.length || request.name !== "join_group").map((request) => request.client_id));
+  const isSomebodys = (hit) => nobodys.length === 0 || hit.name !== "join_group";
+  const clients = new Set(seen.ga4.filter(isSomebodys).map((hit) => hit.client_id));
   assert.equal(clients.size, 1, "one client of GA4's");
   if (sendsCookies) {
     // A first page's requests may cross: the browser keeps what the last answer gave it.
@@ -143,11 +147,61 @@ function check(name, { expected, sendsCookies, nobodys = [] }, seen) {
 for (const [name, client] of Object.entries(CLIENTS)) {
   test(`${name}'s own client is understood, and understands`, async () => {
     const count = client.expected.length;
-    const early = client.early ?? count - client.expected.filter((each) => each.track?.toLowerCase() === "left").length;
+    const early = client.early ?? client.expected.filter((each) => !isLast(each)).length;
     const seen = await shop.visit(name, { count, early });
     check(name, client, seen);
   });
 }
+
+const metaOf = (seen) =>
+  Object.fromEntries(seen.meta.map((request) => [request.event_id, request.event_name]));
+
+test("gtag.js's requests, as recorded, become the same hits of GA4's", async () => {
+  const names = ["page", "identify", "scroll", "Signed Up", "Product Viewed", "custom_ev",
+    "Order Completed", "user_engagement"];
+  const count = names.length;
+  const seen = await shop.visit("recorded", { count, early: count, query: "?gtag" });
+  assert.deepEqual(seen.complaints, []);
+  assert.deepEqual(seen.answers, Array(5).fill("POST /ga4/g/collect 204"));
+  assert.deepEqual(seen.events.map(named).sort(), names.toSorted());
+  for (const event of seen.events) {
+    assert.deepEqual([event.anonymousId, event.userId], ["1763984794.1795434662", "user-42"]);
+  }
+  // The name of Google's own events is Google's: servers may not send it.
+  assert.deepEqual(seen.ga4.map((hit) => hit.name).sort(),
+    ["custom_ev", "page_view", "purchase", "scroll", "sign_up", "view_item"]);
+  for (const hit of seen.ga4) {
+    assert.deepEqual([hit.client_id, hit.user_id], ["1763984794.1795434662", "user-42"]);
+    assert.equal(hit.params.session_id, 1795434661);
+  }
+  const purchase = seen.ga4.find((hit) => hit.name === "purchase").params;
+  assertIncludes(purchase, { transaction_id: "T1", value: 40, currency: "USD", tax: 2, shipping: 3,
+    coupon: "C", items: [{ item_id: "SKU_1", item_name: "N", price: 20, quantity: 2 }] }, "purchase");
+  const bought = seen.meta.find((request) => request.event_name === "Purchase");
+  assertIncludes(bought.custom_data, { value: 40, currency: "USD", order_id: "T1" }, "Purchase");
+});
+
+test("gtag.js's requests that come again count once", async () => {
+  const seen = await shop.visit("recorded", { count: 0, query: "?gtag" });
+  assert.deepEqual(seen.complaints, []);
+  assert.deepEqual([seen.events, seen.ga4, seen.meta], [[], [], []]);
+});
+
+test("fbevents.js's requests, as recorded, keep their ids on the way to Meta", async () => {
+  const seen = await shop.visit("recorded", { count: 4, early: 4, query: "?fbevents" });
+  assert.deepEqual(seen.complaints, []);
+  assert.deepEqual(seen.answers.toSorted(), [...Array(3).fill("GET /meta/tr/ 200"), "POST /meta/tr/ 200"]);
+  assert.deepEqual(seen.events.map(named).sort(), ["MyCustom", "Order Completed", "Product Viewed", "page"]);
+  assert.equal(new Set(seen.meta.map((request) => request.user_data.external_id?.[0])).size, 1);
+  const told = metaOf(seen);
+  assert.deepEqual(Object.values(told).sort(), ["MyCustom", "PageView", "Purchase", "ViewContent"]);
+  assert.deepEqual([told["evt-1"], told["evt-2"]], ["Purchase", "ViewContent"]);
+  const bought = seen.meta.find((request) => request.event_id === "evt-1");
+  assertIncludes(bought.custom_data, { value: 25.5, currency: "USD",
+    contents: [{ id: "p1", quantity: 2 }] }, "Purchase");
+  const email = "80305c9bb1bb2480e03894350e0a8a366dcbdeb302e69e0817aa0743abd77054";
+  assert.ok(JSON.stringify(bought.user_data).includes(email), "the hashed address comes along");
+});
 
 test("nothing came again in the end", async () => {
   const ids = shop.sent().meta.map((request) => request.event_id);
