@@ -43,6 +43,12 @@ impl Arrived<'_> {
         if !recognised.is_remembered || !seen.leave.ads {
             return;
         }
+        // A library with an id of its own whose requests carry no cookies would not keep these either,
+        // and would be told apart from itself by each.
+        let is_nameless = |draft: &Draft| draft.event.anonymous_id.is_none();
+        if seen.cookies.is_empty() && !drafts.iter().any(is_nameless) {
+            return;
+        }
         for minting in self.site.minting.iter().filter(|minting| minting.may(drafts.last())) {
             let minted = (minting.mint)(&Landing {
                 cookies: &recognised.cookies,

@@ -44,6 +44,7 @@ impl Subjects for SqliteJournal {
         site: SiteId,
         names: HashSet<NameKey>,
     ) -> Result<Arc<HashSet<NameKey>>, JournalError> {
+        let _turn = self.forgetting.lock().await;
         let all = self.store.write_durably(move |c| suppress(c, site, &names));
         let all = all.await.map_err(JournalError::Write)?;
         self.load_forgotten().await?;
@@ -51,6 +52,7 @@ impl Subjects for SqliteJournal {
     }
 
     async fn lift(&self, site: SiteId, name: NameKey) -> Result<u64, JournalError> {
+        let _turn = self.forgetting.lock().await;
         let lifted = self.store.write_durably(move |c| {
             c.execute(
                 "DELETE FROM forgotten WHERE person =

@@ -148,6 +148,8 @@ pub struct SqliteJournal {
     metrics: Arc<Metrics>,
     appends: Arc<Appends>,
     forgotten: Arc<Forgotten>,
+    // Held from a change of the suppressed names until all of them are in memory again.
+    forgetting: tokio::sync::Mutex<()>,
     // What `journal.max_bytes` forced out, for `Usage`.
     evicted: Mutex<u64>,
 }
@@ -164,7 +166,9 @@ impl SqliteJournal {
         let appends = Appends::load(&store, &settings, clock.now()).await?;
         let (appends, evicted) = (Arc::new(appends), Mutex::new(0));
         let forgotten = Arc::new(Forgotten::default());
-        let journal = Self { store, settings, clock, metrics, appends, forgotten, evicted };
+        let forgetting = tokio::sync::Mutex::default();
+        let journal =
+            Self { store, settings, clock, metrics, appends, forgotten, forgetting, evicted };
         journal.load_forgotten().await?;
         Ok(journal)
     }

@@ -189,7 +189,12 @@ fn track(event: &Enriched, settings: &Settings) -> Result<(String, Params), Refu
             Ok((rule.name.to_owned(), params))
         }
         _ => {
-            let name = custom_event_name(name)?;
+            let name = custom_event_name(name).map_err(|refusal| {
+                // gtag itself sends events of Google's own names, such as how long a page was looked at.
+                let is_gtags = event.context_text(&["source", "client"]) == Some("gtag");
+                let is_reserved = refusal == Refusal::Dead("reserved_name");
+                if is_gtags && is_reserved { Refusal::Skip("googles_own") } else { refusal }
+            })?;
             let mut params = common(event, settings);
             let items = commerce::items(properties, Items::Listed);
             if !items.is_empty() {
