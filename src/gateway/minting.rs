@@ -6,6 +6,8 @@
 //! ids of advertisements, nor without the consent that the destination requires.
 
 use http::HeaderValue;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Arrived;
@@ -13,6 +15,9 @@ use super::decode::Draft;
 use crate::privacy::{Decision, Unknown, decide};
 use crate::vendors::{Landing, MintedCookie};
 use crate::visitor::{self, Recognised, Seen};
+
+/// Seconds of a day of UTC.
+const DAY_SECONDS: i64 = 86_400;
 
 /// One vendor's cookies at one site.
 #[derive(Clone, Debug)]
@@ -43,20 +48,15 @@ impl Arrived<'_> {
         if !recognised.is_remembered || !seen.leave.ads {
             return;
         }
-        // A library with an id of its own whose requests carry no cookies would not keep these either,
-        // and would be told apart from itself by each.
-        let is_nameless = |draft: &Draft| draft.event.anonymous_id.is_none();
-        if seen.cookies.is_empty() && !drafts.iter().any(is_nameless) {
-            return;
-        }
+        let (now, random) = moment_and_random(seen, drafts);
         for minting in self.site.minting.iter().filter(|minting| minting.may(drafts.last())) {
             let minted = (minting.mint)(&Landing {
                 cookies: &recognised.cookies,
                 click_ids: &recognised.click_ids,
                 url: seen.landing,
                 domain: visitor::cookie_domain(settings, seen.host),
-                now: seen.now,
-                random: random(),
+                now,
+                random,
             });
             for MintedCookie { name, value, max_age } in minted {
                 let field: Option<HeaderValue> =
@@ -68,6 +68,18 @@ impl Arrived<'_> {
             }
         }
     }
+}
+
+/// When cookies are made, and the random part of them. A library with an id of its own whose requests
+/// carry no cookies may not keep these either, nor do those that a first page sends side by side: what is
+/// made for them is the same for the day, by that id.
+fn moment_and_random(seen: &Seen<'_>, drafts: &[Draft]) -> (Timestamp, u32) {
+    let own_id = drafts.iter().find_map(|draft| draft.event.anonymous_id.as_deref());
+    let Some(id) = own_id.filter(|_| seen.cookies.is_empty()) else { return (seen.now, random()) };
+    let digest: [u8; 32] = Sha256::digest(id).into();
+    let [a, b, c, d, ..] = digest;
+    let day = seen.now.as_second().div_euclid(DAY_SECONDS) * DAY_SECONDS;
+    (Timestamp::from_second(day).unwrap_or(seen.now), u32::from_be_bytes([a, b, c, d]))
 }
 
 /// Not the bits of the visitor's own id: this number is the vendor's to know.
@@ -196,6 +208,19 @@ mod tests {
             assert_eq!(set(&answer).len(), count, "{:?}", answer.fields);
             assert_eq!(last(&house).await.facts.cookies.len(), count);
         }
+    }
+
+    #[tokio::test]
+    async fn a_library_that_keeps_no_cookies_has_the_same_ones_all_day() {
+        let house = house_of(settings(), metas(&[])).await;
+        let mut made = Vec::new();
+        for id in ["a1", "a1", "a2"] {
+            let message = json!({ "type": "track", "event": "x", "anonymousId": id });
+            house.ask(page("/e"), message.to_string()).await;
+            made.push(last(&house).await.facts.cookies["_fbp"].clone());
+        }
+        assert_eq!(made[0], made[1]);
+        assert_ne!(made[1], made[2]);
     }
 
     #[tokio::test]
