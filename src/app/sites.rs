@@ -122,5 +122,6 @@ fn minting(destination: &DestinationSettings) -> Option<Minting> {
     let vendor = vendors::find(destination.vendor).filter(|_| destination.mode.is_server())?;
     let filter = &destination.filter;
     let (consent, unknown_consent) = (filter.consent.clone(), filter.unknown_consent);
-    vendor.mint.map(|mint| Minting { mint, consent, unknown_consent })
+    let cookies = vendor.cookies;
+    vendor.mint.map(|mint| Minting { mint, cookies, consent, unknown_consent })
 }

@@ -91,6 +91,7 @@ fn read_site<'a>(
             name: "sites.vendors".to_owned(),
             text: format!(
                 "name = \"forward-{0}\"\nvendor = \"forward\"\nconsent = {2}\n\
+                 unknown_consent = \"deny\"\n\
                  [settings]\nvendor = \"{0}\"\nupstream = {1}\n",
                 mount.vendor,
                 json!(forward.upstream.as_str()),

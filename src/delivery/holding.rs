@@ -4,14 +4,14 @@
 //! What was decided is remembered here for as long as events are held, so that an event which says
 //! nothing of consent, from another library of the same page, follows it too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use moka::sync::Cache;
 
-use super::intake::visitor_key;
 use super::schedule::VisitorKey;
 use super::worker::Worker;
 use crate::event::Event;
@@ -28,23 +28,33 @@ const UNTRIED: u32 = 0;
 #[derive(Debug)]
 pub(super) struct Held {
     visitors: HashMap<VisitorKey, BTreeSet<u64>>,
-    len: usize,
+    /// Whose each is, the oldest first.
+    whose: BTreeMap<u64, VisitorKey>,
+    /// Those that had to make room: their time is up.
+    given_up: BTreeSet<u64>,
     decisions: Cache<VisitorKey, Consent>,
 }
 
 impl Held {
     pub(super) fn new(hold: Duration) -> Self {
         let decisions = Cache::builder().max_capacity(MAX_DECISIONS).time_to_live(hold).build();
-        Self { visitors: HashMap::new(), len: 0, decisions }
+        Self {
+            visitors: HashMap::new(),
+            whose: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+            decisions,
+        }
     }
 
     fn insert(&mut self, visitor: VisitorKey, seq: u64) {
-        self.len += usize::from(self.visitors.entry(visitor).or_default().insert(seq));
+        self.visitors.entry(visitor).or_default().insert(seq);
+        self.whose.insert(seq, visitor);
     }
 
     fn remove(&mut self, visitor: VisitorKey, seq: u64) {
         let Some(seqs) = self.visitors.get_mut(&visitor) else { return };
-        self.len -= usize::from(seqs.remove(&seq));
+        seqs.remove(&seq);
+        self.whose.remove(&seq);
         if seqs.is_empty() {
             self.visitors.remove(&visitor);
         }
@@ -52,19 +62,29 @@ impl Held {
 
     fn release(&mut self, visitor: VisitorKey) -> BTreeSet<u64> {
         let seqs = self.visitors.remove(&visitor).unwrap_or_default();
-        self.len -= seqs.len();
+        for seq in &seqs {
+            self.whose.remove(seq);
+        }
         seqs
+    }
+
+    /// Gives the oldest event up.
+    fn give_up_oldest(&mut self) -> Option<u64> {
+        let (&seq, &visitor) = self.whose.first_key_value()?;
+        self.remove(visitor, seq);
+        self.given_up.insert(seq);
+        Some(seq)
     }
 }
 
-/// Whose choice it is: the browser's, whatever its libraries call it.
+/// Whose choice it is: the browser's, whatever its libraries call it. Without our cookie anybody can say
+/// to be somebody, so that it takes the same address as well; and only servers speak for what servers
+/// said.
 fn chooser(event: &Event) -> VisitorKey {
+    let hash = BuildHasherDefault::<DefaultHasher>::default();
     match &event.facts.visitor {
-        Some(visitor) => {
-            use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-            BuildHasherDefault::<DefaultHasher>::default().hash_one(&visitor.id)
-        }
-        None => visitor_key(event),
+        Some(visitor) => hash.hash_one(&visitor.id),
+        None => hash.hash_one((event.order_key(), event.facts.ip, event.facts.from_server)),
     }
 }
 
@@ -89,6 +109,7 @@ impl Worker {
         }
         let visitor = chooser(&event);
         self.state.held.remove(visitor, seq);
+        let is_given_up = self.state.held.given_up.remove(&seq);
         let record = event.context.as_ref().and_then(Consent::read);
         let standing =
             privacy::decide(&self.settings.filter.consent, record.as_ref(), Unknown::Hold);
@@ -102,8 +123,13 @@ impl Worker {
             return Some(event);
         }
         let until = event.received_at.checked_add(self.settings.hold).ok().filter(|at| *at > now);
-        let until = until.filter(|_| self.state.held.len < self.settings.retry.parked_max);
-        let Some(due_at) = until else { return Some(event) };
+        let Some(due_at) = until.filter(|_| !is_given_up) else { return Some(event) };
+        if self.state.held.whose.len() >= self.settings.retry.parked_max
+            && let Some(oldest) = self.state.held.give_up_oldest()
+        {
+            self.state.park.push(Parking { seq: oldest, due_at: now, attempt: UNTRIED });
+            self.look_again(Duration::ZERO);
+        }
         if !was_parked {
             self.state.progress.complete(seq, seq);
         }

@@ -45,6 +45,8 @@ pub(super) struct Messages {
     pub(super) rejected: Vec<Rejected>,
     /// What they hold of the budget for bodies.
     share: Option<Share>,
+    /// Whether their library promises to know nobody again.
+    pub(super) is_anonymous: bool,
 }
 
 /// An event that an operator sent.
@@ -97,7 +99,7 @@ impl Arrived<'_> {
             let envelope = decode::open(&text, &terms)?;
             let write_key = envelope.write_key().map(str::to_owned);
             let (drafts, rejected) = envelope.judge(&terms);
-            Ok(Messages { write_key, drafts, rejected, share })
+            Ok(Messages { write_key, drafts, rejected, share, is_anonymous: false })
         };
         // The CPU time of a longer one could delay other requests.
         if length <= AT_ONCE_BYTES {
@@ -113,7 +115,7 @@ impl Arrived<'_> {
         messages: Messages,
         sender: Sender,
     ) -> Result<Taken, Rejection> {
-        let Messages { drafts, mut rejected, share, .. } = messages;
+        let Messages { drafts, mut rejected, share, is_anonymous, .. } = messages;
         let suspicion = match self.caller(sender) {
             Caller::Person(suspicion) => suspicion,
             Caller::Nobody(reason) => {
@@ -125,7 +127,8 @@ impl Arrived<'_> {
                 return Ok(Taken::default());
             }
         };
-        let recognised = self.recognise(&drafts, sender);
+        let recognised = self.recognise(&drafts, sender, is_anonymous);
+        let is_known = recognised.as_ref().is_some_and(|it| it.is_known);
         let (mut facts, set_cookies, minted) = self.facts(recognised, sender);
         facts.suspicion = suspicion;
         let mut records = Vec::with_capacity(drafts.len());
@@ -137,8 +140,19 @@ impl Arrived<'_> {
         // Asked once: a watcher who comes in the middle would be told of some events by others' names.
         let is_watched = self.gateway.feed.is_watched();
         for draft in drafts {
-            let (index, has_traits) = (draft.index, draft.has_traits);
-            let event = match complete(draft, &facts, minted.as_deref(), sender) {
+            let (index, has_traits, is_kept) = (draft.index, draft.has_traits, draft.is_kept);
+            // A beacon is passed on whole, or not at all.
+            if draft.beacon.is_some() && forgotten > 0 {
+                forgotten += 1;
+                continue;
+            }
+            let mut own = facts.clone();
+            if !is_known && draft.event.anonymous_id.is_some() {
+                // Where the client has an id, a visitor made just now is most likely made at each of its
+                // requests, because it sends no cookies.
+                (own.visitor, own.session) = (None, None);
+            }
+            let event = match complete(draft, own, minted.as_deref(), sender) {
                 Ok(event) => event,
                 Err((message_id, reason)) => {
                     rejected.push(Rejected { index, message_id: Some(message_id), reason });
@@ -152,6 +166,9 @@ impl Arrived<'_> {
             }
             if self.gateway.forgotten.names_in(self.site.id, &record.body) {
                 forgotten += 1;
+                continue;
+            }
+            if !is_kept {
                 continue;
             }
             if let Some(group) = self.gateway.company.news(self.site.id, &event) {
@@ -192,7 +209,12 @@ impl Arrived<'_> {
     }
 
     /// Who the visitor is, for beacons of browsers and for messages that name nobody.
-    fn recognise(&self, drafts: &[Draft], sender: Sender) -> Option<Recognised> {
+    fn recognise(
+        &self,
+        drafts: &[Draft],
+        sender: Sender,
+        is_anonymous: bool,
+    ) -> Option<Recognised> {
         if sender == Sender::Server {
             return None;
         }
@@ -205,6 +227,7 @@ impl Arrived<'_> {
         if !is_browser && !head::is_from_page(fields) {
             return None;
         }
+        let leave = self.leave(drafts);
         let referer = head::referer(fields);
         let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
         let seen = Seen {
@@ -212,7 +235,7 @@ impl Arrived<'_> {
             host: self.host,
             secure: self.client.secure,
             landing: page_url.or(referer.as_deref()),
-            leave: self.leave(drafts),
+            leave: Leave { cookies: leave.cookies && !is_anonymous, ..leave },
             now: self.received_at,
             random: Uuid::new_v4().into_bytes(),
         };
@@ -222,12 +245,17 @@ impl Arrived<'_> {
         Some(recognised)
     }
 
-    /// What the visitor has not refused in any of the messages: they are of one visitor, who may have
-    /// changed their mind meanwhile, and a cookie too few is the smaller harm.
-    fn leave(&self, drafts: &[Draft]) -> Leave {
+    /// The categories that the browser's own signals refuse.
+    pub(super) fn signalled(&self) -> Vec<&str> {
         let fields = &self.head.headers;
         let (gpc, dnt) = (head::is_one(fields, head::SEC_GPC), head::is_one(fields, head::DNT));
-        let signalled: Vec<&str> = self.site.privacy.signalled(gpc, dnt).collect();
+        self.site.privacy.signalled(gpc, dnt).collect()
+    }
+
+    /// What the visitor has not refused in any of the messages: they are of one visitor, who may have
+    /// changed their mind meanwhile, and a cookie too few is the smaller harm.
+    pub(super) fn leave(&self, drafts: &[Draft]) -> Leave {
+        let signalled = self.signalled();
         let refuse = |categories: &[String]| {
             if categories.iter().any(|category| signalled.contains(&category.as_str())) {
                 return true;
@@ -287,12 +315,12 @@ impl Arrived<'_> {
 /// The draft as an event, or the message's id and why it cannot be one.
 fn complete(
     draft: Draft,
-    facts: &Facts,
+    facts: Facts,
     minted: Option<&str>,
     sender: Sender,
 ) -> Result<Event<RawObject>, (String, Invalid)> {
     let mut event = draft.event;
-    event.facts = facts.clone();
+    event.facts = facts;
     (event.facts.beacon, event.facts.told) = (draft.beacon, draft.told);
     if sender == Sender::Server {
         event.facts.ip = draft.ip;
@@ -338,7 +366,7 @@ fn of_operator(
     };
     let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
     let has_traits = draft.has_traits;
-    let event = complete(draft, &facts, None, Sender::Server)
+    let event = complete(draft, facts, None, Sender::Server)
         .map_err(|(_, reason)| SendError::Invalid(reason))?;
     Ok((event, has_traits))
 }

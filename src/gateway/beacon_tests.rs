@@ -13,6 +13,7 @@ async fn a_vendors_library_is_answered_as_by_its_vendor() {
     assert_eq!((taken.status.as_u16(), &taken.body[..]), (202, &b"ok"[..]));
     assert_eq!(taken.fields["access-control-allow-origin"], "https://shop.example");
     assert_eq!(taken.fields["cache-control"], "no-store");
+    assert!(!taken.fields.contains_key("set-cookie"), "its library knows nobody again");
     let nonsense = post("{").await;
     assert_eq!(nonsense.status, 202, "it can neither try again nor tell anybody");
     assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"malformed\"} 1"));
@@ -98,8 +99,57 @@ async fn a_reset_makes_the_browser_somebody_elses() {
     let second = cookie(&reset);
     assert_ne!(first, second);
     house.ask(page("/e").header("cookie", &second), nameless("m3")).await;
+    let nobodys = house.ask(page("/reset"), "").await;
+    assert!(!nobodys.fields.contains_key("set-cookie"), "there is nothing to reset");
+    let refusing = page("/reset").header("cookie", &second).header("sec-gpc", "1");
+    assert_eq!(house.ask(refusing, "").await.status, 204);
+    let forgets = |answer: &super::tests::Answer| {
+        let all = answer.fields.get_all("set-cookie").iter();
+        all.filter(|it| it.to_str().unwrap().starts_with("_tw_c=;")).count()
+    };
+    assert_eq!(forgets(&reset), 1, "and nothing is left of what led the last one here");
     let ids: Vec<Option<String>> =
         house.events().await.into_iter().map(|event| event.anonymous_id).collect();
     assert_eq!(ids[0], ids[1]);
     assert_ne!(ids[1], ids[2]);
+}
+
+#[tokio::test]
+async fn a_client_with_an_id_that_keeps_no_cookies_is_no_new_visitor_each_time() {
+    let house = house().await;
+    let with_id = r#"{"type":"track","event":"x","anonymousId":"a1","messageId":"m1"}"#;
+    let first = house.ask(page("/e"), with_id).await;
+    let cookie = first.fields["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    house.ask(page("/e").header("cookie", cookie), with_id.replace("m1", "m2")).await;
+    let events = house.events().await;
+    assert_eq!(events[0].facts.visitor, None, "made at this request, and perhaps at each");
+    assert!(events[1].facts.visitor.is_some(), "a browser that keeps it is known by it");
+}
+
+#[tokio::test]
+async fn a_beacon_is_passed_on_with_what_all_of_its_messages_agree_to() {
+    let house = house_that(|mount| {
+        let upstream = "https://vendor.example".parse().unwrap();
+        mount.forward = Some(Forwarding { upstream, consent: vec!["analytics".to_owned()] });
+    })
+    .await;
+    let message = |id: &str, consent: &str| {
+        format!(
+            r#"{{"type":"track","event":"x","messageId":"{id}","anonymousId":"a",
+            "context":{{"consent":{{"categoryPreferences":{consent}}}}}}}"#
+        )
+    };
+    for (id, second, expected) in [
+        ("a", r#"{"analytics":false}"#, Some(false)),
+        ("b", r#"{"analytics":true}"#, Some(true)),
+        ("c", "{}", None),
+    ] {
+        let yes = message(&format!("{id}1"), r#"{"analytics":true}"#);
+        let body = format!(r#"{{"batch":[{yes},{}]}}"#, message(&format!("{id}2"), second));
+        assert_eq!(house.ask(page("/rudderstack/v1/batch"), body).await.status, 200);
+        let raw = house.events().await.pop().unwrap();
+        assert!(raw.facts.beacon.is_some());
+        let answer = raw.context.as_ref().and_then(crate::privacy::Consent::read);
+        assert_eq!(answer.and_then(|it| it.answer("analytics")), expected, "{second}");
+    }
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Arrived;
 use super::decode::Draft;
+use crate::event::Facts;
 use crate::privacy::{Decision, Unknown, decide};
 use crate::vendors::{Landing, MintedCookie};
 use crate::visitor::{self, Recognised, Seen};
@@ -24,6 +25,8 @@ const DAY_SECONDS: i64 = 86_400;
 pub struct Minting {
     /// Makes the cookies that a browser lacks.
     pub mint: fn(&Landing<'_>) -> Vec<MintedCookie>,
+    /// Names of the cookies, or prefixes that end in `*`.
+    pub cookies: &'static [&'static str],
     /// The consent categories the visitor must have granted.
     pub consent: Vec<String>,
     /// What holds for a visitor whose choice is not known.
@@ -31,13 +34,17 @@ pub struct Minting {
 }
 
 impl Minting {
-    /// Whether the visitor agrees, as far as the last of their messages tells.
-    fn may(&self, last: Option<&Draft>) -> bool {
-        if self.consent.is_empty() {
-            return true;
+    /// Whether the visitor agrees, as far as each of their messages tells. `unknown`: what holds where
+    /// one does not tell.
+    fn may(&self, drafts: &[Draft], signalled: &[&str], unknown: Unknown) -> bool {
+        if self.consent.iter().any(|category| signalled.contains(&category.as_str())) {
+            return false;
         }
-        let record = last.and_then(|draft| draft.consent.as_ref());
-        decide(&self.consent, record, self.unknown_consent) == Decision::Keep
+        let keeps = |record| decide(&self.consent, record, unknown) == Decision::Keep;
+        match drafts {
+            [] => keeps(None),
+            all => all.iter().all(|draft| keeps(draft.consent.as_ref())),
+        }
     }
 }
 
@@ -49,7 +56,15 @@ impl Arrived<'_> {
             return;
         }
         let (now, random) = moment_and_random(seen, drafts);
-        for minting in self.site.minting.iter().filter(|minting| minting.may(drafts.last())) {
+        let privacy = &self.site.privacy;
+        let signalled = self.signalled();
+        let place = self.snapshot.geo.locate(self.client.client);
+        let facts = Facts { place, ..Facts::default() };
+        for minting in &self.site.minting {
+            let unknown = privacy.unknown(&facts, minting.unknown_consent);
+            if !minting.may(drafts, &signalled, unknown) {
+                continue;
+            }
             let minted = (minting.mint)(&Landing {
                 cookies: &recognised.cookies,
                 click_ids: &recognised.click_ids,
@@ -104,7 +119,7 @@ mod tests {
     fn metas(consent: &[&str]) -> Vec<Minting> {
         let consent = consent.iter().map(|&category| category.to_owned()).collect();
         let mint = vendors::find("meta").unwrap().mint.unwrap();
-        vec![Minting { mint, consent, unknown_consent: Unknown::Deny }]
+        vec![Minting { mint, cookies: &["_fbp", "_fbc"], consent, unknown_consent: Unknown::Deny }]
     }
 
     async fn house_of(visitor: visitor::Settings, minting: Vec<Minting>) -> House {

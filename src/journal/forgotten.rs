@@ -64,6 +64,11 @@ impl Forgotten {
         !keys.is_empty() && carries(&keys, site, body)
     }
 
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.0.load().is_empty()
+    }
+
     pub(super) fn replace(&self, keys: HashSet<NameKey>) {
         self.0.store(keys.into());
     }

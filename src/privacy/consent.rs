@@ -45,9 +45,14 @@ impl Consent {
         let record = record.as_object()?;
         let said = record.get("categoryPreferences").and_then(Value::as_object);
         let mut answers = BTreeMap::new();
-        for (category, answer) in said.into_iter().flatten().take(MAX_CATEGORIES) {
+        let said_all = || said.into_iter().flatten();
+        let refusals = said_all().filter(|(_, answer)| **answer == Value::Bool(false));
+        // Where there are too many to be read, those that count for the visitor are.
+        let others = said_all().filter(|(_, answer)| **answer != Value::Bool(false));
+        for (category, answer) in refusals.chain(others).take(MAX_CATEGORIES) {
             if let Some(answer) = answer.as_bool() {
-                answers.insert(category.to_lowercase(), answer);
+                // Of two spellings a refusal counts.
+                *answers.entry(category.to_lowercase()).or_insert(true) &= answer;
             }
         }
         let mut signals = BTreeMap::new();
@@ -64,6 +69,25 @@ impl Consent {
     /// Of somebody who said nothing.
     pub fn unsaid() -> Self {
         Self(BTreeMap::new())
+    }
+
+    /// What holds for several who are treated as one: what all agree to, and what anybody refuses.
+    pub fn of_all<'c>(all: impl IntoIterator<Item = Option<&'c Self>>) -> Option<Self> {
+        let mut all = all.into_iter();
+        let mut shared = all.next()?.cloned().unwrap_or_else(Self::unsaid).0;
+        for other in all {
+            let empty = Self::unsaid();
+            let other = other.unwrap_or(&empty);
+            shared.retain(|category, answer| !*answer || other.0.contains_key(category));
+            for (category, answer) in &other.0 {
+                match shared.get_mut(category) {
+                    Some(known) => *known &= answer,
+                    None if !answer => drop(shared.insert(category.clone(), false)),
+                    None => {}
+                }
+            }
+        }
+        Some(Self(shared))
     }
 
     /// Notes a refusal, whatever was said before: that of a signal which has the force of law.
@@ -195,6 +219,19 @@ mod tests {
         ];
         assert_eq!(answers(&json!({ "tcf": string })), expected(&none));
         assert_eq!(answers(&json!({ "tcf": "nonsense" })), []);
+    }
+
+    #[test]
+    fn several_agree_to_what_all_do_and_refuse_what_one_does() {
+        let of = |record: &str| Consent::parse(&format!("{{\"categoryPreferences\":{record}}}"));
+        let (one, two) =
+            (of(r#"{"a":true,"b":true,"c":true}"#), of(r#"{"a":true,"b":false,"d":false}"#));
+        let all = Consent::of_all([one.as_ref(), two.as_ref()]).unwrap();
+        let answers: Vec<_> = all.answers().collect();
+        assert_eq!(answers, [("a", true), ("b", false), ("d", false)]);
+        let silent = Consent::of_all([one.as_ref(), None]).unwrap();
+        assert_eq!(silent.answers().count(), 0, "one of them did not say");
+        assert_eq!(Consent::of_all([]), None);
     }
 
     #[test]

@@ -121,12 +121,18 @@ impl Policy {
         for category in refused {
             consent.refuse(category);
         }
-        adopt(event, &consent);
+        write(event, &consent, true);
     }
 }
 
-/// Writes what a visitor agreed to into an event, as its page would have said it.
-pub fn adopt(event: &mut Event, consent: &Consent) {
+/// Adds to an event what its visitor decided elsewhere, as its page would have said it. What the event
+/// says itself stays.
+pub fn adopt(event: &mut Event, decided: &Consent) {
+    write(event, decided, false);
+}
+
+/// Writes answers into an event, over its own or beside them.
+fn write(event: &mut Event, consent: &Consent, over: bool) {
     let context = event.context.get_or_insert_default();
     let record = context.entry("consent").or_insert_with(|| json!({}));
     if !record.is_object() {
@@ -134,13 +140,23 @@ pub fn adopt(event: &mut Event, consent: &Consent) {
     }
     let Some(record) = record.as_object_mut() else { return };
     let said = record.entry("categoryPreferences").or_insert_with(|| json!({}));
+    if !said.is_object() {
+        *said = json!({});
+    }
     let Some(said) = said.as_object_mut() else { return };
     for (category, answer) in consent.answers() {
-        match said.iter_mut().find(|(name, _)| name.eq_ignore_ascii_case(category)) {
-            Some((_, value)) => *value = Value::Bool(answer),
-            None => {
-                said.insert(category.to_owned(), Value::Bool(answer));
+        let mut is_said = false;
+        // A page may write a category in several ways.
+        for (name, value) in said.iter_mut() {
+            if name.to_lowercase() == category && (over || value.is_boolean()) {
+                is_said = true;
+                if over {
+                    *value = Value::Bool(answer);
+                }
             }
+        }
+        if !is_said {
+            said.insert(category.to_owned(), Value::Bool(answer));
         }
     }
 }
@@ -245,6 +261,37 @@ mod tests {
         let answers = &event["context"]["consent"]["categoryPreferences"];
         assert_eq!(*answers, json!({ "advertising": false }));
         assert_eq!(protected(json!({})).get("context"), None, "nothing was said");
+    }
+
+    #[test]
+    fn no_form_of_a_record_takes_a_refusal_back() {
+        for said in [
+            json!(null),
+            json!([true]),
+            json!({ "Advertising": true, "advertising": true, "ADVERTISING": "yes" }),
+        ] {
+            let context = json!({ "consent": { "categoryPreferences": said } });
+            let event = protected(json!({ "facts": { "gpc": true }, "context": context }));
+            let consent = Consent::read(event["context"].as_object().unwrap()).unwrap();
+            assert_eq!(consent.answer("advertising"), Some(false), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_decision_from_elsewhere_adds_only_what_the_event_leaves_open() {
+        let decided =
+            Consent::parse(r#"{"categoryPreferences":{"analytics":true,"advertising":true}}"#);
+        let mut event: Event = serde_json::from_value(json!({
+            "type": "track", "event": "x", "messageId": "m",
+            "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
+            "context": { "consent": { "categoryPreferences": { "Advertising": false } } },
+        }))
+        .unwrap();
+        adopt(&mut event, &decided.unwrap());
+        assert_eq!(
+            event.context.unwrap()["consent"]["categoryPreferences"],
+            json!({ "Advertising": false, "analytics": true })
+        );
     }
 
     #[test]

@@ -31,6 +31,11 @@ pub trait Beacon: Send + Sync {
         false
     }
 
+    /// Whether this request's library promises to know nobody again: then no cookie is set or read.
+    fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
+        false
+    }
+
     /// What the library expects to be told, so that it neither tries again nor complains.
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer;
 }

@@ -78,6 +78,8 @@ pub struct Recognised {
     pub cookies: BTreeMap<String, String>,
     /// Whether a cookie links this request to others of the visitor.
     pub is_remembered: bool,
+    /// Whether the request brought that cookie: else the visitor is new, or their browser keeps none.
+    pub is_known: bool,
     /// `Set-Cookie` fields for the answer.
     pub set_cookies: Vec<HeaderValue>,
 }
@@ -113,6 +115,24 @@ impl CookieNames {
     }
 }
 
+/// Makes the browser somebody else's: a new identity, and nothing of what led the last one here. Nothing
+/// if it had none, or may not be given one.
+pub fn renew(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> Vec<HeaderValue> {
+    let known = recognise(settings, names, seen);
+    if !known.is_known || !known.is_remembered {
+        return Vec::new();
+    }
+    let blank = Seen { cookies: "", landing: None, ..*seen };
+    let mut set_cookies = recognise(settings, names, &blank).set_cookies;
+    set_cookies.extend(expire(settings, seen, &settings.clicks_name));
+    set_cookies
+}
+
+/// The field that makes a browser forget a cookie.
+pub fn expire(settings: &Settings, seen: &Seen<'_>, name: &str) -> Option<HeaderValue> {
+    set_for_scripts(settings, seen, (name, ""), std::time::Duration::ZERO)
+}
+
 /// Recognises the visitor of a request, or makes a new one.
 pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> Recognised {
     let (mut identity, mut clicks) = (None, None);
@@ -136,6 +156,7 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
             cookies.insert(name.to_owned(), value.to_owned());
         }
     }
+    let is_known = identity.is_some();
     let (identity, identity_changed) = Identity::meet(identity, settings, seen);
     let (clicks, clicks_changed) = Clicks::meet(clicks, settings, seen);
     let mut set_cookies = Vec::new();
@@ -158,6 +179,7 @@ pub fn recognise(settings: &Settings, names: &CookieNames, seen: &Seen<'_>) -> R
         campaign,
         cookies,
         is_remembered,
+        is_known,
         set_cookies,
     }
 }

@@ -38,6 +38,8 @@ pub struct Draft {
     pub beacon: Option<RawBeacon>,
     /// The vendor that hears of it by its own beacon.
     pub told: Option<String>,
+    /// Whether it is kept, and not only looked at on behalf of its beacon.
+    pub is_kept: bool,
 }
 
 /// A message that was not accepted, as its sender is told.
@@ -292,16 +294,19 @@ impl<'a> Envelope<'a> {
             consent,
             beacon: None,
             told: None,
+            is_kept: true,
         })
     }
 }
 
 impl Draft {
-    /// A draft that is nothing but a beacon, on behalf of whom its first message names.
+    /// A draft that is nothing but a beacon, on behalf of whom its first message names. `consent`: what
+    /// holds for all of its messages.
     pub(in crate::gateway) fn of_beacon(
         index: usize,
         beacon: RawBeacon,
         first: Option<&Self>,
+        consent: Option<Consent>,
         received_at: Timestamp,
     ) -> Self {
         let event = Event {
@@ -320,8 +325,7 @@ impl Draft {
             sent_at: None,
             properties: None,
             traits: None,
-            // For the consent in it.
-            context: first.and_then(|first| first.event.context.clone()),
+            context: consent.as_ref().and_then(context_of),
             integrations: None,
             facts: Facts::default(),
         };
@@ -332,11 +336,20 @@ impl Draft {
             ip: None,
             user_agent: None,
             has_traits: false,
-            consent: first.and_then(|first| first.consent.clone()),
+            consent,
             beacon: Some(beacon),
             told: None,
+            is_kept: true,
         }
     }
+}
+
+/// A context that says nothing but what was agreed to.
+fn context_of(consent: &Consent) -> Option<RawObject> {
+    let answers: serde_json::Map<String, serde_json::Value> =
+        consent.answers().map(|(name, answer)| (name.to_owned(), answer.into())).collect();
+    let context = serde_json::json!({ "consent": { "categoryPreferences": answers } });
+    RawObject::new(&to_raw_value(&context).ok()?)
 }
 
 /// What each kind cannot do without (the Segment spec).

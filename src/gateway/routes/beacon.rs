@@ -27,6 +27,7 @@ use crate::gateway::decode::Draft;
 use crate::gateway::mounts::Mount;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Arrived, head};
+use crate::privacy::Consent;
 use crate::vendors::Beacon;
 use crate::vendors::beacon::{Inbound, Verdict};
 
@@ -97,13 +98,16 @@ where
     *text = received;
     let (messages, share) = outside.decode(text, share).await?;
     let is_event = !messages.is_empty();
-    if !is_event && !outside.passes_on() {
+    // Of a recording it is not known whose it is.
+    let passes_on = || outside.passes_on() && arrived.gateway.forgotten.is_empty();
+    if !is_event && !passes_on() {
         return Ok((0, Taken::default()));
     }
     let mut judged = match is_event {
         true => arrived.messages(messages, share, None).await?,
         false => Messages::default(),
     };
+    judged.is_anonymous = outside.mount.beacon.is_anonymous(&outside.inbound(text));
     let events = judged.drafts.len();
     if outside.mount.forward.is_some() {
         outside.add_raw(&mut judged, &sent);
@@ -160,13 +164,14 @@ impl Outside<'_> {
             body: STANDARD.encode(sent),
         };
         let index = judged.drafts.len();
-        let raw = Draft::of_beacon(index, beacon, judged.drafts.first(), self.received_at);
-        if self.mount.converts {
-            for draft in &mut judged.drafts {
-                draft.told = Some(self.mount.vendor.to_owned());
-            }
-        } else {
-            judged.drafts.clear();
+        // A message that could not be read may be of somebody who refused.
+        let consents = judged.drafts.iter().map(|draft| draft.consent.as_ref());
+        let consent = Consent::of_all(consents).filter(|_| judged.rejected.is_empty());
+        let first = judged.drafts.first();
+        let raw = Draft::of_beacon(index, beacon, first, consent, self.received_at);
+        for draft in &mut judged.drafts {
+            draft.is_kept = self.mount.converts;
+            draft.told = Some(self.mount.vendor.to_owned());
         }
         judged.drafts.push(raw);
     }

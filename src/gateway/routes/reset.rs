@@ -16,17 +16,24 @@ pub(in crate::gateway) fn answer(
 ) -> Result<Response<Full<Bytes>>, Rejection> {
     arrived.limit()?;
     let referer = head::referer(&arrived.head.headers);
+    let cookies = head::cookies(&arrived.head.headers);
     let seen = Seen {
-        // As if it had none.
-        cookies: "",
+        cookies: &cookies,
         host: arrived.host,
         secure: arrived.client.secure,
         landing: referer.as_deref(),
-        leave: Leave { cookies: true, ads: false },
+        leave: Leave { ads: false, ..arrived.leave(&[]) },
         now: arrived.received_at,
         random: Uuid::new_v4().into_bytes(),
     };
     let names = &arrived.snapshot.vendor_cookies;
-    let set_cookies = visitor::recognise(&arrived.site.visitor, names, &seen).set_cookies;
+    let mut set_cookies = visitor::renew(&arrived.site.visitor, names, &seen);
+    if !set_cookies.is_empty() {
+        // By these a vendor would know the last visitor again.
+        let kept = arrived.site.minting.iter().flat_map(|minting| minting.cookies);
+        let kept = kept.filter(|name| cookies.contains(&format!("{name}=")));
+        set_cookies
+            .extend(kept.filter_map(|name| visitor::expire(&arrived.site.visitor, &seen, name)));
+    }
     Ok(answer::quiet(Taken { set_cookies, ..Taken::default() }))
 }

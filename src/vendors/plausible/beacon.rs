@@ -52,6 +52,10 @@ impl Beacon for Plausible {
         Ok(vec![message.finish()])
     }
 
+    fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
+        true
+    }
+
     fn upstream(&self) -> Option<&'static str> {
         Some("https://plausible.io")
     }

@@ -37,6 +37,10 @@ impl Beacon for Umami {
         }
     }
 
+    fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
+        true
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         let events = match verdict {
             Verdict::Later { limited } => return Answer::later(limited),

@@ -85,6 +85,10 @@ impl Beacon for Snowplow {
         if messages.is_empty() { Err(Malformed("there is no event")) } else { Ok(messages) }
     }
 
+    fn is_anonymous(&self, inbound: &Inbound<'_>) -> bool {
+        inbound.headers.contains_key("sp-anonymous")
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match (Endpoint::of(inbound.path), verdict) {
             (Some(Endpoint::Health), _) => Answer::text("ok"),
