@@ -201,9 +201,15 @@ fn redact_text(text: &mut String) {
         *text = email::without_emails(std::mem::take(text));
     }
     if text.split_whitespace().any(is_address) {
-        let words = text.split(' ').map(|word| if is_address(word) { REDACTED } else { word });
-        *text = words.collect::<Vec<_>>().join(" ");
+        *text = text.split_inclusive(char::is_whitespace).flat_map(shown).collect();
     }
+}
+
+/// A word, unless it is an address, and what parts it from the next one.
+fn shown(word: &str) -> [&str; 2] {
+    let bare = word.trim_end();
+    let space = word.strip_prefix(bare).unwrap_or_default();
+    [if is_address(bare) { REDACTED } else { bare }, space]
 }
 
 /// Whether a word of a text is an address, with what may stand around it.
@@ -320,6 +326,18 @@ mod tests {
             event["context"]["page"],
             json!({ "url": "https://x.example/", "title": "[redacted]" })
         );
+    }
+
+    #[test]
+    fn addresses_are_found_between_spaces_of_any_kind_which_stay() {
+        for (text, expected) in [
+            ("Name: Jo\njo@x.example\tcalls", "Name: Jo\n[redacted]\tcalls"),
+            (" jo@x.example\r\n\u{a0}a  b ", " [redacted]\r\n\u{a0}a  b "),
+            ("a\u{2003}jo@x.example", "a\u{2003}[redacted]"),
+        ] {
+            let event = protected(json!({ "properties": { "note": text } }));
+            assert_eq!(event["properties"]["note"], expected);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Opt-outs under the laws of US states: the old `us_privacy` string and the sections of a GPP string
 //! (`contracts/beacons.md` 12.4).
 
+use std::panic::catch_unwind;
 use std::str::FromStr;
 
 use iab_gpp::sections::us_common::OptOut;
@@ -12,6 +13,10 @@ use super::tcf::TcString;
 
 /// The longest GPP string that is read.
 const MAX_BYTES: usize = 4096;
+
+/// The longest header that is read: one with each section there is has some twenty letters. What a
+/// header's ranges stand for grows faster than its length.
+const MAX_HEADER_BYTES: usize = 40;
 
 /// The most sections that are looked at: there are some twenty.
 const MAX_SECTIONS: usize = 32;
@@ -37,10 +42,16 @@ pub fn opts_out(us_privacy: &str) -> bool {
 impl Gpp {
     /// Reads a GPP string. What cannot be read of it says nothing.
     pub fn read(text: &str) -> Self {
-        let mut gpp = Self::default();
-        if text.len() > MAX_BYTES {
-            return gpp;
+        let header = text.split('~').next().unwrap_or_default();
+        if text.len() > MAX_BYTES || header.len() > MAX_HEADER_BYTES {
+            return Self::default();
         }
+        // The library adds up what it reads without a look at the bounds, and anybody may send anything.
+        catch_unwind(|| Self::read_bounded(text)).unwrap_or_default()
+    }
+
+    fn read_bounded(text: &str) -> Self {
+        let mut gpp = Self::default();
         let Ok(string) = GPPString::from_str(text) else { return gpp };
         for &id in string.section_ids().take(MAX_SECTIONS) {
             match id {
@@ -140,6 +151,16 @@ mod tests {
         assert!(Gpp::read("DBACNY~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YYN").opts_out);
         for nothing in ["", "DBA", "x~y", &"D".repeat(5000)] {
             assert_eq!(Gpp::read(nothing), Gpp::default(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn hostile_headers_say_nothing_and_do_no_harm() {
+        assert!(Gpp::read("DBABTA~1YYN").opts_out);
+        let long = format!("DBABTA{}~1YYN", "A".repeat(40));
+        // One number above what a section's can be; thousands of ranges.
+        for hostile in ["DBABKqw~1YYN", &long, &format!("DB__{}~", "Vt".repeat(2000))] {
+            assert_eq!(Gpp::read(hostile), Gpp::default(), "{hostile}");
         }
     }
 

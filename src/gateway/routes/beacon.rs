@@ -182,7 +182,9 @@ impl Outside<'_> {
         text: &Bytes,
         share: Option<Share>,
     ) -> Result<(Bytes, Option<Share>), Rejection> {
-        if text.len() <= AT_ONCE_BYTES {
+        // A line of a body may say again what the query says.
+        let query = self.head.uri.query().unwrap_or_default();
+        if text.len() + query.len() <= AT_ONCE_BYTES {
             return Ok((messages(self.mount.beacon, &self.inbound(text))?, share));
         }
         // The CPU time of a longer one could delay other requests.

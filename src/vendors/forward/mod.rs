@@ -54,7 +54,9 @@ impl Forward {
     /// The beacon's address at its vendor: always below the endpoint, whatever the target says.
     fn target(&self, beacon: &RawBeacon) -> Option<Uri> {
         let base = self.upstream.as_ref()?.as_str().trim_end_matches('/');
-        if !beacon.target.starts_with('/') || beacon.target.contains("/..") {
+        // In a query, dots are what a page says, and lead nowhere.
+        let path = beacon.target.split(['?', '#']).next().unwrap_or_default();
+        if !path.starts_with('/') || path.contains("/..") {
             return None;
         }
         format!("{base}{}", beacon.target).parse().ok()
@@ -141,7 +143,10 @@ mod tests {
             forward.target(&beacon).map(|uri| uri.to_string())
         };
         assert_eq!(target("/e?a=1").as_deref(), Some("https://vendor.example/base/e?a=1"));
-        for bad in ["@evil.example/", ".evil.example/", "/../x", "", "x"] {
+        let query = "/e?u=https://s.example/a/../b";
+        let expected = format!("https://vendor.example/base{query}");
+        assert_eq!(target(query), Some(expected), "dots of a query");
+        for bad in ["/..?a=1", "?/", "@evil.example/", ".evil.example/", "/../x", "", "x"] {
             assert_eq!(target(bad), None, "{bad}");
         }
     }

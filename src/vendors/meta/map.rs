@@ -192,7 +192,13 @@ fn original(properties: &Object) -> Option<Object> {
 fn event_id(event: &Enriched, shape: Shape, settings: &Settings) -> String {
     let key = settings.order_event_id.filter(|_| shape == Shape::Order);
     let of_order = key.and_then(|key| products::text(event.property(key)?));
-    of_order.unwrap_or_else(|| event.event.message_id.clone())
+    of_order.unwrap_or_else(|| own_id(event).unwrap_or(&event.event.message_id).to_owned())
+}
+
+/// The id that Meta's own library told Meta, which several events of a page may share.
+fn own_id(event: &Enriched) -> Option<&str> {
+    let source = |member: &str| event.context_text(&["source", member]);
+    source("event_id").filter(|_| source("client") == Some(NAME))
 }
 
 impl Processing {

@@ -165,16 +165,27 @@ pub(super) fn message(
     Some(message.with("context", Some(context)).finish())
 }
 
-/// The message of what `/engage` says of a person.
+/// What tells in an entry of `/engage` whose it is, where events have it among the properties.
+const OF_PERSON: [&str; 4] = ["$user_id", "$device_id", "$anon_distinct_id", "$is_identified"];
+
+/// The message of what `/engage` says of a person: somebody known only if the entry says so.
 pub(super) fn profile(mut event: Object, inbound: &Inbound<'_>) -> Option<Object> {
     let id = text(event.remove("$distinct_id"))?;
-    let set = traits(&mut event, &mut Object::new());
+    let mut said = object(event.remove("properties"));
+    for name in OF_PERSON {
+        put(&mut said, name, event.remove(name));
+    }
+    put(&mut said, "distinct_id", Some(id));
+    let set = traits(&mut event, &mut said);
+    let who = Who::of(&event, &mut said);
     if set.is_empty() {
         return None;
     }
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "posthog", "endpoint": endpoint, "event": "$set" });
-    let message = Message::new(Kind::Identify).with_id("userId", Some(&id));
+    let message = Message::new(Kind::Identify)
+        .with_id("userId", who.user_id.as_deref())
+        .with_id("anonymousId", who.anonymous_id.as_deref());
     let message =
         message.with("traits", Some(set)).with("context", Some(json!({ "source": source })));
     Some(message.finish())

@@ -24,6 +24,24 @@ fn read(path: &str, query: &str, body: &[u8]) {
     Sent::new(Method::POST, &format!("{path}?{query}"), body).check(&PostHog, TIMES);
 }
 
+#[test]
+fn a_person_is_known_only_if_the_entry_says_so() {
+    let ids = |own: &str| {
+        let body = format!(r#"{{"$distinct_id":"d","$set":{{"plan":"gold"}}{own}}}"#);
+        let mut messages = Sent::new(Method::POST, "/engage/", body).decode(&PostHog).unwrap();
+        let message = messages.pop().unwrap();
+        assert_eq!((&message["type"], messages.len()), (&"identify".into(), 0));
+        let id = |name: &str| message.get(name).map(|id| id.as_str().unwrap().to_owned());
+        (id("userId"), id("anonymousId"))
+    };
+    let some = |id: &str| Some(id.to_owned());
+    assert_eq!(ids(""), (None, some("d")));
+    assert_eq!(ids(r#","$is_identified":false"#), (None, some("d")));
+    assert_eq!(ids(r#","$device_id":"$device:x""#), (None, some("x")));
+    assert_eq!(ids(r#","$is_identified":true,"$device_id":"x""#), (some("d"), some("x")));
+    assert_eq!(ids(r#","properties":{"$user_id":"u"}"#), (some("u"), None));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_harm(

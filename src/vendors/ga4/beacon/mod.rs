@@ -28,7 +28,10 @@ const ASIDE: [&str; 3] = ["/ccm/", "/pagead/", "/_/service_worker/"];
 const HEALTHY: &str = "/healthy";
 
 /// Lines of one body. gtag sends 20 at most.
-const MAX_LINES: usize = 100;
+const MAX_LINES: usize = 25;
+
+/// What a query may come to, which each event of the request repeats.
+const MAX_REPEATED_BYTES: usize = 256 * 1024;
 
 /// What a client that can read streams asks for by a word at the end of its query.
 const STREAMING: &str = "richsstsse";
@@ -56,6 +59,10 @@ impl Beacon for Gtag {
         let body = String::from_utf8_lossy(inbound.body);
         let lines = body.lines().map(str::trim).filter(|line| !line.is_empty()).take(MAX_LINES);
         let lines: Vec<Fields<'_>> = lines.map(Fields::percent).collect();
+        let repeated = inbound.query.len().saturating_mul(lines.len());
+        if repeated > MAX_REPEATED_BYTES.min(inbound.max_bytes) {
+            return Err(Malformed("the query is too long for so many events"));
+        }
         let own = lines.iter().filter(|line| line.get("en").is_some());
         let mut hits: Vec<Hit<'_>> =
             own.enumerate().map(|(index, line)| Hit::new(&query, Some(line), index)).collect();

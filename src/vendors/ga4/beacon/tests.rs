@@ -84,6 +84,21 @@ fn streams_are_asked_for_by_a_word() {
     assert_eq!((ask("v=2&richsstsse"), ask("v=2"), ask("v=2&richsstsse&x")), (200, 204, 204));
 }
 
+#[test]
+fn a_long_query_is_not_repeated_for_many_events() {
+    let events = |query: &str, lines: usize| {
+        let body = "en=a\n".repeat(lines);
+        let sent = Sent::new(Method::POST, &format!("/g/collect?{query}"), body);
+        sent.decode(&Gtag).map(|messages| messages.len())
+    };
+    let long = format!("{QUERY}&ep.a={}", "x".repeat(15_000));
+    assert_eq!(events(&long, 1), Ok(1));
+    assert!(events(&long, 20).is_err());
+    let likely = format!("{QUERY}&ep.a={}", "x".repeat(2_500));
+    assert_eq!(events(&likely, 20), Ok(20));
+    assert_eq!(events(QUERY, 100), Ok(25));
+}
+
 proptest! {
     #[test]
     fn whatever_is_sent_is_read_within_bounds(

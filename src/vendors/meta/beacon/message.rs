@@ -58,11 +58,19 @@ pub(super) fn message(hit: &Hit<'_>, received_at: Timestamp) -> Object {
         .finish()
 }
 
-/// The event's id, which Meta knows it by as well; else what tells it from others. Without a time, the
-/// same fields come from many browsers.
+/// The id that the site gave the event.
+fn own_id<'h>(hit: &Hit<'h>) -> Option<&'h str> {
+    hit.id.filter(|id| names_somebody(id) && id.len() <= MAX_ID_BYTES)
+}
+
+/// What tells the event from others: to Meta, that is the site's id and the name, for templates give all
+/// tags of a page one id. Else its time; without one, the same fields come from many browsers.
 fn id(hit: &Hit<'_>) -> Option<String> {
-    let own = hit.id.filter(|id| names_somebody(id) && id.len() <= MAX_ID_BYTES);
-    own.map(str::to_owned).or_else(|| {
+    let own = own_id(hit).and_then(|id| {
+        let whole = format!("{id}.{}", hit.event);
+        if whole.len() <= MAX_ID_BYTES { Some(whole) } else { digest::sha256(&whole) }
+    });
+    own.or_else(|| {
         let (loaded_at, at) = (hit.loaded_at?, hit.at?);
         let (pixel, event, count) = (hit.pixel, hit.event, hit.count.unwrap_or_default());
         digest::sha256(&format!("{pixel}\n{event}\n{loaded_at}\n{count}\n{at}"))
@@ -103,6 +111,7 @@ fn context(hit: &Hit<'_>, page: Object) -> Object {
     put(&mut source, "version", hit.version);
     put(&mut source, "endpoint", Some(super::EVENTS));
     put(&mut source, "event", Some(hit.event));
+    put(&mut source, "event_id", own_id(hit));
     put(&mut source, "pixel_id", Some(hit.pixel));
     put(&mut source, "agent", hit.agent);
     put(&mut context, "source", Some(source));

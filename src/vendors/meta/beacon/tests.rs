@@ -174,7 +174,7 @@ fn metas_cookies_and_its_options_come_back_as_they_were() {
 #[test]
 fn ids_are_the_sites_or_tell_events_apart() {
     let id = |query: &str| only(&format!("id=1&ev=E&{query}")).get("messageId").cloned();
-    assert_eq!(id("eid=e1&ts=1&it=2"), Some("e1".into()));
+    assert_eq!(id("eid=e1&ts=1&it=2"), Some("e1.E".into()));
     let made = id("ts=1&it=2&ec=0").unwrap();
     assert_eq!(Some(&made), id("ec=0&it=2&ts=1&cd[a]=1").as_ref());
     for other in ["ts=1&it=2&ec=1", "ts=1&it=3&ec=0", "ts=2&it=2&ec=0", "eid=null&ts=1&it=2&ec=2"] {
@@ -182,6 +182,22 @@ fn ids_are_the_sites_or_tell_events_apart() {
     }
     assert_eq!((id("ts=1&ec=0"), id("noscript=1")), (None, None));
     assert_ne!(id(&format!("eid={}&ts=1&it=2", "x".repeat(2000))).unwrap(), "x".repeat(2000));
+}
+
+#[test]
+fn events_that_share_an_id_are_two_here_and_keep_it_on_the_way_to_meta() {
+    let query =
+        |event: &str| format!("id=1&dl=https://x.example/&ts=1795435200000&eid=E1&ev={event}");
+    let long = "x".repeat(999);
+    let mut ids = Vec::new();
+    for event in ["PageView", "ViewContent", &long] {
+        ids.push(only(&query(event))["messageId"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(ids[..2], ["E1.PageView", "E1.ViewContent"]);
+    assert_eq!(ids[2].len(), 64, "a digest of what is too long");
+    for event in ["PageView", "ViewContent"] {
+        assert_eq!(retold(&query(event))["event_id"], "E1");
+    }
 }
 
 #[test]
