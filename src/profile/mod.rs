@@ -173,11 +173,12 @@ pub trait ProfileStore: Send + Sync {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
 
-    /// What is known of whoever has this name: an identity of any kind or, if it looks like one, an
-    /// e-mail address among the traits.
+    /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
+    /// a device's id.
     async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError>;
 
-    /// Erases the profiles that one of these names is an identity of.
+    /// Erases the profiles that one of these names is an identity of, but for those of users who are
+    /// not among the names.
     async fn erase(
         &self,
         site: SiteId,
