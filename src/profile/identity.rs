@@ -189,12 +189,13 @@ pub struct Device {
     pub client: Option<String>,
 }
 
-/// The identities of an event's visitor, the surest first.
+/// The identities by which an event's visitor is looked up, the surest first. An address is among
+/// them only if one of the site's servers names it: in a browser anybody can name anybody's.
 pub fn identities(event: &Event) -> Vec<Identity> {
     let mut found: Vec<Identity> =
         Identity::of(IdentityKind::User, event.user_id.as_deref()).into_iter().collect();
     found.extend(devices(event).into_iter().map(|device| device.identity));
-    found.extend(email(event));
+    found.extend(email(event).filter(|_| event.facts.from_server));
     found
 }
 
@@ -326,6 +327,7 @@ mod tests {
                 },
             },
             "facts": {
+                "fromServer": true,
                 "visitor": { "id": "v", "since": "2026-11-23T10:00:00Z" },
                 "cookies": {
                     "_ga": "GA1.2.5.6", "_fbp": "fb.1.7.8.AQ", "ajs_anonymous_id": "%22b%22",

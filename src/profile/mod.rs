@@ -108,6 +108,8 @@ impl Settings {
 pub struct Update {
     /// When it happened.
     pub at: Timestamp,
+    /// Whether one of the site's servers says it; in a browser anybody can say anything.
+    pub from_server: bool,
     /// The user id, if any.
     pub user: Option<Identity>,
     /// The user id that the person had before, where one of the site's servers says so.
