@@ -22,7 +22,22 @@ const MAX_EMAIL_BYTES: usize = 254;
 
 /// What sloppy tags and systems send for people they do not know, in lower case. The last is the
 /// advertising id of a device whose owner has turned it off.
-const NOBODY: [&str; 5] = ["", "0", "null", "undefined", "00000000-0000-0000-0000-000000000000"];
+const NOBODY: [&str; 14] = [
+    "",
+    "0",
+    "-1",
+    "null",
+    "undefined",
+    "nan",
+    "none",
+    "true",
+    "false",
+    "anonymous",
+    "guest",
+    "unknown",
+    "[object object]",
+    "00000000-0000-0000-0000-000000000000",
+];
 
 /// Addresses that forms are tried out with.
 const NOBODYS_EMAILS: [&str; 3] = ["test@example.com", "test@test.com", "email@example.com"];
@@ -374,7 +389,9 @@ mod tests {
 
     #[test]
     fn what_sloppy_tags_send_names_nobody() {
-        for nobody in ["", " ", "0", "null", "NULL", "undefined"] {
+        let more = ["none", "Anonymous", "guest", "unknown", "NaN", "[object Object]", "true"];
+        let all = ["", " ", "0", "-1", "null", "NULL", "undefined", "false"];
+        for nobody in all.into_iter().chain(more) {
             let ids = json!({ "ga4": nobody, "fbp": nobody, "mixpanel": nobody });
             let event = event(json!({
                 "userId": nobody, "anonymousId": nobody, "context": { "clientIds": ids },
