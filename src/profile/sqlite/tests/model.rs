@@ -287,8 +287,8 @@ proptest! {
         last in 0..4_u8,
         is_named in any::<bool>(),
     ) {
-        let mut updates = updates(&said, shared);
-        let mut shuffled: Vec<_> = order.into_iter().zip(updates.drain(..)).collect();
+        let updates = updates(&said, own);
+        let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let mut before: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         let Some(last_said) = before.pop() else { return Ok(()) };
