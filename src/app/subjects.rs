@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{ExportPage, ForgetReport, ReaderState, SubjectError};
 use crate::journal::{
-    Held, HeldAt, Journal, JournalError, NameKey, Position, ReaderId, SiteId, SqliteJournal,
-    Subjects as _,
+    Held, HeldAt, Journal, JournalError, NameKey, NameKind, Position, ReaderId, SiteId,
+    SqliteJournal, Subjects as _,
 };
 use crate::profile::{ProfileError, Profiles, Subject};
 
@@ -80,7 +80,14 @@ impl Subjects {
     /// Lifts the suppression alone.
     pub(super) async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
-        self.journal.lift(site, NameKey::new(site, id)).await.map_err(unavailable)
+        for kind in NameKind::ALL {
+            let lifted = self.journal.lift(site, NameKey::new(site, kind, id)).await;
+            let lifted = lifted.map_err(unavailable)?;
+            if lifted > 0 {
+                return Ok(lifted);
+            }
+        }
+        Ok(0)
     }
 
     /// Some of what is held of a person, from the profile on. `readers` are the destinations.
@@ -137,9 +144,13 @@ impl Subjects {
         Ok(if is_parked { "waiting" } else { "settled" })
     }
 
+    /// The names of the people found by an id. What names nobody who is known may be of any kind.
     fn names(&self, site: SiteId, id: &str, subjects: &[Subject]) -> HashSet<NameKey> {
-        let known = subjects.iter().flat_map(Subject::names);
-        std::iter::once(id).chain(known).map(|name| NameKey::new(site, name)).collect()
+        let key = |(kind, name): (NameKind, &str)| NameKey::new(site, kind, name);
+        if subjects.is_empty() {
+            return NameKind::ALL.into_iter().map(|kind| key((kind, id))).collect();
+        }
+        subjects.iter().flat_map(Subject::names).map(key).collect()
     }
 
     async fn erase(

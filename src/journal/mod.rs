@@ -15,7 +15,7 @@ mod sqlite;
 mod subject;
 
 pub use dedupe::MessageKey;
-pub use forgotten::{Forgotten, NameKey};
+pub use forgotten::{Forgotten, NameKey, NameKind};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
 pub use subject::{Erased, Held, HeldAt, HeldPage, Subjects};
 

@@ -22,7 +22,22 @@ const MAX_EMAIL_BYTES: usize = 254;
 
 /// What sloppy tags and systems send for people they do not know, in lower case. The last is the
 /// advertising id of a device whose owner has turned it off.
-const NOBODY: [&str; 5] = ["", "0", "null", "undefined", "00000000-0000-0000-0000-000000000000"];
+const NOBODY: [&str; 14] = [
+    "",
+    "0",
+    "-1",
+    "null",
+    "undefined",
+    "nan",
+    "none",
+    "true",
+    "false",
+    "anonymous",
+    "guest",
+    "unknown",
+    "[object object]",
+    "00000000-0000-0000-0000-000000000000",
+];
 
 /// Addresses that forms are tried out with.
 const NOBODYS_EMAILS: [&str; 3] = ["test@example.com", "test@test.com", "email@example.com"];
@@ -189,12 +204,13 @@ pub struct Device {
     pub client: Option<String>,
 }
 
-/// The identities of an event's visitor, the surest first.
+/// The identities by which an event's visitor is looked up, the surest first. An address is among
+/// them only if one of the site's servers names it: in a browser anybody can name anybody's.
 pub fn identities(event: &Event) -> Vec<Identity> {
     let mut found: Vec<Identity> =
         Identity::of(IdentityKind::User, event.user_id.as_deref()).into_iter().collect();
     found.extend(devices(event).into_iter().map(|device| device.identity));
-    found.extend(email(event));
+    found.extend(email(event).filter(|_| event.facts.from_server));
     found
 }
 
@@ -326,6 +342,7 @@ mod tests {
                 },
             },
             "facts": {
+                "fromServer": true,
                 "visitor": { "id": "v", "since": "2026-11-23T10:00:00Z" },
                 "cookies": {
                     "_ga": "GA1.2.5.6", "_fbp": "fb.1.7.8.AQ", "ajs_anonymous_id": "%22b%22",
@@ -372,7 +389,9 @@ mod tests {
 
     #[test]
     fn what_sloppy_tags_send_names_nobody() {
-        for nobody in ["", " ", "0", "null", "NULL", "undefined"] {
+        let more = ["none", "Anonymous", "guest", "unknown", "NaN", "[object Object]", "true"];
+        let all = ["", " ", "0", "-1", "null", "NULL", "undefined", "false"];
+        for nobody in all.into_iter().chain(more) {
             let ids = json!({ "ga4": nobody, "fbp": nobody, "mixpanel": nobody });
             let event = event(json!({
                 "userId": nobody, "anonymousId": nobody, "context": { "clientIds": ids },

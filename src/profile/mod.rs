@@ -108,6 +108,8 @@ impl Settings {
 pub struct Update {
     /// When it happened.
     pub at: Timestamp,
+    /// Whether one of the site's servers says it; in a browser anybody can say anything.
+    pub from_server: bool,
     /// The user id, if any.
     pub user: Option<Identity>,
     /// The user id that the person had before, where one of the site's servers says so.
@@ -173,11 +175,12 @@ pub trait ProfileStore: Send + Sync {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
 
-    /// What is known of whoever has this name: an identity of any kind or, if it looks like one, an
-    /// e-mail address among the traits.
+    /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
+    /// a device's id.
     async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError>;
 
-    /// Erases the profiles that one of these names is an identity of.
+    /// Erases the profiles that one of these names is an identity of, but for those of users who are
+    /// not among the names.
     async fn erase(
         &self,
         site: SiteId,

@@ -164,6 +164,7 @@ pub fn update_of(event: &Event) -> Update {
     }
     Update {
         at: event.timestamp,
+        from_server: event.facts.from_server,
         user: Identity::of(IdentityKind::User, event.user_id.as_deref()),
         previous,
         email: identity::email(event),

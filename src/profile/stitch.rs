@@ -18,8 +18,11 @@
 //!    claimed one of them last; if nobody did, their anonymous profiles become one, of which the
 //!    oldest stays.
 //! 4. *After a change of hands* an event from before says nothing of that identity any more.
-//! 5. *E-mail addresses* join as user ids do, unless a device in the event is another user's: an
-//!    address that a user id has stays with it, and the people stay two.
+//! 5. *E-mail addresses* join as user ids do if one of the site's servers says so, unless a device in
+//!    the event is another user's: an address that a user id has stays with it, and the people stay
+//!    two. If anybody else says so, an address joins anonymous profiles with each other at most: whoever
+//!    names somebody's address in a browser neither gets nor changes what is known of a user, and takes
+//!    nothing into a user's profile.
 //! 6. *Alias.* The older id as a weak identity joins the user id. Two user ids become one profile if
 //!    one of the site's servers says so; the profile goes by the id of the latest alias then. If
 //!    anybody else says so, they stay two.
@@ -29,8 +32,9 @@
 //!    is taken for a script's storage that the browser emptied, and the person stays the same:
 //!    browsers do so after a day at the earliest.
 //!
-//! Without rules 4 and 7 and a device that two users share, the profiles are the connected parts of
-//! the graph of all events, so neither order nor repetition matters.
+//! Without rules 4 and 7, a device that two users share and addresses that no server said, the
+//! profiles are the connected parts of the graph of all events, so neither order nor repetition
+//! matters.
 //!
 //! Where a profile has no more room, an identity names nobody until it does.
 
@@ -125,7 +129,8 @@ pub(super) fn judge<E>(
     let at = time(update);
     let devices: Vec<Option<Binding>> =
         bound.devices.iter().map(|b| b.filter(|b| b.since <= at)).collect();
-    let email = bound.email;
+    let is_believed = |b: &Binding| update.from_server || (update.user.is_none() && !b.is_known);
+    let email = bound.email.filter(is_believed);
     let lowest = || {
         let bound = devices.iter().copied().chain([email]).flatten();
         bound.filter(|b| !b.is_known).map(|b| b.profile).min()
@@ -134,7 +139,7 @@ pub(super) fn judge<E>(
     if update.user.is_some() {
         let holder = bound.user.or(bound.previous).map(profile);
         let holder = holder.or_else(|| lowest().map(Holder::Profile)).unwrap_or(Holder::New);
-        return Ok(settle(update, bound, holder, at, Ground::Identified));
+        return Ok(settle(update, (bound, email), holder, at, Ground::Identified));
     }
     let reset = reset(update, &devices, at, mate)?;
     // Of equal claims the surest device's.
@@ -143,24 +148,32 @@ pub(super) fn judge<E>(
     let is_other_users = reset.is_none() && winner.is_some_and(|winner| winner.is_known);
     if let Some(email) = email.filter(|email| email.is_known && !is_other_users) {
         let ground = if reset.is_some() { Ground::Reset } else { Ground::Identified };
-        return Ok(settle(update, bound, profile(email), at, ground));
+        return Ok(settle(update, (bound, Some(email)), profile(email), at, ground));
     }
+    let email = email.filter(|_| update.from_server || !is_other_users);
     Ok(match (reset, winner) {
-        (Some(Reset::Now), _) => settle(update, bound, Holder::New, at, Ground::Reset),
+        (Some(Reset::Now), _) => settle(update, (bound, email), Holder::New, at, Ground::Reset),
         (Some(Reset::Before), _) => settle_before(update),
         (None, Some(winner)) => {
-            settle(update, bound, profile(winner), winner.claimed, Ground::Device)
+            settle(update, (bound, email), profile(winner), winner.claimed, Ground::Device)
         }
         (None, None) => {
             let holder = lowest().map(Holder::Profile);
             let holder =
                 holder.unwrap_or(if says_enough(update) { Holder::New } else { Holder::Nobody });
-            settle(update, bound, holder, 0, Ground::Device)
+            settle(update, (bound, email), holder, 0, Ground::Device)
         }
     })
 }
 
-fn settle(update: &Update, bound: &Bound, holder: Holder, claim: i64, ground: Ground) -> Verdict {
+/// `email` is to whom the address belongs, if the event is believed about it.
+fn settle(
+    update: &Update,
+    (bound, email): (&Bound, Option<Binding>),
+    holder: Holder,
+    claim: i64,
+    ground: Ground,
+) -> Verdict {
     let at = time(update);
     let is_holders = |binding: &Binding| holder == Holder::Profile(binding.profile);
     let joins = |binding: &Binding| {
@@ -174,7 +187,7 @@ fn settle(update: &Update, bound: &Bound, holder: Holder, claim: i64, ground: Gr
     let mut absorbed = BTreeSet::new();
     // Whole profiles come in by a server's word, and anonymous ones.
     let whole = bound.previous.filter(|_| update.user.is_some());
-    let whole = whole.into_iter().chain(bound.email.filter(joins));
+    let whole = whole.into_iter().chain(email.filter(joins));
     absorbed.extend(whole.map(|b| b.profile));
     let mut devices = Vec::with_capacity(bound.devices.len());
     for binding in &bound.devices {

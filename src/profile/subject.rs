@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Identity, ProfileError, Profiles};
+use super::{Identity, IdentityKind, ProfileError, Profiles};
 use crate::event::Object;
-use crate::journal::{NameKey, SiteId};
+use crate::journal::{NameKey, NameKind, SiteId};
 
 /// Everything that is known of one person.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,22 +19,37 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Every name that events of this person may carry, the e-mail address among the traits included.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        let email = self.traits.get("email").and_then(serde_json::Value::as_str);
-        let identities = self.identities.iter().map(|identity| identity.value.as_str());
-        identities.chain(self.user_id.as_deref()).chain(email)
+    /// Every name that events of this person may carry. An address among the traits alone is none: it
+    /// may be another person's.
+    pub fn names(&self) -> impl Iterator<Item = (NameKind, &str)> {
+        let identities = self.identities.iter();
+        let identities = identities.map(|it| (it.kind.name_kind(), it.value.as_str()));
+        identities.chain(self.user_id.as_deref().map(|user| (NameKind::User, user)))
+    }
+}
+
+impl IdentityKind {
+    /// As what an event carries it.
+    pub const fn name_kind(self) -> NameKind {
+        match self {
+            Self::User => NameKind::User,
+            Self::Email => NameKind::Email,
+            Self::Anonymous | Self::Visitor | Self::Ga | Self::Fbp | Self::Device(_) => {
+                NameKind::Device
+            }
+        }
     }
 }
 
 impl Profiles {
-    /// What is known of whoever has this name: an identity of any kind, or an e-mail address.
+    /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
+    /// a device's id.
     pub async fn subjects(&self, site: SiteId, name: &str) -> Result<Vec<Subject>, ProfileError> {
         self.store.subjects(site, name.to_owned()).await
     }
 
-    /// Erases the profiles that one of these names is an identity of, from memory as well. Returns
-    /// how many.
+    /// Erases the profiles that one of these names is an identity of, but for those of users who are
+    /// not among the names; from memory as well. Returns how many.
     pub async fn erase(
         &self,
         site: SiteId,

@@ -49,15 +49,25 @@ fn assert_no_trace(data: &Path, person: &str) {
 
 /// What a forget that was killed after its first step leaves: names that are suppressed, and nothing
 /// erased.
-fn suppress_only(data: &Path, names: &[&str]) {
+fn suppress_only(data: &Path, names: &[(&str, &str)]) {
     let database = rusqlite::Connection::open(data.join("tagway.db")).unwrap();
-    for name in names {
-        let key = Sha256::new().chain_update(1_u32.to_be_bytes()).chain_update(name);
-        let key: [u8; 32] = key.finalize().into();
+    for (kind, name) in names {
+        let key = Sha256::new().chain_update(1_u32.to_be_bytes()).chain_update(kind);
+        let key: [u8; 32] = key.chain_update(name).finalize().into();
         database
             .execute("INSERT INTO forgotten (site, name, person) VALUES (1, ?, 77)", [key])
             .unwrap();
     }
+}
+
+fn tagway(process: &Process, file: &Path, words: &[&str]) -> String {
+    let mut command = Command::new(TAGWAY);
+    command.args(words).args(["--admin", &process.admin.to_string(), "--config"]).arg(file);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{complaint}");
+    said
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,15 +77,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
     let process = Process::start(&data, &file, &settings);
-    let tagway = |process: &Process, words: &[&str]| {
-        let mut command = Command::new(TAGWAY);
-        command.args(words).args(["--admin", &process.admin.to_string(), "--config"]).arg(&file);
-        let output = command.output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{complaint}");
-        said
-    };
+    let tagway = |process: &Process, words: &[&str]| tagway(process, &file, words);
     for (n, person) in ["ann", "bob", "cid"].into_iter().enumerate() {
         post(&process, &[event(&format!("{person}-1"), person, "identify")]);
         settled(process.admin, n as u64 + 1).await;
@@ -101,7 +103,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     let said = tagway(&process, &["forget", "ann@mail.example", "--json"]);
     let answer: Value = serde_json::from_str(&said).unwrap();
     let expected = json!({ "profiles": 1, "events": 3, "parked": 0, "dead": 1 });
-    assert_eq!((&answer["suppressed"], &answer["erased"]), (&json!(4), &expected), "{said}");
+    assert_eq!((&answer["suppressed"], &answer["erased"]), (&json!(3), &expected), "{said}");
     // Her events look accepted to whoever sends them, and are not.
     post(&process, &[event("ann-4", "ann", "track"), event("bob-4", "bob", "track")]);
     assert_eq!(ledger(process.admin)[0].accepted, 8);
@@ -110,7 +112,7 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     assert!(metrics.contains(counted), "{metrics}");
     process.kill();
 
-    suppress_only(&data, &["cid", "cid-device"]);
+    suppress_only(&data, &[("u", "cid"), ("d", "cid-device")]);
     let process = Process::start(&data, &file, &settings);
     webhook.misbehave_always(None);
     let rows = settled(process.admin, 8).await;
@@ -137,11 +139,58 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     let process = Process::start(&data, &file, &settings);
     assert_eq!(
         tagway(&process, &["forget", "ann", "--undo"]),
-        "4 names are no longer suppressed\n"
+        "3 names are no longer suppressed\n"
     );
     post(&process, &[event("ann-5", "ann", "track")]);
     let all = |tally: &tagway::demo::simulator::Tally| tally.events.contains_key("ann-5");
     webhook.wait_for(DEADLINE, all).await.expect("she is taken again");
     settled(process.admin, 9).await;
+    assert!(process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_forgotten_takes_nobody_along_whose_name_they_used() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
+    let process = Process::start(&data, &file, &settings);
+    let identify = |id: &str, members: Value| {
+        let mut event = json!({ "type": "identify", "messageId": id });
+        event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        event
+    };
+    let theirs = ["victim-1", "victim-2", "victim-3"];
+    let address = json!({ "email": "victim@corp.example" });
+    let events = [
+        identify(theirs[0], json!({ "userId": "victim7", "traits": address })),
+        identify(theirs[1], json!({ "userId": "victim7", "anonymousId": "laptop" })),
+        identify(theirs[2], json!({ "anonymousId": "phone", "traits": address })),
+        // Whose device is called what another person is; who says another's address is theirs.
+        identify("attack-1", json!({ "userId": "attacker", "anonymousId": "victim7" })),
+        identify("attack-2", json!({ "userId": "attacker2", "traits": address })),
+    ];
+    for (before, event) in (1..).zip(events) {
+        post(&process, &[event]);
+        settled(process.admin, before).await;
+    }
+    let exported = |id: &str| tagway(&process, &file, &["export", id]);
+    for (person, own) in [("attacker", "attack-1"), ("attacker2", "attack-2")] {
+        let said = exported(person);
+        assert_eq!(said.lines().count(), 2, "the profile and the event: {said}");
+        assert!(said.contains(own), "{said}");
+        let said = tagway(&process, &file, &["forget", person, "--json"]);
+        let answer: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(answer["erased"]["profiles"], 1, "{said}");
+        assert_eq!(answer["erased"]["events"], 1, "{said}");
+    }
+    for id in ["victim7", "victim@corp.example"] {
+        let said = exported(id);
+        assert!(theirs.iter().all(|event| said.contains(event)), "{id}: {said}");
+        assert!(!said.contains("attack"), "{id}: {said}");
+    }
+    tagway(&process, &file, &["forget", "attacker2", "--undo"]);
+    post(&process, &[identify("victim-4", json!({ "userId": "victim7", "traits": address }))]);
+    assert_eq!(ledger(process.admin)[0].accepted, 6, "they are still taken");
     assert!(process.terminate().success());
 }

@@ -326,8 +326,8 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::journal::{
-        DeadSelection, Ended, Ending, Journal, MessageKey, NewRecord, Parking, Position, ReadLimit,
-        Settlement,
+        DeadSelection, Ended, Ending, Journal, MessageKey, NameKind, NewRecord, Parking, Position,
+        ReadLimit, Settlement,
     };
 
     async fn append(b: &Bench, people: &[&str]) {
@@ -352,7 +352,7 @@ mod tests {
     }
 
     fn names(b: &Bench, names: &[&str]) -> HashSet<NameKey> {
-        names.iter().map(|name| NameKey::new(b.site, name)).collect()
+        names.iter().map(|name| NameKey::new(b.site, NameKind::User, name)).collect()
     }
 
     #[tokio::test]
@@ -404,7 +404,8 @@ mod tests {
             b.journal.forgotten().names_in(b.site, body.as_bytes())
         };
         assert!(["ann", "phone", "bob"].into_iter().all(is_forgotten) && !is_forgotten("cid"));
-        assert_eq!(b.journal.lift(b.site, NameKey::new(b.site, "phone")).await.unwrap(), 3);
+        let phone = NameKey::new(b.site, NameKind::User, "phone");
+        assert_eq!(b.journal.lift(b.site, phone).await.unwrap(), 3);
         assert!(!is_forgotten("ann") && is_forgotten("bob"));
     }
 

@@ -57,10 +57,10 @@ impl Default for Repeats {
 impl Repeats {
     /// What the update says, apart from when, as one number.
     pub(super) fn statement(&self, site: SiteId, update: &Update) -> u64 {
-        let Update { at: _, user, previous, email, devices, traits } = update;
+        let Update { at: _, from_server, user, previous, email, devices, traits } = update;
         let devices: Vec<_> = devices.iter().map(|d| (&d.identity, &d.client)).collect();
         let traits: Vec<_> = traits.iter().map(|(key, value)| (key, value.to_string())).collect();
-        self.hashes.hash_one((site, user, previous, email, devices, traits))
+        self.hashes.hash_one((site, from_server, user, previous, email, devices, traits))
     }
 
     /// Whether it was said before, and saying it again at this time changes nothing.

@@ -7,38 +7,47 @@ use rusqlite::Connection;
 
 use super::super::{Changes, Identity, IdentityKind, ProfileError, ProfileId, Subject};
 use super::parse;
-use crate::journal::{NameKey, SiteId};
+use crate::journal::{NameKey, NameKind, SiteId};
 use crate::store::{Store, overwriting};
 
 /// Identities looked at in one step.
 const LOOK_ROWS: usize = 5000;
 
-/// The profiles of whoever has this name: an id of any kind, or an e-mail address. An address may as
-/// well stand among the traits alone, which means looking at all of them, a second or so per million.
+/// The profiles of whoever has this name: a user id or an e-mail address or, if it is neither's, a
+/// device's id. A device may be called what another person is: it says nothing of them then. An address among the
+/// traits alone finds only profiles of nobody who is known, which means looking at all of them, a second
+/// or so per million.
 pub(super) fn subjects(
     connection: &Connection,
     site: SiteId,
     name: &str,
 ) -> rusqlite::Result<Vec<Subject>> {
     let mut named = connection.prepare_cached(
-        "SELECT profile FROM identities
-         WHERE site = ? AND value = ?",
+        "SELECT profile FROM identities WHERE site = ?1 AND kind = ?2 AND value = ?3",
     )?;
-    let mut profiles: BTreeSet<i64> =
-        named.query_map((site.0, name), |row| row.get(0))?.collect::<Result<_, _>>()?;
-    if let Some(email) = Identity::of_email(name) {
-        let found = named.query_map((site.0, email.value), |row| row.get(0))?;
-        for profile in found {
+    let mut profiles: BTreeSet<i64> = BTreeSet::new();
+    let user = Identity::of(IdentityKind::User, Some(name));
+    for Identity { kind, value } in user.into_iter().chain(Identity::of_email(name)) {
+        for profile in named.query_map((site.0, kind.name(), value), |row| row.get(0))? {
             profiles.insert(profile?);
         }
     }
     if name.contains('@') {
         let mut reached = connection.prepare_cached(
-            "SELECT id FROM profiles WHERE site = ?1 AND json_valid(traits)
+            "SELECT id FROM profiles WHERE site = ?1 AND user_id IS NULL AND json_valid(traits)
                  AND lower(trim(json_extract(traits, '$.email'))) = ?2",
         )?;
         let email = name.trim().to_lowercase();
         for profile in reached.query_map((site.0, email), |row| row.get(0))? {
+            profiles.insert(profile?);
+        }
+    }
+    if profiles.is_empty() {
+        let mut devices = connection.prepare_cached(
+            "SELECT profile FROM identities
+             WHERE site = ? AND value = ? AND kind NOT IN ('user', 'email')",
+        )?;
+        for profile in devices.query_map((site.0, name.trim()), |row| row.get(0))? {
             profiles.insert(profile?);
         }
     }
@@ -56,8 +65,9 @@ pub(super) fn subjects(
     profiles.into_iter().map(subject).collect()
 }
 
-/// Erases the profiles that one of these names is an identity of. Only digests are known, so all
-/// identities of the site are looked at, a step at a time.
+/// Erases the profiles that one of these names is an identity of, but for those of users who are not
+/// among the names. Only digests are known, so all identities of the site are looked at, a step at a
+/// time.
 pub(super) async fn erase(
     store: &Store,
     site: SiteId,
@@ -116,14 +126,27 @@ fn look(
     (kind, value): &Place,
 ) -> rusqlite::Result<(BTreeSet<ProfileId>, Option<Place>)> {
     let mut next = connection.prepare_cached(
-        "SELECT kind, value, profile FROM identities
-         WHERE site = ?1 AND (kind, value) > (?2, ?3) ORDER BY kind, value LIMIT ?4",
+        "SELECT i.kind, i.value, i.profile, p.user_id IS NOT NULL,
+             CASE WHEN p.user_id IS NULL AND json_valid(p.traits)
+                 AND json_type(p.traits, '$.email') = 'text'
+             THEN json_extract(p.traits, '$.email') END
+         FROM identities i JOIN profiles p ON p.id = i.profile
+         WHERE i.site = ?1 AND (i.kind, i.value) > (?2, ?3) ORDER BY i.kind, i.value LIMIT ?4",
     )?;
     let mut rows = next.query((site.0, kind, value, LOOK_ROWS))?;
     let (mut found, mut seen, mut last) = (BTreeSet::new(), 0, None);
     while let Some(row) = rows.next()? {
         seen += 1;
-        if names.contains(&NameKey::new(site, row.get_ref(1)?.as_str()?)) {
+        let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?);
+        // Of a vendor that is no longer known it is a device's.
+        let kind = kind.map_or(NameKind::Device, IdentityKind::name_kind);
+        let is_in = |kind, name: &str| names.contains(&NameKey::new(site, kind, name));
+        // A user who is to go is among the names. Whoever else is a user is another.
+        let is_known: bool = row.get(3)?;
+        let address = row.get_ref(4)?.as_str_or_null()?;
+        let is_named =
+            is_in(kind, row.get_ref(1)?.as_str()?) && (kind == NameKind::User || !is_known);
+        if is_named || address.is_some_and(|address| is_in(NameKind::Email, address)) {
             found.insert(ProfileId(row.get(2)?));
         }
         if seen == LOOK_ROWS {

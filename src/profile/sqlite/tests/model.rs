@@ -19,6 +19,7 @@ struct Said {
     person: u8,
     names_user: bool,
     has_email: bool,
+    from_server: bool,
     devices: BTreeSet<u8>,
     /// The other person whose user id one of the site's servers says is this one's as well.
     alias: Option<u8>,
@@ -28,11 +29,13 @@ struct Said {
 fn said(people: u8) -> impl Strategy<Value = Said> {
     let devices = prop::collection::btree_set(0..3_u8, 1..3);
     let alias = prop_oneof![5 => Just(None), 1 => (0..people).prop_map(Some)];
-    (0..people, any::<bool>(), any::<bool>(), devices, alias, any::<u8>()).prop_map(
-        |(person, names_user, has_email, devices, alias, value)| Said {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    (0..people, flags, devices, alias, any::<u8>()).prop_map(
+        |(person, (names_user, has_email, from_server), devices, alias, value)| Said {
             person,
             names_user,
             has_email,
+            from_server,
             devices,
             alias,
             value,
@@ -54,6 +57,7 @@ fn updates(said: &[Said], device: impl Fn(u8, u8) -> Identity) -> Vec<Update> {
         let value = if said.value > 200 { json!(null) } else { json!(said.value) };
         Update {
             at,
+            from_server: said.from_server || previous.is_some(),
             user: names_user.then(|| user(said.person)),
             previous,
             email: email.filter(|_| said.has_email),
@@ -212,7 +216,9 @@ proptest! {
         order in prop::collection::vec(any::<u16>(), 25),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
     ) {
-        let updates = updates(&said, own);
+        let mut updates = updates(&said, own);
+        // Whose an address is that no server says depends on who was known when it was said.
+        updates.iter_mut().filter(|it| !it.from_server).for_each(|it| it.email = None);
         let expected = model(&updates);
         let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
         shuffled.sort_by_key(|(place, _)| *place);
@@ -272,6 +278,42 @@ proptest! {
         let expected: BTreeSet<_> = model(&aliases).iter().map(users).collect();
         let found: BTreeSet<_> = found.iter().map(users).filter(|u| !u.is_empty()).collect();
         prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(
+        said in prop::collection::vec(said(4), 1..20),
+        order in prop::collection::vec(any::<u16>(), 20),
+        last in 0..4_u8,
+        is_named in any::<bool>(),
+    ) {
+        let updates = updates(&said, own);
+        let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
+        shuffled.sort_by_key(|(place, _)| *place);
+        let mut before: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
+        let Some(last_said) = before.pop() else { return Ok(()) };
+        let with = Update {
+            from_server: false,
+            previous: None,
+            user: last_said.user.filter(|_| is_named),
+            email: Identity::of_email(&format!("{last}@people.example")),
+            ..last_said
+        };
+        let without = Update { email: None, ..with.clone() };
+        let users = |last: &Update| {
+            let (connection, memory) = (database(2), Repeats::default());
+            apply(&connection, &memory, &before);
+            apply(&connection, &memory, std::slice::from_ref(last));
+            let mut users = people(&connection);
+            users.retain(|person| person.user.is_some());
+            let plain = |mut person: Person| {
+                // One that nobody had may be theirs.
+                person.names.retain(|name| name.kind != IdentityKind::Email);
+                person
+            };
+            users.into_iter().map(plain).collect::<BTreeSet<_>>()
+        };
+        prop_assert_eq!(users(&with), users(&without));
     }
 
     #[test]

@@ -81,6 +81,11 @@ fn with_email(mut event: Value, email: &str) -> Value {
     event
 }
 
+fn by_server(mut event: Value) -> Value {
+    event["facts"]["fromServer"] = true.into();
+    event
+}
+
 fn alias(user: &str, previous: &str, from_server: bool) -> Value {
     json!({
         "type": "alias", "userId": user, "previousId": previous,
@@ -102,7 +107,7 @@ fn one_visitor_is_found_across_formats_devices_and_sub_domains() {
     assert_eq!(user, None);
     shop.takes(3, with_email(page(Some("u"), "a", "v"), "jo@x.example"));
     // Another device.
-    shop.takes(4, with_email(page(None, "phone", "p"), " JO@x.example"));
+    shop.takes(4, by_server(with_email(page(None, "phone", "p"), " JO@x.example")));
     let digest = Identity::of_email("jo@x.example").unwrap().value;
     for known in [
         json!({ "userId": "u" }),
@@ -114,7 +119,7 @@ fn one_visitor_is_found_across_formats_devices_and_sub_domains() {
         json!({ "facts": { "cookies": { "_ga": "GA1.3.5.6" } } }),
         json!({ "facts": { "cookies": { "_fbp": "fb.2.7.8" } } }),
         json!({ "context": { "clientIds": { "ga4": { "client_id": "5.6" } } } }),
-        json!({ "context": { "traits": { "email": digest } } }),
+        by_server(json!({ "context": { "traits": { "email": digest } } })),
     ] {
         assert_eq!(shop.knows(known.clone()), Some((nobody, Some("u".into()))), "{known}");
     }
@@ -222,14 +227,43 @@ fn an_address_joins_people_unless_another_user_has_it() {
     shop.takes(0, with_email(page(None, "a", "v"), "jo@x.example"));
     shop.takes(1, with_email(page(None, "b", "w"), "jo@x.example"));
     assert_eq!(shop.knows(page(None, "a", "v")), shop.knows(page(None, "b", "w")));
-    shop.takes(2, with_email(page(Some("u"), "c", "x"), "jo@x.example"));
+    shop.takes(2, by_server(with_email(page(Some("u"), "c", "x"), "jo@x.example")));
     assert_eq!(shop.user(page(None, "a", "v")).as_deref(), Some("u"));
     // Of somebody else, who says it is theirs.
-    shop.takes(3, with_email(page(Some("w"), "d", "y"), "jo@x.example"));
-    shop.takes(4, with_email(page(None, "d", "y"), "jo@x.example"));
+    shop.takes(3, by_server(with_email(page(Some("w"), "d", "y"), "jo@x.example")));
+    shop.takes(4, by_server(with_email(page(None, "d", "y"), "jo@x.example")));
     assert_eq!(shop.user(page(None, "d", "y")).as_deref(), Some("w"));
-    let letter = json!({ "context": { "traits": { "email": "jo@x.example" } } });
+    let letter = by_server(json!({ "context": { "traits": { "email": "jo@x.example" } } }));
     assert_eq!(shop.user(letter).as_deref(), Some("u"));
+}
+
+#[test]
+fn who_names_a_users_address_in_a_browser_gets_and_changes_nothing_of_theirs() {
+    let shop = Shop::new();
+    let mut hers = with_email(page(Some("u"), "a", "v"), "jo@x.example");
+    hers["traits"]["plan"] = "pro".into();
+    shop.takes(0, hers);
+    let traits = || {
+        let read = "SELECT traits FROM profiles WHERE user_id = 'u'";
+        shop.0.query_row(read, [], |row| row.get::<_, String>(0)).unwrap()
+    };
+    let before = (shop.knows(json!({ "userId": "u" })), traits());
+    for user in [None, Some("w")] {
+        let mut event = with_email(page(user, "phone", "p"), "jo@x.example");
+        event["traits"]["plan"] = "stolen".into();
+        shop.takes(1, event.clone());
+        let (profile, known) = shop.knows(event).unwrap();
+        assert_eq!(known.as_deref(), user);
+        assert_ne!(Some(profile), before.0.as_ref().map(|(profile, _)| *profile));
+    }
+    assert_eq!((shop.knows(json!({ "userId": "u" })), traits()), before);
+    // Nor does a user take what nobody they know is known by.
+    shop.takes(2, with_email(page(None, "b", "x"), "bo@x.example"));
+    shop.takes(3, with_email(page(Some("w"), "phone", "p"), "bo@x.example"));
+    assert_eq!(shop.user(page(None, "b", "x")), None);
+    // Nor does a letter's picture show who opened it.
+    let letter = json!({ "context": { "traits": { "email": "jo@x.example" } } });
+    assert_eq!(shop.knows(letter), None);
 }
 
 #[test]
