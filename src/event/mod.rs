@@ -11,11 +11,13 @@
 
 mod enriched;
 mod facts;
+mod nobody;
 
 pub use enriched::{Enriched, ProfileView};
 pub use facts::{
     Campaign, ClickId, ClientHints, Facts, Place, RawBeacon, Session, Suspicion, VisitorFact,
 };
+pub use nobody::names_somebody;
 
 use std::fmt;
 

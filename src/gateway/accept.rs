@@ -49,6 +49,28 @@ pub(super) struct Messages {
     pub(super) is_anonymous: bool,
 }
 
+/// What was observed of a request.
+struct Observed {
+    facts: Facts,
+    /// Whether the request brought the visitor's cookie.
+    is_known: bool,
+    /// The id of messages that name nobody.
+    minted: Option<String>,
+    sender: Sender,
+}
+
+/// What messages become.
+#[derive(Default)]
+struct Composed {
+    records: Vec<NewRecord>,
+    /// Ids and names, for who watches.
+    told: Vec<(String, String)>,
+    /// What was seen together, to be remembered once it is kept.
+    groups: Vec<u64>,
+    /// Messages of people who are forgotten.
+    forgotten: u64,
+}
+
 /// An event that an operator sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -131,55 +153,9 @@ impl Arrived<'_> {
         let is_known = recognised.as_ref().is_some_and(|it| it.is_known);
         let (mut facts, set_cookies, minted) = self.facts(recognised, sender);
         facts.suspicion = suspicion;
-        let mut records = Vec::with_capacity(drafts.len());
-        // What was observed goes into every record, and is bounded as such.
-        let mut bytes = 0_usize;
-        let mut told = Vec::new();
-        let mut groups = Vec::new();
-        let mut forgotten = 0_u64;
-        // Asked once: a watcher who comes in the middle would be told of some events by others' names.
-        let is_watched = self.gateway.feed.is_watched();
-        for draft in drafts {
-            let (index, has_traits, is_kept) = (draft.index, draft.has_traits, draft.is_kept);
-            // A beacon is passed on whole, or not at all.
-            if draft.beacon.is_some() && forgotten > 0 {
-                forgotten += 1;
-                continue;
-            }
-            let mut own = facts.clone();
-            if !is_known && draft.event.anonymous_id.is_some() {
-                // Where the client has an id, a visitor made just now is most likely made at each of its
-                // requests, because it sends no cookies.
-                (own.visitor, own.session) = (None, None);
-            }
-            let event = match complete(draft, own, minted.as_deref(), sender) {
-                Ok(event) => event,
-                Err((message_id, reason)) => {
-                    rejected.push(Rejected { index, message_id: Some(message_id), reason });
-                    continue;
-                }
-            };
-            let mut record = record(self.site.id, &self.site.name, &event, has_traits)?;
-            bytes = bytes.saturating_add(record.body.len());
-            if bytes > self.snapshot.limits.inflated_bytes {
-                return Err(Rejection::TooLarge);
-            }
-            if self.gateway.forgotten.names_in(self.site.id, &record.body) {
-                forgotten += 1;
-                continue;
-            }
-            if !is_kept {
-                continue;
-            }
-            if let Some(group) = self.gateway.company.news(self.site.id, &event) {
-                record.identifies = true;
-                groups.push(group);
-            }
-            records.push(record);
-            if is_watched {
-                told.push((event.message_id.clone(), event.label().to_owned()));
-            }
-        }
+        let observed = Observed { facts, is_known, minted, sender };
+        let Composed { records, told, groups, forgotten } =
+            self.compose(drafts, &observed, &mut rejected)?;
         self.count_rejected(&rejected);
         self.count_forgotten(forgotten);
         if records.is_empty() && forgotten > 0 {
@@ -206,6 +182,56 @@ impl Arrived<'_> {
             });
         }
         Ok(Taken { rejected, set_cookies })
+    }
+
+    /// The records of messages, each with what was observed of all.
+    fn compose(
+        &self,
+        drafts: Vec<Draft>,
+        observed: &Observed,
+        rejected: &mut Vec<Rejected>,
+    ) -> Result<Composed, Rejection> {
+        let mut composed = Composed::default();
+        // What was observed goes into every record, and is bounded as such.
+        let mut bytes = 0_usize;
+        // Asked once: a watcher who comes in the middle would be told of some events by others' names.
+        let is_watched = self.gateway.feed.is_watched();
+        for draft in drafts {
+            let (index, has_traits, is_kept) = (draft.index, draft.has_traits, draft.is_kept);
+            // A beacon is passed on whole, or not at all.
+            if draft.beacon.is_some() && composed.forgotten > 0 {
+                composed.forgotten += 1;
+                continue;
+            }
+            let event = match observed.complete(draft) {
+                Ok(event) => event,
+                Err((message_id, reason)) => {
+                    rejected.push(Rejected { index, message_id: Some(message_id), reason });
+                    continue;
+                }
+            };
+            let mut record = record(self.site.id, &self.site.name, &event, has_traits)?;
+            bytes = bytes.saturating_add(record.body.len());
+            if bytes > self.snapshot.limits.inflated_bytes {
+                return Err(Rejection::TooLarge);
+            }
+            if self.gateway.forgotten.names_in(self.site.id, &record.body) {
+                composed.forgotten += 1;
+                continue;
+            }
+            if !is_kept {
+                continue;
+            }
+            if let Some(group) = self.gateway.company.news(self.site.id, &event) {
+                record.identifies = true;
+                composed.groups.push(group);
+            }
+            composed.records.push(record);
+            if is_watched {
+                composed.told.push((event.message_id.clone(), event.label().to_owned()));
+            }
+        }
+        Ok(composed)
     }
 
     /// Who the visitor is, for beacons of browsers and for messages that name nobody.
@@ -312,27 +338,29 @@ impl Arrived<'_> {
     }
 }
 
-/// The draft as an event, or the message's id and why it cannot be one.
-fn complete(
-    draft: Draft,
-    facts: Facts,
-    minted: Option<&str>,
-    sender: Sender,
-) -> Result<Event<RawObject>, (String, Invalid)> {
-    let mut event = draft.event;
-    event.facts = facts;
-    (event.facts.beacon, event.facts.told) = (draft.beacon, draft.told);
-    if sender == Sender::Server {
-        event.facts.ip = draft.ip;
-        event.facts.user_agent = draft.user_agent;
+impl Observed {
+    /// The draft as an event, or the message's id and why it cannot be one.
+    fn complete(&self, draft: Draft) -> Result<Event<RawObject>, (String, Invalid)> {
+        let mut event = draft.event;
+        event.facts = self.facts.clone();
+        if !self.is_known && event.anonymous_id.is_some() {
+            // Where the client has an id, a visitor made just now is most likely made at each of its
+            // requests, because it sends no cookies.
+            (event.facts.visitor, event.facts.session) = (None, None);
+        }
+        (event.facts.beacon, event.facts.told) = (draft.beacon, draft.told);
+        if self.sender == Sender::Server {
+            event.facts.ip = draft.ip;
+            event.facts.user_agent = draft.user_agent;
+        }
+        if event.anonymous_id.is_none() {
+            event.anonymous_id.clone_from(&self.minted);
+        }
+        if event.anonymous_id.is_none() && event.user_id.is_none() {
+            return Err((event.message_id, "missing_user_id"));
+        }
+        Ok(event)
     }
-    if event.anonymous_id.is_none() {
-        event.anonymous_id = minted.map(str::to_owned);
-    }
-    if event.anonymous_id.is_none() && event.user_id.is_none() {
-        return Err((event.message_id, "missing_user_id"));
-    }
-    Ok(event)
 }
 
 fn record(
@@ -366,8 +394,8 @@ fn of_operator(
     };
     let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
     let has_traits = draft.has_traits;
-    let event = complete(draft, facts, None, Sender::Server)
-        .map_err(|(_, reason)| SendError::Invalid(reason))?;
+    let observed = Observed { facts, is_known: false, minted: None, sender: Sender::Server };
+    let event = observed.complete(draft).map_err(|(_, reason)| SendError::Invalid(reason))?;
     Ok((event, has_traits))
 }
 

@@ -16,8 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::SiteId;
-use crate::event::{Event, Kind, Object};
-use crate::profile::{Identity, IdentityKind};
+use crate::event::{Event, Kind, Object, names_somebody};
 
 /// What a name is. Anybody can call their device what another person is called, so a name says nothing
 /// without its kind.
@@ -143,7 +142,7 @@ impl<'e> Names<'e> {
         emails: [Option<&'e str>; 3],
     ) -> Self {
         // What a sloppy tag sends for nobody makes an event nobody's.
-        let user = user.filter(|user| Identity::of(IdentityKind::User, Some(user)).is_some());
+        let user = user.filter(|user| names_somebody(user));
         let previous_user = previous.filter(|_| is_users_previous);
         Self { user, previous_user, devices: [anonymous, visitor, previous], emails }
     }

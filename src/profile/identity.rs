@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::event::{Event, Kind};
+use crate::event::{Event, Kind, names_somebody};
 
 /// The longest id of a vendor that is kept: Google's and Meta's have about 30 characters, the rest are
 /// UUIDs.
@@ -19,25 +19,6 @@ const MAX_DEVICE_BYTES: usize = 128;
 
 /// The longest e-mail address (RFC 5321, section 4.5.3.1.3: a path has 256 octets with its brackets).
 const MAX_EMAIL_BYTES: usize = 254;
-
-/// What sloppy tags and systems send for people they do not know, in lower case. The last is the
-/// advertising id of a device whose owner has turned it off.
-const NOBODY: [&str; 14] = [
-    "",
-    "0",
-    "-1",
-    "null",
-    "undefined",
-    "nan",
-    "none",
-    "true",
-    "false",
-    "anonymous",
-    "guest",
-    "unknown",
-    "[object object]",
-    "00000000-0000-0000-0000-000000000000",
-];
 
 /// Addresses that forms are tried out with.
 const NOBODYS_EMAILS: [&str; 3] = ["test@example.com", "test@test.com", "email@example.com"];
@@ -159,8 +140,7 @@ impl Identity {
     /// An identity, if the value names anybody.
     pub fn of(kind: IdentityKind, value: Option<&str>) -> Option<Self> {
         let value = value?.trim();
-        let names_nobody = NOBODY.iter().any(|nobody| value.eq_ignore_ascii_case(nobody));
-        (!names_nobody).then(|| Self { kind, value: value.to_owned() })
+        names_somebody(value).then(|| Self { kind, value: value.to_owned() })
     }
 
     /// The identity of an e-mail address, or of the digest of one.
