@@ -10,8 +10,9 @@ use tagway::vendors::find;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What a beacon may take that says nothing.
-const BASE_BYTES: usize = 64 * 1024;
+/// What a beacon may take however little it says: the window and the buffers of an inflater, for those
+/// that are compressed within a form.
+const BASE_BYTES: usize = 256 * 1024;
 
 /// What it may take for each byte that it has.
 const BYTES_PER_BYTE: usize = 256;
