@@ -104,7 +104,9 @@ impl Worker {
         now: Timestamp,
     ) -> Option<Arc<Event>> {
         let filter = &self.settings.filter;
-        if filter.consent.is_empty() || filter.unknown_consent != Unknown::Hold {
+        // A beacon that is passed on is nothing to any other destination.
+        let is_raw = event.facts.beacon.is_some();
+        if is_raw || filter.consent.is_empty() || filter.unknown_consent != Unknown::Hold {
             return Some(event);
         }
         let visitor = chooser(&event);
