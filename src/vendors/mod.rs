@@ -101,6 +101,12 @@ pub struct Vendor {
     pub beacon: Option<&'static dyn Beacon>,
 }
 
+impl Vendor {
+    /// A vendor of whom nothing is known: what an entry of [`VENDORS`] does not say.
+    pub const NOTHING: Self =
+        Self { name: "", known_as: &[], cookies: &[], mint: None, destination: None, beacon: None };
+}
+
 /// Reads the vendor's own settings and builds its destination; mistakes go to the section. The
 /// address stands in for the vendor's base URL.
 pub type Build = fn(&mut Section<'_>, Option<Url>) -> Box<dyn Destination>;

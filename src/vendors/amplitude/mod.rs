@@ -58,11 +58,11 @@ pub static VENDOR: Vendor = Vendor {
     name: "amplitude",
     known_as: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
     cookies: &["AMP_*"],
-    mint: None,
     destination: Some(|section, endpoint| {
         Box::new(Amplitude { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    ..Vendor::NOTHING
 };
 
 /// Uploads per second of the smallest plan.

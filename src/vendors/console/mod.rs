@@ -12,11 +12,8 @@ use crate::settings::Section;
 /// The console's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "console",
-    known_as: &[],
-    cookies: &[],
-    mint: None,
     destination: Some(|_: &mut Section<'_>, _| Box::new(Console)),
-    beacon: None,
+    ..Vendor::NOTHING
 };
 
 struct Console;

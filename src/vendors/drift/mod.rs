@@ -45,15 +45,13 @@ use crate::settings::Secret;
 pub static VENDOR: Vendor = Vendor {
     name: "drift",
     known_as: &["Drift"],
-    cookies: &[],
-    mint: None,
     destination: Some(|section, endpoint| {
         let base = endpoint.as_ref().map_or(BASE, url::Url::as_str);
         let (front, token) = Front::read(section, base);
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Drift { front, token, settings, contacts })
     }),
-    beacon: None,
+    ..Vendor::NOTHING
 };
 
 /// Where Drift is. There is one region.

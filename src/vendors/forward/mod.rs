@@ -25,11 +25,8 @@ pub const NAME: &str = "forward";
 /// The entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: NAME,
-    known_as: &[],
-    cookies: &[],
-    mint: None,
     destination: Some(|section, endpoint| Box::new(Forward::read(section, endpoint))),
-    beacon: None,
+    ..Vendor::NOTHING
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

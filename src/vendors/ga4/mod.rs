@@ -48,11 +48,11 @@ pub static VENDOR: Vendor = Vendor {
     name: "ga4",
     known_as: &["Google Analytics 4", "Google Analytics 4 Web", "GA4"],
     cookies: &["_ga", "_ga_*"],
-    mint: None,
     destination: Some(|section, endpoint| {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Gtag),
+    ..Vendor::NOTHING
 };
 
 /// Events in one request (Measurement Protocol limits).

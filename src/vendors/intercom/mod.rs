@@ -48,14 +48,12 @@ use crate::settings::Secret;
 pub static VENDOR: Vendor = Vendor {
     name: "intercom",
     known_as: &["Intercom"],
-    cookies: &[],
-    mint: None,
     destination: Some(|section, endpoint| {
         let (api, token) = Api::read(section, endpoint);
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Intercom { api, token, settings, contacts })
     }),
-    beacon: None,
+    ..Vendor::NOTHING
 };
 
 /// 10,000 calls a minute and app are counted in windows of ten seconds (Intercom's page on rate

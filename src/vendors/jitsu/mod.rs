@@ -5,11 +5,5 @@ mod beacon;
 use super::Vendor;
 
 /// Jitsu's entry in the list of vendors.
-pub static VENDOR: Vendor = Vendor {
-    name: "jitsu",
-    known_as: &["Jitsu"],
-    cookies: &[],
-    mint: None,
-    destination: None,
-    beacon: Some(&beacon::Jitsu),
-};
+pub static VENDOR: Vendor =
+    Vendor { name: "jitsu", known_as: &["Jitsu"], beacon: Some(&beacon::Jitsu), ..Vendor::NOTHING };

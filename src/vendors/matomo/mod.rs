@@ -11,8 +11,6 @@ use super::Vendor;
 pub static VENDOR: Vendor = Vendor {
     name: "matomo",
     known_as: &["Matomo"],
-    cookies: &[],
-    mint: None,
-    destination: None,
     beacon: Some(&beacon::Matomo),
+    ..Vendor::NOTHING
 };

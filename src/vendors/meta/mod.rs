@@ -69,6 +69,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Meta { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Pixel),
+    ..Vendor::NOTHING
 };
 
 /// Events in one request.

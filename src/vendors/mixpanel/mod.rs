@@ -61,12 +61,11 @@ use crate::settings::Secret;
 pub static VENDOR: Vendor = Vendor {
     name: "mixpanel",
     known_as: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
-    cookies: &[],
-    mint: None,
     destination: Some(|section, endpoint| {
         Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    ..Vendor::NOTHING
 };
 
 /// Events before 1971 are rejected, in milliseconds since 1970.

@@ -8,8 +8,6 @@ use super::Vendor;
 pub static VENDOR: Vendor = Vendor {
     name: "plausible",
     known_as: &["Plausible"],
-    cookies: &[],
-    mint: None,
-    destination: None,
     beacon: Some(&beacon::Plausible),
+    ..Vendor::NOTHING
 };

@@ -11,8 +11,6 @@ use super::Vendor;
 pub static VENDOR: Vendor = Vendor {
     name: "posthog",
     known_as: &["PostHog"],
-    cookies: &[],
-    mint: None,
-    destination: None,
     beacon: Some(&beacon::PostHog),
+    ..Vendor::NOTHING
 };

@@ -8,8 +8,6 @@ use super::Vendor;
 pub static VENDOR: Vendor = Vendor {
     name: "rudderstack",
     known_as: &["RudderStack"],
-    cookies: &[],
-    mint: None,
-    destination: None,
     beacon: Some(&beacon::RudderStack),
+    ..Vendor::NOTHING
 };

@@ -8,8 +8,6 @@ use super::Vendor;
 pub static VENDOR: Vendor = Vendor {
     name: "segment",
     known_as: &["Segment", "Segment.io"],
-    cookies: &[],
-    mint: None,
-    destination: None,
     beacon: Some(&beacon::Segment),
+    ..Vendor::NOTHING
 };

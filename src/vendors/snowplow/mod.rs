@@ -8,8 +8,6 @@ use super::Vendor;
 pub static VENDOR: Vendor = Vendor {
     name: "snowplow",
     known_as: &["Snowplow"],
-    cookies: &[],
-    mint: None,
-    destination: None,
     beacon: Some(&beacon::Snowplow),
+    ..Vendor::NOTHING
 };

@@ -7,11 +7,5 @@ mod tests;
 use super::Vendor;
 
 /// Umami's entry in the list of vendors.
-pub static VENDOR: Vendor = Vendor {
-    name: "umami",
-    known_as: &["Umami"],
-    cookies: &[],
-    mint: None,
-    destination: None,
-    beacon: Some(&beacon::Umami),
-};
+pub static VENDOR: Vendor =
+    Vendor { name: "umami", known_as: &["Umami"], beacon: Some(&beacon::Umami), ..Vendor::NOTHING };

@@ -32,12 +32,10 @@ use crate::settings::Secret;
 pub static VENDOR: Vendor = Vendor {
     name: "webhook",
     known_as: &["Webhooks"],
-    cookies: &[],
-    mint: None,
     destination: Some(|section, endpoint| {
         Box::new(Webhook { settings: Settings::read(section, endpoint) })
     }),
-    beacon: None,
+    ..Vendor::NOTHING
 };
 
 struct Webhook {
