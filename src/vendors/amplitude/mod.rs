@@ -31,6 +31,7 @@ mod dispatch;
 mod identity;
 mod map;
 mod revenue;
+mod script;
 mod settings;
 mod surroundings;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Amplitude { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };
 

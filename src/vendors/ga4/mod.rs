@@ -20,6 +20,7 @@ mod identity;
 mod map;
 mod params;
 mod rules;
+mod script;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Gtag),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };
 

@@ -23,6 +23,7 @@ mod api;
 mod contact;
 mod message;
 mod metadata;
+mod script;
 mod settings;
 mod talk;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub static VENDOR: Vendor = Vendor {
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Intercom { api, token, settings, contacts })
     }),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };
 

@@ -29,6 +29,7 @@ mod map;
 mod normalise;
 mod places;
 mod rules;
+mod script;
 mod settings;
 mod source;
 #[cfg(test)]
@@ -69,6 +70,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Meta { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Pixel),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };
 

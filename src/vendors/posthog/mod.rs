@@ -2,6 +2,7 @@
 
 mod beacon;
 mod event;
+mod script;
 #[cfg(test)]
 mod tests;
 
@@ -12,5 +13,6 @@ pub static VENDOR: Vendor = Vendor {
     name: "posthog",
     known_as: &["PostHog"],
     beacon: Some(&beacon::PostHog),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };
