@@ -25,6 +25,8 @@
 //!   [`config`] composes them, loads and reloads.
 //! - [`store`] is the embedded database: one writer thread, groups of commits, connections for
 //!   readers. Only the SQLite backends of journal and profile know it.
+//! - [`script`] keeps the vendors' browser scripts and serves them first-party.
+//! - [`address`] is the guard of whatever goes out.
 //! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
 //!   are what they say.
 //! - [`admin`] is the operators' listener, [`cli`] the command line, [`demo`] what `tagway demo` and
@@ -48,8 +50,10 @@ pub mod store;
 
 pub mod delivery;
 pub mod mapping;
+pub mod script;
 pub mod vendors;
 
+pub mod address;
 pub mod clock;
 pub mod config;
 pub mod feed;

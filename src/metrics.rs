@@ -111,6 +111,15 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
+/// `vendor, result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ScriptLabels {
+    /// The vendor's name.
+    pub vendor: &'static str,
+    /// `hit`, `stale`, `miss`, `not_modified`, `absent` or `error`.
+    pub result: &'static str,
+}
+
 /// All metrics of one gateway. Cheap to share: every metric is a handle.
 pub struct Metrics {
     registry: Registry,
@@ -162,6 +171,8 @@ pub struct Metrics {
     pub destination_up: Family<DestinationLabels, Gauge>,
     /// Profile lookups by cache result.
     pub profile_lookups: Family<ResultLabels, Counter>,
+    /// Requests of vendors' scripts.
+    pub script_requests: Family<ScriptLabels, Counter>,
     /// Traits and identities that a full profile did not take.
     pub profile_refused: Family<ReasonLabels, Counter>,
     /// Events the profile projection has yet to see.
@@ -199,6 +210,7 @@ impl Metrics {
             pending_oldest_seconds: Family::default(),
             destination_up: Family::default(),
             profile_lookups: Family::default(),
+            script_requests: Family::default(),
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
             config_reload_success: Gauge::default(),
@@ -248,6 +260,7 @@ impl Metrics {
         );
         r.register("destination_up", "0 while paused or broken", self.destination_up.clone());
         r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
+        r.register("script_requests", "Vendors' scripts asked for", self.script_requests.clone());
         r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
         r.register(
             "projection_lag_events",

@@ -11,6 +11,7 @@ use tagway::vendors::VENDORS;
 /// Who may import whom. `event` imports nobody; what everybody may import is in [`SHARED`].
 const IMPORTS: &[(&str, &[&str])] = &[
     ("event", &[]),
+    ("address", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
@@ -25,15 +26,16 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vendors", &["privacy"]),
     ("journal", &["store"]),
     ("profile", &["journal", "store"]),
-    ("gateway", &["bots", "geo", "journal", "privacy", "profile", "vendors", "visitor"]),
+    ("gateway", &["bots", "geo", "journal", "privacy", "profile", "script", "vendors", "visitor"]),
+    ("script", &["address", "vendors"]),
     ("mapping", &["vendors"]),
-    ("delivery", &["journal", "mapping", "privacy", "profile", "vendors"]),
+    ("delivery", &["address", "journal", "mapping", "privacy", "profile", "vendors"]),
     ("admin", &["delivery", "journal", "profile"]),
     (
         "config",
         &[
             "admin", "delivery", "edge", "gateway", "geo", "journal", "log", "privacy", "profile",
-            "visitor",
+            "script", "visitor",
         ],
     ),
     ("demo", &["vendors"]),
@@ -46,6 +48,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const SHARED: &[&str] = &["clock", "event", "feed", "metrics", "settings"];
 const PLAIN: &[(&str, &[&str])] = &[
     ("event", &[]),
+    ("address", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
@@ -81,6 +84,7 @@ const METRICS: &[&str] = &[
     "pending_events",
     "pending_oldest_seconds",
     "profile_lookups",
+    "script_requests",
     "config_reload_success",
     "build", // an info metric: `_info` is its type's ending
 ];

@@ -61,6 +61,7 @@ use crate::feed::Feed;
 use crate::journal::{Forgotten, Journal};
 use crate::metrics::{Metrics, Name};
 use crate::profile::Company;
+use crate::script::proxy::Scripts;
 
 /// What the edge knows of a request's sender.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,7 @@ pub struct Gateway {
     feed: Feed,
     durations: Durations,
     company: Company,
+    scripts: Scripts,
     snapshot: ArcSwap<Snapshot>,
     rates: ArcSwap<RateLimits>,
 }
@@ -104,6 +106,7 @@ impl Gateway {
         metrics: Arc<Metrics>,
         clock: SharedClock,
         feed: Feed,
+        scripts: Scripts,
         snapshot: Snapshot,
     ) -> Self {
         let rates = RateLimits::new(&snapshot.limits.rates);
@@ -112,6 +115,7 @@ impl Gateway {
             journal,
             durations: Durations::new(&metrics),
             company: Company::default(),
+            scripts,
             metrics,
             clock,
             feed,
@@ -263,8 +267,11 @@ impl Purpose {
             return Err(Rejection::Method { allow: route.allow() });
         }
         match source {
-            Source::Foreign => Err(Rejection::ForeignOrigin),
-            Source::Unsaid | Source::Page(_) | Source::Same => Ok(Self::Beacon(route)),
+            // A script is anybody's to read, and brings nothing.
+            Source::Foreign if !matches!(route, Route::Script { .. }) => {
+                Err(Rejection::ForeignOrigin)
+            }
+            _ => Ok(Self::Beacon(route)),
         }
     }
 }
@@ -289,6 +296,7 @@ impl Arrived<'_> {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),
             },
+            Route::Script { mount, .. } => return routes::script::answer(self, mount).await,
         };
         let response = result.unwrap_or_else(|rejection| {
             self.count_refused(&rejection);

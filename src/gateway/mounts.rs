@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 use url::Url;
 
 use super::route::Route;
+use crate::event::Object;
 use crate::metrics::{FormatLabels, Metrics, Name};
 use crate::settings::Section;
-use crate::vendors::{Beacon, VENDORS, Vendor};
+use crate::vendors::beacon::{Answer, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::{Beacon, Script, VENDORS, Vendor};
 
 /// The longest mount.
 const MAX_MOUNT_BYTES: usize = 64;
@@ -26,6 +30,17 @@ pub struct Mount {
     pub converts: bool,
     /// How its beacons are passed on to the vendor, if they are.
     pub forward: Option<Forwarding>,
+    /// How its scripts are served, if they are.
+    pub scripts: Option<Scripts>,
+}
+
+/// How a vendor's scripts are served.
+#[derive(Clone, Debug)]
+pub struct Scripts {
+    /// What they are.
+    pub script: &'static Script,
+    /// Stands in for the vendor's own host.
+    pub endpoint: Option<Url>,
 }
 
 /// How a vendor's beacons are passed on to it.
@@ -51,17 +66,22 @@ impl std::fmt::Debug for Mount {
 }
 
 impl Mount {
-    /// Reads `[sites.vendors]`. Every vendor whose beacons are understood is mounted at its own name
+    /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts are known, is mounted at its own name
     /// unless the site says otherwise.
     pub(super) fn read_all(site: &mut Section<'_>) -> Vec<Self> {
         let mut section = site.section("vendors");
-        let speaks = |vendor: &&&Vendor| vendor.beacon.is_some();
+        let speaks = |vendor: &&&Vendor| vendor.beacon.is_some() || vendor.script.is_some();
         let names: Vec<&str> = VENDORS.iter().filter(speaks).map(|vendor| vendor.name).collect();
         let mut said = section.children();
         for (name, table) in &mut said {
             if !names.contains(&name.as_str()) {
                 table.ignore_rest();
-                section.unknown_name(name, name, "vendor whose beacons are understood", &names);
+                section.unknown_name(
+                    name,
+                    name,
+                    "vendor with beacons or scripts of its own",
+                    &names,
+                );
             }
         }
         let mut taken = BTreeSet::new();
@@ -73,6 +93,9 @@ impl Mount {
                 mount.change(table);
             }
             if !mount.converts && mount.forward.is_none() {
+                mount.beacon = &Silent;
+            }
+            if !mount.converts && mount.forward.is_none() && mount.scripts.is_none() {
                 continue;
             }
             // Several may share the root: they differ by what follows.
@@ -85,11 +108,20 @@ impl Mount {
         mounts
     }
 
-    /// The mount of a vendor at its own name, if its beacons are understood.
+    /// The mount of a vendor at its own name, if it has beacons or scripts.
     pub fn at_its_name(vendor: &Vendor) -> Option<Self> {
         let path = format!("/{}", vendor.name);
-        let beacon = vendor.beacon?;
-        Some(Self { vendor: vendor.name, beacon, path, converts: true, forward: None })
+        let beacon = vendor.beacon.unwrap_or(&Silent);
+        let scripts = vendor.script.map(|script| Scripts { script, endpoint: None });
+        let converts = vendor.beacon.is_some();
+        (converts || scripts.is_some()).then_some(Self {
+            vendor: vendor.name,
+            beacon,
+            path,
+            converts,
+            forward: None,
+            scripts,
+        })
     }
 
     /// As a site's table says.
@@ -100,8 +132,13 @@ impl Mount {
             ("both", (true, true)),
             ("off", (false, false)),
         ];
-        let (converts, forwards) = table.opt_choice("beacons", &choices).unwrap_or((true, false));
+        let (converts, forwards) = if self.converts {
+            table.opt_choice("beacons", &choices).unwrap_or((true, false))
+        } else {
+            (false, false)
+        };
         self.converts = converts;
+        self.change_scripts(table);
         match table.opt_string("mount") {
             None => {}
             Some(path) if path == "/" => self.path = String::new(),
@@ -124,9 +161,39 @@ impl Mount {
         }
     }
 
+    fn change_scripts(&mut self, table: &mut Section<'_>) {
+        let Some(scripts) = &mut self.scripts else { return };
+        let choices = [("proxy", true), ("off", false)];
+        let serves = table.opt_choice("scripts", &choices).unwrap_or(true);
+        scripts.endpoint = table.opt_parsed("script_endpoint");
+        if scripts.endpoint.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
+            table.mistake("script_endpoint", "must begin with http:// or https://");
+        }
+        if !serves {
+            self.scripts = None;
+        }
+    }
+
     /// What follows the mount in a path.
     pub(super) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
         path.strip_prefix(self.path.as_str()).filter(|rest| rest.starts_with('/'))
+    }
+}
+
+/// A vendor that has scripts but takes no beacons.
+struct Silent;
+
+impl Beacon for Silent {
+    fn endpoint(&self, _path: &str) -> Option<Methods> {
+        None
+    }
+
+    fn decode(&self, _inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        Ok(Vec::new())
+    }
+
+    fn answer(&self, _inbound: &Inbound<'_>, _verdict: Verdict) -> Answer {
+        Answer { status: StatusCode::NOT_FOUND, content_type: None, body: Bytes::new() }
     }
 }
 

@@ -27,6 +27,13 @@ pub(super) enum Route {
         /// What the endpoint takes.
         methods: Methods,
     },
+    /// `/{mount}/...`: one of a vendor's scripts.
+    Script {
+        /// The place of the mount among the site's.
+        mount: usize,
+        /// The vendor's name.
+        vendor: &'static str,
+    },
 }
 
 /// Every path and what it is for. The Segment API's short names are its browser library's.
@@ -81,7 +88,7 @@ impl Route {
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
             Self::Reset => "reset",
-            Self::Beacon { vendor, .. } => vendor,
+            Self::Beacon { vendor, .. } | Self::Script { vendor, .. } => vendor,
         }
     }
 
@@ -92,7 +99,7 @@ impl Route {
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
             Self::Reset => "reset",
-            Self::Beacon { vendor, .. } => vendor,
+            Self::Beacon { vendor, .. } | Self::Script { vendor, .. } => vendor,
         }
     }
 
@@ -101,6 +108,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
             Self::Pixel => "GET, OPTIONS",
+            Self::Script { .. } => "GET, HEAD, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
         }
     }
@@ -110,6 +118,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
             Self::Pixel => method == Method::GET,
+            Self::Script { .. } => method == Method::GET || method == Method::HEAD,
             Self::Beacon { methods, .. } => methods.take(method),
         }
     }

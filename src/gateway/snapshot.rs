@@ -150,8 +150,12 @@ impl Site {
     pub(super) fn route(&self, path: &str) -> Option<Route> {
         Route::of(path).or_else(|| {
             self.mounts.iter().enumerate().find_map(|(place, Mounted { mount, .. })| {
-                let methods = mount.beacon.endpoint(mount.below(path)?)?;
-                Some(Route::Beacon { mount: place, vendor: mount.vendor, methods })
+                let (below, vendor) = (mount.below(path)?, mount.vendor);
+                if let Some(methods) = mount.beacon.endpoint(below) {
+                    return Some(Route::Beacon { mount: place, vendor, methods });
+                }
+                let scripts = mount.scripts.as_ref()?;
+                scripts.script.file(below).map(|_| Route::Script { mount: place, vendor })
             })
         })
     }

@@ -19,6 +19,7 @@ mod mutants;
 mod process;
 mod recorded;
 mod reload;
+mod scripts;
 mod start;
 mod subjects;
 mod vendors;

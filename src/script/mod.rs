@@ -1,0 +1,3 @@
+//! First-party scripts.
+
+pub mod proxy;
