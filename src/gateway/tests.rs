@@ -101,18 +101,7 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         minting: Vec::new(),
     };
     let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);
-    let scripts = crate::script::proxy::Settings {
-        cache_bytes: 1 << 20,
-        disk_bytes: 1 << 20,
-        script_bytes: 1 << 20,
-        timeout: Duration::from_secs(1),
-        fetches: 1,
-        fresh_min: Duration::from_secs(1),
-        fresh_max: Duration::from_secs(1),
-        stale_if_error: Duration::from_secs(1),
-        retry: Duration::from_secs(1),
-        absent: Duration::from_secs(1),
-    };
+    let scripts = crate::script::proxy::Settings::small();
     let (time, counted) = (clock.clone(), metrics.clone());
     let scripts = Scripts::new(scripts, folder.path(), false, time, counted).unwrap();
     let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::new(), scripts, snapshot);

@@ -45,4 +45,22 @@ impl Settings {
             absent: section.duration("absent"),
         }
     }
+
+    /// For tests that fetch nothing.
+    #[cfg(test)]
+    pub(crate) fn small() -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            cache_bytes: 1 << 20,
+            disk_bytes: 1 << 20,
+            script_bytes: 1 << 20,
+            timeout: second,
+            fetches: 1,
+            fresh_min: second,
+            fresh_max: second,
+            stale_if_error: second,
+            retry: second,
+            absent: second,
+        }
+    }
 }
