@@ -281,6 +281,7 @@ impl App {
         self.drain.cancel();
         self.listeners.close();
         self.listeners.wait().await;
+        self.gateway.stop().await;
         self.dispatcher.stop().await;
         self.sites.lock().await.stop().await;
         self.end_chores.cancel();

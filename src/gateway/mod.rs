@@ -138,6 +138,11 @@ impl Gateway {
         self.snapshot.load().names()
     }
 
+    /// Ends what goes on behind the answers, once no more requests come.
+    pub async fn stop(&self) {
+        self.scripts.stop().await;
+    }
+
     /// Forgets clients that have been quiet. To be called each second.
     pub fn maintain(&self) {
         self.rates.load().forget();

@@ -25,6 +25,7 @@ use http::{HeaderMap, Method, Response};
 use http_body_util::Full;
 use moka::future::Cache;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use self::disk::Disk;
@@ -53,6 +54,8 @@ struct Inner {
     served: Cache<(Hash, Arc<str>), Arc<Served>>,
     /// One at a time: the best levels take a core for a second.
     compressing: Arc<Semaphore>,
+    /// Fetches, which outlive the requests that began them.
+    tasks: TaskTracker,
 }
 
 /// What is known of one script of a vendor.
@@ -123,6 +126,7 @@ impl Scripts {
             held,
             served,
             compressing: Arc::new(Semaphore::new(1)),
+            tasks: TaskTracker::new(),
         })))
     }
 
@@ -140,14 +144,14 @@ impl Scripts {
                 let url = url.clone();
                 // On a task of its own: the first client may leave, the others wait on.
                 let load = async move { held.get_with(key, all.load(url)).await };
-                let Ok(held) = tokio::spawn(load).await else { return answer::none(true) };
+                let Ok(held) = self.0.tasks.spawn(load).await else { return answer::none(true) };
                 (held, true)
             }
         };
         let is_due = held.ask_at <= self.now();
         if is_due && !held.asking.swap(true, Ordering::Relaxed) {
             let (all, held) = (self.clone(), held.clone());
-            tokio::spawn(async move { all.ask_again(url, held).await });
+            self.0.tasks.spawn(async move { all.ask_again(url, held).await });
         }
         let source = match &held.kept {
             Kept::Script(source) => source,
@@ -170,6 +174,12 @@ impl Scripts {
         };
         self.count(asked.vendor, counted);
         result
+    }
+
+    /// Waits for the fetches under way, none of which takes longer than `scripts.timeout`.
+    pub async fn stop(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
     }
 
     fn now(&self) -> i64 {

@@ -71,7 +71,6 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Pixel),
     script: Some(&script::SCRIPT),
-    ..Vendor::NOTHING
 };
 
 /// Events in one request.
