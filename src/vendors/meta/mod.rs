@@ -69,7 +69,6 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Meta { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Pixel),
-    ..Vendor::NOTHING
 };
 
 /// Events in one request.
