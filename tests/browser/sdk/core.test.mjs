@@ -17,7 +17,7 @@ before(async () => {
   server = createServer((request, response) => {
     if (request.url === "/tw.js") return void response.setHeader("content-type", "text/javascript").end(script);
     if (request.method === "GET") {
-      const policy = "default-src 'self'; script-src 'nonce-n'; require-trusted-types-for 'script'";
+      const policy = "default-src 'self'; img-src data:; script-src 'nonce-n'; require-trusted-types-for 'script'";
       response.setHeader("content-security-policy", policy).setHeader("content-type", "text/html");
       const early = request.url === "/" ? `tagway.track("Early", {a: 1});` : "";
       return void response.end(`<link rel=icon href=data:><script nonce=n>${snippet}${early}</script>
