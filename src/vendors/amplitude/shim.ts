@@ -64,12 +64,12 @@ const optOut = (out: boolean) => {
   tagway.consent({ analytics: !out });
 };
 const track = (event: any, own?: Params, more?: Params) => {
-  const whole = typeof event === "object" ? event : { event_type: event, event_properties: own, ...own && {} };
+  const whole = typeof event === "object" ? event : { event_type: event, event_properties: own };
   const { user_id, insert_id, time } = { ...more, ...whole } as Params;
   setUserId(user_id);
   const options: Params = source(whole.event_type);
   if (insert_id) options.messageId = insert_id;
-  if (time) options.timestamp = new Date(time).toISOString();
+  if (time) options.timestamp = new Date(time);
   return settle((done) => tagway.track(whole.event_type, whole.event_properties, options, done));
 };
 const group = (type: string, ids: any, told?: any) =>

@@ -103,9 +103,7 @@ const event = (name: string, own: Params = {}) => {
       const value = said["page_" + param];
       if (value) properties[member!] = value;
     }
-    tagway.page(undefined, properties, options);
-    tagway.flush();
-    if (done) setTimeout(answer, 50);
+    tagway.page(undefined, properties, options, answer);
   } else tagway.track(canonical, properties, options, answer);
 };
 

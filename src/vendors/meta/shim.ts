@@ -63,8 +63,7 @@ const product = (item: any) => {
 
 const track = (name: string, said?: Params, { eventID }: Params = {}) => {
   const properties: Params = { ...said };
-  const options = {
-    messageId: eventID && eventID + "." + name,
+  const options: Params = {
     context: {
       traits,
       clientIds: { meta: digests },
@@ -72,6 +71,8 @@ const track = (name: string, said?: Params, { eventID }: Params = {}) => {
       source: { client: "meta", event: name, event_id: eventID, pixel_id: pixel },
     },
   };
+  // What tells the event from others is the site's id with the name: templates give all tags of a page one id.
+  if (eventID) options.messageId = eventID + "." + name;
   if (name === "PageView") return tagway.page(undefined, properties, options);
   const items = [].concat(properties.contents || properties.content_ids || []).map(product);
   delete properties.contents;

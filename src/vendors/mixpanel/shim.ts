@@ -79,7 +79,7 @@ const install = (stub: any, config: Params = {}) => {
     track_forms: listen("submit"),
     time_event: (name: string) => (began[name] = Date.now()),
     identify: (id: string) => id && tagway.identify(String(id)),
-    alias: (id: string, previous?: string) => tagway.alias(id, previous),
+    alias: (id: string, before = tagway.user().id) => (before ? tagway.alias(id, before) : tagway.identify(id)),
     register: (said: Params) => Object.assign(always, said),
     register_once: (said: Params) => (always = { ...said, ...always }),
     unregister: (key: string) => delete always[key],

@@ -21,9 +21,7 @@ let isOut = false;
 
 const capture = (name: string, said?: Params, options: Params = {}) => {
   const { $set, $set_once, ...properties }: Params = { ...always, ...said };
-  const told = {
-    messageId: options.uuid,
-    timestamp: options.timestamp && new Date(options.timestamp).toISOString(),
+  const told: Params = {
     context: {
       traits: { ...$set_once, ...options.$set_once, ...$set, ...options.$set },
       groupId: groups.company || Object.values(groups)[0],
@@ -31,6 +29,8 @@ const capture = (name: string, said?: Params, options: Params = {}) => {
       source: { client: "posthog", event: name },
     },
   };
+  if (options.uuid) told.messageId = options.uuid;
+  if (options.timestamp) told.timestamp = options.timestamp;
   if (name === "$pageview") tagway.page(undefined, properties, told);
   else tagway.track(NAMES.hasOwnProperty(name) ? NAMES[name] : name, properties, told);
 };
@@ -58,7 +58,7 @@ const api: Record<string, (...args: any[]) => any> = {
   resetGroups() {
     groups = {};
   },
-  alias: (id, previous) => tagway.alias(id, previous),
+  alias: (id, before = tagway.user().id) => (before ? tagway.alias(id, before) : tagway.identify(id)),
   reset() {
     always = groups = {};
     tagway.reset();

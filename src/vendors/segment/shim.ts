@@ -37,7 +37,7 @@ const api: Record<string, (...args: any[]) => any> = {
       : tagway.page(second, { category: first, ...own }, options)),
   identify: said(1, ([id], traits, options) => tagway.identify(id, traits, options)),
   group: said(1, ([id], traits, options) => id != null && tagway.group(String(id), traits, options)),
-  alias: said(2, ([id, previous], options) => tagway.alias(id, previous, options)),
+  alias: said(2, ([id, previous], options) => tagway.alias(id, previous == null ? tagway.user().id : previous, options)),
   reset: () => tagway.reset(),
   ready: (callback) => tagway.ready(callback),
   on: (name, callback) => tagway.on(name, (message: any) =>
