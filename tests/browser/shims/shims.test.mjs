@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { Shop } from "../clients/harness.mjs";
 import { PAGES } from "./pages.mjs";
 
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 5_000;
 const ORDER = { order_id: "o-1", revenue: 25.5, total: 30, currency: "EUR" };
 const product = { product_id: "p1", name: "Lamp", price: 12.75, quantity: 2 };
 const TOLD = { type: "track", event: "Order Completed", properties: { ...ORDER, products: [product] } };
@@ -116,6 +116,9 @@ async function open(name, shims, { policy } = {}) {
   page.on("console", (line) => {
     if (["error", "warning"].includes(line.type())) complaints.push(line.text());
   });
+  page.on("response", (response) => {
+    if (response.status() >= 400) complaints.push(`${response.status()} ${response.url()}`);
+  });
   page.on("request", (request) => {
     const { hostname } = new URL(request.url());
     if (!hostname.endsWith(".shop.localhost")) complaints.push(`elsewhere: ${request.url()}`);
@@ -126,21 +129,21 @@ async function open(name, shims, { policy } = {}) {
     release = resolve;
   });
   const settings = JSON.stringify({ endpoint: shop.gateway, shims });
-  await context.route(`${shop.origin}/shim/**`, async (route) => {
-    const { pathname } = new URL(route.request().url());
-    if (pathname === `/shim/${name}.js`) {
+  const script = (body) => ({ headers: { "content-type": "text/javascript; charset=utf-8" }, body });
+  const answers = {
+    [`/shim/${name}.js`]: async () => {
       await isReleased;
-      const body = `window.tagway={settings:${settings}};${built("core")}${built(`shims/${name}`)}`;
-      return route.fulfill({ contentType: "text/javascript; charset=utf-8", body });
-    }
-    if (pathname === "/shim/messenger.js") {
-      return route.fulfill({ contentType: "text/javascript", body: "window.messenger && messenger();" });
-    }
-    const headers = policy ? { "content-security-policy": policy } : {};
-    return route.fulfill({ contentType: "text/html; charset=utf-8", headers, body: `<!doctype html>
-      <html lang="en"><head><title>Lamps</title><script nonce="n">${snippet(`/shim/${name}.js`)}</script></head>
-      <body><h1>Lamps</h1></body></html>` });
-  });
+      return script(`window.tagway={settings:${settings}};${built("core")}${built(`shims/${name}`)}`);
+    },
+    "/shim/messenger.js": async () => script("window.messenger && messenger();"),
+    [`/shim/${name}`]: async () => {
+      const headers = { "content-type": "text/html; charset=utf-8" };
+      if (policy) headers["content-security-policy"] = policy;
+      return { headers, body: `<!doctype html><html lang="en"><head><title>Lamps</title>
+        <script nonce="n">${snippet(`/shim/${name}.js`)}</script></head><body><h1>Lamps</h1></body></html>` };
+    },
+  };
+  shop.own = (pathname) => answers[pathname]?.();
   await page.goto(`${shop.origin}/shim/${name}`, { waitUntil: "commit" });
   await page.waitForFunction(() => document.querySelector("h1"));
   await page.evaluate(before);
@@ -156,7 +159,7 @@ for (const [name, { events, globals = {}, withoutProof }] of Object.entries(EXPE
     const since = () => shop.sent().events.slice(start);
     // The calls before have gone out when those after are made.
     const early = events.length - 1;
-    await until(() => `${name} early: ${JSON.stringify(since())}`, () => since().length >= early);
+    await until(() => `${name} early: ${complaints} ${JSON.stringify(since())}`, () => since().length >= early);
     await page.evaluate(PAGES[name].after);
     await until(() => `${name}: ${JSON.stringify(since())}`, () => since().length >= events.length);
     for (const [global, value] of Object.entries(globals)) {
