@@ -8,34 +8,26 @@ type Params = Record<string, any>;
 const page = window as unknown as { tagway: Tagway; dataLayer?: any[]; gtag?: unknown };
 const tagway = page.tagway;
 
-// An event's canonical name, and its parameters that have another name with it.
-const LIST = { item_list_id: "list_id", item_list_name: "category" };
-const PROMOTION = { promotion_name: "name" };
-const ORDER = { transaction_id: "order_id" };
-const NAMES: Record<string, [string, Params?]> = {
-  search: ["Products Searched"],
-  view_search_results: ["Products Searched"],
-  view_item_list: ["Product List Viewed", LIST],
-  select_item: ["Product Clicked", LIST],
-  view_item: ["Product Viewed"],
-  add_to_cart: ["Product Added"],
-  remove_from_cart: ["Product Removed"],
-  add_to_wishlist: ["Product Added to Wishlist"],
-  view_cart: ["Cart Viewed"],
-  begin_checkout: ["Checkout Started"],
-  add_shipping_info: ["Checkout Step Completed", { shipping_tier: "shipping_method" }],
-  add_payment_info: ["Payment Info Entered", { payment_type: "payment_method" }],
-  purchase: ["Order Completed", ORDER],
-  refund: ["Order Refunded", ORDER],
-  view_promotion: ["Promotion Viewed", PROMOTION],
-  select_promotion: ["Promotion Clicked", PROMOTION],
-  sign_up: ["Signed Up"],
-  login: ["Signed In"],
-};
-const ITEM: Params = { index: "position", item_list_name: "", item_list_id: "" };
+// Google's name of an event, the canonical one, and its parameters that have another name with it.
+const LIST = "|item_list_id|list_id|item_list_name|category";
+const PROMOTION = "|promotion_name|name";
+const ORDER = "|transaction_id|order_id";
+const NAMES: Record<string, string[]> = { __proto__: null } as any;
+for (const rule of (
+  "search|Products Searched,view_search_results|Products Searched,view_item_list|Product List Viewed" + LIST +
+  ",select_item|Product Clicked" + LIST + ",view_item|Product Viewed,add_to_cart|Product Added," +
+  "remove_from_cart|Product Removed,add_to_wishlist|Product Added to Wishlist,view_cart|Cart Viewed," +
+  "begin_checkout|Checkout Started,add_shipping_info|Checkout Step Completed|shipping_tier|shipping_method," +
+  "add_payment_info|Payment Info Entered|payment_type|payment_method,purchase|Order Completed" + ORDER +
+  ",refund|Order Refunded" + ORDER + ",view_promotion|Promotion Viewed" + PROMOTION +
+  ",select_promotion|Promotion Clicked" + PROMOTION + ",sign_up|Signed Up,login|Signed In"
+).split(",")) {
+  const [name, ...rest] = rule.split("|");
+  NAMES[name!] = rest;
+}
 const OF_ONE = /^(view_item|select_item|add_to_(cart|wishlist)|remove_from_cart)$/;
 // What is said to the library, and not of the event.
-const TO_LIBRARY = /^(send_to|send_page_view|event_|user_(id|properties|data)$|groups$|transport_type$|page_|items$|cookie_|debug_mode$)/;
+const TO_LIBRARY = /^(send_|event_[ct]|user_(id|prop|data)|groups$|transport|page_|items$|cookie_|debug)/;
 
 const always: Params = {};
 let known: string | undefined;
@@ -44,8 +36,8 @@ let first: string | undefined;
 const product = (item: Params) => {
   const out: Params = {};
   for (const name in item) {
-    const own = /^item_(id|name|brand|category|variant)$/.exec(name);
-    out[own ? (own[1] === "id" ? "product_id" : own[1]!) : ITEM[name] || name] = item[name];
+    const own = name === "index" ? "position" : name.replace(/^item_(name|brand|category|variant)$/, "$1");
+    out[own === "item_id" ? "product_id" : own] = item[name];
   }
   return out;
 };
@@ -73,11 +65,11 @@ const event = (name: string, own: Params = {}) => {
   const targets = [].concat(said.send_to || []);
   if (targets.length && targets.every((target) => /^(AW|DC)-/.test(target))) return;
   person(own);
-  const [canonical, renamed = {}] = (NAMES.hasOwnProperty(name) && NAMES[name]) || [name];
+  const rule = NAMES[name] || [name];
   const properties: Params = {};
   for (const key in said) {
     if (!TO_LIBRARY.test(key)) {
-      properties[key === "search_term" ? "query" : renamed[key] || key] = said[key];
+      properties[key === "search_term" ? "query" : rule[rule.indexOf(key, 1) + 1 || -1] || key] = said[key];
     }
   }
   for (const key of ["value", "tax", "shipping"]) {
@@ -99,12 +91,12 @@ const event = (name: string, own: Params = {}) => {
   if (done) setTimeout(answer, said.event_timeout || 2000);
   const options = { context: context(name, said) };
   if (name === "page_view") {
-    for (const [param, member] of [["location", "url"], ["title", "title"], ["referrer", "referrer"], ["path", "path"]]) {
-      const value = said["page_" + param];
-      if (value) properties[member!] = value;
+    for (const key of ["location", "title", "referrer", "path"]) {
+      const value = said["page_" + key];
+      if (value) properties[key === "location" ? "url" : key] = value;
     }
     tagway.page(undefined, properties, options, answer);
-  } else tagway.track(canonical, properties, options, answer);
+  } else tagway.track(rule[0]!, properties, options, answer);
 };
 
 const answers: Record<string, boolean> = {};
@@ -123,11 +115,11 @@ const consent = (mode: string, said: Params) => {
 };
 
 const commands: Record<string, (...args: any[]) => void> = {
+  __proto__: null as any,
   config(target: string, params: Params = {}) {
-    person(params);
-    if (!/^G/.test(target)) return;
-    first = first || target;
+    if (/^G/.test(target)) first = first || target;
     if (target === first && params.send_page_view !== false) event("page_view", params);
+    else person(params);
   },
   set(what: any, params?: any) {
     if (typeof what === "object") Object.assign(always, what);
@@ -148,7 +140,7 @@ const take = (entry: any) => {
   // Only what gtag pushes is a command: its own arguments.
   if (entry && entry.toString() === "[object Arguments]") {
     const [name, ...args] = entry;
-    if (commands.hasOwnProperty(name)) commands[name]!(...args);
+    if (commands[name]) commands[name]!(...args);
   }
 };
 const push = layer.push;

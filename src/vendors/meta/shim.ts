@@ -9,6 +9,7 @@ const page = window as unknown as { tagway: Tagway; fbq?: any; _fbq?: any };
 const tagway = page.tagway;
 
 const NAMES: Record<string, string> = {
+  __proto__: null as any,
   Search: "Products Searched",
   ViewContent: "Product Viewed",
   AddToCart: "Product Added",
@@ -90,7 +91,7 @@ const track = (name: string, said?: Params, { eventID }: Params = {}) => {
   if (isProduct && items.length === 1 && !Object.keys(items[0]!).some((key) => key in properties)) {
     Object.assign(properties, items[0]);
   } else if (items[0]) properties.products = items;
-  const canonical = NAMES.hasOwnProperty(name) ? NAMES[name]! : name;
+  const canonical = NAMES[name] || name;
   tagway.track(isList ? "Product List Viewed" : canonical, properties, options);
 };
 
@@ -98,6 +99,7 @@ const single = (_pixel: unknown, name: string, said?: Params, options?: Params) 
   track(name, said, options);
 
 const commands: Record<string, (...args: any[]) => void> = {
+  __proto__: null as any,
   init(id: unknown, said?: Params) {
     pixel = pixel || String(id);
     person(said);
@@ -118,7 +120,7 @@ const commands: Record<string, (...args: any[]) => void> = {
 };
 
 const run = (name: string, ...args: any[]) => {
-  if (commands.hasOwnProperty(name)) commands[name]!(...args);
+  if (commands[name]) commands[name]!(...args);
 };
 const fbq = (page.fbq = page.fbq || page._fbq || function () {
   run.apply(null, arguments as any);
