@@ -125,7 +125,7 @@ for (const name of "getDeviceId getSessionId setDeviceId setSessionId extendSess
 }
 
 const run = ({ name, args, resolve }: Call) => {
-  const result = api.hasOwnProperty(name) ? api[name]!(...args) : undefined;
+  const result = api[name] && api[name]!(...args);
   if (resolve) Promise.resolve(result && result.promise).then(resolve);
 };
 const serve = (stub: any) => {

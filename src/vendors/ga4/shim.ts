@@ -50,13 +50,11 @@ const person = (params: Params) => {
 
 const context = (event: string, said: Params) => {
   const data = said.user_data || {};
-  const traits: Params = { ...said.user_properties };
-  if (data.email) traits.email = data.email;
-  if (data.phone_number) traits.phone = data.phone_number;
-  const meta: Params = {};
-  if (data.sha256_email_address) meta.em = data.sha256_email_address;
-  if (data.sha256_phone_number) meta.ph = data.sha256_phone_number;
-  return { traits, clientIds: { meta }, source: { client: "gtag", event } };
+  return {
+    traits: { ...said.user_properties, email: data.email, phone: data.phone_number },
+    clientIds: { meta: { em: data.sha256_email_address, ph: data.sha256_phone_number } },
+    source: { client: "gtag", event },
+  };
 };
 
 const event = (name: string, own: Params = {}) => {

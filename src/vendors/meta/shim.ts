@@ -27,8 +27,6 @@ const NAMES: Record<string, string> = {
 };
 const PERSON: Record<string, string> = {
   em: "email", ph: "phone", fn: "firstName", ln: "lastName", ge: "gender", db: "birthday",
-};
-const ADDRESS: Record<string, string> = {
   ct: "city", st: "state", zp: "postalCode", country: "country",
 };
 
@@ -42,8 +40,10 @@ const person = (said: Params = {}) => {
     const value = said[key];
     if (!value) continue;
     if (key === "external_id" || /^[\da-f]{64}$/i.test(value)) digests[key] = value;
-    else if (PERSON[key]) traits[PERSON[key]!] = value;
-    else if (ADDRESS[key]) (traits.address = traits.address || {})[ADDRESS[key]!] = value;
+    else if (PERSON[key]) {
+      const at = /^[csz]/.test(key) ? (traits.address = traits.address || {}) : traits;
+      at[PERSON[key]!] = value;
+    }
   }
 };
 
@@ -63,7 +63,7 @@ const product = (item: any) => {
 };
 
 const track = (name: string, said?: Params, { eventID }: Params = {}) => {
-  const properties: Params = { ...said };
+  let properties: Params = { ...said };
   const options: Params = {
     context: {
       traits,
@@ -86,7 +86,7 @@ const track = (name: string, said?: Params, { eventID }: Params = {}) => {
   if (isProduct || name === "Search") rename(properties, "content_category", "category");
   if (name === "Purchase" && properties.value != null) {
     const value = (properties.value = +properties.value);
-    for (const key of ["total", "revenue"]) if (!(key in properties)) properties[key] = value;
+    properties = { total: value, revenue: value, ...properties };
   }
   if (isProduct && items.length === 1 && !Object.keys(items[0]!).some((key) => key in properties)) {
     Object.assign(properties, items[0]);
@@ -122,11 +122,6 @@ const commands: Record<string, (...args: any[]) => void> = {
 const run = (name: string, ...args: any[]) => {
   if (commands[name]) commands[name]!(...args);
 };
-const fbq = (page.fbq = page.fbq || page._fbq || function () {
-  run.apply(null, arguments as any);
-});
-page._fbq = page._fbq || fbq;
-fbq.push = fbq.push || fbq;
-fbq.loaded = true;
+const fbq: any = (page.fbq = page._fbq = page.fbq || run);
 fbq.callMethod = run;
-(fbq.queue || []).splice(0).forEach((call: any) => run.apply(null, call));
+(fbq.queue || []).splice(0).forEach((call: any) => run(...(call as [string])));

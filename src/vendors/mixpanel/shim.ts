@@ -108,7 +108,7 @@ const install = (stub: any, config: Params = {}) => {
     const run = ([name, ...args]: any[]) => {
       // A call of what a call gives: a group's.
       if (Array.isArray(name)) own[name[0]](...name.slice(1))[args[0][0]](...args[0].slice(1));
-      else if (own.hasOwnProperty(name)) own[name](...args);
+      else if (own[name]) own[name](...args);
     };
     Object.assign(at, own);
     at.push = run;

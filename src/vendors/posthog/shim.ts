@@ -10,6 +10,7 @@ const page = window as unknown as { tagway: Tagway; posthog?: any };
 const tagway = page.tagway;
 
 const NAMES: Params = {
+  __proto__: null,
   $pageleave: "Page Left", $rageclick: "Rage Click", $dead_click: "Dead Click", $exception: "Exception Raised",
 };
 
@@ -32,7 +33,7 @@ const capture = (name: string, said?: Params, options: Params = {}) => {
   if (options.uuid) told.messageId = options.uuid;
   if (options.timestamp) told.timestamp = options.timestamp;
   if (name === "$pageview") tagway.page(undefined, properties, told);
-  else tagway.track(NAMES.hasOwnProperty(name) ? NAMES[name] : name, properties, told);
+  else tagway.track(NAMES[name] || name, properties, told);
 };
 const set = (traits?: Params, once?: Params) => tagway.identify(undefined, { ...once, ...traits });
 const consent = (yes: boolean) => {
@@ -95,7 +96,7 @@ for (const name of "getFeatureFlag getFeatureFlagPayload reloadFeatureFlags get_
 const serve = (stub: any, own: typeof api) => {
   const queue = Array.isArray(stub) ? stub.splice(0) : [];
   const run = ([name, ...args]: any[]) => {
-    if (own.hasOwnProperty(name)) own[name]!(...args);
+    if (own[name]) own[name]!(...args);
   };
   Object.assign(stub, own);
   stub.push = run;

@@ -54,7 +54,7 @@ const root = (page.analytics = page.analytics || []);
 if (!root.initialized) {
   const queue = Array.isArray(root) ? root.splice(0) : [];
   const run = ([name, ...args]: any[]) => {
-    if (api.hasOwnProperty(name)) api[name]!(...args);
+    if (api[name]) api[name]!(...args);
   };
   Object.assign(root, api);
   root.push = run;

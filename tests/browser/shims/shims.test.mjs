@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { Shop } from "../clients/harness.mjs";
 import { PAGES } from "./pages.mjs";
 
-const DEADLINE_MS = 5_000;
+const DEADLINE_MS = 15_000;
 const ORDER = { order_id: "o-1", revenue: 25.5, total: 30, currency: "EUR" };
 const product = { product_id: "p1", name: "Lamp", price: 12.75, quantity: 2 };
 const TOLD = { type: "track", event: "Order Completed", properties: { ...ORDER, products: [product] } };
