@@ -37,6 +37,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &["vendors"]),
+    ("audit", &["vendors"]),
     ("app", &["*"]),
     ("cli", &["*"]),
 ];
