@@ -140,6 +140,9 @@ impl Browser {
         if let Some(rules) = &options.map_hosts {
             command.arg(format!("--host-resolver-rules={rules}"));
         }
+        if let Some(keys) = &options.trust_keys {
+            command.arg(format!("--ignore-certificate-errors-spki-list={keys}"));
+        }
         command.arg("about:blank").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.process_group(0);
         let mappings = vec![

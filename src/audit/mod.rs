@@ -41,6 +41,8 @@ pub struct Options {
     pub no_sandbox: bool,
     /// Chromium's `--host-resolver-rules`, for tests.
     pub map_hosts: Option<String>,
+    /// Digests of public keys whose certificates are believed, for tests.
+    pub trust_keys: Option<String>,
 }
 
 /// A network, in Chromium's terms.

@@ -85,6 +85,11 @@ async fn prepare(browser: &mut Browser, page: &str, options: &Options) -> Result
     for domain in ["Page.enable", "Network.enable", "Runtime.enable"] {
         browser.call(Some(page), domain, json!({})).await?;
     }
+    // Some tags are silent in browsers that call themselves headless, and would seem to cost less.
+    let version = browser.call(None, "Browser.getVersion", json!({})).await?;
+    let agent = version["userAgent"].as_str().unwrap_or_default();
+    let agent = json!({ "userAgent": agent.replace("HeadlessChrome", "Chrome") });
+    browser.call(Some(page), "Emulation.setUserAgentOverride", agent).await?;
     // Frames of other sites and workers are targets of their own. They do not wait to be attached:
     // a service worker that waits would seem to cost nothing.
     let attach = json!({ "autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true });

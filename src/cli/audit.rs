@@ -61,6 +61,9 @@ pub(super) struct Options {
     /// Chromium's --host-resolver-rules, for tests.
     #[arg(long, hide = true, value_name = "RULES")]
     map_hosts: Option<String>,
+    /// Chromium's --ignore-certificate-errors-spki-list, for tests.
+    #[arg(long, hide = true, value_name = "DIGESTS")]
+    trust_keys: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -100,6 +103,7 @@ pub(super) fn run(
         runs: options.runs,
         no_sandbox: options.no_sandbox,
         map_hosts: options.map_hosts,
+        trust_keys: options.trust_keys,
     };
     let figures = block_on(async { Box::pin(audit::audit(&visits)).await.map_err(failure) })?;
     let json = serde_json::to_string_pretty(&figures).context("the figures as JSON")?;
