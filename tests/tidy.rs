@@ -23,9 +23,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("bots", &[]),
     ("geo", &[]),
     ("vendors", &["privacy"]),
+    ("script", &["vendors"]),
     ("journal", &["store"]),
     ("profile", &["journal", "store"]),
-    ("gateway", &["bots", "geo", "journal", "privacy", "profile", "vendors", "visitor"]),
+    ("gateway", &["bots", "geo", "journal", "privacy", "profile", "script", "vendors", "visitor"]),
     ("mapping", &["vendors"]),
     ("delivery", &["journal", "mapping", "privacy", "profile", "vendors"]),
     ("admin", &["delivery", "journal", "profile"]),
@@ -33,7 +34,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "config",
         &[
             "admin", "delivery", "edge", "gateway", "geo", "journal", "log", "privacy", "profile",
-            "visitor",
+            "script", "visitor",
         ],
     ),
     ("demo", &["vendors"]),
@@ -59,6 +60,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("bots", &["event", "settings"]),
     ("geo", &["event", "settings"]),
     ("vendors", &["event", "settings"]),
+    ("script", &["settings"]),
 ];
 
 /// The most lines of a file's code, its tests aside.
@@ -74,6 +76,7 @@ const METRICS: &[&str] = &[
     "events_accepted",
     "events_dropped",
     "rate_limited",
+    "script_requests",
     "journal_append_seconds",
     "journal_bytes",
     "deliveries",

@@ -99,6 +99,7 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         },
         visitor: crate::visitor::tests::settings(),
         minting: Vec::new(),
+        sdk: crate::script::tests::sdk(),
     };
     let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);
     let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::new(), snapshot);
