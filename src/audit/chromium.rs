@@ -56,6 +56,9 @@ const SWITCHES: &[&str] = &[
     "--window-size=1360,860",
 ];
 
+/// Hosts that it asks in spite of its switches, for updates and the time.
+const SILENT: &str = "MAP update.googleapis.com ~NOTFOUND, MAP clients2.google.com ~NOTFOUND";
+
 /// The browser to use: the one named, that of the variable CHROMIUM, or the first usual name in PATH.
 pub fn find(
     named: Option<PathBuf>,
@@ -137,9 +140,9 @@ impl Browser {
         if options.no_sandbox {
             command.arg("--no-sandbox");
         }
-        if let Some(rules) = &options.map_hosts {
-            command.arg(format!("--host-resolver-rules={rules}"));
-        }
+        let rules = options.map_hosts.as_deref().map(|rules| format!(", {rules}"));
+        let rules = rules.unwrap_or_default();
+        command.arg(format!("--host-resolver-rules={SILENT}{rules}"));
         if let Some(keys) = &options.trust_keys {
             command.arg(format!("--ignore-certificate-errors-spki-list={keys}"));
         }

@@ -248,7 +248,7 @@ fn requests(events: &[(String, Value)]) -> (Vec<Request>, usize, usize, f64) {
         match name.as_str() {
             "Network.requestWillBeSent" => {
                 let url = params["request"]["url"].as_str().unwrap_or_default();
-                if !url.starts_with("http:") && !url.starts_with("https:") {
+                if !is_web(url) {
                     continue;
                 }
                 // A redirect goes on under the same id.
@@ -263,6 +263,14 @@ fn requests(events: &[(String, Value)]) -> (Vec<Request>, usize, usize, f64) {
                 preflights += usize::from(params["type"] == "Preflight");
                 bytes_up +=
                     params["request"]["postData"].as_str().map_or(0.0, |body| count(body.len()));
+                if let (Some(at), Some(0.0)) = (current.get(id), redirect["connectionId"].as_f64())
+                {
+                    // The browser's own, from http to https: nobody was asked.
+                    if let Some(request) = requests.get_mut(*at) {
+                        url.clone_into(&mut request.url);
+                        continue;
+                    }
+                }
                 current.insert(id, requests.len());
                 let is_script = params["type"] == "Script";
                 requests.push(Request { url: url.to_owned(), is_script, bytes: 0.0 });
@@ -339,13 +347,17 @@ fn main_thread(trace: &[Value]) -> (f64, usize, BTreeMap<String, f64>) {
     (total, long_tasks, scripts)
 }
 
+fn is_web(url: &str) -> bool {
+    url.starts_with("http:") || url.starts_with("https:")
+}
+
 fn script_of(event: &Value) -> Option<&str> {
     let args = &event["args"];
     match event["name"].as_str()? {
         "EvaluateScript" | "FunctionCall" | "v8.compile" | "v8.evaluateModule"
         | "v8.compileModule" => {
             let url = args["data"]["url"].as_str().or_else(|| args["fileName"].as_str())?;
-            (!url.is_empty()).then_some(url)
+            is_web(url).then_some(url)
         }
         _ => None,
     }
