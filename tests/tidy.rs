@@ -38,6 +38,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &["vendors"]),
+    ("audit", &["vendors"]),
     ("app", &["*"]),
     ("cli", &["*"]),
 ];
