@@ -114,7 +114,8 @@ struct Request {
 
 /// The figures of one visit.
 pub fn figures(asked: &Url, record: &Record) -> Figures {
-    let mut totals: BTreeMap<String, f64> = BTreeMap::new();
+    let mut totals: BTreeMap<String, f64> =
+        TOTALS.iter().map(|(name, ..)| ((*name).to_owned(), 0.0)).collect();
     let mut add = |name: &str, value: f64| *totals.entry(name.to_owned()).or_default() += value;
     let (requests, connections, preflights, bytes_up) = requests(&record.network);
     let (main_us, long_tasks, by_script) = main_thread(&record.trace);
