@@ -111,12 +111,13 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
-/// `vendor, result`.
+/// `vendor, result` of a script's request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
-    /// The vendor's name.
+    /// Whose script: a vendor's name, or `tagway`.
     pub vendor: &'static str,
-    /// `hit`, `stale`, `miss`, `not_modified`, `absent` or `error`.
+    /// `unchanged` where the browser had it. Else `served` of Tagway's own, `shim` of what stands in
+    /// for a vendor's; of a vendor's own `hit`, `stale`, `miss`, `absent` or `error`.
     pub result: &'static str,
 }
 
@@ -171,12 +172,12 @@ pub struct Metrics {
     pub destination_up: Family<DestinationLabels, Gauge>,
     /// Profile lookups by cache result.
     pub profile_lookups: Family<ResultLabels, Counter>,
-    /// Requests of vendors' scripts.
-    pub script_requests: Family<ScriptLabels, Counter>,
     /// Traits and identities that a full profile did not take.
     pub profile_refused: Family<ReasonLabels, Counter>,
     /// Events the profile projection has yet to see.
     pub projection_lag_events: Family<SiteLabels, Gauge>,
+    /// Scripts asked for.
+    pub script_requests: Family<ScriptLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -210,9 +211,9 @@ impl Metrics {
             pending_oldest_seconds: Family::default(),
             destination_up: Family::default(),
             profile_lookups: Family::default(),
-            script_requests: Family::default(),
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
+            script_requests: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.register();
@@ -260,13 +261,13 @@ impl Metrics {
         );
         r.register("destination_up", "0 while paused or broken", self.destination_up.clone());
         r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
-        r.register("script_requests", "Vendors' scripts asked for", self.script_requests.clone());
         r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
         r.register(
             "projection_lag_events",
             "Events the profiles have yet to see",
             self.projection_lag_events.clone(),
         );
+        r.register("script_requests", "Scripts asked for", self.script_requests.clone());
         r.register(
             "config_reload_success",
             "1 if the last reload succeeded",

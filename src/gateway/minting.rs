@@ -138,6 +138,7 @@ mod tests {
             },
             visitor,
             minting,
+            sdk: crate::script::tests::sdk(),
         };
         let metrics = house.gateway.metrics.clone();
         house.gateway.reload(Snapshot::new(

@@ -32,7 +32,7 @@ mod tests;
 
 pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
-pub use mounts::{Forwarding, Mount};
+pub use mounts::{Forwarding, Mount, Scripts, Serving};
 pub use settings::{Limits, Rates, SiteSettings};
 pub use snapshot::{SiteSetup, Snapshot};
 
@@ -61,7 +61,7 @@ use crate::feed::Feed;
 use crate::journal::{Forgotten, Journal};
 use crate::metrics::{Metrics, Name};
 use crate::profile::Company;
-use crate::script::proxy::Scripts;
+use crate::script::proxy;
 
 /// What the edge knows of a request's sender.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,7 @@ pub struct Gateway {
     feed: Feed,
     durations: Durations,
     company: Company,
-    scripts: Scripts,
+    scripts: proxy::Scripts,
     snapshot: ArcSwap<Snapshot>,
     rates: ArcSwap<RateLimits>,
 }
@@ -106,7 +106,7 @@ impl Gateway {
         metrics: Arc<Metrics>,
         clock: SharedClock,
         feed: Feed,
-        scripts: Scripts,
+        scripts: proxy::Scripts,
         snapshot: Snapshot,
     ) -> Self {
         let rates = RateLimits::new(&snapshot.limits.rates);
@@ -273,7 +273,7 @@ impl Purpose {
         }
         match source {
             // A script is anybody's to read, and brings nothing.
-            Source::Foreign if !matches!(route, Route::Script { .. }) => {
+            Source::Foreign if !matches!(route, Route::VendorScript { .. }) => {
                 Err(Rejection::ForeignOrigin)
             }
             _ => Ok(Self::Beacon(route)),
@@ -297,11 +297,16 @@ impl Arrived<'_> {
             Route::Batch => routes::segment::answer(self, None, body).await,
             Route::Pixel => routes::pixel::answer(self).await,
             Route::Reset => routes::reset::answer(self),
+            Route::Script => routes::script::answer(self),
             Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),
             },
-            Route::Script { mount, .. } => return routes::script::answer(self, mount).await,
+            Route::VendorScript { mount, .. } => {
+                let result = routes::vendor_script::answer(self, mount).await;
+                // One that is refused is no event that is lost; and anybody may read any of it.
+                return result.unwrap_or_else(|rejection| rejection.into_response());
+            }
         };
         let response = result.unwrap_or_else(|rejection| {
             self.count_refused(&rejection);

@@ -39,8 +39,19 @@ pub struct Mount {
 pub struct Scripts {
     /// What they are.
     pub script: &'static Script,
+    /// What is served under their paths.
+    pub serving: Serving,
     /// Stands in for the vendor's own host.
     pub endpoint: Option<Url>,
+}
+
+/// What is served under the paths of a vendor's scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// The gateway's script with the vendor's shim, which calls no vendor.
+    Shim,
+    /// The vendor's own scripts, fetched for the page.
+    Proxy,
 }
 
 /// How a vendor's beacons are passed on to it.
@@ -66,9 +77,10 @@ impl std::fmt::Debug for Mount {
 }
 
 impl Mount {
-    /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts are known, is mounted at its own name
-    /// unless the site says otherwise.
-    pub(super) fn read_all(site: &mut Section<'_>) -> Vec<Self> {
+    /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts have a
+    /// shim, is mounted at its own name unless the site says otherwise. `in_page`: the vendors whose
+    /// own libraries run in the site's pages.
+    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> Vec<Self> {
         let mut section = site.section("vendors");
         let speaks = |vendor: &&&Vendor| vendor.beacon.is_some() || vendor.script.is_some();
         let names: Vec<&str> = VENDORS.iter().filter(speaks).map(|vendor| vendor.name).collect();
@@ -87,10 +99,15 @@ impl Mount {
         let mut taken = BTreeSet::new();
         let mut mounts = Vec::new();
         for vendor in VENDORS {
-            let Some(mut mount) = Self::at_its_name(vendor) else { continue };
+            let mut mount = Self::of(vendor);
+            if in_page.contains(&vendor.name)
+                && let Some(scripts) = &mut mount.scripts
+            {
+                scripts.serving = Serving::Proxy;
+            }
             let table = said.iter_mut().find(|(name, _)| name == vendor.name);
-            if let Some((_, table)) = table {
-                mount.change(table);
+            if let Some((_, table)) = table.filter(|_| speaks(&vendor)) {
+                mount.change(table, vendor);
             }
             if !mount.converts && mount.forward.is_none() {
                 mount.beacon = &Silent;
@@ -108,24 +125,28 @@ impl Mount {
         mounts
     }
 
-    /// The mount of a vendor at its own name, if it has beacons or scripts.
+    /// The mount of a vendor at its own name, if there is anything below it.
     pub fn at_its_name(vendor: &Vendor) -> Option<Self> {
-        let path = format!("/{}", vendor.name);
-        let beacon = vendor.beacon.unwrap_or(&Silent);
-        let scripts = vendor.script.map(|script| Scripts { script, endpoint: None });
-        let converts = vendor.beacon.is_some();
-        (converts || scripts.is_some()).then_some(Self {
+        let mount = Self::of(vendor);
+        (mount.converts || mount.scripts.is_some()).then_some(mount)
+    }
+
+    /// What a vendor has below its mount while nobody says anything about it.
+    fn of(vendor: &Vendor) -> Self {
+        let shimmed = vendor.script.filter(|_| vendor.shim.is_some());
+        let serve = |script| Scripts { script, serving: Serving::Shim, endpoint: None };
+        Self {
             vendor: vendor.name,
-            beacon,
-            path,
-            converts,
+            beacon: vendor.beacon.unwrap_or(&Silent),
+            path: format!("/{}", vendor.name),
+            converts: vendor.beacon.is_some(),
             forward: None,
-            scripts,
-        })
+            scripts: shimmed.map(serve),
+        }
     }
 
     /// As a site's table says.
-    fn change(&mut self, table: &mut Section<'_>) {
+    fn change(&mut self, table: &mut Section<'_>, vendor: &Vendor) {
         let choices = [
             ("convert", (true, false)),
             ("forward", (false, true)),
@@ -138,7 +159,7 @@ impl Mount {
             (false, false)
         };
         self.converts = converts;
-        self.change_scripts(table);
+        self.change_scripts(table, vendor);
         match table.opt_string("mount") {
             None => {}
             Some(path) if path == "/" => self.path = String::new(),
@@ -161,16 +182,37 @@ impl Mount {
         }
     }
 
-    fn change_scripts(&mut self, table: &mut Section<'_>) {
-        let Some(scripts) = &mut self.scripts else { return };
-        let choices = [("proxy", true), ("off", false)];
-        let serves = table.opt_choice("scripts", &choices).unwrap_or(true);
-        scripts.endpoint = table.opt_parsed("script_endpoint");
-        if scripts.endpoint.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
+    fn change_scripts(&mut self, table: &mut Section<'_>, vendor: &Vendor) {
+        let Some(script) = vendor.script else { return };
+        let mut choices = vec![("proxy", Some(Serving::Proxy)), ("off", None)];
+        if vendor.shim.is_some() {
+            choices.insert(0, ("shim", Some(Serving::Shim)));
+        }
+        let said = table.opt_choice("scripts", &choices);
+        let by_default = self.scripts.as_ref().map(|scripts| scripts.serving);
+        let serving = said.unwrap_or(by_default);
+        let endpoint: Option<Url> = table.opt_parsed("script_endpoint");
+        if endpoint.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
             table.mistake("script_endpoint", "must begin with http:// or https://");
         }
-        if !serves {
-            self.scripts = None;
+        let is_proxied = serving == Some(Serving::Proxy);
+        // Beneath a site that says "off", the defaults may name one.
+        if endpoint.is_some() && said.is_none() && !is_proxied {
+            table.mistake("script_endpoint", "is of no use without scripts = \"proxy\"");
+        }
+        if is_proxied && endpoint.is_none() && script.files.iter().any(|it| it.origin.is_empty()) {
+            table.mistake("scripts", "needs script_endpoint: each customer has its own host");
+        }
+        self.scripts = serving.map(|serving| Scripts { script, serving, endpoint });
+    }
+
+    /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
+    pub(super) fn has_script(&self, below: &str) -> bool {
+        let file = |scripts: &Scripts| Some((scripts.serving, scripts.script.file(below)?));
+        match self.scripts.as_ref().and_then(file) {
+            Some((Serving::Proxy, _)) => true,
+            Some((Serving::Shim, file)) => file.entry,
+            None => false,
         }
     }
 
@@ -222,6 +264,7 @@ fn fault(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Environment, Report, Source};
 
     #[test]
     fn a_mount_is_a_plain_path_of_its_own() {
@@ -230,6 +273,74 @@ mod tests {
         }
         for bad in ["", "x", "/x/", "/a//b", "/é", "/a b", "/e", "/v1", "/v1/t", "/px.gif"] {
             assert!(fault(bad).is_some(), "{bad}");
+        }
+    }
+
+    fn read(text: &str, in_page: &[&str]) -> (Vec<Mount>, String) {
+        let source = Source { name: "test".to_owned(), text: text.to_owned() };
+        let (report, environment) = (Report::default(), Environment::default());
+        let table = source.parse(&report);
+        let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+        let mounts = Mount::read_all(&mut section, in_page);
+        drop(section);
+        let mistakes = report.into_mistakes();
+        (mounts, mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn serving(mounts: &[Mount], vendor: &str) -> Option<Serving> {
+        let mount = mounts.iter().find(|mount| mount.vendor == vendor)?;
+        mount.scripts.as_ref().map(|scripts| scripts.serving)
+    }
+
+    #[test]
+    fn scripts_are_shims_unless_the_vendors_library_runs_in_the_page() {
+        let (mounts, mistakes) = read("", &["meta"]);
+        assert_eq!(mistakes, "");
+        for vendor in VENDORS {
+            let wanted = match vendor.name {
+                "meta" => Some(Serving::Proxy),
+                _ => vendor.shim.map(|_| Serving::Shim),
+            };
+            assert_eq!(serving(&mounts, vendor.name), wanted, "{}", vendor.name);
+        }
+        let said = "[vendors.meta]\nscripts = \"shim\"\n[vendors.drift]\nscripts = \"off\"\n\
+                    [vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"http://a.example\"\n\
+                    [vendors.jitsu]\nscripts = \"proxy\"\n";
+        let (mounts, mistakes) = read(said, &["meta"]);
+        assert_eq!(mistakes, "");
+        assert_eq!(serving(&mounts, "meta"), Some(Serving::Shim));
+        assert_eq!(serving(&mounts, "ga4"), Some(Serving::Proxy));
+        assert_eq!(serving(&mounts, "jitsu"), Some(Serving::Proxy));
+        // Nothing is left below it.
+        assert!(!mounts.iter().any(|mount| mount.vendor == "drift"));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_a_mistake() {
+        for (said, mistake) in [
+            ("[vendors.umami]\nscripts = \"shim\"", "not one of proxy, off"),
+            ("[vendors.ga4]\nscripts = \"shimm\"", "did you mean \"shim\"?"),
+            ("[vendors.matomo]\nscripts = \"proxy\"", "needs script_endpoint"),
+            ("[vendors.ga4]\nscript_endpoint = \"https://a.example\"", "of no use without"),
+            (
+                "[vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"ftp://a.example\"",
+                "must begin with http",
+            ),
+            ("[vendors.console]\nscripts = \"off\"", "vendor with beacons or scripts"),
+        ] {
+            let (_, mistakes) = read(said, &[]);
+            assert!(mistakes.contains(mistake), "{said}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn no_script_is_served_where_a_beacon_goes() {
+        let (mut mounts, _) = read("", &[]);
+        let below = ["/g/collect", "/tr", "/track", "/2/httpapi", "/v1/t", "/array/a/config.js"];
+        for mount in &mut mounts {
+            for path in below.iter().filter(|path| mount.beacon.endpoint(path).is_some()) {
+                assert!(!mount.has_script(path), "{mount:?} {path}");
+            }
         }
     }
 }

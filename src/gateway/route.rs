@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::event::Kind;
+use crate::script::Sdk;
 use crate::vendors::beacon::Methods;
 
 /// What a path of the site's host is for.
@@ -18,6 +19,8 @@ pub(super) enum Route {
     Pixel,
     /// `POST /reset`: the browser is to be another visitor's from now on.
     Reset,
+    /// `GET /tw.js`: the site's script.
+    Script,
     /// `/{mount}/...`: a vendor's own browser library.
     Beacon {
         /// The place of the mount among the site's.
@@ -27,8 +30,8 @@ pub(super) enum Route {
         /// What the endpoint takes.
         methods: Methods,
     },
-    /// `/{mount}/...`: one of a vendor's scripts.
-    Script {
+    /// `/{mount}/...`: one of a vendor's scripts, or what stands in for it.
+    VendorScript {
         /// The place of the mount among the site's.
         mount: usize,
         /// The vendor's name.
@@ -56,6 +59,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/v1/import", Route::Batch),
     ("/px.gif", Route::Pixel),
     ("/reset", Route::Reset),
+    ("/tw.js", Route::Script),
 ];
 
 impl Route {
@@ -63,7 +67,9 @@ impl Route {
     pub(super) fn of(path: &str) -> Option<Self> {
         // Some clients end the path with a slash.
         let path = path.strip_suffix('/').unwrap_or(path);
-        ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
+        let known = ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route);
+        // Under a name with a hash as well.
+        known.or_else(|| Sdk::is_at(path).then_some(Self::Script))
     }
 
     /// Whether a path is one of these, or the beginning of one.
@@ -88,7 +94,8 @@ impl Route {
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
             Self::Reset => "reset",
-            Self::Beacon { vendor, .. } | Self::Script { vendor, .. } => vendor,
+            Self::Script => "script",
+            Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
         }
     }
 
@@ -99,7 +106,8 @@ impl Route {
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
             Self::Reset => "reset",
-            Self::Beacon { vendor, .. } | Self::Script { vendor, .. } => vendor,
+            Self::Script => "script",
+            Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
         }
     }
 
@@ -108,7 +116,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
             Self::Pixel => "GET, OPTIONS",
-            Self::Script { .. } => "GET, HEAD, OPTIONS",
+            Self::Script | Self::VendorScript { .. } => "GET, HEAD, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
         }
     }
@@ -118,7 +126,9 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
             Self::Pixel => method == Method::GET,
-            Self::Script { .. } => method == Method::GET || method == Method::HEAD,
+            Self::Script | Self::VendorScript { .. } => {
+                matches!(*method, Method::GET | Method::HEAD)
+            }
             Self::Beacon { methods, .. } => methods.take(method),
         }
     }

@@ -109,8 +109,9 @@ pub struct SiteSettings {
 const MIN_TOKEN_CHARS: usize = 16;
 
 impl SiteSettings {
-    /// Reads the gateway's keys of one site.
-    pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>) -> Self {
+    /// Reads the gateway's keys of one site. `in_page`: the vendors whose own libraries run in its
+    /// pages.
+    pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>, in_page: &[&str]) -> Self {
         let settings = Self {
             privacy,
             hosts: section.strings("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -118,7 +119,7 @@ impl SiteSettings {
             write_key: section.opt_string("write_key"),
             server_token: section.opt_secret("server_token"),
             bots: bots::Settings::read(section),
-            mounts: Mount::read_all(section),
+            mounts: Mount::read_all(section, in_page),
         };
         if !section.has("hosts") {
             section.mistake("hosts", "is required");

@@ -99,11 +99,12 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         },
         visitor: crate::visitor::tests::settings(),
         minting: Vec::new(),
+        sdk: crate::script::tests::sdk(),
     };
     let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);
     let scripts = crate::script::proxy::Settings::small();
     let (time, counted) = (clock.clone(), metrics.clone());
-    let scripts = Scripts::new(scripts, folder.path(), false, time, counted).unwrap();
+    let scripts = proxy::Scripts::new(scripts, folder.path(), false, time, counted).unwrap();
     let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::new(), scripts, snapshot);
     House { gateway, journal, site, _folder: folder }
 }

@@ -104,6 +104,10 @@ pub struct Vendor {
     pub beacon: Option<&'static dyn Beacon>,
     /// Which of its browser scripts are served first-party, if any.
     pub script: Option<&'static Script>,
+    /// What stands in for its browser API in the page, and makes events of its calls: a built script.
+    pub shim: Option<&'static str>,
+    /// What feeds its own browser library in client mode: a built script.
+    pub client: Option<&'static str>,
 }
 
 impl Vendor {
@@ -116,6 +120,8 @@ impl Vendor {
         destination: None,
         beacon: None,
         script: None,
+        shim: None,
+        client: None,
     };
 }
 

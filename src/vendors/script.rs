@@ -31,11 +31,15 @@ pub struct File {
     pub query: &'static [&'static str],
     /// Whether the path names a version, so that what it leads to never changes.
     pub immutable: bool,
+    /// Whether it brings what pages call, so that the vendor's shim can stand in for it. The others
+    /// are parts that only the vendor's own scripts load.
+    pub entry: bool,
 }
 
 impl File {
     /// What most have.
-    pub const PLAIN: Self = Self { path: "", origin: "", strip: "", query: &[], immutable: false };
+    pub const PLAIN: Self =
+        Self { path: "", origin: "", strip: "", query: &[], immutable: false, entry: false };
 }
 
 /// An address inside scripts that becomes one of the mount's.
@@ -174,6 +178,8 @@ mod tests {
     fn every_vendors_scripts_come_from_a_host_of_its_own() {
         for vendor in VENDORS {
             let Some(script) = vendor.script else { continue };
+            let has_entry = script.files.iter().any(|file| file.entry);
+            assert_eq!(has_entry, vendor.shim.is_some(), "{}", vendor.name);
             for file in script.files {
                 assert!(file.path.starts_with('/') && file.path.starts_with(file.strip));
                 if !file.origin.is_empty() {

@@ -74,7 +74,7 @@ fn settings(cdn: &Cdn, scripts: &str) -> String {
     let address = cdn.address;
     format!(
         "{NO_RATES}[scripts]\nscript_bytes = \"200KiB\"\ntimeout = \"300ms\"\n{scripts}\n{SITE}\
-         [sites.vendors.ga4]\nscript_endpoint = \"http://{address}\"\n"
+         [sites.vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"http://{address}\"\n"
     )
 }
 
@@ -234,4 +234,95 @@ async fn what_was_never_had_is_refused_and_no_path_leads_elsewhere() {
     let guarded = Gateway::start(&private).await;
     assert_eq!(get(&guarded, TAG, &[]).status, 502);
     assert_eq!(cdn.asked().len(), 1);
+}
+
+/// What pages load of each vendor that has a shim.
+const ENTRIES: [(&str, &str); 8] = [
+    ("ga4", "/gtag/js?id=G-1"),
+    ("meta", "/en_US/fbevents.js"),
+    ("mixpanel", "/libs/mixpanel-2-latest.min.js"),
+    ("amplitude", "/libs/analytics-browser-2.11.1-min.js.gz"),
+    ("segment", "/analytics.js/v1/KEY/analytics.min.js"),
+    ("posthog", "/static/array.js"),
+    ("intercom", "/widget/app"),
+    ("drift", "/include/1700000000000/app.js"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_stands_in_for_each_vendors_script_by_default() {
+    let gateway = Gateway::start(&format!("{NO_RATES}{SITE}")).await;
+    for (vendor, path) in ENTRIES {
+        let path = format!("/{vendor}{path}");
+        let answer = get(&gateway, &path, &[("origin", "https://elsewhere.example")]);
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        assert_eq!(answer.header("content-type"), Some("text/javascript; charset=utf-8"));
+        assert_eq!(
+            answer.header("cache-control").unwrap(),
+            "public, max-age=300, stale-while-revalidate=86400"
+        );
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(answer.header("set-cookie"), None);
+        assert!(answer.body.starts_with("if(!(window.tagway&&window.tagway.loaded)){"), "{path}");
+        assert!(answer.body.contains(&format!("tagway.loaded[\"{vendor}\"]=1;")), "{path}");
+        assert!(!answer.body.contains("\"page\":true"), "its own calls say which pages are opened");
+        let packed = get(&gateway, &path, &[("accept-encoding", "gzip, br")]);
+        assert_eq!(packed.header("content-encoding"), Some("br"), "{path}");
+        let tag = answer.header("etag").unwrap();
+        let again = get(&gateway, &path, &[("if-none-match", tag)]);
+        assert_eq!((again.status, again.header("etag")), (304, Some(tag)), "{path}");
+        let head = tokio::task::block_in_place(|| send(gateway.http, ("HEAD", &path), &[], b""));
+        assert_eq!((head.as_ref().unwrap().status, head.unwrap().body.as_str()), (200, ""));
+        let post = tokio::task::block_in_place(|| send(gateway.http, ("POST", &path), &[], b""));
+        assert_eq!(post.unwrap().status, 405, "{path}");
+    }
+    let (one, other) = (
+        "/segment/analytics.js/v1/A/analytics.min.js",
+        "/segment/analytics.js/v1/B/analytics.min.js",
+    );
+    assert_eq!(get(&gateway, one, &[]).header("etag"), get(&gateway, other, &[]).header("etag"));
+    // Parts of the vendors' own libraries, scripts that no shim replaces, vendors without a shim.
+    for path in [
+        "/ga4/gtm.js?id=GTM-1",
+        "/ga4/gtag/../gtag/js",
+        "/meta/signals/config/1",
+        "/mixpanel/libs/mixpanel-recorder.min.js",
+        "/segment/analytics-next/bundles/a.js",
+        "/posthog/static/recorder.js",
+        "/umami/script.js",
+        "/matomo/matomo.js",
+    ] {
+        assert_eq!(get(&gateway, path, &[]).status, 404, "{path}");
+    }
+    let metrics = admin_get(gateway.admin, "/metrics").unwrap().body;
+    for line in [
+        "tagway_script_requests_total{vendor=\"meta\",result=\"shim\"} 3",
+        "tagway_script_requests_total{vendor=\"meta\",result=\"unchanged\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_chooses_what_is_under_the_paths_of_scripts() {
+    let cdn = Cdn::start();
+    cdn.script("let own = 1;");
+    let endpoint = format!("script_endpoint = \"http://{}\"\n", cdn.address);
+    let settings = format!(
+        "{NO_RATES}{SITE}[[sites.destinations]]\nname = \"mixpanel\"\nvendor = \"mixpanel\"\n\
+         mode = \"client\"\n[sites.destinations.settings]\nproject_token = \"token\"\n\
+         [sites.vendors.mixpanel]\n{endpoint}[sites.vendors.ga4]\nscripts = \"off\"\n\
+         [sites.vendors.umami]\nscripts = \"proxy\"\n{endpoint}\
+         [sites.vendors.posthog]\nmount = \"/\"\n[sites.vendors.drift]\nmount = \"/\"\n"
+    );
+    let gateway = Gateway::start(&settings).await;
+    for path in ["/mixpanel/libs/mixpanel-2-latest.min.js", "/umami/script.js"] {
+        assert_eq!(get(&gateway, path, &[]).body, "let own = 1;", "{path}");
+    }
+    assert_eq!(get(&gateway, TAG, &[]).status, 404);
+    for path in ["/static/array.js", "/include/1/app.js"] {
+        assert!(get(&gateway, path, &[]).body.contains("window.tagway"), "{path}");
+    }
+    // Beside scripts, beacons are what they were.
+    assert!(get(&gateway, "/array/token/config.js", &[]).body.contains("_POSTHOG_REMOTE_CONFIG"));
+    assert_ne!(get(&gateway, "/ga4/g/collect?v=1", &[]).status, 404);
 }

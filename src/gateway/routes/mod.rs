@@ -6,3 +6,4 @@ pub(super) mod reset;
 pub(super) mod script;
 pub(super) mod sdk;
 pub(super) mod segment;
+pub(super) mod vendor_script;

@@ -167,7 +167,7 @@ impl Scripts {
         self.compress(&served);
         let result = answer::script(&asked, file, &served);
         let counted = match (result.status().as_u16(), fresh, is_due) {
-            (304, ..) => "not_modified",
+            (304, ..) => "unchanged",
             (_, true, _) => "miss",
             (_, _, true) => "stale",
             _ => "hit",

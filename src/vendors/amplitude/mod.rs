@@ -64,6 +64,7 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Beacon),
     script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/amplitude.js")),
     ..Vendor::NOTHING
 };
 

@@ -2,11 +2,15 @@
 
 use crate::vendors::script::{File, Rewrite, Script};
 
+const HOST: File = File { origin: "https://cdn.amplitude.com", ..File::PLAIN };
+
 /// The files, and the addresses inside them.
 pub(super) static SCRIPT: Script = Script {
     files: &[
-        File { path: "/libs/**", origin: "https://cdn.amplitude.com", ..File::PLAIN },
-        File { path: "/script/*", origin: "https://cdn.amplitude.com", ..File::PLAIN },
+        File { path: "/libs/amplitude-*", entry: true, ..HOST },
+        File { path: "/libs/analytics-browser-*", entry: true, ..HOST },
+        File { path: "/libs/**", ..HOST },
+        File { path: "/script/*", entry: true, ..HOST },
     ],
     rewrites: &[
         Rewrite { host: "cdn.amplitude.com", under: "", to: "" },

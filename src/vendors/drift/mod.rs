@@ -53,6 +53,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Drift { front, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/drift.js")),
     ..Vendor::NOTHING
 };
 

@@ -5,7 +5,7 @@ use crate::vendors::script::{File, Rewrite, Script};
 /// The files, and the addresses inside them.
 pub(super) static SCRIPT: Script = Script {
     files: &[
-        File { path: "/include/**", origin: "https://js.driftt.com", ..File::PLAIN },
+        File { path: "/include/**", origin: "https://js.driftt.com", entry: true, ..File::PLAIN },
         File { path: "/core/**", origin: "https://js.driftt.com", ..File::PLAIN },
     ],
     rewrites: &[Rewrite { host: "js.driftt.com", under: "", to: "" }],

@@ -54,6 +54,7 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Gtag),
     script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/ga4.js")),
     ..Vendor::NOTHING
 };
 

@@ -10,6 +10,7 @@ pub(super) static SCRIPT: Script = Script {
             path: "/gtag/js",
             origin: "https://www.googletagmanager.com",
             query: &["id", "l", "cx", "gtm"],
+            entry: true,
             ..File::PLAIN
         },
         File {

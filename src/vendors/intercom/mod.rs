@@ -55,6 +55,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Intercom { api, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/intercom.js")),
     ..Vendor::NOTHING
 };
 

@@ -5,7 +5,12 @@ use crate::vendors::script::{File, Rewrite, Script};
 /// The files, and the addresses inside them.
 pub(super) static SCRIPT: Script = Script {
     files: &[
-        File { path: "/widget/*", origin: "https://widget.intercom.io", ..File::PLAIN },
+        File {
+            path: "/widget/*",
+            origin: "https://widget.intercom.io",
+            entry: true,
+            ..File::PLAIN
+        },
         File { path: "/js/**", origin: "https://js.intercomcdn.com", strip: "/js", ..File::PLAIN },
     ],
     rewrites: &[

@@ -71,6 +71,8 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Pixel),
     script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/meta.js")),
+    ..Vendor::NOTHING
 };
 
 /// Events in one request.

@@ -5,7 +5,12 @@ use crate::vendors::script::{File, Rewrite, Script};
 /// The files, and the addresses inside them.
 pub(super) static SCRIPT: Script = Script {
     files: &[
-        File { path: "/*/fbevents.js", origin: "https://connect.facebook.net", ..File::PLAIN },
+        File {
+            path: "/*/fbevents.js",
+            origin: "https://connect.facebook.net",
+            entry: true,
+            ..File::PLAIN
+        },
         File {
             path: "/signals/config/*",
             origin: "https://connect.facebook.net",

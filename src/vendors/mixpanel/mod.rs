@@ -67,6 +67,7 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Beacon),
     script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/mixpanel.js")),
     ..Vendor::NOTHING
 };
 

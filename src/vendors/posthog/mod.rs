@@ -14,5 +14,6 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["PostHog"],
     beacon: Some(&beacon::PostHog),
     script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/posthog.js")),
     ..Vendor::NOTHING
 };

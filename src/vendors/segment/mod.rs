@@ -11,5 +11,6 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["Segment", "Segment.io"],
     beacon: Some(&beacon::Segment),
     script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/segment.js")),
     ..Vendor::NOTHING
 };

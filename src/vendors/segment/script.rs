@@ -8,6 +8,7 @@ pub(super) static SCRIPT: Script = Script {
         File {
             path: "/analytics.js/v1/*/analytics.min.js",
             origin: "https://cdn.segment.com",
+            entry: true,
             ..File::PLAIN
         },
         File {
