@@ -25,6 +25,7 @@
 //!   [`config`] composes them, loads and reloads.
 //! - [`store`] is the embedded database: one writer thread, groups of commits, connections for
 //!   readers. Only the SQLite backends of journal and profile know it.
+//! - [`answer`] is the body of an answer: all of it at once, or a stream.
 //! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
 //!   are what they say.
 //! - [`admin`] is the operators' listener, [`cli`] the command line, [`demo`] what `tagway demo` and
@@ -50,6 +51,7 @@ pub mod delivery;
 pub mod mapping;
 pub mod vendors;
 
+pub mod answer;
 pub mod clock;
 pub mod config;
 pub mod feed;

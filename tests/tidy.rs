@@ -11,6 +11,7 @@ use tagway::vendors::VENDORS;
 /// Who may import whom. `event` imports nobody; what everybody may import is in [`SHARED`].
 const IMPORTS: &[(&str, &[&str])] = &[
     ("event", &[]),
+    ("answer", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
@@ -43,16 +44,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// What other modules may import besides. Pure modules, and those that all others build on, take
 /// only what stands in the second list.
-const SHARED: &[&str] = &["clock", "event", "feed", "metrics", "settings"];
+const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings"];
 const PLAIN: &[(&str, &[&str])] = &[
     ("event", &[]),
+    ("answer", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
     ("feed", &["event"]),
     ("log", &["settings"]),
     ("store", &["metrics"]),
-    ("edge", &["metrics", "settings"]),
+    ("edge", &["answer", "metrics", "settings"]),
     ("visitor", &["event", "settings"]),
     ("privacy", &["event", "settings"]),
     ("bots", &["event", "settings"]),

@@ -45,7 +45,6 @@ use bytes::Bytes;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::Full;
 use hyper::body::Body;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -56,6 +55,7 @@ use self::rate::RateLimits;
 use self::rejection::{RateLimited, Rejection};
 use self::route::Route;
 use self::snapshot::Site;
+use crate::answer::AnswerBody;
 use crate::clock::SharedClock;
 use crate::feed::Feed;
 use crate::journal::{Forgotten, Journal};
@@ -140,7 +140,7 @@ impl Gateway {
     }
 
     /// Answers one request.
-    pub async fn handle<B>(&self, request: Request<B>, client: ClientFacts) -> Response<Full<Bytes>>
+    pub async fn handle<B>(&self, request: Request<B>, client: ClientFacts) -> Response<AnswerBody>
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
     {
@@ -192,11 +192,7 @@ impl Gateway {
     }
 
     /// The answer to a request for which the edge has no place. Reads nothing of it but its head.
-    pub fn overloaded<B>(
-        &self,
-        request: &Request<B>,
-        client: ClientFacts,
-    ) -> Response<Full<Bytes>> {
+    pub fn overloaded<B>(&self, request: &Request<B>, client: ClientFacts) -> Response<AnswerBody> {
         let snapshot = self.snapshot.load();
         let authority = head::authority(request.uri(), request.headers());
         if let Some(site) = snapshot.site(&head::host(authority)) {
@@ -215,8 +211,8 @@ impl Gateway {
         &self,
         request: &Request<B>,
         client: ClientFacts,
-        answer: Response<Full<Bytes>>,
-    ) -> Response<Full<Bytes>> {
+        answer: Response<AnswerBody>,
+    ) -> Response<AnswerBody> {
         let started = Instant::now();
         let snapshot = self.snapshot.load();
         let authority = head::authority(request.uri(), request.headers());
@@ -269,13 +265,13 @@ impl Purpose {
     }
 }
 
-fn exposed(source: &Source, mut answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+fn exposed(source: &Source, mut answer: Response<AnswerBody>) -> Response<AnswerBody> {
     cors::expose(source, answer.headers_mut());
     answer
 }
 
 impl Arrived<'_> {
-    async fn answer<B>(&self, body: B, source: &Source) -> Response<Full<Bytes>>
+    async fn answer<B>(&self, body: B, source: &Source) -> Response<AnswerBody>
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
     {

@@ -10,6 +10,8 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use http_body_util::Full;
+
 use super::*;
 use crate::bots;
 use crate::clock::ManualClock;
