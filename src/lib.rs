@@ -25,6 +25,7 @@
 //!   [`config`] composes them, loads and reloads.
 //! - [`store`] is the embedded database: one writer thread, groups of commits, connections for
 //!   readers. Only the SQLite backends of journal and profile know it.
+//! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages.
 //! - [`answer`] is the body of an answer: all of it at once, or a stream.
 //! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
 //!   are what they say.
@@ -40,6 +41,7 @@ pub mod bots;
 pub mod edge;
 pub mod gateway;
 pub mod geo;
+pub mod origin;
 pub mod privacy;
 pub mod visitor;
 

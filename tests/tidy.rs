@@ -23,10 +23,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("privacy", &[]),
     ("bots", &[]),
     ("geo", &[]),
+    ("origin", &[]),
     ("vendors", &["privacy"]),
     ("journal", &["store"]),
     ("profile", &["journal", "store"]),
-    ("gateway", &["bots", "geo", "journal", "privacy", "profile", "vendors", "visitor"]),
+    ("gateway", &["bots", "geo", "journal", "origin", "privacy", "profile", "vendors", "visitor"]),
     ("mapping", &["vendors"]),
     ("delivery", &["journal", "mapping", "privacy", "profile", "vendors"]),
     ("admin", &["delivery", "journal", "profile"]),
@@ -59,6 +60,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("privacy", &["event", "settings"]),
     ("bots", &["event", "settings"]),
     ("geo", &["event", "settings"]),
+    ("origin", &["answer", "settings"]),
     ("vendors", &["event", "settings"]),
 ];
 

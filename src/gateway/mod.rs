@@ -21,6 +21,7 @@ mod hostile_tests;
 mod minting;
 mod mounts;
 mod observe;
+mod proxied;
 mod rate;
 mod rejection;
 mod route;
@@ -142,7 +143,7 @@ impl Gateway {
     /// Answers one request.
     pub async fn handle<B>(&self, request: Request<B>, client: ClientFacts) -> Response<AnswerBody>
     where
-        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
+        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static,
     {
         let started = Instant::now();
         let snapshot = self.snapshot.load_full();
@@ -151,6 +152,22 @@ impl Gateway {
         let host = head::host(authority);
         let site = snapshot.site(&host);
         let route = site.and_then(|site| site.route(head.uri.path()));
+        if let (Some(site), None) = (site, route)
+            && let Some(origin) = &site.origin
+            && !host.is_empty()
+        {
+            let (method, authority) = (head.method.clone(), authority.to_owned());
+            let response = proxied::answer(origin, head, body, &authority, client).await;
+            let seen = observe::Seen {
+                site: Some(site),
+                route: Some(Route::Origin),
+                method: &method,
+                client: client.client,
+                started,
+            };
+            self.observe(&seen, response.status(), snapshot.access_sample);
+            return response;
+        }
         let response = match site {
             // RFC 9112 section 3.2: whatever the site.
             _ if host.is_empty() => {
@@ -281,6 +298,7 @@ impl Arrived<'_> {
             Route::Batch => routes::segment::answer(self, None, body).await,
             Route::Pixel => routes::pixel::answer(self).await,
             Route::Reset => routes::reset::answer(self),
+            Route::Origin => Err(Rejection::UnknownRoute),
             Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),

@@ -18,6 +18,8 @@ pub(super) enum Route {
     Pixel,
     /// `POST /reset`: the browser is to be another visitor's from now on.
     Reset,
+    /// Whatever else there is, if the site has an origin.
+    Origin,
     /// `/{mount}/...`: a vendor's own browser library.
     Beacon {
         /// The place of the mount among the site's.
@@ -81,6 +83,7 @@ impl Route {
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
             Self::Reset => "reset",
+            Self::Origin => "origin",
             Self::Beacon { vendor, .. } => vendor,
         }
     }
@@ -92,6 +95,7 @@ impl Route {
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
             Self::Reset => "reset",
+            Self::Origin => "origin",
             Self::Beacon { vendor, .. } => vendor,
         }
     }
@@ -101,6 +105,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
             Self::Pixel => "GET, OPTIONS",
+            Self::Origin => "",
             Self::Beacon { methods, .. } => methods.allow(),
         }
     }
@@ -110,6 +115,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
             Self::Pixel => method == Method::GET,
+            Self::Origin => true,
             Self::Beacon { methods, .. } => methods.take(method),
         }
     }

@@ -16,6 +16,7 @@ use crate::bots;
 use crate::geo::Geo;
 use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
+use crate::origin::Origin;
 use crate::privacy::Policy;
 use crate::settings::Secret;
 use crate::vendors::VENDORS;
@@ -33,6 +34,8 @@ pub struct SiteSetup {
     pub visitor: visitor::Settings,
     /// The vendors whose browser cookies it keeps.
     pub minting: Vec<Minting>,
+    /// The site's own server, which answers what the gateway does not.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// The settings of all sites.
@@ -61,6 +64,7 @@ pub(super) struct Site {
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
+    pub(super) origin: Option<Arc<Origin>>,
 }
 
 /// The counters that every request of a site moves, looked up once.
@@ -127,7 +131,7 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting } = setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin } = setup;
         let mounts = settings.mounts.into_iter();
         Self {
             id,
@@ -141,6 +145,7 @@ impl Site {
             server_token: settings.server_token,
             visitor,
             minting,
+            origin,
         }
     }
 }
