@@ -64,6 +64,12 @@ impl Default for AnswerBody {
     }
 }
 
+impl From<Full<Bytes>> for AnswerBody {
+    fn from(whole: Full<Bytes>) -> Self {
+        Self(Kind::Whole(whole))
+    }
+}
+
 impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = BodyError;

@@ -19,6 +19,8 @@
 //! Every event ends, for every destination, as delivered, skipped(reason) or dead(reason), and
 //! `accepted = delivered + skipped + dead + pending` holds at every commit.
 //!
+//! The pages' own side, `/tw.js`, is put together and served by [`script`].
+//!
 //! # The house
 //!
 //! - [`settings`] is the language of the configuration; every module reads its own part, and
@@ -43,6 +45,7 @@ pub mod gateway;
 pub mod geo;
 pub mod origin;
 pub mod privacy;
+pub mod script;
 pub mod visitor;
 
 pub mod journal;

@@ -23,11 +23,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("privacy", &[]),
     ("bots", &[]),
     ("geo", &[]),
-    ("origin", &[]),
+    ("origin", &["script"]),
     ("vendors", &["privacy"]),
+    ("script", &["vendors"]),
     ("journal", &["store"]),
     ("profile", &["journal", "store"]),
-    ("gateway", &["bots", "geo", "journal", "origin", "privacy", "profile", "vendors", "visitor"]),
+    (
+        "gateway",
+        &["bots", "geo", "journal", "origin", "privacy", "profile", "script", "vendors", "visitor"],
+    ),
     ("mapping", &["vendors"]),
     ("delivery", &["journal", "mapping", "privacy", "profile", "vendors"]),
     ("admin", &["delivery", "journal", "profile"]),
@@ -35,7 +39,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "config",
         &[
             "admin", "delivery", "edge", "gateway", "geo", "journal", "log", "privacy", "profile",
-            "visitor",
+            "script", "visitor",
         ],
     ),
     ("demo", &["vendors"]),
@@ -62,6 +66,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("geo", &["event", "settings"]),
     ("origin", &["answer", "settings"]),
     ("vendors", &["event", "settings"]),
+    ("script", &["settings"]),
 ];
 
 /// The most lines of a file's code, its tests aside.
@@ -77,6 +82,7 @@ const METRICS: &[&str] = &[
     "events_accepted",
     "events_dropped",
     "rate_limited",
+    "script_requests",
     "journal_append_seconds",
     "journal_bytes",
     "deliveries",

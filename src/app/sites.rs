@@ -17,6 +17,7 @@ use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
 use crate::origin::{self, Origin};
 use crate::profile::{Profiles, Projection};
+use crate::script::{self, Sdk};
 use crate::vendors;
 
 /// What sites stand on, from the gateway's start to its end.
@@ -44,6 +45,11 @@ struct Running {
     stop: CancellationToken,
 }
 
+/// The script of a site's pages, made aside: it is compressed as far as it goes.
+async fn sdk(settings: script::Settings) -> anyhow::Result<Arc<Sdk>> {
+    Ok(Arc::new(tokio::task::spawn_blocking(move || Sdk::new(&settings)).await?))
+}
+
 impl Sites {
     pub(super) fn new(footing: Footing) -> Self {
         Self {
@@ -67,6 +73,7 @@ impl Sites {
                 name: site.name.clone(),
                 settings: site.gateway.clone(),
                 visitor,
+                sdk: sdk(site.sdk.clone()).await?,
                 minting: site.destinations.iter().filter_map(|it| minting(it)).collect(),
                 origin: self.origin(site, settings.egress.allow_private)?,
             });

@@ -10,7 +10,7 @@ use crate::geo::Geo;
 use crate::metrics::Name;
 use crate::privacy::Policy;
 use crate::settings::{Report, Section, Source};
-use crate::{gateway, visitor};
+use crate::{gateway, script, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
 const MAX_NAME_CHARS: usize = 64;
@@ -24,6 +24,8 @@ pub struct SiteSettings {
     pub gateway: gateway::SiteSettings,
     /// How its visitors are known.
     pub visitor: visitor::Settings,
+    /// The script of its pages.
+    pub sdk: script::Settings,
     /// Its destinations, in the order of the file.
     pub destinations: Vec<Arc<DestinationSettings>>,
 }
@@ -110,7 +112,8 @@ fn read_site<'a>(
             section.mistake_about("hosts", host, "is another site's host already", None);
         }
     }
-    SiteSettings { name, gateway, visitor: visitor::Settings::read(section), destinations }
+    let sdk = script::Settings::read(&mut section.section("sdk"));
+    SiteSettings { name, gateway, visitor: visitor::Settings::read(section), sdk, destinations }
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

@@ -299,6 +299,7 @@ impl Arrived<'_> {
             Route::Pixel => routes::pixel::answer(self).await,
             Route::Reset => routes::reset::answer(self),
             Route::Origin => Err(Rejection::UnknownRoute),
+            Route::Script => routes::script::answer(self),
             Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),

@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::event::Kind;
+use crate::script::Sdk;
 use crate::vendors::beacon::Methods;
 
 /// What a path of the site's host is for.
@@ -20,6 +21,8 @@ pub(super) enum Route {
     Reset,
     /// Whatever else there is, if the site has an origin.
     Origin,
+    /// `GET /tw.js`: the site's script.
+    Script,
     /// `/{mount}/...`: a vendor's own browser library.
     Beacon {
         /// The place of the mount among the site's.
@@ -51,6 +54,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/v1/import", Route::Batch),
     ("/px.gif", Route::Pixel),
     ("/reset", Route::Reset),
+    ("/tw.js", Route::Script),
 ];
 
 impl Route {
@@ -58,7 +62,9 @@ impl Route {
     pub(super) fn of(path: &str) -> Option<Self> {
         // Some clients end the path with a slash.
         let path = path.strip_suffix('/').unwrap_or(path);
-        ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
+        let known = ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route);
+        // Under a name with a hash as well.
+        known.or_else(|| Sdk::is_at(path).then_some(Self::Script))
     }
 
     /// Whether a path is one of these, or the beginning of one.
@@ -84,6 +90,7 @@ impl Route {
             Self::Pixel => "px",
             Self::Reset => "reset",
             Self::Origin => "origin",
+            Self::Script => "script",
             Self::Beacon { vendor, .. } => vendor,
         }
     }
@@ -96,6 +103,7 @@ impl Route {
             Self::Pixel => "pixel",
             Self::Reset => "reset",
             Self::Origin => "origin",
+            Self::Script => "script",
             Self::Beacon { vendor, .. } => vendor,
         }
     }
@@ -106,6 +114,7 @@ impl Route {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
             Self::Pixel => "GET, OPTIONS",
             Self::Origin => "",
+            Self::Script => "GET, HEAD, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
         }
     }
@@ -116,6 +125,7 @@ impl Route {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
             Self::Pixel => method == Method::GET,
             Self::Origin => true,
+            Self::Script => matches!(*method, Method::GET | Method::HEAD),
             Self::Beacon { methods, .. } => methods.take(method),
         }
     }

@@ -18,6 +18,7 @@ use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
 use crate::origin::Origin;
 use crate::privacy::Policy;
+use crate::script::Sdk;
 use crate::settings::Secret;
 use crate::vendors::VENDORS;
 use crate::visitor::{self, CookieNames};
@@ -36,6 +37,8 @@ pub struct SiteSetup {
     pub minting: Vec<Minting>,
     /// The site's own server, which answers what the gateway does not.
     pub origin: Option<Arc<Origin>>,
+    /// The script of its pages.
+    pub sdk: Arc<Sdk>,
 }
 
 /// The settings of all sites.
@@ -60,6 +63,7 @@ pub(super) struct Site {
     pub(super) server_token: Option<Secret>,
     pub(super) visitor: visitor::Settings,
     pub(super) minting: Vec<Minting>,
+    pub(super) sdk: Arc<Sdk>,
     pub(super) privacy: Arc<Policy>,
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
@@ -131,7 +135,7 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting, origin } = setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin, sdk } = setup;
         let mounts = settings.mounts.into_iter();
         Self {
             id,
@@ -146,6 +150,7 @@ impl Site {
             visitor,
             minting,
             origin,
+            sdk,
         }
     }
 }

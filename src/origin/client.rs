@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tower_service::Service;
 
+use super::inject::Rewriter;
 use super::page::{self, Paced};
 use super::settings::Settings;
 use super::{fields, tunnel};
@@ -172,7 +173,10 @@ impl Origin {
         head.version = Version::default();
         let body = Paced::new(body, self.settings.silence);
         let body = match page::encoding(&head).filter(|_| is_page) {
-            Some(encoding) => page::rewritten(&mut head, body, encoding, gzip),
+            Some(encoding) => page::rewritten(&mut head, body, gzip, |admitted| {
+                let limit = self.settings.tag_bytes;
+                Rewriter::new(encoding, &admitted, from.authority, limit)
+            }),
             None => AnswerBody::stream(body),
         };
         Ok(Response::from_parts(head, body))

@@ -20,7 +20,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use lol_html::AsciiCompatibleEncoding;
 use tokio::time::{Instant, Sleep};
 
-use super::inject::{self, Rewriter};
+use super::inject::{Admitted, Rewriter};
 use crate::answer::{AnswerBody, BodyError};
 
 /// Fields that speak of the very bytes of a body.
@@ -80,10 +80,10 @@ fn text(fields: &HeaderMap, name: HeaderName) -> &str {
 pub(super) fn rewritten(
     head: &mut ResponseParts,
     body: Paced,
-    encoding: AsciiCompatibleEncoding,
     gzip: bool,
+    rewriter: impl FnOnce(Admitted) -> Rewriter,
 ) -> AnswerBody {
-    let nonce = inject::nonce(&head.headers);
+    let admitted = Admitted::of(&head.headers);
     let fields = &mut head.headers;
     for name in [CONTENT_LENGTH, ACCEPT_RANGES, TRAILER, CONTENT_ENCODING] {
         fields.remove(name);
@@ -98,7 +98,7 @@ pub(super) fn rewritten(
     if gzip.is_some() {
         fields.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let rewriter = Some(Rewriter::new(encoding, nonce.as_deref()));
+    let rewriter = Some(rewriter(admitted));
     AnswerBody::stream(Page { body, rewriter, gzip })
 }
 
@@ -172,8 +172,8 @@ impl Page {
     /// What more there is to send after this much more of the page; all if it ended.
     fn advance(&mut self, more: Option<&Bytes>) -> Result<Vec<u8>, BodyError> {
         let plain = match (more, &mut self.rewriter) {
-            (Some(bytes), Some(rewriter)) => rewriter.write(bytes)?,
-            (None, _) => self.rewriter.take().map(Rewriter::end).transpose()?.unwrap_or_default(),
+            (Some(bytes), Some(rewriter)) => rewriter.write(bytes),
+            (None, _) => self.rewriter.take().map(Rewriter::end).unwrap_or_default(),
             (Some(_), None) => Vec::new(),
         };
         let Some(gzip) = &mut self.gzip else { return Ok(plain) };

@@ -23,6 +23,8 @@ pub struct Settings {
     pub silence: Duration,
     /// An upload.
     pub upload_bytes: usize,
+    /// What is held of a page until a tag in it is whole.
+    pub tag_bytes: usize,
     /// How long an unused connection is kept.
     pub idle_time: Duration,
     /// Unused connections kept.
@@ -42,6 +44,7 @@ impl Settings {
             head_time: section.positive_duration("head_time"),
             silence: section.positive_duration("silence"),
             upload_bytes: section.byte_count("upload_bytes"),
+            tag_bytes: section.byte_count("tag_bytes"),
             idle_time: section.positive_duration("idle_time"),
             idle_connections: section.integer("idle_connections", 0..=10_000),
         };

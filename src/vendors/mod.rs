@@ -99,12 +99,24 @@ pub struct Vendor {
     pub destination: Option<Build>,
     /// How its browser library speaks, if the gateway understands it.
     pub beacon: Option<&'static dyn Beacon>,
+    /// What stands in for its browser API in the page, and makes events of its calls: a built script.
+    pub shim: Option<&'static str>,
+    /// What feeds its own browser library in client mode: a built script.
+    pub client: Option<&'static str>,
 }
 
 impl Vendor {
     /// A vendor of whom nothing is known: what an entry of [`VENDORS`] does not say.
-    pub const NOTHING: Self =
-        Self { name: "", known_as: &[], cookies: &[], mint: None, destination: None, beacon: None };
+    pub const NOTHING: Self = Self {
+        name: "",
+        known_as: &[],
+        cookies: &[],
+        mint: None,
+        destination: None,
+        beacon: None,
+        shim: None,
+        client: None,
+    };
 }
 
 /// Reads the vendor's own settings and builds its destination; mistakes go to the section. The

@@ -62,6 +62,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Amplitude { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/amplitude.js")),
     ..Vendor::NOTHING
 };
 

@@ -51,6 +51,7 @@ pub static VENDOR: Vendor = Vendor {
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Drift { front, token, settings, contacts })
     }),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/drift.js")),
     ..Vendor::NOTHING
 };
 

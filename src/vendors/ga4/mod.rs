@@ -52,6 +52,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Gtag),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/ga4.js")),
     ..Vendor::NOTHING
 };
 

@@ -53,6 +53,7 @@ pub static VENDOR: Vendor = Vendor {
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Intercom { api, token, settings, contacts })
     }),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/intercom.js")),
     ..Vendor::NOTHING
 };
 

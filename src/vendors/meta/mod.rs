@@ -69,6 +69,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Meta { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Pixel),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/meta.js")),
     ..Vendor::NOTHING
 };
 

@@ -65,6 +65,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/mixpanel.js")),
     ..Vendor::NOTHING
 };
 

@@ -12,5 +12,6 @@ pub static VENDOR: Vendor = Vendor {
     name: "posthog",
     known_as: &["PostHog"],
     beacon: Some(&beacon::PostHog),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/posthog.js")),
     ..Vendor::NOTHING
 };

@@ -9,5 +9,6 @@ pub static VENDOR: Vendor = Vendor {
     name: "segment",
     known_as: &["Segment", "Segment.io"],
     beacon: Some(&beacon::Segment),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/segment.js")),
     ..Vendor::NOTHING
 };
