@@ -207,6 +207,7 @@ impl Origin {
             .map_err(|_unfit| OriginError::Unfit)?;
         let mut sent = head.headers;
         fields::strip(&mut sent);
+        fields::join_cookies(&mut sent);
         fields::introduce(&mut sent, from.client, from.secure, from.authority);
         fields::passed(&mut sent, head.version);
         let host = if self.settings.preserve_host {
@@ -297,5 +298,48 @@ impl Service<Name> for Resolver {
             }
             Ok(allowed.into_iter())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    fn settings(origin: &str) -> Settings {
+        let time = std::time::Duration::from_secs(5);
+        Settings {
+            origin: origin.parse().unwrap(),
+            inject: true,
+            preserve_host: false,
+            connect_timeout: time,
+            head_time: time,
+            silence: time,
+            upload_bytes: 1 << 20,
+            tag_bytes: 1 << 20,
+            idle_time: time,
+            idle_connections: 1,
+        }
+    }
+
+    /// No request leaves for an address that the guard refuses, however the origin is named.
+    #[tokio::test]
+    async fn guarded_addresses_are_not_connected_to() {
+        for literal in ["http://127.0.0.1:1", "https://[::1]", "http://2130706433"] {
+            let refused = Origin::new(settings(literal), |_| false);
+            assert!(matches!(refused, Err(OriginError::Forbidden)), "{literal}");
+        }
+        let origin = Origin::new(settings("http://localhost:1"), |_| false).unwrap();
+        let from = Exchange {
+            client: "127.0.0.1".parse().unwrap(),
+            secure: false,
+            authority: "t.shop.example",
+        };
+        let (head, ()) = Request::new(()).into_parts();
+        let body = Empty::new().map_err(|never| match never {});
+        let answer =
+            origin.exchange::<UnsyncBoxBody<Bytes, BodyError>>(head, body.boxed_unsync(), from);
+        assert!(matches!(answer.await, Err(OriginError::Forbidden)));
     }
 }

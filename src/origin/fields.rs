@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, COOKIE, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue, Version};
 
 /// The gateway's name in Via.
@@ -28,6 +28,17 @@ pub(super) fn strip(fields: &mut HeaderMap) {
     }
     for name in HOP_BY_HOP {
         fields.remove(*name);
+    }
+}
+
+/// Makes one field of the cookies, which HTTP/2 may send in several: before HTTP/1 that must not be
+/// (RFC 9113, section 8.2.3).
+pub(super) fn join_cookies(fields: &mut HeaderMap) {
+    let each: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if each.len() > 1
+        && let Ok(all) = HeaderValue::from_bytes(&each.join(&b"; "[..]))
+    {
+        fields.insert(COOKIE, all);
     }
 }
 
@@ -138,6 +149,14 @@ mod tests {
             ("forwarded", "for=\"[2001:db8::1]\";host=\"shop.example:8443\";proto=https"),
         ]);
         assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn cookies_come_in_one_field() {
+        let mut sent = fields(&[("cookie", "a=1")]);
+        sent.append(COOKIE, HeaderValue::from_static("b=2; c=3"));
+        join_cookies(&mut sent);
+        assert_eq!(sent, fields(&[("cookie", "a=1; b=2; c=3")]));
     }
 
     #[test]

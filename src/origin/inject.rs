@@ -22,7 +22,8 @@ const PIECE: usize = 16 << 10;
 /// What the parser takes from the start, of what it may.
 const FIRST_BYTES: usize = 1024;
 
-type Parser = HtmlRewriter<'static, Box<dyn FnMut(&[u8]) + Send>>;
+type Sink = Box<dyn FnMut(&[u8]) + Send>;
+type Parser = HtmlRewriter<'static, Sink>;
 
 /// A page on its way through.
 pub(super) struct Rewriter {
@@ -117,8 +118,7 @@ impl Rewriter {
         memory.preallocated_parsing_buffer_size = limit.min(FIRST_BYTES);
         settings.memory_settings = memory;
         let shared = progress.clone();
-        let sink: Box<dyn FnMut(&[u8]) + Send> =
-            Box::new(move |bytes| shared.lock().written.extend_from_slice(bytes));
+        let sink: Sink = Box::new(move |bytes| shared.lock().written.extend_from_slice(bytes));
         let parser = Some(HtmlRewriter::new(settings, sink));
         Self { parser, progress, pending: Vec::new(), passed: 0, sent: 0 }
     }
