@@ -1,7 +1,6 @@
 //! The pooled connections to an origin, and one exchange over them.
 
 use std::error::Error;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -281,10 +280,11 @@ struct Resolver(Guard);
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+    /// Not `io::Error`, whose source hides what it was made of.
+    type Error = BodyError;
+    type Future = BoxFuture<'static, Result<Self::Response, BodyError>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         Poll::Ready(Ok(()))
     }
 
@@ -294,7 +294,7 @@ impl Service<Name> for Resolver {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let allowed: Vec<SocketAddr> = found.filter(|address| guard(address.ip())).collect();
             if allowed.is_empty() {
-                return Err(io::Error::other(Guarded));
+                return Err(Guarded.into());
             }
             Ok(allowed.into_iter())
         })
