@@ -318,7 +318,11 @@ async fn the_gateways_own_routes_come_first() {
     let counted = asked.clone();
     let origin = origin(move |stream, _| {
         counted.fetch_add(1, Ordering::Relaxed);
-        write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 6\r\n\r\norigin").unwrap();
+        write!(
+            stream,
+            "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 6\r\n\r\norigin"
+        )
+        .unwrap();
     });
     let gateway = gateway(origin, "").await;
     gateway.accept(&[track("m1", "Clicked")]).await;
