@@ -4,8 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
 import { Shop } from "../clients/harness.mjs";
-import { addSites, complaintsOf, gatewayOf, script, until } from "./sites.mjs";
-import { snippet } from "./snippet.mjs";
+import { addSites, complaintsOf, pageOf, script, until } from "./sites.mjs";
 
 const OUTBOX = "_twq";
 const SITES = {
@@ -32,24 +31,15 @@ const names = () => events().map(nameOf);
 const counts = () => names().reduce((sum, name) => ({ ...sum, [name]: (sum[name] ?? 0) + 1 }), {});
 const arrived = (...wanted) => until(() => wanted.every((name) => names().includes(name)), () => `${names()}`);
 /** What would come twice has come by then: all that was sent is answered, and the browser was idle. */
-const quiet = (page) => page.evaluate(() => new Promise((done) => tagway.track("Quiet", {}, {}, () => done())));
+async function quiet(page) {
+  const before = counts().Quiet ?? 0;
+  await page.evaluate(() => new Promise((done) => tagway.track("Quiet", {}, {}, () => done())));
+  await until(() => counts().Quiet > before, "the last event");
+}
 const outbox = (page) => page.evaluate((key) => localStorage.getItem(key), OUTBOX);
 
-/** Serves /page with the snippet, `early` calls and the site's script, under a strict policy. */
-function serve(name, early = "") {
-  const gateway = gatewayOf(shop, name);
-  const policy = `default-src 'none'; script-src 'nonce-n' ${gateway}; connect-src ${gateway}; ` +
-    "require-trusted-types-for 'script'";
-  const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": policy };
-  const body = `<!doctype html><html lang="en"><head><title>Lamps</title>
-    <script nonce="n">${snippet}${early}</script><script nonce="n" async src="${gateway}/tw.js"></script>
-    </head><body><h1>Lamps</h1></body></html>`;
-  shop.own = async (pathname) => (pathname === "/page" ? { headers, body } : elsewhere);
-}
-const elsewhere = { headers: { "content-type": "text/html" }, body: "<!doctype html><title>Elsewhere</title>" };
-
 async function open(name, { early, context } = {}) {
-  serve(name, early);
+  shop.own = pageOf(shop, name, { early });
   context ??= await shop.browser.newContext();
   const page = await context.newPage();
   const complaints = complaintsOf(page);
@@ -184,8 +174,8 @@ test("a page that is left has sent its last events", async () => {
   await page.evaluate(() => addEventListener("pagehide", () => tagway.track("Last"), true));
   await page.goto(`${shop.origin}/elsewhere`);
   await arrived("Last");
-  assert.deepEqual(counts(), { Last: 1 });
-  await context.close();
+  await quietly(context);
+  assert.deepEqual(counts(), { Last: 1, Quiet: 1 });
 });
 
 test("a reset goes alone and after what was said before it, and makes another visitor", async () => {
@@ -232,7 +222,6 @@ test("a page that is closed before the visitor was asked leaves nothing", async 
 async function quietly(context) {
   const { page } = await open("plain", { context });
   await quiet(page);
-  await arrived("Quiet");
   await context.close();
 }
 

@@ -1,12 +1,14 @@
 // Sites of the gateway that differ in their [sites.sdk], and pages of the shop with their /tw.js.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { appendFile } from "node:fs/promises";
 import { get } from "node:http";
 import { join } from "node:path";
 
 const DEADLINE_MS = 15_000;
 const POLL_MS = 25;
+const SNIPPET = readFileSync(new URL("../../../static/sdk/dist/snippet.js", import.meta.url), "utf8");
 
 export async function until(isSo, what) {
   const deadline = Date.now() + DEADLINE_MS;
@@ -74,4 +76,26 @@ export function complaintsOf(page) {
     if (!hostname.endsWith(".shop.localhost")) complaints.push(`elsewhere: ${request.url()}`);
   });
   return complaints;
+}
+
+/**
+ * What the shop serves (as `shop.own`): at /page the snippet, `early` calls, the site's script and the
+ * `content`, under a strict policy; elsewhere an empty page. `how` comes before the script in place of
+ * the snippet, given the script's address.
+ */
+export function pageOf(shop, name, { early = "", content = "<h1>Lamps</h1>", how } = {}) {
+  const gateway = gatewayOf(shop, name);
+  const src = `${gateway}/tw.js`;
+  const policy = `default-src 'none'; script-src 'nonce-n' ${gateway}; connect-src ${gateway}; img-src data:; ` +
+    // The vendors' snippets put plain addresses into scripts.
+    (how ? "" : "require-trusted-types-for 'script'");
+  const html = { "content-type": "text/html; charset=utf-8" };
+  const tags = how
+    ? `<script nonce="n">${how(src)}${early}</script>`
+    : `<script nonce="n">${SNIPPET}${early}</script><script nonce="n" async src="${src}"></script>`;
+  const body = `<!doctype html><html lang="en"><head><title>Lamps</title><link rel="icon" href="data:,">
+    ${tags}</head><body>${content}</body></html>`;
+  const page = { headers: { ...html, "content-security-policy": policy }, body };
+  const elsewhere = { headers: html, body: "<!doctype html><title>Elsewhere</title>" };
+  return async (pathname) => (pathname === "/page" ? page : elsewhere);
 }
