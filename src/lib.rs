@@ -32,7 +32,7 @@
 //! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
 //!   are what they say.
 //! - [`admin`] is the operators' listener, [`cli`] the command line, [`demo`] what `tagway demo` and
-//!   the tests show around a gateway.
+//!   the tests show around a gateway, [`audit`] measures what a page's tags cost in a browser.
 //! - [`app`] puts it all together, and is the only one that knows everything.
 //!
 //! Who may import whom is a table in `tests/tidy.rs`, and a test.
@@ -66,5 +66,6 @@ pub mod settings;
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod demo;

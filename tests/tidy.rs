@@ -43,6 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &["vendors"]),
+    ("audit", &["vendors"]),
     ("app", &["*"]),
     ("cli", &["*"]),
 ];
