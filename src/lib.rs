@@ -29,6 +29,8 @@
 //!   readers. Only the SQLite backends of journal and profile know it.
 //! - [`script`] keeps the vendors' own browser scripts as well, and serves them first-party.
 //! - [`address`] is the guard of whatever goes out.
+//! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages.
+//! - [`answer`] is the body of an answer: all of it at once, or a stream.
 //! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
 //!   are what they say.
 //! - [`admin`] is the operators' listener, [`cli`] the command line, [`demo`] what `tagway demo` and
@@ -43,6 +45,7 @@ pub mod bots;
 pub mod edge;
 pub mod gateway;
 pub mod geo;
+pub mod origin;
 pub mod privacy;
 pub mod script;
 pub mod visitor;
@@ -56,6 +59,7 @@ pub mod mapping;
 pub mod vendors;
 
 pub mod address;
+pub mod answer;
 pub mod clock;
 pub mod config;
 pub mod feed;

@@ -12,6 +12,7 @@ use tagway::vendors::VENDORS;
 const IMPORTS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("address", &[]),
+    ("answer", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
@@ -23,11 +24,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("privacy", &[]),
     ("bots", &[]),
     ("geo", &[]),
+    ("origin", &["script"]),
     ("vendors", &["privacy"]),
     ("script", &["address", "vendors"]),
     ("journal", &["store"]),
     ("profile", &["journal", "store"]),
-    ("gateway", &["bots", "geo", "journal", "privacy", "profile", "script", "vendors", "visitor"]),
+    (
+        "gateway",
+        &["bots", "geo", "journal", "origin", "privacy", "profile", "script", "vendors", "visitor"],
+    ),
     ("mapping", &["vendors"]),
     ("delivery", &["address", "journal", "mapping", "privacy", "profile", "vendors"]),
     ("admin", &["delivery", "journal", "profile"]),
@@ -46,21 +51,23 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// What other modules may import besides. Pure modules, and those that all others build on, take
 /// only what stands in the second list.
-const SHARED: &[&str] = &["clock", "event", "feed", "metrics", "settings"];
+const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings"];
 const PLAIN: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("address", &[]),
+    ("answer", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
     ("feed", &["event"]),
     ("log", &["settings"]),
     ("store", &["metrics"]),
-    ("edge", &["metrics", "settings"]),
+    ("edge", &["answer", "metrics", "settings"]),
     ("visitor", &["event", "settings"]),
     ("privacy", &["event", "settings"]),
     ("bots", &["event", "settings"]),
     ("geo", &["event", "settings"]),
+    ("origin", &["answer", "settings"]),
     ("vendors", &["event", "settings"]),
 ];
 

@@ -1,7 +1,7 @@
 //! What a page's tags cost: a page in a real browser, measured, and what the gateway puts in place of
 //! its tags.
 //!
-//! [`chromium`] starts a browser and speaks the DevTools protocol with it, [`visit`] opens the page and
+//! `chromium` starts a browser and speaks the DevTools protocol with it, `visit` opens the page and
 //! records, [`measure`] makes figures of the record, [`known`] is the table of tags by host, and
 //! [`draft`] writes a configuration for those that were found. It needs no running gateway, and nothing
 //! is sent anywhere but by the page itself.

@@ -19,6 +19,8 @@ pub(super) enum Route {
     Pixel,
     /// `POST /reset`: the browser is to be another visitor's from now on.
     Reset,
+    /// Whatever else there is, if the site has an origin.
+    Origin,
     /// `GET /tw.js`: the site's script.
     Script,
     /// `/{mount}/...`: a vendor's own browser library.
@@ -94,6 +96,7 @@ impl Route {
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
             Self::Reset => "reset",
+            Self::Origin => "origin",
             Self::Script => "script",
             Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
         }
@@ -106,6 +109,7 @@ impl Route {
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
             Self::Reset => "reset",
+            Self::Origin => "origin",
             Self::Script => "script",
             Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
         }
@@ -116,6 +120,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
             Self::Pixel => "GET, OPTIONS",
+            Self::Origin => "",
             Self::Script | Self::VendorScript { .. } => "GET, HEAD, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
         }
@@ -126,6 +131,7 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
             Self::Pixel => method == Method::GET,
+            Self::Origin => true,
             Self::Script | Self::VendorScript { .. } => {
                 matches!(*method, Method::GET | Method::HEAD)
             }

@@ -8,6 +8,7 @@ use url::{Origin, Url};
 
 use super::mounts::Mount;
 use crate::bots;
+use crate::origin;
 use crate::privacy::Policy;
 use crate::settings::{Secret, Section};
 
@@ -103,6 +104,8 @@ pub struct SiteSettings {
     pub bots: bots::Settings,
     /// Where the vendors' own browser libraries send.
     pub mounts: Vec<Mount>,
+    /// The site's own server, which answers what the gateway does not.
+    pub origin: Option<origin::Settings>,
 }
 
 /// The shortest server token that is not refused: it lets its holder speak for any visitor.
@@ -120,6 +123,7 @@ impl SiteSettings {
             server_token: section.opt_secret("server_token"),
             bots: bots::Settings::read(section),
             mounts: Mount::read_all(section, in_page),
+            origin: origin::Settings::read(section),
         };
         if !section.has("hosts") {
             section.mistake("hosts", "is required");

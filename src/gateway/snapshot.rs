@@ -16,6 +16,7 @@ use crate::bots;
 use crate::geo::Geo;
 use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
+use crate::origin::Origin;
 use crate::privacy::Policy;
 use crate::script::Sdk;
 use crate::settings::Secret;
@@ -34,6 +35,8 @@ pub struct SiteSetup {
     pub visitor: visitor::Settings,
     /// The vendors whose browser cookies it keeps.
     pub minting: Vec<Minting>,
+    /// The site's own server, which answers what the gateway does not.
+    pub origin: Option<Arc<Origin>>,
     /// The script of its pages.
     pub sdk: Arc<Sdk>,
 }
@@ -65,6 +68,7 @@ pub(super) struct Site {
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
+    pub(super) origin: Option<Arc<Origin>>,
 }
 
 /// The counters that every request of a site moves, looked up once.
@@ -131,7 +135,7 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting, sdk } = setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin, sdk } = setup;
         let mounts = settings.mounts.into_iter();
         Self {
             id,
@@ -145,6 +149,7 @@ impl Site {
             server_token: settings.server_token,
             visitor,
             minting,
+            origin,
             sdk,
         }
     }

@@ -30,7 +30,7 @@ const { outputFiles } = await build({
   bundle: true,
   minify: true,
   format: "iife",
-  target: "es2018",
+  target: "es2020",
   charset: "ascii",
   legalComments: "none",
   tsconfigRaw: {},

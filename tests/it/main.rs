@@ -16,6 +16,7 @@ mod harness;
 mod intake;
 mod libraries;
 mod mutants;
+mod origin;
 mod process;
 mod recorded;
 mod reload;

@@ -1,16 +1,13 @@
 //! `GET /tw.js`: the site's script, made when the configuration was loaded.
 
-use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body_util::Full;
 
+use crate::answer::AnswerBody;
 use crate::gateway::Arrived;
 use crate::gateway::rejection::Rejection;
 use crate::metrics::ScriptLabels;
 
-pub(in crate::gateway) fn answer(
-    arrived: &Arrived<'_>,
-) -> Result<Response<Full<Bytes>>, Rejection> {
+pub(in crate::gateway) fn answer(arrived: &Arrived<'_>) -> Result<Response<AnswerBody>, Rejection> {
     arrived.gateway.limit_client(arrived.site, arrived.client)?;
     let (sdk, head) = (&arrived.site.sdk, arrived.head);
     let caching = sdk.caching_at(head.uri.path());
@@ -21,5 +18,5 @@ pub(in crate::gateway) fn answer(
     };
     let labels = ScriptLabels { vendor: "tagway", result };
     arrived.gateway.metrics.script_requests.get_or_create(&labels).inc();
-    Ok(answer)
+    Ok(answer.map(AnswerBody::from))
 }

@@ -9,29 +9,23 @@ type Call = { name: string; args: any[]; resolve?: (value: unknown) => void };
 
 const page = window as unknown as { tagway: Tagway; amplitude?: any };
 const tagway = page.tagway;
-const CLIENT = "amplitude";
+const nothing = () => {};
 
 const source = (event: string, more?: Params) => ({
-  context: { source: { client: CLIENT, event, ...more } },
+  context: { source: { client: "amplitude", event, ...more } },
 });
 
-/** An object of calls that only remember what they were told, as the snippet has them. */
-const recorder = (names: string) => {
-  const made: any = function (this: any) {
-    this._q = [];
-  };
-  for (const name of names.split(" ")) {
-    made.prototype[name] = function (...args: any[]) {
-      this._q.push({ name, args });
-      return this;
-    };
-  }
-  return made;
+/** Remembers whatever it is told, as what the snippet has in its place. */
+const Recorder: any = function () {
+  const _q: unknown[] = [];
+  const told: any = new Proxy({}, {
+    get: (_, name) => name === "_q" ? _q : (...args: unknown[]) => (_q.push({ name, args }), told),
+  });
+  return told;
 };
 
 const calls = (told: any): Call[] =>
-  ((told && told._q) || []).map((call: any) =>
-    Array.isArray(call) ? { name: call[0], args: call.slice(1) } : call);
+  (told?._q || []).map((call: any) => (call.name ? call : { name: call[0], args: call.slice(1) }));
 
 /** What an Identify says: traits, and what only Amplitude can do. */
 const said = (told: any) => {
@@ -40,7 +34,7 @@ const said = (told: any) => {
   for (const { name, args: [key, value] } of calls(told)) {
     if (name === "unset") traits[key] = null;
     else if (name === "set" || (name === "setOnce" && !(key in traits))) traits[key] = value;
-    if (!/^(un)?set$/.test(name)) (operations["$" + name] = operations["$" + name] || {})[key] = value;
+    if (!/^(un)?set$/.test(name)) (operations["$" + name] ||= {})[key] = value;
   }
   return [traits, source("$identify", { operations })] as const;
 };
@@ -50,19 +44,13 @@ let isOut = false;
 const settle = (say: (done: () => void) => void) => ({
   promise: new Promise((resolve) => say(() => resolve({ code: 200, message: "", event: {} }))),
 });
-const settled = (say?: () => void) =>
-  settle((done) => {
-    if (say) say();
-    done();
-  });
+/** What has no end to wait for. */
+const settled = (_said?: unknown) => settle((done) => done());
 
 const setUserId = (id: any) => {
   if (id && id !== user) tagway.identify((user = String(id)));
 };
-const optOut = (out: boolean) => {
-  isOut = !!out;
-  tagway.consent({ analytics: !out });
-};
+const optOut = (out: boolean) => tagway.consent({ analytics: !(isOut = !!out) });
 const track = (event: any, own?: Params, more?: Params) => {
   const whole = typeof event === "object" ? event : { event_type: event, event_properties: own };
   const { user_id, insert_id, time } = { ...more, ...whole } as Params;
@@ -73,20 +61,16 @@ const track = (event: any, own?: Params, more?: Params) => {
   return settle((done) => tagway.track(whole.event_type, whole.event_properties, options, done));
 };
 const group = (type: string, ids: any, told?: any) =>
-  settled(() => {
-    const [traits] = said(told);
-    for (const id of [].concat(ids)) {
-      tagway.group(String(id), traits, { context: { groupType: type, groups: { [type]: id } } });
-    }
-  });
+  settled([].concat(ids).map((id) =>
+    tagway.group(String(id), said(told)[0], { context: { groupType: type, groups: { [type]: id } } })));
 
 const api: Record<string, (...args: any[]) => any> = {
   init(_key: string, id?: any, own?: any) {
     const { autocapture: auto, defaultTracking: before = true, optOut: out, userId } =
-      own || (id && typeof id === "object" ? id : {});
+      own || (typeof id === "object" && id) || {};
     setUserId(typeof id === "string" ? id : userId);
     if (out) optOut(true);
-    const choice = auto == null ? before : auto;
+    const choice = auto ?? before;
     if (choice && choice.pageViews !== false) {
       tagway.page(undefined, undefined, source("[Amplitude] Page Viewed"));
     }
@@ -94,7 +78,7 @@ const api: Record<string, (...args: any[]) => any> = {
   },
   track,
   logEvent: track,
-  identify: (told) => settled(() => tagway.identify(undefined, ...said(told))),
+  identify: (told) => settled(tagway.identify(undefined, ...said(told))),
   setGroup: (type, ids) => group(type, ids),
   groupIdentify: group,
   revenue(told) {
@@ -116,17 +100,17 @@ const api: Record<string, (...args: any[]) => any> = {
     user = undefined;
     tagway.reset();
   },
-  flush: () => settled(() => tagway.flush()),
-  add: () => settled(),
-  remove: () => settled(),
+  flush: () => settled(tagway.flush()),
+  add: settled,
+  remove: settled,
+  // What nobody answers here: ids and sessions are the gateway's.
+  getDeviceId: nothing, getSessionId: nothing, setDeviceId: nothing, setSessionId: nothing,
+  extendSession: nothing, setTransport: nothing,
 };
-for (const name of "getDeviceId getSessionId setDeviceId setSessionId extendSession setTransport".split(" ")) {
-  api[name] = () => undefined;
-}
 
-const run = ({ name, args, resolve }: Call) => {
-  const result = api[name] && api[name]!(...args);
-  if (resolve) Promise.resolve(result && result.promise).then(resolve);
+const run = async ({ name, args, resolve }: Call) => {
+  const result = api[name]?.(...args);
+  resolve?.(await result?.promise);
 };
 const serve = (stub: any) => {
   const queue = calls(stub);
@@ -137,11 +121,9 @@ const serve = (stub: any) => {
 };
 
 const root = (page.amplitude = page.amplitude || {});
-root.Identify = root.Identify ||
-  recorder("add append clearAll prepend set setOnce unset preInsert postInsert remove");
-root.Revenue = root.Revenue ||
-  recorder("setProductId setQuantity setPrice setRevenue setRevenueType setCurrency setEventProperties");
-root.runQueuedFunctions = () => {};
+root.Identify ||= Recorder;
+root.Revenue ||= Recorder;
+root.runQueuedFunctions = nothing;
 root.invoked = true;
 root.getInstance = root.createInstance = () => root;
 serve(root);

@@ -25,7 +25,6 @@ for (const rule of (
   const [name, ...rest] = rule.split("|");
   NAMES[name!] = rest;
 }
-const OF_ONE = /^(view_item|select_item|add_to_(cart|wishlist)|remove_from_cart)$/;
 // What is said to the library, and not of the event.
 const TO_LIBRARY = /^(send_|event_[ct]|user_(id|prop|data)|groups$|transport|page_|items$|cookie_|debug)/;
 
@@ -36,8 +35,8 @@ let first: string | undefined;
 const product = (item: Params) => {
   const out: Params = {};
   for (const name in item) {
-    const own = name === "index" ? "position" : name.replace(/^item_(name|brand|category|variant)$/, "$1");
-    out[own === "item_id" ? "product_id" : own] = item[name];
+    const own = name.replace(/^item_(name|brand|category|variant)$/, "$1");
+    out[own === "index" ? "position" : own === "item_id" ? "product_id" : own] = item[name];
   }
   return out;
 };
@@ -64,9 +63,12 @@ const event = (name: string, own: Params = {}) => {
   if (targets.length && targets.every((target) => /^(AW|DC)-/.test(target))) return;
   person(own);
   const rule = NAMES[name] || [name];
+  const isPage = name === "page_view";
   const properties: Params = {};
   for (const key in said) {
-    if (!TO_LIBRARY.test(key)) {
+    if (isPage && said[key] && /^page_(location|title|referrer|path)$/.test(key)) {
+      properties[key.slice(5).replace("location", "url")] = said[key];
+    } else if (!TO_LIBRARY.test(key)) {
       properties[key === "search_term" ? "query" : rule[rule.indexOf(key, 1) + 1 || -1] || key] = said[key];
     }
   }
@@ -78,23 +80,18 @@ const event = (name: string, own: Params = {}) => {
     properties.total = properties.revenue = properties.value;
   }
   const products = (said.items || []).map(product);
-  if (products.length === 1 && OF_ONE.test(name)) {
-    for (const key in products[0]) if (!(key in properties)) properties[key] = products[0][key];
-  } else if (products.length) properties.products = products;
-  let done = said.event_callback;
+  const isOfOne = products.length === 1 && NAMES[name] && /^Product [^L]/.test(rule[0]!);
+  if (products[0] && !isOfOne) properties.products = products;
+  const whole = { ...(isOfOne && products[0]), ...properties };
   const answer = () => {
-    if (done) done(first);
-    done = 0;
+    const done = said.event_callback;
+    said.event_callback = null;
+    done?.(first);
   };
-  if (done) setTimeout(answer, said.event_timeout || 2000);
+  setTimeout(answer, said.event_timeout || 2000);
   const options = { context: context(name, said) };
-  if (name === "page_view") {
-    for (const key of ["location", "title", "referrer", "path"]) {
-      const value = said["page_" + key];
-      if (value) properties[key === "location" ? "url" : key] = value;
-    }
-    tagway.page(undefined, properties, options, answer);
-  } else tagway.track(rule[0]!, properties, options, answer);
+  if (isPage) tagway.page(undefined, whole, options, answer);
+  else tagway.track(rule[0]!, whole, options, answer);
 };
 
 const answers: Record<string, boolean> = {};
@@ -115,20 +112,18 @@ const consent = (mode: string, said: Params) => {
 const commands: Record<string, (...args: any[]) => void> = {
   __proto__: null as any,
   config(target: string, params: Params = {}) {
-    if (/^G/.test(target)) first = first || target;
+    if (target[0] === "G") first ||= target;
     if (target === first && params.send_page_view !== false) event("page_view", params);
     else person(params);
   },
   set(what: any, params?: any) {
+    if (what === "user_properties") params = { ...always[what], ...params };
     if (typeof what === "object") Object.assign(always, what);
-    else if (what === "user_properties") always[what] = { ...always[what], ...params };
-    else if (typeof params === "object" && what !== "user_data") Object.assign(always, params);
+    else if (typeof params === "object" && !/^user_/.test(what)) Object.assign(always, params);
     else always[what] = params;
     person(always);
   },
-  get(_target: string, _field: string, callback?: (value: unknown) => void) {
-    if (callback) callback(undefined);
-  },
+  get: (_target: string, _field: string, callback?: (value: unknown) => void) => callback?.(undefined),
   event,
   consent,
 };
@@ -136,9 +131,9 @@ const commands: Record<string, (...args: any[]) => void> = {
 const layer = (page.dataLayer = page.dataLayer || []);
 const take = (entry: any) => {
   // Only what gtag pushes is a command: its own arguments.
-  if (entry && entry.toString() === "[object Arguments]") {
+  if (`${entry}` === "[object Arguments]") {
     const [name, ...args] = entry;
-    if (commands[name]) commands[name]!(...args);
+    commands[name]?.(...args);
   }
 };
 const push = layer.push;

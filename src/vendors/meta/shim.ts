@@ -18,7 +18,6 @@ const NAMES: Record<string, string> = {
   AddPaymentInfo: "Payment Info Entered",
   Purchase: "Order Completed",
   CompleteRegistration: "Signed Up",
-  Lead: "Lead",
   Subscribe: "Subscription Started",
   StartTrial: "Trial Started",
   SubmitApplication: "Application Submitted",
@@ -38,12 +37,10 @@ let pixel: unknown;
 const person = (said: Params = {}) => {
   for (const key in said) {
     const value = said[key];
+    const name = PERSON[key];
     if (!value) continue;
     if (key === "external_id" || /^[\da-f]{64}$/i.test(value)) digests[key] = value;
-    else if (PERSON[key]) {
-      const at = /^[csz]/.test(key) ? (traits.address = traits.address || {}) : traits;
-      at[PERSON[key]!] = value;
-    }
+    else if (name) (/^[csz]/.test(key) ? (traits.address ||= {}) : traits)[name] = value;
   }
 };
 
@@ -63,7 +60,7 @@ const product = (item: any) => {
 };
 
 const track = (name: string, said?: Params, { eventID }: Params = {}) => {
-  let properties: Params = { ...said };
+  const { contents, content_ids, ...properties }: Params = { ...said };
   const options: Params = {
     context: {
       traits,
@@ -74,29 +71,25 @@ const track = (name: string, said?: Params, { eventID }: Params = {}) => {
   };
   // What tells the event from others is the site's id with the name: templates give all tags of a page one id.
   if (eventID) options.messageId = eventID + "." + name;
-  if (name === "PageView") return tagway.page(undefined, properties, options);
-  const items = [].concat(properties.contents || properties.content_ids || []).map(product);
-  delete properties.contents;
-  delete properties.content_ids;
+  if (name === "PageView") return tagway.page(undefined, said, options);
+  const items = [].concat(contents || content_ids || []).map(product);
   if (items[0] && properties.content_type === "product") delete properties.content_type;
   const isProduct = /^(ViewContent|AddTo)/.test(name);
-  const isList = name === "ViewContent" && items.length > 1;
   if (name === "Search") rename(properties, "search_string", "query");
-  if (isProduct && items.length < 2) rename(properties, "content_name", "name");
+  if (isProduct && !items[1]) rename(properties, "content_name", "name");
   if (isProduct || name === "Search") rename(properties, "content_category", "category");
   if (name === "Purchase" && properties.value != null) {
-    const value = (properties.value = +properties.value);
-    properties = { total: value, revenue: value, ...properties };
+    properties.value = +properties.value;
+    properties.total ??= properties.value;
+    properties.revenue ??= properties.value;
   }
-  if (isProduct && items.length === 1 && !Object.keys(items[0]!).some((key) => key in properties)) {
+  if (isProduct && items[0] && !items[1] && !Object.keys(items[0]!).some((key) => key in properties)) {
     Object.assign(properties, items[0]);
   } else if (items[0]) properties.products = items;
-  const canonical = NAMES[name] || name;
-  tagway.track(isList ? "Product List Viewed" : canonical, properties, options);
+  tagway.track(name === "ViewContent" && items[1] ? "Product List Viewed" : NAMES[name] || name, properties, options);
 };
 
-const single = (_pixel: unknown, name: string, said?: Params, options?: Params) =>
-  track(name, said, options);
+const single = (_pixel: unknown, ...call: [string]) => track(...call);
 
 const commands: Record<string, (...args: any[]) => void> = {
   __proto__: null as any,
@@ -104,24 +97,18 @@ const commands: Record<string, (...args: any[]) => void> = {
     pixel = pixel || String(id);
     person(said);
   },
-  set(what: string, said: any) {
-    if (what === "userData") person(said);
-  },
+  set: (what: string, said: any) => what === "userData" && person(said),
   track,
   trackCustom: track,
   trackSingle: single,
   trackSingleCustom: single,
-  consent(answer: string) {
-    tagway.consent({ advertising: answer === "grant" });
-  },
+  consent: (answer: string) => tagway.consent({ advertising: answer === "grant" }),
   dataProcessingOptions(options: unknown[] = [], country = 0, state = 0) {
     limits = [options, country, state];
   },
 };
 
-const run = (name: string, ...args: any[]) => {
-  if (commands[name]) commands[name]!(...args);
-};
+const run = (name: string, ...args: any[]) => commands[name]?.(...args);
 const fbq: any = (page.fbq = page._fbq = page.fbq || run);
 fbq.callMethod = run;
-(fbq.queue || []).splice(0).forEach((call: any) => run(...(call as [string])));
+fbq.queue?.splice(0).map((call: any) => run(...(call as [string])));

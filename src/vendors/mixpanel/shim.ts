@@ -9,13 +9,12 @@ const page = window as unknown as { tagway: Tagway; mixpanel?: any };
 const tagway = page.tagway;
 
 const pair = (key: any, value?: unknown): Params => (typeof key === "object" ? key : { [key]: value });
-const call = (callback: any, argument?: unknown) => typeof callback === "function" && callback(argument);
 
+const OWN = /^\$((first_|last_|user)?name|email|phone|avatar|created|city|region|country_code|timezone)$/;
 const plain = (said: Params) => {
   const traits: Params = {};
   for (const key in said) {
-    const own = /^\$((first_|last_|user)?name|email|phone|avatar|created|city|region|country_code|timezone)$/;
-    traits[key.replace(own, "$1")] = said[key];
+    traits[key.replace(OWN, "$1")] = said[key];
   }
   return traits;
 };
@@ -24,24 +23,18 @@ const plain = (said: Params) => {
 const profile = (say: (traits: Params, context: Params) => void) => {
   const source = (operations: Params) => ({ source: { client: "mixpanel", operations } });
   const operation = (name: string, start?: unknown) => (key: any, value?: any) =>
-    say({}, source({ [name]: pair(key, value == null ? start : value) }));
+    say({}, source({ [name]: pair(key, value ?? start) }));
   return {
     set: (key: any, value?: any) => say(plain(pair(key, value)), {}),
-    set_once(key: any, value?: any) {
-      const set = pair(key, value);
-      say(plain(set), source({ $set_once: set }));
-    },
-    unset(keys: any) {
-      const traits: Params = {};
-      for (const key of [].concat(keys)) traits[key] = null;
-      say(plain(traits), {});
-    },
+    set_once: (key: any, value?: any) =>
+      say(plain(pair(key, value)), source({ $set_once: pair(key, value) })),
+    unset: (keys: any) => say(plain(Object.fromEntries([].concat(keys).map((key) => [key, null]))), {}),
     increment: operation("$add", 1),
     append: operation("$append"),
     union: operation("$union"),
     remove: operation("$remove"),
     track_charge: (amount: number, said?: Params) =>
-      say({}, source({ $append: { $transactions: { $amount: amount, ...said } } })),
+      operation("$append")("$transactions", { $amount: amount, ...said }),
   } as Record<string, (...args: any[]) => void>;
 };
 
@@ -49,9 +42,9 @@ const install = (stub: any, config: Params = {}) => {
   let always: Params = {};
   const began: Record<string, number> = {};
   let isOut = false;
-  const consent = (yes: boolean) => {
-    isOut = !yes;
-    tagway.consent({ analytics: yes });
+  const consent = (analytics: boolean) => {
+    isOut = !analytics;
+    tagway.consent({ analytics });
   };
   const source = (event: string) => ({ context: { source: { client: "mixpanel", event } } });
   const listen = (kind: string) => (query: string, name: string, said?: any) =>
@@ -71,7 +64,7 @@ const install = (stub: any, config: Params = {}) => {
       const properties: Params = { ...always, ...said };
       if (began[name]) properties.$duration = (Date.now() - began[name]!) / 1000;
       delete began[name];
-      tagway.track(name, properties, source(name), () => call(callback || options, 1));
+      tagway.track(name, properties, source(name), () => (callback || options)?.call?.(0, 1));
     },
     track_pageview: (said?: Params) =>
       tagway.page(undefined, { ...always, ...said }, source("$mp_web_page_view")),
@@ -108,18 +101,18 @@ const install = (stub: any, config: Params = {}) => {
     const run = ([name, ...args]: any[]) => {
       // A call of what a call gives: a group's.
       if (Array.isArray(name)) own[name[0]](...name.slice(1))[args[0][0]](...args[0].slice(1));
-      else if (own[name]) own[name](...args);
+      else own[name]?.(...args);
     };
     Object.assign(at, own);
     at.push = run;
     return () => queue.forEach(run);
   };
-  stub.people = stub.people || {};
+  stub.people ||= {};
   const runPeople = serve(stub.people, people);
   const run = serve(stub, api);
   if (config.opt_out_tracking_by_default) consent(false);
   if (config.track_pageview) api.track_pageview!();
-  call(config.loaded, stub);
+  config.loaded?.(stub);
   run();
   runPeople();
   return stub;

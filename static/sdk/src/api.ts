@@ -29,6 +29,8 @@ export interface Message extends Options {
   properties?: Properties;
   traits?: Properties;
   categories?: Record<string, boolean>;
+  /** Never sent: JSON has no functions. */
+  done?: Done;
 }
 
 export interface Settings {

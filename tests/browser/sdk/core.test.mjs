@@ -1,106 +1,271 @@
-// The built script in Chromium, against a gateway that answers as each test wants.
-import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+// The script as the gateway serves it, in a page of the shop: its events arrive at the destination,
+// once each. Only failures are played: by Chromium, in place of the gateway's answer.
 
-const DIST = new URL("../../../static/sdk/dist/", import.meta.url);
-const read = (name) => readFile(new URL(name, DIST), "utf8");
-let browser, server, origin, script, snippet;
-let batches = [];
-let answers = [];
+import assert from "node:assert/strict";
+import { after, before, beforeEach, test } from "node:test";
+import { Shop } from "../clients/harness.mjs";
+import { addSites, complaintsOf, pageOf, script, until } from "./sites.mjs";
+
+const OUTBOX = "_twq";
+const SITES = {
+  plain: "auto = []",
+  paged: 'auto = ["page"]',
+  held: 'auto = ["page"]\nwait_for_consent = true',
+};
+
+let shop, start;
 
 before(async () => {
-  script = `(window.tagway=window.tagway||{}).settings={"page":true};${await read("core.js")}`;
-  snippet = await read("snippet.js");
-  server = createServer((request, response) => {
-    if (request.url === "/tw.js") return void response.setHeader("content-type", "text/javascript").end(script);
-    if (request.method === "GET") {
-      const policy = "default-src 'self'; img-src data:; script-src 'nonce-n'; require-trusted-types-for 'script'";
-      response.setHeader("content-security-policy", policy).setHeader("content-type", "text/html");
-      const early = request.url === "/" ? `tagway.track("Early", {a: 1});` : "";
-      return void response.end(`<link rel=icon href=data:><script nonce=n>${snippet}${early}</script>
-        <script nonce=n async src=/tw.js></script>`);
-    }
-    let body = "";
-    request.on("data", (chunk) => (body += chunk)).on("end", () => {
-      const [status, fields] = answers.shift() ?? [204, {}];
-      batches.push({ url: request.url, status, messages: body ? JSON.parse(body).batch : [] });
-      response.writeHead(status, fields).end();
-    });
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  origin = `http://127.0.0.1:${server.address().port}`;
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+  shop = await Shop.open([]);
+  await addSites(shop, SITES);
+});
+after(() => shop?.close());
+beforeEach(() => {
+  start = shop.sent().events.length;
+  shop.own = undefined;
 });
 
-after(async () => {
-  await browser?.close();
-  server?.closeAllConnections();
-  server?.close();
-});
+const events = () => shop.sent().events.slice(start);
+const nameOf = ({ event, type }) => event ?? type;
+const names = () => events().map(nameOf);
+const counts = () => names().reduce((sum, name) => ({ ...sum, [name]: (sum[name] ?? 0) + 1 }), {});
+const arrived = (...wanted) => until(() => wanted.every((name) => names().includes(name)), () => `${names()}`);
+/** What would come twice has come by then: all that was sent is answered, and the browser was idle. */
+async function quiet(page) {
+  const before = counts().Quiet ?? 0;
+  await page.evaluate(() => new Promise((done) => tagway.track("Quiet", {}, {}, () => done())));
+  await until(() => counts().Quiet > before, "the last event");
+}
+const outbox = (page) => page.evaluate((key) => localStorage.getItem(key), OUTBOX);
 
-async function open(path = "/") {
-  batches = [];
-  const context = await browser.newContext();
+async function open(name, { early, context } = {}) {
+  shop.own = pageOf(shop, name, { early });
+  context ??= await shop.browser.newContext();
   const page = await context.newPage();
-  const complaints = [];
-  page.on("console", (message) => complaints.push(message.text()));
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  await page.goto(origin + path);
-  return { context, page, complaints };
+  const complaints = complaintsOf(page);
+  const asked = [];
+  page.on("request", (request) => {
+    const { pathname } = new URL(request.url());
+    if (request.method() === "POST") asked.push({ pathname, at: Date.now(), ids: idsOf(request) });
+  });
+  await page.goto(`${shop.origin}/page`);
+  await page.waitForFunction(() => window.tagway?.loaded);
+  return { context, page, complaints, asked };
 }
 
-async function until(claim) {
-  const deadline = Date.now() + 10_000;
-  while (!claim()) {
-    assert.ok(Date.now() < deadline, JSON.stringify(batches));
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+function idsOf(request) {
+  return JSON.parse(request.postData() ?? "{}").batch?.map(({ messageId }) => messageId) ?? [];
 }
 
-const names = () => batches.map(({ messages }) => messages.map(({ event, type }) => event ?? type));
+/** Answers the page's events in the gateway's place until `stop()` is called. */
+async function fail(page, status, fields = {}) {
+  const headers = {
+    ...fields, "access-control-allow-origin": shop.origin, "access-control-allow-credentials": "true",
+    "access-control-expose-headers": "Retry-After",
+  };
+  const answer = (route) => (status ? route.fulfill({ status, headers }) : route.abort());
+  await page.route("**/e", answer);
+  return () => page.unroute("**/e", answer);
+}
 
-test("what the snippet queued leaves with the page in one request, under a strict policy", async () => {
-  const { context, complaints } = await open();
-  await until(() => batches.length);
-  assert.deepEqual(names(), [["page", "Early"]]);
+test("what the snippet queued goes out in one request, under a strict policy", async () => {
+  const { context, page, complaints, asked } = await open("paged", { early: 'tagway.track("Early", {a: 1});' });
+  await arrived("page", "Early");
+  assert.deepEqual(counts(), { page: 1, Early: 1 });
+  assert.equal(asked.length, 1);
+  assert.deepEqual(events().find(({ event }) => event === "Early").properties, { a: 1 });
   assert.deepEqual(complaints, []);
-  assert.deepEqual(await context.cookies(), []);
-  await context.close();
-});
-
-test("a refused request is sent again with the same ids, and the callback hears of the end", async () => {
-  answers = [[503, { "retry-after": "1" }]];
-  const { context, page } = await open("/plain");
-  await until(() => batches.length === 1);
-  const status = await page.evaluate(() => new Promise((done) => tagway.track("Bought", {}, {}, done)));
-  assert.equal(status, 204);
-  const ids = batches.map(({ messages }) => messages[0].messageId);
-  assert.equal(ids[0], ids[1]);
+  assert.equal(await page.evaluate(() => document.cookie), "");
   assert.equal(await page.evaluate(() => localStorage.length), 0);
   await context.close();
 });
 
-test("what a closed page could not send is sent by the next one, before anything else", async () => {
-  const { context, page } = await open("/plain");
-  await until(() => batches.length);
-  await context.setOffline(true);
-  await page.evaluate(() => (tagway.track("Offline"), tagway.flush()));
-  await page.waitForFunction(() => localStorage.length);
-  await page.close();
-  await context.setOffline(false);
-  await (await context.newPage()).goto(`${origin}/plain`);
-  await until(() => names().flat().includes("Offline"));
+test("a message that fails is sent again by its id until it is accepted, and then forgotten", async () => {
+  const { context, page, asked } = await open("plain");
+  const stop = await fail(page, 503);
+  const isDone = page.evaluate(() => new Promise((done) => tagway.track("Bought", {}, {}, done)));
+  await until(() => asked.length >= 2, "a second try");
+  assert.deepEqual(asked[0].ids, asked[1].ids);
+  assert.match(await outbox(page), /Bought/);
+  await stop();
+  assert.ok((await isDone) < 300);
+  await arrived("Bought");
+  await quiet(page);
+  assert.deepEqual(counts(), { Bought: 1, Quiet: 1 });
+  assert.equal(await outbox(page), null);
   await context.close();
 });
 
-test("a reset goes alone and after what was said before it", async () => {
-  const { context, page } = await open("/plain");
-  await until(() => batches.length);
-  await page.evaluate(() => (tagway.track("Last"), tagway.reset(), tagway.track("First")));
-  await until(() => batches.length === 4);
-  assert.deepEqual(batches.slice(1).map(({ url }) => url), ["/e", "/reset", "/e"]);
+test("the wait that the gateway asks for is kept, also when the network comes back", async () => {
+  const { context, page, asked } = await open("plain");
+  const stop = await fail(page, 429, { "retry-after": "3" });
+  await page.evaluate(() => tagway.track("Asked to wait"));
+  await until(() => asked.length === 1, "the first try");
+  await stop();
+  await page.evaluate(() => {
+    dispatchEvent(new Event("online"));
+    tagway.track("Meanwhile");
+    tagway.flush();
+  });
+  await arrived("Asked to wait", "Meanwhile");
+  assert.ok(asked[1].at - asked[0].at >= 3000, `${asked[1].at - asked[0].at} ms`);
+  assert.equal(asked.length, 2);
+  await context.close();
+});
+
+test("a network that comes back ends the wait for it", async () => {
+  const { context, page, asked } = await open("plain");
+  const stop = await fail(page, 0);
+  await page.evaluate(() => tagway.track("Offline"));
+  await until(() => asked.length >= 3, "three tries");
+  await stop();
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+  await arrived("Offline");
+  // The fourth wait would have been two seconds at least.
+  assert.ok(asked[3].at - asked[2].at < 2000, `${asked[3].at - asked[2].at} ms`);
+  await context.close();
+});
+
+test("what a closed page could not send is sent by the next one", async () => {
+  const { context, page } = await open("plain");
+  await fail(page, 0);
+  await page.evaluate(() => (tagway.track("Unsent"), tagway.flush()));
+  await until(async () => /Unsent/.test(await outbox(page)), "the outbox");
+  await page.close();
+  const next = await open("plain", { context });
+  await arrived("Unsent");
+  await quiet(next.page);
+  assert.deepEqual(counts(), { Unsent: 1, Quiet: 1 });
+  assert.equal(await outbox(next.page), null);
+  await context.close();
+});
+
+test("nonsense in the outbox is no outbox", async () => {
+  const { context, page } = await open("plain");
+  await page.evaluate((key) => localStorage.setItem(key, "{nonsense"), OUTBOX);
+  const next = await open("plain", { context });
+  const stop = await fail(next.page, 503);
+  await next.page.evaluate(() => (tagway.track("Sane"), tagway.flush()));
+  await until(async () => /Sane/.test(await outbox(next.page)), "the outbox");
+  await stop();
+  await arrived("Sane");
+  await context.close();
+});
+
+test("two tabs lose nothing and double nothing", async () => {
+  const first = await open("plain");
+  const stops = [await fail(first.page, 503)];
+  await first.page.evaluate(() => (tagway.track("Of the first"), tagway.flush()));
+  await until(async () => /Of the first/.test(await outbox(first.page)), "the outbox");
+  // The second tab takes up what the first has left there, while the first still tries.
+  const second = await open("plain", { context: first.context });
+  await second.page.evaluate(() => tagway.track("Of the second"));
+  await arrived("Of the first", "Of the second");
+  await stops.pop()();
+  await quiet(first.page);
+  await quiet(second.page);
+  assert.deepEqual(counts(), { "Of the first": 1, "Of the second": 1, Quiet: 2 });
+  for (const { page } of [first, second]) assert.equal(await outbox(page), null);
+  await first.context.close();
+});
+
+test("a page that is left has sent its last events", async () => {
+  const { context, page } = await open("plain");
+  await page.evaluate(() => addEventListener("pagehide", () => tagway.track("Last"), true));
+  await page.goto(`${shop.origin}/elsewhere`);
+  await arrived("Last");
+  await quietly(context);
+  assert.deepEqual(counts(), { Last: 1, Quiet: 1 });
+});
+
+test("a reset goes alone and after what was said before it, and makes another visitor", async () => {
+  const { context, page, asked } = await open("plain");
+  await page.evaluate(() => {
+    tagway.identify("u-1", { plan: "pro" });
+    tagway.track("Before");
+    tagway.reset();
+    tagway.track("After");
+  });
+  await arrived("Before", "After");
+  assert.deepEqual(asked.map(({ pathname }) => pathname), ["/e", "/reset", "/e"]);
+  const [earlier, later] = ["Before", "After"].map((name) => events().find(({ event }) => event === name));
+  assert.notEqual(earlier.anonymousId, later.anonymousId);
+  assert.deepEqual([earlier.userId, later.userId ?? null], ["u-1", null]);
+  await context.close();
+});
+
+test("nothing is sent or stored before the visitor was asked, and then it says what they chose", async () => {
+  const { context, page, asked } = await open("held");
+  await page.evaluate(() => (tagway.track("Held"), tagway.flush(), dispatchEvent(new Event("pagehide"))));
+  await page.evaluate(() => new Promise((done) => requestIdleCallback(() => setTimeout(done, 300))));
+  assert.deepEqual(asked, []);
+  assert.equal(await outbox(page), null);
+  await page.evaluate(() => tagway.consent({ analytics: true, advertising: false }));
+  await arrived("page", "Held");
+  await page.evaluate(() => (tagway.consent({ advertising: true }), tagway.track("Later")));
+  await arrived("Later");
+  const said = Object.fromEntries(events().map((it) => [nameOf(it), it.context.consent.categoryPreferences]));
+  const chosen = { analytics: true, advertising: false };
+  assert.deepEqual(said, { page: chosen, Held: chosen, Later: { analytics: true, advertising: true } });
+  await context.close();
+});
+
+test("a page that is closed before the visitor was asked leaves nothing", async () => {
+  const { context, page } = await open("held");
+  await page.evaluate(() => tagway.track("Held"));
+  await page.goto(`${shop.origin}/elsewhere`);
+  assert.equal(await outbox(page), null);
+  await quietly(context);
+  assert.deepEqual(names(), ["Quiet"]);
+});
+
+async function quietly(context) {
+  const { page } = await open("plain", { context });
+  await quiet(page);
+  await context.close();
+}
+
+test("a callback that fails stops nothing", async () => {
+  const { context, page, complaints } = await open("plain");
+  await page.evaluate(() => {
+    tagway.on("*", () => {
+      throw new Error("a listener's");
+    });
+    tagway.ready(() => {
+      throw new Error("a caller's");
+    });
+    tagway.track("Anyway");
+    tagway("unheard", "of");
+  });
+  await arrived("Anyway");
+  assert.equal(complaints.length, 2);
+  await context.close();
+});
+
+test("the script comes once, however often it is loaded", async () => {
+  const { context, page } = await open("paged");
+  await arrived("page");
+  const [, text] = await script(shop, "paged");
+  await page.evaluate(() => {
+    window.first = tagway;
+  });
+  const cdp = await context.newCDPSession(page);
+  await cdp.send("Runtime.evaluate", { expression: text });
+  assert.equal(await page.evaluate(() => window.first === tagway), true);
+  await quiet(page);
+  assert.deepEqual(counts(), { page: 1, Quiet: 1 });
+  await context.close();
+});
+
+test("a message that no request may hold is refused, and those around it are sent", async () => {
+  const { context, page } = await open("plain");
+  const status = page.evaluate(() => new Promise((done) => {
+    tagway.track("Small");
+    tagway.track("Huge", { text: "x".repeat(70_000) }, {}, done);
+    tagway.track("Small too");
+  }));
+  assert.equal(await status, 413);
+  await arrived("Small", "Small too");
+  assert.ok(!names().includes("Huge"));
   await context.close();
 });

@@ -2,12 +2,11 @@
 // becomes the right events, once, and nothing else is loaded.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { Shop } from "../clients/harness.mjs";
+import { addSites, complaintsOf, gatewayOf, script, until } from "../sdk/sites.mjs";
 import { PAGES } from "./pages.mjs";
 
-const DEADLINE_MS = 15_000;
 const ORDER = { order_id: "o-1", revenue: 25.5, total: 30, currency: "EUR" };
 const product = { product_id: "p1", name: "Lamp", price: 12.75, quantity: 2 };
 const TOLD = { type: "track", event: "Order Completed", properties: { ...ORDER, products: [product] } };
@@ -81,22 +80,13 @@ const EXPECTED = {
   drift: { events: [PAGE, ...id("u-drift", [PERSON, TOLD, LEFT])], globals: { answered: "function" } },
 };
 
-const built = (name) =>
-  readFileSync(new URL(`../../../static/sdk/dist/${name}.js`, import.meta.url), "utf8");
-
 let shop;
 before(async () => {
   shop = await Shop.open([]);
+  const sites = Object.keys(PAGES).map((name) => [name, `auto = []\nshims = ["${name}"]`]);
+  await addSites(shop, Object.fromEntries(sites));
 });
 after(() => shop?.close());
-
-const until = async (what, isSo) => {
-  const deadline = Date.now() + DEADLINE_MS;
-  while (!(await isSo())) {
-    assert.ok(Date.now() < deadline, typeof what === "string" ? what : what());
-    await new Promise((resolve) => setTimeout(resolve, 30));
-  }
-};
 
 /** The members of `expected` in `found`. */
 const like = (found, expected) => {
@@ -107,40 +97,39 @@ const like = (found, expected) => {
   return found;
 };
 
-/** A page with the vendor's snippet under a strict policy, and what it complains of. */
-async function open(name, shims, { policy } = {}) {
+/**
+ * A page with the vendor's snippet, which loads the site's /tw.js, and what it complains of. With
+ * `shims` the script comes from the shop, with them in its settings: the gateway has none to give.
+ */
+async function open(name, { shims, policy } = {}) {
   const context = await shop.browser.newContext();
   const page = await context.newPage();
-  const complaints = [];
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("console", (line) => {
-    if (["error", "warning"].includes(line.type())) complaints.push(line.text());
-  });
-  page.on("response", (response) => {
-    if (response.status() >= 400) complaints.push(`${response.status()} ${response.url()}`);
-  });
-  page.on("request", (request) => {
-    const { hostname } = new URL(request.url());
-    if (!hostname.endsWith(".shop.localhost")) complaints.push(`elsewhere: ${request.url()}`);
-  });
+  const complaints = complaintsOf(page);
   const { snippet, before } = PAGES[name];
+  const src = shims ? `/shim/${name}.js` : `${gatewayOf(shop, name)}/tw.js`;
   let release;
   const isReleased = new Promise((resolve) => {
     release = resolve;
   });
-  const settings = JSON.stringify({ endpoint: shop.gateway, shims });
-  const script = (body) => ({ headers: { "content-type": "text/javascript; charset=utf-8" }, body });
+  await page.route((url) => url.href.endsWith(src), async (route) => {
+    await isReleased;
+    await route.continue();
+  });
+  const javascript = (body) => ({ headers: { "content-type": "text/javascript; charset=utf-8" }, body });
   const answers = {
     [`/shim/${name}.js`]: async () => {
-      await isReleased;
-      return script(`window.tagway={settings:${settings}};${built("core")}${built(`shims/${name}`)}`);
+      const [, text] = await script(shop, name);
+      const settings = JSON.stringify({ endpoint: gatewayOf(shop, name), shims }).slice(1, -1);
+      const own = text.replace('"shims":{}', settings);
+      assert.notEqual(own, text, "the settings stand in the script");
+      return javascript(own);
     },
-    "/shim/messenger.js": async () => script("window.messenger && messenger();"),
+    "/shim/messenger.js": async () => javascript("window.messenger && messenger();"),
     [`/shim/${name}`]: async () => {
       const headers = { "content-type": "text/html; charset=utf-8" };
       if (policy) headers["content-security-policy"] = policy;
       return { headers, body: `<!doctype html><html lang="en"><head><title>Lamps</title>
-        <script nonce="n">${snippet(`/shim/${name}.js`)}</script></head><body><h1>Lamps</h1></body></html>` };
+        <script nonce="n">${snippet(src)}</script></head><body><h1>Lamps</h1></body></html>` };
     },
   };
   shop.own = (pathname) => answers[pathname]?.();
@@ -155,16 +144,16 @@ async function open(name, shims, { policy } = {}) {
 for (const [name, { events, globals = {}, withoutProof }] of Object.entries(EXPECTED)) {
   test(`${name}: the vendor's snippet, answered by Tagway`, async () => {
     const start = shop.sent().events.length;
-    const { page, context, complaints } = await open(name, {});
+    const { page, context, complaints } = await open(name);
     const since = () => shop.sent().events.slice(start);
     // The calls before have gone out when those after are made.
     const early = events.length - 1;
-    await until(() => `${name} early: ${complaints} ${JSON.stringify(since())}`, () => since().length >= early);
+    await until(() => since().length >= early, () => `${name} early: ${complaints} ${JSON.stringify(since())}`);
     await page.evaluate(PAGES[name].after);
-    await until(() => `${name}: ${JSON.stringify(since())}`, () => since().length >= events.length);
+    await until(() => since().length >= events.length, () => `${name}: ${JSON.stringify(since())}`);
     for (const [global, value] of Object.entries(globals)) {
-      await until(`${name}: ${global}`, async () =>
-        (await page.evaluate((key) => window[key], global)) !== undefined);
+      const isThere = async () => (await page.evaluate((key) => window[key], global)) !== undefined;
+      await until(isThere, `${name}: ${global}`);
       const found = await page.evaluate((key) => JSON.parse(JSON.stringify(window[key])), global);
       assert.deepEqual(found, value, global);
     }
@@ -215,8 +204,8 @@ const CHATS = {
 
 for (const [name, { shims, real, isTold }] of Object.entries(CHATS)) {
   test(`${name}: a button until somebody wants to talk`, async () => {
-    const policy = `default-src 'none'; script-src 'self' 'nonce-n'; style-src 'none'; connect-src ${shop.gateway}`;
-    const { page, context, complaints } = await open(name, shims, { policy });
+    const policy = `default-src 'none'; script-src 'self' 'nonce-n'; style-src 'none'; connect-src ${gatewayOf(shop, name)}`;
+    const { page, context, complaints } = await open(name, { shims, policy });
     const asked = [];
     page.on("request", (request) => asked.push(new URL(request.url()).pathname));
     const button = page.getByRole("button", { name: "Open chat" });
@@ -227,11 +216,12 @@ for (const [name, { shims, real, isTold }] of Object.entries(CHATS)) {
     assert.ok(box.width >= 44 && box.height >= 44, "large enough for a finger");
     await button.press("Enter");
     await page.waitForFunction(() => window.told);
-    await until(`${name} told`, async () => isTold(await page.evaluate(() => JSON.parse(JSON.stringify(window.told)))));
-    await until(`${name} button`, async () => (await button.count()) === 0);
+    const told = () => page.evaluate(() => JSON.parse(JSON.stringify(window.told)));
+    await until(async () => isTold(await told()), `${name} told`);
+    await until(async () => (await button.count()) === 0, `${name} button`);
     const start = shop.sent().events.length;
     await page.evaluate(name === "intercom" ? "Intercom('trackEvent', 'later')" : "drift.track('later')");
-    await until("later", () => shop.sent().events.slice(start).some((event) => event.event === "later"));
+    await until(() => shop.sent().events.slice(start).some((event) => event.event === "later"), "later");
     assert.deepEqual(complaints, []);
     await context.close();
   });
