@@ -102,7 +102,7 @@ impl File {
         if let Ok(value) = HeaderValue::try_from(form.etag.as_str()) {
             answer.insert(ETAG, value);
         }
-        if matches(fields, &form.etag) {
+        if is_known(fields, &form.etag) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return response;
         }
@@ -150,7 +150,7 @@ impl Form {
 }
 
 /// Whether `If-None-Match` names the tag, weakly compared (RFC 9110 section 13.1.2).
-fn matches(fields: &HeaderMap, etag: &str) -> bool {
+pub(super) fn is_known(fields: &HeaderMap, etag: &str) -> bool {
     let lines = fields.get_all(IF_NONE_MATCH).into_iter();
     let mut tags = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
     tags.any(|tag| {

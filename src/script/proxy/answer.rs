@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING,
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE, VARY,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
@@ -47,7 +47,7 @@ pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Respons
     fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     fields.insert(POLICY, HeaderValue::from_static("cross-origin"));
     fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    if is_known(asked, served) {
+    if served.is_known(asked.fields) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
@@ -83,19 +83,6 @@ pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Respons
         *response.body_mut() = Full::new(body);
     }
     response
-}
-
-/// Whether the client has one of the codings, which are all the same text.
-fn is_known(asked: &Asked<'_>, served: &Served) -> bool {
-    let mut compressed = served.compressed.get().into_iter().flatten();
-    let tags = asked.fields.get_all(IF_NONE_MATCH).iter().filter_map(|field| field.to_str().ok());
-    let mut tags = tags.flat_map(|field| field.split(',')).map(str::trim);
-    tags.any(|tag| {
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        tag == "*"
-            || served.plain.etag.as_bytes() == tag.as_bytes()
-            || compressed.any(|it| it.etag.as_bytes() == tag.as_bytes())
-    })
 }
 
 /// Whether the range is asked of this very text.

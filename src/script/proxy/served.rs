@@ -5,9 +5,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 
 use super::source::{Hash, hash, hex};
+use crate::script::file;
 
 /// A script as it is served.
 #[derive(Debug)]
@@ -58,6 +59,12 @@ impl Served {
             (body.len() < text.len()).then_some(Coded { coding: Some(coding), etag, body })
         });
         self.compressed.get_or_init(|| coded.collect());
+    }
+
+    /// Whether the client has one of the codings, which are all the same text.
+    pub(super) fn is_known(&self, fields: &HeaderMap) -> bool {
+        let mut all = self.compressed.get().into_iter().flatten().chain([&self.plain]);
+        all.any(|it| it.etag.to_str().is_ok_and(|etag| file::is_known(fields, etag)))
     }
 
     /// The best that the client takes.
@@ -131,5 +138,22 @@ mod tests {
         let tags: std::collections::HashSet<_> =
             served.compressed.get().unwrap().iter().map(|it| it.etag.clone()).collect();
         assert_eq!(tags.len(), 3);
+    }
+
+    #[test]
+    fn any_coding_among_the_tags_that_a_client_names_is_known() {
+        let served = Served::new(vec![b'a'; 1000], "text/javascript");
+        served.compress();
+        let codings = served.compressed.get().unwrap();
+        assert_eq!(codings.len(), 3);
+        for etag in codings.iter().chain([&served.plain]).map(|it| it.etag.to_str().unwrap()) {
+            let tags = format!("\"x\", W/{etag}");
+            let fields =
+                HeaderMap::from_iter([(http::header::IF_NONE_MATCH, tags.parse().unwrap())]);
+            assert!(served.is_known(&fields), "{etag}");
+        }
+        let fields =
+            HeaderMap::from_iter([(http::header::IF_NONE_MATCH, "\"x\"".parse().unwrap())]);
+        assert!(!served.is_known(&fields));
     }
 }
