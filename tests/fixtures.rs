@@ -11,6 +11,15 @@
 //!   field a line;
 //! - `expected.outcomes.json`: how each event ended.
 //!
+//! An audience's case holds
+//! - `members.json`: the people, each `{"userId", "anonymousId", "traits"}`; for each, what the vendor is
+//!   told of them is kept as its row;
+//! - `change.txt` (optional): `add` (unless it says otherwise) or `remove`; and `list.txt` (optional), the
+//!   vendor's own name of a list that was made by hand;
+//! - `settings.toml` and `replies.txt`, as above;
+//! - `expected.rows.json`, `expected.http` and `expected.outcomes.json`: the rows, the requests, and how
+//!   each member ended.
+//!
 //! A beacon's case holds
 //! - `request.http`: method and target below the vendor's mount, header fields, an empty line, and the
 //!   body, whose last line break is not part of it (in a multipart form they are all CRLF);
@@ -45,6 +54,7 @@ use serde_json::{Value, json};
 use tagway::event::{Enriched, ProfileView};
 use tagway::gateway::decode::{self, Terms};
 use tagway::settings::{Environment, Report, Section, Source};
+use tagway::vendors::audience::{Change, Listed};
 use tagway::vendors::beacon::{Inbound, Verdict};
 use tagway::vendors::{
     Call, CallError, Destination, Outcome, Reason, Reply, Screening, Vendor, find, shown,
@@ -63,6 +73,9 @@ fn main() {
         let name = |case: &Path| case.strip_prefix(&root).unwrap().display().to_string();
         for case in folders(&vendor.join("destination")) {
             trials.push(Trial::test(name(&case), move || run(&case, bless)));
+        }
+        for case in folders(&vendor.join("audience")) {
+            trials.push(Trial::test(name(&case), move || run_audience(&case, bless)));
         }
         for case in folders(&vendor.join("beacon")) {
             trials.push(Trial::test(name(&case), move || run_beacon(&case, bless)));
@@ -86,15 +99,75 @@ fn folders(parent: &Path) -> Vec<PathBuf> {
 }
 
 fn run(case: &Path, bless: bool) -> Result<(), Failed> {
+    let (destination, line) = stage(case)?;
+    let events = events(case)?;
+    let outcomes = deliver(&*destination, &events, &line);
+    conclude(case, bless, line, &outcomes)
+}
+
+/// Puts members on a vendor's list, or takes them off.
+fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
+    let (destination, line) = stage(case)?;
+    let audience = destination.audience().ok_or("the vendor has no lists with these settings")?;
+    let members: Vec<Value> =
+        serde_json::from_str(&read(&case.join("members.json")).unwrap_or_default())?;
+    let rows: Vec<_> = members.into_iter().map(|it| audience.row(&member(it))).collect();
+    let shown = rows.iter().map(|row| match row {
+        Ok(row) => serde_json::from_str(row.text()).unwrap(),
+        Err(reason) => json!({ "none": reason.code }),
+    });
+    let shown = format!("{}\n", serde_json::to_string_pretty(&shown.collect::<Vec<Value>>())?);
+    check(&case.join("expected.rows.json"), &shown, bless)?;
+    let rows: Vec<_> = rows.into_iter().flatten().collect();
+    let change = match read(&case.join("change.txt")).unwrap_or_default().trim() {
+        "" | "add" => Change::Add,
+        "remove" => Change::Remove,
+        other => return Err(format!("{other} is no change").into()),
+    };
+    let id = read(&case.join("list.txt"));
+    let listed = Listed {
+        title: "Cart abandoners",
+        segment: "cart_abandoners",
+        id: id.as_deref().map(str::trim),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ends = runtime.block_on(async {
+        match audience.open(&listed, &line).await {
+            Ok(list) => audience.change(&list, change, &rows, &line).await,
+            Err(outcome) => vec![outcome],
+        }
+    });
+    let outcomes: Vec<Value> = ends.into_iter().map(|end| told(said(Some(end)))).collect();
+    conclude(case, bless, line, &outcomes)
+}
+
+/// A person as an audience sees them.
+fn member(mut given: Value) -> Enriched {
+    let traits = given["traits"].take();
+    let user_id = given["userId"].as_str().map(str::to_owned);
+    let mut event = json!({
+        "type": "identify", "messageId": "m1", "timestamp": NOW, "receivedAt": NOW,
+    });
+    event.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+    event.as_object_mut().unwrap().remove("traits");
+    let event = Arc::new(serde_json::from_value(event).unwrap());
+    let traits = traits.as_object().cloned().unwrap_or_default();
+    Enriched::new(0, event, Arc::new(ProfileView { user_id, traits }))
+}
+
+/// The destination of a case, and the vendor that answers it.
+fn stage(case: &Path) -> Result<(Box<dyn Destination>, Line), Failed> {
     let vendor_folder = case.parent().and_then(Path::parent).unwrap();
     let vendor = find(vendor_folder.file_name().unwrap().to_str().unwrap())
         .ok_or("there is no vendor of this folder's name")?;
     let own = read(&case.join("settings.toml"));
     let settings = own.or_else(|| read(&vendor_folder.join("settings.toml"))).unwrap_or_default();
-    let destination = build(vendor, settings)?;
-    let events = events(case)?;
     let line = Line::new(&read(&case.join("replies.txt")).unwrap_or_default())?;
-    let outcomes = deliver(&*destination, &events, &line);
+    Ok((build(vendor, settings)?, line))
+}
+
+/// Compares what the vendor was sent and how it ended with what is expected.
+fn conclude(case: &Path, bless: bool, line: Line, outcomes: &[Value]) -> Result<(), Failed> {
     let requests = line.requests.into_inner().unwrap();
     check(&case.join("expected.http"), &requests, bless)?;
     let outcomes = format!("{}\n", serde_json::to_string_pretty(&outcomes)?);
@@ -285,26 +358,33 @@ fn deliver(destination: &dyn Destination, events: &[Enriched], line: &Line) -> V
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut delivered = runtime.block_on(destination.deliver(&batch, line)).into_iter();
     let ends = events.iter().zip(&screened).map(|(event, screening)| {
-        let (outcome, reason, after) = match screening {
+        let mut end = json!({ "messageId": event.event.message_id });
+        let told = told(match screening {
             Screening::Skip(reason) => ("skipped", Some(reason.clone()), None),
             Screening::Dead(reason) => ("dead", Some(reason.clone()), None),
             Screening::Send => said(delivered.next()),
-        };
-        let mut end = json!({ "messageId": event.event.message_id, "outcome": outcome });
-        if let Some(Reason { code, detail }) = reason {
-            end["reason"] = code.into();
-            if let Some(detail) = detail {
-                end["detail"] = detail.into_string().into();
-            }
-        }
-        if let Some(after) = after {
-            end["afterSeconds"] = after.as_secs().into();
-        }
+        });
+        end.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
         end
     });
     let ends = ends.collect();
     assert_eq!(delivered.next(), None, "more outcomes than events");
     ends
+}
+
+/// An end as the expectations show it.
+fn told((outcome, reason, after): (&str, Option<Reason>, Option<Duration>)) -> Value {
+    let mut end = json!({ "outcome": outcome });
+    if let Some(Reason { code, detail }) = reason {
+        end["reason"] = code.into();
+        if let Some(detail) = detail {
+            end["detail"] = detail.into_string().into();
+        }
+    }
+    if let Some(after) = after {
+        end["afterSeconds"] = after.as_secs().into();
+    }
+    end
 }
 
 fn is_sent(screening: &Screening) -> bool {

@@ -1,10 +1,10 @@
 //! The vendors: one folder per platform, holding all that the gateway knows about it.
 //!
-//! A vendor has up to five faces, each a trait here and a file there. Today there are three: the
-//! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; the
-//! [`Beacon`], which reads what the vendor's own browser library sends; and the [`Script`], which says
-//! where that library comes from. Vendor code does no I/O of its
-//! own. It knows no clock, no store, no HTTP client.
+//! A vendor has up to five faces, each a trait here and a file there. Today there are four: the
+//! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; its
+//! [`Audience`], which puts the members of segments on the vendor's lists; the [`Beacon`], which reads
+//! what the vendor's own browser library sends; and the [`Script`], which says where that library comes
+//! from. Vendor code does no I/O of its own. It knows no clock, no store, no HTTP client.
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
@@ -15,6 +15,7 @@
 //! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
 //! tidy test holds the four together.
 
+pub mod audience;
 pub mod beacon;
 mod conversation;
 pub mod digest;
@@ -48,6 +49,7 @@ pub mod umami;
 pub mod webhook;
 
 pub use crate::privacy::email;
+pub use audience::Audience;
 pub use beacon::Beacon;
 pub use reply::{Reply, Verdict, judge};
 pub use script::Script;
@@ -181,6 +183,12 @@ pub trait Destination: Send + Sync {
     /// order of the batch. The same events may come again after [`Outcome::Retry`], and must
     /// then carry the same dedupe keys.
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome>;
+
+    /// How the members of segments are put on its lists, if the vendor has such and the settings say
+    /// enough.
+    fn audience(&self) -> Option<&dyn Audience> {
+        None
+    }
 }
 
 /// How a vendor likes to be called.

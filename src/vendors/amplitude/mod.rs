@@ -1,5 +1,5 @@
-//! Amplitude, by its HTTP V2 or its Batch Event Upload API (`contracts/destinations.md` section 4; the
-//! cohorts of 4.6 aside).
+//! Amplitude, by its HTTP V2 or its Batch Event Upload API (`contracts/destinations.md` section 4),
+//! and its cohorts.
 //!
 //! An upload is refused as a whole for one bad event, so what can be checked is checked here: ids,
 //! names, sizes, depth. What a reply still blames or holds back is taken out and the rest goes again
@@ -26,6 +26,7 @@
 //! - What came from the vendor's own library goes back under its own names: pages, operations on
 //!   people, the type of a group, the campaign.
 
+mod audience;
 mod beacon;
 mod dispatch;
 mod identity;
@@ -50,7 +51,7 @@ use jiff::Timestamp;
 use self::dispatch::Dispatch;
 use self::map::{Hit, Refusal, map};
 use self::settings::{Api, Settings};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -114,6 +115,10 @@ impl Destination for Amplitude {
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
         let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.as_ref().as_ref().ok()).collect();
         Dispatch::new(&self.settings, batch, call).run(&hits).await
+    }
+
+    fn audience(&self) -> Option<&dyn Audience> {
+        self.settings.cohorts.is_some().then_some(self)
     }
 }
 

@@ -3,6 +3,7 @@
 use http::Uri;
 use url::Url;
 
+use super::audience::Cohorts;
 use crate::settings::{Secret, Section};
 use crate::vendors::products;
 
@@ -51,6 +52,8 @@ pub(super) struct Settings {
     pub(super) api_key: Secret,
     /// For the parts of the API that read or change cohorts; events need none.
     secret_key: Option<Secret>,
+    /// Where cohorts are, if the settings say whose.
+    pub(super) cohorts: Option<Cohorts>,
     /// The cookie of Amplitude's own browser SDK.
     pub(super) cookie: String,
     /// The store's currency, for orders that name none.
@@ -78,10 +81,19 @@ impl Settings {
         ];
         let maps_users = section.opt_boolean("user_mapping").unwrap_or(false);
         let endpoint = endpoint.as_ref().map(Url::as_str);
-        let (base, map_base) = match region {
-            Region::Us => ("https://api2.amplitude.com", "https://api.amplitude.com"),
-            Region::Eu => ("https://api.eu.amplitude.com", "https://api.eu.amplitude.com"),
+        let (base, map_base, cohort_base) = match region {
+            Region::Us => {
+                ("https://api2.amplitude.com", "https://api.amplitude.com", "https://amplitude.com")
+            }
+            Region::Eu => (
+                "https://api.eu.amplitude.com",
+                "https://api.eu.amplitude.com",
+                "https://analytics.eu.amplitude.com",
+            ),
         };
+        let secret_key = section.opt_secret("secret_key");
+        let cohort_base = endpoint.unwrap_or(cohort_base);
+        let cohorts = Cohorts::read(section, cohort_base, &api_key, secret_key.as_ref());
         let at = |base: &str, path: &str| {
             let url = format!("{}/{path}", endpoint.unwrap_or(base).trim_end_matches('/'));
             url.parse().unwrap_or_default()
@@ -94,7 +106,8 @@ impl Settings {
             user_map: maps_users.then(|| at(map_base, "usermap")),
             api,
             api_key,
-            secret_key: section.opt_secret("secret_key"),
+            secret_key,
+            cohorts,
             cookie: format!("AMP_{key_start}"),
             currency: products::store_currency(section),
             user_properties: section.strings("user_properties"),

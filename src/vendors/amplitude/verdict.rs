@@ -96,6 +96,20 @@ pub(super) fn read_form(
     }
 }
 
+/// Reads the reply to a change of a cohort. Two changes at once are refused as too many.
+pub(super) fn read_cohort(
+    result: &Result<Reply, CallError>,
+    now: Timestamp,
+    settings: &Settings,
+) -> Outcome {
+    match (judge(result, now).outcome(), result) {
+        (Outcome::Refused(reason), Ok(reply)) => {
+            Outcome::Refused(Reason::detailed(reason.code, said(reply, settings)))
+        }
+        (outcome, _) => outcome,
+    }
+}
+
 /// Statuses that mean the same wherever they come from.
 fn plain(
     reply: &Reply,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{Method, Request};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::message::Account;
@@ -76,10 +77,26 @@ impl Line<'_> {
     }
 
     /// Adds tags to a contact. Those that it has stay as they are.
-    pub(super) async fn tag(&self, id: i64, tags: &[Value]) -> Result<(), Stop> {
+    pub(super) async fn tag(&self, id: i64, tags: &[Value]) -> Result<Taken, Stop> {
         let body = Value::Array(tags.to_vec());
         let reply = self.tell(Method::POST, &format!("/contacts/{id}/tags"), &body).await?;
-        if reply.status.is_success() { Ok(()) } else { Err(complaint(&reply)) }
+        match reply.status.as_u16() {
+            200..=299 => Ok(Taken::Yes),
+            404 => Ok(Taken::No(complaint(&reply))),
+            _ => Err(complaint(&reply)),
+        }
+    }
+
+    /// Takes a tag off a contact.
+    pub(super) async fn untag(&self, id: i64, tag: &str) -> Result<Taken, Stop> {
+        let tag = utf8_percent_encode(tag, NON_ALPHANUMERIC);
+        let path = format!("/contacts/{id}/tags/{tag}");
+        let reply = self.send(self.front.ask(Method::DELETE, &path)?).await?;
+        match reply.status.as_u16() {
+            200..=299 => Ok(Taken::Yes),
+            404 => Ok(Taken::No(complaint(&reply))),
+            _ => Err(complaint(&reply)),
+        }
     }
 
     /// Writes into a contact's timeline. Nothing tells an entry from its repetition.

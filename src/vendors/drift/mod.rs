@@ -19,6 +19,7 @@
 //!   domain.
 
 mod api;
+mod audience;
 mod message;
 mod script;
 mod settings;
@@ -38,7 +39,7 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Front, Stop, one_by_one};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -99,6 +100,10 @@ impl Destination for Drift {
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         one_by_one(batch, |event| self.converse(event, call)).await
+    }
+
+    fn audience(&self) -> Option<&dyn Audience> {
+        Some(self)
     }
 }
 

@@ -29,7 +29,10 @@ impl Talk<'_> {
         if tags.is_empty() {
             return Ok(());
         }
-        self.line.tag(contact, tags).await
+        match self.line.tag(contact, tags).await? {
+            Taken::Yes => Ok(()),
+            Taken::No(stop) => Err(stop),
+        }
     }
 
     /// Writes an event into the contact's timeline. If Drift does not know the contact that was there
@@ -111,25 +114,8 @@ impl Talk<'_> {
         self.line.make(portrait).await
     }
 
-    /// Looks for the contact: by the user's id, then by the address.
     async fn find(&self) -> Result<Option<Found>, Stop> {
-        if let Some(user_id) = &self.who.user_id
-            && let Some(mut found) = self.line.find_user(user_id).await?
-        {
-            // However Drift writes it: it was asked for this one.
-            found.external_id = Some(user_id.clone());
-            return Ok(Some(found));
-        }
-        let Some(email) = &self.who.email else { return Ok(None) };
-        let mut found = self.line.find_by_email(email).await?;
-        found.retain(|contact| match (&self.who.user_id, &contact.external_id) {
-            (Some(own), Some(other)) => own == other,
-            _ => true,
-        });
-        if found.len() > 1 && self.who.user_id.is_none() {
-            return Err(Stop::Dead(Reason::new("email_not_unique")));
-        }
-        Ok(found.into_iter().next())
+        find(self.line, self.who).await
     }
 
     fn portrait(&self) -> Object {
@@ -162,4 +148,25 @@ impl Talk<'_> {
             self.contacts.forget(&key);
         }
     }
+}
+
+/// Looks for the contact: by the user's id, then by the address.
+pub(super) async fn find(line: Line<'_>, who: &Who) -> Result<Option<Found>, Stop> {
+    if let Some(user_id) = &who.user_id
+        && let Some(mut found) = line.find_user(user_id).await?
+    {
+        // However Drift writes it: it was asked for this one.
+        found.external_id = Some(user_id.clone());
+        return Ok(Some(found));
+    }
+    let Some(email) = &who.email else { return Ok(None) };
+    let mut found = line.find_by_email(email).await?;
+    found.retain(|contact| match (&who.user_id, &contact.external_id) {
+        (Some(own), Some(other)) => own == other,
+        _ => true,
+    });
+    if found.len() > 1 && who.user_id.is_none() {
+        return Err(Stop::Dead(Reason::new("email_not_unique")));
+    }
+    Ok(found.into_iter().next())
 }

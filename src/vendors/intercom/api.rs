@@ -230,6 +230,24 @@ impl Line<'_> {
         taken(&reply).map(|_taken| ())
     }
 
+    /// The id of the tag of this name, which is made if it is not there.
+    pub(super) async fn make_tag(&self, name: &str) -> Result<String, Stop> {
+        let reply = self.tell(Method::POST, "/tags", &json!({ "name": name })).await?;
+        if reply.status.is_success() { id(&reply) } else { Err(complaint(&reply)) }
+    }
+
+    /// Tags a contact.
+    pub(super) async fn tag(&self, contact: &str, tag: &str) -> Result<Taken, Stop> {
+        let path = format!("/contacts/{}/tags", escaped(contact));
+        taken(&self.tell(Method::POST, &path, &json!({ "id": tag })).await?)
+    }
+
+    /// Takes a tag off a contact.
+    pub(super) async fn untag(&self, contact: &str, tag: &str) -> Result<Taken, Stop> {
+        let path = format!("/contacts/{}/tags/{}", escaped(contact), escaped(tag));
+        taken(&self.ask(Method::DELETE, &path).await?)
+    }
+
     async fn ask(&self, method: Method, path: &str) -> Result<Reply, Stop> {
         self.send(self.api.front.ask(method, path)?).await
     }

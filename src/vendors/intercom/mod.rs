@@ -20,6 +20,7 @@
 //! - A workspace holds 120 names of events: choose them with the destination's `events`.
 
 mod api;
+mod audience;
 mod contact;
 mod message;
 mod metadata;
@@ -41,7 +42,7 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Stop, one_by_one};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -99,6 +100,10 @@ impl Destination for Intercom {
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         one_by_one(batch, |event| self.converse(event, call)).await
+    }
+
+    fn audience(&self) -> Option<&dyn Audience> {
+        Some(self)
     }
 }
 

@@ -137,33 +137,9 @@ impl Talk<'_> {
 
     /// Looks for the contact: by the user's id, by the address, as the lead of this device.
     async fn find(&self) -> Result<Option<String>, Stop> {
-        if let Some(user_id) = &self.who.user_id
-            && let Some(id) = self.line.find_user(user_id).await?
-        {
-            return Ok(Some(id));
-        }
-        if let Some(email) = &self.who.email {
-            let found = self.line.search(equals("email", &email.to_lowercase())).await?;
-            if let Some(id) = self.choose(&found)? {
-                return Ok(Some(id));
-            }
-        }
-        self.find_lead().await
-    }
-
-    /// The one of those with this address that is the person: a user before a lead, nobody else's user.
-    fn choose(&self, found: &[Found]) -> Result<Option<String>, Stop> {
-        let is_own = |contact: &&Found| match (&self.who.user_id, &contact.external_id) {
-            (Some(own), Some(other)) => contact.is_lead || own == other,
-            _ => true,
-        };
-        let (leads, users): (Vec<_>, Vec<_>) =
-            found.iter().filter(is_own).partition(|contact| contact.is_lead);
-        match users.as_slice() {
-            [] => Ok(leads.first().map(|lead| lead.id.clone())),
-            [user] => Ok(Some(user.id.clone())),
-            [user, ..] if self.who.user_id.is_some() => Ok(Some(user.id.clone())),
-            _ => Err(Stop::Dead(Reason::new("email_not_unique"))),
+        match find_person(self.line, self.who).await? {
+            Some(id) => Ok(Some(id)),
+            None => self.find_lead().await,
         }
     }
 
@@ -246,6 +222,34 @@ impl Talk<'_> {
                 Err(Stop::Dead(Reason::new("unknown_contact")))
             }
         }
+    }
+}
+
+/// Looks for somebody: by the user's id, then by the address.
+pub(super) async fn find_person(line: Line<'_>, who: &Who) -> Result<Option<String>, Stop> {
+    if let Some(user_id) = &who.user_id
+        && let Some(id) = line.find_user(user_id).await?
+    {
+        return Ok(Some(id));
+    }
+    let Some(email) = &who.email else { return Ok(None) };
+    let found = line.search(equals("email", &email.to_lowercase())).await?;
+    choose(&found, who.user_id.as_deref())
+}
+
+/// The one of those with this address that is the person: a user before a lead, nobody else's user.
+fn choose(found: &[Found], user_id: Option<&str>) -> Result<Option<String>, Stop> {
+    let is_own = |contact: &&Found| match (user_id, contact.external_id.as_deref()) {
+        (Some(own), Some(other)) => contact.is_lead || own == other,
+        _ => true,
+    };
+    let (leads, users): (Vec<_>, Vec<_>) =
+        found.iter().filter(is_own).partition(|contact| contact.is_lead);
+    match users.as_slice() {
+        [] => Ok(leads.first().map(|lead| lead.id.clone())),
+        [user] => Ok(Some(user.id.clone())),
+        [user, ..] if user_id.is_some() => Ok(Some(user.id.clone())),
+        _ => Err(Stop::Dead(Reason::new("email_not_unique"))),
     }
 }
 

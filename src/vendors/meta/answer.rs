@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::vendors::audience::LIST_GONE;
 use crate::vendors::{CallError, Outcome, Reason, Reply, judge};
 
 /// The most characters of Meta's words that are kept.
@@ -17,6 +18,12 @@ const USAGE: &str = "x-business-use-case-usage";
 
 /// The subcode of an event that is too old.
 const TOO_OLD: i64 = 2_804_003;
+
+/// The reason of a call about a number that Graph does not know, or does not show to this token.
+pub(super) const UNKNOWN: &str = "unknown_pixel";
+
+/// The subcode of a list that Meta's reviewers stopped.
+const FLAGGED: i64 = 1_713_230;
 
 /// What Graph says of a request that it did not take.
 struct GraphError<'r> {
@@ -70,9 +77,16 @@ impl<'r> GraphError<'r> {
             _ if self.is_transient => retry("vendor_error", after),
             (1 | 2 | 368 | 5000, _) => retry("vendor_error", after),
             (10 | 102 | 190 | 200..=299, _) => Outcome::Unauthorised(self.reason("unauthorised")),
-            (100, 33) => Outcome::Unauthorised(self.reason("unknown_pixel")),
+            (100, 33) => Outcome::Unauthorised(self.reason(UNKNOWN)),
             // Nothing passes until someone sets a newer version.
             (2635, _) => Outcome::Unauthorised(self.reason("api_version_deprecated")),
+            // A list that was deleted, or flagged so that nobody can use it.
+            (1_487_301 | 1_487_366, _) | (_, 1_487_301 | 1_487_366) => {
+                Outcome::Dead(self.reason(LIST_GONE))
+            }
+            (100, FLAGGED) => Outcome::Unauthorised(self.reason("list_flagged")),
+            // Somebody must accept the terms of Custom Audiences.
+            (2655, _) => Outcome::Unauthorised(self.reason("terms_not_accepted")),
             (100, TOO_OLD) => Outcome::Refused(self.reason("too_old")),
             (100, _) => Outcome::Refused(self.reason("invalid_event")),
             _ => match judged {
@@ -166,6 +180,10 @@ mod tests {
             assert_eq!(read(400, &error(100, subcode)), ("refused", "invalid_event"), "{subcode}");
         }
         assert_eq!(read(400, &error(2635, 0)), ("unauthorised", "api_version_deprecated"));
+        assert_eq!(read(400, &error(100, 1_713_230)), ("unauthorised", "list_flagged"));
+        assert_eq!(read(400, &error(2655, 0)), ("unauthorised", "terms_not_accepted"));
+        assert_eq!(read(400, &error(1_487_366, 0)), ("dead", LIST_GONE));
+        assert_eq!(read(400, &error(100, 1_487_366)), ("dead", LIST_GONE));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Meta, by the Conversions API (`contracts/destinations.md` section 2, but for the audiences of 2.7),
-//! and the beacons of its pixel (`contracts/beacons.md` section 4). What the pixel told the gateway,
+//! Meta, by the Conversions API and its Custom Audiences (`contracts/destinations.md` section 2), and
+//! the beacons of its pixel (`contracts/beacons.md` section 4). What the pixel told the gateway,
 //! Meta is told again under the same name and the same id.
 //!
 //! One invalid event fails its whole request, so what Meta would refuse ends as a dead letter before
@@ -22,6 +22,7 @@
 //! - States outside North America and unknown countries are not cut to two letters (`normalise`).
 
 mod answer;
+mod audience;
 mod beacon;
 mod cookies;
 mod custom;
@@ -42,13 +43,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request};
+use http::{HeaderValue, Method, Request, Uri};
 use jiff::Timestamp;
 use serde_json::json;
 
 use self::map::{Hit, Refusal, map};
 use self::settings::Settings;
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -139,7 +140,8 @@ impl Destination for Meta {
                 together.push((hit, end));
             }
             let body = self.body(together.iter().map(|(hit, _)| hit.json.as_str()), bytes);
-            let outcome = answer::outcome(&call.call(self.request(body)).await, call.now());
+            let request = self.graph(Method::POST, self.settings.events.clone(), body);
+            let outcome = answer::outcome(&call.call(request).await, call.now());
             let is_over = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
             for (_, end) in together {
                 *end = Some(outcome.clone());
@@ -152,6 +154,10 @@ impl Destination for Meta {
         }
         let unsaid = || Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
         ends.into_iter().map(|end| end.unwrap_or_else(unsaid)).collect()
+    }
+
+    fn audience(&self) -> Option<&dyn Audience> {
+        self.settings.audiences.is_some().then_some(self)
     }
 }
 
@@ -194,10 +200,11 @@ impl Meta {
         body
     }
 
-    fn request(&self, body: String) -> Request<Bytes> {
+    /// A call of Graph with this JSON body.
+    fn graph(&self, method: Method, uri: Uri, body: String) -> Request<Bytes> {
         let mut request = Request::new(Bytes::from(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.settings.events.clone();
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, self.settings.authorization.clone());

@@ -5,6 +5,7 @@ use http::{HeaderValue, Uri};
 use sha2::Sha256;
 use url::Url;
 
+use super::audience::{Audiences, is_number};
 use super::source::ACTION_SOURCES;
 use crate::settings::{Secret, Section};
 use crate::vendors::{digest, products};
@@ -23,6 +24,8 @@ const LAST_STATE: u32 = 1010;
 pub(super) struct Settings {
     /// The URL of the pixel's events.
     pub(super) events: Uri,
+    /// Where lists are, if there is an account for them.
+    pub(super) audiences: Option<Audiences>,
     /// The `Authorization` field.
     pub(super) authorization: HeaderValue,
     pub(super) access_token: Secret,
@@ -64,11 +67,16 @@ impl Settings {
         let access_token = section.secret("access_token");
         let app_secret = section.opt_secret("app_secret");
         let version = version(section);
-        // Of the audiences that segments will be synced to; no event needs it.
-        ad_account(section);
+        let account = ad_account(section);
         let base = endpoint.as_ref().map_or(BASE, Url::as_str).trim_end_matches('/');
         let proof = app_secret.as_ref().map(|secret| app_secret_proof(secret, &access_token));
-        let events = events(base, &version, &pixel_id, proof.as_deref());
+        let base = format!("{base}/{version}");
+        let query = proof.map(|proof| format!("?appsecret_proof={proof}")).unwrap_or_default();
+        // What cannot be a URL is a mistake that was noted.
+        let at = |path: &str| format!("{base}/{path}{query}").parse().unwrap_or_default();
+        let events = at(&format!("{pixel_id}/events"));
+        let create = account.map(|account| at(&format!("act_{account}/customaudiences")));
+        let audiences = create.map(|create| Audiences { create, base, query });
         let authorization = HeaderValue::try_from(format!("Bearer {}", access_token.expose()));
         if authorization.is_err() {
             section.mistake("access_token", "has characters that no token has");
@@ -78,6 +86,7 @@ impl Settings {
         let sources = ACTION_SOURCES.map(|source| (source, source));
         Self {
             events,
+            audiences,
             authorization,
             access_token,
             app_secret,
@@ -132,24 +141,24 @@ impl LimitedDataUse {
 fn digits(section: &mut Section<'_>, key: &str, is_required: bool) -> Option<String> {
     let is_set = section.has(key);
     let text = if is_required { Some(section.string(key)) } else { section.opt_string(key) }?;
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_set && !is_number {
+    if is_set && !is_number(&text) {
         section.mistake(key, "must be of digits alone, such as \"1234567890\"");
     }
     Some(text)
 }
 
-fn ad_account(section: &mut Section<'_>) {
-    let Some(account) = section.opt_string("ad_account_id") else { return };
+/// The number of the account that lists belong to.
+fn ad_account(section: &mut Section<'_>) -> Option<String> {
+    let account = section.opt_string("ad_account_id")?;
     let number = account.strip_prefix("act_").unwrap_or(&account);
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !is_number(number) {
         section.mistake("ad_account_id", "must be of digits, such as \"act_1234567890\"");
     }
+    Some(number.to_owned())
 }
 
 fn version(section: &mut Section<'_>) -> String {
     let version = section.opt_string("api_version").unwrap_or_else(|| API_VERSION.to_owned());
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let numbers = version.strip_prefix('v').and_then(|numbers| numbers.split_once('.'));
     if !numbers.is_some_and(|(major, minor)| is_number(major) && is_number(minor)) {
         section.mistake("api_version", "must be a version of the Graph API, such as \"v25.0\"");
@@ -179,16 +188,6 @@ fn app_secret_proof(app_secret: &Secret, access_token: &Secret) -> String {
     };
     mac.update(access_token.expose().as_bytes());
     digest::hex(&mac.finalize().into_bytes())
-}
-
-fn events(base: &str, version: &str, pixel_id: &str, proof: Option<&str>) -> Uri {
-    let mut url = format!("{base}/{version}/{pixel_id}/events");
-    if let Some(proof) = proof {
-        url.push_str("?appsecret_proof=");
-        url.push_str(proof);
-    }
-    // What cannot be a URL is a mistake that was noted.
-    url.parse().unwrap_or_default()
 }
 
 #[cfg(test)]

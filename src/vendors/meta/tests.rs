@@ -93,7 +93,7 @@ async fn events_that_grew_too_old_while_waiting_do_not_sink_the_others() {
 #[test]
 fn what_is_secret_is_listed() {
     assert_eq!(meta("app_secret = \"key\"").secrets().len(), 2);
-    let sensitive = meta("").request(String::new());
+    let sensitive = meta("").graph(http::Method::POST, http::Uri::default(), String::new());
     assert!(sensitive.headers()["authorization"].is_sensitive());
 }
 

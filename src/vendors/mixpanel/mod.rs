@@ -25,6 +25,7 @@
 //!   people, the type of a group, the campaign.
 
 mod agent;
+mod audience;
 mod beacon;
 mod fields;
 mod identity;
@@ -54,7 +55,7 @@ use jiff::Timestamp;
 use self::plan::{Path, Plan, plan};
 use self::round::Round;
 use self::settings::Settings;
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -132,6 +133,10 @@ impl Destination for Mixpanel {
             }
         }
         round.into_outcomes()
+    }
+
+    fn audience(&self) -> Option<&dyn Audience> {
+        Some(self)
     }
 }
 

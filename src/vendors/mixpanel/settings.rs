@@ -56,6 +56,8 @@ pub(super) struct Settings {
     pub(super) set_once: Vec<String>,
     /// Traits that are lists to which values are added.
     pub(super) union: Vec<String>,
+    /// The person's property that lists their segments.
+    pub(super) segment_property: String,
 }
 
 impl Settings {
@@ -121,6 +123,10 @@ impl Settings {
             increments,
             set_once: section.strings("set_once"),
             union: section.strings("union"),
+            segment_property: section
+                .opt_string("segment_property")
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "Segments".to_owned()),
         }
     }
 

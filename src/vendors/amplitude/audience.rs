@@ -1,0 +1,175 @@
+//! Cohorts (`contracts/destinations.md` 4.6), for projects whose secret key is known. Without one,
+//! segments reach Amplitude as events alone.
+//!
+//! A cohort is made by an upload, which needs an id: one that nobody has. Members are told by the
+//! user's id; those whom Amplitude has never seen it leaves out, and they are told again at the next
+//! run.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Uri};
+use serde_json::{Value, json};
+
+use super::identity::Ids;
+use super::{Amplitude, verdict};
+use crate::event::Enriched;
+use crate::settings::{Secret, Section};
+use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, readable};
+use crate::vendors::{Call, Outcome, Reason, Reply};
+
+/// Ids in one request. Amplitude takes ten times as many; a repetition should not be that large.
+const MAX_ROWS: usize = 10_000;
+
+/// The id of nobody, with which a cohort is made.
+const NOBODY: &str = "tagway-nobody";
+
+/// Where cohorts are, and as whom they are changed.
+pub(super) struct Cohorts {
+    upload: Uri,
+    membership: Uri,
+    authorization: HeaderValue,
+    app_id: u64,
+    owner: String,
+}
+
+impl Cohorts {
+    /// Reads what cohorts need beside the secret key: the project's number and whose they are.
+    pub(super) fn read(
+        section: &mut Section<'_>,
+        base: &str,
+        api_key: &Secret,
+        secret_key: Option<&Secret>,
+    ) -> Option<Self> {
+        let app_id = section.opt_integer("app_id", 1..=u64::MAX);
+        let owner = section.opt_string("cohort_owner").filter(|owner| !owner.trim().is_empty());
+        let (app_id, owner) = match (app_id, owner) {
+            (None, None) => return None,
+            (Some(app_id), Some(owner)) => (app_id, owner),
+            (Some(_), None) => {
+                section
+                    .mistake("app_id", "needs cohort_owner, the login of whose cohorts they are");
+                return None;
+            }
+            (None, Some(_)) => {
+                section.mistake("cohort_owner", "needs app_id, the project's number");
+                return None;
+            }
+        };
+        let Some(secret_key) = secret_key else {
+            section.mistake("app_id", "needs secret_key, without which no cohort can be changed");
+            return None;
+        };
+        let basic = STANDARD.encode(format!("{}:{}", api_key.expose(), secret_key.expose()));
+        let mut authorization = HeaderValue::try_from(format!("Basic {basic}"))
+            .unwrap_or_else(|_not_in_base64| HeaderValue::from_static("Basic"));
+        authorization.set_sensitive(true);
+        let at = |path: &str| {
+            format!("{}/{path}", base.trim_end_matches('/')).parse().unwrap_or_default()
+        };
+        let upload = at("api/3/cohorts/upload");
+        let membership = at("api/3/cohorts/membership");
+        Some(Self { upload, membership, authorization, app_id, owner })
+    }
+
+    fn request(&self, uri: &Uri, body: &Value) -> Request<Bytes> {
+        let mut request = Request::new(Bytes::from(body.to_string()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        request
+    }
+}
+
+#[async_trait]
+impl Audience for Amplitude {
+    fn max_rows(&self) -> usize {
+        MAX_ROWS
+    }
+
+    fn row(&self, person: &Enriched) -> Result<Row, Reason> {
+        match Ids::of(person, None).user {
+            Some(id) => Row::of(&id),
+            None => Err(Reason::new("no_identifier")),
+        }
+    }
+
+    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome> {
+        let Some(cohorts) = &self.settings.cohorts else {
+            return Err(Outcome::Dead(Reason::new("no_cohorts")));
+        };
+        if let Some(id) = list.id {
+            return Ok(id.to_owned());
+        }
+        let body = json!({
+            "name": list.title, "app_id": cohorts.app_id, "id_type": "BY_USER_ID", "ids": [NOBODY],
+            "owner": cohorts.owner, "published": true, "skip_invalid_ids": true,
+        });
+        let result = call.call(cohorts.request(&cohorts.upload, &body)).await;
+        match verdict::read_cohort(&result, call.now(), &self.settings) {
+            Outcome::Delivered => {}
+            other => return Err(other),
+        }
+        let made = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
+        let id = made.get("cohortId").or_else(|| made.get("cohort_id")).and_then(Value::as_str);
+        id.filter(|id| !id.is_empty())
+            .map(str::to_owned)
+            .ok_or_else(|| Outcome::Retry { reason: Reason::new("unreadable_reply"), after: None })
+    }
+
+    async fn change(
+        &self,
+        list: &str,
+        change: Change,
+        rows: &[Row],
+        call: &dyn Call,
+    ) -> Vec<Outcome> {
+        let (read, mut ends) = readable::<String>(rows);
+        let Some(cohorts) = &self.settings.cohorts else {
+            return alike(ends, &Outcome::Dead(Reason::new("no_cohorts")));
+        };
+        if read.is_empty() {
+            return alike(ends, &Outcome::Delivered);
+        }
+        let ids: Vec<&str> = read.iter().map(|(_, id)| id.as_str()).collect();
+        let operation = match change {
+            Change::Add => "ADD",
+            Change::Remove => "REMOVE",
+        };
+        let body = json!({
+            "cohort_id": list, "skip_invalid_ids": true,
+            "memberships": [{ "ids": ids, "id_type": "BY_NAME", "operation": operation }],
+        });
+        let result = call.call(cohorts.request(&cohorts.membership, &body)).await;
+        let outcome = verdict::read_cohort(&result, call.now(), &self.settings);
+        let is_missing = result.as_ref().is_ok_and(|reply| reply.status == 404);
+        if is_missing {
+            return alike(ends, &Outcome::Dead(Reason::new(LIST_GONE)));
+        }
+        if let (Ok(reply), Change::Add, Outcome::Delivered) = (&result, change, &outcome) {
+            let skipped = skipped(reply);
+            for (index, id) in &read {
+                if skipped.contains(id)
+                    && let Some(end) = ends.get_mut(*index)
+                {
+                    *end = Some(Outcome::Skipped(Reason::new("unknown_to_vendor")));
+                }
+            }
+        }
+        alike(ends, &outcome)
+    }
+}
+
+/// The ids that Amplitude does not know.
+fn skipped(reply: &Reply) -> HashSet<String> {
+    let body = reply.json().unwrap_or_default();
+    let results = body.get("memberships_result").and_then(Value::as_array).into_iter().flatten();
+    let ids = results.filter_map(|result| result.get("skipped_ids")?.as_array()).flatten();
+    ids.filter_map(|id| Some(id.as_str()?.to_owned())).collect()
+}

@@ -1,0 +1,204 @@
+//! The Audience face: how a segment's members are put on a vendor's list, and taken off it.
+//!
+//! A person is told to the vendor as a [`Row`]: all that the vendor needs to find them. The row is kept
+//! with the membership and said again word for word to take them off: some vendors remove only by the
+//! identifiers that were added, and of a person who was forgotten nothing else is left. A person whose
+//! row is another than before is taken off by the old one and put on by the new.
+//!
+//! Everything here may be said twice: adding who is on a list and removing who is not changes nothing.
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::conversation::{Stop, Who};
+use super::{Call, Outcome, Reason};
+use crate::event::Enriched;
+
+/// The most bytes of one row: a few digests or ids.
+pub const MAX_ROW_BYTES: usize = 4096;
+
+/// The reason of a change that failed because the vendor's list is no more: it is to be opened anew.
+pub const LIST_GONE: &str = "list_gone";
+
+/// How a segment's members are told to a vendor.
+#[async_trait]
+pub trait Audience: Send + Sync {
+    /// The most rows of one [`Audience::change`].
+    fn max_rows(&self) -> usize;
+
+    /// What the vendor is told of a person, or why it could never find them. The event is no more
+    /// than who they are: its profile says the rest.
+    fn row(&self, person: &Enriched) -> Result<Row, Reason>;
+
+    /// The vendor's own name of the list, which is made if it is not there. It is kept and given to
+    /// every later change, so this is called once for a list, and again when it was lost.
+    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome>;
+
+    /// Puts rows on the list or takes them off; says how each ended, in their order. Adding and
+    /// removing never run at once for the same list.
+    async fn change(
+        &self,
+        list: &str,
+        change: Change,
+        rows: &[Row],
+        call: &dyn Call,
+    ) -> Vec<Outcome>;
+}
+
+/// What a list is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'l> {
+    /// What people know it by.
+    pub title: &'l str,
+    /// The segment's name: letters, digits, `_` and `-`.
+    pub segment: &'l str,
+    /// The vendor's own name of a list that was made by hand, if the settings say one.
+    pub id: Option<&'l str>,
+}
+
+/// What happens to members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// They are put on the list.
+    Add,
+    /// They are taken off.
+    Remove,
+}
+
+/// What a vendor is told of one person, as JSON: its vendor alone reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Row(Box<str>);
+
+impl Row {
+    /// The row that says this.
+    pub fn of<T: Serialize>(said: &T) -> Result<Self, Reason> {
+        match serde_json::to_string(said) {
+            Ok(text) if text.len() <= MAX_ROW_BYTES => Ok(Self(text.into())),
+            Ok(_) | Err(_) => Err(Reason::new("identifiers_too_long")),
+        }
+    }
+
+    /// A row that was kept.
+    pub fn kept(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The row as it is kept.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// What the row says. One that an older version of the program wrote may say nothing any more.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Reason> {
+        serde_json::from_str(&self.0).map_err(|_older| Reason::new("unreadable_row"))
+    }
+}
+
+/// The rows that can be read, and an end for each of the others.
+pub(super) fn readable<T: DeserializeOwned>(
+    rows: &[Row],
+) -> (Vec<(usize, T)>, Vec<Option<Outcome>>) {
+    let (mut read, mut ends) = (Vec::with_capacity(rows.len()), vec![None; rows.len()]);
+    for (index, (row, end)) in rows.iter().zip(&mut ends).enumerate() {
+        match row.read() {
+            Ok(said) => read.push((index, said)),
+            Err(reason) => *end = Some(Outcome::Dead(reason)),
+        }
+    }
+    (read, ends)
+}
+
+/// All of these ended alike, but those that have ended already.
+pub(super) fn alike(ends: Vec<Option<Outcome>>, outcome: &Outcome) -> Vec<Outcome> {
+    ends.into_iter().map(|end| end.unwrap_or_else(|| outcome.clone())).collect()
+}
+
+/// Tells row by row; behind one that must be told again all wait, for what holds for it holds for them.
+pub(super) async fn row_by_row<'r, T, F>(
+    rows: &'r [Row],
+    tell: impl Fn(T) -> F + Send,
+) -> Vec<Outcome>
+where
+    T: DeserializeOwned + Send + 'r,
+    F: Future<Output = Result<(), Stop>> + Send,
+{
+    let (read, mut ends) = readable::<T>(rows);
+    for (index, said) in read {
+        let outcome = tell(said).await.map_or_else(Outcome::from, |()| Outcome::Delivered);
+        let must_wait = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
+        if must_wait {
+            return alike(ends, &outcome);
+        }
+        if let Some(end) = ends.get_mut(index) {
+            *end = Some(outcome);
+        }
+    }
+    let unsaid = Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
+    alike(ends, &unsaid)
+}
+
+/// The row of vendors that know contacts.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Contact {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+}
+
+impl Contact {
+    /// The row of a person.
+    pub(super) fn row(person: &Enriched) -> Result<Row, Reason> {
+        let Who { user_id: user, email, .. } = Who::of(person);
+        if user.is_none() && email.is_none() {
+            return Err(Reason::new("no_identifier"));
+        }
+        Row::of(&Self { user, email })
+    }
+
+    /// Whom the row is of.
+    pub(super) fn who(self) -> Who {
+        Who { user_id: self.user, email: self.email, anonymous_id: None }
+    }
+}
+
+/// The vendor has no such contact, and none is made: who is worth one is what the events say. Nobody
+/// is on no list, which is as it should be only when they are to be taken off.
+pub(super) fn unlisted(change: Change) -> Result<(), Stop> {
+    match change {
+        Change::Add => Err(Stop::Skipped(Reason::new("unknown_to_vendor"))),
+        Change::Remove => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_bounded_and_says_what_it_was_told() {
+        let row = Row::of(&["u1", "digest"]).unwrap();
+        let kept = Row::kept(row.text());
+        assert_eq!(kept.read::<Vec<String>>().unwrap(), ["u1", "digest"]);
+        assert!(kept.read::<u64>().is_err(), "another version's");
+        let long = "x".repeat(MAX_ROW_BYTES);
+        assert_eq!(Row::of(&long).unwrap_err().code, "identifiers_too_long");
+    }
+
+    #[tokio::test]
+    async fn behind_one_that_must_wait_all_wait() {
+        let rows = ["1", "x", "2", "3"].map(Row::kept);
+        let tell = |number: u32| async move {
+            match number {
+                2 => Err(Stop::Retry { reason: Reason::new("later"), after: None }),
+                _ => Ok(()),
+            }
+        };
+        let ends = row_by_row(&rows, tell).await;
+        assert_eq!(ends[0], Outcome::Delivered);
+        assert_eq!(ends[1], Outcome::Dead(Reason::new("unreadable_row")));
+        let later = Outcome::Retry { reason: Reason::new("later"), after: None };
+        assert_eq!(ends[2..], [later.clone(), later]);
+    }
+}

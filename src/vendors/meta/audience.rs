@@ -1,0 +1,171 @@
+//! Custom Audiences (`contracts/destinations.md` 2.7).
+//!
+//! Members are told as rows of digests, all columns of one fixed schema; an unknown one is empty. No
+//! session ties the calls together: Meta asks for one only where a list is replaced as a whole.
+
+use async_trait::async_trait;
+use http::{Method, Uri};
+use jiff::tz::Offset;
+use serde_json::{Value, json};
+
+use super::normalise::{self, hashed};
+use super::{Meta, answer};
+use crate::event::Enriched;
+use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, readable};
+use crate::vendors::person::Person;
+use crate::vendors::{Call, Outcome, Reason};
+
+/// Rows in one request.
+const MAX_ROWS: usize = 10_000;
+
+/// The columns, in the order of the rows.
+const SCHEMA: [&str; 14] = [
+    "EXTERN_ID",
+    "EMAIL",
+    "PHONE",
+    "GEN",
+    "DOBY",
+    "DOBM",
+    "DOBD",
+    "LN",
+    "FN",
+    "FI",
+    "CT",
+    "ST",
+    "ZIP",
+    "COUNTRY",
+];
+
+/// What a list that the gateway makes says of itself.
+const DESCRIPTION: &str = "Kept by Tagway";
+
+/// Where the people of a list come from, as Meta asks: the site itself.
+const SOURCE: &str = "USER_PROVIDED_ONLY";
+
+#[async_trait]
+impl Audience for Meta {
+    fn max_rows(&self) -> usize {
+        MAX_ROWS
+    }
+
+    fn row(&self, event: &Enriched) -> Result<Row, Reason> {
+        let person = Person::of(event);
+        let digest = |value: Option<&str>, normalise: &dyn Fn(&str) -> Option<String>| {
+            value.and_then(|value| hashed(value, normalise)).unwrap_or_default()
+        };
+        let default_code = self.settings.default_country_code.as_deref();
+        let email = digest(person.email().as_deref(), &normalise::email);
+        let phone = digest(person.phone().as_deref(), &|text| normalise::phone(text, default_code));
+        let external_id = event.user_id().map(str::trim).unwrap_or_default();
+        if email.is_empty() && phone.is_empty() && external_id.is_empty() {
+            return Err(Reason::new("no_identifier"));
+        }
+        let this_year = Offset::UTC.to_datetime(event.event.received_at).year();
+        let born = person.birthday().and_then(|text| normalise::birthday(&text, this_year));
+        let born = |range: std::ops::Range<usize>| {
+            digest(born.as_deref().and_then(|day| day.get(range)), &|text| Some(text.to_owned()))
+        };
+        let first_name = person.first_name();
+        let first_letter = |text: &str| {
+            Some(normalise::name(text)?.chars().take(1).collect())
+                .filter(|it: &String| !it.is_empty())
+        };
+        let country = person.country();
+        let code = country.as_deref().and_then(normalise::country);
+        Row::of(&[
+            external_id.to_owned(),
+            email,
+            phone,
+            digest(person.gender().as_deref(), &normalise::gender),
+            born(0..4),
+            born(4..6),
+            born(6..8),
+            digest(person.last_name().as_deref(), &normalise::name),
+            digest(first_name.as_deref(), &normalise::name),
+            digest(first_name.as_deref(), &first_letter),
+            digest(person.city().as_deref(), &normalise::city),
+            digest(person.state().as_deref(), &|text| normalise::state(text, code.as_deref())),
+            digest(person.postal_code().as_deref(), &normalise::postal_code),
+            digest(country.as_deref(), &normalise::country),
+        ])
+    }
+
+    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome> {
+        let Some(audiences) = &self.settings.audiences else {
+            return Err(Outcome::Dead(Reason::new("no_ad_account")));
+        };
+        if let Some(id) = list.id {
+            return Ok(id.to_owned());
+        }
+        let body = json!({
+            "name": list.title, "subtype": "CUSTOM", "description": DESCRIPTION,
+            "customer_file_source": SOURCE,
+        });
+        let uri = audiences.create.clone();
+        let result = call.call(self.graph(Method::POST, uri, body.to_string())).await;
+        match answer::outcome(&result, call.now()) {
+            Outcome::Delivered => {}
+            other => return Err(other),
+        }
+        let made = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
+        let id = made.get("id").and_then(Value::as_str).filter(|id| is_number(id));
+        id.map(str::to_owned)
+            .ok_or_else(|| Outcome::Retry { reason: Reason::new("unreadable_reply"), after: None })
+    }
+
+    async fn change(
+        &self,
+        list: &str,
+        change: Change,
+        rows: &[Row],
+        call: &dyn Call,
+    ) -> Vec<Outcome> {
+        let (read, ends) = readable::<Vec<String>>(rows);
+        let Some(uri) = self.settings.audiences.as_ref().and_then(|it| it.users(list)) else {
+            return alike(ends, &Outcome::Dead(Reason::new("no_ad_account")));
+        };
+        if read.is_empty() {
+            return alike(ends, &Outcome::Delivered);
+        }
+        let data: Vec<_> = read.into_iter().map(|(_, row)| row).collect();
+        let body = json!({ "payload": { "schema": SCHEMA, "data": data } });
+        let method = match change {
+            Change::Add => Method::POST,
+            Change::Remove => Method::DELETE,
+        };
+        let result = call.call(self.graph(method, uri, body.to_string())).await;
+        let outcome = match answer::outcome(&result, call.now()) {
+            // Graph says the same of a list as of a pixel that is not there.
+            Outcome::Unauthorised(Reason { code: answer::UNKNOWN, detail }) => {
+                Outcome::Dead(Reason { code: LIST_GONE, detail })
+            }
+            other => other,
+        };
+        alike(ends, &outcome)
+    }
+}
+
+/// Whether this can be one of Meta's numbers.
+pub(super) fn is_number(id: &str) -> bool {
+    (1..=32).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Where lists are.
+pub(super) struct Audiences {
+    /// Where they are made.
+    pub(super) create: Uri,
+    /// Before a list's number.
+    pub(super) base: String,
+    /// After it.
+    pub(super) query: String,
+}
+
+impl Audiences {
+    /// Where the members of a list are told.
+    fn users(&self, list: &str) -> Option<Uri> {
+        if !is_number(list) {
+            return None;
+        }
+        format!("{}/{list}/users{}", self.base, self.query).parse().ok()
+    }
+}
