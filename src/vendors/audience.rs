@@ -7,13 +7,19 @@
 //!
 //! Everything here may be said twice: adding who is on a list and removing who is not changes nothing.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::conversation::{Stop, Who};
-use super::{Call, Outcome, Reason};
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit};
 use crate::event::Enriched;
+use crate::settings::Secret;
 
 /// The most bytes of one row: a few digests or ids.
 pub const MAX_ROW_BYTES: usize = 4096;
@@ -136,6 +142,54 @@ where
     }
     let unsaid = Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
     alike(ends, &unsaid)
+}
+
+/// A vendor of lists alone: no event is anything to it.
+pub(super) struct ListsOnly<A> {
+    /// Its lists.
+    pub(super) lists: A,
+    /// What must not be shown.
+    pub(super) secrets: Vec<Secret>,
+    /// The most calls per second, where the vendor states a limit.
+    pub(super) calls_per_second: Option<NonZeroU32>,
+}
+
+#[async_trait]
+impl<A: Audience> Destination for ListsOnly<A> {
+    fn habits(&self) -> Habits {
+        Habits {
+            unit: Unit::Site,
+            max_events: 1,
+            max_bytes: 1 << 20,
+            linger: Duration::ZERO,
+            max_age: Duration::MAX,
+            concurrency: 1,
+            calls_per_second: self.calls_per_second,
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.secrets.clone()
+    }
+
+    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
+        Screening::Skip(Reason::new("lists_only"))
+    }
+
+    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
+        vec![Outcome::Skipped(Reason::new("lists_only")); batch.len()]
+    }
+
+    fn audience(&self) -> Option<&dyn Audience> {
+        Some(&self.lists)
+    }
+}
+
+/// A list that was made, if the vendor said what it calls it.
+pub(super) fn made(id: Option<&Value>) -> Result<String, Outcome> {
+    let id = id.and_then(super::products::text).filter(|id| !id.is_empty());
+    id.ok_or_else(|| Outcome::Retry { reason: Reason::new("unreadable_reply"), after: None })
 }
 
 /// The row of vendors that know contacts.

@@ -19,6 +19,7 @@ pub mod audience;
 pub mod beacon;
 mod conversation;
 pub mod digest;
+mod google;
 pub mod moments;
 pub mod naming;
 pub mod person;
@@ -35,8 +36,10 @@ pub mod console;
 pub mod drift;
 pub mod forward;
 pub mod ga4;
+pub mod google_ads;
 pub mod intercom;
 pub mod jitsu;
+pub mod klaviyo;
 pub mod matomo;
 pub mod meta;
 pub mod mixpanel;
@@ -45,6 +48,7 @@ pub mod posthog;
 pub mod rudderstack;
 pub mod segment;
 pub mod snowplow;
+pub mod tiktok;
 pub mod umami;
 pub mod webhook;
 
@@ -84,6 +88,9 @@ pub static VENDORS: &[&Vendor] = &[
     &posthog::VENDOR,
     &matomo::VENDOR,
     &umami::VENDOR,
+    &google_ads::VENDOR,
+    &tiktok::VENDOR,
+    &klaviyo::VENDOR,
     // Takes most paths of two parts, so at a shared mount the others come first.
     &snowplow::VENDOR,
 ];

@@ -19,7 +19,7 @@ use super::identity::Ids;
 use super::{Amplitude, verdict};
 use crate::event::Enriched;
 use crate::settings::{Secret, Section};
-use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, readable};
+use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, made, readable};
 use crate::vendors::{Call, Outcome, Reason, Reply};
 
 /// Ids in one request. Amplitude takes ten times as many; a repetition should not be that large.
@@ -116,11 +116,8 @@ impl Audience for Amplitude {
             Outcome::Delivered => {}
             other => return Err(other),
         }
-        let made = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
-        let id = made.get("cohortId").or_else(|| made.get("cohort_id")).and_then(Value::as_str);
-        id.filter(|id| !id.is_empty())
-            .map(str::to_owned)
-            .ok_or_else(|| Outcome::Retry { reason: Reason::new("unreadable_reply"), after: None })
+        let body = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
+        made(body.get("cohortId").or_else(|| body.get("cohort_id")))
     }
 
     async fn change(

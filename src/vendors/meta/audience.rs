@@ -6,12 +6,12 @@
 use async_trait::async_trait;
 use http::{Method, Uri};
 use jiff::tz::Offset;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::normalise::{self, hashed};
 use super::{Meta, answer};
 use crate::event::Enriched;
-use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, readable};
+use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, made, readable};
 use crate::vendors::person::Person;
 use crate::vendors::{Call, Outcome, Reason};
 
@@ -107,10 +107,8 @@ impl Audience for Meta {
             Outcome::Delivered => {}
             other => return Err(other),
         }
-        let made = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
-        let id = made.get("id").and_then(Value::as_str).filter(|id| is_number(id));
-        id.map(str::to_owned)
-            .ok_or_else(|| Outcome::Retry { reason: Reason::new("unreadable_reply"), after: None })
+        let body = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
+        made(body.get("id").filter(|id| id.as_str().is_some_and(is_number)))
     }
 
     async fn change(
@@ -122,7 +120,7 @@ impl Audience for Meta {
     ) -> Vec<Outcome> {
         let (read, ends) = readable::<Vec<String>>(rows);
         let Some(uri) = self.settings.audiences.as_ref().and_then(|it| it.users(list)) else {
-            return alike(ends, &Outcome::Dead(Reason::new("no_ad_account")));
+            return alike(ends, &Outcome::Dead(Reason::new("invalid_list")));
         };
         if read.is_empty() {
             return alike(ends, &Outcome::Delivered);

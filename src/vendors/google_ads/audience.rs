@@ -1,0 +1,199 @@
+//! The members of Customer Match lists.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Uri};
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::token::Tokens;
+use crate::event::Enriched;
+use crate::settings::{Secret, Section};
+use crate::vendors::audience::{Audience, Change, Listed, Row, alike, readable};
+use crate::vendors::digest::sha256;
+use crate::vendors::google::{country, email, letters, phone, postal_code};
+use crate::vendors::person::Person;
+use crate::vendors::{Call, Outcome, Reason, judge};
+
+/// Where members are told, and where tokens are given out.
+const BASE: &str = "https://datamanager.googleapis.com";
+const TOKENS: &str = "https://oauth2.googleapis.com";
+
+/// Members in one request. Google takes twice as many; a repetition should not be that large.
+const MAX_ROWS: usize = 5000;
+
+/// The most characters of Google's words that are kept.
+const MAX_SAID_CHARS: usize = 300;
+
+/// How consent is worded here; the Ads API has other words.
+const CONSENT: [(&str, &str); 2] = [("granted", "CONSENT_GRANTED"), ("denied", "CONSENT_DENIED")];
+
+/// The lists of one account.
+pub(super) struct CustomerMatch {
+    ingest: Uri,
+    remove: Uri,
+    tokens: Tokens,
+    account: Value,
+    login_account: Option<Value>,
+    consent: Map<String, Value>,
+}
+
+impl CustomerMatch {
+    /// Reads whose lists they are, and as whom they are changed.
+    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> (Self, Vec<Secret>) {
+        let at = |base: &str, path: &str| {
+            let base = endpoint.as_ref().map_or(base, Url::as_str).trim_end_matches('/');
+            format!("{base}/{path}").parse().unwrap_or_default()
+        };
+        let tokens = Tokens::read(section, at(TOKENS, "token"));
+        let account = account(section, "customer_id", true).unwrap_or_default();
+        let login_account = account_of_login(section);
+        let mut consent = Map::new();
+        for (key, name) in
+            [("ad_user_data", "adUserData"), ("ad_personalization", "adPersonalization")]
+        {
+            if let Some(said) = section.opt_choice(key, &CONSENT) {
+                consent.insert(name.to_owned(), said.into());
+            }
+        }
+        let secrets = tokens.secrets();
+        let ingest = at(BASE, "v1/audienceMembers:ingest");
+        let remove = at(BASE, "v1/audienceMembers:remove");
+        (Self { ingest, remove, tokens, account, login_account, consent }, secrets)
+    }
+
+    /// What Google is told of these members.
+    fn body(&self, list: &str, change: Change, rows: &[(usize, Vec<Value>)]) -> Value {
+        let mut destination = Map::new();
+        destination.insert("operatingAccount".to_owned(), self.account.clone());
+        destination.extend(self.login_account.clone().map(|it| ("loginAccount".to_owned(), it)));
+        destination.insert("productDestinationId".to_owned(), list.into());
+        let members: Vec<Value> = rows
+            .iter()
+            .map(|(_, identifiers)| json!({ "userData": { "userIdentifiers": identifiers } }))
+            .collect();
+        let mut body = Map::new();
+        body.insert("destinations".to_owned(), json!([destination]));
+        body.insert("encoding".to_owned(), "HEX".into());
+        body.insert("audienceMembers".to_owned(), members.into());
+        if change == Change::Add {
+            let terms = json!({ "customerMatchTermsOfServiceStatus": "ACCEPTED" });
+            body.insert("termsOfService".to_owned(), terms);
+            let consent = Some(&self.consent).filter(|consent| !consent.is_empty());
+            body.extend(consent.map(|it| ("consent".to_owned(), Value::Object(it.clone()))));
+        }
+        Value::Object(body)
+    }
+}
+
+/// An account of Google Ads: ten digits, however they are written.
+fn account(section: &mut Section<'_>, key: &str, is_required: bool) -> Option<Value> {
+    let written = if is_required { Some(section.string(key)) } else { section.opt_string(key) }?;
+    let digits: String = written.chars().filter(|c| *c != '-').collect();
+    if section.has(key) && (digits.len() != 10 || !digits.bytes().all(|b| b.is_ascii_digit())) {
+        section.mistake(key, "must be an account's number, such as \"123-456-7890\"");
+    }
+    Some(json!({ "accountType": "GOOGLE_ADS", "accountId": digits }))
+}
+
+/// The manager's account by which the lists' account is reached.
+fn account_of_login(section: &mut Section<'_>) -> Option<Value> {
+    account(section, "login_customer_id", false)
+}
+
+#[async_trait]
+impl Audience for CustomerMatch {
+    fn max_rows(&self) -> usize {
+        MAX_ROWS
+    }
+
+    fn row(&self, event: &Enriched) -> Result<Row, Reason> {
+        let person = Person::of(event);
+        let text = |value: Option<std::borrow::Cow<'_, str>>, form: fn(&str) -> String| {
+            value.map(|value| form(&value)).filter(|text| !text.is_empty())
+        };
+        let digest = |value, form| text(value, form).and_then(|text| sha256(&text));
+        // All white space goes before hashing.
+        let name = |text: &str| letters(text).split_whitespace().collect::<String>();
+        let mut identifiers = Vec::new();
+        if let Some(digest) = digest(person.email(), email) {
+            identifiers.push(json!({ "emailAddress": digest }));
+        }
+        if let Some(digest) = digest(person.phone(), phone) {
+            identifiers.push(json!({ "phoneNumber": digest }));
+        }
+        if let (Some(given), Some(family), Some(region), Some(postal)) = (
+            digest(person.first_name(), name),
+            digest(person.last_name(), name),
+            text(person.country(), country),
+            text(person.postal_code(), postal_code),
+        ) {
+            identifiers.push(json!({ "address": {
+                "givenName": given, "familyName": family, "regionCode": region, "postalCode": postal,
+            } }));
+        }
+        if identifiers.is_empty() {
+            Err(Reason::new("no_identifier"))
+        } else {
+            Row::of(&identifiers)
+        }
+    }
+
+    async fn open(&self, list: &Listed<'_>, _call: &dyn Call) -> Result<String, Outcome> {
+        let id = list.id.filter(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()));
+        id.map(str::to_owned).ok_or_else(|| {
+            let detail = "lists are made in Google Ads: give the sync its number as list";
+            Outcome::Dead(Reason::detailed("no_list", detail))
+        })
+    }
+
+    async fn change(
+        &self,
+        list: &str,
+        change: Change,
+        rows: &[Row],
+        call: &dyn Call,
+    ) -> Vec<Outcome> {
+        let (read, ends) = readable::<Vec<Value>>(rows);
+        if read.is_empty() {
+            return alike(ends, &Outcome::Delivered);
+        }
+        let bearer = match self.tokens.bearer(call).await {
+            Ok(bearer) => bearer,
+            Err(outcome) => return alike(ends, &outcome),
+        };
+        let mut request = Request::new(Bytes::from(self.body(list, change, &read).to_string()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = match change {
+            Change::Add => self.ingest.clone(),
+            Change::Remove => self.remove.clone(),
+        };
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(AUTHORIZATION, bearer);
+        let result = call.call(request).await;
+        let said = result.as_ref().ok().and_then(|reply| reply.json()).and_then(said);
+        let worded = |reason: Reason| match &said {
+            Some(said) => Reason::detailed(reason.code, said.as_str()),
+            None => reason,
+        };
+        let outcome = match judge(&result, call.now()).outcome() {
+            Outcome::Unauthorised(reason) => {
+                self.tokens.forget();
+                Outcome::Unauthorised(worded(reason))
+            }
+            Outcome::Refused(reason) => Outcome::Refused(worded(reason)),
+            other => other,
+        };
+        alike(ends, &outcome)
+    }
+}
+
+/// Google's words: `{"error": {"status", "message"}}`.
+fn said(body: Value) -> Option<String> {
+    let error = body.get("error")?;
+    let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
+    let said = format!("{}: {}", text("status"), text("message"));
+    Some(said.chars().take(MAX_SAID_CHARS).collect())
+}

@@ -1,0 +1,166 @@
+//! The members of custom audiences. Every row has a place for each kind of identifier, empty or not.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Uri};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::event::Enriched;
+use crate::settings::{Secret, Section};
+use crate::vendors::audience::{Audience, Change, Listed, Row, alike, made, readable};
+use crate::vendors::conversation::{email, phone};
+use crate::vendors::digest::{is_sha256, sha256};
+use crate::vendors::person::Person;
+use crate::vendors::{Call, CallError, Outcome, Reason, Reply, judge};
+
+/// Where TikTok is.
+const BASE: &str = "https://business-api.tiktok.com";
+
+/// Members in one request: as many as a request of events takes.
+const MAX_ROWS: usize = 1000;
+
+/// The kinds of identifiers, in the order of the rows.
+const SCHEMA: [&str; 2] = ["EMAIL_SHA256", "PHONE_SHA256"];
+
+/// The most characters of TikTok's words that are kept.
+const MAX_SAID_CHARS: usize = 300;
+
+/// The custom audiences of one advertiser.
+pub(super) struct Segments {
+    create: Uri,
+    mapping: Uri,
+    access_token: HeaderValue,
+    advertiser_id: String,
+}
+
+impl Segments {
+    /// Reads whose audiences they are, and as whom they are changed.
+    pub(super) fn read(section: &mut Section<'_>, endpoint: Option<Url>) -> (Self, Secret) {
+        let base = endpoint.as_ref().map_or(BASE, Url::as_str).trim_end_matches('/');
+        // The slash at the end belongs to it.
+        let at = |path: &str| {
+            format!("{base}/open_api/v1.3/segment/{path}/").parse().unwrap_or_default()
+        };
+        let (create, mapping) = (at("audience"), at("mapping"));
+        let token = section.secret("access_token");
+        let access_token = HeaderValue::try_from(token.expose());
+        if access_token.is_err() {
+            section.mistake("access_token", "has characters that no header can carry");
+        }
+        let mut access_token = access_token.unwrap_or_else(|_noted| HeaderValue::from_static(""));
+        access_token.set_sensitive(true);
+        let advertiser_id = section.string("advertiser_id");
+        let is_number = advertiser_id.bytes().all(|byte| byte.is_ascii_digit());
+        if section.has("advertiser_id") && (advertiser_id.is_empty() || !is_number) {
+            section.mistake("advertiser_id", "must be of digits alone");
+        }
+        (Self { create, mapping, access_token, advertiser_id }, token)
+    }
+
+    fn request(&self, uri: &Uri, body: &Value) -> Request<Bytes> {
+        let mut request = Request::new(Bytes::from(body.to_string()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("access-token", self.access_token.clone());
+        request
+    }
+}
+
+#[async_trait]
+impl Audience for Segments {
+    fn max_rows(&self) -> usize {
+        MAX_ROWS
+    }
+
+    fn row(&self, event: &Enriched) -> Result<Row, Reason> {
+        let person = Person::of(event);
+        // One that its sender hashed is no address any more, but the digest of one.
+        let given = |text: Option<std::borrow::Cow<'_, str>>| {
+            text.map(|text| text.trim().to_ascii_lowercase()).filter(|text| is_sha256(text))
+        };
+        let email = email(event).map(|address| address.to_lowercase());
+        let email = email.and_then(|address| sha256(&address)).or_else(|| given(person.email()));
+        let phone = phone(event).and_then(|number| sha256(&number));
+        let phone = phone.or_else(|| given(person.phone()));
+        match (&email, &phone) {
+            (None, None) => Err(Reason::new("no_identifier")),
+            _ => Row::of(&[email, phone]),
+        }
+    }
+
+    async fn open(&self, list: &Listed<'_>, call: &dyn Call) -> Result<String, Outcome> {
+        if let Some(id) = list.id {
+            return Ok(id.to_owned());
+        }
+        let [id_type, _] = SCHEMA;
+        let body = json!({
+            "advertiser_id": self.advertiser_id, "custom_audience_name": list.title,
+            "action": "create", "id_type": id_type,
+        });
+        let result = call.call(self.request(&self.create, &body)).await;
+        match outcome(&result, call.now()) {
+            Outcome::Delivered => {}
+            other => return Err(other),
+        }
+        let body = result.ok().and_then(|reply| reply.json()).unwrap_or_default();
+        made(body.pointer("/data/audience_id"))
+    }
+
+    async fn change(
+        &self,
+        list: &str,
+        change: Change,
+        rows: &[Row],
+        call: &dyn Call,
+    ) -> Vec<Outcome> {
+        let (read, ends) = readable::<[Option<String>; SCHEMA.len()]>(rows);
+        if read.is_empty() {
+            return alike(ends, &Outcome::Delivered);
+        }
+        let cell = |id: Option<String>| match id {
+            Some(id) => json!({ "id": id, "audience_ids": [list] }),
+            None => json!({}),
+        };
+        let data: Vec<_> = read.into_iter().map(|(_, row)| row.map(cell)).collect();
+        let body = json!({
+            "advertiser_ids": [self.advertiser_id],
+            "action": match change { Change::Add => "add", Change::Remove => "delete" },
+            "id_schema": SCHEMA, "batch_data": data,
+        });
+        let result = call.call(self.request(&self.mapping, &body)).await;
+        alike(ends, &outcome(&result, call.now()))
+    }
+}
+
+/// What an answer means: the code in its body says more than its status.
+fn outcome(result: &Result<Reply, CallError>, now: Timestamp) -> Outcome {
+    let judged = judge(result, now).outcome();
+    let Ok(reply) = result else { return judged };
+    let body = reply.json().unwrap_or_default();
+    let said = body.get("message").and_then(Value::as_str).unwrap_or_default();
+    let said: String = said.chars().take(MAX_SAID_CHARS).collect();
+    let after = reply.retry_after(now);
+    let code = body.get("code").and_then(Value::as_i64);
+    let reason = |name: &'static str| {
+        Reason::detailed(name, format!("{}: {said}", code.unwrap_or_default()))
+    };
+    match code {
+        Some(0) if judged == Outcome::Delivered => judged,
+        // Some rows were taken; which were not it does not say.
+        Some(20_001) => Outcome::Delivered,
+        Some(40_001 | 40_104 | 40_105) => Outcome::Unauthorised(reason("unauthorised")),
+        Some(40_002) => Outcome::Refused(reason("refused")),
+        Some(40_100) => Outcome::Retry { reason: reason("rate_limited"), after },
+        Some(50_000..=59_999) => Outcome::Retry { reason: reason("vendor_error"), after },
+        Some(_) if judged == Outcome::Delivered => Outcome::Refused(reason("refused")),
+        None if judged == Outcome::Delivered => {
+            Outcome::Retry { reason: Reason::new("unreadable_reply"), after }
+        }
+        _ => judged,
+    }
+}

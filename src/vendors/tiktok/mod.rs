@@ -1,0 +1,29 @@
+//! TikTok's custom audiences (`contracts/destinations.md` 7.1). Its lists only: events are not sent yet.
+//!
+//! Whether a call was taken stands in the body, whatever the status says.
+
+mod audience;
+
+use std::num::NonZeroU32;
+
+use self::audience::Segments;
+use super::Vendor;
+use super::audience::ListsOnly;
+
+/// TikTok's entry in the list of vendors.
+pub static VENDOR: Vendor = Vendor {
+    name: "tiktok",
+    known_as: &["TikTok", "TikTok Audiences", "TikTok Ads"],
+    destination: Some(|section, endpoint| {
+        let (lists, token) = Segments::read(section, endpoint);
+        Box::new(ListsOnly {
+            lists,
+            secrets: vec![token],
+            calls_per_second: Some(CALLS_PER_SECOND),
+        })
+    }),
+    ..Vendor::NOTHING
+};
+
+/// TikTok limits accounts, and publishes no figure that could be verified: a careful one.
+const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
