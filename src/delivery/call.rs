@@ -16,10 +16,13 @@ use crate::clock::SharedClock;
 use crate::feed::{Feed, Happening};
 use crate::metrics::{AttemptLabels, DestinationLabels, Metrics};
 use crate::settings::Secret;
-use crate::vendors::{Call, CallError, Reply, shown};
+use crate::vendors::{Call, CallError, Confidential, Reply, shown};
 
 /// The most characters of a body that watchers are shown.
 const SHOWN_CHARS: usize = 4000;
+
+/// What stands for a secret.
+const HIDDEN: &str = "[secret]";
 
 /// What all calls to one destination share.
 pub(super) struct Line {
@@ -61,14 +64,36 @@ impl Call for BatchCall {
         let result = line.egress.send(request, line.timeout).await;
         let elapsed = started.elapsed();
         line.count(&result, elapsed);
-        if let Some((request, body)) = shown {
-            line.feed.tell(|| line.happening(&self.seqs, (request, body), &result, elapsed));
+        if let Some(shown) = shown {
+            line.feed.tell(|| line.happening(&self.seqs, shown, &result, elapsed));
         }
         result
     }
 
     fn now(&self) -> Timestamp {
         self.line.clock.now()
+    }
+}
+
+/// A request as watchers see it.
+struct Shown {
+    line: String,
+    body: String,
+    /// Whether the reply is nothing for them.
+    hides_reply: bool,
+}
+
+impl Shown {
+    /// The status of the reply, and what watchers see of it.
+    fn reply(&self, result: &Result<Reply, CallError>) -> (Option<u16>, String) {
+        match result {
+            Ok(reply) => {
+                let body = String::from_utf8_lossy(&reply.body);
+                let body = if self.hides_reply { HIDDEN.into() } else { body };
+                (Some(reply.status.as_u16()), body.into_owned())
+            }
+            Err(error) => (None, error.to_string()),
+        }
     }
 }
 
@@ -94,33 +119,31 @@ impl Line {
         self.metrics.delivery_seconds.get_or_create(&self.labels).observe(elapsed.as_secs_f64());
     }
 
-    fn shown(&self, request: &Request<Bytes>) -> (String, String) {
+    fn shown(&self, request: &Request<Bytes>) -> Shown {
         let line = format!("{} {}", request.method(), request.uri());
         let body = redacted(&self.secrets, shown::body(request));
-        (redacted(&self.secrets, line), excerpt(&body))
+        Shown {
+            line: redacted(&self.secrets, line),
+            body: excerpt(&body),
+            hides_reply: request.extensions().get::<Confidential>().is_some(),
+        }
     }
 
     fn happening(
         &self,
         seqs: &[u64],
-        (request, body): (String, String),
+        shown: Shown,
         result: &Result<Reply, CallError>,
         elapsed: Duration,
     ) -> Happening {
-        let (status, reply) = match result {
-            Ok(reply) => {
-                let body = String::from_utf8_lossy(&reply.body).into_owned();
-                (Some(reply.status.as_u16()), body)
-            }
-            Err(error) => (None, error.to_string()),
-        };
+        let (status, reply) = shown.reply(result);
         Happening::Called {
             at: self.clock.now(),
             site: self.labels.site.clone(),
             destination: self.labels.destination.clone(),
             seqs: seqs.to_vec(),
-            request,
-            body,
+            request: shown.line,
+            body: shown.body,
             status,
             reply: excerpt(&redacted(&self.secrets, reply)),
             milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -135,7 +158,7 @@ pub fn redacted(secrets: &[Secret], mut text: String) -> String {
             url::form_urlencoded::byte_serialize(secret.expose().as_bytes()).collect();
         for written in [secret.expose(), encoded.as_str()] {
             if text.contains(written) {
-                text = text.replace(written, "[secret]");
+                text = text.replace(written, HIDDEN);
             }
         }
     }
@@ -146,5 +169,22 @@ fn excerpt(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_that_is_a_secret_is_not_shown() {
+        let (status, headers) = (http::StatusCode::OK, http::HeaderMap::new());
+        let result =
+            Ok(Reply { status, headers, body: Bytes::from_static(b"{\"token\":\"hush\"}") });
+        let shown = |hides_reply| {
+            Shown { line: String::new(), body: String::new(), hides_reply }.reply(&result)
+        };
+        assert_eq!(shown(true), (Some(200), HIDDEN.to_owned()));
+        assert!(shown(false).1.contains("hush"));
     }
 }

@@ -303,6 +303,10 @@ pub trait Call: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
+/// Goes with a request whose reply holds a secret, such as a token: watchers are not shown it.
+#[derive(Clone, Copy, Debug)]
+pub struct Confidential;
+
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {

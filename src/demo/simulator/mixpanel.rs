@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Asked, Desk, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN, Reading, age_seconds, answer};
+use super::{
+    Asked, Desk, MIXPANEL_ACCOUNT, MIXPANEL_TOKEN, MemberLists, Reading, age_seconds, answer,
+};
 
 /// A request's body uncompressed: the smaller of the documented figures.
 const MAX_BYTES: usize = 2_097_152;
@@ -55,6 +57,8 @@ pub(super) struct Project {
     /// Events that are there, by what Mixpanel recognises a repetition by.
     seen: HashSet<String>,
     merging: Option<Merging>,
+    /// Who holds which text in a list of theirs.
+    lists: MemberLists,
 }
 
 impl Desk for Project {
@@ -70,6 +74,10 @@ impl Desk for Project {
             path @ ("/track" | "/engage" | "/groups") => self.by_token(path, asked),
             path => refused(StatusCode::NOT_FOUND, &format!("there is no {path}")),
         }
+    }
+
+    fn lists(&self) -> MemberLists {
+        self.lists.clone()
     }
 }
 
@@ -217,8 +225,30 @@ impl Project {
             None => json!({ "status": 1, "error": null }),
         };
         let taken = if objections.is_empty() { records.len() } else { 0 };
+        if path == "/engage" {
+            records.iter().take(taken).for_each(|record| self.list(record));
+        }
         let reply = answer(StatusCode::OK, said.to_string());
         Reading { reply, accepted: vec![None; taken], objections }
+    }
+
+    /// Notes what is added to lists of people, and what is taken off.
+    fn list(&mut self, record: &Value) {
+        let id = record.get("$distinct_id").and_then(Value::as_str).unwrap_or_default();
+        let values = |operation: &str| {
+            let lists = record.get(operation).and_then(Value::as_object).into_iter();
+            let all = lists.flat_map(|lists| lists.values()).flat_map(|value| match value {
+                Value::Array(values) => values.iter().collect(),
+                value => vec![value],
+            });
+            all.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+        };
+        for name in values("$union") {
+            self.lists.entry(name).or_default().insert(id.to_owned());
+        }
+        for name in values("$remove") {
+            self.lists.entry(name).or_default().remove(id);
+        }
     }
 
     /// `$identify` and `$create_alias`; other events are not sent by this path.

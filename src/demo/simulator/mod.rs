@@ -8,6 +8,8 @@ mod drift;
 mod fault;
 mod ga4;
 mod intercom;
+#[cfg(test)]
+mod lists;
 pub(crate) mod meta;
 mod mixpanel;
 mod webhook;
@@ -15,7 +17,7 @@ mod webhook;
 pub use fault::Fault;
 pub use intercom::Workspace;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,7 +111,16 @@ struct Asked<'r> {
 /// A vendor's side of its API, with whatever it remembers of earlier requests.
 trait Desk: Send {
     fn read(&mut self, asked: &Asked<'_>) -> Reading;
+
+    /// Who is on its lists.
+    fn lists(&self) -> MemberLists {
+        MemberLists::new()
+    }
 }
+
+/// Who is on which of a vendor's lists, by the list's name: by the id that the site knows them by, where
+/// the vendor was told it.
+pub type MemberLists = BTreeMap<String, BTreeSet<String>>;
 
 /// What a vendor makes of a request that it reads.
 struct Reading {
@@ -154,6 +165,12 @@ impl Rehearsal {
     /// One in which nothing has been asked yet.
     pub fn of(kind: Kind) -> Self {
         Self(Mutex::new(kind.desk()))
+    }
+
+    /// Who is on the vendor's lists.
+    #[cfg(test)]
+    pub(crate) fn lists(&self) -> MemberLists {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lists()
     }
 
     /// What the vendor would answer.
@@ -222,6 +239,11 @@ impl Simulator {
     /// What it was sent so far.
     pub fn tally(&self) -> Tally {
         self.vendor.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who is on the vendor's lists.
+    pub fn lists(&self) -> MemberLists {
+        self.vendor.desk.lock().unwrap_or_else(PoisonError::into_inner).lists()
     }
 
     /// Waits until the tally is as wanted. The last tally is the error after `deadline`.

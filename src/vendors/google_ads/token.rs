@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
 use crate::settings::{Secret, Section};
-use crate::vendors::{Call, Outcome, Reason, judge};
+use crate::vendors::{Call, Confidential, Outcome, Reason, judge};
 
 /// How long before its end a token is replaced: longer than a call takes.
 const MARGIN: Duration = Duration::from_secs(120);
@@ -93,6 +93,7 @@ impl Tokens {
         *request.uri_mut() = self.uri.clone();
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(CONTENT_TYPE, form);
+        request.extensions_mut().insert(Confidential);
         request
     }
 }

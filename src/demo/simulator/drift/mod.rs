@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::{Asked, Desk, Reading, answer, parse};
+use super::{Asked, Desk, MemberLists, Reading, answer, parse};
 
 /// The first contact's id: as a float it would be another.
 const FIRST_ID: i64 = (1 << 53) + 1;
@@ -54,6 +54,18 @@ impl Desk for Drift {
         };
         Reading { reply: answer(status, body.to_string()), accepted, objections }
     }
+
+    fn lists(&self) -> MemberLists {
+        let mut lists = MemberLists::new();
+        for contact in &self.contacts {
+            let who = text(contact, "externalId").or_else(|| text(contact, "email"));
+            let tags = contact.get("tags").and_then(Value::as_array).into_iter().flatten();
+            for tag in tags.filter_map(Value::as_str) {
+                lists.entry(tag.to_owned()).or_default().extend(who.map(str::to_owned));
+            }
+        }
+        lists
+    }
 }
 
 impl Drift {
@@ -81,6 +93,7 @@ impl Drift {
                 Ok(entry)
             }
             (&Method::POST, ["contacts", id, "tags"]) => self.tag(id, asked),
+            (&Method::DELETE, ["contacts", id, "tags", name]) => self.untag(id, name),
             (&Method::PATCH, ["contacts", id]) => self.change(id, &body()?),
             (&Method::POST, ["accounts", "create"]) => self.make_account(body()?),
             (&Method::PATCH, ["accounts", "update"]) => self.change_account(body()?),
@@ -157,6 +170,16 @@ impl Drift {
                 own.push(name);
             }
         }
+        Ok(Value::Array(own.clone()))
+    }
+
+    fn untag(&mut self, id: &str, name: &str) -> Result<Value, Error> {
+        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        let place = id.parse().ok().and_then(place);
+        let contact = place.and_then(|place| self.contacts.get_mut(place)).ok_or_else(unknown)?;
+        let own = contact.get_mut("tags").and_then(Value::as_array_mut).ok_or_else(unknown)?;
+        let place = own.iter().position(|tag| *tag == *name).ok_or_else(unknown)?;
+        own.remove(place);
         Ok(Value::Array(own.clone()))
     }
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::{Asked, Desk, Reading, answer, parse};
+use super::{Asked, Desk, MemberLists, Reading, answer, parse};
 
 /// Names of events in a workspace (5.2).
 const MAX_NAMES: usize = 120;
@@ -47,6 +47,8 @@ pub(super) struct Intercom {
     contacts: Vec<Contact>,
     /// Companies by the site's ids: each has its place in the list as Intercom's id.
     companies: Vec<String>,
+    /// Tags by their names: each has its place in the list as its id.
+    tags: Vec<String>,
     names: BTreeSet<String>,
     events: HashSet<(String, String, i64)>,
     /// The window, and the calls in it.
@@ -63,6 +65,7 @@ struct Contact {
     made_at: Timestamp,
     merged_into: Option<String>,
     companies: BTreeSet<String>,
+    tags: BTreeSet<String>,
 }
 
 /// An answer that is an error.
@@ -99,6 +102,15 @@ impl Desk for Intercom {
         };
         self.tell_limit(&mut reply);
         Reading { reply, accepted, objections }
+    }
+
+    fn lists(&self) -> MemberLists {
+        let members = |tag: &String| {
+            let tagged = self.contacts.iter().filter(|one| one.tags.contains(tag));
+            let tagged = tagged.filter(|one| one.merged_into.is_none());
+            tagged.filter_map(|one| one.external_id.clone().or(one.email.clone())).collect()
+        };
+        self.tags.iter().map(|tag| (tag.clone(), members(tag))).collect()
     }
 }
 
@@ -158,6 +170,9 @@ impl Intercom {
             (&Method::GET, ["companies"]) => self.find_company(asked.target.query()),
             (&Method::POST, ["contacts", id, "companies"]) => self.attach(id, &body()?),
             (&Method::DELETE, ["contacts", id, "companies", company]) => self.detach(id, company),
+            (&Method::POST, ["tags"]) => self.make_tag(&body()?),
+            (&Method::POST, ["contacts", id, "tags"]) => self.tag(id, &body()?),
+            (&Method::DELETE, ["contacts", id, "tags", tag]) => self.untag(id, tag),
             _ => {
                 let objection = format!("there is no {} {}", asked.method, asked.target.path());
                 Err(bad("route_not_found", &objection))
@@ -252,6 +267,7 @@ impl Intercom {
             made_at: now,
             merged_into: None,
             companies: BTreeSet::new(),
+            tags: BTreeSet::new(),
         };
         contact.learn(body);
         self.contacts.push(contact.clone());
@@ -330,6 +346,41 @@ impl Intercom {
             return Err(unknown("Company Not Found"));
         }
         Ok((StatusCode::OK, json!({ "type": "company", "id": company })))
+    }
+
+    /// Makes a tag, or finds the one of this name.
+    fn make_tag(&mut self, body: &Value) -> Answer {
+        let fields = body.as_object().map_or(0, serde_json::Map::len);
+        let name = body.get("name").and_then(Value::as_str).unwrap_or_default();
+        if fields != 1 || name.is_empty() {
+            return Err(invalid("a tag has a name and nothing else"));
+        }
+        let known = self.tags.iter().position(|known| known == name);
+        let place = known.unwrap_or_else(|| {
+            self.tags.push(name.to_owned());
+            self.tags.len() - 1
+        });
+        Ok((StatusCode::OK, json!({ "type": "tag", "id": place.to_string(), "name": name })))
+    }
+
+    fn tag(&mut self, contact: &str, body: &Value) -> Answer {
+        let id = body.get("id").and_then(Value::as_str).unwrap_or_default();
+        let tag = self.tag_of(id)?;
+        self.contact(contact)?.tags.insert(tag);
+        Ok((StatusCode::OK, json!({ "type": "tag", "id": id })))
+    }
+
+    fn untag(&mut self, contact: &str, id: &str) -> Answer {
+        let tag = self.tag_of(id)?;
+        if !self.contact(contact)?.tags.remove(&tag) {
+            return Err(unknown("Tag Not Found"));
+        }
+        Ok((StatusCode::OK, json!({ "type": "tag", "id": id })))
+    }
+
+    fn tag_of(&self, id: &str) -> Result<String, Error> {
+        let tag = id.parse().ok().and_then(|place: usize| self.tags.get(place));
+        tag.cloned().ok_or_else(|| unknown("Tag Not Found"))
     }
 
     /// The contact of this id, unless it was merged into another.

@@ -1,5 +1,8 @@
 //! Amplitude's side of its upload, group and mapping APIs (`contracts/destinations.md` 4.1, 4.2 and
-//! 4.5): refuses a request for one bad event, forgets repetitions, holds back who sends too much.
+//! 4.5): refuses a request for one bad event, forgets repetitions, holds back who sends too much. And
+//! of its cohorts.
+
+mod cohorts;
 
 use std::collections::HashMap;
 
@@ -9,7 +12,8 @@ use http::{Method, Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Asked, Desk, Reading, answer, parse};
+use self::cohorts::Cohorts;
+use super::{Asked, Desk, MemberLists, Reading, answer, parse};
 use crate::event::Object;
 use crate::vendors::amplitude::validate::{ByField, Findings, validate};
 
@@ -60,6 +64,7 @@ pub(super) struct Amplitude {
     taken: HashMap<(String, String), i64>,
     /// Events of each user and device, in the window and on the day that they began in.
     counts: HashMap<(&'static str, String), Counts>,
+    cohorts: Cohorts,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -82,8 +87,16 @@ impl Desk for Amplitude {
         match path {
             "/groupidentify" => form(asked, "identification", group_problem),
             "/usermap" => form(asked, "mapping", mapping_problem),
+            "/api/3/cohorts/upload" | "/api/3/cohorts/membership" => {
+                let counts = &self.counts;
+                self.cohorts.read(asked, |id| counts.contains_key(&("user_id", id.to_owned())))
+            }
             _ => refused(StatusCode::NOT_FOUND, json!({}), &format!("there is no {path}")),
         }
+    }
+
+    fn lists(&self) -> MemberLists {
+        self.cohorts.lists()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Meta's side of the Conversions API (`contracts/destinations.md` 2.1 to 2.6): one bad event fails its
-//! whole request, and the same event is counted once within two days.
+//! whole request, and the same event is counted once within two days. And of its lists.
+
+mod audiences;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,7 +11,8 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Asked, Desk, Reading, age_seconds, answer, parse};
+use self::audiences::Audiences;
+use super::{Asked, Desk, MemberLists, Reading, age_seconds, answer, parse};
 
 /// Events in one request.
 const MAX_EVENTS: usize = 1000;
@@ -83,6 +86,7 @@ const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 pub(super) struct Graph {
     /// When each event was first seen, by its name and id.
     seen: HashMap<(String, String), Timestamp>,
+    audiences: Audiences,
 }
 
 /// An error as Graph words it.
@@ -109,8 +113,17 @@ impl Refusal {
 
 impl Desk for Graph {
     fn read(&mut self, asked: &Asked<'_>) -> Reading {
-        match check(asked) {
-            Ok(body) => {
+        let said = check(asked).and_then(|body| match self.audiences.answer(asked, &body) {
+            Some(said) => said.map(Said::Listed),
+            None => events(asked, body).map(Said::Happened),
+        });
+        match said {
+            Ok(Said::Listed(said)) => Reading {
+                reply: answer(StatusCode::OK, said.to_string()),
+                accepted: Vec::new(),
+                objections: Vec::new(),
+            },
+            Ok(Said::Happened(body)) => {
                 let events = body.get("data").and_then(Value::as_array);
                 let received = events.map_or(0, Vec::len);
                 let accepted = events.into_iter().flatten().filter_map(|event| {
@@ -132,6 +145,18 @@ impl Desk for Graph {
             },
         }
     }
+
+    fn lists(&self) -> MemberLists {
+        self.audiences.lists()
+    }
+}
+
+/// What a request in order says.
+enum Said {
+    /// Of events: its body.
+    Happened(Value),
+    /// Of lists: the answer.
+    Listed(Value),
 }
 
 impl Graph {
@@ -148,24 +173,15 @@ impl Graph {
     }
 }
 
-/// The body of a request that is in order.
+/// The body of a request of somebody who may ask.
 fn check(asked: &Asked<'_>) -> Result<Value, Refusal> {
-    let mut path = asked.target.path().trim_start_matches('/').split('/');
-    let (version, pixel, edge) = (path.next(), path.next(), path.next());
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let version = asked.target.path().split('/').nth(1);
     let is_version = |text: &str| {
         let numbers = text.strip_prefix('v').and_then(|numbers| numbers.split_once('.'));
         numbers.is_some_and(|(major, minor)| is_number(major) && is_number(minor))
     };
-    if !version.is_some_and(is_version) || edge != Some("events") || path.next().is_some() {
+    if !version.is_some_and(is_version) {
         return Err(Refusal::new(2500, 0, "Unknown path components"));
-    }
-    if !pixel.is_some_and(is_number) {
-        let message = "Unsupported post request. The object does not exist, or you lack permission";
-        return Err(Refusal::new(100, 33, message));
-    }
-    if asked.method != Method::POST {
-        return Err(Refusal::new(100, 0, format!("{} is not POST", asked.method)));
     }
     if !is_authorised(asked) {
         let status = StatusCode::UNAUTHORIZED;
@@ -177,11 +193,31 @@ fn check(asked: &Asked<'_>) -> Result<Value, Refusal> {
     if !kind.is_some_and(|kind| kind.starts_with("application/json")) {
         return Err(Refusal::new(100, 0, "the content type is not application/json"));
     }
-    let body = parse(asked.body).map_err(|objection| Refusal::new(100, 0, objection))?;
+    parse(asked.body).map_err(|objection| Refusal::new(100, 0, objection))
+}
+
+/// The body of a request about events that is in order.
+fn events(asked: &Asked<'_>, body: Value) -> Result<Value, Refusal> {
+    let mut path = asked.target.path().split('/').skip(2);
+    let (pixel, edge) = (path.next(), path.next());
+    if edge != Some("events") || path.next().is_some() {
+        return Err(Refusal::new(2500, 0, "Unknown path components"));
+    }
+    if !pixel.is_some_and(is_number) {
+        let message = "Unsupported post request. The object does not exist, or you lack permission";
+        return Err(Refusal::new(100, 33, message));
+    }
+    if asked.method != Method::POST {
+        return Err(Refusal::new(100, 0, format!("{} is not POST", asked.method)));
+    }
     match objections(&body, asked.now).into_iter().next() {
         Some((subcode, objection)) => Err(Refusal::new(100, subcode, objection)),
         None => Ok(body),
     }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Any token will do, as long as it is one.

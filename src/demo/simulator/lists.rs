@@ -1,0 +1,116 @@
+//! The vendors' lists and the simulators' agree: who is added is there, who is removed is not.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Request;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Kind, MIXPANEL_TOKEN, Rehearsal};
+use crate::event::{Enriched, ProfileView};
+use crate::vendors::audience::{Change, Listed, Row};
+use crate::vendors::{Call, CallError, Destination, Outcome, Reply, trial};
+
+const TITLE: &str = "Cart abandoners";
+
+/// A vendor that answers without a socket.
+struct Direct(Rehearsal);
+
+#[async_trait]
+impl Call for Direct {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        let (reply, _, objections) = self.0.ask(&request, self.now());
+        assert!(objections.is_empty(), "{objections:?}");
+        let (head, body) = reply.into_parts();
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+
+    fn now(&self) -> Timestamp {
+        trial::now()
+    }
+}
+
+fn destination(vendor: &str, settings: &str) -> Box<dyn Destination> {
+    let build = crate::vendors::find(vendor).unwrap().destination.unwrap();
+    trial::settings(settings, |section| build(section, None))
+}
+
+fn person(user: &str) -> Enriched {
+    let event = json!({ "type": "identify", "messageId": "m", "userId": user,
+        "timestamp": trial::NOW, "receivedAt": trial::NOW });
+    let traits = trial::object(json!({ "email": format!("{user}@shop.example") }));
+    let profile = ProfileView { user_id: Some(user.to_owned()), traits };
+    Enriched::new(0, Arc::new(serde_json::from_value(event).unwrap()), Arc::new(profile))
+}
+
+/// Tells the vendor of these users, so that it knows them.
+async fn introduce(destination: &dyn Destination, line: &Direct, users: &[&str], event: Value) {
+    for user in users {
+        let mut said =
+            json!({ "userId": user, "traits": { "email": format!("{user}@shop.example") } });
+        said.as_object_mut().unwrap().extend(trial::object(event.clone()));
+        let ends = destination.deliver(&[trial::event(said)], line).await;
+        assert_eq!(ends, [Outcome::Delivered], "{user}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_added_is_there_and_who_is_removed_is_not() {
+    let identify = json!({ "type": "identify" });
+    for (vendor, settings, event) in [
+        ("meta", "pixel_id = \"1\"\naccess_token = \"t\"\nad_account_id = \"7\"".to_owned(), None),
+        ("mixpanel", format!("project_token = \"{MIXPANEL_TOKEN}\""), None),
+        (
+            "amplitude",
+            format!(
+                "api_key = \"{}\"\nsecret_key = \"s\"\napp_id = 1\ncohort_owner = \"o\"",
+                "a".repeat(32)
+            ),
+            Some(json!({ "event": "Clicked" })),
+        ),
+        ("intercom", "access_token = \"t\"".to_owned(), Some(identify.clone())),
+        ("drift", "access_token = \"t\"".to_owned(), Some(identify.clone())),
+    ] {
+        let destination = destination(vendor, &settings);
+        let line = Direct(Rehearsal::of(Kind::of_vendor(vendor).unwrap()));
+        if let Some(event) = event {
+            introduce(&*destination, &line, &["u1", "u2", "u3"], event).await;
+        }
+        let audience = destination.audience().unwrap();
+        let listed = Listed { title: TITLE, segment: "cart_abandoners", id: None };
+        let list = audience.open(&listed, &line).await.unwrap();
+        let row = |user: &str| audience.row(&person(user)).unwrap();
+        // A row is kept as a text between two runs.
+        let kept = |user: &str| Row::kept(row(user).text());
+        let added = [row("u1"), row("u2"), row("u3"), row("u1")];
+        let ends = audience.change(&list, Change::Add, &added, &line).await;
+        assert_eq!(ends, vec![Outcome::Delivered; 4], "{vendor}");
+        let members = |line: &Direct| line.0.lists().remove(TITLE).unwrap_or_default();
+        let of = |users: &[&str]| users.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        assert_eq!(members(&line), of(&["u1", "u2", "u3"]), "{vendor}");
+        let ends = audience.change(&list, Change::Remove, &[kept("u2"), kept("u1")], &line).await;
+        assert_eq!(ends, vec![Outcome::Delivered; 2], "{vendor}");
+        assert_eq!(members(&line), of(&["u3"]), "{vendor}");
+        let again = audience.change(&list, Change::Remove, &[kept("u2")], &line).await;
+        assert_eq!(again, [Outcome::Delivered], "{vendor}: who is not there is removed");
+    }
+}
+
+#[tokio::test]
+async fn whom_the_vendor_does_not_know_is_skipped() {
+    for (vendor, settings) in
+        [("intercom", "access_token = \"t\""), ("drift", "access_token = \"t\"")]
+    {
+        let destination = destination(vendor, settings);
+        let line = Direct(Rehearsal::of(Kind::of_vendor(vendor).unwrap()));
+        let audience = destination.audience().unwrap();
+        let listed = Listed { title: TITLE, segment: "cart_abandoners", id: None };
+        let list = audience.open(&listed, &line).await.unwrap();
+        let rows = [audience.row(&person("u9")).unwrap()];
+        let ends = audience.change(&list, Change::Add, &rows, &line).await;
+        assert!(matches!(&ends[..], [Outcome::Skipped(_)]), "{vendor} {ends:?}");
+    }
+}
