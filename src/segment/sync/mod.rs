@@ -1,0 +1,133 @@
+//! Segments at destinations: who is a member here is a member there.
+//!
+//! What a destination was told is kept, a row a person, so a run sends what differs and nothing else,
+//! and one that breaks off goes on where it stood. A row is written down before the call that puts its
+//! person on a list, and struck out after the call that takes them off: whatever is cut off between
+//! leaves a person whom the next run looks at again, and vendors' lists may be told anything twice.
+//!
+//! Whoever left the segment, withdrew their consent or was forgotten is taken off at the next run, by the
+//! row they were put on with. Where what a vendor knows them by has changed they are taken off by the
+//! old row and put on by the new; that is looked for in all rows once in `segments.recheck`.
+//!
+//! A destination without lists, and one that is to hear of events, is told by events of the journal that
+//! are for it alone: `Segment Entered` and `Segment Exited`. They are delivered like any other.
+
+mod keeper;
+mod pass;
+mod person;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+pub use keeper::{Syncs, Synced};
+
+use async_trait::async_trait;
+
+use self::person::Someone;
+use super::{SegmentError, SegmentId, SyncKind};
+use crate::journal::SiteId;
+use crate::profile::ProfileId;
+use crate::vendors::audience::Row;
+
+/// A sync's number in its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SyncId(pub i64);
+
+/// What the store knows of a sync. Times are milliseconds since 1970; zero is never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number.
+    pub id: SyncId,
+    /// The vendor's own name of the list, once it is there.
+    pub list: Option<String>,
+    /// The run of the segment that the destination has heard of wholly.
+    pub synced: i64,
+    /// When all rows were last compared with what is known of their people.
+    pub checked: i64,
+}
+
+/// What a destination was told of a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Who, as long as they are known.
+    pub profile: ProfileId,
+    /// What was said.
+    pub row: Row,
+    /// When it was first said, in milliseconds since 1970.
+    pub at: i64,
+    /// Whether the destination has certainly heard it.
+    pub is_sure: bool,
+    /// Whether they are a member of the segment.
+    pub is_member: bool,
+    /// What they chose, as JSON; `None` of who is not known any more.
+    pub consent: Option<String>,
+}
+
+/// What becomes of what a destination was told.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// It is about to be told.
+    Telling(Row, i64),
+    /// It has heard.
+    Told,
+    /// It has been told that they are gone, or never was told of them.
+    Untold,
+}
+
+/// Keeps what destinations were told, next to the memberships.
+#[async_trait]
+pub trait SyncStore: Send + Sync {
+    /// The sync of a segment with a destination.
+    async fn sync(
+        &self,
+        segment: SegmentId,
+        destination: &str,
+        kind: SyncKind,
+    ) -> Result<Kept, SegmentError>;
+
+    /// The destinations that were told of somebody, and how.
+    async fn heard(&self, segment: SegmentId) -> Result<Vec<(String, SyncKind)>, SegmentError>;
+
+    /// Notes the vendor's name of the list; `None` forgets it, and all that it was told.
+    async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError>;
+
+    /// What was told of profiles after `after`, in order, `limit` at most.
+    async fn told(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Vec<Told>, SegmentError>;
+
+    /// Members after `after` of whom nothing was told, or not surely, and since when; in order.
+    async fn untold(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
+
+    /// What is known of these people, in order; who is not known any more is left out.
+    async fn someone(
+        &self,
+        site: SiteId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Someone>, SegmentError>;
+
+    /// Notes what became of some, durably.
+    async fn note(&self, sync: SyncId, notes: Vec<(ProfileId, Note)>) -> Result<(), SegmentError>;
+
+    /// Notes that the destination has heard of this run of the segment, and whether all rows were
+    /// compared.
+    async fn finish(
+        &self,
+        sync: SyncId,
+        ran_at: i64,
+        checked: Option<i64>,
+    ) -> Result<(), SegmentError>;
+
+    /// How many people the destination was surely told of.
+    async fn size(&self, sync: SyncId) -> Result<u64, SegmentError>;
+}

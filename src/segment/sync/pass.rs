@@ -1,0 +1,340 @@
+//! One pass: what a destination was told against who is a member, and the difference to the
+//! destination. A page of people is in memory at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::{SegmentError, SegmentId, SyncKind, SyncSettings};
+use super::person::{Named, Someone, consents};
+use super::{Kept, Note, SyncStore, Told};
+use crate::clock::SharedClock;
+use crate::delivery::Outlet;
+use crate::journal::{Journal, MessageKey, NewRecord, SiteId};
+use crate::profile::ProfileId;
+use crate::vendors::audience::{Change, LIST_GONE, Listed, Row};
+use crate::vendors::{Audience, Outcome, Reason};
+
+/// People looked at together.
+const PAGE: usize = 1000;
+
+/// What ends a pass before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] SegmentError),
+    /// The destination wants to hear of it later, or somebody must mend something first.
+    #[error("the destination stops the sync: {}", .0.code)]
+    Destination(Reason, Option<Duration>),
+    /// It refuses the credentials.
+    #[error("the destination refuses the credentials: {}", .0.code)]
+    Unauthorised(Reason),
+    /// The list is no more.
+    #[error("the destination's list is no more")]
+    ListGone,
+    /// No members can be told of here, and no other time will be better.
+    #[error("the destination takes no members: {}", .0.code)]
+    Impossible(Reason),
+}
+
+/// What a pass did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// People who were put on.
+    pub(super) added: u64,
+    /// People who were taken off.
+    pub(super) removed: u64,
+    /// Members whom the destination does not hear of, by the reason.
+    pub(super) left_out: BTreeMap<&'static str, u64>,
+}
+
+/// One pass.
+pub(super) struct Pass<'p> {
+    pub(super) store: &'p dyn SyncStore,
+    pub(super) journal: &'p Arc<dyn Journal>,
+    pub(super) clock: &'p SharedClock,
+    pub(super) site: SiteId,
+    pub(super) site_name: &'p str,
+    pub(super) segment: SegmentId,
+    pub(super) segment_name: &'p str,
+    pub(super) sync: &'p SyncSettings,
+    pub(super) outlet: &'p Outlet,
+    /// Whether all rows are compared with what is known of their people.
+    pub(super) rechecks: bool,
+    /// Nobody is a member any more, whatever the memberships say.
+    pub(super) drains: bool,
+}
+
+/// How a destination hears.
+enum Way<'w> {
+    /// By its own list of this name.
+    List(&'w dyn Audience, String),
+    /// By events in the journal.
+    Events,
+}
+
+/// One who is to be told of.
+struct Telling {
+    profile: ProfileId,
+    row: Row,
+    at: i64,
+}
+
+impl Pass<'_> {
+    /// Tells what differs.
+    pub(super) async fn run(&self, kept: &Kept) -> Result<Counts, Stopped> {
+        let mut counts = Counts::default();
+        let way = self.open(kept).await?;
+        self.take_off(kept, &way, &mut counts).await?;
+        if !self.drains {
+            self.put_on(kept, &way, &mut counts).await?;
+        }
+        Ok(counts)
+    }
+
+    /// The list, made if it is not there.
+    async fn open(&self, kept: &Kept) -> Result<Way<'_>, Stopped> {
+        if self.sync.kind == SyncKind::Events {
+            return Ok(Way::Events);
+        }
+        let Some(audience) = self.outlet.settings.destination.audience() else {
+            return Err(Stopped::Impossible(Reason::new("no_lists")));
+        };
+        if let Some(list) = &kept.list {
+            return Ok(Way::List(audience, list.clone()));
+        }
+        let listed = Listed {
+            title: &self.sync.audience,
+            segment: self.segment_name,
+            id: self.sync.list.as_deref(),
+        };
+        let list = match audience.open(&listed, &*self.outlet.call()).await {
+            Ok(list) => list,
+            Err(outcome) => return Err(stopped(outcome)),
+        };
+        self.store.note_list(kept.id, Some(list.clone())).await?;
+        Ok(Way::List(audience, list))
+    }
+
+    /// Takes off who is no member, may not be known, or is known by something else.
+    async fn take_off(
+        &self,
+        kept: &Kept,
+        way: &Way<'_>,
+        counts: &mut Counts,
+    ) -> Result<(), Stopped> {
+        let mut after = ProfileId(i64::MIN);
+        loop {
+            let page = self.store.told(kept.id, self.segment, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.profile;
+            let (mut gone, staying): (Vec<Told>, Vec<Told>) =
+                page.into_iter().partition(|told| !self.stays(told));
+            if self.rechecks {
+                gone.extend(self.changed(staying).await?);
+            }
+            let gone: Vec<Telling> = gone
+                .into_iter()
+                .map(|Told { profile, row, at, .. }| Telling { profile, row, at })
+                .collect();
+            counts.removed += self.tell_all(kept, way, Change::Remove, &gone, counts).await?;
+        }
+    }
+
+    fn stays(&self, told: &Told) -> bool {
+        let consent = told.consent.as_deref();
+        let may_be_known = consent.is_some_and(|it| consents(it, &self.outlet.settings));
+        !self.drains && told.is_member && may_be_known
+    }
+
+    /// Those whose row would be another now.
+    async fn changed(&self, told: Vec<Told>) -> Result<Vec<Told>, Stopped> {
+        let ids = told.iter().map(|it| it.profile).collect();
+        let known = self.store.someone(self.site, ids).await?;
+        let now = self.clock.now();
+        let rows = known.into_iter().filter_map(|someone| {
+            let id = someone.id();
+            Some((id, self.row(someone, now).ok()?))
+        });
+        let rows: BTreeMap<ProfileId, Row> = rows.collect();
+        Ok(told.into_iter().filter(|it| rows.get(&it.profile) != Some(&it.row)).collect())
+    }
+
+    /// Puts on who is a member and was not told of.
+    async fn put_on(&self, kept: &Kept, way: &Way<'_>, counts: &mut Counts) -> Result<(), Stopped> {
+        let mut after = ProfileId(i64::MIN);
+        loop {
+            let page = self.store.untold(kept.id, self.segment, after, PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = *last;
+            let since: BTreeMap<ProfileId, Option<i64>> = page.into_iter().collect();
+            let people = self.store.someone(self.site, since.keys().copied().collect()).await?;
+            let now = self.clock.now();
+            let mut new = Vec::with_capacity(people.len());
+            for someone in people {
+                let profile = someone.id();
+                match self.row(someone, now) {
+                    Ok(row) => {
+                        let at = since.get(&profile).copied().flatten();
+                        let at = at.unwrap_or_else(|| now.as_millisecond());
+                        new.push(Telling { profile, row, at });
+                    }
+                    Err(reason) => *counts.left_out.entry(reason.code).or_default() += 1,
+                }
+            }
+            counts.added += self.tell_all(kept, way, Change::Add, &new, counts).await?;
+        }
+    }
+
+    /// What the destination is told of a person.
+    fn row(&self, someone: Someone, now: Timestamp) -> Result<Row, Reason> {
+        let person = someone.admitted(self.sync, &self.outlet.settings, now)?;
+        match (self.sync.kind, self.outlet.settings.destination.audience()) {
+            (SyncKind::List, Some(audience)) => audience.row(&person),
+            _ => Row::of(&Named::of(&person)?),
+        }
+    }
+
+    /// Tells of some, in calls of the size that the vendor takes. Returns of how many it has heard.
+    async fn tell_all(
+        &self,
+        kept: &Kept,
+        way: &Way<'_>,
+        change: Change,
+        all: &[Telling],
+        counts: &mut Counts,
+    ) -> Result<u64, Stopped> {
+        let most = match way {
+            Way::List(audience, _) => audience.max_rows().max(1),
+            Way::Events => PAGE,
+        };
+        let mut heard = 0;
+        for some in all.chunks(most) {
+            if change == Change::Add {
+                let notes = some.iter().map(|it| (it.profile, Note::Telling(it.row.clone(), it.at)));
+                self.store.note(kept.id, notes.collect()).await?;
+            }
+            let ends = self.tell(kept, way, change, some).await;
+            let mut notes = Vec::with_capacity(some.len());
+            let mut stop = None;
+            for (telling, end) in some.iter().zip(ends) {
+                let note = match (&end, change) {
+                    (Outcome::Delivered, Change::Add) => Note::Told,
+                    (Outcome::Delivered, Change::Remove) => Note::Untold,
+                    (Outcome::Dead(reason), _) if reason.code == LIST_GONE => {
+                        return Err(Stopped::ListGone);
+                    }
+                    (Outcome::Skipped(reason) | Outcome::Dead(reason), _) => {
+                        *counts.left_out.entry(reason.code).or_default() += 1;
+                        Note::Untold
+                    }
+                    _ => {
+                        stop.get_or_insert(end);
+                        continue;
+                    }
+                };
+                heard += u64::from(end == Outcome::Delivered);
+                notes.push((telling.profile, note));
+            }
+            self.store.note(kept.id, notes).await?;
+            if let Some(outcome) = stop {
+                return Err(stopped(outcome));
+            }
+        }
+        Ok(heard)
+    }
+
+    /// Tells of some at once; where they are refused as a whole, half by half until the bad one is
+    /// alone.
+    async fn tell(
+        &self,
+        kept: &Kept,
+        way: &Way<'_>,
+        change: Change,
+        some: &[Telling],
+    ) -> Vec<Outcome> {
+        let ends = match way {
+            Way::List(audience, list) => {
+                let rows: Vec<Row> = some.iter().map(|it| it.row.clone()).collect();
+                audience.change(list, change, &rows, &*self.outlet.call()).await
+            }
+            Way::Events => self.append(kept, change, some).await,
+        };
+        if !ends.iter().all(|end| matches!(end, Outcome::Refused(_))) {
+            return ends.into_iter().map(buried).collect();
+        }
+        let (first, second) = some.split_at(some.len() / 2);
+        if first.is_empty() {
+            return ends.into_iter().map(buried).collect();
+        }
+        let mut ends = Box::pin(self.tell(kept, way, change, first)).await;
+        ends.extend(Box::pin(self.tell(kept, way, change, second)).await);
+        ends
+    }
+
+    /// Tells by events: they are in the journal, and delivered from there.
+    async fn append(&self, kept: &Kept, change: Change, some: &[Telling]) -> Vec<Outcome> {
+        let now = self.clock.now();
+        let destination = &self.outlet.settings.name;
+        let record = |telling: &Telling| {
+            let named: Named = telling.row.read()?;
+            let stay = format!("{}:{}:{}", kept.id.0, telling.profile.0, telling.at);
+            let enters = change == Change::Add;
+            let event = named.event(self.segment_name, destination, (&stay, enters), now)?;
+            let body = serde_json::to_vec(&event).map_err(|_impossible| Reason::new("unmappable"))?;
+            let message = MessageKey::new(self.site_name, &event.message_id);
+            let (site, received_at) = (self.site, now);
+            Ok(NewRecord { site, message, received_at, identifies: false, body })
+        };
+        let made: Vec<Result<NewRecord, Reason>> = some.iter().map(record).collect();
+        let mut ends: Vec<Outcome> = made
+            .iter()
+            .map(|made| match made {
+                Ok(_) => Outcome::Delivered,
+                Err(reason) => Outcome::Dead(reason.clone()),
+            })
+            .collect();
+        let records: Vec<NewRecord> = made.into_iter().flatten().collect();
+        if records.is_empty() {
+            return ends;
+        }
+        if let Err(error) = self.journal.append(records).await {
+            let reason = Reason::detailed("journal", error.to_string());
+            let later = Outcome::Retry { reason, after: None };
+            ends.iter_mut().filter(|end| **end == Outcome::Delivered).for_each(|end| {
+                end.clone_from(&later);
+            });
+        }
+        ends
+    }
+}
+
+/// One that is refused alone will be refused for ever.
+fn buried(end: Outcome) -> Outcome {
+    match end {
+        Outcome::Refused(reason) => Outcome::Dead(reason),
+        end => end,
+    }
+}
+
+fn stopped(outcome: Outcome) -> Stopped {
+    match outcome {
+        Outcome::Retry { reason, after } => Stopped::Destination(reason, after),
+        Outcome::Throttled { reason, after } => Stopped::Destination(reason, Some(after)),
+        Outcome::Unauthorised(reason) => Stopped::Unauthorised(reason),
+        Outcome::Dead(reason) | Outcome::Refused(reason) | Outcome::Skipped(reason)
+            if reason.code == LIST_GONE =>
+        {
+            drop(reason);
+            Stopped::ListGone
+        }
+        Outcome::Dead(reason) | Outcome::Refused(reason) | Outcome::Skipped(reason) => {
+            Stopped::Impossible(reason)
+        }
+        // A list that is there is no reason to stop.
+        Outcome::Delivered => Stopped::Destination(Reason::new("no_outcome"), None),
+    }
+}

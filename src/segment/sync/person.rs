@@ -1,0 +1,136 @@
+//! A person as a destination is told of them: an event that says no more than who they are.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::super::SyncSettings;
+use crate::delivery::DestinationSettings;
+use crate::event::{Enriched, Event, MEMBERSHIP, Object, ProfileView};
+use crate::profile::ProfileId;
+use crate::vendors::Reason;
+
+/// What is known of a person who is to be told of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Someone {
+    /// Who.
+    pub profile: i64,
+    /// The id that the site knows them by.
+    pub user_id: Option<String>,
+    /// The device or browser of theirs that was seen last.
+    pub anonymous_id: Option<String>,
+    /// The address that was said last.
+    pub email: Option<String>,
+    /// Their traits.
+    pub traits: Object,
+    /// What they chose, by category.
+    pub consent: Object,
+}
+
+impl Someone {
+    /// Their profile's number.
+    pub(super) fn id(&self) -> ProfileId {
+        ProfileId(self.profile)
+    }
+
+    /// The person as this destination is to see them, or why it is not to hear of them.
+    pub(super) fn admitted(
+        self,
+        sync: &SyncSettings,
+        destination: &DestinationSettings,
+        now: Timestamp,
+    ) -> Result<Enriched, Reason> {
+        let mut traits = self.traits;
+        if let Some(email) = self.email {
+            traits.entry("email").or_insert_with(|| email.into());
+        }
+        if !sync.traits.is_empty() {
+            traits.retain(|name, _| sync.traits.contains(name));
+        }
+        let event = json!({
+            "type": "identify",
+            "messageId": format!("segment:{}", self.profile),
+            "userId": self.user_id,
+            "anonymousId": self.anonymous_id,
+            "timestamp": now,
+            "receivedAt": now,
+            "context": { "consent": { "categoryPreferences": self.consent } },
+        });
+        let event: Event =
+            serde_json::from_value(event).map_err(|_impossible| Reason::new("unmappable"))?;
+        let view = ProfileView { user_id: self.user_id, traits };
+        destination.admit_member(Enriched::new(0, Arc::new(event), Arc::new(view)))
+    }
+}
+
+/// Whether somebody who chose so is to be known to this destination. What cannot be read was never
+/// chosen.
+pub(super) fn consents(consent: &str, destination: &DestinationSettings) -> bool {
+    let choice: Value = serde_json::from_str(consent).unwrap_or_default();
+    let context = json!({ "consent": { "categoryPreferences": choice } });
+    context.as_object().is_some_and(|context| destination.consents(context))
+}
+
+/// The names of the events that tell of members.
+const ENTERED: &str = "Segment Entered";
+const EXITED: &str = "Segment Exited";
+
+/// Who an event is of, as it is kept.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(super) struct Named {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    /// What they chose: whoever leaves is told of under the consent they came with.
+    #[serde(default)]
+    consent: Object,
+}
+
+impl Named {
+    /// Whoever it is, if a destination could know them at all.
+    pub(super) fn of(person: &Enriched) -> Result<Self, Reason> {
+        let user = person.user_id().map(str::to_owned);
+        let device = person.event.anonymous_id.clone();
+        if user.is_none() && device.is_none() {
+            return Err(Reason::new("no_identifier"));
+        }
+        let consent = person.context(&["consent", "categoryPreferences"]);
+        let consent = consent.and_then(Value::as_object).cloned().unwrap_or_default();
+        Ok(Self { user, device, consent })
+    }
+
+    /// The event that they came, or that they left. A repetition has the same id.
+    pub(super) fn event(
+        self,
+        segment: &str,
+        destination: &str,
+        (stay, enters): (&str, bool),
+        now: Timestamp,
+    ) -> Result<Event, Reason> {
+        let (name, way) = if enters { (ENTERED, "in") } else { (EXITED, "out") };
+        let member = format!("segment_{segment}");
+        let mut switches = Object::new();
+        switches.insert("All".to_owned(), false.into());
+        switches.insert(destination.to_owned(), true.into());
+        let event = json!({
+            "type": "track",
+            "event": name,
+            "messageId": format!("segment-{way}:{stay}"),
+            "userId": self.user,
+            "anonymousId": self.device,
+            "timestamp": now,
+            "receivedAt": now,
+            "properties": { "segment": segment, "member": enters },
+            "context": {
+                "active": false,
+                "traits": { member: enters },
+                "consent": { "categoryPreferences": self.consent },
+            },
+            "integrations": switches,
+            "facts": { "format": MEMBERSHIP, "fromServer": true },
+        });
+        serde_json::from_value(event).map_err(|_impossible| Reason::new("unmappable"))
+    }
+}

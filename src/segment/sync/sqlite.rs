@@ -1,0 +1,239 @@
+//! What destinations were told, in the embedded database, next to the memberships.
+
+use async_trait::async_trait;
+use rusqlite::OptionalExtension;
+use serde_json::Value;
+
+use super::super::sqlite::SqliteSegments;
+use super::super::{SegmentError, SegmentId, SyncKind};
+use super::person::Someone;
+use super::{Kept, Note, SyncId, SyncStore, Told};
+use crate::event::Object;
+use crate::journal::SiteId;
+use crate::profile::ProfileId;
+use crate::vendors::audience::Row;
+
+/// Rows forgotten in one transaction.
+const FORGOTTEN: usize = 5000;
+
+#[async_trait]
+impl SyncStore for SqliteSegments {
+    async fn sync(
+        &self,
+        segment: SegmentId,
+        destination: &str,
+        kind: SyncKind,
+    ) -> Result<Kept, SegmentError> {
+        let destination = destination.to_owned();
+        let kept = self.store().write(move |c| {
+            let key = (segment.0, &destination, kind.name());
+            c.prepare_cached(
+                "INSERT INTO syncs (segment, destination, kind) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO NOTHING",
+            )?
+            .execute(key)?;
+            let mut statement = c.prepare_cached(
+                "SELECT id, list, synced, checked FROM syncs
+                 WHERE segment = ?1 AND destination = ?2 AND kind = ?3",
+            )?;
+            statement.query_row(key, |row| {
+                Ok(Kept {
+                    id: SyncId(row.get(0)?),
+                    list: row.get(1)?,
+                    synced: row.get(2)?,
+                    checked: row.get(3)?,
+                })
+            })
+        });
+        Ok(kept.await?)
+    }
+
+    async fn heard(&self, segment: SegmentId) -> Result<Vec<(String, SyncKind)>, SegmentError> {
+        let heard = self.store().read(move |c| {
+            let mut statement = c.prepare_cached(
+                "SELECT destination, kind FROM syncs WHERE segment = ?
+                 AND EXISTS (SELECT 1 FROM told WHERE sync = syncs.id)",
+            )?;
+            let rows = statement.query_map([segment.0], |row| {
+                let kind: String = row.get(1)?;
+                let kind = SyncKind::from_name(&kind).unwrap_or(SyncKind::List);
+                Ok((row.get(0)?, kind))
+            })?;
+            rows.collect()
+        });
+        Ok(heard.await?)
+    }
+
+    async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
+        if list.is_none() {
+            let forget = move |c: &rusqlite::Connection| {
+                c.prepare_cached(
+                    "DELETE FROM told WHERE sync = ?1 AND profile IN
+                     (SELECT profile FROM told WHERE sync = ?1 LIMIT ?2)",
+                )?
+                .execute((sync.0, FORGOTTEN))
+            };
+            while self.store().write(move |c| forget(c)).await? == FORGOTTEN {}
+        }
+        let noted = self.store().write_durably(move |c| {
+            c.execute("UPDATE syncs SET list = ?2 WHERE id = ?1", (sync.0, list))
+        });
+        noted.await?;
+        Ok(())
+    }
+
+    async fn told(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Vec<Told>, SegmentError> {
+        let told = self.store().read(move |c| {
+            let mut statement = c.prepare_cached(
+                "SELECT t.profile, t.row, t.at, t.is_sure, coalesce(m.state, 0), p.consent,
+                        p.id IS NOT NULL
+                 FROM told t
+                 LEFT JOIN memberships m ON m.segment = ?2 AND m.profile = t.profile
+                 LEFT JOIN profiles p ON p.id = t.profile
+                 WHERE t.sync = ?1 AND t.profile > ?3 ORDER BY t.profile LIMIT ?4",
+            )?;
+            let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
+                let consent: Option<String> = row.get(5)?;
+                let is_known: bool = row.get(6)?;
+                Ok(Told {
+                    profile: ProfileId(row.get(0)?),
+                    row: Row::kept(row.get::<_, String>(1)?),
+                    at: row.get(2)?,
+                    is_sure: row.get(3)?,
+                    is_member: row.get(4)?,
+                    consent: is_known.then(|| consent.unwrap_or_default()),
+                })
+            })?;
+            rows.collect()
+        });
+        Ok(told.await?)
+    }
+
+    async fn untold(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
+        let untold = self.store().read(move |c| {
+            let mut statement = c.prepare_cached(
+                "SELECT m.profile, t.at FROM memberships m
+                 LEFT JOIN told t ON t.sync = ?1 AND t.profile = m.profile
+                 WHERE m.segment = ?2 AND m.profile > ?3 AND m.state = 1
+                 AND coalesce(t.is_sure, 0) = 0
+                 ORDER BY m.profile LIMIT ?4",
+            )?;
+            let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
+                Ok((ProfileId(row.get(0)?), row.get(1)?))
+            })?;
+            rows.collect()
+        });
+        Ok(untold.await?)
+    }
+
+    async fn someone(
+        &self,
+        site: SiteId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Someone>, SegmentError> {
+        let people = self.store().read(move |c| {
+            let mut person = c.prepare_cached(
+                "SELECT user_id, traits, consent FROM profiles WHERE id = ?1 AND site = ?2",
+            )?;
+            let mut name = c.prepare_cached(
+                "SELECT value FROM identities WHERE profile = ?1 AND kind = ?2
+                 ORDER BY seen DESC, since DESC, value LIMIT 1",
+            )?;
+            let mut people = Vec::with_capacity(profiles.len());
+            for profile in profiles {
+                let found = person.query_row((profile.0, site.0), |row| {
+                    let user_id = row.get(0)?;
+                    let consent: Option<String> = row.get(2)?;
+                    Ok((user_id, parsed(row.get_ref(1)?.as_str()?), consent.map(|it| parsed(&it))))
+                });
+                let Some((user_id, traits, consent)) = found.optional()? else { continue };
+                let mut last = |kind: &str| {
+                    name.query_row((profile.0, kind), |row| row.get::<_, String>(0)).optional()
+                };
+                people.push(Someone {
+                    profile: profile.0,
+                    user_id,
+                    anonymous_id: last("anonymous")?,
+                    email: last("email")?,
+                    traits,
+                    consent: consent.unwrap_or_default(),
+                });
+            }
+            Ok(people)
+        });
+        Ok(people.await?)
+    }
+
+    async fn note(&self, sync: SyncId, notes: Vec<(ProfileId, Note)>) -> Result<(), SegmentError> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let noted = self.store().write_durably(move |c| {
+            let mut telling = c.prepare_cached(
+                "INSERT INTO told (sync, profile, row, at, is_sure) VALUES (?1, ?2, ?3, ?4, 0)
+                 ON CONFLICT DO UPDATE SET row = excluded.row, at = excluded.at, is_sure = 0",
+            )?;
+            let mut told = c
+                .prepare_cached("UPDATE told SET is_sure = 1 WHERE sync = ?1 AND profile = ?2")?;
+            let mut untold =
+                c.prepare_cached("DELETE FROM told WHERE sync = ?1 AND profile = ?2")?;
+            for (profile, note) in notes {
+                match note {
+                    Note::Telling(row, at) => {
+                        telling.execute((sync.0, profile.0, row.text(), at))?
+                    }
+                    Note::Told => told.execute((sync.0, profile.0))?,
+                    Note::Untold => untold.execute((sync.0, profile.0))?,
+                };
+            }
+            Ok(())
+        });
+        noted.await?;
+        Ok(())
+    }
+
+    async fn finish(
+        &self,
+        sync: SyncId,
+        ran_at: i64,
+        checked: Option<i64>,
+    ) -> Result<(), SegmentError> {
+        let finished = self.store().write_durably(move |c| {
+            c.execute(
+                "UPDATE syncs SET synced = ?2, checked = coalesce(?3, checked) WHERE id = ?1",
+                (sync.0, ran_at, checked),
+            )
+        });
+        finished.await?;
+        Ok(())
+    }
+
+    async fn size(&self, sync: SyncId) -> Result<u64, SegmentError> {
+        let size = self.store().read(move |c| {
+            c.query_row("SELECT count(*) FROM told WHERE sync = ?1 AND is_sure = 1", [sync.0], |row| {
+                row.get(0)
+            })
+        });
+        Ok(size.await?)
+    }
+}
+
+/// The profiles alone write it; should a row be damaged, it says nothing.
+fn parsed(text: &str) -> Object {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => object,
+        _ => Object::new(),
+    }
+}
