@@ -20,7 +20,7 @@ use super::page::{self, Paced};
 use super::policy::Admitted;
 use super::settings::Settings;
 use super::tags::Tags;
-use super::{fields, tunnel};
+use super::{fields, hints, tunnel};
 use crate::answer::{AnswerBody, BodyError, Tunnel};
 
 /// The server behind a site.
@@ -155,6 +155,9 @@ impl Origin {
                     authority: from.authority.to_owned(),
                     secure: from.secure,
                 };
+                if task.admitted.may_load(None) {
+                    hints::prune(&mut head.headers, &task.tags);
+                }
                 let rewriter = Rewriter::new(encoding, task, self.settings.tag_bytes);
                 page::rewritten(&mut head, body, rewriter, coding)
             }

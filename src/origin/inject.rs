@@ -13,6 +13,7 @@ use lol_html::html_content::{Attribute, EndTag};
 use lol_html::send::{Element, HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, MemorySettings, element};
 
+use super::hints::{self, CONNECTING, FETCHING};
 use super::policy::Admitted;
 use super::tags::{Change, Link, Tags};
 use crate::script::Sdk;
@@ -30,12 +31,6 @@ const FIRST_BYTES: usize = 1024;
 
 /// Elements in SVG and MathML have other namespaces.
 const HTML: &str = "http://www.w3.org/1999/xhtml";
-
-/// What links do with scripts that pages load later.
-const FETCHING: &[&str] = &["preload", "prefetch", "modulepreload"];
-
-/// What links do with hosts from which pages load later.
-const CONNECTING: &[&str] = &["preconnect", "dns-prefetch"];
 
 type Sink = Box<dyn FnMut(&[u8]) + Send>;
 type Parser = HtmlRewriter<'static, Sink>;
@@ -356,16 +351,12 @@ impl Page {
         else {
             return;
         };
-        let is_any_of = |words: &[&str]| {
-            rel.split_ascii_whitespace()
-                .any(|it| words.iter().any(|word| it.eq_ignore_ascii_case(word)))
-        };
         let nonce = link.get_attribute("nonce");
-        if is_any_of(FETCHING) {
+        if hints::has(&rel, FETCHING) {
             if self.lock().admitted.may_load(nonce.as_deref()) {
                 self.point(link.attributes(), "href");
             }
-        } else if is_any_of(CONNECTING) && self.lock().admitted.may_load(None) {
+        } else if hints::has(&rel, CONNECTING) && self.lock().admitted.may_load(None) {
             let value = href.trim();
             let is_needless = Link::read(value).is_some_and(|it| self.tags.is_needless(it.host()));
             if is_needless {

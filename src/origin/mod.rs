@@ -8,6 +8,7 @@ mod client;
 mod coding;
 mod connection;
 mod fields;
+mod hints;
 mod inject;
 mod page;
 mod policy;

@@ -315,12 +315,11 @@ async fn pages_are_compressed_as_they_stream_in_the_best_way_that_the_client_tak
         assert!(!head.contains("content-length"), "{head}");
         assert_eq!(head.matches("ccept-encoding").count(), 1, "{head}");
         let mut page = decoder(coding, stream);
-        let mut text = vec![0; first.len()];
-        let mut whole = String::new();
+        // Decoders want to fill what they are given.
+        let (mut whole, mut byte) = (String::new(), [0]);
         while !whole.ends_with("first</p>") {
-            let length = page.read(&mut text).unwrap();
-            assert!(length > 0, "{coding}: {whole}");
-            whole.push_str(std::str::from_utf8(&text[..length]).unwrap());
+            assert_eq!(page.read(&mut byte).unwrap(), 1, "{coding}: {whole}");
+            whole.push(char::from(byte[0]));
         }
         go.send(()).unwrap();
         page.read_to_string(&mut whole).unwrap();
