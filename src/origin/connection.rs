@@ -159,7 +159,7 @@ impl Body for Reserved {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.begun.as_ref().map_or_else(|| self.hint.clone(), Body::size_hint)
+        self.begun.as_ref().map_or_else(|| self.hint, Body::size_hint)
     }
 }
 
