@@ -283,7 +283,7 @@ fn drain(stream: &mut TcpStream) -> usize {
 /// would show all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_does_not_grow_with_bodies() {
-    const PIECE: [u8; 64 << 10] = [b'a'; 64 << 10];
+    static PIECE: [u8; 64 << 10] = [b'a'; 64 << 10];
     const ROOM: usize = 64 << 20;
     let origin = origin(move |stream, head| {
         let words: Vec<&str> = head.split(['/', ' ', '\r']).collect();
