@@ -29,7 +29,8 @@
 //!   readers. Only the SQLite backends of journal and profile know it.
 //! - [`script`] keeps the vendors' own browser scripts as well, and serves them first-party.
 //! - [`address`] is the guard of whatever goes out.
-//! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages.
+//! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages
+//!   and points tags of vendors at what the gateway has.
 //! - [`answer`] is the body of an answer: all of it at once, or a stream.
 //! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
 //!   are what they say.

@@ -24,7 +24,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("privacy", &[]),
     ("bots", &[]),
     ("geo", &[]),
-    ("origin", &["script"]),
+    ("origin", &["script", "vendors"]),
     ("vendors", &["privacy"]),
     ("script", &["address", "vendors"]),
     ("journal", &["store"]),

@@ -280,6 +280,18 @@ mod tests {
     }
 
     #[test]
+    fn every_host_of_a_script_that_is_served_first_party_is_known_as_its_vendors() {
+        for vendor in vendors::VENDORS {
+            let files = vendor.script.map(|script| script.files).unwrap_or_default();
+            for file in files.iter().filter(|file| !file.origin.is_empty() && !file.shared) {
+                let host = file.origin.strip_prefix("https://").unwrap();
+                let mut own = KNOWN.iter().filter(|known| known.vendor == Some(vendor.name));
+                assert!(own.any(|known| known.is_at(host)), "{}: {host}", vendor.name);
+            }
+        }
+    }
+
+    #[test]
     fn every_vendor_of_the_table_is_one_of_ours_and_every_tag_has_an_answer() {
         for known in KNOWN {
             assert!(!known.replaced_by().is_empty());

@@ -166,6 +166,7 @@ impl Gateway {
             && !host.is_empty()
         {
             let (method, authority) = (head.method.clone(), authority.to_owned());
+            let origin = (origin.as_ref(), &site.tags);
             let response = proxied::answer(origin, head, body, &authority, client).await;
             let seen = observe::Seen {
                 site: Some(site),

@@ -10,6 +10,7 @@ use url::Url;
 use super::route::Route;
 use crate::event::Object;
 use crate::metrics::{FormatLabels, Metrics, Name};
+use crate::origin::Tag;
 use crate::settings::Section;
 use crate::vendors::beacon::{Answer, Inbound, Malformed, Methods, Verdict};
 use crate::vendors::{Beacon, Script, VENDORS, Vendor};
@@ -214,6 +215,18 @@ impl Mount {
             Some((Serving::Shim, file)) => file.entry,
             None => false,
         }
+    }
+
+    /// What tags of the vendor's become, if it has scripts here.
+    pub(super) fn tag(&self) -> Option<Tag> {
+        let scripts = self.scripts.as_ref()?;
+        Some(Tag {
+            mount: self.path.clone(),
+            script: scripts.script,
+            is_shim: scripts.serving == Serving::Shim,
+            endpoint: scripts.endpoint.clone(),
+            takes_beacons: self.converts || self.forward.is_some(),
+        })
     }
 
     /// What follows the mount in a path.

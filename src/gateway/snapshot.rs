@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use super::budget::Budget;
 use super::cors::Origins;
 use super::minting::Minting;
-use super::mounts::Mounted;
+use super::mounts::{Mount, Mounted};
 use super::rejection::{RateLimited, Rejection};
 use super::route::Route;
 use super::settings::{Limits, SiteSettings};
@@ -16,7 +16,7 @@ use crate::bots;
 use crate::geo::Geo;
 use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
-use crate::origin::Origin;
+use crate::origin::{Origin, Tags};
 use crate::privacy::Policy;
 use crate::script::Sdk;
 use crate::settings::Secret;
@@ -69,6 +69,8 @@ pub(super) struct Site {
     pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
     pub(super) origin: Option<Arc<Origin>>,
+    /// The vendors' tags in its pages.
+    pub(super) tags: Arc<Tags>,
 }
 
 /// The counters that every request of a site moves, looked up once.
@@ -136,8 +138,10 @@ impl Snapshot {
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
         let SiteSetup { id, name, settings, visitor, minting, origin, sdk } = setup;
+        let tags = settings.mounts.iter().filter_map(Mount::tag).collect();
         let mounts = settings.mounts.into_iter();
         Self {
+            tags: Arc::new(Tags::new(tags)),
             id,
             privacy: settings.privacy,
             bots: settings.bots,

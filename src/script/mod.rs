@@ -8,8 +8,10 @@
 //! Vendors' own scripts come from the site's host as well ([`proxy`]), or what stands in for them
 //! ([`Sdk::shim`]).
 
+pub mod coding;
 pub mod compose;
 mod file;
+pub mod literal;
 pub mod proxy;
 mod settings;
 

@@ -233,6 +233,7 @@ pub(crate) async fn settled(admin: SocketAddr, accepted: u64) -> Vec<Row> {
 pub(crate) struct Gateway {
     app: Arc<App>,
     pub(crate) http: SocketAddr,
+    pub(crate) https: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     folder: TempDir,
 }
@@ -249,8 +250,8 @@ impl Gateway {
             .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
         let app = App::start(Origin::default(), settings).await.unwrap();
         let addresses = app.addresses();
-        let (http, admin) = (addresses.http.unwrap(), addresses.admin);
-        Self { app, http, admin, folder }
+        let (http, https, admin) = (addresses.http.unwrap(), addresses.https, addresses.admin);
+        Self { app, http, https, admin, folder }
     }
 
     /// Where it keeps its data.

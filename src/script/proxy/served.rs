@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::source::{Hash, hash, hex};
+use crate::script::coding::takes;
 use crate::script::file;
 
 /// A script as it is served.
@@ -74,19 +75,6 @@ impl Served {
         let mut taken = coded.filter(|it| it.coding.is_some_and(|it| takes(accepts, it)));
         taken.next().unwrap_or(&self.plain)
     }
-}
-
-/// Whether an `Accept-Encoding` takes a coding.
-fn takes(accepts: &str, coding: &str) -> bool {
-    let quality = |name: &str| {
-        accepts.split(',').find_map(|item| {
-            let mut parts = item.split(';').map(str::trim);
-            let is_it = parts.next()?.eq_ignore_ascii_case(name);
-            let weight = parts.find_map(|part| part.strip_prefix("q="));
-            is_it.then(|| weight.is_none_or(|it| it.parse::<f32>().is_ok_and(|it| it > 0.0)))
-        })
-    };
-    quality(coding).or_else(|| quality("*")).unwrap_or(false)
 }
 
 fn etag(hash: &Hash, coding: &str) -> HeaderValue {
