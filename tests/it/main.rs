@@ -11,12 +11,14 @@
 )]
 
 mod abuse;
+mod cdn;
 mod delivery;
 mod harness;
 mod intake;
 mod libraries;
 mod mutants;
 mod origin;
+mod pins;
 mod process;
 mod recorded;
 mod reload;
