@@ -9,6 +9,7 @@
 //! ([`Sdk::shim`]).
 
 pub mod compose;
+mod encoding;
 mod file;
 pub mod proxy;
 mod settings;

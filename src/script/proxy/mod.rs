@@ -427,14 +427,14 @@ impl Scripts {
 
     /// Sees to it that the script is compressed, when there is a place for it.
     fn compress(&self, served: &Arc<Served>) {
-        if served.compressed.get().is_some() {
+        if served.encoded.is_compressed() {
             return;
         }
         let Ok(place) = self.0.compressing.clone().try_acquire_owned() else { return };
         if !served.compressing.swap(true, Ordering::Relaxed) {
             let served = served.clone();
             tokio::task::spawn_blocking(move || {
-                served.compress();
+                served.encoded.compress();
                 drop(place);
             });
         }
