@@ -15,6 +15,9 @@ use crate::vendors::script::File;
 
 const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
+/// The most fields of an answer.
+const FIELDS: usize = 12;
+
 /// There is nothing: the vendor has no such script, or it cannot be had now.
 pub(super) fn none(failed: bool) -> Response<Full<Bytes>> {
     let status = if failed { StatusCode::BAD_GATEWAY } else { StatusCode::NOT_FOUND };
@@ -45,6 +48,8 @@ pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Respons
     let Some(coded) = coded else { return unacceptable() };
     let mut response = Response::new(Full::default());
     let fields = response.headers_mut();
+    // As many as there will be, the date included: a map that grows hashes all of them again.
+    fields.reserve(FIELDS);
     let age = if file.immutable {
         "public, max-age=31536000, immutable"
     } else {

@@ -162,6 +162,8 @@ impl Scripts {
             Ok(pins) => self.0.pins.store(Arc::new(pins)),
             Err(error) => tracing::error!(%error, "reading pinned scripts ended early"),
         }
+        // Sites and vendors may have left.
+        self.0.metrics.scripts_pending.clear();
         self.count_pending();
     }
 

@@ -1,6 +1,6 @@
 //! What operators see of the scripts, and do about them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -126,12 +126,14 @@ impl Scripts {
     /// Publishes how many versions wait.
     pub(super) fn count_pending(&self) {
         let pins = self.0.pins.load();
-        let family = &self.0.metrics.scripts_pending;
-        family.clear();
+        let mut counts: HashMap<VendorLabels, i64> = HashMap::new();
         for pin in pins.all() {
             let (site, vendor) = (pin.settings.site.clone(), pin.settings.vendor);
-            let labels = VendorLabels { site, vendor };
-            family.get_or_create(&labels).inc_by(pin.pending().is_some().into());
+            let count = counts.entry(VendorLabels { site, vendor }).or_default();
+            *count += i64::from(pin.pending().is_some());
+        }
+        for (labels, count) in counts {
+            self.0.metrics.scripts_pending.get_or_create(&labels).set(count);
         }
     }
 }
