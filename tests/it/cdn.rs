@@ -133,7 +133,9 @@ impl State {
         self.asked.lock().unwrap().push(head);
         let reply = self.reply.lock().unwrap().clone();
         if let Reply::Slow(time, _) = &reply {
-            std::thread::sleep(*time);
+            // The other side says nothing more.
+            stream.set_read_timeout(Some(*time)).unwrap();
+            drop(reader.read_line(&mut String::new()));
         }
         // Before the other side can know the answer's end, and begin another.
         self.at_once.fetch_sub(1, Ordering::SeqCst);

@@ -35,6 +35,11 @@ fn written(text: &str) -> String {
     format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(hash))
 }
 
+/// What a table shows of a hash.
+fn short(text: &str) -> String {
+    written(text).chars().take(19).collect()
+}
+
 /// `tagway scripts ...` against a running one.
 fn scripts(process: &Process, file: &Path, arguments: &[&str]) -> (bool, String) {
     let admin = process.admin.to_string();
@@ -62,14 +67,14 @@ async fn a_new_version_waits_for_its_approval_through_crashes_and_with_the_vendo
     let process = start();
     assert_eq!(get(process.http, TAG).body, old);
     let (_, list) = scripts(&process, &file, &["ls", "--site", "shop"]);
-    assert!(list.contains("pinned") && list.contains(&written(old)[..19]), "{list}");
+    assert!(list.contains("pinned") && list.contains(&short(old)), "{list}");
     cdn.reply(ok("text/javascript", "", new));
     let list = eventually(|| {
         assert_eq!(get(process.http, TAG).body, old);
         let (_, list) = scripts(&process, &file, &["ls"]);
         if list.contains("pending") { Ok(list) } else { Err(list) }
     });
-    assert!(list.await.contains(&written(new)[..19]));
+    assert!(list.await.contains(&short(new)));
     // Others share what is fetched, and are not held to anything. Room is made for them.
     let request =
         b"GET /ga4/gtag/js?id=G-1 HTTP/1.1\r\nhost: t.other.example\r\nconnection: close\r\n\r\n";
@@ -93,11 +98,12 @@ async fn a_new_version_waits_for_its_approval_through_crashes_and_with_the_vendo
     let process = start();
     assert_eq!(get(process.http, TAG).body, old);
     let hash = written(new);
-    let (done, diff) = scripts(&process, &file, &["diff", &hash[..19]]);
+    let (done, diff) = scripts(&process, &file, &["diff", &short(new)]);
     assert!(done && diff.contains("-let b=2;\n+let b=\"\\u{1b}[2J\";\n"), "{diff}");
     assert!(!scripts(&process, &file, &["approve", &written(old)]).0);
     assert_eq!(get(process.http, TAG).body, old);
-    let (done, said) = scripts(&process, &file, &["approve", &hash[7..19]]);
+    let (done, said) =
+        scripts(&process, &file, &["approve", short(new).trim_start_matches("sha256-")]);
     assert!(done && said == format!("shop ga4 /gtag/js?id=G-1 serves {hash}\n"), "{said}");
     assert_eq!(get(process.http, TAG).body, new);
     process.kill();

@@ -120,7 +120,7 @@ async fn a_vendor_that_is_ill_changes_nothing_for_visitors() {
         Reply::Reset(cut.into()),
         ok("text/html", "", "<html>"),
         ok("text/javascript", "", " <!doctype html>"),
-        ok("text/javascript", "", &"a".repeat(300 << 10)),
+        ok("text/javascript", "", "a".repeat(300 << 10)),
         ok("text/javascript", "content-encoding: gzip\r\n", bomb),
         ok("text/javascript", "content-encoding: br\r\n", "no brotli"),
         ok("text/javascript", "content-encoding: rot13\r\n", "yrg n = 1"),

@@ -400,8 +400,9 @@ mod tests {
     #[test]
     fn versions_are_written_as_in_pages() {
         let written = super::super::source::written(&hash(b"one"));
+        let bare = written.trim_start_matches("sha256-");
         assert_eq!(Wanted::read(&written), Some(Wanted::Version(hash(b"one"))));
-        for bad in ["", "First", "sha256-", "sha256-AAAA", "sha384-x", &written[7..]] {
+        for bad in ["", "First", "sha256-", "sha256-AAAA", "sha384-x", bare] {
             assert_eq!(Wanted::read(bad), None, "{bad}");
         }
         assert_eq!(Wanted::read("first"), Some(Wanted::First));
