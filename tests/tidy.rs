@@ -35,7 +35,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("mapping", &["vendors"]),
     ("delivery", &["address", "journal", "mapping", "privacy", "profile", "vendors"]),
-    ("admin", &["delivery", "journal", "profile"]),
+    ("admin", &["delivery", "journal", "profile", "script"]),
     (
         "config",
         &[
@@ -93,6 +93,8 @@ const METRICS: &[&str] = &[
     "pending_oldest_seconds",
     "profile_lookups",
     "script_requests",
+    "script_changes",
+    "scripts_pending",
     "config_reload_success",
     "build", // an info metric: `_info` is its type's ending
 ];

@@ -67,6 +67,7 @@ pub struct App {
     /// The settings it started with.
     started: Settings,
     gateway: Arc<Gateway>,
+    scripts: Scripts,
     certificates: edge::Reload,
     journal: Arc<SqliteJournal>,
     subjects: Arc<Subjects>,
@@ -146,12 +147,13 @@ impl App {
             metrics.clone(),
         )
         .context("TLS for scripts")?;
+        scripts.hold(snapshot.pins()).await;
         let gateway = Arc::new(Gateway::new(
             journal.clone(),
             metrics.clone(),
             clock.clone(),
             feed.clone(),
-            scripts,
+            scripts.clone(),
             snapshot,
         ));
         tokio::task::spawn_blocking(bots::prepare);
@@ -169,6 +171,7 @@ impl App {
             addresses,
             origin,
             gateway,
+            scripts,
             certificates: server.reload_handle(),
             readiness: Arc::new(Readiness::new(journal.writable())),
             journal,
@@ -205,6 +208,7 @@ impl App {
                 self.gateway.clone(),
                 self.dispatcher.clone(),
                 self.subjects.clone(),
+                self.scripts.clone(),
             )),
             readiness: self.readiness.clone(),
             token,
@@ -262,6 +266,7 @@ impl App {
         // What can fail comes before what cannot.
         self.certificates.reload(&settings.edge).await?;
         self.apply(settings).await?;
+        self.scripts.hold(snapshot.pins()).await;
         self.gateway.reload(snapshot);
         Ok(())
     }

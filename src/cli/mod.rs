@@ -10,6 +10,7 @@ mod demo;
 mod rehearsal;
 pub mod render;
 mod replay;
+mod scripts;
 mod send;
 mod serve;
 mod subject;
@@ -58,6 +59,9 @@ enum Command {
     /// Look at dead letters, try them again, or drop them.
     #[command(subcommand)]
     Dead(dead::Command),
+    /// Look at the vendors' scripts, and approve new versions of those that are pinned.
+    #[command(subcommand)]
+    Scripts(scripts::Command),
     /// Send a window of the journal to a destination again.
     Replay(replay::Options),
     /// Erase a person and take no more events of them.
@@ -144,6 +148,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Tail(options) => tail::run(&origin, options),
         Command::Send(options) => send::run(&origin, options),
         Command::Dead(command) => dead::run(&origin, command),
+        Command::Scripts(command) => scripts::run(&origin, command),
         Command::Replay(options) => replay::run(&origin, options),
         Command::Forget(options) => subject::forget(&origin, options),
         Command::Export(options) => subject::export(&origin, options),

@@ -11,6 +11,7 @@ use super::route::Route;
 use crate::event::Object;
 use crate::metrics::{FormatLabels, Metrics, Name};
 use crate::origin::Tag;
+use crate::script::proxy::{Place, Wanted};
 use crate::settings::Section;
 use crate::vendors::beacon::{Answer, Inbound, Malformed, Methods, Verdict};
 use crate::vendors::{Beacon, Script, VENDORS, Vendor};
@@ -44,6 +45,8 @@ pub struct Scripts {
     pub serving: Serving,
     /// Stands in for the vendor's own host.
     pub endpoint: Option<Url>,
+    /// Scripts that are held to a version, by path and query below the mount.
+    pub pins: Vec<(String, Wanted)>,
 }
 
 /// What is served under the paths of a vendor's scripts.
@@ -69,6 +72,8 @@ pub(super) struct Mounted {
     pub(super) mount: Mount,
     /// Events accepted of its format.
     pub(super) accepted: Counter,
+    /// The place of the vendor's own scripts, where they are served.
+    pub(super) place: Option<Place>,
 }
 
 impl std::fmt::Debug for Mount {
@@ -135,7 +140,8 @@ impl Mount {
     /// What a vendor has below its mount while nobody says anything about it.
     fn of(vendor: &Vendor) -> Self {
         let shimmed = vendor.script.filter(|_| vendor.shim.is_some());
-        let serve = |script| Scripts { script, serving: Serving::Shim, endpoint: None };
+        let serve =
+            |script| Scripts { script, serving: Serving::Shim, endpoint: None, pins: Vec::new() };
         Self {
             vendor: vendor.name,
             beacon: vendor.beacon.unwrap_or(&Silent),
@@ -204,7 +210,11 @@ impl Mount {
         if is_proxied && endpoint.is_none() && script.files.iter().any(|it| it.origin.is_empty()) {
             table.mistake("scripts", "needs script_endpoint: each customer has its own host");
         }
-        self.scripts = serving.map(|serving| Scripts { script, serving, endpoint });
+        let pins = read_pins(table, script);
+        if !pins.is_empty() && said.is_none() && !is_proxied {
+            table.mistake("pin", "is of no use without scripts = \"proxy\"");
+        }
+        self.scripts = serving.map(|serving| Scripts { script, serving, endpoint, pins });
     }
 
     /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
@@ -253,10 +263,40 @@ impl Beacon for Silent {
 }
 
 impl Mounted {
-    pub(super) fn new(mount: Mount, site: &Name, metrics: &Metrics) -> Self {
+    pub(super) fn new(mount: Mount, site: &Name, hosts: &[String], metrics: &Metrics) -> Self {
         let labels = FormatLabels { site: site.clone(), format: mount.vendor };
-        Self { mount, accepted: metrics.events_accepted.get_or_create_owned(&labels) }
+        let proxied = mount.scripts.as_ref().filter(|it| it.serving == Serving::Proxy);
+        let place = proxied.map(|own| {
+            let scripts = (own.script, own.endpoint.as_ref());
+            Place::new((site, hosts), mount.vendor, scripts, &mount.path, &own.pins)
+        });
+        Self { mount, accepted: metrics.events_accepted.get_or_create_owned(&labels), place }
     }
+}
+
+/// `pin`: the scripts that are held to a version.
+fn read_pins(table: &mut Section<'_>, script: &Script) -> Vec<(String, Wanted)> {
+    let mut pins = Vec::new();
+    for (name, version) in table.string_table("pin") {
+        let (path, query) = match name.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (name.as_str(), None),
+        };
+        let target = script.file(path).and_then(|file| file.target(path, query));
+        if target.is_none() {
+            table.mistake_about("pin", &name, "is no script of this vendor", None);
+        }
+        match Wanted::read(&version) {
+            Some(wanted) => pins.push((name, wanted)),
+            None => table.mistake_about(
+                "pin",
+                &version,
+                "is neither \"first\" nor \"sha256-\" and a hash in base64",
+                None,
+            ),
+        }
+    }
+    pins
 }
 
 /// What is wrong with a mount.
@@ -339,6 +379,12 @@ mod tests {
                 "[vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"ftp://a.example\"",
                 "must begin with http",
             ),
+            ("[vendors.ga4.pin]\n\"/gtag/js\" = \"first\"", "of no use without"),
+            (
+                "[vendors.ga4]\nscripts = \"proxy\"\npin.\"/a.js\" = \"first\"",
+                "is no script of this",
+            ),
+            ("[vendors.ga4]\nscripts = \"proxy\"\npin.\"/gtag/js\" = \"sha256-\"", "is neither"),
             ("[vendors.console]\nscripts = \"off\"", "vendor with beacons or scripts"),
         ] {
             let (_, mistakes) = read(said, &[]);

@@ -19,6 +19,7 @@ use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
 use crate::origin::{Origin, Tags};
 use crate::privacy::Policy;
 use crate::script::Sdk;
+use crate::script::proxy::{PinSettings, Place};
 use crate::settings::Secret;
 use crate::vendors::VENDORS;
 use crate::visitor::{self, CookieNames};
@@ -129,6 +130,12 @@ impl Snapshot {
         self.sites.iter().map(|site| site.name.clone()).collect()
     }
 
+    /// The scripts that sites hold to a version.
+    pub fn pins(&self) -> Vec<PinSettings> {
+        let mounts = self.sites.iter().flat_map(|site| &site.mounts);
+        mounts.filter_map(|it| it.place.as_ref()).flat_map(Place::pins).cloned().collect()
+    }
+
     /// The site with this name.
     pub(super) fn named(&self, name: &str) -> Option<&Site> {
         self.sites.iter().find(|site| &*site.name == name).map(Arc::as_ref)
@@ -145,7 +152,7 @@ impl Site {
             id,
             privacy: settings.privacy,
             bots: settings.bots,
-            mounts: mounts.map(|mount| Mounted::new(mount, &name, metrics)).collect(),
+            mounts: mounts.map(|it| Mounted::new(it, &name, &settings.hosts, metrics)).collect(),
             meters: Meters::new(&name, metrics),
             name,
             origins: Origins::new(&settings.origins),

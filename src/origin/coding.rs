@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use http::HeaderValue;
 use zstd::stream::raw::CParameter;
 
-use crate::script::coding::takes;
+use crate::script::coding::Accepted;
 
 /// 256 KiB: more than most pages have.
 const WINDOW_LOG: u32 = 18;
@@ -40,7 +40,9 @@ pub(super) enum Encoder {
 impl Coding {
     /// The best that a client takes.
     pub(super) fn best(accepts: &str) -> Option<Self> {
-        [Self::Zstd, Self::Brotli, Self::Gzip].into_iter().find(|it| takes(accepts, it.name()))
+        const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+        let accepted = Accepted::read(std::iter::once(accepts), ALL.map(Self::name));
+        ALL.get(accepted.best()?).copied()
     }
 
     const fn name(self) -> &'static str {

@@ -10,6 +10,7 @@
 
 pub mod coding;
 pub mod compose;
+mod encoding;
 mod file;
 pub mod literal;
 pub mod proxy;

@@ -97,7 +97,7 @@ async fn every_encoding_holds_the_same_script() {
 
 #[tokio::test]
 async fn a_browser_that_has_it_is_told_so() {
-    let file = File::new("1;".to_owned());
+    let file = File::new("let a = 1;".repeat(9));
     let mut fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "gzip, br;q=0".parse().unwrap())]);
     let answer = file.answer(&Method::GET, &fields, SHORT);
     assert_eq!(answer.headers()["content-encoding"], "gzip");
@@ -115,6 +115,8 @@ async fn a_browser_that_has_it_is_told_so() {
         assert!(body(answer).await.is_empty());
     }
     fields.insert(IF_NONE_MATCH, "\"x\"".parse().unwrap());
+    let nothing = HeaderMap::from_iter([(ACCEPT_ENCODING, "*;q=0".parse().unwrap())]);
+    assert_eq!(file.answer(&Method::GET, &nothing, SHORT).status(), 406);
     assert_eq!(file.answer(&Method::GET, &fields, SHORT).status(), 200);
     let head = file.answer(&Method::HEAD, &fields, SHORT);
     assert_ne!(head.headers()["content-length"], "0");

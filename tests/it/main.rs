@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod cdn;
 mod delivery;
 mod harness;
 mod intake;
@@ -18,6 +19,7 @@ mod libraries;
 mod mutants;
 mod origin;
 mod origin_connections;
+mod pins;
 mod process;
 mod recorded;
 mod reload;
