@@ -47,6 +47,7 @@ pub mod profile;
 pub mod store;
 
 pub mod delivery;
+pub mod integrations;
 pub mod mapping;
 pub mod vendors;
 

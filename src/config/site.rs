@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::delivery::DestinationSettings;
 use crate::geo::Geo;
+use crate::integrations::{Integration, read_integrations};
 use crate::metrics::Name;
 use crate::privacy::Policy;
 use crate::settings::{Report, Section, Source};
@@ -24,6 +25,8 @@ pub struct SiteSettings {
     pub gateway: gateway::SiteSettings,
     /// How its visitors are known.
     pub visitor: visitor::Settings,
+    /// Its own functions in its pages, each after those it names.
+    pub integrations: Vec<Integration>,
     /// Its destinations, in the order of the file.
     pub destinations: Vec<Arc<DestinationSettings>>,
 }
@@ -110,7 +113,9 @@ fn read_site<'a>(
             section.mistake_about("hosts", host, "is another site's host already", None);
         }
     }
-    SiteSettings { name, gateway, visitor: visitor::Settings::read(section), destinations }
+    let integrations = read_integrations(section);
+    let visitor = visitor::Settings::read(section);
+    SiteSettings { name, gateway, visitor, integrations, destinations }
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

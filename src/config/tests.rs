@@ -28,7 +28,8 @@ fn a_users_file_changes_what_it_says_and_nothing_else() {
     let settings = load_text(
         "data_dir = \"/var/lib/${GIVEN}\"\n[journal]\nretain = \"1d\"\n[[sites]]\nname = \"a\"\n\
          hosts = [\"a.example\"]\n[[sites]]\nname = \"b\"\n[[sites.destinations]]\nname = \"c\"\n\
-         vendor = \"console\"\nmode = \"both\"\n[site_defaults]\nhosts = [\"*\"]\n",
+         vendor = \"ga4\"\nmode = \"client\"\nsettings = { measurement_id = \"G-1\" }\n\
+         [site_defaults]\nhosts = [\"*\"]\n",
     )
     .unwrap();
     assert_eq!(settings.data_dir, Path::new("/var/lib/hunter2-hunter2-hunter2"));
@@ -36,7 +37,7 @@ fn a_users_file_changes_what_it_says_and_nothing_else() {
     assert_eq!(settings.journal.max_bytes, 20 << 30);
     let names: Vec<&str> = settings.sites.iter().map(|site| &*site.name).collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(settings.sites[1].destinations[0].mode, Mode::Both);
+    assert_eq!(settings.sites[1].destinations[0].mode, Mode::Client);
     assert!(settings.sites[0].destinations.is_empty());
 }
 

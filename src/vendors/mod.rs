@@ -99,12 +99,36 @@ pub struct Vendor {
     pub destination: Option<Build>,
     /// How its browser library speaks, if the gateway understands it.
     pub beacon: Option<&'static dyn Beacon>,
+    /// How its own library in the page is fed, if it can be: `mode = "client"` and `"both"`.
+    pub client: Option<Client>,
+}
+
+/// How a vendor's own library in the page is fed.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The adapter, built from the vendor's `client.ts`.
+    pub script: &'static str,
+    /// The library's path below the vendor's mount; `{key}` stands for a public setting.
+    pub library: &'static str,
+    /// The settings that the page needs to have: ids that the vendor shows to every visitor.
+    pub required: &'static [&'static str],
+    /// The settings that the page may have besides. No other setting gets there.
+    pub optional: &'static [&'static str],
+    /// Whether the vendor counts an event once that both the page and the gateway report.
+    pub deduplicates: bool,
 }
 
 impl Vendor {
     /// A vendor of whom nothing is known: what an entry of [`VENDORS`] does not say.
-    pub const NOTHING: Self =
-        Self { name: "", known_as: &[], cookies: &[], mint: None, destination: None, beacon: None };
+    pub const NOTHING: Self = Self {
+        name: "",
+        known_as: &[],
+        cookies: &[],
+        mint: None,
+        destination: None,
+        beacon: None,
+        client: None,
+    };
 }
 
 /// Reads the vendor's own settings and builds its destination; mistakes go to the section. The

@@ -49,7 +49,7 @@ use jiff::Timestamp;
 use self::dispatch::Dispatch;
 use self::map::{Hit, Refusal, map};
 use self::settings::{Api, Settings};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Client, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -62,6 +62,13 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Amplitude { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/amplitude.js"),
+        library: "/libs/analytics-browser-2.11.1-min.js.gz",
+        required: &["api_key"],
+        optional: &["region"],
+        deduplicates: true,
+    }),
     ..Vendor::NOTHING
 };
 

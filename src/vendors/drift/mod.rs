@@ -37,7 +37,7 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Front, Stop, one_by_one};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Client, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -50,6 +50,13 @@ pub static VENDOR: Vendor = Vendor {
         let (front, token) = Front::read(section, base);
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Drift { front, token, settings, contacts })
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/drift.js"),
+        library: "/include/{embed_id}.js",
+        required: &["embed_id"],
+        optional: &[],
+        deduplicates: false,
     }),
     ..Vendor::NOTHING
 };

@@ -38,7 +38,8 @@ use jiff::Timestamp;
 use self::map::{Envelope, Hit, Refusal, map};
 use self::settings::Settings;
 use super::{
-    Call, CallError, Destination, Habits, Outcome, Reason, Reply, Screening, Unit, Vendor, judge,
+    Call, CallError, Client, Destination, Habits, Outcome, Reason, Reply, Screening, Unit, Vendor,
+    judge,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -52,6 +53,13 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Gtag),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/ga4.js"),
+        library: "/gtag/js?id={measurement_id}",
+        required: &["measurement_id"],
+        optional: &[],
+        deduplicates: false,
+    }),
     ..Vendor::NOTHING
 };
 

@@ -40,7 +40,7 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Stop, one_by_one};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Client, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -52,6 +52,13 @@ pub static VENDOR: Vendor = Vendor {
         let (api, token) = Api::read(section, endpoint);
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Intercom { api, token, settings, contacts })
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/intercom.js"),
+        library: "/widget/{app_id}",
+        required: &["app_id"],
+        optional: &[],
+        deduplicates: false,
     }),
     ..Vendor::NOTHING
 };

@@ -47,7 +47,7 @@ use serde_json::json;
 
 use self::map::{Hit, Refusal, map};
 use self::settings::Settings;
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Client, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -69,6 +69,13 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Meta { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Pixel),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/meta.js"),
+        library: "/en_US/fbevents.js",
+        required: &["pixel_id"],
+        optional: &["order_event_id"],
+        deduplicates: true,
+    }),
     ..Vendor::NOTHING
 };
 

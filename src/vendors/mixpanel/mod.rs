@@ -53,7 +53,7 @@ use jiff::Timestamp;
 use self::plan::{Path, Plan, plan};
 use self::round::Round;
 use self::settings::Settings;
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Client, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -65,6 +65,13 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/mixpanel.js"),
+        library: "/libs/mixpanel-2-latest.min.js",
+        required: &["project_token"],
+        optional: &[],
+        deduplicates: true,
+    }),
     ..Vendor::NOTHING
 };
 

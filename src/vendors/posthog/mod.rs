@@ -5,12 +5,19 @@ mod event;
 #[cfg(test)]
 mod tests;
 
-use super::Vendor;
+use super::{Client, Vendor};
 
 /// PostHog's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "posthog",
     known_as: &["PostHog"],
     beacon: Some(&beacon::PostHog),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/posthog.js"),
+        library: "/static/array.js",
+        required: &["api_key"],
+        optional: &["api_host"],
+        deduplicates: true,
+    }),
     ..Vendor::NOTHING
 };
