@@ -2,7 +2,7 @@
 // A library is loaded when the first message that is for it is there, and not before: who refused it
 // never meets it. What goes wrong with one hurts nothing else.
 
-import { decide, load, type Message, selects, tagway, whenever, type Wish } from "../page";
+import { address, decide, load, type Message, selects, tagway, whenever, type Wish } from "../page";
 
 /** What the gateway says of one vendor: public settings only. */
 export interface ClientSettings extends Wish {
@@ -50,14 +50,15 @@ function follow(adapter: Adapter, client: ClientSettings): void {
   let held: Message[] = [];
   let queue: Message[] = [];
   let state: "idle" | "loading" | "ready" | "failed" = "idle";
+  const api = client.api && address(client.api);
   const names = client.names.map((name) => name.toLowerCase());
   const send = (message: Message) => attempt(() => adapter.send(message, client.settings));
 
   const begin = () => {
-    const prepared = attempt(() => adapter.prepare?.(client.settings, client.api));
+    const prepared = attempt(() => adapter.prepare?.(client.settings, api));
     if (!prepared) return fail();
     load(client.src).then(() => {
-      if (!attempt(() => adapter.start?.(client.settings, client.api))) return fail();
+      if (!attempt(() => adapter.start?.(client.settings, api))) return fail();
       state = "ready";
       const waiting = queue;
       queue = [];
