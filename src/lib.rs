@@ -19,16 +19,22 @@
 //! Every event ends, for every destination, as delivered, skipped(reason) or dead(reason), and
 //! `accepted = delivered + skipped + dead + pending` holds at every commit.
 //!
+//! The pages' own side, `/tw.js`, is put together and served by [`script`].
+//!
 //! # The house
 //!
 //! - [`settings`] is the language of the configuration; every module reads its own part, and
 //!   [`config`] composes them, loads and reloads.
 //! - [`store`] is the embedded database: one writer thread, groups of commits, connections for
 //!   readers. Only the SQLite backends of journal and profile know it.
+//! - [`script`] keeps the vendors' own browser scripts as well, and serves them first-party.
+//! - [`address`] is the guard of whatever goes out.
+//! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages.
+//! - [`answer`] is the body of an answer: all of it at once, or a stream.
 //! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
 //!   are what they say.
 //! - [`admin`] is the operators' listener, [`cli`] the command line, [`demo`] what `tagway demo` and
-//!   the tests show around a gateway.
+//!   the tests show around a gateway, [`audit`] measures what a page's tags cost in a browser.
 //! - [`app`] puts it all together, and is the only one that knows everything.
 //!
 //! Who may import whom is a table in `tests/tidy.rs`, and a test.
@@ -39,7 +45,9 @@ pub mod bots;
 pub mod edge;
 pub mod gateway;
 pub mod geo;
+pub mod origin;
 pub mod privacy;
+pub mod script;
 pub mod visitor;
 
 pub mod journal;
@@ -51,6 +59,8 @@ pub mod integrations;
 pub mod mapping;
 pub mod vendors;
 
+pub mod address;
+pub mod answer;
 pub mod clock;
 pub mod config;
 pub mod feed;
@@ -60,5 +70,6 @@ pub mod settings;
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod cli;
 pub mod demo;

@@ -111,6 +111,16 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
+/// `vendor, result` of a script's request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ScriptLabels {
+    /// Whose script: a vendor's name, or `tagway`.
+    pub vendor: &'static str,
+    /// `unchanged` where the browser had it. Else `served` of Tagway's own, `shim` of what stands in
+    /// for a vendor's; of a vendor's own `hit`, `stale`, `miss`, `absent` or `error`.
+    pub result: &'static str,
+}
+
 /// All metrics of one gateway. Cheap to share: every metric is a handle.
 pub struct Metrics {
     registry: Registry,
@@ -166,6 +176,8 @@ pub struct Metrics {
     pub profile_refused: Family<ReasonLabels, Counter>,
     /// Events the profile projection has yet to see.
     pub projection_lag_events: Family<SiteLabels, Gauge>,
+    /// Scripts asked for.
+    pub script_requests: Family<ScriptLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -201,6 +213,7 @@ impl Metrics {
             profile_lookups: Family::default(),
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
+            script_requests: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.register();
@@ -254,6 +267,7 @@ impl Metrics {
             "Events the profiles have yet to see",
             self.projection_lag_events.clone(),
         );
+        r.register("script_requests", "Scripts asked for", self.script_requests.clone());
         r.register(
             "config_reload_success",
             "1 if the last reload succeeded",

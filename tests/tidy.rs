@@ -11,6 +11,8 @@ use tagway::vendors::VENDORS;
 /// Who may import whom. `event` imports nobody; what everybody may import is in [`SHARED`].
 const IMPORTS: &[(&str, &[&str])] = &[
     ("event", &[]),
+    ("address", &[]),
+    ("answer", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
@@ -22,12 +24,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("privacy", &[]),
     ("bots", &[]),
     ("geo", &[]),
+    ("origin", &["script"]),
     ("vendors", &["privacy"]),
+    ("script", &["address", "vendors"]),
     ("journal", &["store"]),
     ("profile", &["journal", "store"]),
-    ("gateway", &["bots", "geo", "journal", "privacy", "profile", "vendors", "visitor"]),
+    (
+        "gateway",
+        &["bots", "geo", "journal", "origin", "privacy", "profile", "script", "vendors", "visitor"],
+    ),
     ("mapping", &["vendors"]),
-    ("delivery", &["journal", "mapping", "privacy", "profile", "vendors"]),
+    ("delivery", &["address", "journal", "mapping", "privacy", "profile", "vendors"]),
     ("admin", &["delivery", "journal", "profile"]),
     (
         "config",
@@ -42,31 +49,36 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "log",
             "privacy",
             "profile",
+            "script",
             "visitor",
         ],
     ),
     ("integrations", &["delivery", "vendors"]),
     ("demo", &["vendors"]),
+    ("audit", &["vendors"]),
     ("app", &["*"]),
     ("cli", &["*"]),
 ];
 
 /// What other modules may import besides. Pure modules, and those that all others build on, take
 /// only what stands in the second list.
-const SHARED: &[&str] = &["clock", "event", "feed", "metrics", "settings"];
+const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings"];
 const PLAIN: &[(&str, &[&str])] = &[
     ("event", &[]),
+    ("address", &[]),
+    ("answer", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
     ("feed", &["event"]),
     ("log", &["settings"]),
     ("store", &["metrics"]),
-    ("edge", &["metrics", "settings"]),
+    ("edge", &["answer", "metrics", "settings"]),
     ("visitor", &["event", "settings"]),
     ("privacy", &["event", "settings"]),
     ("bots", &["event", "settings"]),
     ("geo", &["event", "settings"]),
+    ("origin", &["answer", "settings"]),
     ("vendors", &["event", "settings"]),
 ];
 
@@ -91,6 +103,7 @@ const METRICS: &[&str] = &[
     "pending_events",
     "pending_oldest_seconds",
     "profile_lookups",
+    "script_requests",
     "config_reload_success",
     "build", // an info metric: `_info` is its type's ending
 ];

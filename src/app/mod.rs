@@ -36,6 +36,7 @@ use crate::gateway::{ClientFacts, Gateway};
 use crate::journal::{self, Durability, Journal, SqliteJournal};
 use crate::metrics::Metrics;
 use crate::profile::{self, Profiles, SqliteProfiles};
+use crate::script::proxy::Scripts;
 use crate::settings::Mistake;
 use crate::store::{Store, Sync};
 
@@ -137,11 +138,20 @@ impl App {
             runtime,
         });
         let snapshot = sites.snapshot(&settings).await?;
+        let scripts = Scripts::new(
+            settings.scripts.clone(),
+            &settings.data_dir,
+            settings.egress.allow_private,
+            clock.clone(),
+            metrics.clone(),
+        )
+        .context("TLS for scripts")?;
         let gateway = Arc::new(Gateway::new(
             journal.clone(),
             metrics.clone(),
             clock.clone(),
             feed.clone(),
+            scripts,
             snapshot,
         ));
         tokio::task::spawn_blocking(bots::prepare);
@@ -271,6 +281,7 @@ impl App {
         self.drain.cancel();
         self.listeners.close();
         self.listeners.wait().await;
+        self.gateway.stop().await;
         self.dispatcher.stop().await;
         self.sites.lock().await.stop().await;
         self.end_chores.cancel();

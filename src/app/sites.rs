@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::keys::site_key;
+use crate::address;
 use crate::config::Settings;
 use crate::delivery::{DestinationSettings, Site};
 use crate::gateway::{Minting, SiteSetup, Snapshot};
 use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
+use crate::origin::{self, Origin};
 use crate::profile::{Profiles, Projection};
+use crate::script::{self, Sdk};
 use crate::vendors;
 
 /// What sites stand on, from the gateway's start to its end.
@@ -32,6 +36,7 @@ pub(super) struct Footing {
 pub(super) struct Sites {
     footing: Footing,
     running: BTreeMap<Name, Running>,
+    origins: BTreeMap<Name, ((origin::Settings, bool), Arc<Origin>)>,
     tasks: TaskTracker,
 }
 
@@ -41,9 +46,19 @@ struct Running {
     stop: CancellationToken,
 }
 
+/// The script of a site's pages, made aside: it is compressed as far as it goes.
+async fn sdk(settings: script::Settings) -> anyhow::Result<Arc<Sdk>> {
+    Ok(Arc::new(tokio::task::spawn_blocking(move || Sdk::new(&settings)).await?))
+}
+
 impl Sites {
     pub(super) fn new(footing: Footing) -> Self {
-        Self { footing, running: BTreeMap::new(), tasks: TaskTracker::new() }
+        Self {
+            footing,
+            running: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// The settings as requests see them, with every site opened.
@@ -59,11 +74,38 @@ impl Sites {
                 name: site.name.clone(),
                 settings: site.gateway.clone(),
                 visitor,
+                sdk: sdk(site.sdk.clone()).await?,
                 minting: site.destinations.iter().filter_map(|it| minting(it)).collect(),
+                origin: self.origin(site, settings.egress.allow_private)?,
             });
         }
         let (limits, sample) = (settings.limits.clone(), settings.log.access_sample);
         Ok(Snapshot::new(limits, sample, settings.geo.clone(), setups, &self.footing.metrics))
+    }
+
+    /// The client of the site's origin. The one of before stays, with its connections, if nothing
+    /// about it changed.
+    fn origin(
+        &mut self,
+        site: &crate::config::SiteSettings,
+        allow_private: bool,
+    ) -> anyhow::Result<Option<Arc<Origin>>> {
+        let Some(settings) = &site.gateway.origin else {
+            self.origins.remove(&site.name);
+            return Ok(None);
+        };
+        let wanted = (settings.clone(), allow_private);
+        if let Some((known, origin)) = self.origins.get(&site.name)
+            && *known == wanted
+        {
+            return Ok(Some(origin.clone()));
+        }
+        let guard: origin::Guard = if allow_private { |_| true } else { address::is_public };
+        let origin = Origin::new(settings.clone(), guard)
+            .with_context(|| format!("the origin of the site {}", site.name))?;
+        let origin = Arc::new(origin);
+        self.origins.insert(site.name.clone(), (wanted, origin.clone()));
+        Ok(Some(origin))
     }
 
     /// The site's number in the journal. A site that is new gets one, and its projection starts.

@@ -2,6 +2,7 @@
 //!
 //! 0 is success, 1 a failure, 2 wrong usage or an invalid configuration.
 
+mod audit;
 mod check;
 mod client;
 mod dead;
@@ -63,6 +64,8 @@ enum Command {
     Forget(subject::Forget),
     /// Show all that is held of a person, as lines of JSON.
     Export(subject::Export),
+    /// Measure in a browser what a page's tags cost, and draft a configuration that replaces them.
+    Audit(audit::Options),
     /// Print the version.
     Version,
 }
@@ -131,6 +134,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    let variable = |name: &str| variables.get(name).cloned();
+    let (chromium, path) = (variable("CHROMIUM"), variable("PATH"));
     let origin = Origin::new(arguments.config, Path::new(""), variables);
     match arguments.command {
         Command::Serve => serve::run(origin),
@@ -142,6 +147,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Replay(options) => replay::run(&origin, options),
         Command::Forget(options) => subject::forget(&origin, options),
         Command::Export(options) => subject::export(&origin, options),
+        Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
         Command::Version => version::run(),
     }
 }

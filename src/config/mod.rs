@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::geo::Geo;
 use crate::settings::{Environment, Mistake, Report, Section, Source};
-use crate::{admin, delivery, edge, gateway, journal, log, profile};
+use crate::{admin, delivery, edge, gateway, journal, log, profile, script};
 
 /// The default settings, compiled in: the lowest layer of every load.
 const EMBEDDED: &str = include_str!("../../config/tagway.toml");
@@ -41,6 +41,8 @@ pub struct Settings {
     pub profiles: profile::Settings,
     /// `[egress]`.
     pub egress: delivery::EgressSettings,
+    /// `[scripts]`.
+    pub scripts: script::proxy::Settings,
     /// `[log]`.
     pub log: log::Settings,
     /// `[[sites]]`, in the order of the file.
@@ -66,6 +68,7 @@ impl Settings {
             journal: journal::Settings::read(&mut root.section("journal")),
             profiles: profile::Settings::read(&mut root.section("profiles")),
             egress: delivery::EgressSettings::read(&mut root.section("egress")),
+            scripts: script::proxy::Settings::read(&mut root.section("scripts")),
             log: log::Settings::read(&mut root.section("log")),
             sites: site::read_sites(root, &geo),
             geo,
@@ -83,6 +86,7 @@ impl Settings {
             ("listen.https", self.edge.https != running.edge.https),
             ("listen.admin and [admin]", self.admin != running.admin),
             ("[journal]", self.journal != running.journal),
+            ("[scripts]", self.scripts != running.scripts),
             ("[profiles]", self.profiles != running.profiles),
             (
                 "[log] format and level",

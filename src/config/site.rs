@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::delivery::DestinationSettings;
+use crate::delivery::{DestinationSettings, Mode};
 use crate::geo::Geo;
 use crate::integrations::{Integration, read_integrations};
 use crate::metrics::Name;
 use crate::privacy::Policy;
 use crate::settings::{Report, Section, Source};
-use crate::{gateway, visitor};
+use crate::{gateway, script, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
 const MAX_NAME_CHARS: usize = 64;
@@ -25,6 +25,8 @@ pub struct SiteSettings {
     pub gateway: gateway::SiteSettings,
     /// How its visitors are known.
     pub visitor: visitor::Settings,
+    /// The script of its pages.
+    pub sdk: script::Settings,
     /// Its own functions in its pages, each after those it names.
     pub integrations: Vec<Integration>,
     /// Its destinations, in the order of the file.
@@ -87,7 +89,9 @@ fn read_site<'a>(
         let read = DestinationSettings::read(&mut destination, privacy.clone());
         destinations.extend(read.map(Arc::new));
     }
-    let gateway = gateway::SiteSettings::read(section, privacy.clone());
+    let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != Mode::Server;
+    let in_page: Vec<&str> = destinations.iter().filter(is_in_page).map(|it| it.vendor).collect();
+    let gateway = gateway::SiteSettings::read(section, privacy.clone(), &in_page);
     for mount in &gateway.mounts {
         let Some(forward) = &mount.forward else { continue };
         let source = Source {
@@ -113,9 +117,10 @@ fn read_site<'a>(
             section.mistake_about("hosts", host, "is another site's host already", None);
         }
     }
+    let sdk = script::Settings::read(&mut section.section("sdk"));
     let integrations = read_integrations(section);
     let visitor = visitor::Settings::read(section);
-    SiteSettings { name, gateway, visitor, integrations, destinations }
+    SiteSettings { name, gateway, visitor, sdk, integrations, destinations }
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

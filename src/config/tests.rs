@@ -56,6 +56,22 @@ fn message_ids_are_not_remembered_longer_than_their_events() {
 }
 
 #[test]
+fn an_origin_is_a_server_and_nothing_of_it() {
+    let of = |origin: &str| {
+        let site = format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\norigin = \"{origin}\"\n");
+        load_text(&site).map(|settings| settings.sites[0].gateway.origin.is_some())
+    };
+    for good in ["https://b.example", "http://b.example:8080", "http://[::1]:81"] {
+        assert_eq!(of(good), Ok(true), "{good}");
+    }
+    for bad in ["https://b.example/", "https://u:p@b.example", "b.example", "ftp://b.example", ""] {
+        let mistakes = of(bad).unwrap_err();
+        let told = mistakes[0].starts_with("tagway.toml:4: sites[0].origin: must be http://");
+        assert!(mistakes.len() == 1 && told, "{bad}: {mistakes:?}");
+    }
+}
+
+#[test]
 fn every_mistake_of_a_file_is_reported_at_once() {
     let mistakes = load_text(
         r#"data_dirr = "x"
@@ -268,7 +284,7 @@ fn vendors_beacons_are_mounted_where_the_site_says() {
             .gateway
             .mounts
             .iter()
-            .all(|mount| mount.vendor != "plausible")
+            .all(|mount| mount.vendor != "plausible" || !mount.converts)
     );
     for (rest, mistake) in [
         ("[sites.vendors.plausibel]\nmount = \"/x\"", "plausible"),

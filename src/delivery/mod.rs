@@ -37,7 +37,7 @@ mod worker;
 pub use backoff::{BreakerSettings, RetrySettings};
 pub use call::redacted;
 pub use client::ClientSettings;
-pub use egress::{Egress, EgressSettings, is_public};
+pub use egress::{Egress, EgressSettings};
 pub use filter::Filter;
 pub use settings::{DestinationSettings, Mode};
 

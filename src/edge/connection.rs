@@ -3,19 +3,18 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::rt::Executor;
+use hyper::body::{Body as HttpBody, Incoming};
+use hyper::rt::bounds::Http2ServerConnExec;
+use hyper::rt::{Executor, Read, Write};
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -27,6 +26,7 @@ use super::pulse::{Notes, Pulse, Watched};
 use super::settings::{EdgeLimits, Live};
 use super::slots::{ConnectionSlot, Slots};
 use super::{Arrival, Body, Handler, client_addr, head, proxy_protocol, redirect, untaken};
+use crate::answer::{BodyError, Tunnel};
 use crate::metrics::Metrics;
 
 /// What all connections share.
@@ -70,6 +70,41 @@ struct Line {
     caller: Caller,
     is_tls: bool,
     pulse: Arc<Pulse>,
+    /// What comes in place of HTTP, once a client and the handler agreed to it.
+    tunnel: Mutex<Option<Tunnel>>,
+}
+
+/// HTTP on one connection, of either version.
+trait Driven: Future {
+    /// Takes no more requests.
+    fn drain(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Driven for http1::UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BodyError>,
+    I: Read + Write + Unpin + Send + 'static,
+    B: HttpBody + 'static,
+    B::Error: Into<BodyError>,
+{
+    fn drain(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B, E> Driven for http2::Connection<I, S, E>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BodyError>,
+    I: Read + Write + Unpin,
+    B: HttpBody + 'static,
+    B::Error: Into<BodyError>,
+    E: Http2ServerConnExec<S::Future, B>,
+{
+    fn drain(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
 }
 
 /// Spawns the tasks of HTTP/2 streams where the server waits for them.
@@ -93,7 +128,10 @@ pub(super) async fn serve(accepted: Accepted, shared: Arc<Shared>, live: Arc<Liv
     };
     let (acceptor, handshake_time) = (live.acceptor.clone(), live.handshake_time);
     let pulse = Pulse::new();
-    let line = |is_tls| Arc::new(Line { shared, live, caller, is_tls, pulse: pulse.clone() });
+    let line = |is_tls| {
+        let (pulse, tunnel) = (pulse.clone(), Mutex::default());
+        Arc::new(Line { shared, live, caller, is_tls, pulse, tunnel })
+    };
     if scheme == Scheme::Http {
         let stream = Watched::new(stream, pulse.clone(), Notes::All);
         return serve_http1(stream, line(false), ends).await;
@@ -172,8 +210,18 @@ where
         .max_buf_size(limits.header_bytes)
         .max_headers(limits.headers)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     run(pin!(connection), &line, ends).await;
+    let tunnel = line.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(tunnel) = tunnel.and_then(|tunnel| tunnel.take()) {
+        // It has no request that could finish: it ends when the server begins to.
+        tokio::select! {
+            () = tunnel => {}
+            () = ends.drain.cancelled() => {}
+            () = ends.cut.cancelled() => line.shared.slots.refuse("drain_time"),
+        }
+    }
 }
 
 async fn serve_http2<S>(stream: S, line: Arc<Line>, ends: &Ends)
@@ -209,7 +257,7 @@ fn header_list_bytes(limits: &EdgeLimits) -> u32 {
 }
 
 /// Drives a connection until it ends, is overdue, or is told to.
-async fn run<C: GracefulConnection>(mut connection: Pin<&mut C>, line: &Line, ends: &Ends) {
+async fn run<C: Driven>(mut connection: Pin<&mut C>, line: &Line, ends: &Ends) {
     let mut watch = pin!(line.pulse.watch(&line.live.limits));
     let mut is_draining = false;
     loop {
@@ -219,7 +267,7 @@ async fn run<C: GracefulConnection>(mut connection: Pin<&mut C>, line: &Line, en
             reason = watch.as_mut() => return line.shared.slots.refuse(reason),
             () = ends.drain.cancelled(), if !is_draining => {
                 is_draining = true;
-                connection.as_mut().graceful_shutdown();
+                connection.as_mut().drain();
             }
             () = ends.cut.cancelled() => return line.shared.slots.refuse("drain_time"),
         }
@@ -231,7 +279,7 @@ impl Line {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
-        let _answering = self.pulse.answer();
+        let answering = self.pulse.answer();
         // The newest settings: a connection may live longer than they do.
         let live = self.shared.live.load_full();
         let trusted: &[IpNet] = if self.caller.is_named { &live.trusted } else { &[] };
@@ -253,13 +301,19 @@ impl Line {
         if let Some(hsts) = live.hsts.as_ref().filter(|_| secure) {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
-        Ok(response)
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(tunnel) = response.extensions_mut().remove::<Tunnel>()
+        {
+            *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+        }
+        // A stream is a request under way until it ends.
+        Ok(response.map(|body| body.holding((answering, slot))))
     }
 }
 
 /// The answer to a head with too many bytes or fields, as the parser of HTTP/1 gives it.
 fn too_large() -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::new()));
+    let mut response = Response::new(Body::new(Bytes::new()));
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -27,10 +27,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -39,10 +37,11 @@ use tokio_util::task::TaskTracker;
 use self::connection::Shared;
 use self::listener::{Ends, Scheme};
 use self::settings::Live;
+use crate::answer::AnswerBody;
 use crate::metrics::Metrics;
 
-/// The body of an answer: all of it, at once.
-pub type Body = Full<Bytes>;
+/// The body of an answer.
+pub type Body = AnswerBody;
 
 /// What the edge knows of a request besides the request itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

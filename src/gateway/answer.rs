@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, SET_COOKIE};
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use super::decode::Rejected;
+use crate::answer::AnswerBody;
 use crate::vendors::beacon::Answer;
 
 /// What became of a request's messages: at least one was taken.
@@ -26,7 +26,7 @@ struct Success<'a> {
 }
 
 /// 204 if every message was taken, otherwise which were not.
-pub(super) fn quiet(taken: Taken) -> Response<Full<Bytes>> {
+pub(super) fn quiet(taken: Taken) -> Response<AnswerBody> {
     if taken.rejected.is_empty() {
         return finish(StatusCode::NO_CONTENT, None, Bytes::new(), taken);
     }
@@ -34,7 +34,7 @@ pub(super) fn quiet(taken: Taken) -> Response<Full<Bytes>> {
 }
 
 /// The Segment API's answer.
-pub(super) fn success(taken: Taken) -> Response<Full<Bytes>> {
+pub(super) fn success(taken: Taken) -> Response<AnswerBody> {
     const PLAIN: &[u8] = br#"{"success":true}"#;
     let body = if taken.rejected.is_empty() {
         Bytes::from_static(PLAIN)
@@ -46,12 +46,12 @@ pub(super) fn success(taken: Taken) -> Response<Full<Bytes>> {
 }
 
 /// An image of one pixel.
-pub(super) fn gif(taken: Taken) -> Response<Full<Bytes>> {
+pub(super) fn gif(taken: Taken) -> Response<AnswerBody> {
     vendors(Answer::gif(), taken)
 }
 
 /// What a vendor's library is told. Pages with an embedder policy may show the images among it.
-pub(super) fn vendors(answer: Answer, taken: Taken) -> Response<Full<Bytes>> {
+pub(super) fn vendors(answer: Answer, taken: Taken) -> Response<AnswerBody> {
     const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
     let Answer { status, content_type, body } = answer;
     let mut response = finish(status, content_type, body, taken);
@@ -66,8 +66,8 @@ fn finish(
     content_type: Option<&'static str>,
     body: Bytes,
     taken: Taken,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::new(body));
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

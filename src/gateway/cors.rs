@@ -3,14 +3,13 @@
 
 use std::collections::HashSet;
 
-use bytes::Bytes;
+use crate::answer::AnswerBody;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 
 /// The longest list of field names that a preflight may ask for: the captured clients ask for five.
 const MAX_ASKED_BYTES: usize = 1024;
@@ -63,8 +62,8 @@ pub(super) fn expose(source: &Source, fields: &mut HeaderMap) {
 }
 
 /// The answer to a preflight. Without the site's leave it allows nothing.
-pub(super) fn preflight(source: &Source, asked: &HeaderMap) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+pub(super) fn preflight(source: &Source, asked: &HeaderMap) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let fields = response.headers_mut();
     fields.insert(VARY, HeaderValue::from_static("Origin, Access-Control-Request-Headers"));

@@ -189,7 +189,7 @@ async fn what_the_edge_answers_is_counted_and_readable() {
     assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"503\"} 1"));
     let lost = "tagway_events_dropped_total{site=\"shop\",reason=\"overloaded\"} 1";
     assert!(house.counts(lost));
-    let mut moved = Response::new(Full::default());
+    let mut moved = Response::new(crate::answer::AnswerBody::default());
     *moved.status_mut() = http::StatusCode::PERMANENT_REDIRECT;
     house.gateway.answered(&to("GET", "/nothing").body(()).unwrap(), client, moved);
     assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"none\",code=\"308\"} 1"));

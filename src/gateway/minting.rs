@@ -135,9 +135,12 @@ mod tests {
                 origins: vec!["https://shop.example".to_owned()],
                 write_key: Some("shop-web".to_owned()),
                 server_token: None,
+                origin: None,
             },
             visitor,
             minting,
+            sdk: crate::script::tests::sdk(),
+            origin: None,
         };
         let metrics = house.gateway.metrics.clone();
         house.gateway.reload(Snapshot::new(

@@ -21,6 +21,7 @@ mod hostile_tests;
 mod minting;
 mod mounts;
 mod observe;
+mod proxied;
 mod rate;
 mod rejection;
 mod route;
@@ -32,7 +33,7 @@ mod tests;
 
 pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
-pub use mounts::{Forwarding, Mount};
+pub use mounts::{Forwarding, Mount, Scripts, Serving};
 pub use settings::{Limits, Rates, SiteSettings};
 pub use snapshot::{SiteSetup, Snapshot};
 
@@ -45,7 +46,6 @@ use bytes::Bytes;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::Full;
 use hyper::body::Body;
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -56,11 +56,13 @@ use self::rate::RateLimits;
 use self::rejection::{RateLimited, Rejection};
 use self::route::Route;
 use self::snapshot::Site;
+use crate::answer::AnswerBody;
 use crate::clock::SharedClock;
 use crate::feed::Feed;
 use crate::journal::{Forgotten, Journal};
 use crate::metrics::{Metrics, Name};
 use crate::profile::Company;
+use crate::script::proxy;
 
 /// What the edge knows of a request's sender.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,7 @@ pub struct Gateway {
     feed: Feed,
     durations: Durations,
     company: Company,
+    scripts: proxy::Scripts,
     snapshot: ArcSwap<Snapshot>,
     rates: ArcSwap<RateLimits>,
 }
@@ -104,6 +107,7 @@ impl Gateway {
         metrics: Arc<Metrics>,
         clock: SharedClock,
         feed: Feed,
+        scripts: proxy::Scripts,
         snapshot: Snapshot,
     ) -> Self {
         let rates = RateLimits::new(&snapshot.limits.rates);
@@ -112,6 +116,7 @@ impl Gateway {
             journal,
             durations: Durations::new(&metrics),
             company: Company::default(),
+            scripts,
             metrics,
             clock,
             feed,
@@ -134,15 +139,20 @@ impl Gateway {
         self.snapshot.load().names()
     }
 
+    /// Ends what goes on behind the answers, once no more requests come.
+    pub async fn stop(&self) {
+        self.scripts.stop().await;
+    }
+
     /// Forgets clients that have been quiet. To be called each second.
     pub fn maintain(&self) {
         self.rates.load().forget();
     }
 
     /// Answers one request.
-    pub async fn handle<B>(&self, request: Request<B>, client: ClientFacts) -> Response<Full<Bytes>>
+    pub async fn handle<B>(&self, request: Request<B>, client: ClientFacts) -> Response<AnswerBody>
     where
-        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
+        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static,
     {
         let started = Instant::now();
         let snapshot = self.snapshot.load_full();
@@ -151,6 +161,22 @@ impl Gateway {
         let host = head::host(authority);
         let site = snapshot.site(&host);
         let route = site.and_then(|site| site.route(head.uri.path()));
+        if let (Some(site), None) = (site, route)
+            && let Some(origin) = &site.origin
+            && !host.is_empty()
+        {
+            let (method, authority) = (head.method.clone(), authority.to_owned());
+            let response = proxied::answer(origin, head, body, &authority, client).await;
+            let seen = observe::Seen {
+                site: Some(site),
+                route: Some(Route::Origin),
+                method: &method,
+                client: client.client,
+                started,
+            };
+            self.observe(&seen, response.status(), snapshot.access_sample);
+            return response;
+        }
         let response = match site {
             // RFC 9112 section 3.2: whatever the site.
             _ if host.is_empty() => {
@@ -192,11 +218,7 @@ impl Gateway {
     }
 
     /// The answer to a request for which the edge has no place. Reads nothing of it but its head.
-    pub fn overloaded<B>(
-        &self,
-        request: &Request<B>,
-        client: ClientFacts,
-    ) -> Response<Full<Bytes>> {
+    pub fn overloaded<B>(&self, request: &Request<B>, client: ClientFacts) -> Response<AnswerBody> {
         let snapshot = self.snapshot.load();
         let authority = head::authority(request.uri(), request.headers());
         if let Some(site) = snapshot.site(&head::host(authority)) {
@@ -215,8 +237,8 @@ impl Gateway {
         &self,
         request: &Request<B>,
         client: ClientFacts,
-        answer: Response<Full<Bytes>>,
-    ) -> Response<Full<Bytes>> {
+        answer: Response<AnswerBody>,
+    ) -> Response<AnswerBody> {
         let started = Instant::now();
         let snapshot = self.snapshot.load();
         let authority = head::authority(request.uri(), request.headers());
@@ -263,19 +285,22 @@ impl Purpose {
             return Err(Rejection::Method { allow: route.allow() });
         }
         match source {
-            Source::Foreign => Err(Rejection::ForeignOrigin),
-            Source::Unsaid | Source::Page(_) | Source::Same => Ok(Self::Beacon(route)),
+            // A script is anybody's to read, and brings nothing.
+            Source::Foreign if !matches!(route, Route::VendorScript { .. }) => {
+                Err(Rejection::ForeignOrigin)
+            }
+            _ => Ok(Self::Beacon(route)),
         }
     }
 }
 
-fn exposed(source: &Source, mut answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+fn exposed(source: &Source, mut answer: Response<AnswerBody>) -> Response<AnswerBody> {
     cors::expose(source, answer.headers_mut());
     answer
 }
 
 impl Arrived<'_> {
-    async fn answer<B>(&self, body: B, source: &Source) -> Response<Full<Bytes>>
+    async fn answer<B>(&self, body: B, source: &Source) -> Response<AnswerBody>
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
     {
@@ -285,10 +310,18 @@ impl Arrived<'_> {
             Route::Batch => routes::segment::answer(self, None, body).await,
             Route::Pixel => routes::pixel::answer(self).await,
             Route::Reset => routes::reset::answer(self),
+            Route::Origin => Err(Rejection::UnknownRoute),
+            Route::Script => routes::script::answer(self),
             Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),
             },
+            Route::VendorScript { mount, .. } => {
+                let result = routes::vendor_script::answer(self, mount).await;
+                // One that is refused is no event that is lost; and anybody may read any of it.
+                return result
+                    .map_or_else(Rejection::into_response, |answer| answer.map(Into::into));
+            }
         };
         let response = result.unwrap_or_else(|rejection| {
             self.count_refused(&rejection);

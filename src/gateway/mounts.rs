@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
+use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 use url::Url;
 
 use super::route::Route;
+use crate::event::Object;
 use crate::metrics::{FormatLabels, Metrics, Name};
 use crate::settings::Section;
-use crate::vendors::{Beacon, VENDORS, Vendor};
+use crate::vendors::beacon::{Answer, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::{Beacon, Script, VENDORS, Vendor};
 
 /// The longest mount.
 const MAX_MOUNT_BYTES: usize = 64;
@@ -26,6 +30,28 @@ pub struct Mount {
     pub converts: bool,
     /// How its beacons are passed on to the vendor, if they are.
     pub forward: Option<Forwarding>,
+    /// How its scripts are served, if they are.
+    pub scripts: Option<Scripts>,
+}
+
+/// How a vendor's scripts are served.
+#[derive(Clone, Debug)]
+pub struct Scripts {
+    /// What they are.
+    pub script: &'static Script,
+    /// What is served under their paths.
+    pub serving: Serving,
+    /// Stands in for the vendor's own host.
+    pub endpoint: Option<Url>,
+}
+
+/// What is served under the paths of a vendor's scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// The gateway's script with the vendor's shim, which calls no vendor.
+    Shim,
+    /// The vendor's own scripts, fetched for the page.
+    Proxy,
 }
 
 /// How a vendor's beacons are passed on to it.
@@ -51,28 +77,42 @@ impl std::fmt::Debug for Mount {
 }
 
 impl Mount {
-    /// Reads `[sites.vendors]`. Every vendor whose beacons are understood is mounted at its own name
-    /// unless the site says otherwise.
-    pub(super) fn read_all(site: &mut Section<'_>) -> Vec<Self> {
+    /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts have a
+    /// shim, is mounted at its own name unless the site says otherwise. `in_page`: the vendors whose
+    /// own libraries run in the site's pages.
+    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> Vec<Self> {
         let mut section = site.section("vendors");
-        let speaks = |vendor: &&&Vendor| vendor.beacon.is_some();
+        let speaks = |vendor: &&&Vendor| vendor.beacon.is_some() || vendor.script.is_some();
         let names: Vec<&str> = VENDORS.iter().filter(speaks).map(|vendor| vendor.name).collect();
         let mut said = section.children();
         for (name, table) in &mut said {
             if !names.contains(&name.as_str()) {
                 table.ignore_rest();
-                section.unknown_name(name, name, "vendor whose beacons are understood", &names);
+                section.unknown_name(
+                    name,
+                    name,
+                    "vendor with beacons or scripts of its own",
+                    &names,
+                );
             }
         }
         let mut taken = BTreeSet::new();
         let mut mounts = Vec::new();
         for vendor in VENDORS {
-            let Some(mut mount) = Self::at_its_name(vendor) else { continue };
+            let mut mount = Self::of(vendor);
+            if in_page.contains(&vendor.name)
+                && let Some(scripts) = &mut mount.scripts
+            {
+                scripts.serving = Serving::Proxy;
+            }
             let table = said.iter_mut().find(|(name, _)| name == vendor.name);
-            if let Some((_, table)) = table {
-                mount.change(table);
+            if let Some((_, table)) = table.filter(|_| speaks(&vendor)) {
+                mount.change(table, vendor);
             }
             if !mount.converts && mount.forward.is_none() {
+                mount.beacon = &Silent;
+            }
+            if !mount.converts && mount.forward.is_none() && mount.scripts.is_none() {
                 continue;
             }
             // Several may share the root: they differ by what follows.
@@ -85,23 +125,41 @@ impl Mount {
         mounts
     }
 
-    /// The mount of a vendor at its own name, if its beacons are understood.
+    /// The mount of a vendor at its own name, if there is anything below it.
     pub fn at_its_name(vendor: &Vendor) -> Option<Self> {
-        let path = format!("/{}", vendor.name);
-        let beacon = vendor.beacon?;
-        Some(Self { vendor: vendor.name, beacon, path, converts: true, forward: None })
+        let mount = Self::of(vendor);
+        (mount.converts || mount.scripts.is_some()).then_some(mount)
+    }
+
+    /// What a vendor has below its mount while nobody says anything about it.
+    fn of(vendor: &Vendor) -> Self {
+        let shimmed = vendor.script.filter(|_| vendor.shim.is_some());
+        let serve = |script| Scripts { script, serving: Serving::Shim, endpoint: None };
+        Self {
+            vendor: vendor.name,
+            beacon: vendor.beacon.unwrap_or(&Silent),
+            path: format!("/{}", vendor.name),
+            converts: vendor.beacon.is_some(),
+            forward: None,
+            scripts: shimmed.map(serve),
+        }
     }
 
     /// As a site's table says.
-    fn change(&mut self, table: &mut Section<'_>) {
+    fn change(&mut self, table: &mut Section<'_>, vendor: &Vendor) {
         let choices = [
             ("convert", (true, false)),
             ("forward", (false, true)),
             ("both", (true, true)),
             ("off", (false, false)),
         ];
-        let (converts, forwards) = table.opt_choice("beacons", &choices).unwrap_or((true, false));
+        let (converts, forwards) = if self.converts {
+            table.opt_choice("beacons", &choices).unwrap_or((true, false))
+        } else {
+            (false, false)
+        };
         self.converts = converts;
+        self.change_scripts(table, vendor);
         match table.opt_string("mount") {
             None => {}
             Some(path) if path == "/" => self.path = String::new(),
@@ -124,9 +182,60 @@ impl Mount {
         }
     }
 
+    fn change_scripts(&mut self, table: &mut Section<'_>, vendor: &Vendor) {
+        let Some(script) = vendor.script else { return };
+        let mut choices = vec![("proxy", Some(Serving::Proxy)), ("off", None)];
+        if vendor.shim.is_some() {
+            choices.insert(0, ("shim", Some(Serving::Shim)));
+        }
+        let said = table.opt_choice("scripts", &choices);
+        let by_default = self.scripts.as_ref().map(|scripts| scripts.serving);
+        let serving = said.unwrap_or(by_default);
+        let endpoint: Option<Url> = table.opt_parsed("script_endpoint");
+        if endpoint.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
+            table.mistake("script_endpoint", "must begin with http:// or https://");
+        }
+        let is_proxied = serving == Some(Serving::Proxy);
+        // Beneath a site that says "off", the defaults may name one.
+        if endpoint.is_some() && said.is_none() && !is_proxied {
+            table.mistake("script_endpoint", "is of no use without scripts = \"proxy\"");
+        }
+        if is_proxied && endpoint.is_none() && script.files.iter().any(|it| it.origin.is_empty()) {
+            table.mistake("scripts", "needs script_endpoint: each customer has its own host");
+        }
+        self.scripts = serving.map(|serving| Scripts { script, serving, endpoint });
+    }
+
+    /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
+    pub(super) fn has_script(&self, below: &str) -> bool {
+        let file = |scripts: &Scripts| Some((scripts.serving, scripts.script.file(below)?));
+        match self.scripts.as_ref().and_then(file) {
+            Some((Serving::Proxy, _)) => true,
+            Some((Serving::Shim, file)) => file.entry,
+            None => false,
+        }
+    }
+
     /// What follows the mount in a path.
     pub(super) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
         path.strip_prefix(self.path.as_str()).filter(|rest| rest.starts_with('/'))
+    }
+}
+
+/// A vendor that has scripts but takes no beacons.
+struct Silent;
+
+impl Beacon for Silent {
+    fn endpoint(&self, _path: &str) -> Option<Methods> {
+        None
+    }
+
+    fn decode(&self, _inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+        Ok(Vec::new())
+    }
+
+    fn answer(&self, _inbound: &Inbound<'_>, _verdict: Verdict) -> Answer {
+        Answer { status: StatusCode::NOT_FOUND, content_type: None, body: Bytes::new() }
     }
 }
 
@@ -155,6 +264,7 @@ fn fault(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Environment, Report, Source};
 
     #[test]
     fn a_mount_is_a_plain_path_of_its_own() {
@@ -163,6 +273,74 @@ mod tests {
         }
         for bad in ["", "x", "/x/", "/a//b", "/é", "/a b", "/e", "/v1", "/v1/t", "/px.gif"] {
             assert!(fault(bad).is_some(), "{bad}");
+        }
+    }
+
+    fn read(text: &str, in_page: &[&str]) -> (Vec<Mount>, String) {
+        let source = Source { name: "test".to_owned(), text: text.to_owned() };
+        let (report, environment) = (Report::default(), Environment::default());
+        let table = source.parse(&report);
+        let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+        let mounts = Mount::read_all(&mut section, in_page);
+        drop(section);
+        let mistakes = report.into_mistakes();
+        (mounts, mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn serving(mounts: &[Mount], vendor: &str) -> Option<Serving> {
+        let mount = mounts.iter().find(|mount| mount.vendor == vendor)?;
+        mount.scripts.as_ref().map(|scripts| scripts.serving)
+    }
+
+    #[test]
+    fn scripts_are_shims_unless_the_vendors_library_runs_in_the_page() {
+        let (mounts, mistakes) = read("", &["meta"]);
+        assert_eq!(mistakes, "");
+        for vendor in VENDORS {
+            let wanted = match vendor.name {
+                "meta" => Some(Serving::Proxy),
+                _ => vendor.shim.map(|_| Serving::Shim),
+            };
+            assert_eq!(serving(&mounts, vendor.name), wanted, "{}", vendor.name);
+        }
+        let said = "[vendors.meta]\nscripts = \"shim\"\n[vendors.drift]\nscripts = \"off\"\n\
+                    [vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"http://a.example\"\n\
+                    [vendors.jitsu]\nscripts = \"proxy\"\n";
+        let (mounts, mistakes) = read(said, &["meta"]);
+        assert_eq!(mistakes, "");
+        assert_eq!(serving(&mounts, "meta"), Some(Serving::Shim));
+        assert_eq!(serving(&mounts, "ga4"), Some(Serving::Proxy));
+        assert_eq!(serving(&mounts, "jitsu"), Some(Serving::Proxy));
+        // Nothing is left below it.
+        assert!(!mounts.iter().any(|mount| mount.vendor == "drift"));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_a_mistake() {
+        for (said, mistake) in [
+            ("[vendors.umami]\nscripts = \"shim\"", "not one of proxy, off"),
+            ("[vendors.ga4]\nscripts = \"shimm\"", "did you mean \"shim\"?"),
+            ("[vendors.matomo]\nscripts = \"proxy\"", "needs script_endpoint"),
+            ("[vendors.ga4]\nscript_endpoint = \"https://a.example\"", "of no use without"),
+            (
+                "[vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"ftp://a.example\"",
+                "must begin with http",
+            ),
+            ("[vendors.console]\nscripts = \"off\"", "vendor with beacons or scripts"),
+        ] {
+            let (_, mistakes) = read(said, &[]);
+            assert!(mistakes.contains(mistake), "{said}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn no_script_is_served_where_a_beacon_goes() {
+        let (mut mounts, _) = read("", &[]);
+        let below = ["/g/collect", "/tr", "/track", "/2/httpapi", "/v1/t", "/array/a/config.js"];
+        for mount in &mut mounts {
+            for path in below.iter().filter(|path| mount.beacon.endpoint(path).is_some()) {
+                assert!(!mount.has_script(path), "{mount:?} {path}");
+            }
         }
     }
 }

@@ -36,7 +36,11 @@ const fn place(route: Route) -> Option<usize> {
         Route::Sdk => Some(0),
         Route::Message(_) | Route::Batch => Some(1),
         Route::Pixel => Some(2),
-        Route::Reset | Route::Beacon { .. } => None,
+        Route::Reset
+        | Route::Origin
+        | Route::Script
+        | Route::Beacon { .. }
+        | Route::VendorScript { .. } => None,
     }
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 
 use super::decode::Rejected;
+use crate::answer::AnswerBody;
 use crate::vendors::beacon::Verdict;
 
 /// Why a request is refused.
@@ -152,7 +152,7 @@ impl Rejection {
     }
 
     /// The answer.
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self) -> Response<AnswerBody> {
         let status = self.status();
         let rejected = match &self {
             Self::NothingValid(rejected) => rejected.as_slice(),
@@ -167,7 +167,7 @@ impl Rejection {
             rejected,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let mut response = Response::new(AnswerBody::new(Bytes::from(body)));
         *response.status_mut() = status;
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

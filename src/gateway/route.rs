@@ -3,6 +3,7 @@
 use http::Method;
 
 use crate::event::Kind;
+use crate::script::Sdk;
 use crate::vendors::beacon::Methods;
 
 /// What a path of the site's host is for.
@@ -18,6 +19,10 @@ pub(super) enum Route {
     Pixel,
     /// `POST /reset`: the browser is to be another visitor's from now on.
     Reset,
+    /// Whatever else there is, if the site has an origin.
+    Origin,
+    /// `GET /tw.js`: the site's script.
+    Script,
     /// `/{mount}/...`: a vendor's own browser library.
     Beacon {
         /// The place of the mount among the site's.
@@ -26,6 +31,13 @@ pub(super) enum Route {
         vendor: &'static str,
         /// What the endpoint takes.
         methods: Methods,
+    },
+    /// `/{mount}/...`: one of a vendor's scripts, or what stands in for it.
+    VendorScript {
+        /// The place of the mount among the site's.
+        mount: usize,
+        /// The vendor's name.
+        vendor: &'static str,
     },
 }
 
@@ -49,6 +61,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/v1/import", Route::Batch),
     ("/px.gif", Route::Pixel),
     ("/reset", Route::Reset),
+    ("/tw.js", Route::Script),
 ];
 
 impl Route {
@@ -56,7 +69,9 @@ impl Route {
     pub(super) fn of(path: &str) -> Option<Self> {
         // Some clients end the path with a slash.
         let path = path.strip_suffix('/').unwrap_or(path);
-        ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
+        let known = ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route);
+        // Under a name with a hash as well.
+        known.or_else(|| Sdk::is_at(path).then_some(Self::Script))
     }
 
     /// Whether a path is one of these, or the beginning of one.
@@ -81,7 +96,9 @@ impl Route {
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
             Self::Reset => "reset",
-            Self::Beacon { vendor, .. } => vendor,
+            Self::Origin => "origin",
+            Self::Script => "script",
+            Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
         }
     }
 
@@ -92,7 +109,9 @@ impl Route {
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
             Self::Reset => "reset",
-            Self::Beacon { vendor, .. } => vendor,
+            Self::Origin => "origin",
+            Self::Script => "script",
+            Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
         }
     }
 
@@ -101,6 +120,8 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
             Self::Pixel => "GET, OPTIONS",
+            Self::Origin => "",
+            Self::Script | Self::VendorScript { .. } => "GET, HEAD, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
         }
     }
@@ -110,6 +131,10 @@ impl Route {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
             Self::Pixel => method == Method::GET,
+            Self::Origin => true,
+            Self::Script | Self::VendorScript { .. } => {
+                matches!(*method, Method::GET | Method::HEAD)
+            }
             Self::Beacon { methods, .. } => methods.take(method),
         }
     }

@@ -8,6 +8,7 @@ use url::{Origin, Url};
 
 use super::mounts::Mount;
 use crate::bots;
+use crate::origin;
 use crate::privacy::Policy;
 use crate::settings::{Secret, Section};
 
@@ -103,14 +104,17 @@ pub struct SiteSettings {
     pub bots: bots::Settings,
     /// Where the vendors' own browser libraries send.
     pub mounts: Vec<Mount>,
+    /// The site's own server, which answers what the gateway does not.
+    pub origin: Option<origin::Settings>,
 }
 
 /// The shortest server token that is not refused: it lets its holder speak for any visitor.
 const MIN_TOKEN_CHARS: usize = 16;
 
 impl SiteSettings {
-    /// Reads the gateway's keys of one site.
-    pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>) -> Self {
+    /// Reads the gateway's keys of one site. `in_page`: the vendors whose own libraries run in its
+    /// pages.
+    pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>, in_page: &[&str]) -> Self {
         let settings = Self {
             privacy,
             hosts: section.strings("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -118,7 +122,8 @@ impl SiteSettings {
             write_key: section.opt_string("write_key"),
             server_token: section.opt_secret("server_token"),
             bots: bots::Settings::read(section),
-            mounts: Mount::read_all(section),
+            mounts: Mount::read_all(section, in_page),
+            origin: origin::Settings::read(section),
         };
         if !section.has("hosts") {
             section.mistake("hosts", "is required");

@@ -16,7 +16,9 @@ use crate::bots;
 use crate::geo::Geo;
 use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
+use crate::origin::Origin;
 use crate::privacy::Policy;
+use crate::script::Sdk;
 use crate::settings::Secret;
 use crate::vendors::VENDORS;
 use crate::visitor::{self, CookieNames};
@@ -33,6 +35,10 @@ pub struct SiteSetup {
     pub visitor: visitor::Settings,
     /// The vendors whose browser cookies it keeps.
     pub minting: Vec<Minting>,
+    /// The site's own server, which answers what the gateway does not.
+    pub origin: Option<Arc<Origin>>,
+    /// The script of its pages.
+    pub sdk: Arc<Sdk>,
 }
 
 /// The settings of all sites.
@@ -57,10 +63,12 @@ pub(super) struct Site {
     pub(super) server_token: Option<Secret>,
     pub(super) visitor: visitor::Settings,
     pub(super) minting: Vec<Minting>,
+    pub(super) sdk: Arc<Sdk>,
     pub(super) privacy: Arc<Policy>,
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
+    pub(super) origin: Option<Arc<Origin>>,
 }
 
 /// The counters that every request of a site moves, looked up once.
@@ -127,7 +135,7 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting } = setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin, sdk } = setup;
         let mounts = settings.mounts.into_iter();
         Self {
             id,
@@ -141,6 +149,8 @@ impl Site {
             server_token: settings.server_token,
             visitor,
             minting,
+            origin,
+            sdk,
         }
     }
 }
@@ -148,12 +158,25 @@ impl Site {
 impl Site {
     /// What a path of the site's host is for.
     pub(super) fn route(&self, path: &str) -> Option<Route> {
-        Route::of(path).or_else(|| {
-            self.mounts.iter().enumerate().find_map(|(place, Mounted { mount, .. })| {
-                let methods = mount.beacon.endpoint(mount.below(path)?)?;
-                Some(Route::Beacon { mount: place, vendor: mount.vendor, methods })
-            })
-        })
+        let below = |place: usize| {
+            let mount = &self.mounts.get(place)?.mount;
+            Some((mount, mount.below(path)?))
+        };
+        let beacon = |place| {
+            let (mount, below) = below(place)?;
+            let methods = mount.beacon.endpoint(below)?;
+            Some(Route::Beacon { mount: place, vendor: mount.vendor, methods })
+        };
+        let script = |place| {
+            let (mount, below) = below(place)?;
+            let vendor = mount.vendor;
+            mount.has_script(below).then_some(Route::VendorScript { mount: place, vendor })
+        };
+        let places = 0..self.mounts.len();
+        // Mounts may share the root: no script may stand where another's beacons go.
+        Route::of(path)
+            .or_else(|| places.clone().find_map(beacon))
+            .or_else(|| places.clone().find_map(script))
     }
 
     /// Counts a request that is over a quota.

@@ -10,6 +10,8 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use http_body_util::Full;
+
 use super::*;
 use crate::bots;
 use crate::clock::ManualClock;
@@ -96,12 +98,18 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
             mounts,
             write_key: Some("shop-web".to_owned()),
             server_token: Some(Secret::new("a-server-token-of-the-shop")),
+            origin: None,
         },
         visitor: crate::visitor::tests::settings(),
         minting: Vec::new(),
+        sdk: crate::script::tests::sdk(),
+        origin: None,
     };
     let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);
-    let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::new(), snapshot);
+    let scripts = crate::script::proxy::Settings::small();
+    let (time, counted) = (clock.clone(), metrics.clone());
+    let scripts = proxy::Scripts::new(scripts, folder.path(), false, time, counted).unwrap();
+    let gateway = Gateway::new(journal.clone(), metrics, clock, Feed::new(), scripts, snapshot);
     House { gateway, journal, site, _folder: folder }
 }
 

@@ -1,8 +1,9 @@
 //! The vendors: one folder per platform, holding all that the gateway knows about it.
 //!
-//! A vendor has up to five faces, each a trait here and a file there. Today there are two: the
-//! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; and the
-//! [`Beacon`], which reads what the vendor's own browser library sends. Vendor code does no I/O of its
+//! A vendor has up to five faces, each a trait here and a file there. Today there are three: the
+//! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; the
+//! [`Beacon`], which reads what the vendor's own browser library sends; and the [`Script`], which says
+//! where that library comes from. Vendor code does no I/O of its
 //! own. It knows no clock, no store, no HTTP client.
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
@@ -22,6 +23,7 @@ pub mod naming;
 pub mod person;
 pub mod products;
 mod reply;
+pub mod script;
 pub mod shown;
 #[cfg(test)]
 pub(crate) mod trial;
@@ -48,6 +50,7 @@ pub mod webhook;
 pub use crate::privacy::email;
 pub use beacon::Beacon;
 pub use reply::{Reply, Verdict, judge};
+pub use script::Script;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -99,6 +102,10 @@ pub struct Vendor {
     pub destination: Option<Build>,
     /// How its browser library speaks, if the gateway understands it.
     pub beacon: Option<&'static dyn Beacon>,
+    /// Which of its browser scripts are served first-party, if any.
+    pub script: Option<&'static Script>,
+    /// What stands in for its browser API in the page, and makes events of its calls: a built script.
+    pub shim: Option<&'static str>,
     /// How its own library in the page is fed, if it can be: `mode = "client"` and `"both"`.
     pub client: Option<Client>,
 }
@@ -127,6 +134,8 @@ impl Vendor {
         mint: None,
         destination: None,
         beacon: None,
+        script: None,
+        shim: None,
         client: None,
     };
 }

@@ -13,11 +13,11 @@ use http::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http_body_util::Full;
 use hyper::body::Body;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::answer::AnswerBody;
 use crate::event::RawBeacon;
 use crate::gateway::accept::{Messages, Sender};
 use crate::gateway::answer::{self, Taken};
@@ -49,7 +49,7 @@ pub(in crate::gateway) async fn answer<B>(
     arrived: &Arrived<'_>,
     mount: &Mount,
     body: B,
-) -> Response<Full<Bytes>>
+) -> Response<AnswerBody>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {

@@ -3,5 +3,7 @@
 pub(super) mod beacon;
 pub(super) mod pixel;
 pub(super) mod reset;
+pub(super) mod script;
 pub(super) mod sdk;
 pub(super) mod segment;
+pub(super) mod vendor_script;

@@ -1,10 +1,9 @@
 //! `GET /px.gif`: an event in the query. The answer is an image whatever the event is worth, so
 //! that no page shows a broken one; only what may work later is refused.
 
-use bytes::Bytes;
 use http::Response;
-use http_body_util::Full;
 
+use crate::answer::AnswerBody;
 use crate::gateway::accept::Sender;
 use crate::gateway::answer::Taken;
 use crate::gateway::rejection::Rejection;
@@ -12,7 +11,7 @@ use crate::gateway::{Arrived, answer, decode};
 
 pub(in crate::gateway) async fn answer(
     arrived: &Arrived<'_>,
-) -> Result<Response<Full<Bytes>>, Rejection> {
+) -> Result<Response<AnswerBody>, Rejection> {
     arrived.limit()?;
     match take(arrived).await {
         Ok(taken) => Ok(answer::gif(taken)),

@@ -1,19 +1,16 @@
 //! `POST /reset`: whoever uses the browser from now on is somebody else, after a logout or on a shared
 //! device. The identity in the cookie is replaced by a new one; what it was known for stays with it.
 
-use bytes::Bytes;
 use http::Response;
-use http_body_util::Full;
 use uuid::Uuid;
 
+use crate::answer::AnswerBody;
 use crate::gateway::answer::{self, Taken};
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Arrived, head};
 use crate::visitor::{self, Leave, Seen};
 
-pub(in crate::gateway) fn answer(
-    arrived: &Arrived<'_>,
-) -> Result<Response<Full<Bytes>>, Rejection> {
+pub(in crate::gateway) fn answer(arrived: &Arrived<'_>) -> Result<Response<AnswerBody>, Rejection> {
     arrived.limit()?;
     let referer = head::referer(&arrived.head.headers);
     let cookies = head::cookies(&arrived.head.headers);

@@ -6,9 +6,9 @@ use std::error::Error;
 
 use bytes::Bytes;
 use http::Response;
-use http_body_util::Full;
 use hyper::body::Body;
 
+use crate::answer::AnswerBody;
 use crate::gateway::accept::Sender;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Arrived, answer};
@@ -16,7 +16,7 @@ use crate::gateway::{Arrived, answer};
 pub(in crate::gateway) async fn answer<B>(
     arrived: &Arrived<'_>,
     body: B,
-) -> Result<Response<Full<Bytes>>, Rejection>
+) -> Result<Response<AnswerBody>, Rejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {

@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Response;
 use http::header::AUTHORIZATION;
-use http_body_util::Full;
 use hyper::body::Body;
 use subtle::ConstantTimeEq as _;
 
+use crate::answer::AnswerBody;
 use crate::event::Kind;
 use crate::gateway::accept::Sender;
 use crate::gateway::answer::Taken;
@@ -37,7 +37,7 @@ pub(in crate::gateway) async fn answer<B>(
     arrived: &Arrived<'_>,
     kind: Option<Kind>,
     body: B,
-) -> Result<Response<Full<Bytes>>, Rejection>
+) -> Result<Response<AnswerBody>, Rejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
@@ -66,7 +66,7 @@ where
 
 /// A browser is told of success, because it could only try again or complain where nobody looks;
 /// anybody else is told the truth.
-fn refuse(arrived: &Arrived<'_>) -> Result<Response<Full<Bytes>>, Rejection> {
+fn refuse(arrived: &Arrived<'_>) -> Result<Response<AnswerBody>, Rejection> {
     if !head::is_from_page(&arrived.head.headers) {
         return Err(Rejection::BadKey);
     }

@@ -31,6 +31,7 @@ mod dispatch;
 mod identity;
 mod map;
 mod revenue;
+mod script;
 mod settings;
 mod surroundings;
 #[cfg(test)]
@@ -62,6 +63,8 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Amplitude { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/amplitude.js")),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/amplitude.js"),
         library: "/libs/analytics-browser-2.11.1-min.js.gz",

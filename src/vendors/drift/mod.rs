@@ -20,6 +20,7 @@
 
 mod api;
 mod message;
+mod script;
 mod settings;
 mod talk;
 #[cfg(test)]
@@ -51,6 +52,8 @@ pub static VENDOR: Vendor = Vendor {
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Drift { front, token, settings, contacts })
     }),
+    script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/drift.js")),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/drift.js"),
         library: "/include/{embed_id}.js",

@@ -20,6 +20,7 @@ mod identity;
 mod map;
 mod params;
 mod rules;
+mod script;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,8 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Gtag),
+    script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/ga4.js")),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/ga4.js"),
         library: "/gtag/js?id={measurement_id}",

@@ -23,6 +23,7 @@ mod api;
 mod contact;
 mod message;
 mod metadata;
+mod script;
 mod settings;
 mod talk;
 #[cfg(test)]
@@ -53,6 +54,8 @@ pub static VENDOR: Vendor = Vendor {
         let (settings, contacts) = (Settings::read(section), Contacts::read(section));
         Box::new(Intercom { api, token, settings, contacts })
     }),
+    script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/intercom.js")),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/intercom.js"),
         library: "/widget/{app_id}",

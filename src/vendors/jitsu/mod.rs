@@ -1,9 +1,15 @@
 //! Jitsu: its browser library's beacons (`contracts/beacons.md` 7.3). It is no destination.
 
 mod beacon;
+mod script;
 
 use super::Vendor;
 
 /// Jitsu's entry in the list of vendors.
-pub static VENDOR: Vendor =
-    Vendor { name: "jitsu", known_as: &["Jitsu"], beacon: Some(&beacon::Jitsu), ..Vendor::NOTHING };
+pub static VENDOR: Vendor = Vendor {
+    name: "jitsu",
+    known_as: &["Jitsu"],
+    beacon: Some(&beacon::Jitsu),
+    script: Some(&script::SCRIPT),
+    ..Vendor::NOTHING
+};

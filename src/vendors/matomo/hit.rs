@@ -28,7 +28,8 @@ pub(super) fn messages(fields: &Fields<'_>, id: &Option<String>, path: &str) -> 
     if fields.get("ca") == Some("1") {
         return Vec::new();
     }
-    let mut properties = page(fields);
+    let page = context.get("page").and_then(Value::as_object).cloned();
+    let mut properties = page.unwrap_or_default();
     own(fields, &mut properties);
     let viewed = viewed(fields);
     let page_context = if viewed.is_some() { context.clone() } else { context };
@@ -221,7 +222,7 @@ fn page(fields: &Fields<'_>) -> Object {
 }
 
 fn context(fields: &Fields<'_>, path: &str) -> Object {
-    let mut context = Object::new();
+    let mut context = wire::roomy();
     put(&mut context, "page", Some(page(fields)));
     put(&mut context, "locale", fields.get("lang"));
     put(&mut context, "screen", fields.get("res").and_then(wire::screen));

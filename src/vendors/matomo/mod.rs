@@ -2,6 +2,7 @@
 
 mod beacon;
 mod hit;
+mod script;
 #[cfg(test)]
 mod tests;
 
@@ -12,5 +13,6 @@ pub static VENDOR: Vendor = Vendor {
     name: "matomo",
     known_as: &["Matomo"],
     beacon: Some(&beacon::Matomo),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };

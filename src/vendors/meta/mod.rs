@@ -29,6 +29,7 @@ mod map;
 mod normalise;
 mod places;
 mod rules;
+mod script;
 mod settings;
 mod source;
 #[cfg(test)]
@@ -69,6 +70,8 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Meta { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Pixel),
+    script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/meta.js")),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/meta.js"),
         library: "/en_US/fbevents.js",

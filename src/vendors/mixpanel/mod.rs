@@ -34,6 +34,7 @@ mod profiles;
 mod record;
 mod replies;
 mod round;
+mod script;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,8 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Mixpanel { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Beacon),
+    script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/mixpanel.js")),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/mixpanel.js"),
         library: "/libs/mixpanel-2-latest.min.js",

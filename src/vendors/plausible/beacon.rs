@@ -40,7 +40,7 @@ impl Beacon for Plausible {
             }
             name => Message::track(name).with("properties", Some(properties)),
         };
-        let mut context = Object::new();
+        let mut context = wire::roomy();
         put(&mut context, "page", Some(page));
         let mut source = Object::new();
         put(&mut source, "client", Some("plausible"));

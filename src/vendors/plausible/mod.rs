@@ -1,6 +1,7 @@
 //! Plausible: its browser script's beacons (`contracts/beacons.md` 9.1). It is no destination.
 
 mod beacon;
+mod script;
 
 use super::Vendor;
 
@@ -9,5 +10,6 @@ pub static VENDOR: Vendor = Vendor {
     name: "plausible",
     known_as: &["Plausible"],
     beacon: Some(&beacon::Plausible),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };

@@ -2,6 +2,7 @@
 
 mod beacon;
 mod event;
+mod script;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,8 @@ pub static VENDOR: Vendor = Vendor {
     name: "posthog",
     known_as: &["PostHog"],
     beacon: Some(&beacon::PostHog),
+    script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/posthog.js")),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/posthog.js"),
         library: "/static/array.js",

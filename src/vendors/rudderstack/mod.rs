@@ -1,6 +1,7 @@
 //! RudderStack: its browser library's beacons (`contracts/beacons.md` 7.2). It is no destination.
 
 mod beacon;
+mod script;
 
 use super::Vendor;
 
@@ -9,5 +10,6 @@ pub static VENDOR: Vendor = Vendor {
     name: "rudderstack",
     known_as: &["RudderStack"],
     beacon: Some(&beacon::RudderStack),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };

@@ -1,6 +1,7 @@
 //! Segment: the beacons of analytics.js, and the HTTP API on the same paths (`contracts/beacons.md` 7.1). It is no destination.
 
 mod beacon;
+mod script;
 
 use super::Vendor;
 
@@ -9,5 +10,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "segment",
     known_as: &["Segment", "Segment.io"],
     beacon: Some(&beacon::Segment),
+    script: Some(&script::SCRIPT),
+    shim: Some(include_str!("../../../static/sdk/dist/shims/segment.js")),
     ..Vendor::NOTHING
 };

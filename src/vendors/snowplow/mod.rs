@@ -1,6 +1,7 @@
 //! Snowplow: its trackers' payloads, as its collector takes them (`contracts/beacons.md` 9.4). It is no destination.
 
 mod beacon;
+mod script;
 
 use super::Vendor;
 
@@ -9,5 +10,6 @@ pub static VENDOR: Vendor = Vendor {
     name: "snowplow",
     known_as: &["Snowplow"],
     beacon: Some(&beacon::Snowplow),
+    script: Some(&script::SCRIPT),
     ..Vendor::NOTHING
 };

@@ -121,7 +121,7 @@ fn message(event: Value, inbound: &Inbound<'_>) -> Result<Object, Malformed> {
         }
         _ => return Err(Malformed("the type is unknown")),
     };
-    let mut context = Object::new();
+    let mut context = wire::roomy();
     put(&mut context, "page", Some(page));
     put(&mut context, "locale", said("language"));
     put(&mut context, "screen", said("screen").and_then(wire::screen));

@@ -1,11 +1,17 @@
 //! Umami: its browser library's beacons (`contracts/beacons.md` 9.2). It is no destination.
 
 mod beacon;
+mod script;
 #[cfg(test)]
 mod tests;
 
 use super::Vendor;
 
 /// Umami's entry in the list of vendors.
-pub static VENDOR: Vendor =
-    Vendor { name: "umami", known_as: &["Umami"], beacon: Some(&beacon::Umami), ..Vendor::NOTHING };
+pub static VENDOR: Vendor = Vendor {
+    name: "umami",
+    known_as: &["Umami"],
+    beacon: Some(&beacon::Umami),
+    script: Some(&script::SCRIPT),
+    ..Vendor::NOTHING
+};

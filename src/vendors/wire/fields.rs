@@ -12,13 +12,48 @@ use url::form_urlencoded;
 const MAX_FIELDS: usize = 1000;
 
 /// Names and values, decoded, in the order they were sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fields<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields<'a> {
+    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// For each bucket of names, one more than the place of its last field; 0 where there is none.
+    /// Decoders ask for dozens of names, most of which are not there.
+    last: [u16; BUCKETS],
+    /// For each field the same of the field before it in its bucket.
+    before: Vec<u16>,
+}
+
+/// Buckets of names: about as many as a long hit has fields.
+const BUCKETS: usize = 64;
+
+/// The bucket of a name.
+fn bucket(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let at = |place: usize| usize::from(bytes.get(place).copied().unwrap_or_default());
+    let end = usize::from(bytes.last().copied().unwrap_or_default());
+    (at(0) ^ (at(1) << 1) ^ (end << 2) ^ (end >> 3) ^ (bytes.len() << 3)) % BUCKETS
+}
+
+impl Default for Fields<'_> {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
+}
 
 impl<'a> Fields<'a> {
+    fn of(pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Self {
+        let mut last = [0; BUCKETS];
+        let mut before = Vec::with_capacity(pairs.len());
+        for (place, (name, _)) in (1..).zip(&pairs) {
+            if let Some(last) = last.get_mut(bucket(name)) {
+                before.push(std::mem::replace(last, place));
+            }
+        }
+        Self { pairs, last, before }
+    }
+
     /// Those of a form, or of a query that is written like one: a plus sign is a space.
     pub fn form(text: &'a str) -> Self {
-        Self(form_urlencoded::parse(text.as_bytes()).take(MAX_FIELDS).collect())
+        Self::of(form_urlencoded::parse(text.as_bytes()).take(MAX_FIELDS).collect())
     }
 
     /// Those of a text in which a plus sign is a plus sign.
@@ -29,7 +64,7 @@ impl<'a> Fields<'a> {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decoded(name), decoded(value))
         });
-        Self(fields.collect())
+        Self::of(fields.collect())
     }
 
     /// Those of a multipart form that are text. `None` if it is none.
@@ -46,29 +81,39 @@ impl<'a> Fields<'a> {
                 fields.push((name.into(), String::from_utf8_lossy(&value).into_owned().into()));
             }
         }
-        Some(Fields(fields))
+        Some(Fields::of(fields))
     }
 
     /// These fields, then the others: where only the last of a name counts, theirs do.
     pub fn then(mut self, others: Self) -> Self {
-        self.0.extend(others.0);
-        self
+        if others.is_empty() {
+            return self;
+        }
+        self.pairs.extend(others.pairs);
+        Self::of(self.pairs)
     }
 
     /// The last value of this name that is not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let named = self.0.iter().rev().filter(|(known, _)| known == name);
-        named.map(|(_, value)| value.as_ref()).find(|value| !value.is_empty())
+        let mut next = self.last.get(bucket(name)).copied().unwrap_or_default();
+        while let Some(place) = usize::from(next).checked_sub(1) {
+            let (known, value) = self.pairs.get(place)?;
+            if known == name && !value.is_empty() {
+                return Some(value);
+            }
+            next = self.before.get(place).copied().unwrap_or_default();
+        }
+        None
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+        self.pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs.is_empty()
     }
 }
 

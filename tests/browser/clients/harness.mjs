@@ -138,6 +138,9 @@ export class Shop {
 
   #serve(request, response) {
     const { pathname } = new URL(request.url, "http://shop");
+    // A test's own pages come before those of the clients.
+    const own = this.own?.(pathname);
+    if (own) return own.then(({ headers, body }) => response.writeHead(200, headers).end(body));
     const script = this.scripts.get(pathname);
     if (script) {
       response.setHeader("content-type", "text/javascript; charset=utf-8");

@@ -174,7 +174,7 @@ impl Said {
 
     /// The context of all messages of the event.
     pub(super) fn into_context(self, sending: &Sending<'_>) -> Object {
-        let mut context = Object::new();
+        let mut context = wire::roomy();
         put(&mut context, "page", Some(self.page()));
         self.arrival.finish(&mut context);
         context.extend(self.context);

@@ -73,7 +73,8 @@ pub(super) fn add(hit: &Hit<'_>, name: &str, messages: &mut Vec<Object>) {
     traits.extend(said.person);
     put(&mut context, "traits", Some(traits));
     let message = if name == "page_view" {
-        let mut properties = page(hit);
+        let page = context.get("page").and_then(Value::as_object).cloned();
+        let mut properties = page.unwrap_or_default();
         properties.extend(said.properties);
         Message::new(Kind::Page).with("properties", Some(properties))
     } else {
@@ -217,7 +218,7 @@ fn page(hit: &Hit<'_>) -> Object {
 }
 
 fn context(hit: &Hit<'_>, event: &str, digests: &Object) -> Object {
-    let mut context = Object::new();
+    let mut context = wire::roomy();
     put(&mut context, "page", Some(page(hit)));
     put(&mut context, "locale", hit.get("ul").map(locale));
     put(&mut context, "screen", hit.get("sr").and_then(screen));

@@ -8,7 +8,7 @@ use super::hit::Hit;
 use crate::event::{Kind, Object};
 use crate::vendors::digest;
 use crate::vendors::meta::NAME;
-use crate::vendors::wire::{Message, names_somebody, page, put};
+use crate::vendors::wire::{Message, names_somebody, page, put, roomy};
 
 /// How far a browser's clock may be off to be believed.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -83,7 +83,7 @@ fn time(hit: &Hit<'_>, received_at: Timestamp) -> Option<Timestamp> {
 }
 
 fn context(hit: &Hit<'_>, page: Object) -> Object {
-    let mut context = Object::new();
+    let mut context = roomy();
     put(&mut context, "page", Some(page));
     let mut screen = Object::new();
     let sizes = [("width", hit.width), ("height", hit.height), ("innerWidth", hit.inner_width)];

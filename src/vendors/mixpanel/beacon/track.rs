@@ -189,7 +189,7 @@ impl Said {
     }
 
     fn into_context(self, name: &str, sending: &Sending) -> Object {
-        let mut context = Object::new();
+        let mut context = wire::roomy();
         put(&mut context, "page", Some(self.page()));
         self.arrival.finish(&mut context);
         let version = self.context.get("library").and_then(|library| library.get("version"));

@@ -9,7 +9,7 @@ use super::entities::Entities;
 use super::payload::Payload;
 use super::schema::{Described, SNOWPLOW, unwrapped};
 use crate::event::{Kind, Object};
-use crate::vendors::wire::{Message, page, put};
+use crate::vendors::wire::{Message, page, put, roomy};
 
 /// What a request says of the client.
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +197,7 @@ fn context(
     mut entities: Entities,
 ) -> Object {
     let mut session = session.unwrap_or_default();
-    let mut context = Object::new();
+    let mut context = roomy();
     put(&mut page, "view_id", entities.page_view());
     if let Some(mut kind) = entities.take(commerce::VENDOR, "page") {
         put(&mut page, "type", kind.get_mut("type").map(Value::take));

@@ -1,0 +1,136 @@
+//! A configuration for the tags that were found: a draft to read and finish. It never holds a secret:
+//! what a page does not tell stands as `${NAME}`, to be set in the environment.
+
+use std::fmt::Write as _;
+
+use url::Url;
+
+use super::measure::{Figures, domain};
+
+/// What a vendor's settings must have: the key, whether the page shows it, the variable otherwise.
+type Needs = &'static [(&'static str, bool, &'static str)];
+
+const DESTINATIONS: &[(&str, Needs)] = &[
+    ("ga4", &[("measurement_id", true, "GA4_ID"), ("api_secret", false, "GA4_SECRET")]),
+    ("meta", &[("pixel_id", true, "META_PIXEL"), ("access_token", false, "META_TOKEN")]),
+    ("mixpanel", &[("project_token", false, "MIXPANEL_TOKEN")]),
+    ("amplitude", &[("api_key", false, "AMPLITUDE_KEY")]),
+    ("intercom", &[("access_token", false, "INTERCOM_TOKEN")]),
+    ("drift", &[("access_token", false, "DRIFT_TOKEN")]),
+];
+
+/// Writes the configuration. Everything in it that comes from the page is a host name or a plain id.
+pub fn draft(figures: &Figures) -> Option<String> {
+    let page = Url::parse(&figures.url).ok()?;
+    let domain = domain(&page)?;
+    let name: String = domain
+        .split('.')
+        .next()?
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .collect();
+    let name = if name.starts_with(|c: char| c.is_ascii_alphabetic()) { &name } else { "site" };
+    let is_name = page.domain().is_some();
+    // An address has no subdomains.
+    let host = if is_name { format!("t.{domain}") } else { "t.shop.example".to_owned() };
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(out, "{text}");
+    };
+    line("# A draft by `tagway audit`: read it, set the variables in ${...}, try `tagway check`.");
+    line("[listen]\nhttp = \"0.0.0.0:8080\"\n");
+    line("[[sites]]");
+    line(&format!("name = {}", quoted(name)));
+    line(&format!("hosts = [{}]   # point this name at the gateway", quoted(&host)));
+    line(&format!("origins = [{}]", quoted(&page.origin().ascii_serialization())));
+    line(&format!("write_key = {}", quoted(&format!("{name}-web"))));
+    for tag in &figures.tags {
+        let vendor = tag.vendor.as_deref();
+        let found = DESTINATIONS.iter().find(|(name, _)| Some(*name) == vendor);
+        let Some((vendor, needs)) = found else {
+            // A tag's name is ours, or a domain.
+            line(&format!("\n# {}: {}", plain(&tag.name), tag.replaced_by));
+            continue;
+        };
+        line(&format!("\n# {}: {}", tag.name, tag.replaced_by));
+        let takes_ids = needs.iter().any(|(_, is_seen, _)| *is_seen);
+        let ids: Vec<Option<&String>> = match tag.ids.as_slice() {
+            ids if takes_ids && !ids.is_empty() => ids.iter().map(Some).collect(),
+            _ => vec![None],
+        };
+        for (number, id) in (1..).zip(ids) {
+            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+            line("[[sites.destinations]]");
+            line(&format!("name = {}", quoted(&format!("{vendor}{suffix}"))));
+            line(&format!("vendor = {}\n[sites.destinations.settings]", quoted(vendor)));
+            for (key, is_seen, variable) in *needs {
+                let suffix = suffix.replace('-', "_");
+                let value = match id.filter(|_| *is_seen) {
+                    Some(id) => quoted(id),
+                    None => format!("\"${{{variable}{suffix}}}\""),
+                };
+                line(&format!("{key} = {value}"));
+            }
+        }
+    }
+    Some(out)
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", plain(text))
+}
+
+/// Only what names, hosts, origins and ids are made of.
+fn plain(text: &str) -> String {
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-_.:/[] ".contains(*c);
+    text.chars().filter(is_plain).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::measure::Tag;
+    use super::*;
+    use crate::config::Origin;
+
+    fn tag(name: &str, vendor: Option<&str>, ids: &[&str]) -> Tag {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        let vendor = vendor.map(str::to_owned);
+        Tag { name: name.to_owned(), vendor, ids, ..Tag::default() }
+    }
+
+    fn checked(url: &str) -> String {
+        let tags = vec![
+            tag("Google Analytics 4", Some("ga4"), &["G-A1", "G-B2"]),
+            tag("Meta pixel", Some("meta"), &[]),
+            tag("Mixpanel", Some("mixpanel"), &[]),
+            tag("Amplitude", Some("amplitude"), &[]),
+            tag("Intercom", Some("intercom"), &[]),
+            tag("Drift", Some("drift"), &[]),
+            tag("Segment", Some("segment"), &["abc"]),
+            tag("evil\n[[sites]]", None, &[]),
+        ];
+        let text = draft(&Figures { url: url.to_owned(), tags, ..Figures::default() }).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tagway.toml");
+        std::fs::write(&file, &text).unwrap();
+        let variables = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+        let variables = variables.map(|(name, _)| (name.to_owned(), "12345".to_owned())).collect();
+        let settings = Origin::new(Some(file), folder.path(), variables).load();
+        let settings = settings.unwrap_or_else(|mistakes| panic!("{text}\n{mistakes:?}"));
+        assert_eq!(settings.sites.len(), 1);
+        assert_eq!(settings.sites[0].destinations.len(), 7);
+        text
+    }
+
+    #[test]
+    fn the_draft_is_a_valid_configuration() {
+        let text = checked("https://www.shop.example/a?b=c");
+        assert!(text.contains("hosts = [\"t.shop.example\"]"), "{text}");
+        assert!(text.contains("measurement_id = \"G-B2\""), "{text}");
+        assert!(text.contains("${GA4_SECRET_2}"), "{text}");
+        checked("http://127.0.0.1:8000/");
+        checked("http://localhost:8000/");
+        checked("http://[::1]:8000/");
+    }
+}

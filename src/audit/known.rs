@@ -1,0 +1,291 @@
+//! The tags that are known by where they come from, and what takes their place.
+
+use url::Url;
+
+use crate::vendors;
+
+/// A tag that is known.
+#[derive(Debug)]
+pub struct Known {
+    /// What people call it.
+    pub name: &'static str,
+    /// Its hosts, subdomains included.
+    hosts: &'static [&'static str],
+    /// Our name of its vendor, if we have it.
+    pub vendor: Option<&'static str>,
+    /// What it does in a page.
+    pub kind: Kind,
+    /// Where its public id stands in its requests.
+    ids: &'static [Place],
+}
+
+/// What a tag does, as far as it matters for what can replace it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Counts and reports events.
+    Events,
+    /// Loads other tags.
+    Loader,
+    /// Advertising: reports events, or shows advertisements.
+    Ads,
+    /// Talks to visitors.
+    Chat,
+    /// Records what visitors see.
+    Replay,
+    /// Changes the page for some visitors.
+    Experiments,
+    /// Asks for consent.
+    Consent,
+    /// Reports the page's own errors and times.
+    Monitoring,
+    /// Serves parts of the page: fonts, libraries, videos.
+    Content,
+}
+
+/// Where an id stands.
+#[derive(Debug)]
+enum Place {
+    /// The value of a query parameter that begins with this.
+    Query(&'static str, &'static str),
+    /// The path's next part after this.
+    After(&'static str),
+}
+
+use Kind::{Ads, Chat, Consent, Content, Events, Experiments, Loader, Monitoring, Replay};
+use Place::{After, Query};
+
+const fn known(
+    name: &'static str,
+    hosts: &'static [&'static str],
+    vendor: Option<&'static str>,
+    kind: Kind,
+    ids: &'static [Place],
+) -> Known {
+    Known { name, hosts, vendor, kind, ids }
+}
+
+/// The first entry that fits counts: of one host's, those with an id that fits come first.
+static KNOWN: &[Known] = &[
+    known(
+        "Google Analytics 4",
+        &["google-analytics.com", "analytics.google.com", "googletagmanager.com"],
+        Some("ga4"),
+        Events,
+        &[Query("id", "G-"), Query("tid", "G-")],
+    ),
+    known(
+        "Google Ads",
+        &["googletagmanager.com"],
+        None,
+        Ads,
+        &[Query("id", "AW-"), Query("id", "DC-")],
+    ),
+    known("Google Tag Manager", &["googletagmanager.com"], None, Loader, &[]),
+    known("Google Analytics", &["google-analytics.com", "analytics.google.com"], None, Events, &[]),
+    known(
+        "Google Ads",
+        &["googleadservices.com", "doubleclick.net", "googlesyndication.com", "google.com"],
+        None,
+        Ads,
+        &[],
+    ),
+    known(
+        "Meta pixel",
+        &["connect.facebook.net", "facebook.com"],
+        Some("meta"),
+        Ads,
+        &[After("/signals/config/"), Query("id", "")],
+    ),
+    known("Mixpanel", &["mixpanel.com", "mxpnl.com"], Some("mixpanel"), Events, &[]),
+    known("Amplitude", &["amplitude.com"], Some("amplitude"), Events, &[]),
+    known(
+        "Segment",
+        &["segment.com", "segment.io"],
+        Some("segment"),
+        Loader,
+        &[After("/analytics.js/v1/"), After("/v1/projects/")],
+    ),
+    known("PostHog", &["posthog.com"], Some("posthog"), Events, &[After("/array/")]),
+    known(
+        "RudderStack",
+        &["rudderlabs.com", "rudderstack.com"],
+        Some("rudderstack"),
+        Loader,
+        &[Query("writeKey", "")],
+    ),
+    known("Jitsu", &["jitsu.com"], Some("jitsu"), Events, &[]),
+    known("Snowplow", &["snowplow.io", "snplow.net"], Some("snowplow"), Events, &[]),
+    known("Matomo", &["matomo.cloud", "matomo.org"], Some("matomo"), Events, &[]),
+    known("Plausible", &["plausible.io"], Some("plausible"), Events, &[]),
+    known("Umami", &["umami.is"], Some("umami"), Events, &[]),
+    known(
+        "Intercom",
+        &["intercom.io", "intercomcdn.com", "intercom.com"],
+        Some("intercom"),
+        Chat,
+        &[],
+    ),
+    known("Drift", &["drift.com", "driftt.com"], Some("drift"), Chat, &[]),
+    known("Zendesk", &["zdassets.com", "zendesk.com"], None, Chat, &[]),
+    known("Crisp", &["crisp.chat"], None, Chat, &[]),
+    known("Tawk", &["tawk.to"], None, Chat, &[]),
+    known("HubSpot", &["hs-scripts.com", "hubspot.com", "hs-analytics.net"], None, Chat, &[]),
+    known("LiveChat", &["livechatinc.com"], None, Chat, &[]),
+    known("Hotjar", &["hotjar.com", "hotjar.io"], None, Replay, &[]),
+    known("Microsoft Clarity", &["clarity.ms"], None, Replay, &[]),
+    known("FullStory", &["fullstory.com"], None, Replay, &[]),
+    known("LogRocket", &["logrocket.io", "lr-ingest.io", "lr-in.com"], None, Replay, &[]),
+    known("Mouseflow", &["mouseflow.com"], None, Replay, &[]),
+    known("TikTok pixel", &["analytics.tiktok.com"], None, Ads, &[]),
+    known("LinkedIn Insight", &["licdn.com", "ads.linkedin.com"], None, Ads, &[]),
+    known("Pinterest tag", &["pinimg.com", "ct.pinterest.com"], None, Ads, &[]),
+    known("Snap pixel", &["sc-static.net", "tr.snapchat.com"], None, Ads, &[]),
+    known("Reddit pixel", &["redditstatic.com"], None, Ads, &[]),
+    known("X pixel", &["static.ads-twitter.com", "analytics.twitter.com"], None, Ads, &[]),
+    known("Microsoft Ads", &["bat.bing.com"], None, Ads, &[]),
+    known("Criteo", &["criteo.com", "criteo.net"], None, Ads, &[]),
+    known("Taboola", &["taboola.com"], None, Ads, &[]),
+    known("Outbrain", &["outbrain.com"], None, Ads, &[]),
+    known("Optimizely", &["optimizely.com"], None, Experiments, &[]),
+    known("VWO", &["visualwebsiteoptimizer.com"], None, Experiments, &[]),
+    known("AB Tasty", &["abtasty.com"], None, Experiments, &[]),
+    known("OneTrust", &["cookielaw.org", "onetrust.com"], None, Consent, &[]),
+    known("Cookiebot", &["cookiebot.com"], None, Consent, &[]),
+    known("Usercentrics", &["usercentrics.eu"], None, Consent, &[]),
+    known("Didomi", &["privacy-center.org"], None, Consent, &[]),
+    known("Sentry", &["sentry.io", "sentry-cdn.com"], None, Monitoring, &[]),
+    known("Datadog", &["datadoghq-browser-agent.com", "datadoghq.com"], None, Monitoring, &[]),
+    known("New Relic", &["nr-data.net", "newrelic.com"], None, Monitoring, &[]),
+    known("Google Fonts", &["fonts.googleapis.com", "fonts.gstatic.com"], None, Content, &[]),
+    known("jsDelivr", &["jsdelivr.net"], None, Content, &[]),
+    known("cdnjs", &["cdnjs.cloudflare.com"], None, Content, &[]),
+    known("unpkg", &["unpkg.com"], None, Content, &[]),
+    known("YouTube", &["youtube.com", "youtube-nocookie.com", "ytimg.com"], None, Content, &[]),
+    known("Stripe", &["stripe.com"], None, Content, &[]),
+];
+
+/// The tag that this request is of, and the id that it names.
+pub fn recognise(url: &Url) -> Option<(&'static Known, Option<String>)> {
+    let host = url.host_str()?;
+    let mut of_host = KNOWN.iter().filter(|known| known.is_at(host)).peekable();
+    let first = *of_host.peek()?;
+    for known in of_host {
+        if let Some(id) = known.ids.iter().find_map(|place| place.read(url)) {
+            return Some((known, Some(id)));
+        }
+        if known.ids.is_empty() {
+            return Some((known, None));
+        }
+    }
+    Some((first, None))
+}
+
+impl Known {
+    fn is_at(&self, host: &str) -> bool {
+        self.hosts.iter().any(|known| {
+            host.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+
+    /// What takes its place, or that nothing can.
+    pub fn replaced_by(&self) -> String {
+        let vendor = self.vendor.and_then(vendors::find);
+        let destination = vendor.filter(|vendor| vendor.destination.is_some());
+        let beacon = vendor.filter(|vendor| vendor.beacon.is_some());
+        match (self.kind, destination, beacon) {
+            (Chat, Some(vendor), _) => format!(
+                "destination \"{}\" for its events; a gateway cannot remove its messenger",
+                vendor.name
+            ),
+            (_, Some(vendor), _) => format!("destination \"{}\", from the server", vendor.name),
+            (_, None, Some(vendor)) => format!(
+                "tagway's own events; its library can stay and send to /{} meanwhile",
+                vendor.name
+            ),
+            (Events, None, None) => "a \"webhook\" destination, if it has an API".to_owned(),
+            (Loader, None, None) => {
+                "nothing itself: replace the tags that it loads, then it can go".to_owned()
+            }
+            (Ads, None, None) => {
+                "a \"webhook\" destination, if it has a conversions API; not its advertisements"
+                    .to_owned()
+            }
+            (Content, None, None) => "no tag: serve it from the site's own host".to_owned(),
+            (Monitoring, None, None) => {
+                "a gateway cannot remove this: it watches the page itself".to_owned()
+            }
+            (Chat | Replay | Experiments | Consent, None, None) => {
+                "a gateway cannot remove this: it needs the page".to_owned()
+            }
+        }
+    }
+}
+
+impl Place {
+    fn read(&self, url: &Url) -> Option<String> {
+        let found = match self {
+            Query(name, prefix) => url
+                .query_pairs()
+                .find(|(key, value)| key == name && value.starts_with(prefix))
+                .map(|(_, value)| value.into_owned())?,
+            After(before) => {
+                let (_, rest) = url.path().split_once(before)?;
+                rest.split('/').next()?.to_owned()
+            }
+        };
+        is_id(&found).then_some(found)
+    }
+}
+
+/// Ids come from a page, and go into a file: only plain ones are taken.
+fn is_id(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=64).contains(&text.len()) && text.chars().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(url: &str) -> Option<(&'static str, Option<String>)> {
+        let (known, id) = recognise(&Url::parse(url).unwrap())?;
+        Some((known.name, id))
+    }
+
+    #[test]
+    fn tags_are_known_by_host_and_id() {
+        let some = |name, id: &str| Some((name, Some(id.to_owned())));
+        let gtm = "https://www.googletagmanager.com";
+        assert_eq!(of(&format!("{gtm}/gtag/js?id=G-ABC1")), some("Google Analytics 4", "G-ABC1"));
+        assert_eq!(of(&format!("{gtm}/gtag/js?id=AW-12")), some("Google Ads", "AW-12"));
+        assert_eq!(of(&format!("{gtm}/gtm.js?id=GTM-1")), Some(("Google Tag Manager", None)));
+        let pixel = "https://www.facebook.com/tr/?id=123&ev=PageView";
+        assert_eq!(of(pixel), some("Meta pixel", "123"));
+        let config = "https://connect.facebook.net/signals/config/99?v=2";
+        assert_eq!(of(config), some("Meta pixel", "99"));
+        assert_eq!(
+            of("https://connect.facebook.net/en_US/fbevents.js"),
+            Some(("Meta pixel", None))
+        );
+        assert_eq!(of("https://notmixpanel.com/x"), None);
+        assert_eq!(of("https://api-js.mixpanel.com/track"), Some(("Mixpanel", None)));
+    }
+
+    #[test]
+    fn ids_that_are_not_plain_are_not_taken() {
+        assert_eq!(
+            of("https://www.facebook.com/tr/?id=1%22%0a%5bx%5d"),
+            Some(("Meta pixel", None))
+        );
+    }
+
+    #[test]
+    fn every_vendor_of_the_table_is_one_of_ours_and_every_tag_has_an_answer() {
+        for known in KNOWN {
+            assert!(!known.replaced_by().is_empty());
+            if let Some(vendor) = known.vendor {
+                assert!(vendors::find(vendor).is_some(), "{vendor}");
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The pooled connections to an origin, and one exchange over them.
+
+use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::upgrade::OnUpgrade;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tower_service::Service;
+
+use super::inject::Rewriter;
+use super::page::{self, Paced};
+use super::settings::Settings;
+use super::{fields, tunnel};
+use crate::answer::{AnswerBody, BodyError, Tunnel};
+
+/// Whether an address may be connected to.
+pub type Guard = fn(IpAddr) -> bool;
+
+type Sent = UnsyncBoxBody<Bytes, BodyError>;
+type Pool = Client<HttpsConnector<HttpConnector<Resolver>>, Sent>;
+
+/// The server behind a site.
+pub struct Origin {
+    settings: Settings,
+    /// HTTP/1.1 and, where TLS agrees on it, HTTP/2.
+    any: Pool,
+    /// HTTP/1.1: for upgrades, and for a host that is not the connection's.
+    http1: Pool,
+    authority: HeaderValue,
+}
+
+/// What the gateway knows of a request that goes to the origin.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange<'r> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whether the client speaks TLS.
+    pub secure: bool,
+    /// The host and port that the client asked for.
+    pub authority: &'r str,
+}
+
+/// Why the origin did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The address of the origin is private.
+    #[error("the origin is at a private address, and egress.allow_private is false")]
+    Forbidden,
+    /// No request that could be passed on.
+    #[error("the request cannot be passed on")]
+    Unfit,
+    /// The request came from here.
+    #[error("the request comes from the gateway itself")]
+    Loop,
+    /// The upload is longer than `upload_bytes`.
+    #[error("the upload is too large")]
+    TooLarge,
+    /// No head within `head_time`.
+    #[error("the origin took too long")]
+    Timeout,
+    /// No connection, or an answer that is none.
+    #[error("the origin does not answer")]
+    Unreachable(#[source] Option<hyper_util::client::legacy::Error>),
+}
+
+impl OriginError {
+    /// The status that says it to the client.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Unfit => StatusCode::BAD_REQUEST,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Tls(_) | Self::Forbidden | Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+}
+
+impl Origin {
+    /// The client of one origin. `guard` says which addresses it may be at; nothing is connected yet.
+    pub fn new(settings: Settings, guard: Guard) -> Result<Self, OriginError> {
+        let literal = match settings.origin.host() {
+            Some(url::Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
+            Some(url::Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
+            _ => None,
+        };
+        // Addresses in the URL itself never reach the resolver.
+        if literal.is_some_and(|ip| !guard(ip)) {
+            return Err(OriginError::Forbidden);
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_platform_verifier()?
+            .with_no_client_auth();
+        let origin = settings.origin.as_str();
+        let authority = origin.split("://").nth(1).unwrap_or_default().trim_end_matches('/');
+        let authority = HeaderValue::try_from(authority).map_err(|_unfit| OriginError::Unfit)?;
+        let pool = |is_http1: bool| {
+            let mut tcp = HttpConnector::new_with_resolver(Resolver(guard));
+            tcp.enforce_http(false);
+            tcp.set_nodelay(true);
+            tcp.set_connect_timeout(Some(settings.connect_timeout));
+            let tls = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+            let connector = if is_http1 {
+                tls.enable_http1().wrap_connector(tcp)
+            } else {
+                tls.enable_http1().enable_http2().wrap_connector(tcp)
+            };
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(settings.idle_time)
+                .pool_max_idle_per_host(settings.idle_connections)
+                .set_host(false)
+                .build(connector)
+        };
+        let (any, http1) = (pool(false), pool(true));
+        Ok(Self { settings, any, http1, authority })
+    }
+
+    /// Passes a request on, and answers with what comes back.
+    pub async fn exchange<B>(
+        &self,
+        mut head: Parts,
+        body: B,
+        from: Exchange<'_>,
+    ) -> Result<Response<AnswerBody>, OriginError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        if fields::has_passed(&head.headers) {
+            return Err(OriginError::Loop);
+        }
+        let (version, gzip) = (head.version, page::takes_gzip(&head.headers));
+        let client = head.extensions.remove::<OnUpgrade>();
+        let upgrade =
+            client.filter(|_| version == Version::HTTP_11 && fields::is_websocket(&head.headers));
+        let is_page = self.settings.inject && page::may_be_page(&head);
+        let request = self.request(head, body, from, upgrade.is_some(), is_page)?;
+        let is_http1 = upgrade.is_some() || self.settings.preserve_host;
+        let pool = if is_http1 { &self.http1 } else { &self.any };
+        let answer = tokio::time::timeout(self.settings.head_time, pool.request(request)).await;
+        let answer = answer.map_err(|_elapsed| OriginError::Timeout)?;
+        let mut answer = answer.map_err(failure)?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let client = upgrade.ok_or(OriginError::Unreachable(None))?;
+            let origin = hyper::upgrade::on(&mut answer);
+            return Ok(self.switch(answer.map(drop), client, origin));
+        }
+        let version = answer.version();
+        let (mut head, body) = answer.into_parts();
+        fields::strip(&mut head.headers);
+        fields::passed(&mut head.headers, version);
+        head.version = Version::default();
+        let body = Paced::new(body, self.settings.silence);
+        let body = match page::encoding(&head).filter(|_| is_page) {
+            Some(encoding) => page::rewritten(&mut head, body, gzip, |admitted| {
+                let limit = self.settings.tag_bytes;
+                Rewriter::new(encoding, &admitted, from.authority, limit)
+            }),
+            None => AnswerBody::stream(body),
+        };
+        Ok(Response::from_parts(head, body))
+    }
+
+    fn request<B>(
+        &self,
+        head: Parts,
+        body: B,
+        from: Exchange<'_>,
+        upgrades: bool,
+        is_page: bool,
+    ) -> Result<Request<Sent>, OriginError>
+    where
+        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        let path = head.uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
+        let path = path.filter(|_| head.method != Method::CONNECT).ok_or(OriginError::Unfit)?;
+        let hint = body.size_hint();
+        if hint.lower() > self.settings.upload_bytes as u64 {
+            return Err(OriginError::TooLarge);
+        }
+        let uri = Uri::builder()
+            .scheme(self.settings.origin.scheme())
+            .authority(self.authority.as_bytes())
+            .path_and_query(path.clone())
+            .build()
+            .map_err(|_unfit| OriginError::Unfit)?;
+        let mut sent = head.headers;
+        fields::strip(&mut sent);
+        fields::join_cookies(&mut sent);
+        fields::introduce(&mut sent, from.client, from.secure, from.authority);
+        fields::passed(&mut sent, head.version);
+        let host = if self.settings.preserve_host {
+            HeaderValue::from_str(from.authority).map_err(|_unfit| OriginError::Unfit)?
+        } else {
+            self.authority.clone()
+        };
+        sent.insert(HOST, host);
+        // One framing, which is the body's own: what the client said of it was for its connection.
+        let has_length = sent.remove(CONTENT_LENGTH).is_some();
+        sent.remove(TRANSFER_ENCODING);
+        if let Some(length) = hint.exact().filter(|&length| has_length || length > 0) {
+            sent.insert(CONTENT_LENGTH, length.into());
+        }
+        if is_page {
+            sent.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        if upgrades {
+            sent.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            sent.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        let body = Limited::new(body, self.settings.upload_bytes).boxed_unsync();
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = sent;
+        Ok(request)
+    }
+
+    /// The answer to a client whose connection becomes one with another to the origin.
+    fn switch(
+        &self,
+        answer: Response<()>,
+        client: OnUpgrade,
+        origin: OnUpgrade,
+    ) -> Response<AnswerBody> {
+        let (mut head, ()) = answer.into_parts();
+        fields::strip(&mut head.headers);
+        fields::passed(&mut head.headers, Version::HTTP_11);
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        head.extensions.clear();
+        head.extensions.insert(Tunnel::new(tunnel::run(client, origin, self.settings.silence)));
+        Response::from_parts(head, AnswerBody::default())
+    }
+}
+
+fn failure(error: hyper_util::client::legacy::Error) -> OriginError {
+    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(cause) = source {
+        if cause.is::<LengthLimitError>() {
+            return OriginError::TooLarge;
+        }
+        if cause.is::<Guarded>() {
+            return OriginError::Forbidden;
+        }
+        source = cause.source();
+    }
+    OriginError::Unreachable(Some(error))
+}
+
+/// What the guard says instead of an address.
+#[derive(Debug, thiserror::Error)]
+#[error("every address of the name is private or reserved")]
+struct Guarded;
+
+/// Resolves names, leaving out the addresses that the guard refuses. The connection is made to the
+/// very addresses that were checked, so that a second answer cannot differ.
+#[derive(Clone, Copy)]
+struct Resolver(Guard);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    /// Not `io::Error`, whose source hides what it was made of.
+    type Error = BodyError;
+    type Future = BoxFuture<'static, Result<Self::Response, BodyError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let guard = self.0;
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<SocketAddr> = found.filter(|address| guard(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err(Guarded.into());
+            }
+            Ok(allowed.into_iter())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    fn settings(origin: &str) -> Settings {
+        let time = std::time::Duration::from_secs(5);
+        Settings {
+            origin: origin.parse().unwrap(),
+            inject: true,
+            preserve_host: false,
+            connect_timeout: time,
+            head_time: time,
+            silence: time,
+            upload_bytes: 1 << 20,
+            tag_bytes: 1 << 20,
+            idle_time: time,
+            idle_connections: 1,
+        }
+    }
+
+    /// No request leaves for an address that the guard refuses, however the origin is named.
+    #[tokio::test]
+    async fn guarded_addresses_are_not_connected_to() {
+        for literal in ["http://127.0.0.1:1", "https://[::1]", "http://2130706433"] {
+            let refused = Origin::new(settings(literal), |_| false);
+            assert!(matches!(refused, Err(OriginError::Forbidden)), "{literal}");
+        }
+        let origin = Origin::new(settings("http://localhost:1"), |_| false).unwrap();
+        let from = Exchange {
+            client: "127.0.0.1".parse().unwrap(),
+            secure: false,
+            authority: "t.shop.example",
+        };
+        let (head, ()) = Request::new(()).into_parts();
+        let body = Empty::new().map_err(|never| match never {});
+        let answer =
+            origin.exchange::<UnsyncBoxBody<Bytes, BodyError>>(head, body.boxed_unsync(), from);
+        assert!(matches!(answer.await, Err(OriginError::Forbidden)));
+    }
+}

@@ -1,0 +1,225 @@
+//! The body of an answer on its way through: timed, and a page's with the gateway's script.
+
+use std::io::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use encoding_rs::Encoding;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, ETAG, HeaderName, RANGE, TRAILER, VARY,
+};
+use http::request::Parts as RequestParts;
+use http::response::Parts as ResponseParts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use lol_html::AsciiCompatibleEncoding;
+use tokio::time::{Instant, Sleep};
+
+use super::inject::{Admitted, Rewriter};
+use crate::answer::{AnswerBody, BodyError};
+
+/// Fields that speak of the very bytes of a body.
+const OF_THE_BYTES: &[&str] = &["content-md5", "digest", "content-digest", "repr-digest"];
+
+/// Whether the answer may be shown as a page.
+pub(super) fn may_be_page(head: &RequestParts) -> bool {
+    let fields = &head.headers;
+    if head.method != Method::GET || fields.contains_key(RANGE) {
+        return false;
+    }
+    match fields.get("sec-fetch-dest") {
+        Some(dest) => ["document", "iframe", "frame"].iter().any(|it| dest == it),
+        None => text(fields, ACCEPT).contains("text/html"),
+    }
+}
+
+/// Whether the client takes gzip.
+pub(super) fn takes_gzip(fields: &HeaderMap) -> bool {
+    text(fields, ACCEPT_ENCODING).split(',').any(|one| {
+        let mut parts = one.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let is_refused = |it: &str| {
+            it.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
+        };
+        name.eq_ignore_ascii_case("gzip") && !parts.any(is_refused)
+    })
+}
+
+/// The encoding of an answer that is a page and may be changed.
+pub(super) fn encoding(head: &ResponseParts) -> Option<AsciiCompatibleEncoding> {
+    let has_body = !head.status.is_informational() && !head.status.is_redirection();
+    let is_whole = ![StatusCode::NO_CONTENT, StatusCode::PARTIAL_CONTENT].contains(&head.status);
+    let fields = &head.headers;
+    let is_plain = fields.get(CONTENT_ENCODING).is_none_or(|it| it == "identity");
+    let may_change = !text(fields, CACHE_CONTROL).to_ascii_lowercase().contains("no-transform");
+    let mut parts = text(fields, CONTENT_TYPE).split(';').map(str::trim);
+    let is_html = parts.next()?.eq_ignore_ascii_case("text/html");
+    if !(has_body && is_whole && is_plain && may_change && is_html) {
+        return None;
+    }
+    let charset = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    match charset {
+        None => Some(AsciiCompatibleEncoding::utf_8()),
+        Some(label) => AsciiCompatibleEncoding::new(Encoding::for_label(label.as_bytes())?),
+    }
+}
+
+fn text(fields: &HeaderMap, name: HeaderName) -> &str {
+    fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// The page with the gateway's script, compressed if the client takes it.
+pub(super) fn rewritten(
+    head: &mut ResponseParts,
+    body: Paced,
+    gzip: bool,
+    rewriter: impl FnOnce(Admitted) -> Rewriter,
+) -> AnswerBody {
+    let admitted = Admitted::of(&head.headers);
+    let fields = &mut head.headers;
+    for name in [CONTENT_LENGTH, ACCEPT_RANGES, TRAILER, CONTENT_ENCODING] {
+        fields.remove(name);
+    }
+    for name in OF_THE_BYTES {
+        fields.remove(*name);
+    }
+    weaken(fields);
+    fields.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    // Fast: the page is made for this one visitor, who waits.
+    let gzip = gzip.then(|| GzEncoder::new(Vec::new(), Compression::new(4)));
+    if gzip.is_some() {
+        fields.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    let rewriter = Some(rewriter(admitted));
+    AnswerBody::stream(Page { body, rewriter, gzip })
+}
+
+/// The page means the same, but its bytes differ.
+fn weaken(fields: &mut HeaderMap) {
+    let Some(tag) = fields.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else {
+        return;
+    };
+    match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        Ok(weak) => fields.insert(ETAG, weak),
+        Err(_) => fields.remove(ETAG),
+    };
+}
+
+/// The body of an origin's answer, that must not be silent for too long.
+pub(super) struct Paced {
+    body: Incoming,
+    silence: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Paced {
+    pub(super) fn new(body: Incoming, silence: Duration) -> Self {
+        Self { body, silence, waiting: None }
+    }
+}
+
+impl Body for Paced {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(context) {
+            Poll::Ready(frame) => {
+                this.waiting = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Poll::Pending => {
+                let silence = this.silence;
+                let waiting = this.waiting.get_or_insert_with(|| {
+                    Box::pin(tokio::time::sleep_until(Instant::now() + silence))
+                });
+                ready!(waiting.as_mut().poll(context));
+                Poll::Ready(Some(Err("the origin fell silent".into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A page on its way through.
+struct Page {
+    body: Paced,
+    /// Until the page ends.
+    rewriter: Option<Rewriter>,
+    gzip: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Page {
+    /// What more there is to send after this much more of the page; all if it ended.
+    fn advance(&mut self, more: Option<&Bytes>) -> Result<Vec<u8>, BodyError> {
+        let plain = match (more, &mut self.rewriter) {
+            (Some(bytes), Some(rewriter)) => rewriter.write(bytes),
+            (None, _) => self.rewriter.take().map(Rewriter::end).unwrap_or_default(),
+            (Some(_), None) => Vec::new(),
+        };
+        let Some(gzip) = &mut self.gzip else { return Ok(plain) };
+        if !plain.is_empty() {
+            gzip.write_all(&plain)?;
+            gzip.flush()?;
+        }
+        let out = std::mem::take(gzip.get_mut());
+        match (more, self.gzip.take()) {
+            (Some(_), gzip) => {
+                self.gzip = gzip;
+                Ok(out)
+            }
+            (None, Some(gzip)) => Ok([out, gzip.finish()?].concat()),
+            (None, None) => Ok(out),
+        }
+    }
+}
+
+impl Body for Page {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        while this.rewriter.is_some() {
+            let out = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => this.advance(Some(&bytes)),
+                    Err(_trailers) => continue,
+                },
+                Some(Err(error)) => Err(error),
+                None => this.advance(None),
+            };
+            match out {
+                Ok(out) if out.is_empty() => {}
+                Ok(out) => return Poll::Ready(Some(Ok(Frame::data(out.into())))),
+                Err(error) => {
+                    this.rewriter = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+}

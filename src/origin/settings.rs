@@ -1,0 +1,66 @@
+//! What a site says of the server behind it.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::settings::Section;
+
+/// `origin` and `[sites.proxy]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The server: a scheme, a host and perhaps a port.
+    pub origin: Url,
+    /// Whether pages get the gateway's script.
+    pub inject: bool,
+    /// Whether the origin is told the host that the client asked for.
+    pub preserve_host: bool,
+    /// For a connection to be made.
+    pub connect_timeout: Duration,
+    /// For the head of an answer, the upload included.
+    pub head_time: Duration,
+    /// Between two pieces of an answer, and for silence in a WebSocket.
+    pub silence: Duration,
+    /// An upload.
+    pub upload_bytes: usize,
+    /// What is held of a page until a tag in it is whole.
+    pub tag_bytes: usize,
+    /// How long an unused connection is kept.
+    pub idle_time: Duration,
+    /// Unused connections kept.
+    pub idle_connections: usize,
+}
+
+impl Settings {
+    /// Reads a site's. `None` if it has no origin.
+    pub fn read(site: &mut Section<'_>) -> Option<Self> {
+        let origin = site.opt_string("origin");
+        let mut section = site.section("proxy");
+        let mut settings = Self {
+            origin: Url::parse("http://origin.invalid").ok()?,
+            inject: section.boolean("inject"),
+            preserve_host: section.boolean("preserve_host"),
+            connect_timeout: section.positive_duration("connect_timeout"),
+            head_time: section.positive_duration("head_time"),
+            silence: section.positive_duration("silence"),
+            upload_bytes: section.byte_count("upload_bytes"),
+            tag_bytes: section.byte_count("tag_bytes"),
+            idle_time: section.positive_duration("idle_time"),
+            idle_connections: section.integer("idle_connections", 0..=10_000),
+        };
+        let origin = origin?;
+        match Url::parse(&origin) {
+            Ok(url)
+                if matches!(url.scheme(), "http" | "https")
+                    && url.origin().ascii_serialization() == origin =>
+            {
+                settings.origin = url;
+            }
+            _ => site.mistake(
+                "origin",
+                "must be http:// or https://, a host and perhaps a port, and nothing after",
+            ),
+        }
+        Some(settings)
+    }
+}

@@ -1,0 +1,114 @@
+//! What browsers are told.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+
+use super::Asked;
+use super::served::{Coded, Served};
+use crate::vendors::script::File;
+
+const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// There is nothing: the vendor has no such script, or it cannot be had now.
+pub(super) fn none(failed: bool) -> Response<Full<Bytes>> {
+    let status = if failed { StatusCode::BAD_GATEWAY } else { StatusCode::NOT_FOUND };
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    let fields = response.headers_mut();
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The script, or the part of it that is asked for, or that it is the same still.
+pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Response<Full<Bytes>> {
+    let range = asked.fields.get(RANGE).filter(|_| asked.method == Method::GET);
+    // Parts are of the text as it is.
+    let coded = match range {
+        Some(_) => &served.plain,
+        None => served.best(asked.fields.get(ACCEPT_ENCODING)),
+    };
+    let mut response = Response::new(Full::default());
+    let fields = response.headers_mut();
+    let age = if file.immutable {
+        "public, max-age=31536000, immutable"
+    } else {
+        "public, max-age=900, stale-while-revalidate=86400, stale-if-error=604800"
+    };
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static(age));
+    fields.insert(ETAG, coded.etag.clone());
+    fields.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    fields.insert(POLICY, HeaderValue::from_static("cross-origin"));
+    fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if served.is_known(asked.fields) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    fields.insert(CONTENT_TYPE, served.content_type.clone());
+    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some(coding) = coded.coding {
+        fields.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+    }
+    let body = match range.filter(|_| is_range_of(asked, coded)).and_then(|it| part(it, coded)) {
+        None => coded.body.clone(),
+        Some(part) => {
+            let length = coded.body.len();
+            let (status, said, body) = match part {
+                Some((first, last)) => (
+                    StatusCode::PARTIAL_CONTENT,
+                    format!("bytes {first}-{last}/{length}"),
+                    coded.body.slice(first..=last),
+                ),
+                None => {
+                    (StatusCode::RANGE_NOT_SATISFIABLE, format!("bytes */{length}"), Bytes::new())
+                }
+            };
+            *response.status_mut() = status;
+            if let Ok(said) = HeaderValue::try_from(said) {
+                response.headers_mut().insert(CONTENT_RANGE, said);
+            }
+            body
+        }
+    };
+    if asked.method == Method::HEAD {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    } else {
+        *response.body_mut() = Full::new(body);
+    }
+    response
+}
+
+/// Whether the range is asked of this very text.
+fn is_range_of(asked: &Asked<'_>, coded: &Coded) -> bool {
+    asked.fields.get(IF_RANGE).is_none_or(|tag| *tag == coded.etag)
+}
+
+/// First and last byte of a single range; `Some(None)` for one that lies outside. Any other is
+/// ignored, as RFC 9110 lets a server do.
+#[expect(clippy::option_option, reason = "no range, one outside, one inside")]
+fn part(range: &HeaderValue, coded: &Coded) -> Option<Option<(usize, usize)>> {
+    let (first, last) = range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
+    let (length, digits) =
+        (coded.body.len(), |text: &str| text.bytes().all(|it| it.is_ascii_digit()));
+    if !digits(first) || !digits(last) || (first.is_empty() && last.is_empty()) {
+        return None;
+    }
+    let number = |text: &str| text.parse::<usize>().unwrap_or(usize::MAX);
+    let end = length.checked_sub(1);
+    if first.is_empty() {
+        let wanted = number(last).min(length);
+        return Some(end.filter(|_| wanted > 0).map(|end| (length - wanted, end)));
+    }
+    let (first, last) = (number(first), if last.is_empty() { usize::MAX } else { number(last) });
+    if last < first {
+        return None;
+    }
+    Some(end.filter(|end| first <= *end).map(|end| (first, last.min(end))))
+}

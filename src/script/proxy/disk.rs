@@ -1,0 +1,151 @@
+//! Scripts on disk: one file each, named by the hash of where it came from. A file that is not whole
+//! is as good as none. All of it blocks.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::source::{Facts, Source, hash, hex};
+
+/// The longest first line of a file.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// The folder of scripts.
+#[derive(Debug)]
+pub(super) struct Disk {
+    folder: PathBuf,
+    max_bytes: u64,
+    /// Whoever writes looks after the space, too.
+    writing: Mutex<()>,
+}
+
+/// The first line of a file. The script follows.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    sha256: String,
+    #[serde(flatten)]
+    facts: Facts,
+}
+
+impl Disk {
+    pub(super) fn new(folder: PathBuf, max_bytes: u64) -> Self {
+        Self { folder, max_bytes, writing: Mutex::new(()) }
+    }
+
+    fn file(&self, url: &str) -> PathBuf {
+        self.folder.join(hex(&hash(url.as_bytes())))
+    }
+
+    /// The script from there, if it is here and whole.
+    pub(super) fn read(&self, url: &str, max_bytes: usize) -> Option<Source> {
+        let file = self.file(url);
+        let length = fs::metadata(&file).ok()?.len();
+        if length > (max_bytes + MAX_HEAD_BYTES) as u64 {
+            return None;
+        }
+        let bytes = Bytes::from(fs::read(file).ok()?);
+        let end = memchr::memchr(b'\n', &bytes)?;
+        let head: Head = serde_json::from_slice(bytes.get(..end)?).ok()?;
+        let body = bytes.slice(end + 1..);
+        let hash = hash(&body);
+        (hex(&hash) == head.sha256 && head.facts.url == url).then_some(Source {
+            facts: head.facts,
+            hash,
+            body,
+        })
+    }
+
+    /// Keeps a script: whole, or not at all.
+    pub(super) fn write(&self, source: &Source) -> io::Result<()> {
+        // A poisoned lock guards nothing but the order.
+        let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let file = self.file(&source.facts.url);
+        let unfinished = file.with_extension("new");
+        let head = Head { sha256: hex(&source.hash), facts: source.facts.clone() };
+        let mut out = fs::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        out.write_all(&serde_json::to_vec(&head)?)?;
+        out.write_all(b"\n")?;
+        out.write_all(&source.body)?;
+        out.sync_all()?;
+        fs::rename(unfinished, file)?;
+        self.make_room()
+    }
+
+    /// Removes the oldest until the rest fits.
+    fn make_room(&self) -> io::Result<()> {
+        let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let facts = entry.metadata()?;
+            files.push((facts.modified()?, facts.len(), entry.path()));
+        }
+        let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        files.sort();
+        for (_, length, file) in files {
+            if bytes <= self.max_bytes {
+                break;
+            }
+            fs::remove_file(file)?;
+            bytes -= length;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(url: &str, body: &str) -> Source {
+        let facts = Facts {
+            url: url.to_owned(),
+            content_type: "text/javascript".to_owned(),
+            etag: None,
+            last_modified: None,
+            max_age: None,
+            checked_at: 7,
+        };
+        Source { facts, hash: hash(body.as_bytes()), body: Bytes::from(body.to_owned()) }
+    }
+
+    #[test]
+    fn what_is_not_whole_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path().join("scripts"), 1 << 20);
+        disk.write(&source("https://x/a", "let a\n= 1")).unwrap();
+        let read = disk.read("https://x/a", 100).unwrap();
+        assert_eq!((&read.body[..], read.facts.checked_at), (&b"let a\n= 1"[..], 7));
+        assert!(disk.read("https://x/b", 100).is_none());
+        let file = disk.file("https://x/a");
+        let whole = fs::read(&file).unwrap();
+        for damaged in [&whole[..whole.len() - 1], &whole[1..], &[&whole[..], b"x"].concat(), b""] {
+            fs::write(&file, damaged).unwrap();
+            assert!(disk.read("https://x/a", 100).is_none());
+        }
+        fs::write(disk.file("https://x/b"), &whole).unwrap();
+        assert!(disk.read("https://x/b", 100).is_none(), "another's file");
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path().join("scripts"), 1000);
+        for name in ["a", "b", "c"] {
+            disk.write(&source(name, &name.repeat(300))).unwrap();
+        }
+        assert!(disk.read("a", 1000).is_none());
+        assert!(disk.read("c", 1000).is_some());
+    }
+}

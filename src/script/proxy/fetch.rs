@@ -1,0 +1,208 @@
+//! Fetching a script from its vendor, as a browser that says nothing of its visitor.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
+use http::{HeaderMap, HeaderName, StatusCode};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::settings::Settings;
+use super::source::{Facts, Source, hash};
+use crate::address::{Resolver, literal_is_public};
+
+/// Of a browser that every vendor serves its modern build.
+const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                          Chrome/142.0.0.0 Safari/537.36";
+
+/// The longest validator that is kept.
+const MAX_VALIDATOR_BYTES: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    client: reqwest::Client,
+    allow_private: bool,
+    under_way: Arc<Semaphore>,
+    script_bytes: usize,
+    timeout: Duration,
+}
+
+/// What the vendor said.
+pub(super) enum Fetched {
+    New(Source),
+    /// The copy at hand is right still, for this long.
+    Same(Option<Duration>),
+    /// There is no such script.
+    Absent,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error("too many fetches are under way")]
+    Busy,
+    #[error("the address is private or reserved, and egress.allow_private is off")]
+    Forbidden,
+    #[error("no whole answer in time")]
+    Timeout,
+    #[error("could not be fetched")]
+    Cut(#[source] reqwest::Error),
+    #[error("was answered with {0}")]
+    Status(StatusCode),
+    #[error("is no script: {0:?}")]
+    Type(String),
+    #[error("is longer than scripts.script_bytes")]
+    TooLong,
+    #[error("is not what its Content-Encoding says")]
+    Encoding,
+}
+
+impl Fetcher {
+    pub(super) fn new(settings: &Settings, allow_private: bool) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(settings.timeout)
+            .dns_resolver(Arc::new(Resolver::new(allow_private)))
+            .build()?;
+        Ok(Self {
+            client,
+            allow_private,
+            under_way: Arc::new(Semaphore::new(settings.fetches)),
+            script_bytes: settings.script_bytes,
+            timeout: settings.timeout,
+        })
+    }
+
+    /// Fetches a script, unless the copy at hand is right still.
+    pub(super) async fn fetch(
+        &self,
+        url: &Url,
+        known: Option<&Facts>,
+        now: i64,
+    ) -> Result<Fetched, FetchError> {
+        let Ok(_place) = self.under_way.try_acquire() else { return Err(FetchError::Busy) };
+        if !self.allow_private && !literal_is_public(url) {
+            return Err(FetchError::Forbidden);
+        }
+        let exchange = self.exchange(url, known, now);
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(FetchError::Timeout))
+    }
+
+    async fn exchange(
+        &self,
+        url: &Url,
+        known: Option<&Facts>,
+        now: i64,
+    ) -> Result<Fetched, FetchError> {
+        let cut = |error: reqwest::Error| FetchError::Cut(error.without_url());
+        let mut request = self.client.get(url.clone()).header(ACCEPT, "*/*");
+        request = request.header(ACCEPT_ENCODING, "gzip, br");
+        if let Some(known) = known {
+            if let Some(etag) = &known.etag {
+                request = request.header(IF_NONE_MATCH, etag);
+            }
+            if let Some(date) = &known.last_modified {
+                request = request.header(IF_MODIFIED_SINCE, date);
+            }
+        }
+        let mut response = request.send().await.map_err(cut)?;
+        let max_age = text(response.headers(), &CACHE_CONTROL).and_then(|field| max_age(&field));
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Fetched::Same(max_age)),
+            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::BAD_REQUEST => {
+                return Ok(Fetched::Absent);
+            }
+            status => return Err(FetchError::Status(status)),
+        }
+        let content_type = text(response.headers(), &CONTENT_TYPE).unwrap_or_default();
+        let content_type = media_type(&content_type)
+            .ok_or_else(|| FetchError::Type(content_type.chars().take(64).collect()))?;
+        let fields = std::mem::take(response.headers_mut());
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(cut)? {
+            if body.len() + chunk.len() > self.script_bytes {
+                return Err(FetchError::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let coding = text(&fields, &CONTENT_ENCODING).unwrap_or_default();
+        let body = decoded(&coding, body.freeze(), self.script_bytes)?;
+        if content_type.contains("javascript") && is_page(&body) {
+            return Err(FetchError::Type("a page".to_owned()));
+        }
+        let short = |text: &String| text.len() <= MAX_VALIDATOR_BYTES;
+        let facts = Facts {
+            url: url.as_str().to_owned(),
+            content_type: content_type.to_owned(),
+            etag: text(&fields, &ETAG).filter(short),
+            last_modified: text(&fields, &LAST_MODIFIED).filter(short),
+            max_age,
+            checked_at: now,
+        };
+        Ok(Fetched::New(Source { facts, hash: hash(&body), body }))
+    }
+}
+
+fn text(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
+    fields.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// What a script is served as. Anything else is none.
+fn media_type(said: &str) -> Option<&'static str> {
+    let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match essence.as_str() {
+        "text/javascript"
+        | "application/javascript"
+        | "application/x-javascript"
+        | "text/ecmascript"
+        | "application/ecmascript" => Some("text/javascript; charset=utf-8"),
+        "text/css" => Some("text/css; charset=utf-8"),
+        "application/json" => Some("application/json"),
+        "application/wasm" => Some("application/wasm"),
+        _ => None,
+    }
+}
+
+/// No script begins like a page of HTML.
+fn is_page(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    body.first() == Some(&b'<') && !body.starts_with(b"<!--")
+}
+
+fn max_age(field: &str) -> Option<Duration> {
+    let directives = || field.split(',').map(str::trim);
+    if directives()
+        .any(|it| it.eq_ignore_ascii_case("no-store") || it.eq_ignore_ascii_case("no-cache"))
+    {
+        return Some(Duration::ZERO);
+    }
+    let seconds = directives().find_map(|it| it.strip_prefix("max-age="))?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+fn decoded(coding: &str, body: Bytes, max_bytes: usize) -> Result<Bytes, FetchError> {
+    let limit = max_bytes as u64 + 1;
+    let mut out = Vec::new();
+    let read = match coding.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => return Ok(body),
+        "gzip" | "x-gzip" => {
+            flate2::read::MultiGzDecoder::new(&*body).take(limit).read_to_end(&mut out)
+        }
+        "br" => brotli::Decompressor::new(&*body, 4096).take(limit).read_to_end(&mut out),
+        _ => return Err(FetchError::Encoding),
+    };
+    match read {
+        Ok(length) if length > max_bytes => Err(FetchError::TooLong),
+        Ok(_) => Ok(out.into()),
+        Err(_) => Err(FetchError::Encoding),
+    }
+}

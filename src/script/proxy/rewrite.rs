@@ -1,0 +1,143 @@
+//! The vendors' addresses inside a script become the gateway's. Only whole addresses at the beginning
+//! of a string literal are touched; everything else stays as it is, to the byte.
+
+use memchr::memmem;
+
+use crate::vendors::script::Rewrite;
+
+/// The script with its addresses below `mount`, which is `https://HOST/PATH`.
+pub(super) fn rewrite(script: &[u8], rewrites: &[Rewrite], mount: &str) -> Vec<u8> {
+    let mut hits: Vec<Hit<'_>> = Vec::new();
+    for rewrite in rewrites {
+        let finder = memmem::Finder::new(rewrite.host);
+        hits.extend(finder.find_iter(script).filter_map(|at| Hit::at(script, at, rewrite)));
+    }
+    hits.sort_by_key(|hit| hit.start);
+    let mut out = Vec::with_capacity(script.len() + hits.len() * mount.len());
+    let mut done = 0;
+    for hit in hits {
+        // Two rewrites of one host: the first in the vendor's list.
+        let Some(before) = script.get(done..hit.start) else { continue };
+        out.extend_from_slice(before);
+        let scheme_end = if hit.has_scheme { 0 } else { mount.find("//").unwrap_or(0) };
+        let place = mount.get(scheme_end..).unwrap_or(mount).to_owned() + hit.to;
+        let place = if hit.escaped { place.replace('/', "\\/") } else { place };
+        out.extend_from_slice(place.as_bytes());
+        done = hit.end;
+    }
+    out.extend_from_slice(script.get(done..).unwrap_or_default());
+    out
+}
+
+struct Hit<'r> {
+    start: usize,
+    end: usize,
+    has_scheme: bool,
+    escaped: bool,
+    to: &'r str,
+}
+
+impl<'r> Hit<'r> {
+    fn at(script: &[u8], at: usize, rewrite: &'r Rewrite) -> Option<Self> {
+        let (before, end) = (script.get(..at)?, at + rewrite.host.len());
+        let (before, escaped) = match before.strip_suffix(b"\\/\\/") {
+            Some(before) => (before, true),
+            None => (before.strip_suffix(b"//")?, false),
+        };
+        let scheme = before.strip_suffix(b"https:").or_else(|| before.strip_suffix(b"http:"));
+        let start = scheme.unwrap_or(before);
+        if !matches!(start.last()?, b'"' | b'\'' | b'`') {
+            return None;
+        }
+        let after = script.get(end..)?;
+        let ends_host = match after.first() {
+            None | Some(b'/' | b'"' | b'\'' | b'`' | b'?' | b'#') => true,
+            // An escaped slash or quote.
+            Some(b'\\') => matches!(after.get(1), Some(b'/' | b'"' | b'\'')),
+            _ => false,
+        };
+        let under =
+            if escaped { rewrite.under.replace('/', "\\/") } else { rewrite.under.to_owned() };
+        let rest = after.strip_prefix(under.as_bytes())?;
+        let ends_segment =
+            rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+        let hit =
+            Self { start: start.len(), end, has_scheme: scheme.is_some(), escaped, to: rewrite.to };
+        (ends_host && (under.is_empty() || ends_segment)).then_some(hit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors::{self, VENDORS};
+
+    fn rewritten(vendor: &str, script: &str) -> String {
+        let rewrites = vendors::find(vendor).unwrap().script.unwrap().rewrites;
+        let mount = format!("https://t.shop.example/{vendor}");
+        String::from_utf8(rewrite(script.as_bytes(), rewrites, &mount)).unwrap()
+    }
+
+    #[test]
+    fn whole_addresses_in_strings_are_rewritten_in_every_form() {
+        for (vendor, script, expected) in [
+            (
+                "ga4",
+                r#"a="https://www.google-analytics.com/g/collect",b='https://www.googletagmanager.com/gtag/js?id='"#,
+                r#"a="https://t.shop.example/ga4/g/collect",b='https://t.shop.example/ga4/gtag/js?id='"#,
+            ),
+            ("meta", r#"f("//connect.facebook.net/")"#, r#"f("//t.shop.example/meta/")"#),
+            ("meta", r"`https://www.facebook.com/tr/`", r"`https://t.shop.example/meta/tr/`"),
+            (
+                "amplitude",
+                r#"{"u":"https:\/\/api2.amplitude.com\/2\/httpapi"}"#,
+                r#"{"u":"https:\/\/t.shop.example\/amplitude\/2\/httpapi"}"#,
+            ),
+            (
+                "intercom",
+                r#"["https://js.intercomcdn.com/frame.1.js","https://widget.intercom.io/widget/x"]"#,
+                r#"["https://t.shop.example/intercom/js/frame.1.js","https://t.shop.example/intercom/widget/x"]"#,
+            ),
+            ("segment", r#""https://cdn.segment.com""#, r#""https://t.shop.example/segment""#),
+        ] {
+            assert_eq!(rewritten(vendor, script), expected);
+        }
+    }
+
+    #[test]
+    fn everything_else_stays_to_the_byte() {
+        for (vendor, script) in [
+            // Bare hosts are compared, not fetched.
+            ("ga4", r#"h==="www.google-analytics.com"||/\.google-analytics\.com/.test(h)"#),
+            ("ga4", r"/* https://www.google-analytics.com/terms */"),
+            ("ga4", r#""https://www.google-analytics.com.evil.example/""#),
+            ("ga4", r#""https://www.google-analytics.com:8443/""#),
+            ("ga4", r#""https://xwww.google-analytics.com/""#),
+            ("ga4", r#""https://www.googletagmanager.com/a?id=""#),
+            ("meta", r#""https://www.facebook.com/privacy_sandbox/pixel""#),
+            ("meta", r#""https://www.facebook.com/travel""#),
+            ("meta", r#""https://www.facebook.com""#),
+        ] {
+            assert_eq!(rewritten(vendor, script), script);
+        }
+        let bytes = b"\xff\xfe\"//x\"\0";
+        assert_eq!(rewrite(bytes, &[], "https://x/y"), bytes);
+    }
+
+    #[test]
+    fn every_rewritten_script_address_is_a_script_of_the_mount() {
+        for vendor in VENDORS {
+            let Some(script) = vendor.script else { continue };
+            for file in script.files.iter().filter(|file| !file.origin.is_empty()) {
+                let host = file.origin.strip_prefix("https://").unwrap();
+                let mut own = script.rewrites.iter().filter(|it| it.host == host);
+                assert!(
+                    own.all(|it| it.to == file.strip || !it.under.is_empty() || it.to.is_empty()),
+                    "{}: {}",
+                    vendor.name,
+                    file.path
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! A script as the vendor gave it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256.
+pub(super) type Hash = [u8; 32];
+
+/// A script as the vendor gave it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) facts: Facts,
+    pub(super) hash: Hash,
+    pub(super) body: Bytes,
+}
+
+/// What is known of a script besides its text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Facts {
+    /// Where it came from.
+    pub(super) url: String,
+    pub(super) content_type: String,
+    pub(super) etag: Option<String>,
+    pub(super) last_modified: Option<String>,
+    /// How long the vendor said it is fresh.
+    pub(super) max_age: Option<Duration>,
+    /// When the vendor last said that it is right, in milliseconds since 1970.
+    pub(super) checked_at: i64,
+}
+
+pub(super) fn hash(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
+/// A hash in hexadecimal.
+pub(super) fn hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}

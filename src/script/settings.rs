@@ -1,0 +1,107 @@
+//! `[sites.sdk]`: what a site's `/tw.js` brings and does.
+
+use url::Url;
+
+use super::Caching;
+use crate::settings::Section;
+use crate::vendors::VENDORS;
+
+/// What a page may report by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Each page that is opened.
+    Page,
+    /// Each change of the address without a load.
+    History,
+    /// Clicks on links that leave the site.
+    Links,
+    /// Clicks on links to files.
+    Downloads,
+    /// Forms that are submitted.
+    Forms,
+    /// How far a page was scrolled.
+    Scroll,
+    /// The web vitals.
+    Vitals,
+    /// Errors that nobody caught.
+    Errors,
+}
+
+/// The parts by the names of the configuration, in the order in which they come.
+pub(super) const PARTS: &[(&str, Part)] = &[
+    ("page", Part::Page),
+    ("history", Part::History),
+    ("links", Part::Links),
+    ("downloads", Part::Downloads),
+    ("forms", Part::Forms),
+    ("scroll", Part::Scroll),
+    ("vitals", Part::Vitals),
+    ("errors", Part::Errors),
+];
+
+/// The script of one site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What pages report by themselves.
+    pub auto: Vec<Part>,
+    /// Whether `window.analytics` answers as Segment's does.
+    pub alias: bool,
+    /// The vendors whose browser API the script stands in for.
+    pub shims: Vec<&'static str>,
+    /// Where events go, if not to the host that the script came from.
+    pub endpoint: Option<Url>,
+    /// Whether nothing is sent or stored before the page said what the visitor chose.
+    pub wait_for_consent: bool,
+    /// How long browsers keep `/tw.js`.
+    pub caching: Caching,
+}
+
+impl Settings {
+    /// Reads `[sites.sdk]`.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let mut auto = Vec::new();
+        for word in section.strings("auto") {
+            match PARTS.iter().find(|(name, _)| *name == word) {
+                Some((_, part)) if !auto.contains(part) => auto.push(*part),
+                Some(_) => {}
+                None => {
+                    let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+                    section.unknown_name("auto", &word, "part of the SDK", &names);
+                }
+            }
+        }
+        let known: Vec<&'static str> =
+            VENDORS.iter().filter(|it| it.shim.is_some()).map(|it| it.name).collect();
+        let mut shims = Vec::new();
+        for word in section.strings("shims") {
+            match known.iter().find(|name| **name == word) {
+                Some(name) if !shims.contains(name) => shims.push(*name),
+                Some(_) => {}
+                None => section.unknown_name("shims", &word, "vendor with a shim", &known),
+            }
+        }
+        let endpoint: Option<Url> = section.opt_parsed("endpoint");
+        if endpoint.as_ref().is_some_and(|url| !is_origin(url)) {
+            let message = "must be a scheme and a host, such as \"https://t.shop.example\"";
+            section.mistake("endpoint", message);
+        }
+        Self {
+            auto,
+            alias: section.boolean("alias"),
+            shims,
+            endpoint,
+            wait_for_consent: section.boolean("wait_for_consent"),
+            caching: Caching::For {
+                max_age: section.duration("max_age"),
+                stale: section.duration("stale"),
+            },
+        }
+    }
+}
+
+/// Whether the URL says where, and nothing more.
+fn is_origin(url: &Url) -> bool {
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    matches!(url.scheme(), "http" | "https") && is_bare && is_anonymous
+}

@@ -1,0 +1,147 @@
+//! What is composed, how it is served, and which settings are mistakes.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT_ENCODING, IF_NONE_MATCH};
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::settings::{Environment, Report, Section, Source};
+use crate::vendors::Vendor;
+
+const SHORT: Caching =
+    Caching::For { max_age: Duration::from_secs(300), stale: Duration::from_secs(86_400) };
+
+fn plain() -> Settings {
+    Settings {
+        auto: vec![Part::Page],
+        alias: false,
+        shims: Vec::new(),
+        endpoint: None,
+        wait_for_consent: false,
+        caching: SHORT,
+    }
+}
+
+/// The script of a site that chose nothing.
+pub(crate) fn sdk() -> Arc<Sdk> {
+    Arc::new(Sdk::new(&plain()))
+}
+
+fn read(text: &str) -> (Settings, String) {
+    let base = "auto = []\nalias = false\nshims = []\nwait_for_consent = false\n\
+                max_age = \"5m\"\nstale = \"1d\"\n";
+    let set = |line: &&str| !text.contains(line.split(' ').next().unwrap());
+    let text = base.lines().filter(set).fold(text.to_owned(), |text, line| text + "\n" + line);
+    let source = Source { name: "test".to_owned(), text };
+    let (report, environment) = (Report::default(), Environment::default());
+    let table = source.parse(&report);
+    let settings =
+        Settings::read(&mut Section::root(vec![(&source, &table)], &environment, &report));
+    let mistakes: Vec<String> = report.into_mistakes().iter().map(ToString::to_string).collect();
+    (settings, mistakes.join("\n"))
+}
+
+async fn body(response: http::Response<http_body_util::Full<bytes::Bytes>>) -> Vec<u8> {
+    response.into_body().collect().await.unwrap().to_bytes().to_vec()
+}
+
+#[test]
+fn a_script_has_what_the_site_chose_and_nothing_else() {
+    let chosen = [("Link Clicked", Part::Links), ("Web Vitals", Part::Vitals)];
+    let without = compose::site(&plain());
+    let parts = chosen.iter().map(|(_, part)| *part).collect();
+    let with = compose::site(&Settings { auto: parts, ..plain() });
+    for (mark, _) in chosen {
+        assert!(with.contains(mark) && !without.contains(mark), "{mark}");
+    }
+    assert!(without.contains(r#""page":true"#) && !with.contains(r#""page":true"#));
+    assert!(compose::site(&Settings { alias: true, ..plain() }).contains("isTagway"));
+    assert!(!without.contains("isTagway"));
+}
+
+#[test]
+fn a_vendors_file_is_the_core_and_its_shim() {
+    let vendor = Vendor { name: "shy", shim: Some("window.shy=1;"), ..Vendor::NOTHING };
+    let script = compose::with_shim(&plain(), &vendor).unwrap();
+    assert!(script.starts_with("if(!(window.tagway&&window.tagway.loaded)){"));
+    let end = "if(!tagway.loaded[\"shy\"]){tagway.loaded[\"shy\"]=1;window.shy=1;}\n";
+    assert!(script.ends_with(end), "{script}");
+    assert_eq!(compose::with_shim(&plain(), &Vendor::NOTHING), None);
+}
+
+#[tokio::test]
+async fn every_encoding_holds_the_same_script() {
+    let file = File::new(compose::site(&plain()));
+    for encoding in ["br", "zstd", "gzip", ""] {
+        let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, encoding.parse().unwrap())]);
+        let answer = file.answer(&Method::GET, &fields, SHORT);
+        let said = answer.headers().get("content-encoding").map(|it| it.to_str().unwrap());
+        assert_eq!(said.unwrap_or_default(), encoding);
+        let content = body(answer).await;
+        let mut text = Vec::new();
+        match encoding {
+            "br" => brotli::BrotliDecompress(&mut &*content, &mut text).unwrap(),
+            "zstd" => text = zstd::bulk::decompress(&content, 1 << 20).unwrap(),
+            "gzip" => {
+                flate2::read::GzDecoder::new(&*content).read_to_end(&mut text).unwrap();
+            }
+            _ => text = content,
+        }
+        assert_eq!(text, file.text(), "{encoding}");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_that_has_it_is_told_so() {
+    let file = File::new("1;".to_owned());
+    let mut fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "gzip, br;q=0".parse().unwrap())]);
+    let answer = file.answer(&Method::GET, &fields, SHORT);
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    assert_eq!(answer.headers()["vary"], "Accept-Encoding");
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(answer.headers()["cross-origin-resource-policy"], "cross-origin");
+    let kept = "public, max-age=300, stale-while-revalidate=86400";
+    assert_eq!(answer.headers()["cache-control"], kept);
+    let etag = answer.headers()["etag"].to_str().unwrap().to_owned();
+    for tags in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+        fields.insert(IF_NONE_MATCH, tags.parse().unwrap());
+        let answer = file.answer(&Method::GET, &fields, SHORT);
+        assert_eq!(answer.status(), 304, "{tags}");
+        assert_eq!(answer.headers()["etag"], etag);
+        assert!(body(answer).await.is_empty());
+    }
+    fields.insert(IF_NONE_MATCH, "\"x\"".parse().unwrap());
+    assert_eq!(file.answer(&Method::GET, &fields, SHORT).status(), 200);
+    let head = file.answer(&Method::HEAD, &fields, SHORT);
+    assert_ne!(head.headers()["content-length"], "0");
+    assert!(body(head).await.is_empty());
+}
+
+#[test]
+fn only_the_name_of_this_content_is_for_good() {
+    let sdk = Sdk::new(&plain());
+    let hash = sdk.file.hash().to_owned();
+    assert_eq!(sdk.caching_at(&format!("/tw.{hash}.js")), Caching::Immutable);
+    assert_eq!(sdk.caching_at("/tw.0123456789abcdef.js"), SHORT);
+    assert_eq!(sdk.caching_at("/tw.js"), SHORT);
+    for path in ["/tw.js", "/tw.0123456789abcdef.js"] {
+        assert!(Sdk::is_at(path), "{path}");
+    }
+    for path in ["/", "/tw", "/tw.js.map", "/tw..js", "/tw.x.js", "/tw.0123456789abcdeg.js"] {
+        assert!(!Sdk::is_at(path), "{path}");
+    }
+}
+
+#[test]
+fn mistakes_are_named_with_what_was_perhaps_meant() {
+    let (settings, report) = read("auto = [\"page\", \"links\", \"page\"]");
+    assert_eq!((settings.auto, report.as_str()), (vec![Part::Page, Part::Links], ""));
+    let (_, report) = read("auto = [\"vital\"]\nshims = [\"nobody\"]\nendpoint = \"ftp://x/y\"");
+    for part in ["part of the SDK", "vitals", "vendor with a shim", "a scheme and a host"] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+}

@@ -1,0 +1,20 @@
+//! Intercom's messenger.
+
+use crate::vendors::script::{File, Rewrite, Script};
+
+/// The files, and the addresses inside them.
+pub(super) static SCRIPT: Script = Script {
+    files: &[
+        File {
+            path: "/widget/*",
+            origin: "https://widget.intercom.io",
+            entry: true,
+            ..File::PLAIN
+        },
+        File { path: "/js/**", origin: "https://js.intercomcdn.com", strip: "/js", ..File::PLAIN },
+    ],
+    rewrites: &[
+        Rewrite { host: "widget.intercom.io", under: "/widget", to: "" },
+        Rewrite { host: "js.intercomcdn.com", under: "", to: "/js" },
+    ],
+};

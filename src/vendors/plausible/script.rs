@@ -1,0 +1,13 @@
+//! Plausible's script. It sends to the origin it came from.
+
+use crate::vendors::script::{File, Script};
+
+/// The files, and the addresses inside them.
+pub(super) static SCRIPT: Script = Script {
+    files: &[
+        File { path: "/js/script.js", origin: "https://plausible.io", ..File::PLAIN },
+        File { path: "/js/script.*.js", origin: "https://plausible.io", ..File::PLAIN },
+        File { path: "/js/pa-*", origin: "https://plausible.io", ..File::PLAIN },
+    ],
+    rewrites: &[],
+};

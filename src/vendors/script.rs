@@ -1,0 +1,196 @@
+//! The Script face: which of a vendor's browser scripts are served first-party, where they come from,
+//! and which addresses inside them become the gateway's.
+//!
+//! Plain data. The host of a script is the vendor's and fixed here; a client only chooses among the
+//! paths, in letters that cannot leave them.
+
+/// The longest path below a mount, and the longest value of a parameter.
+const MAX_PATH_BYTES: usize = 256;
+const MAX_VALUE_BYTES: usize = 128;
+
+/// A vendor's scripts.
+#[derive(Debug)]
+pub struct Script {
+    /// Where they come from. The first that a path matches is it.
+    pub files: &'static [File],
+    /// The addresses inside them.
+    pub rewrites: &'static [Rewrite],
+}
+
+/// Some scripts of one host.
+#[derive(Debug)]
+pub struct File {
+    /// The path below the mount: `*` stands for one segment, `**` at the end for any more of them.
+    pub path: &'static str,
+    /// Scheme and host of the vendor's own; empty where each customer has another, who then says
+    /// `script_endpoint`.
+    pub origin: &'static str,
+    /// What is taken off the beginning of the path there.
+    pub strip: &'static str,
+    /// The parameters that are passed on.
+    pub query: &'static [&'static str],
+    /// Whether the path names a version, so that what it leads to never changes.
+    pub immutable: bool,
+    /// Whether it brings what pages call, so that the vendor's shim can stand in for it. The others
+    /// are parts that only the vendor's own scripts load.
+    pub entry: bool,
+}
+
+impl File {
+    /// What most have.
+    pub const PLAIN: Self =
+        Self { path: "", origin: "", strip: "", query: &[], immutable: false, entry: false };
+}
+
+/// An address inside scripts that becomes one of the mount's.
+#[derive(Debug)]
+pub struct Rewrite {
+    /// Its host.
+    pub host: &'static str,
+    /// What its path begins with, without a slash at the end; empty for any.
+    pub under: &'static str,
+    /// What the mount is followed by in its place, before that path.
+    pub to: &'static str,
+}
+
+impl Script {
+    /// The file that a path below the mount is, if it is one.
+    pub fn file(&self, path: &str) -> Option<&'static File> {
+        if path.len() > MAX_PATH_BYTES || !is_plain_path(path) {
+            return None;
+        }
+        self.files.iter().find(|file| matches(file.path, path))
+    }
+}
+
+impl File {
+    /// Path and query at the vendor. `None`: a parameter says what no page of the vendor's would.
+    pub fn target(&self, path: &str, query: Option<&str>) -> Option<String> {
+        let mut target = path.strip_prefix(self.strip).unwrap_or(path).to_owned();
+        let mut mark = '?';
+        for name in self.query {
+            let of = |pair: &'_ str| pair.split_once('=').is_some_and(|(key, _)| key == *name);
+            let Some(pair) = query.into_iter().flat_map(|query| query.split('&')).find(|it| of(it))
+            else {
+                continue;
+            };
+            let (_, value) = pair.split_once('=')?;
+            if value.len() > MAX_VALUE_BYTES || !value.bytes().all(is_plain) {
+                return None;
+            }
+            target.push(mark);
+            target.push_str(pair);
+            mark = '&';
+        }
+        Some(target)
+    }
+}
+
+/// Letters that mean nothing in a URL: no escapes, so that nothing is decoded anywhere.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~' | b'@' | b',' | b':')
+}
+
+fn is_plain_path(path: &str) -> bool {
+    let Some(segments) = path.strip_prefix('/') else { return false };
+    segments
+        .split('/')
+        .all(|segment| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain))
+}
+
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) | (Some("**"), Some(_)) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(wanted), Some(given)) if wanted == given => {}
+            (Some(wanted), Some(given)) => match wanted.split_once('*') {
+                Some((before, after))
+                    if given.len() >= before.len() + after.len()
+                        && given.starts_with(before)
+                        && given.ends_with(after) => {}
+                _ => return false,
+            },
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors::VENDORS;
+
+    const SCRIPT: Script = Script {
+        files: &[
+            File { path: "/gtag/js", query: &["id", "l"], ..File::PLAIN },
+            File { path: "/widget/*", ..File::PLAIN },
+            File { path: "/js/**", strip: "/js", ..File::PLAIN },
+            File { path: "/x/script.*.js", ..File::PLAIN },
+        ],
+        rewrites: &[],
+    };
+
+    #[test]
+    fn only_plain_paths_of_the_vendor_are_files() {
+        for good in ["/gtag/js", "/widget/abc", "/js/a/b@1.2/c.js", "/x/script.outbound.js"] {
+            assert!(SCRIPT.file(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "//evil.example",
+            "/gtag/js/",
+            "/gtag/../gtag/js",
+            "/js/../x",
+            "/js/%2e%2e/x",
+            "/js/..",
+            "/js//x",
+            "/widget/a/b",
+            "/js/a\\b",
+            "/js/a;b",
+            "/js/@evil.example\r\n",
+            "/js",
+            "/x/script.js",
+            "/js/a?b",
+            "/js/a#b",
+        ] {
+            assert!(SCRIPT.file(bad).is_none(), "{bad}");
+        }
+        assert!(SCRIPT.file(&format!("/js/{}", "a".repeat(300))).is_none());
+    }
+
+    #[test]
+    fn nothing_of_the_query_beyond_the_list_makes_another_script() {
+        let file = SCRIPT.file("/gtag/js").unwrap();
+        let target = |query| file.target("/gtag/js", query);
+        assert_eq!(target(None).unwrap(), "/gtag/js");
+        assert_eq!(target(Some("x=1&l=dl&id=G-1&id=G-2&y")).unwrap(), "/gtag/js?id=G-1&l=dl");
+        for bad in ["id=a%26b", "id=a/b", "id=a#b", "id=a?b"] {
+            assert_eq!(target(Some(bad)), None, "{bad}");
+        }
+        let file = SCRIPT.file("/js/a.js").unwrap();
+        assert_eq!(file.target("/js/a.js", Some("id=1")).unwrap(), "/a.js");
+    }
+
+    #[test]
+    fn every_vendors_scripts_come_from_a_host_of_its_own() {
+        for vendor in VENDORS {
+            let Some(script) = vendor.script else { continue };
+            let has_entry = script.files.iter().any(|file| file.entry);
+            assert_eq!(has_entry, vendor.shim.is_some(), "{}", vendor.name);
+            for file in script.files {
+                assert!(file.path.starts_with('/') && file.path.starts_with(file.strip));
+                if !file.origin.is_empty() {
+                    let url: url::Url = file.origin.parse().unwrap();
+                    assert_eq!(url.origin().ascii_serialization(), file.origin, "{}", vendor.name);
+                    assert_eq!(url.scheme(), "https");
+                }
+            }
+            for rewrite in script.rewrites {
+                assert!(!rewrite.under.ends_with('/') && !rewrite.to.ends_with('/'));
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+// Builds every browser script into dist/: `node build.mjs [--check] [--sizes]`.
+//
+// Sources are found by their place: src/core.ts, src/parts/*.ts, src/snippet.js and each vendor's
+// shim.ts and client.ts. --check writes nothing and fails where dist/ is not what the sources say.
+import { mkdir, readFile, readdir, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants } from "node:zlib";
+import { build } from "esbuild";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const vendors = join(here, "../../src/vendors");
+const dist = join(here, "dist");
+
+const entries = { core: join(here, "src/core.ts"), snippet: join(here, "src/snippet.js") };
+for (const name of (await readdir(join(here, "src/parts"))).sort()) {
+  if (name.endsWith(".ts")) entries[`parts/${name.slice(0, -3)}`] = join(here, "src/parts", name);
+}
+for (const vendor of await readdir(vendors, { withFileTypes: true })) {
+  if (!vendor.isDirectory()) continue;
+  for (const name of await readdir(join(vendors, vendor.name))) {
+    if (name === "shim.ts") entries[`shims/${vendor.name}`] = join(vendors, vendor.name, name);
+    if (name === "client.ts") entries[`clients/${vendor.name}`] = join(vendors, vendor.name, name);
+  }
+}
+
+const { outputFiles } = await build({
+  entryPoints: entries,
+  outdir: dist,
+  bundle: true,
+  minify: true,
+  format: "iife",
+  target: "es2020",
+  charset: "ascii",
+  legalComments: "none",
+  tsconfigRaw: {},
+  write: false,
+});
+
+const isCheck = process.argv.includes("--check");
+const wanted = new Set();
+for (const { path, text } of outputFiles.sort((a, b) => (a.path < b.path ? -1 : 1))) {
+  const name = relative(dist, path);
+  wanted.add(name);
+  if (isCheck) {
+    const committed = await readFile(path, "utf8").catch(() => "");
+    if (committed !== text) fail(`dist/${name} is not what its source says: run node build.mjs`);
+  } else {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, text);
+  }
+  if (process.argv.includes("--sizes")) {
+    const params = { [constants.BROTLI_PARAM_QUALITY]: 11 };
+    const small = brotliCompressSync(text, { params }).length;
+    console.log(`${name}: ${Buffer.byteLength(text)} bytes, ${small} with brotli`);
+  }
+}
+for (const name of await readdir(dist, { recursive: true })) {
+  if (name.endsWith(".js") && !wanted.has(name)) fail(`dist/${name} has no source`);
+}
+
+function fail(message) {
+  console.error(message);
+  process.exitCode = 1;
+}

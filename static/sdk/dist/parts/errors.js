@@ -1,0 +1,1 @@
+(()=>{var i=10,n=(r,e,t,o)=>{if(i--<=0)return;let a=String(r&&r.message||r).slice(0,200);window.tagway.track("Error Occurred",{message:a,source:e,line:t,column:o})};addEventListener("error",r=>n(r.message,r.filename,r.lineno,r.colno));addEventListener("unhandledrejection",r=>n(r.reason));})();

@@ -1,0 +1,1 @@
+(()=>{addEventListener("submit",n=>{let e=n.target;if(!(e instanceof HTMLFormElement))return;let t=i=>e.getAttribute(i)||void 0;window.tagway.track("Form Submitted",{id:t("id"),name:t("name"),action:t("action")})},!0);})();

@@ -1,0 +1,1 @@
+(()=>{function i(){let t=()=>location.pathname+location.search,o=t(),a=()=>{t()!==o&&(o=t(),setTimeout(()=>window.tagway.page()))};for(let s of["pushState","replaceState"]){let e=history[s];history[s]=function(...n){e.apply(this,n),a()}}addEventListener("popstate",a)}i();})();

@@ -1,0 +1,1 @@
+(()=>{addEventListener("click",e=>{let t=e.target instanceof Element&&e.target.closest("a");!t||!/^https?:$/.test(t.protocol)||t.host===location.host||window.tagway.track("Link Clicked",{href:t.href,text:(t.textContent||"").trim().slice(0,100)})},!0);})();

@@ -1,0 +1,1 @@
+(()=>{(function(n){if(!n.tagway){var a=n.tagway=function(){a.q.push([].slice.call(arguments))};a.q=[],"track page identify group alias reset consent ready on flush".split(" ").forEach(function(t){a[t]=function(){a.apply(n,[t].concat([].slice.call(arguments)))}})}})(window);})();

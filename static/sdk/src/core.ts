@@ -1,0 +1,236 @@
+// window.tagway: makes messages and brings them to the gateway, each until it is acknowledged.
+//
+// It sets no cookie and reads no layout. Storage is read once, when the page is idle, and written only
+// when a message is still on its way as the page is left or a request fails. The gateway puts the
+// site's settings before it (and nothing of this where it is on the page already).
+//
+// Its size is part of each page's cost: some of it is shorter than it would be elsewhere.
+import type { Done, Message, Options, Settings, Tagway, User } from "./api";
+
+/** Messages in the outbox: what a shop's visitor does in some hours without a network. */
+const MAX_MESSAGES = 500;
+/** Characters in the outbox: storage has some 5 million for the whole origin. */
+const MAX_CHARS = 4e5;
+/** Bytes under way: browsers refuse more than 64 KiB in requests that may outlive the page. */
+const MAX_BYTES = 6e4;
+/** Bytes around the messages of a request, and more than none. */
+const FRAME_BYTES = 99;
+/** For how long a tab that took up the outbox keeps others from sending the same, in ms. */
+const LEASE = 3e4;
+/** The longest wait between two tries that the gateway did not name, in ms. */
+const MAX_WAIT = 3e5;
+
+const w = window;
+const d = document;
+const now = Date.now;
+const { settings, q } = w.tagway as Tagway & { settings: Settings };
+const endpoint =
+  settings.endpoint || new URL((d.currentScript as HTMLScriptElement | null)?.src || location.href).origin;
+let listeners: [string, (message: Message) => void][] = [];
+/** What is not acknowledged, and of it what is under way. */
+let queue: Message[] = [];
+let flying: Message[] = [];
+let flyingBytes = 0;
+let isHeld = settings.waitForConsent;
+let isPlanned: unknown;
+let isTakenUp: unknown;
+/** Whether the outbox was last seen to hold something. */
+let isStored: unknown;
+let tries = 0;
+/** Nothing is sent before these times: the first is the network's, the second the gateway's word. */
+let notBefore = 0;
+let asked = 0;
+let categoryPreferences: Record<string, boolean> | undefined;
+let user: User = {};
+
+const without = (messages: Message[], others: Message[]): Message[] =>
+  messages.filter(({ messageId }) => !others.some((other) => other.messageId === messageId));
+
+/** A caller's function that fails is the caller's business: it is reported and stops nothing. */
+const guard = async (call?: (argument?: any) => unknown, argument?: unknown) => {
+  call?.(argument);
+};
+
+/**
+ * Changes the outbox in storage, which is [until when a tab has taken it up, its messages]: takes up
+ * what earlier pages left, takes out what is `done`, and adds the queue where `isSaving`. Two tabs may
+ * send the same from it: the gateway knows a message by its id.
+ */
+const store = (done: Message[], isSaving?: unknown) => {
+  let until = 0;
+  let messages: Message[] = [];
+  try {
+    [until, messages] = JSON.parse(localStorage._twq);
+  } catch {} // Storage that is off or says nonsense holds nothing.
+  try {
+    if (!isTakenUp && until < now()) {
+      queue = without(messages, queue).concat(queue);
+      until = now() + LEASE;
+    }
+    isTakenUp = 1;
+    messages = without(messages, done);
+    if (isSaving) messages = without(messages, queue).concat(queue).slice(-MAX_MESSAGES);
+    let text;
+    while ((text = JSON.stringify([until, messages])).length > MAX_CHARS) {
+      messages = messages.slice(1 + messages.length / 8);
+    }
+    isStored = messages[0];
+    if (isStored) localStorage._twq = text;
+    else delete localStorage._twq;
+  } catch {}
+};
+
+const save = () => {
+  if (!isHeld && queue[0]) store([], 1);
+};
+
+const send = (isLeaving?: unknown) => {
+  if (isHeld || now() < Math.max(notBefore, asked) || (flyingBytes && isLeaving !== 1)) return;
+  if (!isTakenUp) store([]);
+  let batch: Message[] = [];
+  let bytes = FRAME_BYTES;
+  let path = "/e";
+  const texts: string[] = [];
+
+  const settle = (status: number, wait?: number) => {
+    flying = without(flying, batch);
+    if (!status || status > 499 || /408|429/.test(status as any)) {
+      asked = now() + 1e3 * (wait || 0);
+      notBefore = Math.max(asked, now() + Math.min(MAX_WAIT, 1e3 * 2 ** tries++) * (1 - Math.random() / 2));
+      setTimeout(send, notBefore - now() + 9);
+      save();
+      return;
+    }
+    tries = notBefore = 0;
+    queue = without(queue, batch);
+    if (isStored) store(batch);
+    batch.map((message) => guard(message.done, status));
+    send();
+  };
+
+  for (const message of without(queue, flying)) {
+    // What was said before a reset is the former visitor's: the mark goes alone, in its turn.
+    if (message.type === "reset") {
+      if (!batch[0] && !flyingBytes) {
+        batch = [message];
+        path = "/reset";
+      }
+      break;
+    }
+    const text = JSON.stringify(message);
+    const size = new Blob([text]).size + 1;
+    if (FRAME_BYTES + size > MAX_BYTES) {
+      batch = [message];
+      return settle(413);
+    }
+    if (flyingBytes + bytes + size > MAX_BYTES) break;
+    bytes += size;
+    batch.push(message);
+    texts.push(text);
+  }
+  if (!batch[0]) return;
+  const body = `{"batch":[${texts}],"sentAt":"${new Date().toISOString()}"}`;
+  flying = flying.concat(batch);
+  flyingBytes += bytes;
+  fetch(endpoint + path, { method: "POST", body, keepalive: true, credentials: "include" }).then(
+    (answer) => {
+      flyingBytes -= bytes;
+      settle(answer.status, +answer.headers.get("Retry-After")!);
+    },
+    () => {
+      flyingBytes -= bytes;
+      settle(0);
+    },
+  );
+};
+
+const plan = () => {
+  if (isPlanned) return;
+  const idle = () =>
+    (w.requestIdleCallback || setTimeout)(() => {
+      isPlanned = 0;
+      send();
+    }, { timeout: 2e3 } as any);
+  if (d.readyState === "complete") idle();
+  else w.addEventListener("load", idle);
+  isPlanned = 1;
+};
+
+const tell = (message: Message) =>
+  listeners.map(([name, callback]) => (name === "*" || name === message.type) && guard(callback, message));
+
+const make = (type: Message["type"], fields: Partial<Message>, options?: Options, done?: Done) => {
+  const { pathname, search, href } = location;
+  const message: Message = {
+    type,
+    messageId: crypto.getRandomValues(new Uint32Array(4)).join("-"),
+    timestamp: new Date(),
+    userId: user.id,
+    ...fields,
+    ...options,
+    context: {
+      page: { path: pathname, referrer: d.referrer, search, title: d.title, url: href },
+      consent: categoryPreferences && { categoryPreferences },
+      ...options?.context,
+    },
+    // Never sent: JSON has no functions.
+    done,
+  };
+  queue = [...queue, message].slice(-MAX_MESSAGES);
+  tell(message);
+  plan();
+};
+
+const tagway: any = (method: string, ...args: unknown[]) => guard(() => tagway[method]?.(...args));
+
+w.tagway = Object.assign(tagway, {
+  settings,
+  loaded: {},
+  track: (event, properties = {}, options, done) => make("track", { event, properties }, options, done),
+  page: (name, properties = {}, options, done) => make("page", { name, properties }, options, done),
+  identify(userId, traits = {}, options, done) {
+    if (userId && typeof userId === "object") return tagway.identify(user.id, userId, traits, options);
+    if (userId && userId !== user.id) user = { id: userId };
+    user.traits = { ...user.traits, ...traits };
+    make("identify", { traits }, options, done);
+  },
+  group: (groupId, traits = {}, options, done) => make("group", { groupId, traits }, options, done),
+  alias: (userId, previousId, options, done) => make("alias", { userId, previousId }, options, done),
+  reset() {
+    user = {};
+    make("reset", {});
+  },
+  consent(categories) {
+    categoryPreferences = { ...categoryPreferences, ...categories };
+    without(queue, flying).map(({ context }) => {
+      context!.consent = context!.consent || { categoryPreferences };
+    });
+    isHeld = false;
+    tell({ type: "consent", messageId: "", categories: categoryPreferences });
+    plan();
+  },
+  ready: guard as Tagway["ready"],
+  on(name, callback) {
+    const entry: (typeof listeners)[0] = [name, callback];
+    listeners = [...listeners, entry];
+    return () => {
+      listeners = listeners.filter((other) => other !== entry);
+    };
+  },
+  user: () => ({ ...user }),
+  flush: () => send(),
+} as Partial<Tagway>);
+
+const leave = () => {
+  send(1);
+  save();
+};
+w.addEventListener("pagehide", leave);
+w.addEventListener("visibilitychange", () => d.hidden && leave());
+w.addEventListener("online", () => {
+  notBefore = 0;
+  send();
+});
+if (settings.page) tagway.page();
+q?.map((call) => tagway(...call));
+plan();

@@ -1,0 +1,101 @@
+// Sites of the gateway that differ in their [sites.sdk], and pages of the shop with their /tw.js.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { appendFile } from "node:fs/promises";
+import { get } from "node:http";
+import { join } from "node:path";
+
+const DEADLINE_MS = 15_000;
+const POLL_MS = 25;
+const SNIPPET = readFileSync(new URL("../../../static/sdk/dist/snippet.js", import.meta.url), "utf8");
+
+export async function until(isSo, what) {
+  const deadline = Date.now() + DEADLINE_MS;
+  while (!(await isSo())) {
+    assert.ok(Date.now() < deadline, typeof what === "function" ? what() : what);
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+const portOf = (shop) => new URL(shop.gateway).port;
+const hostOf = (name) => `${name}.shop.localhost`;
+
+/** Where the site's gateway is. */
+export const gatewayOf = (shop, name) => `http://${hostOf(name)}:${portOf(shop)}`;
+
+const table = (shop, name, sdk) => `
+[[sites]]
+name = "${name}"
+hosts = ["${hostOf(name)}"]
+origins = ["${shop.origin}"]
+write_key = "${name}"
+[sites.sdk]
+${sdk}
+[[sites.destinations]]
+name = "events"
+vendor = "webhook"
+linger = "1ms"
+[sites.destinations.settings]
+url = "http://127.0.0.1:${shop.vendors.events.port}/"
+`;
+
+/** The site's script as the gateway answers it: [status, text]. */
+export function script(shop, name) {
+  const headers = { host: `${hostOf(name)}:${portOf(shop)}` };
+  return new Promise((resolve, reject) => {
+    get({ host: "127.0.0.1", port: portOf(shop), path: "/tw.js", headers }, (answer) => {
+      let text = "";
+      answer.setEncoding("utf8").on("data", (chunk) => (text += chunk));
+      answer.on("end", () => resolve([answer.statusCode, text]));
+    }).on("error", reject);
+  });
+}
+
+/** Adds sites to the running gateway, by name the lines of their [sites.sdk]. */
+export async function addSites(shop, sites) {
+  const tables = Object.entries(sites).map(([name, sdk]) => table(shop, name, sdk));
+  await appendFile(join(shop.data, "tagway.toml"), tables.join(""));
+  for (const name of Object.keys(sites)) {
+    await until(async () => (await script(shop, name))[0] === 200, `the gateway serves ${name}`);
+  }
+}
+
+/** Notes what the page complains of: errors, refused requests, requests to anybody else. */
+export function complaintsOf(page) {
+  const complaints = [];
+  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("console", (line) => {
+    if (["error", "warning"].includes(line.type())) complaints.push(line.text());
+  });
+  page.on("response", (response) => {
+    if (response.status() >= 400) complaints.push(`${response.status()} ${response.url()}`);
+  });
+  page.on("request", (request) => {
+    const { hostname } = new URL(request.url());
+    if (!hostname.endsWith(".shop.localhost")) complaints.push(`elsewhere: ${request.url()}`);
+  });
+  return complaints;
+}
+
+/**
+ * What the shop serves (as `shop.own`): at /page the snippet, `early` calls, the site's script and the
+ * `content`, under a strict policy; elsewhere an empty page. `how` comes before the script in place of
+ * the snippet, given the script's address.
+ */
+export function pageOf(shop, name, { early = "", content = "<h1>Lamps</h1>", how } = {}) {
+  const gateway = gatewayOf(shop, name);
+  const src = `${gateway}/tw.js`;
+  const policy = `default-src 'none'; script-src 'nonce-n' ${gateway}; connect-src ${gateway}; img-src data:; ` +
+    // The vendors' snippets put plain addresses into scripts.
+    (how ? "" : "require-trusted-types-for 'script'");
+  const html = { "content-type": "text/html; charset=utf-8" };
+  const tags = how
+    ? `<script nonce="n">${how(src)}${early}</script>`
+    : `<script nonce="n">${SNIPPET}${early}</script><script nonce="n" async src="${src}"></script>`;
+  const body = `<!doctype html><html lang="en"><head><title>Lamps</title><link rel="icon" href="data:,">
+    ${tags}</head><body>${content}</body></html>`;
+  const page = { headers: { ...html, "content-security-policy": policy }, body };
+  const elsewhere = { headers: html, body: "<!doctype html><title>Elsewhere</title>" };
+  return async (pathname) => (pathname === "/page" ? page : elsewhere);
+}

@@ -1,0 +1,340 @@
+//! A site's own server behind the gateway.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use flate2::read::GzDecoder;
+use tagway::script::compose::SNIPPET;
+
+use crate::harness::{Answer, DEADLINE, Gateway, SITE, batch, raw, send, track};
+
+/// A server that answers one request on each connection, of which it is given the head.
+fn origin(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (address, answer) = (listener.local_addr().unwrap(), Arc::new(answer));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, answer) = (timed(stream.unwrap()), answer.clone());
+            thread::spawn(move || {
+                let head = read_head(&mut stream);
+                if !head.is_empty() {
+                    answer(&mut stream, &head);
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A server that answers everything with these bytes.
+fn saying(answer: impl Into<Vec<u8>>) -> SocketAddr {
+    let answer = answer.into();
+    origin(move |stream, _| stream.write_all(&answer).unwrap())
+}
+
+fn timed(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+/// A head, and nothing of what comes after it.
+fn read_head(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+fn read(stream: &mut TcpStream, length: usize) -> String {
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// A signal that the one side waits for until the other gives it.
+fn signal() -> (SyncSender<()>, impl Fn() + Send + Sync) {
+    let (sender, receiver): (_, Receiver<()>) = mpsc::sync_channel(1);
+    let receiver = Mutex::new(receiver);
+    (sender, move || receiver.lock().unwrap().recv_timeout(DEADLINE).unwrap())
+}
+
+async fn gateway(origin: SocketAddr, proxy: &str) -> Gateway {
+    Gateway::start(&format!("{SITE}origin = \"http://{origin}\"\n[sites.proxy]\n{proxy}\n")).await
+}
+
+fn connect(gateway: &Gateway, head: &str) -> TcpStream {
+    let mut stream = timed(TcpStream::connect(gateway.http).unwrap());
+    write!(stream, "{head}\r\nhost: t.shop.example\r\n\r\n").unwrap();
+    stream
+}
+
+/// A page, asked for in HTTP/1.0, whose bodies have no frame.
+fn page(gateway: &Gateway, fields: &str) -> Answer {
+    let request = format!("GET /a?b=c HTTP/1.0\r\nhost: t.shop.example\r\n{fields}\r\n");
+    raw(gateway.http, request.as_bytes()).unwrap()
+}
+
+fn html(fields: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n{fields}connection: close\r\n\r\n{body}")
+}
+
+const NAVIGATION: &str = "accept: text/html,*/*;q=0.8\r\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_and_pages_stream() {
+    for kind in ["application/octet-stream", "text/html"] {
+        let (go, wait) = signal();
+        let origin = origin(move |stream, _| {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n");
+            write!(stream, "{head}transfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
+            wait();
+            write!(stream, "6\r\nsecond\r\n0\r\n\r\n").unwrap();
+        });
+        let gateway = gateway(origin, "").await;
+        let mut stream = connect(&gateway, "GET / HTTP/1.1\r\naccept: text/html");
+        read_head(&mut stream);
+        assert_eq!(read(&mut stream, 10), "5\r\nfirst\r\n", "{kind}");
+        go.send(()).unwrap();
+        assert_eq!(read(&mut stream, 16), "6\r\nsecond\r\n0\r\n\r\n", "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_answers_arrive_whole() {
+    let body: Vec<u8> = (0_u32..5 << 20).flat_map(u32::to_le_bytes).collect();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    let gateway = gateway(saying([head.as_bytes(), &body].concat()), "").await;
+    let mut stream = connect(&gateway, "GET / HTTP/1.1\r\nconnection: close");
+    let head = read_head(&mut stream);
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+    let mut found = Vec::new();
+    stream.read_to_end(&mut found).unwrap();
+    assert!(found == body, "{} bytes of {}", found.len(), body.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_stream() {
+    let (arrived, wait) = signal();
+    let origin = origin(move |stream, head| {
+        assert!(head.contains("content-length: 11\r\n"), "{head}");
+        let first = read(stream, 5);
+        arrived.send(()).unwrap();
+        let rest = read(stream, 6);
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{first}{rest}").unwrap();
+    });
+    let gateway = gateway(origin, "").await;
+    let mut stream = connect(&gateway, "PUT / HTTP/1.1\r\ncontent-length: 11");
+    stream.write_all(b"first").unwrap();
+    wait();
+    stream.write_all(b"second").unwrap();
+    read_head(&mut stream);
+    assert_eq!(read(&mut stream, 11), "firstsecond");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_concerns_one_connection_stays_there_and_the_origin_learns_whom_it_is_from() {
+    let origin = origin(move |stream, head| {
+        let own = "connection: close, x-inner\r\nx-inner: 1\r\nkeep-alive: timeout=9\r\nx-own: 1";
+        let length = head.len();
+        write!(stream, "HTTP/1.1 200 OK\r\n{own}\r\ncontent-length: {length}\r\n\r\n{head}")
+            .unwrap();
+    });
+    let settings = ["", "preserve_host = true"];
+    for (settings, host) in
+        settings.into_iter().zip([origin.to_string().as_str(), "t.shop.example"])
+    {
+        let gateway = gateway(origin, settings).await;
+        let request = "GET /a%20b/../c?d=%C3 HTTP/1.1\r\nhost: t.shop.example\r\n\
+            connection: close, x-secret\r\nx-secret: 1\r\nte: trailers\r\nkeep-alive: 1\r\n\
+            proxy-authorization: x\r\nx-forwarded-for: 6.6.6.6\r\nx_forwarded_for: 6.6.6.6\r\n\
+            forwarded: for=6.6.6.6\r\nx-forwarded-proto: https\r\nx-forwarded-host: evil\r\n\
+            x-real-ip: 6.6.6.6\r\ncookie: a=b\r\nx-mine: 1\r\n\r\n";
+        let answer = raw(gateway.http, request.as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let (line, fields) = answer.body.split_once("\r\n").unwrap();
+        assert_eq!(line, "GET /a%20b/../c?d=%C3 HTTP/1.1");
+        let mut fields: Vec<&str> = fields.lines().filter(|line| !line.is_empty()).collect();
+        fields.sort_unstable();
+        let host = format!("host: {host}");
+        let expected = [
+            "cookie: a=b",
+            "forwarded: for=127.0.0.1;host=\"t.shop.example\";proto=http",
+            &host,
+            "via: 1.1 tagway",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-host: t.shop.example",
+            "x-forwarded-proto: http",
+            "x-mine: 1",
+        ];
+        assert_eq!(fields, expected);
+        assert_eq!((answer.header("x-own"), answer.header("x-inner")), (Some("1"), None));
+        assert_eq!(answer.header("keep-alive"), None);
+        assert_eq!(answer.header("via"), Some("1.1 tagway"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_goes_both_ways() {
+    let origin = origin(|stream, head| {
+        assert!(
+            head.contains("upgrade: websocket\r\n") && head.contains("connection: upgrade\r\n")
+        );
+        let head = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket";
+        write!(stream, "{head}\r\nsec-websocket-accept: yes\r\n\r\nhello").unwrap();
+        let mut buffer = [0; 100];
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            stream.write_all(&buffer[..length]).unwrap();
+        }
+    });
+    let gateway = gateway(origin, "").await;
+    let ask =
+        "GET /ws HTTP/1.1\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: k";
+    let mut stream = connect(&gateway, ask);
+    let head = read_head(&mut stream);
+    assert!(
+        head.starts_with("HTTP/1.1 101 ") && head.contains("sec-websocket-accept: yes"),
+        "{head}"
+    );
+    assert_eq!(read(&mut stream, 5), "hello");
+    for said in ["one", "another"] {
+        stream.write_all(said.as_bytes()).unwrap();
+        assert_eq!(read(&mut stream, said.len()), said);
+    }
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_that_does_not_answer_is_told_of() {
+    let nobody = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let gone = gateway(nobody, "").await;
+    assert_eq!(page(&gone, "").status, 502);
+    let (_never, wait) = signal();
+    let silent = gateway(origin(move |_, _| wait()), "head_time = \"200ms\"").await;
+    assert_eq!(page(&silent, "").status, 504);
+    let strict =
+        gateway(saying("HTTP/1.1 204 No Content\r\n\r\n"), "upload_bytes = \"1KiB\"").await;
+    assert_eq!(send(strict.http, ("POST", "/up"), &[], &[0; 1025]).unwrap().status, 413);
+    // Of an unknown length: found out on the way.
+    let (_never, wait) = signal();
+    let patient = gateway(origin(move |_, _| wait()), "upload_bytes = \"1KiB\"").await;
+    let chunk = format!("401\r\n{}\r\n0\r\n\r\n", "x".repeat(0x401));
+    let head = "POST /up HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked";
+    let answer = raw(patient.http, format!("{head}\r\n\r\n{chunk}").as_bytes()).unwrap();
+    assert_eq!(answer.status, 413);
+    let via = page(&strict, "via: 1.1 tagway\r\n");
+    assert_eq!(via.status, 508);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncated_answer_is_not_made_to_look_whole() {
+    let chunked = "transfer-encoding: chunked\r\n\r\n9\r\n<p>01234\n\r\n";
+    let cases = [
+        ("content-type: text/plain\r\ncontent-length: 100\r\n\r\n0123456789".to_owned(), 10),
+        (format!("content-type: text/plain\r\n{chunked}"), 14),
+        (format!("content-type: text/html\r\n{chunked}"), 14),
+    ];
+    for (answer, length) in cases {
+        let (go, wait) = signal();
+        let sent = answer.clone();
+        let origin = origin(move |stream, _| {
+            write!(stream, "HTTP/1.1 200 OK\r\n{sent}").unwrap();
+            wait();
+        });
+        let gateway = gateway(origin, "").await;
+        let mut stream = connect(&gateway, "GET / HTTP/1.1\r\naccept: text/html");
+        read_head(&mut stream);
+        assert!(answer.ends_with(&read(&mut stream, length)), "{answer}");
+        go.send(()).unwrap();
+        let mut rest = Vec::new();
+        // Closed or reset, but not ended.
+        stream.read_to_end(&mut rest).ok();
+        assert_eq!(rest, b"", "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_get_the_script_with_the_nonce_and_are_otherwise_the_same() {
+    let (before, after) =
+        ("<!doctype html>\n<HTML><Head a=1>", "\r\n<title>ä&amp;</title>\r\n<p>x");
+    let policy = "content-security-policy: script-src 'nonce-abc='\r\netag: \"1\"\r\n\
+        content-md5: x\r\naccept-ranges: bytes\r\n";
+    let gateway_of_page = gateway(saying(html(policy, &format!("{before}{after}"))), "").await;
+    let answer = page(&gateway_of_page, NAVIGATION);
+    let snippet = SNIPPET.trim();
+    let tag = format!(
+        "<script nonce=\"abc=\">{snippet}</script><script async src=\"/tw.js\" nonce=\"abc=\"></script>"
+    );
+    assert_eq!(answer.body, format!("{before}{tag}{after}"));
+    assert_eq!(answer.header("etag"), Some("W/\"1\""));
+    assert_eq!((answer.header("content-md5"), answer.header("accept-ranges")), (None, None));
+    // Who fetches it with a script gets it as it is.
+    assert_eq!(page(&gateway_of_page, "accept: */*\r\n").body, format!("{before}{after}"));
+
+    let request = format!("GET / HTTP/1.0\r\nhost: x\r\n{NAVIGATION}accept-encoding: gzip\r\n\r\n");
+    let mut stream = timed(TcpStream::connect(gateway_of_page.http).unwrap());
+    stream.write_all(request.as_bytes()).unwrap();
+    assert!(read_head(&mut stream).contains("content-encoding: gzip\r\n"));
+    let mut text = String::new();
+    GzDecoder::new(stream).read_to_string(&mut text).unwrap();
+    assert_eq!(text, answer.body);
+
+    let own = "<head><script src=/tw.js></script></head>";
+    let doubled = gateway(saying(html("", own)), "").await;
+    assert_eq!(page(&doubled, NAVIGATION).body.matches("/tw.js").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_page_or_may_not_be_changed_passes_as_it_is() {
+    let body = "<head></head>";
+    let answers = [
+        html("content-encoding: gzip\r\n", body),
+        html("content-encoding: br\r\n", body),
+        html("cache-control: no-transform\r\n", body),
+        html("", body).replace("text/html", "text/plain"),
+        html("", body).replace("text/html", "text/html; charset=utf-16"),
+    ];
+    for answer in answers {
+        let gateway = gateway(saying(answer.clone()), "").await;
+        assert_eq!(page(&gateway, NAVIGATION).body, body, "{answer}");
+    }
+    let without = gateway(saying(html("", body)), "inject = false").await;
+    assert_eq!(page(&without, NAVIGATION).body, body);
+    // A tag longer than may be held: all is passed on, and nothing put in.
+    let long = format!("<script id='{}'></script>{body}", "x".repeat(100_000));
+    let bounded = gateway(saying(html("", &long)), "tag_bytes = \"32KiB\"").await;
+    assert!(page(&bounded, NAVIGATION).body == long);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateways_own_routes_come_first() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let origin = origin(move |stream, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        write!(
+            stream,
+            "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 6\r\n\r\norigin"
+        )
+        .unwrap();
+    });
+    let gateway = gateway(origin, "").await;
+    gateway.accept(&[track("m1", "Clicked")]).await;
+    let body = batch(&[track("m2", "Clicked")]);
+    assert_eq!(send(gateway.http, ("GET", "/v1/batch"), &[], body.as_bytes()).unwrap().status, 405);
+    let script = send(gateway.http, ("GET", "/tw.js"), &[], b"").unwrap();
+    assert_eq!(script.header("content-type"), Some("text/javascript; charset=utf-8"));
+    assert_eq!(send(gateway.http, ("GET", "/px.gif?event=x"), &[], b"").unwrap().status, 200);
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    for method in ["GET", "POST", "DELETE", "OPTIONS"] {
+        let answer = send(gateway.http, (method, "/v2/batch"), &[], b"").unwrap();
+        assert_eq!((answer.status, &*answer.body), (404, "origin"), "{method}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
+}
