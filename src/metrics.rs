@@ -111,6 +111,15 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
+/// `site, integration`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IntegrationLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The integration's name.
+    pub integration: Name,
+}
+
 /// `vendor, result` of a script's request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
@@ -178,6 +187,8 @@ pub struct Metrics {
     pub projection_lag_events: Family<SiteLabels, Gauge>,
     /// Scripts asked for.
     pub script_requests: Family<ScriptLabels, Counter>,
+    /// Failures of a site's integrations that its pages told of.
+    pub integration_errors: Family<IntegrationLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -214,6 +225,7 @@ impl Metrics {
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
             script_requests: Family::default(),
+            integration_errors: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.register();
@@ -268,6 +280,11 @@ impl Metrics {
             self.projection_lag_events.clone(),
         );
         r.register("script_requests", "Scripts asked for", self.script_requests.clone());
+        r.register(
+            "integration_errors",
+            "Failures of integrations that pages told of",
+            self.integration_errors.clone(),
+        );
         r.register(
             "config_reload_success",
             "1 if the last reload succeeded",

@@ -53,7 +53,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "visitor",
         ],
     ),
-    ("integrations", &["delivery", "vendors"]),
+    ("integrations", &["delivery", "privacy", "script", "vendors"]),
     ("demo", &["vendors"]),
     ("audit", &["vendors"]),
     ("app", &["*"]),

@@ -22,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::keys::site_key;
 use self::admin_control::AppControl;
 use self::sites::{Footing, Sites};
 use self::subjects::Subjects;

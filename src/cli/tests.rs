@@ -32,6 +32,7 @@ fn every_documented_command_is_understood() {
         "tagway dead retry 7 8",
         "tagway dead drop --destination ga4",
         "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4",
+        "tagway preview --site shop --page https://shop.example/x --for 2h",
         "tagway version",
     ] {
         assert!(parse(line).is_ok(), "{line}");

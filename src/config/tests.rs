@@ -297,3 +297,30 @@ fn vendors_beacons_are_mounted_where_the_site_says() {
         assert!(found.contains(mistake), "{rest}: {found}");
     }
 }
+
+#[test]
+fn what_stands_in_the_way_of_a_library_in_the_page_is_a_mistake() {
+    let site = |more: &str| {
+        format!(
+            "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n[[sites.destinations]]\nname = \"c\"\n\
+             vendor = \"meta\"\nmode = \"client\"\nsettings = {{ pixel_id = \"1\" }}\n"
+        )
+    };
+    let twice = "[[sites.destinations]]\nname = \"d\"\nvendor = \"meta\"\nmode = \"client\"\n\
+                 settings = { pixel_id = \"2\" }\n";
+    for (text, mistake) in [
+        (site("[sites.vendors.meta]\nscripts = \"shim\""), "needs scripts = \"proxy\""),
+        (site("[sites.vendors.meta]\nscripts = \"off\""), "needs scripts = \"proxy\""),
+        (site("[sites.sdk]\nshims = [\"meta\"]"), "sdk.shims names what would stand in"),
+        (site("") + twice, "a page runs a vendor's library once"),
+    ] {
+        let mistakes = load_text(&text).unwrap_err();
+        assert!(mistakes.iter().any(|it| it.contains(mistake)), "{mistake}: {mistakes:?}");
+    }
+    let own = site("[sites.vendors.meta]\nscripts = \"shim\"")
+        .replace("mode =", "client_script = \"https://cdn.example/l.js\"\nmode =");
+    let settings = load_text(&own).unwrap();
+    let in_page = settings.sites[0].in_page();
+    assert_eq!(in_page[0].1.src, "https://cdn.example/l.js");
+    assert_eq!(load_text(&site("")).unwrap().sites[0].in_page()[0].1.src, "/meta/en_US/fbevents.js");
+}

@@ -7,7 +7,7 @@ use url::Url;
 use url::form_urlencoded::byte_serialize;
 
 use super::filter::Filter;
-use crate::privacy::Unknown;
+use crate::privacy::{Policy, Unknown};
 use crate::settings::Section;
 use crate::vendors::{Client, Vendor};
 
@@ -43,6 +43,7 @@ impl ClientSettings {
         settings: &mut Section<'_>,
         (vendor, client): (&Vendor, &Client),
         filter: &Filter,
+        policy: &Policy,
     ) -> Self {
         let load = ["idle", "interaction", "now"].map(|word| (word, word));
         let mut public = Map::new();
@@ -73,7 +74,7 @@ impl ClientSettings {
             names: names.chain(filter.known_as.iter().copied()).map(str::to_owned).collect(),
             events: section.strings("events"),
             consent: filter.consent.clone(),
-            unknown: match filter.unknown_consent {
+            unknown: match policy.unknown_in_page(filter.unknown_consent) {
                 Unknown::Allow => "allow",
                 Unknown::Deny => "deny",
                 Unknown::Hold => "hold",
@@ -81,6 +82,11 @@ impl ClientSettings {
             settings: public,
             below_mount: own.is_none().then_some(below_mount),
         }
+    }
+
+    /// Whether its library comes from the vendor's mount.
+    pub const fn needs_mount(&self) -> bool {
+        self.below_mount.is_some()
     }
 
     /// The same at a site where the vendor is mounted here, and its beacons are passed on to it or not.

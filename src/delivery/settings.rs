@@ -127,7 +127,7 @@ impl DestinationSettings {
                 &[("allow", Unknown::Allow), ("deny", Unknown::Deny), ("hold", Unknown::Hold)],
             ),
         };
-        let client = read_client(section, &mut settings, (vendor, mode), &filter);
+        let client = read_client(section, &mut settings, (vendor, mode), (&filter, &privacy));
         Some(Self {
             name: name.into(),
             vendor: vendor.name,
@@ -219,7 +219,7 @@ fn read_client(
     section: &mut Section<'_>,
     settings: &mut Section<'_>,
     (vendor, mode): (&Vendor, Mode),
-    filter: &Filter,
+    (filter, policy): (&Filter, &Policy),
 ) -> Option<ClientSettings> {
     if mode == Mode::Server {
         // The default of every destination; it has no meaning here.
@@ -228,14 +228,13 @@ fn read_client(
     }
     let Some(client) = &vendor.client else {
         section.opt_string("client_load");
-        // The console and the like: nothing runs in the page, and nothing is lost by saying so.
         let has = VENDORS.iter().filter(|vendor| vendor.client.is_some());
         let names: Vec<&str> = has.map(|vendor| vendor.name).collect();
         let names = names.join(", ");
         section.mistake("mode", &format!("must be \"server\": only {names} run in the page"));
         return None;
     };
-    let read = ClientSettings::read(section, settings, (vendor, client), filter);
+    let read = ClientSettings::read(section, settings, (vendor, client), filter, policy);
     if mode == Mode::Client {
         // What the gateway's own deliveries need may stay where it is.
         settings.ignore_rest();

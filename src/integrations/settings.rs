@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use crate::metrics::Name;
 use crate::settings::Section;
 
@@ -24,8 +22,6 @@ pub struct Integration {
     pub name: Name,
     /// Its file's text.
     pub source: String,
-    /// The beginning of its digest, which is part of its address.
-    pub digest: String,
     /// Names of the events it is told of, as globs.
     pub on: Vec<String>,
     /// Categories that the visitor must have granted.
@@ -36,6 +32,8 @@ pub struct Integration {
     pub after: Vec<String>,
     /// Whether it is loaded with the first event for it, and not before.
     pub lazy: bool,
+    /// Whether it is in the site's script itself.
+    pub inline: bool,
     /// Whether it is a draft.
     pub preview: bool,
 }
@@ -88,6 +86,7 @@ fn check_defaults(section: &mut Section<'_>) {
     section.strings("consent");
     section.positive_duration("timeout");
     section.boolean("lazy");
+    section.boolean("inline");
     section.boolean("preview");
 }
 
@@ -112,19 +111,21 @@ fn read_one(section: &mut Section<'_>, taken: &mut BTreeSet<String>) -> Integrat
         section.mistake("file", "is required");
     }
     let source = source.unwrap_or_default();
-    let digest: String =
-        Sha256::digest(&source).iter().take(8).map(|b| format!("{b:02x}")).collect();
-    Integration {
+    let integration = Integration {
         name: name.into(),
         source,
-        digest,
         on: section.strings("on"),
         consent: section.strings("consent"),
         timeout: section.positive_duration("timeout"),
         after: section.strings("after"),
         lazy: section.boolean("lazy"),
+        inline: section.boolean("inline"),
         preview: section.boolean("preview"),
+    };
+    if integration.inline && (integration.lazy || integration.preview) {
+        section.mistake("inline", "is in everybody's script: it can be neither lazy nor a draft");
     }
+    integration
 }
 
 /// The integrations, each after those it names and else as they stand; and the names of those for which

@@ -1,9 +1,10 @@
 //! Whole lists of integrations, as a site would write them.
 
 use super::*;
+use crate::script::{Caching, Sdk};
 use crate::vendors::trial;
 
-const DEFAULTS: &str = "[integration_defaults]\non = [\"*\"]\nconsent = []\ntimeout = \"5s\"\nlazy = false\npreview = false\n";
+const DEFAULTS: &str = "[integration_defaults]\non = [\"*\"]\nconsent = []\ntimeout = \"5s\"\nlazy = false\ninline = false\npreview = false\n";
 
 fn read(text: &str) -> (Vec<Integration>, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
@@ -11,6 +12,10 @@ fn read(text: &str) -> (Vec<Integration>, Vec<String>) {
     std::fs::write(&file, "function handle(event) {}").unwrap();
     let text = text.replace("FILE", &file.display().to_string());
     trial::read(&format!("{text}{DEFAULTS}"), read_integrations)
+}
+
+fn sdk(integrations: &[Integration]) -> Sdk {
+    Sdk::new(&crate::script::tests::plain(), extras(&[], integrations, &Policy::default()))
 }
 
 fn one(name: &str, rest: &str) -> String {
@@ -41,6 +46,8 @@ fn circles_unknown_names_and_missing_files_are_mistakes() {
         (one("a", "tiemout = \"1s\""), "did you mean \"timeout\"?"),
         (one("a", "preview = true") + &one("b", "after = [\"a\"]"), "names a draft"),
         (one("a", "timeout = \"0s\""), "must not be zero"),
+        (one("a", "inline = true\nlazy = true"), "neither lazy nor a draft"),
+        (one("a", "inline = true\npreview = true"), "neither lazy nor a draft"),
     ] {
         let (_, mistakes) = read(&text);
         assert!(mistakes.iter().any(|it| it.contains(expected)), "{expected}: {mistakes:?}");
@@ -51,15 +58,51 @@ fn circles_unknown_names_and_missing_files_are_mistakes() {
 fn drafts_are_only_in_the_script_of_drafts() {
     let (read, mistakes) = read(&(one("live", "") + &one("draft", "preview = true")));
     assert!(mistakes.is_empty(), "{mistakes:?}");
-    let shown = public(&read).to_string();
-    assert!(shown.contains("\"live\"") && !shown.contains("draft"), "{shown}");
-    let script = drafts(&read);
-    assert!(script.contains("\"draft\"") && !script.contains("live"), "{script}");
-    assert!(has_drafts(&read));
+    let sdk = sdk(&read);
+    let script = String::from_utf8(sdk.file.text().to_vec()).unwrap();
+    assert!(script.contains("\"live\"") && !script.contains("\"draft\""), "{script}");
+    let drafts = String::from_utf8(sdk.drafts().unwrap().text().to_vec()).unwrap();
+    assert!(drafts.contains("\"draft\"") && !drafts.contains("live"), "{drafts}");
 }
 
 #[test]
-fn json_in_a_script_ends_no_script() {
-    let value = serde_json::json!({ "on": "</script>\u{2028}" });
-    assert_eq!(escaped(&value), "{\"on\":\"\\u003c/script>\\u2028\"}");
+fn a_draft_is_given_by_its_own_hash_only() {
+    let (read, _) = read(&(one("live", "") + &one("draft", "preview = true")));
+    let sdk = sdk(&read);
+    let old = "0123456789abcdef";
+    let (_, caching) = sdk.file_at(&format!("/tw/live.{old}.js")).unwrap();
+    assert_ne!(caching, Caching::Immutable);
+    assert!(sdk.file_at(&format!("/tw/draft.{old}.js")).is_none());
+    for name in ["live", "draft"] {
+        let text = read.iter().find(|it| &*it.name == name).unwrap().script();
+        let hash = File::new(text).hash().to_owned();
+        let (_, caching) = sdk.file_at(&format!("/tw/{name}.{hash}.js")).unwrap();
+        assert_eq!(caching, Caching::Immutable);
+        assert!(sdk.file_at(&format!("/tw/none.{hash}.js")).is_none());
+    }
+}
+
+#[test]
+fn what_is_inline_is_in_the_sites_script_and_nowhere_else() {
+    let (read, mistakes) = read(&one("own", "inline = true\nconsent = [\"analytics\"]"));
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let sdk = sdk(&read);
+    let script = String::from_utf8(sdk.file.text().to_vec()).unwrap();
+    assert!(script.contains("tagway.integration(\"own\",function(){"), "{script}");
+    assert!(!script.contains("/tw/own."), "{script}");
+    assert!(sdk.file_at("/tw/own.0123456789abcdef.js").is_none());
+}
+
+#[test]
+fn nothing_said_in_the_settings_ends_a_script() {
+    let (read, mistakes) = read(&one("own", "on = [\"</script>\\u2028\"]"));
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let script = String::from_utf8(sdk(&read).file.text().to_vec()).unwrap();
+    assert!(script.contains("\\u003c/script>\\u2028") && !script.contains("</script>"));
+}
+
+#[test]
+fn a_site_without_any_pays_nothing() {
+    let extras = extras(&[], &[], &Policy::default());
+    assert!(extras.script.is_empty() && extras.settings.is_empty());
 }

@@ -121,8 +121,9 @@ pub struct Client {
     pub required: &'static [&'static str],
     /// The settings that the page may have besides. No other setting gets there.
     pub optional: &'static [&'static str],
-    /// Whether the vendor counts an event once that both the page and the gateway report.
-    pub deduplicates: bool,
+    /// Why the vendor may count an event twice that both the page and the gateway report; none if it
+    /// does not.
+    pub twice: Option<&'static str>,
 }
 
 impl Vendor {

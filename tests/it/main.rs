@@ -17,6 +17,7 @@ mod intake;
 mod libraries;
 mod mutants;
 mod origin;
+mod pages;
 mod process;
 mod recorded;
 mod reload;

@@ -70,7 +70,7 @@ pub static VENDOR: Vendor = Vendor {
         library: "/libs/analytics-browser-2.11.1-min.js.gz",
         required: &["api_key"],
         optional: &["region"],
-        deduplicates: true,
+        twice: None,
     }),
     ..Vendor::NOTHING
 };

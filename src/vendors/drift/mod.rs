@@ -56,10 +56,13 @@ pub static VENDOR: Vendor = Vendor {
     shim: Some(include_str!("../../../static/sdk/dist/shims/drift.js")),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/drift.js"),
-        library: "/include/{embed_id}.js",
+        // The number is only there to get past caches.
+        library: "/include/0/{embed_id}.js",
         required: &["embed_id"],
         optional: &[],
-        deduplicates: false,
+        twice: Some(
+            "Drift knows no event id: events are counted twice",
+        ),
     }),
     ..Vendor::NOTHING
 };

@@ -52,7 +52,7 @@ const adapter: Adapter = {
   prepare({ measurement_id }, api) {
     page.dataLayer ??= [];
     gtag("js", new Date());
-    gtag("config", measurement_id, { send_page_view: false, ...(api && { transport_url: api }) });
+    gtag("config", measurement_id, { send_page_view: false, ...(api && { server_container_url: api, transport_url: api }) });
   },
   send({ type, event = "", userId, properties }, { measurement_id }) {
     const send_to = measurement_id;

@@ -61,7 +61,9 @@ pub static VENDOR: Vendor = Vendor {
         library: "/gtag/js?id={measurement_id}",
         required: &["measurement_id"],
         optional: &[],
-        deduplicates: false,
+        twice: Some(
+            "GA4 knows no event id: all but orders is counted twice",
+        ),
     }),
     ..Vendor::NOTHING
 };

@@ -61,7 +61,9 @@ pub static VENDOR: Vendor = Vendor {
         library: "/widget/{app_id}",
         required: &["app_id"],
         optional: &[],
-        deduplicates: false,
+        twice: Some(
+            "Intercom knows no event id: events are counted twice",
+        ),
     }),
     ..Vendor::NOTHING
 };

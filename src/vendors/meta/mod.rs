@@ -77,7 +77,7 @@ pub static VENDOR: Vendor = Vendor {
         library: "/en_US/fbevents.js",
         required: &["pixel_id"],
         optional: &["order_event_id"],
-        deduplicates: true,
+        twice: None,
     }),
     ..Vendor::NOTHING
 };

@@ -73,7 +73,10 @@ pub static VENDOR: Vendor = Vendor {
         library: "/libs/mixpanel-2-latest.min.js",
         required: &["project_token"],
         optional: &[],
-        deduplicates: true,
+        twice: Some(
+            "Mixpanel's library and the gateway know visitors by different ids until they are identified: \
+             till then their events are counted twice",
+        ),
     }),
     ..Vendor::NOTHING
 };

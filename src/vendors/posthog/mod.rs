@@ -20,7 +20,7 @@ pub static VENDOR: Vendor = Vendor {
         library: "/static/array.js",
         required: &["api_key"],
         optional: &["api_host"],
-        deduplicates: true,
+        twice: None,
     }),
     ..Vendor::NOTHING
 };

@@ -14,6 +14,8 @@ export interface Message {
   traits?: Record<string, any>;
   context?: Record<string, any>;
   integrations?: Record<string, any>;
+  /** Of "consent" only: all that was said so far. */
+  categories?: Record<string, boolean>;
 }
 
 /** Who wants which messages, as the gateway composed it out of a site's settings. */
@@ -30,6 +32,28 @@ export type Verdict = "keep" | "drop" | "hold";
 
 /** The core, as far as the parts use it. */
 export const tagway = (window as any).tagway;
+
+/** As it is sent, without what must not leave, and nobody else's to change; none if it cannot be sent. */
+function copied(message: Message): Message | undefined {
+  const withheld: string[] = tagway.settings.withheld ?? [];
+  try {
+    const copy: Message = JSON.parse(JSON.stringify(message));
+    for (const name of Object.keys(copy.properties ?? {})) {
+      if (withheld.some((glob) => matches(glob, name))) delete copy.properties?.[name];
+    }
+    return copy;
+  } catch {}
+}
+
+/** Calls back for each message, those included that were made before the parts were there. */
+export function hear(callback: (message: Message) => void): void {
+  const each = (message: Message) => {
+    const copy = copied(message);
+    if (copy) callback(copy);
+  };
+  for (const message of tagway.settings.early ?? []) each(message);
+  tagway.on("*", each);
+}
 
 // Only while the script itself runs is it known which one it is.
 const nonce = (document.currentScript as HTMLScriptElement | null)?.nonce;
@@ -67,18 +91,21 @@ function refused(): string[] {
 /** What the visitor's choice means for a message, as the gateway decides for its own deliveries. */
 export function decide(wish: Wish, message: Message): Verdict {
   const answers: Record<string, boolean> = {};
-  const said = message.context?.consent?.categoryPreferences ?? {};
+  const { categoryPreferences: said = {}, ...others } = message.context?.consent ?? {};
+  // A record that only the gateway can read may say no.
+  const unknown = Object.keys(others).length ? "deny" : wish.unknown;
   for (const name of Object.keys(said)) {
     const category = name.toLowerCase();
     // Of two spellings a refusal counts.
     if (typeof said[name] === "boolean") answers[category] = said[name] && answers[category] !== false;
   }
   for (const category of refused()) answers[category.toLowerCase()] = false;
-  let verdict: Verdict = "keep";
+  // Nothing happens before the visitor was asked, if the site says so.
+  let verdict: Verdict = tagway.settings.waitForConsent && !message.context?.consent ? "hold" : "keep";
   for (const category of wish.consent ?? []) {
     const answer = answers[category.toLowerCase()];
-    if (answer === false || (answer === undefined && wish.unknown === "deny")) return "drop";
-    if (answer === undefined && wish.unknown === "hold") verdict = "hold";
+    if (answer === false || (answer === undefined && unknown === "deny")) return "drop";
+    if (answer === undefined && unknown === "hold") verdict = "hold";
   }
   return verdict;
 }

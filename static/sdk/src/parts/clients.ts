@@ -2,7 +2,7 @@
 // A library is loaded when the first message that is for it is there, and not before: who refused it
 // never meets it. What goes wrong with one hurts nothing else.
 
-import { address, decide, load, type Message, selects, tagway, whenever, type Wish } from "../page";
+import { address, decide, hear, load, type Message, selects, tagway, whenever, type Wish } from "../page";
 
 /** What the gateway says of one vendor: public settings only. */
 export interface ClientSettings extends Wish {
@@ -55,6 +55,8 @@ function follow(adapter: Adapter, client: ClientSettings): void {
   const send = (message: Message) => attempt(() => adapter.send(message, client.settings));
 
   const begin = () => {
+    // The visitor may have changed their mind before the page was idle.
+    if (!queue.length) return void (state = "idle");
     const prepared = attempt(() => adapter.prepare?.(client.settings, api));
     if (!prepared) return fail();
     load(client.src).then(() => {
@@ -76,7 +78,6 @@ function follow(adapter: Adapter, client: ClientSettings): void {
     if (queue.length < MAX_QUEUE) queue.push(message);
     if (state === "idle") {
       state = "loading";
-      // The visitor may have changed their mind before the page was idle.
       whenever(client.load, begin);
     }
   };
@@ -85,18 +86,24 @@ function follow(adapter: Adapter, client: ClientSettings): void {
     if (verdict === "keep") take(message);
     else if (verdict === "hold" && held.length < MAX_QUEUE) held.push(message);
   };
-  tagway.on("*", (message: Message) => {
-    if (message.type === "consent" || !message.type) return;
-    if (selects(client.events, message) && !isSwitchedOff(names, message.integrations)) consider(message);
-  });
-  tagway.on("consent", (said: any) => {
-    const record = said?.context?.consent ?? { categoryPreferences: said?.categories ?? said };
-    const answer = { context: { consent: record } } as unknown as Message;
+  // A library that never met the last visitor has nothing to forget.
+  const forget = (message: Message) => {
+    held = [];
+    if (state === "ready") send(message);
+    else if (queue.length) take(message);
+  };
+  const choose = ({ categories }: Message) => {
+    const answer = { context: { consent: { categoryPreferences: categories } } } as unknown as Message;
     // What waits for a library goes only if the visitor still lets it.
-    if (state !== "ready") queue = queue.filter(() => decide(client, answer) !== "drop");
+    if (state !== "ready" && decide(client, answer) === "drop") queue = [];
     const waiting = held;
     held = [];
     for (const message of waiting) consider(message, answer);
+  };
+  hear((message) => {
+    if (message.type === "consent") choose(message);
+    else if (message.type === "reset") forget(message);
+    else if (selects(client.events, message) && !isSwitchedOff(names, message.integrations)) consider(message);
   });
 }
 

@@ -1,12 +1,14 @@
-// Custom integrations: the site's own functions, each in a script of its own, so that a mistake in one
-// (even one of syntax) ends with it. They are told of messages in their order, and what goes wrong is
-// reported to the gateway, which counts it.
+// Custom integrations: the site's own functions. They are told of messages in their order, and what goes
+// wrong in one ends with it: it is reported to the gateway, which counts it, and the others go on. Those
+// that are not in the site's script itself come in scripts of their own, so that even a mistake of syntax
+// stays theirs.
 
-import { address, decide, load, type Message, selects, tagway, whenever, type Wish } from "../page";
+import { address, decide, hear, load, type Message, selects, tagway, type Wish } from "../page";
 
 interface Integration extends Wish {
   name: string;
-  src: string;
+  /** Its script; none if it is in the site's. */
+  src?: string;
   /** The most milliseconds for one message. */
   timeout: number;
   /** Those that come before it, where they want the same message. */
@@ -16,27 +18,30 @@ interface Integration extends Wish {
 }
 
 type Handle = (event: Message, context: object, done: (result?: unknown) => void) => unknown;
+type Kind = "load" | "error" | "timeout";
 
-/** Messages that wait for one integration, at most; later ones are lost to it. */
+/** Messages that wait for one integration, or for the drafts, at most; later ones are lost to it. */
 const MAX_QUEUE = 100;
-/** Reports of one page, at most. */
-const MAX_REPORTS = 10;
+/** Characters of an error's text that are reported. */
+const MAX_TEXT = 200;
+/** Where a browser keeps the token for the drafts, and the parameter that brings it. */
+const KEY = "tw_preview";
 
 const handles = new Map<string, Handle>();
-let reports = 0;
+/** What went wrong while a script made its function. */
+const mistakes = new Map<string, unknown>();
+const reported = new Set<string>();
 
-function report(integration: string, kind: "load" | "error" | "timeout", error?: unknown): void {
+/** Tells the page's developers each time, and the gateway once a page. */
+function report(integration: string, kind: Kind, error?: unknown): void {
   console.warn(`tagway: the integration ${integration}: ${kind}`, error ?? "");
-  if (reports++ >= MAX_REPORTS) return;
-  const message = String((error as Error)?.message ?? error ?? "").slice(0, 200);
+  const key = `${kind} ${integration}`;
+  if (reported.has(key)) return;
+  reported.add(key);
+  const message = String((error as Error)?.message ?? error ?? "").slice(0, MAX_TEXT);
   const body = JSON.stringify({ integration, kind, message });
-  try {
-    // Text, so that the browser asks nothing beforehand.
-    fetch(address("/tw/problem"), { method: "POST", body, keepalive: true, credentials: "omit",
-      headers: { "content-type": "text/plain" } }).catch(() => {});
-  } catch {
-    // A browser without fetch tells nothing.
-  }
+  // Text, so that the browser asks nothing beforehand.
+  fetch(address("/tw/problem"), { method: "POST", body, keepalive: true, credentials: "omit" }).catch(() => {});
 }
 
 function limited<T>(promise: Promise<T>, milliseconds: number): Promise<T> {
@@ -50,13 +55,19 @@ function limited<T>(promise: Promise<T>, milliseconds: number): Promise<T> {
 class Runner {
   private loading?: Promise<boolean>;
   private waiting = 0;
+  /** Messages whose visitor has yet to choose. */
+  private held: Message[] = [];
+  readonly wish: Wish;
 
-  constructor(readonly integration: Integration) {}
+  constructor(readonly integration: Integration) {
+    this.wish = { ...integration, unknown: "hold" };
+  }
 
   /** Loads its script once; gives whether there is something to call. A failure is reported once. */
   fetch(): Promise<boolean> {
     const { name, src } = this.integration;
-    return this.loading ??= load(src).then(() => {
+    return this.loading ??= (src ? load(src) : Promise.resolve()).then(() => {
+      if (mistakes.has(name)) throw mistakes.get(name);
       if (!handles.has(name)) throw new Error("defines no function handle(event, context, done)");
       return true;
     }).catch((error) => {
@@ -66,9 +77,18 @@ class Runner {
   }
 
   wants(message: Message): boolean {
-    // A choice that is not known is no consent here: the code is the site's own and cannot be recalled.
-    const wish = { ...this.integration, unknown: this.integration.unknown ?? "deny" } as Wish;
-    return selects(this.integration.events, message) && decide(wish, message) === "keep";
+    if (!selects(this.integration.events, message)) return false;
+    const verdict = decide(this.wish, message);
+    if (verdict === "hold" && this.held.length < MAX_QUEUE) this.held.push(message);
+    return verdict === "keep";
+  }
+
+  /** What was held, if the visitor's choice lets it. */
+  released(choice: Message): Message[] {
+    const { held } = this;
+    const verdict = decide(this.wish, choice);
+    if (verdict !== "hold") this.held = [];
+    return verdict === "keep" ? held : [];
   }
 
   async run(message: Message, results: Record<string, unknown>, before: Promise<unknown>[]) {
@@ -92,7 +112,7 @@ class Runner {
       const handle = handles.get(this.integration.name) as Handle;
       // A copy: what one integration writes must not reach the others.
       const event = JSON.parse(JSON.stringify(message));
-      const context = { name: this.integration.name, user: tagway.user?.(), results: { ...results } };
+      const context = { name: this.integration.name, user: tagway.user(), results: { ...results } };
       const done = (result?: unknown) => result instanceof Error ? reject(result) : resolve(result);
       const returned = handle(event, context, done);
       if (typeof (returned as Promise<unknown>)?.then === "function") {
@@ -106,49 +126,72 @@ class Runner {
 }
 
 /** Tells integrations, in an order in which each comes after those it names. */
-function follow(integrations: Integration[]): void {
+function follow(integrations: Integration[], early: Message[] = []): void {
   const runners = integrations.map((integration) => new Runner(integration));
   for (const runner of runners) {
     // By consent it may never be needed.
     const { lazy, consent } = runner.integration;
-    if (!lazy && !consent?.length) {
-      whenever("now", () => void runner.fetch());
-    }
+    if (!lazy && !consent?.length && !tagway.settings.waitForConsent) void runner.fetch();
   }
-  tagway.on("*", (message: Message) => {
-    if (!message.type || message.type === "consent") return;
+  const tell = (message: Message, chosen: Runner[]) => {
     const results: Record<string, unknown> = {};
     const running = new Map<string, Promise<unknown>>();
-    for (const runner of runners) {
+    for (const runner of chosen) {
       const { name, after } = runner.integration;
-      if (!runner.wants(message)) continue;
-      const before = (after ?? []).map((other) => running.get(other)).filter(Boolean);
+      const before = after.map((other) => running.get(other)).filter(Boolean);
       running.set(name, runner.run(message, results, before as Promise<unknown>[]));
     }
-  });
+  };
+  const choose = ({ categories }: Message) => {
+    const choice = { context: { consent: { categoryPreferences: categories } } } as unknown as Message;
+    const released = runners.map((runner): [Runner, Set<Message>] => [runner, new Set(runner.released(choice))]);
+    // Each message once for all who waited for it, so that their order and results hold.
+    for (const message of new Set(released.flatMap(([, messages]) => [...messages]))) {
+      tell(message, released.filter(([, messages]) => messages.has(message)).map(([runner]) => runner));
+    }
+  };
+  const hearing = (message: Message) => {
+    if (message.type === "consent") choose(message);
+    else if (message.type !== "reset") tell(message, runners.filter((runner) => runner.wants(message)));
+  };
+  early.forEach(hearing);
+  hear(hearing);
 }
 
 /** What an integration's own script calls. */
 tagway.integration = (name: string, make: () => unknown): void => {
-  const handle = make();
-  if (typeof handle === "function") handles.set(name, handle as Handle);
+  try {
+    const handle = make();
+    if (typeof handle === "function") handles.set(name, handle as Handle);
+  } catch (error) {
+    mistakes.set(name, error);
+  }
 };
 
-/** What the script of drafts calls: they run beside what everybody gets. */
-tagway.drafts = (drafts: Integration[]): void => follow(drafts);
-
-/** Drafts run in a browser that once had the site's token in a page's address. */
+/** Drafts run in a browser that once had a token for them in a page's address. */
 function preview(): void {
-  const KEY = "tw_preview";
+  const given = new URLSearchParams(location.search).get(KEY);
+  let token = given;
   try {
-    const given = new URLSearchParams(location.search).get(KEY);
-    if (given === "off") localStorage.removeItem(KEY);
-    else if (given && /^[\w-]{1,64}$/.test(given)) localStorage.setItem(KEY, given);
-    const token = localStorage.getItem(KEY);
-    if (token) load(`/tw/preview.js?token=${encodeURIComponent(token)}`).catch(() => {});
-  } catch {
-    // No storage: no preview.
-  }
+    if (given && given !== "off") localStorage[KEY] = given;
+    else if (given) delete localStorage[KEY];
+    token = localStorage[KEY];
+  } catch {} // No storage: for this page only.
+  if (!token || token === "off" || !/^[\w.-]{1,200}$/.test(token)) return;
+  // They come late, and hear of what was before.
+  let early: Message[] = [];
+  hear((message) => early.length < MAX_QUEUE && early.push(message));
+  tagway.drafts = (drafts: Integration[]): void => {
+    const before = early;
+    early = Array(MAX_QUEUE);
+    follow(drafts, before);
+  };
+  load(`/tw/preview.js?token=${encodeURIComponent(token)}`).catch(() => {
+    // Expired or never good.
+    try {
+      delete localStorage[KEY];
+    } catch {}
+  });
 }
 
 if (tagway.settings.integrations?.length) follow(tagway.settings.integrations);
