@@ -22,8 +22,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::keys::site_key;
 use self::admin_control::AppControl;
+pub use self::keys::site_key;
 use self::sites::{Footing, Sites};
 use self::subjects::Subjects;
 use crate::admin::{self, Admin, Readiness, load_token};

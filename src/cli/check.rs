@@ -39,7 +39,8 @@ fn summary(settings: &Settings, file: &str) -> String {
         for integration in &site.integrations {
             let draft = if integration.preview { "draft" } else { "" };
             let (name, what) = (&integration.name, "integration");
-            let _infallible = writeln!(out, "{}", format!("  {name:<20} {what:<12} {draft}").trim_end());
+            let _infallible =
+                writeln!(out, "{}", format!("  {name:<20} {what:<12} {draft}").trim_end());
         }
         for warning in warnings(site) {
             let _infallible = writeln!(out, "  warning: {warning}");
@@ -58,7 +59,9 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
             warnings.push(format!("{name}: {why}; prefer \"server\" or \"client\""));
         }
         if destination.mapping.says_something() {
-            warnings.push(format!("{name}: types, where and its mapping hold for what the gateway sends, not in pages"));
+            warnings.push(format!(
+                "{name}: types, where and its mapping hold for what the gateway sends, not in pages"
+            ));
         }
         let mount = site.gateway.mounts.iter().find(|it| it.vendor == destination.vendor);
         if mount.is_some_and(|mount| mount.converts) {

@@ -322,5 +322,8 @@ fn what_stands_in_the_way_of_a_library_in_the_page_is_a_mistake() {
     let settings = load_text(&own).unwrap();
     let in_page = settings.sites[0].in_page();
     assert_eq!(in_page[0].1.src, "https://cdn.example/l.js");
-    assert_eq!(load_text(&site("")).unwrap().sites[0].in_page()[0].1.src, "/meta/en_US/fbevents.js");
+    assert_eq!(
+        load_text(&site("")).unwrap().sites[0].in_page()[0].1.src,
+        "/meta/en_US/fbevents.js"
+    );
 }

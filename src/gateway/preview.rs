@@ -18,12 +18,7 @@ pub fn token(keys: &visitor::Settings, site: &str, until: Timestamp) -> String {
 }
 
 /// Whether a token is one for the site, and still good.
-pub(super) fn opens(
-    keys: &visitor::Settings,
-    site: &str,
-    token: &str,
-    now: Timestamp,
-) -> bool {
+pub(super) fn opens(keys: &visitor::Settings, site: &str, token: &str, now: Timestamp) -> bool {
     if token.len() > MAX_TOKEN_BYTES {
         return false;
     }
@@ -49,7 +44,10 @@ mod tests {
         let later: Timestamp = "2026-11-25T11:00:00Z".parse().unwrap();
         let own = keys("0123456789abcdef");
         let good = token(&own, "shop", later);
-        assert!(good.len() < MAX_TOKEN_BYTES && good.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)));
+        assert!(
+            good.len() < MAX_TOKEN_BYTES
+                && good.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        );
         assert!(opens(&own, "shop", &good, now));
         assert!(!opens(&own, "shop", &good, later), "its time is over");
         assert!(!opens(&own, "other", &good, now), "another site with the same secret");

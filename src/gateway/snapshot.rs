@@ -139,8 +139,7 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting, origin, sdk, integrations } =
-            setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin, sdk, integrations } = setup;
         let mounts = settings.mounts.into_iter();
         let errors = |integration: Name| {
             let labels = IntegrationLabels { site: name.clone(), integration: integration.clone() };

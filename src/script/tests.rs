@@ -59,7 +59,10 @@ fn a_script_has_what_the_site_chose_and_nothing_else() {
         assert!(with.contains(mark) && !without.contains(mark), "{mark}");
     }
     assert!(without.contains(r#""page":true"#) && !with.contains(r#""page":true"#));
-    assert!(compose::site(&Settings { alias: true, ..plain() }, &Extras::default()).contains("isTagway"));
+    assert!(
+        compose::site(&Settings { alias: true, ..plain() }, &Extras::default())
+            .contains("isTagway")
+    );
     assert!(!without.contains("isTagway"));
 }
 
@@ -155,7 +158,10 @@ fn what_others_bring_hears_of_the_first_page_and_of_earlier_calls() {
         compose::with_shim(&plain(), &extras, vendors::find("ga4").unwrap()).unwrap(),
     ] {
         let core = script.find("sendBeacon").or(script.find("keepalive")).unwrap();
-        let (note, hear) = (script.find("t.settings").or(script.find("s=t.settings")).unwrap(), script.find("hear();").unwrap());
+        let (note, hear) = (
+            script.find("t.settings").or(script.find("s=t.settings")).unwrap(),
+            script.find("hear();").unwrap(),
+        );
         let end = script.find("tagway.settings.early=0").unwrap();
         assert!(note < core && core < hear && hear < end, "{script}");
     }

@@ -67,7 +67,7 @@ async fn in_client_mode_the_page_has_all_it_needs_and_the_gateway_delivers_nothi
     let rows = gateway.settled(1).await;
     let names: Vec<String> = rows.iter().map(|row| row.destination.clone()).collect();
     assert!(!names.contains(&"meta".to_owned()), "it has no reader: {names:?}");
-    assert_eq!(meta.received().len(), 0);
+    assert_eq!(meta.tally().requests, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,9 +133,7 @@ async fn a_signed_link_opens_the_drafts_of_its_site() {
         let forged = token.replacen('.', ".A", 2);
         assert_eq!(get(&gateway, &format!("/tw/preview.js?token={forged}")).status, 404);
     }
-    let usage = cli::run(
-        ["tagway", "preview", "--for", "60d"].map(std::ffi::OsString::from),
-    );
+    let usage = cli::run(["tagway", "preview", "--for", "60d"].map(std::ffi::OsString::from));
     assert_eq!(format!("{usage:?}"), format!("{:?}", std::process::ExitCode::from(2)));
 }
 
@@ -151,7 +149,10 @@ async fn reports_are_counted_by_the_names_that_the_site_has() {
         send(gateway.http, ("POST", "/tw/problem"), &fields, body.as_bytes()).unwrap()
     };
     let own = "https://shop.example";
-    let long = format!("{{\"integration\":\"live\",\"kind\":\"error\",\"message\":\"{}\"}}", "x".repeat(4000));
+    let long = format!(
+        "{{\"integration\":\"live\",\"kind\":\"error\",\"message\":\"{}\"}}",
+        "x".repeat(4000)
+    );
     for (origin, body, status) in [
         (own, r#"{"integration":"live","kind":"error","message":"boom\u0007"}"#, 204),
         (own, r#"{"integration":"live","kind":"timeout"}"#, 204),
@@ -167,7 +168,8 @@ async fn reports_are_counted_by_the_names_that_the_site_has() {
     }
     let metrics = admin_get(gateway.admin, "/metrics").unwrap().body;
     let count = |name: &str| {
-        let line = format!("tagway_integration_errors_total{{site=\"shop\",integration=\"{name}\"}} ");
+        let line =
+            format!("tagway_integration_errors_total{{site=\"shop\",integration=\"{name}\"}} ");
         let start = metrics.find(&line)? + line.len();
         metrics[start..].lines().next()?.parse::<u64>().ok()
     };

@@ -16,8 +16,7 @@ pub(in crate::gateway) fn answer(arrived: &Arrived<'_>) -> Result<Response<Answe
     let drafts = site.sdk.drafts().ok_or(Rejection::UnknownRoute)?;
     let query = arrived.head.uri.query().unwrap_or_default();
     let token = parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, value)| value);
-    let opens =
-        |token: &str| preview::opens(&site.visitor, &site.name, token, arrived.received_at);
+    let opens = |token: &str| preview::opens(&site.visitor, &site.name, token, arrived.received_at);
     if !token.as_deref().is_some_and(opens) {
         return Err(Rejection::UnknownRoute);
     }

@@ -18,11 +18,7 @@ pub(in crate::gateway) fn answer(arrived: &Arrived<'_>) -> Result<Response<Answe
 }
 
 /// One of the gateway's own scripts.
-pub(super) fn served(
-    arrived: &Arrived<'_>,
-    file: &File,
-    caching: Caching,
-) -> Response<AnswerBody> {
+pub(super) fn served(arrived: &Arrived<'_>, file: &File, caching: Caching) -> Response<AnswerBody> {
     let answer = file.answer(&arrived.head.method, &arrived.head.headers, caching);
     let result = match answer.status() {
         StatusCode::NOT_MODIFIED => "unchanged",

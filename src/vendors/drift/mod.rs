@@ -60,9 +60,7 @@ pub static VENDOR: Vendor = Vendor {
         library: "/include/0/{embed_id}.js",
         required: &["embed_id"],
         optional: &[],
-        twice: Some(
-            "Drift knows no event id: events are counted twice",
-        ),
+        twice: Some("Drift knows no event id: events are counted twice"),
     }),
     ..Vendor::NOTHING
 };

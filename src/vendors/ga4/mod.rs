@@ -61,9 +61,7 @@ pub static VENDOR: Vendor = Vendor {
         library: "/gtag/js?id={measurement_id}",
         required: &["measurement_id"],
         optional: &[],
-        twice: Some(
-            "GA4 knows no event id: all but orders is counted twice",
-        ),
+        twice: Some("GA4 knows no event id: all but orders is counted twice"),
     }),
     ..Vendor::NOTHING
 };

@@ -61,9 +61,7 @@ pub static VENDOR: Vendor = Vendor {
         library: "/widget/{app_id}",
         required: &["app_id"],
         optional: &[],
-        twice: Some(
-            "Intercom knows no event id: events are counted twice",
-        ),
+        twice: Some("Intercom knows no event id: events are counted twice"),
     }),
     ..Vendor::NOTHING
 };

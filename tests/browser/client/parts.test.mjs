@@ -2,6 +2,7 @@
 // messages on: the vendors' real libraries where npm has them, good and bad integrations.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -161,10 +162,16 @@ test("mixpanel's own build sends the message's id as $insert_id", async () => {
   const settings = client({ project_token: "t0ken" }, { api: origin });
   const page = await opened({ clients: { mixpanel: settings } },
     ["parts/clients", "clients/mixpanel"], { context });
-  await say(page, track("Lamp Seen", { properties: { color: "red" } }));
-  await until(() => sent.length, "the event");
-  assert.deepEqual(sent.map(({ event, properties }) => [event, properties.$insert_id, properties.color]),
-    [["Lamp Seen", "m-Lamp Seen", "red"]]);
+  const timestamp = "2026-11-25T10:00:00.123Z";
+  await say(page, track("Lamp Seen", { messageId: "1-2-3", timestamp, properties: { color: "red" } }));
+  await say(page, track("Lamp Left", { messageId: "not plain", properties: { color: "red" } }));
+  await until(() => sent.length >= 2, "the events");
+  assert.equal(sent[0].properties.time, Date.parse(timestamp) / 1000);
+  assert.deepEqual(sent.map(({ event, properties }) => [event, properties.$insert_id, properties.color]), [
+    ["Lamp Seen", "1-2-3", "red"],
+    // As the gateway writes ids that Mixpanel would not take.
+    ["Lamp Left", createHash("sha256").update("not plain").digest("hex").slice(0, 36), "red"],
+  ]);
 });
 
 test("amplitude's own build sends the message's id as insert_id", async () => {
