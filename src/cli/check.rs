@@ -37,10 +37,8 @@ fn summary(settings: &Settings, file: &str) -> String {
             let _infallible = writeln!(out, "  {:<20} {vendor:<12} {mode}", destination.name);
         }
         for integration in &site.integrations {
-            let draft = if integration.preview { "draft" } else { "" };
-            let (name, what) = (&integration.name, "integration");
-            let _infallible =
-                writeln!(out, "{}", format!("  {name:<20} {what:<12} {draft}").trim_end());
+            let what = if integration.preview { "integration, a draft" } else { "integration" };
+            let _infallible = writeln!(out, "  {:<20} {what}", integration.name);
         }
         for warning in warnings(site) {
             let _infallible = writeln!(out, "  warning: {warning}");
@@ -64,7 +62,8 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
             ));
         }
         let mount = site.gateway.mounts.iter().find(|it| it.vendor == destination.vendor);
-        if mount.is_some_and(|mount| mount.converts) {
+        // A library whose vendor has no host of its own for them here sends them there by itself.
+        if mount.is_some_and(|mount| mount.converts && mount.beacon.upstream().is_some()) {
             let what = "events: each is there twice unless beacons is \"forward\" or \"off\"";
             warnings.push(format!("{name}: the beacons of its library become {what}"));
         }

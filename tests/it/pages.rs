@@ -176,8 +176,45 @@ async fn reports_are_counted_by_the_names_that_the_site_has() {
     assert_eq!((count("live"), count("other"), count("nobody's")), (Some(2), Some(0), None));
     assert!(!metrics.contains("boom"), "{metrics}");
     assert!(!metrics.contains("tagway_events_dropped_total{site=\"shop\",reason=\"malformed\"}"));
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while report(own, "{}").status != 429 {
         assert!(begun.elapsed() < DEADLINE, "reports are limited as events are");
     }
+}
+
+#[test]
+fn a_check_warns_of_what_counts_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tagway.toml");
+    let destination = |vendor: &str, mode: &str, settings: &str| {
+        format!(
+            "[[sites.destinations]]\nname = \"{vendor}\"\nvendor = \"{vendor}\"\nmode = \"{mode}\"\n\
+             [sites.destinations.settings]\n{settings}\n"
+        )
+    };
+    let ga4 = "measurement_id = \"G-1\"\napi_secret = \"s\"";
+    let meta = "pixel_id = \"1\"\naccess_token = \"s\"";
+    let check = |settings: &str| {
+        let whole = crate::harness::whole(dir.path(), settings);
+        std::fs::write(&file, whole).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tagway"))
+            .args(["check", "--config", &file.display().to_string()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let both =
+        format!("{SITE}{}{}", destination("ga4", "both", ga4), destination("meta", "both", meta));
+    let said = check(&both);
+    assert!(said.contains("warning: ga4: GA4 knows no event id"), "{said}");
+    assert!(!said.contains("warning: meta"), "{said}");
+    let client = format!(
+        "{SITE}[sites.vendors.meta]\nbeacons = \"convert\"\n{}{}",
+        destination("ga4", "client", "measurement_id = \"G-1\""),
+        destination("meta", "client", "pixel_id = \"1\"")
+    );
+    let said = check(&client);
+    assert!(!said.contains("warning: ga4"), "{said}");
+    assert!(said.contains("warning: meta: the beacons of its library become events"), "{said}");
 }
