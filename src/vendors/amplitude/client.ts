@@ -9,6 +9,9 @@ const adapter: Adapter = {
     page.amplitude.init(api_key, {
       autocapture: false,
       defaultTracking: false,
+      // It would be switched by settings from elsewhere.
+      fetchRemoteConfig: false,
+      remoteConfig: { fetchRemoteConfig: false },
       serverZone: region === "eu" ? "EU" : "US",
       ...(api && { serverUrl: `${api}/2/httpapi` }),
     });

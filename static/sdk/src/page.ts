@@ -51,12 +51,15 @@ export function hear(callback: (message: Message) => void): void {
     const copy = copied(message);
     if (copy) callback(copy);
   };
-  for (const message of tagway.settings.early ?? []) each(message);
+  for (const message of tagway.settings.early || []) each(message);
   tagway.on("*", each);
 }
 
 // Only while the script itself runs is it known which one it is.
-const nonce = (document.currentScript as HTMLScriptElement | null)?.nonce;
+const self = document.currentScript as HTMLScriptElement | null;
+const nonce = self?.nonce;
+/** Where the gateway is: as the core finds it. */
+const endpoint: string = tagway.settings.endpoint || new URL(self?.src || location.href).origin;
 
 /** The name that globs go by: the track name, or the kind for the others. */
 const label = ({ type, event }: Message): string => (type === "track" && event) || type;
@@ -129,7 +132,7 @@ function trusted(url: string): string {
 
 /** The address of a path of the gateway's, or of a whole URL. */
 export const address = (src: string): string =>
-  src[0] === "/" ? String(tagway.settings.endpoint ?? "").replace(/\/$/, "") + src : src;
+  src[0] === "/" ? endpoint + src : src;
 
 /** Loads a script; settles when it has run. */
 export function load(src: string): Promise<void> {
