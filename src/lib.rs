@@ -19,7 +19,8 @@
 //! Every event ends, for every destination, as delivered, skipped(reason) or dead(reason), and
 //! `accepted = delivered + skipped + dead + pending` holds at every commit.
 //!
-//! The pages' own side, `/tw.js`, is put together and served by [`script`].
+//! The pages' own side, `/tw.js`, is put together and served by [`script`]. What runs in pages besides,
+//! the site's own functions and the vendors' libraries, is brought into it by [`integrations`].
 //!
 //! # The house
 //!
@@ -56,6 +57,7 @@ pub mod profile;
 pub mod store;
 
 pub mod delivery;
+pub mod integrations;
 pub mod mapping;
 pub mod vendors;
 

@@ -111,6 +111,15 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
+/// `site, integration`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IntegrationLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The integration's name.
+    pub integration: Name,
+}
+
 /// `vendor, result` of a script's request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
@@ -192,6 +201,8 @@ pub struct Metrics {
     pub script_changes: Family<VendorLabels, Counter>,
     /// Pinned scripts of which a new version waits to be approved.
     pub scripts_pending: Family<VendorLabels, Gauge>,
+    /// Failures of a site's integrations that its pages told of.
+    pub integration_errors: Family<IntegrationLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -230,6 +241,7 @@ impl Metrics {
             script_requests: Family::default(),
             script_changes: Family::default(),
             scripts_pending: Family::default(),
+            integration_errors: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.register();
@@ -286,6 +298,11 @@ impl Metrics {
         r.register("script_requests", "Scripts asked for", self.script_requests.clone());
         r.register("script_changes", "New versions of pinned", self.script_changes.clone());
         r.register("scripts_pending", "Pinned, and changed", self.scripts_pending.clone());
+        r.register(
+            "integration_errors",
+            "Failures of integrations that pages told of",
+            self.integration_errors.clone(),
+        );
         r.register(
             "config_reload_success",
             "1 if the last reload succeeded",

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admin_control::AppControl;
+pub use self::keys::site_key;
 use self::sites::{Footing, Sites};
 use self::subjects::Subjects;
 use crate::admin::{self, Admin, Readiness, load_token};

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod dead;
 mod demo;
+mod preview;
 mod rehearsal;
 pub mod render;
 mod replay;
@@ -64,6 +65,8 @@ enum Command {
     Scripts(scripts::Command),
     /// Send a window of the journal to a destination again.
     Replay(replay::Options),
+    /// Print a link that lets one browser run the drafts among a site's integrations.
+    Preview(preview::Options),
     /// Erase a person and take no more events of them.
     Forget(subject::Forget),
     /// Show all that is held of a person, as lines of JSON.
@@ -150,6 +153,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Dead(command) => dead::run(&origin, command),
         Command::Scripts(command) => scripts::run(&origin, command),
         Command::Replay(options) => replay::run(&origin, options),
+        Command::Preview(options) => preview::run(&origin, options),
         Command::Forget(options) => subject::forget(&origin, options),
         Command::Export(options) => subject::export(&origin, options),
         Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),

@@ -35,6 +35,7 @@ fn every_documented_command_is_understood() {
         "tagway scripts diff sha256-AbCdEf --lines 0",
         "tagway scripts approve AbCdEf --site shop --admin 127.0.0.1:1",
         "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4",
+        "tagway preview --site shop --page https://shop.example/x --for 2h",
         "tagway version",
     ] {
         assert!(parse(line).is_ok(), "{line}");

@@ -140,6 +140,7 @@ mod tests {
             visitor,
             minting,
             sdk: crate::script::tests::sdk(),
+            integrations: Vec::new(),
             origin: None,
         };
         let metrics = house.gateway.metrics.clone();

@@ -21,6 +21,7 @@ mod hostile_tests;
 mod minting;
 mod mounts;
 mod observe;
+pub mod preview;
 mod proxied;
 mod rate;
 mod rejection;
@@ -313,6 +314,12 @@ impl Arrived<'_> {
             Route::Reset => routes::reset::answer(self),
             Route::Origin => Err(Rejection::UnknownRoute),
             Route::Script => routes::script::answer(self),
+            Route::Preview => routes::preview::answer(self),
+            Route::Problem => {
+                let result = routes::problem::answer(self, body).await;
+                // What is refused is no event that is lost.
+                return exposed(source, result.unwrap_or_else(Rejection::into_response));
+            }
             Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),

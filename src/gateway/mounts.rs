@@ -106,10 +106,8 @@ impl Mount {
         let mut mounts = Vec::new();
         for vendor in VENDORS {
             let mut mount = Self::of(vendor);
-            if in_page.contains(&vendor.name)
-                && let Some(scripts) = &mut mount.scripts
-            {
-                scripts.serving = Serving::Proxy;
+            if in_page.contains(&vendor.name) {
+                mount.serve_library();
             }
             let table = said.iter_mut().find(|(name, _)| name == vendor.name);
             if let Some((_, table)) = table.filter(|_| speaks(&vendor)) {
@@ -152,6 +150,18 @@ impl Mount {
         }
     }
 
+    /// For a vendor whose own library runs in the page: the library, and its beacons to the vendor,
+    /// which has them from nobody else. The events they tell of are in the journal already.
+    fn serve_library(&mut self) {
+        if let Some(scripts) = &mut self.scripts {
+            scripts.serving = Serving::Proxy;
+        }
+        if let Some(upstream) = self.beacon.upstream().and_then(|url| url.parse().ok()) {
+            self.converts = false;
+            self.forward = Some(Forwarding { upstream, consent: Vec::new() });
+        }
+    }
+
     /// As a site's table says.
     fn change(&mut self, table: &mut Section<'_>, vendor: &Vendor) {
         let choices = [
@@ -160,12 +170,13 @@ impl Mount {
             ("both", (true, true)),
             ("off", (false, false)),
         ];
-        let (converts, forwards) = if self.converts {
-            table.opt_choice("beacons", &choices).unwrap_or((true, false))
-        } else {
-            (false, false)
+        let by_default = (self.converts, self.forward.is_some());
+        let (converts, forwards) = match by_default {
+            (false, false) => by_default,
+            _ => table.opt_choice("beacons", &choices).unwrap_or(by_default),
         };
         self.converts = converts;
+        self.forward = None;
         self.change_scripts(table, vendor);
         match table.opt_string("mount") {
             None => {}
@@ -362,6 +373,11 @@ mod tests {
         let (mounts, mistakes) = read(said, &["meta"]);
         assert_eq!(mistakes, "");
         assert_eq!(serving(&mounts, "meta"), Some(Serving::Shim));
+        let beacons = |vendor| {
+            let mount = mounts.iter().find(|mount| mount.vendor == vendor).unwrap();
+            (mount.converts, mount.forward.is_some())
+        };
+        assert_eq!((beacons("meta"), beacons("ga4")), ((false, true), (true, false)));
         assert_eq!(serving(&mounts, "ga4"), Some(Serving::Proxy));
         assert_eq!(serving(&mounts, "jitsu"), Some(Serving::Proxy));
         // Nothing is left below it.

@@ -15,7 +15,7 @@ use super::settings::{Limits, SiteSettings};
 use crate::bots;
 use crate::geo::Geo;
 use crate::journal::SiteId;
-use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
+use crate::metrics::{FormatLabels, IntegrationLabels, Metrics, Name, RequestLabels, SiteLabels};
 use crate::origin::{Origin, Tags};
 use crate::privacy::Policy;
 use crate::script::Sdk;
@@ -40,6 +40,8 @@ pub struct SiteSetup {
     pub origin: Option<Arc<Origin>>,
     /// The script of its pages.
     pub sdk: Arc<Sdk>,
+    /// The names of its integrations, drafts included.
+    pub integrations: Vec<Name>,
 }
 
 /// The settings of all sites.
@@ -65,6 +67,8 @@ pub(super) struct Site {
     pub(super) visitor: visitor::Settings,
     pub(super) minting: Vec<Minting>,
     pub(super) sdk: Arc<Sdk>,
+    /// By the name of each integration, how often pages said that it failed.
+    pub(super) integration_errors: Vec<(Name, Counter)>,
     pub(super) privacy: Arc<Policy>,
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
@@ -144,9 +148,14 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting, origin, sdk } = setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin, sdk, integrations } = setup;
         let tags = settings.mounts.iter().filter_map(Mount::tag).collect();
         let mounts = settings.mounts.into_iter();
+        let errors = |integration: Name| {
+            let labels = IntegrationLabels { site: name.clone(), integration: integration.clone() };
+            (integration, metrics.integration_errors.get_or_create_owned(&labels))
+        };
+        let integration_errors = integrations.into_iter().map(errors).collect();
         Self {
             tags: Arc::new(Tags::new(tags)),
             id,
@@ -162,6 +171,7 @@ impl Site {
             minting,
             origin,
             sdk,
+            integration_errors,
         }
     }
 }

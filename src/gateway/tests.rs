@@ -103,6 +103,7 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         visitor: crate::visitor::tests::settings(),
         minting: Vec::new(),
         sdk: crate::script::tests::sdk(),
+        integrations: Vec::new(),
         origin: None,
     };
     let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);

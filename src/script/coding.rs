@@ -38,10 +38,7 @@ impl<const N: usize> Accepted<N> {
         }
         // Any other coding excludes none; an exclusion of all others excludes it.
         let unsaid = if any == Some(0) { 0 } else { TAKEN };
-        Self {
-            codings: said.map(|said| said.or(any).unwrap_or(0)),
-            plain: plain.unwrap_or(unsaid),
-        }
+        Self { codings: said.map(|said| said.or(any).unwrap_or(0)), plain: plain.unwrap_or(unsaid) }
     }
 
     /// The place of the coding that is wanted most, the first of equals; `None` if the text as it is is

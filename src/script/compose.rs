@@ -1,8 +1,9 @@
 //! Puts scripts together from the built files. Each is a complete statement, so pieces stand one
 //! after another; `window.tagway` is all they share.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::Extras;
 use super::settings::{Part, Settings};
 use crate::vendors::{self, Vendor};
 
@@ -13,8 +14,8 @@ const ALIAS: &str = include_str!("../../static/sdk/dist/parts/alias.js");
 pub const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
 
 /// `/tw.js` of a site.
-pub fn site(settings: &Settings) -> String {
-    let mut script = core(settings);
+pub fn site(settings: &Settings, extras: &Extras) -> String {
+    let mut script = core(settings, extras);
     for name in &settings.shims {
         script.extend(vendors::find(name).and_then(shim));
     }
@@ -24,22 +25,37 @@ pub fn site(settings: &Settings) -> String {
 /// The core and the shim of one vendor, as a file of its own for pages that load the vendor's script
 /// by its old address. What is on the page already, by `/tw.js` or by another such file, does not
 /// come twice. `None` if the vendor has no shim.
-pub fn with_shim(settings: &Settings, vendor: &Vendor) -> Option<String> {
-    Some(core(settings) + &shim(vendor)?)
+pub fn with_shim(settings: &Settings, extras: &Extras, vendor: &Vendor) -> Option<String> {
+    Some(core(settings, extras) + &shim(vendor)?)
 }
 
+/// What others bring hears of the messages that the core makes when it starts: they are noted, and the
+/// core's own first page is one of the calls that it finds.
+const NOTE_EARLY: &str = "(function(t,s){s=t.settings;s.early=[];\
+    t.q=[[\"on\",\"*\",function(m){s.early&&s.early.push(m)}]].concat(s.page?[[\"page\"]]:[],t.q||[]);\
+    s.page=0})(window.tagway);";
+const END_EARLY: &str = "tagway.settings.early=0;";
+
 /// The core with the site's settings and parts, unless it is on the page.
-fn core(settings: &Settings) -> String {
+fn core(settings: &Settings, extras: &Extras) -> String {
     let mut script = String::from("if(!(window.tagway&&window.tagway.loaded)){");
     script.push_str("(window.tagway=window.tagway||{}).settings=");
-    script.push_str(&literal(&public(settings)));
+    script.push_str(&literal(&public(settings, extras)));
     script.push(';');
+    let has_extras = !extras.script.is_empty();
+    if has_extras {
+        script.push_str(NOTE_EARLY);
+    }
     script.push_str(CORE);
     if settings.alias {
         script.push_str(ALIAS);
     }
     for part in &settings.auto {
         script.push_str(part.script());
+    }
+    if has_extras {
+        script.push_str(&extras.script);
+        script.push_str(END_EARLY);
     }
     script.push_str("}\n");
     script
@@ -52,8 +68,8 @@ fn shim(vendor: &Vendor) -> Option<String> {
 }
 
 /// What the page may know of the settings.
-fn public(settings: &Settings) -> Value {
-    let mut public = Map::new();
+fn public(settings: &Settings, extras: &Extras) -> Value {
+    let mut public = extras.settings.clone();
     if let Some(endpoint) = &settings.endpoint {
         public.insert("endpoint".to_owned(), json!(endpoint.origin().ascii_serialization()));
     }
@@ -64,13 +80,13 @@ fn public(settings: &Settings) -> Value {
         public.insert("waitForConsent".to_owned(), json!(true));
     }
     public.insert("shims".to_owned(), json!({}));
-    public.insert("clients".to_owned(), json!({}));
+    public.entry("clients").or_insert_with(|| json!({}));
     Value::Object(public)
 }
 
 /// JSON that is safe within a script, wherever that stands: it neither ends a script element nor,
 /// for browsers older than ES2019, a line.
-fn literal(value: &Value) -> String {
+pub fn literal(value: &Value) -> String {
     let text = value.to_string();
     text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

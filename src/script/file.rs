@@ -21,6 +21,8 @@ pub(super) const HASH_CHARS: usize = 16;
 pub enum Caching {
     /// For good: the name changes with the content.
     Immutable,
+    /// Not at all: it depends on who asks.
+    Never,
     /// For a time, and then while it is asked for anew.
     For {
         /// As if it were fresh.
@@ -100,6 +102,7 @@ impl std::fmt::Display for Caching {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Immutable => f.write_str("public, max-age=31536000, immutable"),
+            Self::Never => f.write_str("no-store"),
             Self::For { max_age, stale } => {
                 let (fresh, stale) = (max_age.as_secs(), stale.as_secs());
                 write!(f, "public, max-age={fresh}, stale-while-revalidate={stale}")

@@ -15,7 +15,7 @@ use crate::vendors::Vendor;
 const SHORT: Caching =
     Caching::For { max_age: Duration::from_secs(300), stale: Duration::from_secs(86_400) };
 
-fn plain() -> Settings {
+pub(crate) fn plain() -> Settings {
     Settings {
         auto: vec![Part::Page],
         alias: false,
@@ -28,7 +28,7 @@ fn plain() -> Settings {
 
 /// The script of a site that chose nothing.
 pub(crate) fn sdk() -> Arc<Sdk> {
-    Arc::new(Sdk::new(&plain()))
+    Arc::new(Sdk::new(&plain(), Extras::default()))
 }
 
 fn read(text: &str) -> (Settings, String) {
@@ -52,30 +52,33 @@ async fn body(response: http::Response<http_body_util::Full<bytes::Bytes>>) -> V
 #[test]
 fn a_script_has_what_the_site_chose_and_nothing_else() {
     let chosen = [("Link Clicked", Part::Links), ("Web Vitals", Part::Vitals)];
-    let without = compose::site(&plain());
+    let without = compose::site(&plain(), &Extras::default());
     let parts = chosen.iter().map(|(_, part)| *part).collect();
-    let with = compose::site(&Settings { auto: parts, ..plain() });
+    let with = compose::site(&Settings { auto: parts, ..plain() }, &Extras::default());
     for (mark, _) in chosen {
         assert!(with.contains(mark) && !without.contains(mark), "{mark}");
     }
     assert!(without.contains(r#""page":true"#) && !with.contains(r#""page":true"#));
-    assert!(compose::site(&Settings { alias: true, ..plain() }).contains("isTagway"));
+    assert!(
+        compose::site(&Settings { alias: true, ..plain() }, &Extras::default())
+            .contains("isTagway")
+    );
     assert!(!without.contains("isTagway"));
 }
 
 #[test]
 fn a_vendors_file_is_the_core_and_its_shim() {
     let vendor = Vendor { name: "shy", shim: Some("window.shy=1;"), ..Vendor::NOTHING };
-    let script = compose::with_shim(&plain(), &vendor).unwrap();
+    let script = compose::with_shim(&plain(), &Extras::default(), &vendor).unwrap();
     assert!(script.starts_with("if(!(window.tagway&&window.tagway.loaded)){"));
     let end = "if(!tagway.loaded[\"shy\"]){tagway.loaded[\"shy\"]=1;window.shy=1;}\n";
     assert!(script.ends_with(end), "{script}");
-    assert_eq!(compose::with_shim(&plain(), &Vendor::NOTHING), None);
+    assert_eq!(compose::with_shim(&plain(), &Extras::default(), &Vendor::NOTHING), None);
 }
 
 #[tokio::test]
 async fn every_encoding_holds_the_same_script() {
-    let file = File::new(compose::site(&plain()));
+    let file = File::new(compose::site(&plain(), &Extras::default()));
     for encoding in ["br", "zstd", "gzip", ""] {
         let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, encoding.parse().unwrap())]);
         let answer = file.answer(&Method::GET, &fields, SHORT);
@@ -125,11 +128,12 @@ async fn a_browser_that_has_it_is_told_so() {
 
 #[test]
 fn only_the_name_of_this_content_is_for_good() {
-    let sdk = Sdk::new(&plain());
+    let sdk = Sdk::new(&plain(), Extras::default());
     let hash = sdk.file.hash().to_owned();
-    assert_eq!(sdk.caching_at(&format!("/tw.{hash}.js")), Caching::Immutable);
-    assert_eq!(sdk.caching_at("/tw.0123456789abcdef.js"), SHORT);
-    assert_eq!(sdk.caching_at("/tw.js"), SHORT);
+    let caching_at = |path: &str| sdk.file_at(path).unwrap().1;
+    assert_eq!(caching_at(&format!("/tw.{hash}.js")), Caching::Immutable);
+    assert_eq!(caching_at("/tw.0123456789abcdef.js"), SHORT);
+    assert_eq!(caching_at("/tw.js"), SHORT);
     for path in ["/tw.js", "/tw.0123456789abcdef.js"] {
         assert!(Sdk::is_at(path), "{path}");
     }
@@ -146,4 +150,23 @@ fn mistakes_are_named_with_what_was_perhaps_meant() {
     for part in ["part of the SDK", "vitals", "vendor with a shim", "a scheme and a host"] {
         assert!(report.contains(part), "{part}: {report}");
     }
+}
+
+#[test]
+fn what_others_bring_hears_of_the_first_page_and_of_earlier_calls() {
+    let extras = Extras { script: "hear();".to_owned(), ..Extras::default() };
+    for script in [
+        compose::site(&plain(), &extras),
+        compose::with_shim(&plain(), &extras, vendors::find("ga4").unwrap()).unwrap(),
+    ] {
+        let core = script.find("sendBeacon").or(script.find("keepalive")).unwrap();
+        let (note, hear) = (
+            script.find("t.settings").or(script.find("s=t.settings")).unwrap(),
+            script.find("hear();").unwrap(),
+        );
+        let end = script.find("tagway.settings.early=0").unwrap();
+        assert!(note < core && core < hear && hear < end, "{script}");
+    }
+    let without = compose::site(&plain(), &Extras::default());
+    assert!(!without.contains("early"), "nobody pays for what they do not use");
 }

@@ -115,8 +115,24 @@ pub struct Vendor {
     pub script: Option<&'static Script>,
     /// What stands in for its browser API in the page, and makes events of its calls: a built script.
     pub shim: Option<&'static str>,
-    /// What feeds its own browser library in client mode: a built script.
-    pub client: Option<&'static str>,
+    /// How its own library in the page is fed, if it can be: `mode = "client"` and `"both"`.
+    pub client: Option<Client>,
+}
+
+/// How a vendor's own library in the page is fed.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The adapter, built from the vendor's `client.ts`.
+    pub script: &'static str,
+    /// The library's path below the vendor's mount; `{key}` stands for a public setting.
+    pub library: &'static str,
+    /// The settings that the page needs to have: ids that the vendor shows to every visitor.
+    pub required: &'static [&'static str],
+    /// The settings that the page may have besides. No other setting gets there.
+    pub optional: &'static [&'static str],
+    /// Why the vendor may count an event twice that both the page and the gateway report; none if it
+    /// does not.
+    pub twice: Option<&'static str>,
 }
 
 impl Vendor {

@@ -270,4 +270,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn every_library_that_runs_in_pages_is_one_of_its_vendors_scripts() {
+        for vendor in VENDORS {
+            let Some(client) = vendor.client else { continue };
+            let mut library = client.library.to_owned();
+            for key in client.required {
+                library = library.replace(&format!("{{{key}}}"), "G-ABC123");
+            }
+            let (path, query) = library.split_once('?').unwrap_or((&library, ""));
+            let file = vendor.script.and_then(|script| script.file(path));
+            let target = file.and_then(|file| file.target(path, Some(query)));
+            assert!(target.is_some_and(|it| it.ends_with(query)), "{}: {library}", vendor.name);
+        }
+    }
 }

@@ -19,6 +19,7 @@ mod libraries;
 mod mutants;
 mod origin;
 mod origin_connections;
+mod pages;
 mod pins;
 mod process;
 mod recorded;

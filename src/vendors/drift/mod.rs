@@ -39,7 +39,9 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Front, Stop, one_by_one};
-use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor,
+};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -55,6 +57,14 @@ pub static VENDOR: Vendor = Vendor {
     }),
     script: Some(&script::SCRIPT),
     shim: Some(include_str!("../../../static/sdk/dist/shims/drift.js")),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/drift.js"),
+        // The number is only there to get past caches.
+        library: "/include/0/{embed_id}.js",
+        required: &["embed_id"],
+        optional: &[],
+        twice: Some("Drift knows no event id: events are counted twice"),
+    }),
     ..Vendor::NOTHING
 };
 

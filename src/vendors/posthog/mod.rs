@@ -6,7 +6,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-use super::Vendor;
+use super::{Client, Vendor};
 
 /// PostHog's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
@@ -15,5 +15,12 @@ pub static VENDOR: Vendor = Vendor {
     beacon: Some(&beacon::PostHog),
     script: Some(&script::SCRIPT),
     shim: Some(include_str!("../../../static/sdk/dist/shims/posthog.js")),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/posthog.js"),
+        library: "/static/array.js",
+        required: &["api_key"],
+        optional: &["api_host"],
+        twice: None,
+    }),
     ..Vendor::NOTHING
 };

@@ -12,7 +12,7 @@ export interface Options {
   userId?: string;
 }
 
-/** Called when the gateway has accepted or refused the message, with the HTTP status. */
+/** Called when the gateway has accepted (below 300) or refused the message, with the HTTP status. */
 export type Done = (status: number) => void;
 
 export type Kind = "track" | "page" | "identify" | "group" | "alias";
@@ -41,7 +41,12 @@ export interface Settings {
   /** Whether nothing is sent or stored before consent() was called. */
   waitForConsent?: boolean;
   shims?: Record<string, Properties>;
-  clients?: Record<string, Properties>;
+  /** The vendors whose own libraries run in the page, and what those need to know. */
+  clients?: Record<string, unknown>;
+  /** The site's own functions. */
+  integrations?: unknown[];
+  /** Whether there are drafts for browsers that have a token. */
+  preview?: boolean;
 }
 
 export interface User {

@@ -92,7 +92,7 @@ const send = (isLeaving?: unknown) => {
   let path = "/e";
   const texts: string[] = [];
 
-  const settle = (status: number, wait?: number) => {
+  const settle = (status: number, wait?: number, said?: string) => {
     flying = without(flying, batch);
     if (!status || status > 499 || /408|429/.test(status as any)) {
       asked = now() + 1e3 * (wait || 0);
@@ -104,7 +104,7 @@ const send = (isLeaving?: unknown) => {
     tries = notBefore = 0;
     queue = without(queue, batch);
     if (isStored) store(batch);
-    batch.map((message) => guard(message.done, status));
+    batch.map(({ done }, place) => guard(done, said?.includes(`"index":${place},`) ? 400 : status));
     send();
   };
 
@@ -133,9 +133,11 @@ const send = (isLeaving?: unknown) => {
   flying = flying.concat(batch);
   flyingBytes += bytes;
   fetch(endpoint + path, { method: "POST", body, keepalive: true, credentials: "include" }).then(
-    (answer) => {
+    async (answer) => {
+      // It says which messages were refused, by their places: {"rejected":[{"index":0,...
+      const said = await answer.text().catch(String);
       flyingBytes -= bytes;
-      settle(answer.status, +answer.headers.get("Retry-After")!);
+      settle(answer.status, +answer.headers.get("Retry-After")!, said);
     },
     () => {
       flyingBytes -= bytes;
@@ -163,7 +165,7 @@ const make = (type: Message["type"], fields: Partial<Message>, options?: Options
   const { pathname, search, href } = location;
   const message: Message = {
     type,
-    messageId: crypto.getRandomValues(new Uint32Array(4)).join("-"),
+    messageId: crypto.getRandomValues(new Uint32Array(3)).join("-"),
     timestamp: new Date(),
     userId: user.id,
     ...fields,
