@@ -115,6 +115,7 @@ fn read_site<'a>(
         }
     }
     let sdk = script::Settings::read(&mut section.section("sdk"));
+    let sdk = script::Settings { shim_settings: gateway.shims.clone(), ..sdk };
     SiteSettings { name, gateway, visitor: visitor::Settings::read(section), sdk, destinations }
 }
 

@@ -10,6 +10,7 @@ use url::Url;
 use super::route::Route;
 use crate::event::Object;
 use crate::metrics::{FormatLabels, Metrics, Name};
+use crate::script::ShimSettings;
 use crate::settings::Section;
 use crate::vendors::beacon::{Answer, Inbound, Malformed, Methods, Verdict};
 use crate::vendors::{Beacon, Script, VENDORS, Vendor};
@@ -79,8 +80,8 @@ impl std::fmt::Debug for Mount {
 impl Mount {
     /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts have a
     /// shim, is mounted at its own name unless the site says otherwise. `in_page`: the vendors whose
-    /// own libraries run in the site's pages.
-    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> Vec<Self> {
+    /// own libraries run in the site's pages. Also what the shims of vendors get to know.
+    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> (Vec<Self>, ShimSettings) {
         let mut section = site.section("vendors");
         let speaks = |vendor: &&&Vendor| vendor.beacon.is_some() || vendor.script.is_some();
         let names: Vec<&str> = VENDORS.iter().filter(speaks).map(|vendor| vendor.name).collect();
@@ -97,7 +98,7 @@ impl Mount {
             }
         }
         let mut taken = BTreeSet::new();
-        let mut mounts = Vec::new();
+        let (mut mounts, mut shims) = (Vec::new(), ShimSettings::new());
         for vendor in VENDORS {
             let mut mount = Self::of(vendor);
             if in_page.contains(&vendor.name)
@@ -108,6 +109,7 @@ impl Mount {
             let table = said.iter_mut().find(|(name, _)| name == vendor.name);
             if let Some((_, table)) = table.filter(|_| speaks(&vendor)) {
                 mount.change(table, vendor);
+                shims.extend(mount.ids(table, vendor).map(|ids| (vendor.name, ids)));
             }
             if !mount.converts && mount.forward.is_none() {
                 mount.beacon = &Silent;
@@ -122,7 +124,7 @@ impl Mount {
             }
             mounts.push(mount);
         }
-        mounts
+        (mounts, shims)
     }
 
     /// The mount of a vendor at its own name, if there is anything below it.
@@ -206,6 +208,30 @@ impl Mount {
         self.scripts = serving.map(|serving| Scripts { script, serving, endpoint });
     }
 
+    /// The ids that the vendor's shim gets, and where it finds the vendor's own scripts: at the mount,
+    /// if they are fetched for the page, else at the vendor's host as without the gateway.
+    fn ids(&self, table: &mut Section<'_>, vendor: &Vendor) -> Option<Object> {
+        let mut ids = Object::new();
+        for name in vendor.shim?.ids {
+            let Some(id) = table.opt_string(name) else { continue };
+            if !is_id(&id) {
+                table.mistake(name, "must be 1 to 64 letters, digits and any of \"-_\"");
+            }
+            ids.insert((*name).to_owned(), id.into());
+        }
+        if ids.is_empty() {
+            return None;
+        }
+        let is_proxied = |it: &Scripts| it.serving == Serving::Proxy;
+        let entry = vendor.script?.files.iter().find(|file| file.entry)?;
+        let from = match self.scripts.as_ref().is_some_and(is_proxied) {
+            true => self.path.as_str(),
+            false => entry.origin,
+        };
+        ids.insert("from".to_owned(), from.into());
+        Some(ids)
+    }
+
     /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
     pub(super) fn has_script(&self, below: &str) -> bool {
         let file = |scripts: &Scripts| Some((scripts.serving, scripts.script.file(below)?));
@@ -246,6 +272,12 @@ impl Mounted {
     }
 }
 
+/// Whether it is an id that is public: it stands in the page, and in a path.
+fn is_id(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// What is wrong with a mount.
 fn fault(path: &str) -> Option<&'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '.' | '~');
@@ -281,7 +313,7 @@ mod tests {
         let (report, environment) = (Report::default(), Environment::default());
         let table = source.parse(&report);
         let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-        let mounts = Mount::read_all(&mut section, in_page);
+        let (mounts, _) = Mount::read_all(&mut section, in_page);
         drop(section);
         let mistakes = report.into_mistakes();
         (mounts, mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))

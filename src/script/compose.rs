@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::settings::{Part, Settings};
-use crate::vendors::{self, Vendor};
+use crate::vendors::{self, Shim, Vendor};
 
 const CORE: &str = include_str!("../../static/sdk/dist/core.js");
 const ALIAS: &str = include_str!("../../static/sdk/dist/parts/alias.js");
@@ -14,18 +14,33 @@ pub const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
 
 /// `/tw.js` of a site.
 pub fn site(settings: &Settings) -> String {
-    let mut script = core(settings);
-    for name in &settings.shims {
-        script.extend(vendors::find(name).and_then(shim));
-    }
-    script
+    let shims =
+        settings.shims.iter().filter_map(|name| vendors::find(name)?.shim.map(|it| (*name, it)));
+    let shims: Vec<(&str, &Shim)> = shims.collect();
+    with(settings, &shims)
 }
 
 /// The core and the shim of one vendor, as a file of its own for pages that load the vendor's script
 /// by its old address. What is on the page already, by `/tw.js` or by another such file, does not
 /// come twice. `None` if the vendor has no shim.
 pub fn with_shim(settings: &Settings, vendor: &Vendor) -> Option<String> {
-    Some(core(settings) + &shim(vendor)?)
+    Some(with(settings, &[(vendor.name, vendor.shim?)]))
+}
+
+/// The core and these vendors' shims.
+fn with(settings: &Settings, shims: &[(&str, &Shim)]) -> String {
+    let mut script = core(settings);
+    let mut shared = Vec::new();
+    for (vendor, shim) in shims {
+        for piece in shim.needs {
+            if !shared.contains(&piece.name) {
+                shared.push(piece.name);
+                script.push_str(&once(piece.name, piece.script));
+            }
+        }
+        script.push_str(&once(vendor, shim.script));
+    }
+    script
 }
 
 /// The core with the site's settings and parts, unless it is on the page.
@@ -45,10 +60,9 @@ fn core(settings: &Settings) -> String {
     script
 }
 
-/// The vendor's shim, unless it is on the page.
-fn shim(vendor: &Vendor) -> Option<String> {
-    let (name, shim) = (literal(&json!(vendor.name)), vendor.shim?);
-    Some(format!("if(!tagway.loaded[{name}]){{tagway.loaded[{name}]=1;{shim}}}\n"))
+/// A piece, unless it is on the page. Names of vendors and pieces are identifiers.
+fn once(name: &str, script: &str) -> String {
+    format!("if(!tagway.loaded.{name}){{tagway.loaded.{name}=1;{script}}}\n")
 }
 
 /// What the page may know of the settings.
@@ -63,8 +77,9 @@ fn public(settings: &Settings) -> Value {
     if settings.wait_for_consent {
         public.insert("waitForConsent".to_owned(), json!(true));
     }
-    public.insert("shims".to_owned(), json!({}));
-    public.insert("clients".to_owned(), json!({}));
+    if !settings.shim_settings.is_empty() {
+        public.insert("shims".to_owned(), json!(settings.shim_settings));
+    }
     Value::Object(public)
 }
 

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::settings::{Environment, Report, Section, Source};
-use crate::vendors::Vendor;
+use crate::vendors::{Shim, Vendor};
 
 const SHORT: Caching =
     Caching::For { max_age: Duration::from_secs(300), stale: Duration::from_secs(86_400) };
@@ -20,6 +20,7 @@ fn plain() -> Settings {
         auto: vec![Part::Page],
         alias: false,
         shims: Vec::new(),
+        shim_settings: ShimSettings::new(),
         endpoint: None,
         wait_for_consent: false,
         caching: SHORT,
@@ -65,10 +66,15 @@ fn a_script_has_what_the_site_chose_and_nothing_else() {
 
 #[test]
 fn a_vendors_file_is_the_core_and_its_shim() {
-    let vendor = Vendor { name: "shy", shim: Some("window.shy=1;"), ..Vendor::NOTHING };
+    let shim: &Shim = Box::leak(Box::new(Shim {
+        script: "window.shy=1;",
+        needs: &[&vendors::shim::STUB],
+        ..Shim::PLAIN
+    }));
+    let vendor = Vendor { name: "shy", shim: Some(shim), ..Vendor::NOTHING };
     let script = compose::with_shim(&plain(), &vendor).unwrap();
     assert!(script.starts_with("if(!(window.tagway&&window.tagway.loaded)){"));
-    let end = "if(!tagway.loaded[\"shy\"]){tagway.loaded[\"shy\"]=1;window.shy=1;}\n";
+    let end = "if(!tagway.loaded.shy){tagway.loaded.shy=1;window.shy=1;}\n";
     assert!(script.ends_with(end), "{script}");
     assert_eq!(compose::with_shim(&plain(), &Vendor::NOTHING), None);
 }

@@ -1,10 +1,10 @@
 //! The vendors: one folder per platform, holding all that the gateway knows about it.
 //!
-//! A vendor has up to five faces, each a trait here and a file there. Today there are three: the
+//! A vendor has up to five faces, each a trait here and a file there. Today there are four: the
 //! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; the
-//! [`Beacon`], which reads what the vendor's own browser library sends; and the [`Script`], which says
-//! where that library comes from. Vendor code does no I/O of its
-//! own. It knows no clock, no store, no HTTP client.
+//! [`Beacon`], which reads what the vendor's own browser library sends; the [`Script`], which says
+//! where that library comes from; and the [`Shim`], which stands in for it. Vendor code does no I/O of
+//! its own. It knows no clock, no store, no HTTP client.
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
@@ -24,6 +24,7 @@ pub mod person;
 pub mod products;
 mod reply;
 pub mod script;
+pub mod shim;
 pub mod shown;
 #[cfg(test)]
 pub(crate) mod trial;
@@ -51,6 +52,7 @@ pub use crate::privacy::email;
 pub use beacon::Beacon;
 pub use reply::{Reply, Verdict, judge};
 pub use script::Script;
+pub use shim::Shim;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -104,8 +106,8 @@ pub struct Vendor {
     pub beacon: Option<&'static dyn Beacon>,
     /// Which of its browser scripts are served first-party, if any.
     pub script: Option<&'static Script>,
-    /// What stands in for its browser API in the page, and makes events of its calls: a built script.
-    pub shim: Option<&'static str>,
+    /// What stands in for its browser API in the page, and makes events of its calls.
+    pub shim: Option<&'static Shim>,
     /// What feeds its own browser library in client mode: a built script.
     pub client: Option<&'static str>,
 }

@@ -13,8 +13,10 @@ const vendors = join(here, "../../src/vendors");
 const dist = join(here, "dist");
 
 const entries = { core: join(here, "src/core.ts"), snippet: join(here, "src/snippet.js") };
-for (const name of (await readdir(join(here, "src/parts"))).sort()) {
-  if (name.endsWith(".ts")) entries[`parts/${name.slice(0, -3)}`] = join(here, "src/parts", name);
+for (const folder of ["parts", "shared"]) {
+  for (const name of (await readdir(join(here, "src", folder))).sort()) {
+    if (name.endsWith(".ts")) entries[`${folder}/${name.slice(0, -3)}`] = join(here, "src", folder, name);
+  }
 }
 for (const vendor of await readdir(vendors, { withFileTypes: true })) {
   if (!vendor.isDirectory()) continue;

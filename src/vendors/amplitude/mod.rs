@@ -50,7 +50,7 @@ use jiff::Timestamp;
 use self::dispatch::Dispatch;
 use self::map::{Hit, Refusal, map};
 use self::settings::{Api, Settings};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -64,7 +64,11 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Beacon),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/amplitude.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/amplitude.js"),
+        retell: Some(beacon::retell),
+        ..Shim::PLAIN
+    }),
     ..Vendor::NOTHING
 };
 

@@ -38,7 +38,7 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Front, Stop, one_by_one};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor, shim};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -53,7 +53,12 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Drift { front, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/drift.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/drift.js"),
+        needs: &[&shim::STUB, &shim::CHAT],
+        ids: &["embed_id"],
+        ..Shim::PLAIN
+    }),
     ..Vendor::NOTHING
 };
 

@@ -41,7 +41,7 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Stop, one_by_one};
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor, shim};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -55,7 +55,12 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Intercom { api, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/intercom.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/intercom.js"),
+        needs: &[&shim::CHAT],
+        ids: &["app_id"],
+        ..Shim::PLAIN
+    }),
     ..Vendor::NOTHING
 };
 

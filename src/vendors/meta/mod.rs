@@ -48,7 +48,7 @@ use serde_json::json;
 
 use self::map::{Hit, Refusal, map};
 use self::settings::Settings;
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -71,7 +71,11 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Pixel),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/meta.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/meta.js"),
+        retell: Some(beacon::retell),
+        ..Shim::PLAIN
+    }),
     ..Vendor::NOTHING
 };
 

@@ -54,7 +54,7 @@ use jiff::Timestamp;
 use self::plan::{Path, Plan, plan};
 use self::round::Round;
 use self::settings::Settings;
-use super::{Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{Call, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor, shim};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -67,7 +67,12 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Beacon),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/mixpanel.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/mixpanel.js"),
+        needs: &[&shim::STUB],
+        retell: Some(beacon::retell),
+        ..Shim::PLAIN
+    }),
     ..Vendor::NOTHING
 };
 

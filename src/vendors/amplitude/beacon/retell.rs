@@ -1,0 +1,36 @@
+//! What the shim of the library tells: events by their names, revenue by Amplitude's properties of it,
+//! and of people and groups what is set and done.
+
+use serde_json::Value;
+
+use super::{CLIENT, kinds};
+use crate::event::Object;
+use crate::vendors::wire::{note_source, put, take};
+
+/// Puts a message of Amplitude's words into the spec's.
+pub(in crate::vendors::amplitude) fn retell(message: &mut Object) {
+    let name = match message.get("type").and_then(Value::as_str) {
+        Some("page") => Some(kinds::PAGE_VIEWED),
+        Some("identify") => Some("$identify"),
+        Some("group") => Some("$groupidentify"),
+        _ => message.get("event").and_then(Value::as_str),
+    };
+    let Some(name) = name.map(str::to_owned) else { return };
+    let mut context = take(message, "context");
+    note_source(&mut context, CLIENT, Some(&name));
+    let once = context
+        .get("source")
+        .and_then(|source| source.get("operations")?.get("$setOnce")?.as_object());
+    if let (Some(once), Some(traits)) =
+        (once, message.get_mut("traits").and_then(Value::as_object_mut))
+    {
+        kinds::set_once(traits, once);
+    }
+    put(message, "context", Some(context));
+    if name == kinds::REVENUE {
+        let mut properties = take(message, "properties");
+        kinds::order(&mut properties);
+        put(message, "event", Some("Order Completed"));
+        put(message, "properties", Some(properties));
+    }
+}
