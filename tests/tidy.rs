@@ -43,7 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "script", "visitor",
         ],
     ),
-    ("demo", &["vendors"]),
+    ("demo", &["script", "vendors"]),
     ("audit", &["vendors"]),
     ("app", &["*"]),
     ("cli", &["*"]),

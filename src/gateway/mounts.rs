@@ -366,6 +366,44 @@ mod tests {
     }
 
     #[test]
+    fn shims_get_public_ids_and_the_place_of_the_vendors_scripts() {
+        let read = |text: &str| {
+            let source = Source { name: "test".to_owned(), text: text.to_owned() };
+            let (report, environment) = (Report::default(), Environment::default());
+            let table = source.parse(&report);
+            let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+            let (_, shims) = Mount::read_all(&mut section, &[]);
+            drop(section);
+            let mistakes: Vec<_> = report.into_mistakes().iter().map(ToString::to_string).collect();
+            (shims, mistakes.join("\n"))
+        };
+        let own = "[vendors.intercom]\napp_id = \"abc1\"\n";
+        let elsewhere = "https://widget.intercom.io";
+        for (more, from) in [
+            ("", elsewhere),
+            ("scripts = \"off\"\n", elsewhere),
+            ("scripts = \"proxy\"\n", "/intercom"),
+            ("scripts = \"proxy\"\nmount = \"/chat\"\n", "/chat"),
+            ("scripts = \"proxy\"\nmount = \"/\"\n", ""),
+        ] {
+            let (shims, mistakes) = read(&format!("{own}{more}"));
+            assert_eq!(mistakes, "");
+            let expected = serde_json::json!({ "app_id": "abc1", "from": from });
+            assert_eq!(Some(&shims["intercom"]), expected.as_object(), "{more}");
+        }
+        assert!(read("").0.is_empty());
+        for (said, mistake) in [
+            ("[vendors.intercom]\napp_id = \"a/../b\"", "1 to 64 letters"),
+            ("[vendors.intercom]\napp_id = \"\"", "1 to 64 letters"),
+            ("[vendors.intercom]\napp_idd = \"a\"", "did you mean \"app_id\"?"),
+            ("[vendors.drift]\napp_id = \"a\"", "app_id"),
+        ] {
+            let (_, mistakes) = read(said);
+            assert!(mistakes.contains(mistake), "{said}: {mistakes}");
+        }
+    }
+
+    #[test]
     fn no_script_is_served_where_a_beacon_goes() {
         let (mut mounts, _) = read("", &[]);
         let below = ["/g/collect", "/tr", "/track", "/2/httpapi", "/v1/t", "/array/a/config.js"];

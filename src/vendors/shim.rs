@@ -42,3 +42,45 @@ impl Shim {
     /// What most have.
     pub const PLAIN: Self = Self { script: "", needs: &[], ids: &[], retell: None };
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::vendors::{VENDORS, trial};
+
+    const KEYS: &str = "type event name properties traits context source operations $setOnce $set_once \
+        $set $groups items contents content_ids user_data user_properties value clientIds meta consent \
+        dataProcessingOptions em ph item_id id price $price messageId";
+
+    proptest! {
+        #[test]
+        fn whatever_a_page_says_is_retold_without_harm(
+            said in trial::any_object(KEYS, any::<i64>().prop_map(Value::from)),
+            kind in prop::sample::select(vec!["track", "page", "identify", "group", "alias", "x"]),
+            event in prop::sample::select(vec!["purchase", "Purchase", "ViewContent", "revenue_amount", "a"]),
+        ) {
+            for vendor in VENDORS {
+                let Some(retell) = vendor.shim.and_then(|shim| shim.retell) else { continue };
+                let Value::Object(mut message) = said.clone() else { unreachable!() };
+                message.insert("type".to_owned(), kind.into());
+                message.insert("event".to_owned(), event.into());
+                retell(&mut message);
+                prop_assert_eq!(message.get("type"), Some(&kind.into()));
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_pieces_are_identifiers_and_no_two_are_alike() {
+        let shims = VENDORS.iter().filter_map(|vendor| Some((vendor.name, vendor.shim?)));
+        for (vendor, shim) in shims {
+            for name in shim.needs.iter().map(|it| it.name).chain([vendor]) {
+                assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{name}");
+            }
+            assert!(shim.needs.iter().all(|it| VENDORS.iter().all(|other| other.name != it.name)));
+        }
+    }
+}

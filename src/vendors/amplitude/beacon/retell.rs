@@ -34,3 +34,28 @@ pub(in crate::vendors::amplitude) fn retell(message: &mut Object) {
         put(message, "properties", Some(properties));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn amplitudes_names_are_the_specs() {
+        let mut revenue = json!({ "type": "track", "event": "revenue_amount", "properties": {
+            "$productId": "p1", "$price": 12.75, "$quantity": 2, "$revenueType": "sale", "own": 1 } });
+        retell(revenue.as_object_mut().unwrap());
+        assert_eq!(revenue["event"], "Order Completed");
+        assert_eq!(
+            revenue["properties"],
+            json!({ "revenue": 25.5, "total": 25.5, "value": 25.5, "revenue_type": "sale", "own": 1,
+                    "products": [{ "product_id": "p1", "price": 12.75, "quantity": 2 }] })
+        );
+        assert_eq!(revenue["context"]["source"]["event"], "revenue_amount");
+        let mut person = json!({ "type": "identify", "traits": { "plan": "pro" },
+            "context": { "source": { "operations": { "$setOnce": { "plan": "x", "first": 1 } } } } });
+        retell(person.as_object_mut().unwrap());
+        assert_eq!(person["traits"], json!({ "plan": "pro", "first": 1 }));
+    }
+}

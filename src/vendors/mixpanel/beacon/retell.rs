@@ -25,3 +25,33 @@ pub(in crate::vendors::mixpanel) fn retell(message: &mut Object) {
     }
     put(message, "context", Some(context));
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn mixpanels_names_are_the_specs() {
+        let mut person = json!({
+            "type": "identify", "traits": { "$email": "a@b.co", "plan": null },
+            "context": { "source": { "operations": { "$set_once": { "$name": "A", "$email": "x" } } } },
+        });
+        retell(person.as_object_mut().unwrap());
+        assert_eq!(person["traits"], json!({ "email": "a@b.co", "plan": null, "name": "A" }));
+        assert_eq!(person["context"]["source"]["client"], "mixpanel");
+        assert_eq!(
+            person["context"]["source"].get("event"),
+            None,
+            "it says who is whose by identify"
+        );
+        for (mut message, name) in [
+            (json!({ "type": "track", "event": "$own" }), "$own"),
+            (json!({ "type": "page" }), "$mp_web_page_view"),
+        ] {
+            retell(message.as_object_mut().unwrap());
+            assert_eq!(message["context"]["source"]["event"], name);
+        }
+    }
+}
