@@ -13,9 +13,9 @@ const own = settings.shims?.drift;
 /** The address of the widget changes as often as this, in ms: so Drift's own snippet has it. */
 const SPAN = 3e5;
 
-// What the widget is told when it comes.
+/** What the widget is told when it comes, and how much of it stands where it looks for it. */
 const later: any[] = [];
-const METHODS = "identify config track reset debug show ping page hide off on".split(" ");
+let sent: number;
 
 const tell: Record<string, (...args: any[]) => void> = {
   __proto__: null as any,
@@ -29,16 +29,15 @@ const open = tagway.chat(
   own && new URL(`${own.from}/include/${Math.ceil(Date.now() / SPAN) * SPAN}/${own.embed_id}.js`, settings.endpoint),
   true,
   () => {
-    const stub: any = [...later, ["on", "ready", (api: any) => api.openChat()]];
-    for (const name of METHODS) stub[name] = (...args: any[]) => stub.push([name, ...args]);
-    stub.invoked = true;
-    stub.SNIPPET_VERSION = "0.3.1";
-    page.drift = page.driftt = stub;
+    sent = later.length;
+    Object.assign(root, later, { [sent]: ["on", "ready", (api: any) => api.openChat()] });
   },
   (fault) => {
-    if (fault) page.drift = page.driftt = root;
+    root.length = 0;
+    if (fault) return;
     const real = page.drift;
-    for (const name in fault ? {} : tell) {
+    later.slice(sent).map(([name, ...args]) => real[name]?.(...args));
+    for (const name in tell) {
       const inner = real[name];
       // Events come to Drift by the gateway; of the person, the widget must know as well.
       real[name] = (...args: any[]) => {
@@ -69,5 +68,5 @@ const run = ([name, ...args]: any[]) => {
 
 const root = (page.drift = page.driftt = page.drift || []);
 const api: Params = { load: nothing, setUserAttributes, api: facade };
-for (const name of METHODS) api[name] = (...args: any[]) => run([name, ...args]);
+for (const name of "identify config track reset debug show ping page hide off on".split(" ")) api[name] = (...args: any[]) => run([name, ...args]);
 tagway.serve(root, api, run)();

@@ -12,7 +12,9 @@ const own = settings.shims?.intercom;
 
 let real: any;
 let kept: Params = { ...page.intercomSettings };
+/** What the messenger is told when it comes, and how much of it stands where it looks for it. */
 const later: any[] = [];
+let sent: number | undefined;
 
 // What is for the messenger alone, or proves who somebody is and is nobody else's business.
 const TO_MESSENGER = /^(app_id|api_base|user_(id|hash)|intercom_user_jwt|alignment|.*_(padding|color|launcher|selector)|session_duration|z_index|compan(y|ies))$/;
@@ -28,7 +30,9 @@ const person = (said: Params = {}) => {
   }
 };
 
-const intercom = (name: string, ...args: any[]) => {
+const OPENS = /^(show|start)/;
+
+const intercom: any = (name: string, ...args: any[]) => {
   if (name === "trackEvent") return tagway.track(args[0], args[1]);
   if (name === "boot" || name === "update") person(args[0]);
   if (name === "shutdown") {
@@ -36,24 +40,26 @@ const intercom = (name: string, ...args: any[]) => {
     tagway.reset();
   }
   if (real) return real(name, ...args);
-  if (!/^(boot|update|shutdown|reattach_activator|getVisitorId|hide)$/.test(name)) later.push([name, ...args]);
-  if (/^(show|start)/.test(name)) load();
+  // Until somebody wants to talk, there is nothing to hide, and who it is comes with the first word.
+  if (sent || !/^(boot|update|shutdown|reattach_activator|getVisitorId|hide)$/.test(name)) later.push([name, ...args]);
+  if (OPENS.test(name)) load();
 };
 
 const load = tagway.chat(
   own && new URL(`${own.from}/widget/${own.app_id}`, settings.endpoint),
   !kept.hide_default_launcher,
   () => {
-    const stub: any = (page.Intercom = function () {
-      stub.q.push(arguments);
-    });
     // Whoever pressed the button wants to see it; others have said what they want.
-    stub.q = [["boot", { ...kept, app_id: own!.app_id }], ...(later[0] ? later.splice(0) : [["show"]])];
+    if (!later.some(([name]) => OPENS.test(name))) later.push(["show"]);
+    sent = later.length;
+    intercom.q = [["boot", { ...kept, app_id: own!.app_id }], ...later];
   },
   (fault) => {
-    if (!fault) real = page.Intercom;
-    page.Intercom = intercom;
-    if (real) later.splice(0).map((call) => real(...call));
+    if (!fault) {
+      real = page.Intercom;
+      page.Intercom = intercom;
+      later.slice(sent).map((call) => real(...call));
+    }
   },
 );
 

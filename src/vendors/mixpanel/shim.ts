@@ -13,14 +13,14 @@ const shim = "mixpanel";
 const pair = (key: any, value?: unknown): Params => (typeof key === "object" ? key : { [key]: value });
 
 /** What changes a person or a group, by `say(traits, context)`. */
-const profile = (say: (traits: Params, context: Params) => void) => {
+const profile = (say: (traits: Params, context?: Params) => void) => {
   const operation = (name: string, start?: unknown) => (key: any, value?: any) =>
     say({}, { source: { operations: { [name]: pair(key, value ?? start) } } });
   const append = operation("$append");
   return {
-    set: (key: any, value?: any) => say(pair(key, value), {}),
+    set: (key: any, value?: any) => say(pair(key, value)),
     set_once: operation("$set_once"),
-    unset: (keys: any) => say(Object.fromEntries([].concat(keys).map((key) => [key, null])), {}),
+    unset: (keys: any) => say(Object.fromEntries([].concat(keys).map((key) => [key, null]))),
     increment: operation("$add", 1),
     append,
     union: operation("$union"),
@@ -37,23 +37,22 @@ const install = (stub: any, config: Params = {}) => {
     isOut = !analytics;
     tagway.consent({ analytics });
   };
+  const track = (name: string, said?: Params, options?: any, callback?: any) => {
+    const properties: Params = { ...always, ...said };
+    if (began[name]) properties.$duration = (Date.now() - began[name]!) / 1e3;
+    began[name] = 0;
+    tagway.track(name, properties, { shim }, () => (callback || options)?.call?.(0, 1));
+  };
   const listen = (kind: string) => (query: string, name: string, said?: any) =>
-    addEventListener(kind, ({ target }) => {
-      const found = (target as Element).closest(query);
-      if (found) api.track!(name, said?.call ? said(found) : said);
+    addEventListener(kind, (event) => {
+      const found = (event.target as Element).closest(query);
+      if (found) track(name, said?.call ? said(found) : said);
     });
   const people = profile((traits, context) => tagway.identify(undefined, traits, { shim, context }));
-  const member = (key: string, ids: any) => {
-    always[key] = [].concat(ids);
-    people.set!(key, always[key]);
-  };
+  const member = (key: string, ids: any) => people.set!(key, (always[key] = [].concat(ids)));
   const api: Record<string, (...args: any[]) => any> = {
-    track(name: string, said?: Params, options?: any, callback?: any) {
-      const properties: Params = { ...always, ...said };
-      if (began[name]) properties.$duration = (Date.now() - began[name]!) / 1e3;
-      began[name] = 0;
-      tagway.track(name, properties, { shim }, () => (callback || options)?.call?.(0, 1));
-    },
+    track,
+    track_with_groups: (name: string, said?: Params, groups?: Params) => track(name, { ...said, ...groups }),
     track_pageview: (said?: Params) => tagway.page(undefined, { ...always, ...said }, { shim }),
     track_links: listen("click"),
     track_forms: listen("submit"),
@@ -66,8 +65,7 @@ const install = (stub: any, config: Params = {}) => {
     get_property: (key: string) => always[key],
     set_group: member,
     add_group: (key: string, id: string) => member(key, (always[key] || []).concat(id)),
-    remove_group: (key: string, id: string) =>
-      member(key, (always[key] || []).filter((other: string) => other !== id)),
+    remove_group: (key: string, id: string) => member(key, always[key]?.filter((other: string) => other !== id) || []),
     get_group: (key: string, id: string) =>
       profile((traits, context) =>
         tagway.group(String(id), traits, { shim, context: { ...context, groupType: key } })),
@@ -81,10 +79,8 @@ const install = (stub: any, config: Params = {}) => {
     opt_out_tracking: () => consent(false),
     has_opted_in_tracking: () => !isOut,
     has_opted_out_tracking: () => isOut,
-    init,
   };
   api.register_for_session = api.register!;
-  api.track_with_groups = (name, said, groups) => api.track!(name, { ...said, ...groups });
   const runPeople = tagway.serve((stub.people ||= {}), people);
   const run = tagway.serve(stub, api, ([name, ...args]) => {
     // A call of what a call gives: a group's.
@@ -105,5 +101,4 @@ function init(_token: string, config?: Params, name?: string) {
 
 const root = (page.mixpanel ||= {});
 (root._i || []).splice(0).map((args: any) => init.apply(null, args));
-root.init = init;
-root.__loaded = true;
+root.__loaded = root.init = init;

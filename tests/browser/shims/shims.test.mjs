@@ -96,8 +96,9 @@ const CHATS = {
     },
     isTold: (told) => told.some(([name, said]) => name === "boot" && said.app_id === "shop" &&
       said.user_id === "u-intercom" && said.user_hash === "proof") && told.some(([name]) => name === "show"),
+    meanwhile: "Intercom('trackEvent', 'meanwhile'); Intercom('showSpace', 'help');",
     calls: "Intercom('update', { plan: 'gold' }); Intercom('trackEvent', 'later');",
-    hears: ([name, said]) => name === "update" && said.plan === "gold",
+    hears: [([name]) => name === "showSpace", ([name, said]) => name === "update" && said.plan === "gold"],
   },
   drift: {
     id: "embed_id",
@@ -114,8 +115,10 @@ const CHATS = {
     },
     isTold: (told) => told.some(([name, who]) => name === "identify" && who === "u-drift") &&
       told.some(([name]) => name === "openChat"),
+    meanwhile: "drift.track('meanwhile'); drift.identify('u-drift', { plan: 'meanwhile' });",
     calls: "drift.identify('u-drift', { plan: 'gold' }); drift.track('later');",
-    hears: ([name, who]) => name === "identified" && who === "u-drift",
+    hears: ["meanwhile", "gold"].map((plan) => ([name, who, said]) =>
+      name === "identified" && who === "u-drift" && said.plan === plan),
   },
 };
 
@@ -214,6 +217,7 @@ for (const [name, chat] of Object.entries(CHATS)) {
     test(`${name}, ${way}: a button until somebody wants to talk`, async () => {
       const site = `${name}-${way}`;
       const gateway = gatewayOf(shop, site);
+      const start = shop.sent().events.length;
       const [host, path] = way === "proxy" ? [gateway, `/${name}`] : [chat.host, ""];
       const policy = `default-src 'none'; script-src 'nonce-n' ${gateway} ${host}; style-src 'none'; img-src data:; connect-src ${gateway}`;
       const { page, context, complaints } = await open(name, { site, policy });
@@ -221,9 +225,10 @@ for (const [name, chat] of Object.entries(CHATS)) {
         MESSENGER.test(url.pathname.slice(path.length));
       const asked = [];
       let isDown = true;
-      await page.route((url) => isMessenger(url), (route) => {
+      await page.route((url) => isMessenger(url), async (route) => {
         asked.push(route.request().url());
         if (isDown) return route.abort();
+        await page.evaluate(chat.meanwhile);
         return way === "proxy" ? route.continue() : route.fulfill(javascript("window.messenger && messenger();"));
       });
       const button = page.getByRole("button", { name: "Open chat" });
@@ -244,11 +249,11 @@ for (const [name, chat] of Object.entries(CHATS)) {
       const told = () => page.evaluate(() => JSON.parse(JSON.stringify(window.told)));
       await until(async () => chat.isTold(await told()), `${name} told`);
       await until(async () => (await button.count()) === 0, `${name} button`);
-      const start = shop.sent().events.length;
       await page.evaluate(chat.calls);
-      await until(() => shop.sent().events.slice(start).some((event) => event.event === "later"), "later");
+      const since = () => shop.sent().events.slice(start).map(({ event }) => event);
+      await until(() => ["meanwhile", "later"].every((event) => since().includes(event)), () => `${since()}`);
       const heard = await told();
-      assert.ok(heard.some(chat.hears), JSON.stringify(heard));
+      for (const hears of chat.hears) assert.ok(heard.some(hears), JSON.stringify(heard));
       assert.ok(!heard.some(([what]) => /track/i.test(what)), "events go to the gateway alone");
       const unexpected = complaints.filter((line) => !/ERR_FAILED|^elsewhere: https:\/\/(widget\.intercom|js\.driftt)/.test(line));
       assert.deepEqual(unexpected, []);
