@@ -66,12 +66,9 @@ fn a_script_has_what_the_site_chose_and_nothing_else() {
 
 #[test]
 fn a_vendors_file_is_the_core_and_its_shim() {
-    let shim: &Shim = Box::leak(Box::new(Shim {
-        script: "window.shy=1;",
-        needs: &[&vendors::shim::STUB],
-        ..Shim::PLAIN
-    }));
-    let vendor = Vendor { name: "shy", shim: Some(shim), ..Vendor::NOTHING };
+    static SHY: Shim =
+        Shim { script: "window.shy=1;", needs: &[&vendors::shim::STUB], ..Shim::PLAIN };
+    let vendor = Vendor { name: "shy", shim: Some(&SHY), ..Vendor::NOTHING };
     let script = compose::with_shim(&plain(), &vendor).unwrap();
     assert!(script.starts_with("if(!(window.tagway&&window.tagway.loaded)){"));
     let end = "if(!tagway.loaded.shy){tagway.loaded.shy=1;window.shy=1;}\n";

@@ -48,7 +48,6 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::*;
     use crate::vendors::{VENDORS, trial};
 
     const KEYS: &str = "type event name properties traits context source operations $setOnce $set_once \
