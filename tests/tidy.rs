@@ -54,7 +54,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("integrations", &["delivery", "privacy", "script", "vendors"]),
-    ("demo", &["vendors"]),
+    ("demo", &["script", "vendors"]),
     ("audit", &["vendors"]),
     ("app", &["*"]),
     ("cli", &["*"]),

@@ -134,6 +134,7 @@ fn read_site<'a>(
         }
     }
     let sdk = script::Settings::read(&mut section.section("sdk"));
+    let sdk = script::Settings { shim_settings: gateway.shims.clone(), ..sdk };
     check_in_page(section, &destinations, &gateway, &sdk);
     let integrations = read_integrations(section);
     let visitor = visitor::Settings::read(section);

@@ -135,6 +135,7 @@ mod tests {
                 origins: vec!["https://shop.example".to_owned()],
                 write_key: Some("shop-web".to_owned()),
                 server_token: None,
+                shims: crate::script::ShimSettings::new(),
                 origin: None,
             },
             visitor,

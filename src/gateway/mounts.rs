@@ -11,6 +11,7 @@ use super::route::Route;
 use crate::event::Object;
 use crate::metrics::{FormatLabels, Metrics, Name};
 use crate::origin::Tag;
+use crate::script::ShimSettings;
 use crate::script::proxy::{Place, Wanted};
 use crate::settings::Section;
 use crate::vendors::beacon::{Answer, Inbound, Malformed, Methods, Verdict};
@@ -85,8 +86,8 @@ impl std::fmt::Debug for Mount {
 impl Mount {
     /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts have a
     /// shim, is mounted at its own name unless the site says otherwise. `in_page`: the vendors whose
-    /// own libraries run in the site's pages.
-    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> Vec<Self> {
+    /// own libraries run in the site's pages. Also what the shims of vendors get to know.
+    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> (Vec<Self>, ShimSettings) {
         let mut section = site.section("vendors");
         let speaks = |vendor: &&&Vendor| vendor.beacon.is_some() || vendor.script.is_some();
         let names: Vec<&str> = VENDORS.iter().filter(speaks).map(|vendor| vendor.name).collect();
@@ -103,7 +104,7 @@ impl Mount {
             }
         }
         let mut taken = BTreeSet::new();
-        let mut mounts = Vec::new();
+        let (mut mounts, mut shims) = (Vec::new(), ShimSettings::new());
         for vendor in VENDORS {
             let mut mount = Self::of(vendor);
             if in_page.contains(&vendor.name) {
@@ -112,6 +113,7 @@ impl Mount {
             let table = said.iter_mut().find(|(name, _)| name == vendor.name);
             if let Some((_, table)) = table.filter(|_| speaks(&vendor)) {
                 mount.change(table, vendor);
+                shims.extend(mount.ids(table, vendor).map(|ids| (vendor.name, ids)));
             }
             if !mount.converts && mount.forward.is_none() {
                 mount.beacon = &Silent;
@@ -126,7 +128,7 @@ impl Mount {
             }
             mounts.push(mount);
         }
-        mounts
+        (mounts, shims)
     }
 
     /// The mount of a vendor at its own name, if there is anything below it.
@@ -228,6 +230,30 @@ impl Mount {
         self.scripts = serving.map(|serving| Scripts { script, serving, endpoint, pins });
     }
 
+    /// The ids that the vendor's shim gets, and where it finds the vendor's own scripts: at the mount,
+    /// if they are fetched for the page, else at the vendor's host as without the gateway.
+    fn ids(&self, table: &mut Section<'_>, vendor: &Vendor) -> Option<Object> {
+        let mut ids = Object::new();
+        for name in vendor.shim?.ids {
+            let Some(id) = table.opt_string(name) else { continue };
+            if !is_id(&id) {
+                table.mistake(name, "must be 1 to 64 letters, digits and any of \"-_\"");
+            }
+            ids.insert((*name).to_owned(), id.into());
+        }
+        if ids.is_empty() {
+            return None;
+        }
+        let is_proxied = |it: &Scripts| it.serving == Serving::Proxy;
+        let entry = vendor.script?.files.iter().find(|file| file.entry)?;
+        let from = match self.scripts.as_ref().is_some_and(is_proxied) {
+            true => self.path.as_str(),
+            false => entry.origin,
+        };
+        ids.insert("from".to_owned(), from.into());
+        Some(ids)
+    }
+
     /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
     pub(super) fn has_script(&self, below: &str) -> bool {
         let file = |scripts: &Scripts| Some((scripts.serving, scripts.script.file(below)?));
@@ -310,6 +336,12 @@ fn read_pins(table: &mut Section<'_>, script: &Script) -> Vec<(String, Wanted)> 
     pins
 }
 
+/// Whether it is an id that is public: it stands in the page, and in a path.
+fn is_id(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// What is wrong with a mount.
 fn fault(path: &str) -> Option<&'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '.' | '~');
@@ -345,7 +377,7 @@ mod tests {
         let (report, environment) = (Report::default(), Environment::default());
         let table = source.parse(&report);
         let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-        let mounts = Mount::read_all(&mut section, in_page);
+        let (mounts, _) = Mount::read_all(&mut section, in_page);
         drop(section);
         let mistakes = report.into_mistakes();
         (mounts, mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
@@ -404,6 +436,44 @@ mod tests {
             ("[vendors.console]\nscripts = \"off\"", "vendor with beacons or scripts"),
         ] {
             let (_, mistakes) = read(said, &[]);
+            assert!(mistakes.contains(mistake), "{said}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn shims_get_public_ids_and_the_place_of_the_vendors_scripts() {
+        let read = |text: &str| {
+            let source = Source { name: "test".to_owned(), text: text.to_owned() };
+            let (report, environment) = (Report::default(), Environment::default());
+            let table = source.parse(&report);
+            let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+            let (_, shims) = Mount::read_all(&mut section, &[]);
+            drop(section);
+            let mistakes: Vec<_> = report.into_mistakes().iter().map(ToString::to_string).collect();
+            (shims, mistakes.join("\n"))
+        };
+        let own = "[vendors.intercom]\napp_id = \"abc1\"\n";
+        let elsewhere = "https://widget.intercom.io";
+        for (more, from) in [
+            ("", elsewhere),
+            ("scripts = \"off\"\n", elsewhere),
+            ("scripts = \"proxy\"\n", "/intercom"),
+            ("scripts = \"proxy\"\nmount = \"/chat\"\n", "/chat"),
+            ("scripts = \"proxy\"\nmount = \"/\"\n", ""),
+        ] {
+            let (shims, mistakes) = read(&format!("{own}{more}"));
+            assert_eq!(mistakes, "");
+            let expected = serde_json::json!({ "app_id": "abc1", "from": from });
+            assert_eq!(Some(&shims["intercom"]), expected.as_object(), "{more}");
+        }
+        assert!(read("").0.is_empty());
+        for (said, mistake) in [
+            ("[vendors.intercom]\napp_id = \"a/../b\"", "1 to 64 letters"),
+            ("[vendors.intercom]\napp_id = \"\"", "1 to 64 letters"),
+            ("[vendors.intercom]\napp_idd = \"a\"", "did you mean \"app_id\"?"),
+            ("[vendors.drift]\napp_id = \"a\"", "app_id"),
+        ] {
+            let (_, mistakes) = read(said);
             assert!(mistakes.contains(mistake), "{said}: {mistakes}");
         }
     }

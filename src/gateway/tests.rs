@@ -98,6 +98,7 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
             mounts,
             write_key: Some("shop-web".to_owned()),
             server_token: Some(Secret::new("a-server-token-of-the-shop")),
+            shims: crate::script::ShimSettings::new(),
             origin: None,
         },
         visitor: crate::visitor::tests::settings(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Extras;
 use super::settings::{Part, Settings};
-use crate::vendors::{self, Vendor};
+use crate::vendors::{self, Shim, Vendor};
 
 const CORE: &str = include_str!("../../static/sdk/dist/core.js");
 const ALIAS: &str = include_str!("../../static/sdk/dist/parts/alias.js");
@@ -15,18 +15,33 @@ pub const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
 
 /// `/tw.js` of a site.
 pub fn site(settings: &Settings, extras: &Extras) -> String {
-    let mut script = core(settings, extras);
-    for name in &settings.shims {
-        script.extend(vendors::find(name).and_then(shim));
-    }
-    script
+    let shims =
+        settings.shims.iter().filter_map(|name| vendors::find(name)?.shim.map(|it| (*name, it)));
+    let shims: Vec<(&str, &Shim)> = shims.collect();
+    with(settings, extras, &shims)
 }
 
 /// The core and the shim of one vendor, as a file of its own for pages that load the vendor's script
 /// by its old address. What is on the page already, by `/tw.js` or by another such file, does not
 /// come twice. `None` if the vendor has no shim.
 pub fn with_shim(settings: &Settings, extras: &Extras, vendor: &Vendor) -> Option<String> {
-    Some(core(settings, extras) + &shim(vendor)?)
+    Some(with(settings, extras, &[(vendor.name, vendor.shim?)]))
+}
+
+/// The core and these vendors' shims.
+fn with(settings: &Settings, extras: &Extras, shims: &[(&str, &Shim)]) -> String {
+    let mut script = core(settings, extras);
+    let mut shared = Vec::new();
+    for (vendor, shim) in shims {
+        for piece in shim.needs {
+            if !shared.contains(&piece.name) {
+                shared.push(piece.name);
+                script.push_str(&once(piece.name, piece.script));
+            }
+        }
+        script.push_str(&once(vendor, shim.script));
+    }
+    script
 }
 
 /// What others bring hears of the messages that the core makes when it starts: they are noted, and the
@@ -61,10 +76,9 @@ fn core(settings: &Settings, extras: &Extras) -> String {
     script
 }
 
-/// The vendor's shim, unless it is on the page.
-fn shim(vendor: &Vendor) -> Option<String> {
-    let (name, shim) = (literal(&json!(vendor.name)), vendor.shim?);
-    Some(format!("if(!tagway.loaded[{name}]){{tagway.loaded[{name}]=1;{shim}}}\n"))
+/// A piece, unless it is on the page. Names of vendors and pieces are identifiers.
+fn once(name: &str, script: &str) -> String {
+    format!("if(!tagway.loaded.{name}){{tagway.loaded.{name}=1;{script}}}\n")
 }
 
 /// What the page may know of the settings.
@@ -79,8 +93,10 @@ fn public(settings: &Settings, extras: &Extras) -> Value {
     if settings.wait_for_consent {
         public.insert("waitForConsent".to_owned(), json!(true));
     }
-    public.insert("shims".to_owned(), json!({}));
     public.entry("clients").or_insert_with(|| json!({}));
+    if !settings.shim_settings.is_empty() {
+        public.insert("shims".to_owned(), json!(settings.shim_settings));
+    }
     Value::Object(public)
 }
 

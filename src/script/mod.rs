@@ -20,7 +20,7 @@ pub mod proxy;
 mod settings;
 
 pub use file::{Caching, File};
-pub use settings::{Part, Settings};
+pub use settings::{Part, Settings, ShimSettings};
 
 use std::sync::{Arc, OnceLock};
 

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::settings::{Environment, Report, Section, Source};
-use crate::vendors::Vendor;
+use crate::vendors::{Shim, Vendor};
 
 const SHORT: Caching =
     Caching::For { max_age: Duration::from_secs(300), stale: Duration::from_secs(86_400) };
@@ -20,6 +20,7 @@ pub(crate) fn plain() -> Settings {
         auto: vec![Part::Page],
         alias: false,
         shims: Vec::new(),
+        shim_settings: ShimSettings::new(),
         endpoint: None,
         wait_for_consent: false,
         caching: SHORT,
@@ -68,12 +69,61 @@ fn a_script_has_what_the_site_chose_and_nothing_else() {
 
 #[test]
 fn a_vendors_file_is_the_core_and_its_shim() {
-    let vendor = Vendor { name: "shy", shim: Some("window.shy=1;"), ..Vendor::NOTHING };
+    static SHY: Shim =
+        Shim { script: "window.shy=1;", needs: &[&vendors::shim::STUB], ..Shim::PLAIN };
+    let vendor = Vendor { name: "shy", shim: Some(&SHY), ..Vendor::NOTHING };
     let script = compose::with_shim(&plain(), &Extras::default(), &vendor).unwrap();
     assert!(script.starts_with("if(!(window.tagway&&window.tagway.loaded)){"));
-    let end = "if(!tagway.loaded[\"shy\"]){tagway.loaded[\"shy\"]=1;window.shy=1;}\n";
+    let end = "if(!tagway.loaded.shy){tagway.loaded.shy=1;window.shy=1;}\n";
     assert!(script.ends_with(end), "{script}");
     assert_eq!(compose::with_shim(&plain(), &Extras::default(), &Vendor::NOTHING), None);
+}
+
+/// Brotli bytes of a script as it is served.
+fn served(text: String) -> usize {
+    let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "br".parse().unwrap())]);
+    let answer = File::new(text).answer(&Method::HEAD, &fields, SHORT);
+    answer.headers()["content-length"].to_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn scripts_stay_as_small_as_promised() {
+    const CORE: usize = 1_536;
+    const SHIM: usize = 1_024;
+    const ALL: usize = 6_144;
+    let core = served(compose::site(&plain(), &Extras::default()));
+    assert!(core <= CORE, "the core: {core} bytes");
+    let vendors = || VENDORS.iter().filter_map(|vendor| Some((vendor.name, vendor.shim?)));
+    for (name, shim) in vendors() {
+        let needed: String = shim.needs.iter().map(|it| it.script).collect();
+        let bytes = served(needed + shim.script);
+        assert!(bytes <= SHIM, "{name} and what it needs: {bytes} bytes");
+    }
+    // With an id for each shim that takes one.
+    let id = |(name, shim): (&'static str, &'static Shim)| {
+        let ids = shim.ids.iter().map(|it| ((*it).to_owned(), "abcd1234".into()));
+        let from = ("from".to_owned(), "https://widget.intercom.io".into());
+        (!shim.ids.is_empty()).then(|| (name, ids.chain([from]).collect()))
+    };
+    let shims = vendors().map(|(name, _)| name).collect();
+    let all = Settings { shims, shim_settings: vendors().filter_map(id).collect(), ..plain() };
+    let all = served(compose::site(&all, &Extras::default()));
+    assert!(all <= ALL, "all shims: {all} bytes");
+}
+
+#[test]
+fn what_shims_share_comes_once_and_their_ids_are_in_the_settings() {
+    let shim_settings = ShimSettings::from([(
+        "intercom",
+        serde_json::Map::from_iter([("app_id".to_owned(), "</script>".into())]),
+    )]);
+    let shims = vec!["intercom", "drift", "segment"];
+    let script = compose::site(&Settings { shims, shim_settings, ..plain() }, &Extras::default());
+    for name in ["stub", "chat", "intercom", "drift", "segment"] {
+        assert_eq!(script.matches(&format!("tagway.loaded.{name}=1")).count(), 1, "{name}");
+    }
+    assert!(script.contains(r#""shims":{"intercom":{"app_id":"\u003c/script>"}}"#));
+    assert!(!compose::site(&plain(), &Extras::default()).contains("\"shims\""));
 }
 
 #[tokio::test]

@@ -306,7 +306,7 @@ async fn a_shim_stands_in_for_each_vendors_script_by_default() {
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
         assert_eq!(answer.header("set-cookie"), None);
         assert!(answer.body.starts_with("if(!(window.tagway&&window.tagway.loaded)){"), "{path}");
-        assert!(answer.body.contains(&format!("tagway.loaded[\"{vendor}\"]=1;")), "{path}");
+        assert!(answer.body.contains(&format!("tagway.loaded.{vendor}=1;")), "{path}");
         assert!(!answer.body.contains("\"page\":true"), "its own calls say which pages are opened");
         let packed = get(&gateway, &path, &[("accept-encoding", "gzip, br")]);
         assert_eq!(packed.header("content-encoding"), Some("br"), "{path}");

@@ -40,7 +40,8 @@ use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Front, Stop, one_by_one};
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor,
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    shim,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -56,7 +57,12 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Drift { front, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/drift.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/drift.js"),
+        needs: &[&shim::STUB, &shim::CHAT],
+        ids: &["embed_id"],
+        ..Shim::PLAIN
+    }),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/drift.js"),
         // The number is only there to get past caches.

@@ -39,8 +39,8 @@ use jiff::Timestamp;
 use self::map::{Envelope, Hit, Refusal, map};
 use self::settings::Settings;
 use super::{
-    Call, CallError, Client, Destination, Habits, Outcome, Reason, Reply, Screening, Unit, Vendor,
-    judge,
+    Call, CallError, Client, Destination, Habits, Outcome, Reason, Reply, Screening, Shim, Unit,
+    Vendor, judge,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -55,7 +55,11 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Gtag),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/ga4.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/ga4.js"),
+        retell: Some(beacon::retell),
+        ..Shim::PLAIN
+    }),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/ga4.js"),
         library: "/gtag/js?id={measurement_id}",

@@ -6,7 +6,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-use super::{Client, Vendor};
+use super::{Client, Shim, Vendor, shim};
 
 /// PostHog's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
@@ -14,7 +14,12 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["PostHog"],
     beacon: Some(&beacon::PostHog),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/posthog.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/posthog.js"),
+        needs: &[&shim::STUB],
+        retell: Some(event::retell),
+        ..Shim::PLAIN
+    }),
     client: Some(Client {
         script: include_str!("../../../static/sdk/dist/clients/posthog.js"),
         library: "/static/array.js",
