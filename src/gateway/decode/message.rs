@@ -250,7 +250,8 @@ impl<'a> Envelope<'a> {
         match retold(fields.shim.text().filter(|_| is_short), text)? {
             None => self.draft(index, fields, text.len(), terms),
             Some(text) => {
-                let fields: Fields<'_> = serde_json::from_str(&text).map_err(|_| "malformed")?;
+                let fields: Fields<'_> =
+                    serde_json::from_str(&text).map_err(|_invalid| "malformed")?;
                 self.draft(index, &fields, text.len(), terms)
             }
         }
