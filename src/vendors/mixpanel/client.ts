@@ -25,7 +25,7 @@ const adapter: Adapter = {
   send({ type, event, name, messageId, timestamp, userId, groupId, previousId, properties, traits }) {
     const { mixpanel } = page;
     const track = (label?: string, $insert_id?: string) => {
-      // By the id and the time Mixpanel knows a repetition.
+      // Of the same day and visitor, Mixpanel knows a repetition by the id.
       const time = timestamp && Date.parse(timestamp) / 1000;
       mixpanel.track(label, { ...properties, ...(time && { time }), ...($insert_id && { $insert_id }) });
     };
