@@ -19,7 +19,8 @@
 //! Every event ends, for every destination, as delivered, skipped(reason) or dead(reason), and
 //! `accepted = delivered + skipped + dead + pending` holds at every commit.
 //!
-//! The pages' own side, `/tw.js`, is put together and served by [`script`].
+//! The pages' own side, `/tw.js`, is put together and served by [`script`]. What runs in pages besides,
+//! the site's own functions and the vendors' libraries, is brought into it by [`integrations`].
 //!
 //! # The house
 //!
@@ -29,7 +30,8 @@
 //!   readers. Only the SQLite backends of journal and profile know it.
 //! - [`script`] keeps the vendors' own browser scripts as well, and serves them first-party.
 //! - [`address`] is the guard of whatever goes out.
-//! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages.
+//! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages
+//!   and points tags of vendors at what the gateway has.
 //! - [`answer`] is the body of an answer: all of it at once, or a stream.
 //! - [`metrics`] has every metric's name; [`feed`] tells watchers what happens; [`log`] and [`clock`]
 //!   are what they say.
@@ -55,6 +57,7 @@ pub mod profile;
 pub mod store;
 
 pub mod delivery;
+pub mod integrations;
 pub mod mapping;
 pub mod vendors;
 

@@ -111,14 +111,33 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
+/// `site, integration`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IntegrationLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The integration's name.
+    pub integration: Name,
+}
+
 /// `vendor, result` of a script's request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
     /// Whose script: a vendor's name, or `tagway`.
     pub vendor: &'static str,
     /// `unchanged` where the browser had it. Else `served` of Tagway's own, `shim` of what stands in
-    /// for a vendor's; of a vendor's own `hit`, `stale`, `miss`, `absent` or `error`.
+    /// for a vendor's; of a vendor's own `hit`, `stale`, `miss`, `absent`, `error`, or `unapproved`
+    /// where it is pinned and no version is approved.
     pub result: &'static str,
+}
+
+/// `site, vendor` of a pinned script.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct VendorLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The vendor's name.
+    pub vendor: &'static str,
 }
 
 /// All metrics of one gateway. Cheap to share: every metric is a handle.
@@ -178,6 +197,12 @@ pub struct Metrics {
     pub projection_lag_events: Family<SiteLabels, Gauge>,
     /// Scripts asked for.
     pub script_requests: Family<ScriptLabels, Counter>,
+    /// New versions of pinned scripts.
+    pub script_changes: Family<VendorLabels, Counter>,
+    /// Pinned scripts of which a new version waits to be approved.
+    pub scripts_pending: Family<VendorLabels, Gauge>,
+    /// Failures of a site's integrations that its pages told of.
+    pub integration_errors: Family<IntegrationLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -214,6 +239,9 @@ impl Metrics {
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
             script_requests: Family::default(),
+            script_changes: Family::default(),
+            scripts_pending: Family::default(),
+            integration_errors: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.register();
@@ -268,6 +296,13 @@ impl Metrics {
             self.projection_lag_events.clone(),
         );
         r.register("script_requests", "Scripts asked for", self.script_requests.clone());
+        r.register("script_changes", "New versions of pinned", self.script_changes.clone());
+        r.register("scripts_pending", "Pinned, and changed", self.scripts_pending.clone());
+        r.register(
+            "integration_errors",
+            "Failures of integrations that pages told of",
+            self.integration_errors.clone(),
+        );
         r.register(
             "config_reload_success",
             "1 if the last reload succeeded",

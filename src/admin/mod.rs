@@ -10,6 +10,7 @@ mod idle;
 mod readiness;
 mod reply;
 mod routes;
+mod scripts;
 mod server;
 mod subject;
 mod tail;
@@ -32,6 +33,7 @@ use serde::Serialize;
 use crate::feed::Feed;
 use crate::journal::{HeldAt, Journal, JournalError, ReaderId};
 use crate::metrics::Metrics;
+use crate::script::proxy::{PinError, ScriptDiff, ScriptState};
 use crate::settings::{Secret, Section};
 
 /// `listen.admin` and `[admin]`.
@@ -117,6 +119,26 @@ pub trait Control: Send + Sync {
         from: Option<HeldAt>,
     ) -> Result<ExportPage, SubjectError>;
 
+    /// The vendors' scripts that are pinned, and some of the others.
+    fn scripts(&self) -> Vec<ScriptState>;
+
+    /// What is new in the version of a pinned script that waits.
+    async fn script_diff(
+        &self,
+        site: &str,
+        vendor: &str,
+        script: &str,
+    ) -> Result<ScriptDiff, PinError>;
+
+    /// Gives visitors the version of a pinned script that waits, if it has this hash.
+    async fn approve_script(
+        &self,
+        site: &str,
+        vendor: &str,
+        script: &str,
+        hash: &str,
+    ) -> Result<(), PinError>;
+
     /// Tells the reader that events may be due now that were not before.
     fn wake(&self, reader: ReaderId);
 }
@@ -187,4 +209,6 @@ enum RequestError {
     Send(#[from] SendError),
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    #[error(transparent)]
+    Pin(#[from] PinError),
 }

@@ -12,6 +12,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{RequestError, SendError, SubjectError};
+use crate::script::proxy::PinError;
 
 /// An answer; its body is bytes, or the live feed.
 pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -62,7 +63,8 @@ fn status_of(error: &RequestError) -> StatusCode {
     match error {
         RequestError::NotFound
         | RequestError::Send(SendError::UnknownSite)
-        | RequestError::Subject(SubjectError::UnknownSite) => StatusCode::NOT_FOUND,
+        | RequestError::Subject(SubjectError::UnknownSite)
+        | RequestError::Pin(PinError::Unknown) => StatusCode::NOT_FOUND,
         RequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
         RequestError::Unauthorised => StatusCode::UNAUTHORIZED,
         RequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -72,9 +74,13 @@ fn status_of(error: &RequestError) -> StatusCode {
         }
         RequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        RequestError::Send(SendError::Duplicate) => StatusCode::CONFLICT,
+        RequestError::Send(SendError::Duplicate)
+        | RequestError::Pin(PinError::NothingPending | PinError::Changed | PinError::Configured) => {
+            StatusCode::CONFLICT
+        }
         RequestError::Journal(_)
         | RequestError::Send(SendError::Unavailable(_))
-        | RequestError::Subject(SubjectError::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
+        | RequestError::Subject(SubjectError::Unavailable(_))
+        | RequestError::Pin(PinError::Disk(_) | PinError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

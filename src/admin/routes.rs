@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::reply::{self, Answer};
-use super::{Context, ReaderState, RequestError, exposition, guard, subject, tail};
+use super::{Context, ReaderState, RequestError, exposition, guard, scripts, subject, tail};
 use crate::journal::{DeadRecord, DeadSelection, ReadLimit, ReaderId};
 
 /// Dead letters in one answer at most, and when the caller does not say.
@@ -33,6 +33,9 @@ GET  /api/v1/dead/ID                            (token)
 POST /api/v1/dead/retry /api/v1/dead/drop       (token)
 POST /api/v1/replay /api/v1/send                (token)
 POST /api/v1/forget /api/v1/export              (token)
+GET  /api/v1/scripts                            (token)
+GET  /api/v1/scripts/diff?site=&vendor=&script= (token)
+POST /api/v1/scripts/approve                    (token)
 
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
@@ -76,7 +79,16 @@ pub(super) async fn answer(
                 token()?;
                 event(context, site, seq).await
             }
-            ["api", "v1", "replay" | "send" | "forget" | "export"] => Err(RequestError::Method),
+            ["api", "v1", "scripts"] => {
+                token()?;
+                scripts::list(context, &query)
+            }
+            ["api", "v1", "scripts", "diff"] => {
+                token()?;
+                scripts::diff(context, &query).await
+            }
+            ["api", "v1", "replay" | "send" | "forget" | "export"]
+            | ["api", "v1", "scripts", "approve"] => Err(RequestError::Method),
             _ => Err(RequestError::NotFound),
         },
         (&Method::POST, ["api", "v1", rest @ ..]) => {
@@ -89,6 +101,7 @@ pub(super) async fn answer(
                 ["send"] => send(context, &body).await,
                 ["forget"] => subject::forget(context, &body).await,
                 ["export"] => subject::export(context, &body).await,
+                ["scripts", "approve"] => scripts::approve(context, &body).await,
                 _ => Err(RequestError::NotFound),
             }
         }
@@ -323,15 +336,15 @@ fn find(readers: &[ReaderState], site: &str, destination: &str) -> Result<Reader
         .ok_or_else(|| malformed("there is no such destination"))
 }
 
-fn malformed(what: &str) -> RequestError {
+pub(super) fn malformed(what: &str) -> RequestError {
     RequestError::Malformed(what.to_owned())
 }
 
 /// The query of a request.
-struct Query<'q>(&'q str);
+pub(super) struct Query<'q>(&'q str);
 
 impl Query<'_> {
-    fn get(&self, key: &str) -> Option<String> {
+    pub(super) fn get(&self, key: &str) -> Option<String> {
         let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
         let (_, value) = pairs.find(|(name, value)| name == key && !value.is_empty())?;
         Some(value.into_owned())
@@ -344,7 +357,7 @@ impl Query<'_> {
     }
 
     /// A misspelt filter must not show everything.
-    fn allow(&self, names: &[&str]) -> Result<(), RequestError> {
+    pub(super) fn allow(&self, names: &[&str]) -> Result<(), RequestError> {
         let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
         match pairs.find(|(name, _)| !names.contains(&&**name)) {
             Some(_) => Err(malformed(&format!("the query may have {}", names.join(", ")))),

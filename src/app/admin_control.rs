@@ -9,12 +9,14 @@ use crate::admin::{Control, ExportPage, ForgetReport, ReaderState, SendError, Se
 use crate::delivery::Dispatcher;
 use crate::gateway::{self, Gateway};
 use crate::journal::{Appended, HeldAt, ReaderId};
+use crate::script::proxy::{PinError, ScriptDiff, ScriptState, Scripts};
 
 /// The running gateway, for its operators.
 pub(super) struct AppControl {
     gateway: Arc<Gateway>,
     dispatcher: Arc<Dispatcher>,
     subjects: Arc<Subjects>,
+    scripts: Scripts,
 }
 
 impl AppControl {
@@ -22,8 +24,9 @@ impl AppControl {
         gateway: Arc<Gateway>,
         dispatcher: Arc<Dispatcher>,
         subjects: Arc<Subjects>,
+        scripts: Scripts,
     ) -> Self {
-        Self { gateway, dispatcher, subjects }
+        Self { gateway, dispatcher, subjects, scripts }
     }
 
     /// The journal would number a site it does not know: only configured ones are asked for.
@@ -83,6 +86,29 @@ impl Control for AppControl {
     ) -> Result<ExportPage, SubjectError> {
         self.check_site(site)?;
         self.subjects.export((site, id), from, &self.readers()).await
+    }
+
+    fn scripts(&self) -> Vec<ScriptState> {
+        self.scripts.list()
+    }
+
+    async fn script_diff(
+        &self,
+        site: &str,
+        vendor: &str,
+        script: &str,
+    ) -> Result<ScriptDiff, PinError> {
+        self.scripts.diff(site, vendor, script).await
+    }
+
+    async fn approve_script(
+        &self,
+        site: &str,
+        vendor: &str,
+        script: &str,
+        hash: &str,
+    ) -> Result<(), PinError> {
+        self.scripts.approve((site, vendor, script), hash).await
     }
 
     fn wake(&self, reader: ReaderId) {

@@ -18,7 +18,7 @@ const MAX_FILE_BYTES: u64 = 1024;
 
 /// The site's kept key; made if there is none. The site's name is safe in a path: the configuration
 /// allows letters, digits, `_` and `-` only.
-pub(super) fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<Secret> {
+pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<Secret> {
     let path = data_dir.join(format!("site-{site}.key"));
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(mut file) => {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admin_control::AppControl;
+pub use self::keys::site_key;
 use self::sites::{Footing, Sites};
 use self::subjects::Subjects;
 use crate::admin::{self, Admin, Readiness, load_token};
@@ -67,6 +68,7 @@ pub struct App {
     /// The settings it started with.
     started: Settings,
     gateway: Arc<Gateway>,
+    scripts: Scripts,
     certificates: edge::Reload,
     journal: Arc<SqliteJournal>,
     subjects: Arc<Subjects>,
@@ -146,12 +148,13 @@ impl App {
             metrics.clone(),
         )
         .context("TLS for scripts")?;
+        scripts.hold(snapshot.pins()).await;
         let gateway = Arc::new(Gateway::new(
             journal.clone(),
             metrics.clone(),
             clock.clone(),
             feed.clone(),
-            scripts,
+            scripts.clone(),
             snapshot,
         ));
         tokio::task::spawn_blocking(bots::prepare);
@@ -169,6 +172,7 @@ impl App {
             addresses,
             origin,
             gateway,
+            scripts,
             certificates: server.reload_handle(),
             readiness: Arc::new(Readiness::new(journal.writable())),
             journal,
@@ -205,6 +209,7 @@ impl App {
                 self.gateway.clone(),
                 self.dispatcher.clone(),
                 self.subjects.clone(),
+                self.scripts.clone(),
             )),
             readiness: self.readiness.clone(),
             token,
@@ -262,6 +267,7 @@ impl App {
         // What can fail comes before what cannot.
         self.certificates.reload(&settings.edge).await?;
         self.apply(settings).await?;
+        self.scripts.hold(snapshot.pins()).await;
         self.gateway.reload(snapshot);
         Ok(())
     }

@@ -11,14 +11,15 @@ use tokio_util::task::TaskTracker;
 
 use super::keys::site_key;
 use crate::address;
-use crate::config::Settings;
+use crate::config::{Settings, SiteSettings};
 use crate::delivery::{DestinationSettings, Site};
 use crate::gateway::{Minting, SiteSetup, Snapshot};
+use crate::integrations;
 use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
 use crate::origin::{self, Origin};
 use crate::profile::{Profiles, Projection};
-use crate::script::{self, Sdk};
+use crate::script::Sdk;
 use crate::vendors;
 
 /// What sites stand on, from the gateway's start to its end.
@@ -47,8 +48,14 @@ struct Running {
 }
 
 /// The script of a site's pages, made aside: it is compressed as far as it goes.
-async fn sdk(settings: script::Settings) -> anyhow::Result<Arc<Sdk>> {
-    Ok(Arc::new(tokio::task::spawn_blocking(move || Sdk::new(&settings)).await?))
+async fn sdk(site: &SiteSettings) -> anyhow::Result<Arc<Sdk>> {
+    let (settings, in_page) = (site.sdk.clone(), site.in_page());
+    let (integrations, policy) = (site.integrations.clone(), site.gateway.privacy.clone());
+    let make = move || {
+        let extras = integrations::extras(&in_page, &integrations, &policy);
+        Sdk::new(&settings, extras)
+    };
+    Ok(Arc::new(tokio::task::spawn_blocking(make).await?))
 }
 
 impl Sites {
@@ -74,7 +81,8 @@ impl Sites {
                 name: site.name.clone(),
                 settings: site.gateway.clone(),
                 visitor,
-                sdk: sdk(site.sdk.clone()).await?,
+                sdk: sdk(site).await?,
+                integrations: site.integrations.iter().map(|it| it.name.clone()).collect(),
                 minting: site.destinations.iter().filter_map(|it| minting(it)).collect(),
                 origin: self.origin(site, settings.egress.allow_private)?,
             });
@@ -87,7 +95,7 @@ impl Sites {
     /// about it changed.
     fn origin(
         &mut self,
-        site: &crate::config::SiteSettings,
+        site: &SiteSettings,
         allow_private: bool,
     ) -> anyhow::Result<Option<Arc<Origin>>> {
         let Some(settings) = &site.gateway.origin else {
@@ -130,7 +138,7 @@ impl Sites {
         &self,
         settings: &Settings,
     ) -> Vec<(Site, Vec<Arc<DestinationSettings>>)> {
-        let of = |site: &crate::config::SiteSettings| {
+        let of = |site: &SiteSettings| {
             let running = self.running.get(&site.name)?;
             Some((running.site.clone(), site.destinations.clone()))
         };

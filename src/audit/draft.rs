@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use url::Url;
 
-use super::measure::{Figures, domain};
+use super::measure::{Figures, Tag, domain};
+use crate::vendors::{self, Vendor};
 
 /// What a vendor's settings must have: the key, whether the page shows it, the variable otherwise.
 type Needs = &'static [(&'static str, bool, &'static str)];
@@ -45,6 +46,9 @@ pub fn draft(figures: &Figures) -> Option<String> {
     line(&format!("hosts = [{}]   # point this name at the gateway", quoted(&host)));
     line(&format!("origins = [{}]", quoted(&page.origin().ascii_serialization())));
     line(&format!("write_key = {}", quoted(&format!("{name}-web"))));
+    for text in in_page(&figures.tags) {
+        line(&text);
+    }
     for tag in &figures.tags {
         let vendor = tag.vendor.as_deref();
         let found = DESTINATIONS.iter().find(|(name, _)| Some(*name) == vendor);
@@ -77,6 +81,47 @@ pub fn draft(figures: &Figures) -> Option<String> {
     Some(out)
 }
 
+/// What the page gets in place of the tags' own scripts: shims in `/tw.js` where there are any, with
+/// what they must know; the scripts of the others from the site's own host.
+fn in_page(tags: &[Tag]) -> Vec<String> {
+    let mut found: Vec<(&Vendor, &Tag)> = Vec::new();
+    for tag in tags {
+        let vendor = tag.vendor.as_deref().and_then(vendors::find);
+        if let Some(vendor) = vendor.filter(|it| found.iter().all(|(had, _)| had.name != it.name)) {
+            found.push((vendor, tag));
+        }
+    }
+    let mut lines = Vec::new();
+    let shims: Vec<String> = found
+        .iter()
+        .filter(|(vendor, _)| vendor.shim.is_some())
+        .map(|(vendor, _)| quoted(vendor.name))
+        .collect();
+    if !shims.is_empty() {
+        lines.push(format!(
+            "\n# The page keeps its calls; take the tags' own scripts out of it.\n\
+             [sites.sdk]\nshims = [{}]",
+            shims.join(", ")
+        ));
+    }
+    for (vendor, tag) in found {
+        let Some(script) = vendor.script else { continue };
+        let table = format!("\n[sites.vendors.{}]\n", vendor.name);
+        match vendor.shim {
+            Some(shim) => lines.extend(shim.ids.iter().map(|key| match tag.ids.first() {
+                Some(id) => format!("{table}{key} = {}", quoted(id)),
+                None => format!("{table}# {key} = \"...\"   # with it, there is a button"),
+            })),
+            // Of some, each customer has another host.
+            None if script.files.iter().all(|file| !file.origin.is_empty()) => {
+                lines.push(format!("{table}scripts = \"proxy\""));
+            }
+            None => {}
+        }
+    }
+    lines
+}
+
 fn quoted(text: &str) -> String {
     format!("\"{}\"", plain(text))
 }
@@ -89,7 +134,6 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::Tag;
     use super::*;
     use crate::config::Origin;
 
@@ -105,9 +149,11 @@ mod tests {
             tag("Meta pixel", Some("meta"), &[]),
             tag("Mixpanel", Some("mixpanel"), &[]),
             tag("Amplitude", Some("amplitude"), &[]),
-            tag("Intercom", Some("intercom"), &[]),
+            tag("Intercom", Some("intercom"), &["abc1"]),
             tag("Drift", Some("drift"), &[]),
             tag("Segment", Some("segment"), &["abc"]),
+            tag("Jitsu", Some("jitsu"), &[]),
+            tag("Snowplow", Some("snowplow"), &[]),
             tag("evil\n[[sites]]", None, &[]),
         ];
         let text = draft(&Figures { url: url.to_owned(), tags, ..Figures::default() }).unwrap();
@@ -120,6 +166,12 @@ mod tests {
         let settings = settings.unwrap_or_else(|mistakes| panic!("{text}\n{mistakes:?}"));
         assert_eq!(settings.sites.len(), 1);
         assert_eq!(settings.sites[0].destinations.len(), 7);
+        let sdk = &settings.sites[0].sdk;
+        let shims = ["ga4", "meta", "mixpanel", "amplitude", "intercom", "drift", "segment"];
+        assert_eq!(sdk.shims, shims, "{text}");
+        assert_eq!(sdk.shim_settings["intercom"]["app_id"], "abc1");
+        assert!(!sdk.shim_settings.contains_key("drift"), "its id was not seen");
+        assert!(text.contains("[sites.vendors.jitsu]\nscripts = \"proxy\""), "{text}");
         text
     }
 

@@ -49,10 +49,12 @@ enum Place {
     Query(&'static str, &'static str),
     /// The path's next part after this.
     After(&'static str),
+    /// The name of a script somewhere below this.
+    Script(&'static str),
 }
 
 use Kind::{Ads, Chat, Consent, Content, Events, Experiments, Loader, Monitoring, Replay};
-use Place::{After, Query};
+use Place::{After, Query, Script};
 
 const fn known(
     name: &'static str,
@@ -123,9 +125,9 @@ static KNOWN: &[Known] = &[
         &["intercom.io", "intercomcdn.com", "intercom.com"],
         Some("intercom"),
         Chat,
-        &[],
+        &[After("/widget/")],
     ),
-    known("Drift", &["drift.com", "driftt.com"], Some("drift"), Chat, &[]),
+    known("Drift", &["drift.com", "driftt.com"], Some("drift"), Chat, &[Script("/include/")]),
     known("Zendesk", &["zdassets.com", "zendesk.com"], None, Chat, &[]),
     known("Crisp", &["crisp.chat"], None, Chat, &[]),
     known("Tawk", &["tawk.to"], None, Chat, &[]),
@@ -187,35 +189,43 @@ impl Known {
         })
     }
 
-    /// What takes its place, or that nothing can.
+    /// What takes its place, or that nothing can: the destination that its events go to, the shim that
+    /// its calls in the page go to, or the proxy that its scripts come through.
     pub fn replaced_by(&self) -> String {
         let vendor = self.vendor.and_then(vendors::find);
-        let destination = vendor.filter(|vendor| vendor.destination.is_some());
-        let beacon = vendor.filter(|vendor| vendor.beacon.is_some());
-        match (self.kind, destination, beacon) {
-            (Chat, Some(vendor), _) => format!(
-                "destination \"{}\" for its events; a gateway cannot remove its messenger",
-                vendor.name
-            ),
-            (_, Some(vendor), _) => format!("destination \"{}\", from the server", vendor.name),
-            (_, None, Some(vendor)) => format!(
-                "tagway's own events; its library can stay and send to /{} meanwhile",
-                vendor.name
-            ),
-            (Events, None, None) => "a \"webhook\" destination, if it has an API".to_owned(),
-            (Loader, None, None) => {
-                "nothing itself: replace the tags that it loads, then it can go".to_owned()
-            }
-            (Ads, None, None) => {
-                "a \"webhook\" destination, if it has a conversions API; not its advertisements"
-                    .to_owned()
-            }
-            (Content, None, None) => "no tag: serve it from the site's own host".to_owned(),
-            (Monitoring, None, None) => {
-                "a gateway cannot remove this: it watches the page itself".to_owned()
-            }
-            (Chat | Replay | Experiments | Consent, None, None) => {
-                "a gateway cannot remove this: it needs the page".to_owned()
+        let Some(vendor) = vendor else { return self.unreplaced().to_owned() };
+        let name = vendor.name;
+        let mut parts = Vec::new();
+        if vendor.destination.is_some() {
+            parts.push(format!("destination \"{name}\", from the server"));
+        } else if vendor.beacon.is_some() {
+            parts.push("tagway's own events".to_owned());
+        }
+        if self.kind == Chat && vendor.shim.is_some() {
+            parts.push(format!(
+                "shim \"{name}\", whose button loads its messenger when somebody wants to talk"
+            ));
+        } else if vendor.shim.is_some() {
+            parts.push(format!("shim \"{name}\" for the calls in the page"));
+        } else if vendor.beacon.is_some() {
+            parts.push(format!("its library can stay and send to /{name} meanwhile"));
+        }
+        if vendor.script.is_some() {
+            parts.push("its scripts from your own host by scripts = \"proxy\"".to_owned());
+        }
+        parts.join("; ")
+    }
+
+    /// What can be done about a tag whose vendor is none of ours.
+    const fn unreplaced(&self) -> &'static str {
+        match self.kind {
+            Events => "a \"webhook\" destination, if it has an API",
+            Loader => "nothing itself: replace the tags that it loads, then it can go",
+            Ads => "a \"webhook\" destination, if it has a conversions API; not its advertisements",
+            Content => "no tag: serve it from the site's own host",
+            Monitoring => "a gateway cannot remove this: it watches the page itself",
+            Chat | Replay | Experiments | Consent => {
+                "a gateway cannot remove this: it needs the page"
             }
         }
     }
@@ -231,6 +241,10 @@ impl Place {
             After(before) => {
                 let (_, rest) = url.path().split_once(before)?;
                 rest.split('/').next()?.to_owned()
+            }
+            Script(before) => {
+                let (_, rest) = url.path().split_once(before)?;
+                rest.rsplit('/').next()?.strip_suffix(".js")?.to_owned()
             }
         };
         is_id(&found).then_some(found)
@@ -267,6 +281,10 @@ mod tests {
             of("https://connect.facebook.net/en_US/fbevents.js"),
             Some(("Meta pixel", None))
         );
+        let widget = "https://widget.intercom.io/widget/abc1";
+        assert_eq!(of(widget), some("Intercom", "abc1"));
+        let widget = "https://js.driftt.com/include/1795434600000/xyz2.js";
+        assert_eq!(of(widget), some("Drift", "xyz2"));
         assert_eq!(of("https://notmixpanel.com/x"), None);
         assert_eq!(of("https://api-js.mixpanel.com/track"), Some(("Mixpanel", None)));
     }
@@ -277,6 +295,37 @@ mod tests {
             of("https://www.facebook.com/tr/?id=1%22%0a%5bx%5d"),
             Some(("Meta pixel", None))
         );
+    }
+
+    #[test]
+    fn every_host_of_a_script_that_is_served_first_party_is_known_as_its_vendors() {
+        for vendor in vendors::VENDORS {
+            let files = vendor.script.map(|script| script.files).unwrap_or_default();
+            for file in files.iter().filter(|file| !file.origin.is_empty() && !file.shared) {
+                let host = file.origin.strip_prefix("https://").unwrap();
+                let mut own = KNOWN.iter().filter(|known| known.vendor == Some(vendor.name));
+                assert!(own.any(|known| known.is_at(host)), "{}: {host}", vendor.name);
+            }
+        }
+    }
+
+    #[test]
+    fn shims_and_the_proxy_are_named_where_there_are_any() {
+        let of = |name: &str| {
+            let known = KNOWN.iter().find(|known| known.name == name).unwrap();
+            known.replaced_by()
+        };
+        for (name, parts) in [
+            ("Google Analytics 4", &["destination \"ga4\"", "shim \"ga4\"", "\"proxy\""][..]),
+            ("Intercom", &["destination \"intercom\"", "button loads its messenger", "\"proxy\""]),
+            ("PostHog", &["tagway's own events", "shim \"posthog\""]),
+            ("Jitsu", &["send to /jitsu meanwhile", "\"proxy\""]),
+        ] {
+            let said = of(name);
+            assert!(parts.iter().all(|part| said.contains(part)), "{name}: {said}");
+        }
+        assert!(!of("Jitsu").contains("shim"));
+        assert!(of("Crisp").contains("cannot remove"));
     }
 
     #[test]

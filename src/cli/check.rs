@@ -4,8 +4,10 @@
 use std::fmt::Write;
 
 use super::{Failure, block_on, load, say};
-use crate::config::{Origin, Settings};
+use crate::config::{Origin, Settings, SiteSettings};
+use crate::delivery::Mode;
 use crate::edge;
+use crate::vendors;
 
 pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
     let settings = load(origin)?;
@@ -34,6 +36,37 @@ fn summary(settings: &Settings, file: &str) -> String {
             let (vendor, mode) = (destination.vendor, destination.mode.name());
             let _infallible = writeln!(out, "  {:<20} {vendor:<12} {mode}", destination.name);
         }
+        for integration in &site.integrations {
+            let what = if integration.preview { "integration, a draft" } else { "integration" };
+            let _infallible = writeln!(out, "  {:<20} {what}", integration.name);
+        }
+        for warning in warnings(site) {
+            let _infallible = writeln!(out, "  warning: {warning}");
+        }
     }
     out
+}
+
+/// What is allowed, and perhaps not meant.
+fn warnings(site: &SiteSettings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for destination in site.destinations.iter().filter(|it| it.client.is_some()) {
+        let name = &destination.name;
+        let twice = vendors::find(destination.vendor).and_then(|it| it.client?.twice);
+        if let Some(why) = twice.filter(|_| destination.mode == Mode::Both) {
+            warnings.push(format!("{name}: {why}; prefer \"server\" or \"client\""));
+        }
+        if destination.mapping.says_something() {
+            warnings.push(format!(
+                "{name}: types, where and its mapping hold for what the gateway sends, not in pages"
+            ));
+        }
+        let mount = site.gateway.mounts.iter().find(|it| it.vendor == destination.vendor);
+        // A library whose vendor has no host of its own for them here sends them there by itself.
+        if mount.is_some_and(|mount| mount.converts && mount.beacon.upstream().is_some()) {
+            let what = "events: each is there twice unless beacons is \"forward\" or \"off\"";
+            warnings.push(format!("{name}: the beacons of its library become {what}"));
+        }
+    }
+    warnings
 }

@@ -142,17 +142,7 @@ pub(super) fn table(letters: &Value) -> String {
     if rows.len() == 1 {
         return "no dead letters\n".to_owned();
     }
-    let mut widths = [0; COLUMNS.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let line = |row: &[String; COLUMNS.len()]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
+    render::columns(&rows)
 }
 
 /// Indented JSON, safe for a terminal.

@@ -7,9 +7,11 @@ mod check;
 mod client;
 mod dead;
 mod demo;
+mod preview;
 mod rehearsal;
 pub mod render;
 mod replay;
+mod scripts;
 mod send;
 mod serve;
 mod subject;
@@ -58,8 +60,13 @@ enum Command {
     /// Look at dead letters, try them again, or drop them.
     #[command(subcommand)]
     Dead(dead::Command),
+    /// Look at the vendors' scripts, and approve new versions of those that are pinned.
+    #[command(subcommand)]
+    Scripts(scripts::Command),
     /// Send a window of the journal to a destination again.
     Replay(replay::Options),
+    /// Print a link that lets one browser run the drafts among a site's integrations.
+    Preview(preview::Options),
     /// Erase a person and take no more events of them.
     Forget(subject::Forget),
     /// Show all that is held of a person, as lines of JSON.
@@ -144,7 +151,9 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Tail(options) => tail::run(&origin, options),
         Command::Send(options) => send::run(&origin, options),
         Command::Dead(command) => dead::run(&origin, command),
+        Command::Scripts(command) => scripts::run(&origin, command),
         Command::Replay(options) => replay::run(&origin, options),
+        Command::Preview(options) => preview::run(&origin, options),
         Command::Forget(options) => subject::forget(&origin, options),
         Command::Export(options) => subject::export(&origin, options),
         Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),

@@ -71,6 +71,32 @@ pub fn escape_json(json: &str) -> String {
     out
 }
 
+/// Rows in columns as wide as they need. The cells are escaped already.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A line of a diff, without its line break.
+pub(super) fn diff_line(line: &str, colour: bool) -> String {
+    let text = escape(line, BODY_CHARS);
+    match line.chars().next() {
+        Some('+') => Ink(colour).paint(GREEN, &text),
+        Some('-') => Ink(colour).paint(RED, &text),
+        Some('@') => Ink(colour).paint(CYAN, &text),
+        _ => text,
+    }
+}
+
 /// Whether a terminal would obey the character or hide it.
 fn can_fool(c: char) -> bool {
     let is_invisible = matches!(c,

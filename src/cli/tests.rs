@@ -31,7 +31,11 @@ fn every_documented_command_is_understood() {
         "tagway dead show 7",
         "tagway dead retry 7 8",
         "tagway dead drop --destination ga4",
+        "tagway scripts ls --site shop --json",
+        "tagway scripts diff sha256-AbCdEf --lines 0",
+        "tagway scripts approve AbCdEf --site shop --admin 127.0.0.1:1",
         "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4",
+        "tagway preview --site shop --page https://shop.example/x --for 2h",
         "tagway version",
     ] {
         assert!(parse(line).is_ok(), "{line}");
@@ -82,6 +86,30 @@ fn dead_letters_as_json_are_json() {
     let shown = dead::pretty(&letters);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), letters);
     assert!(shown.is_ascii(), "{shown}");
+}
+
+#[tokio::test]
+async fn a_version_is_approved_by_its_hash_wherever_it_waits() {
+    let running = Running::start().await;
+    let client = Client::at(running.address, running.token.clone());
+    let list = client.get("/api/v1/scripts").await.unwrap();
+    let table = scripts::table(&list);
+    let row = "shop   ga4     /gtag/js?id=G-1  pending  sha256-AAAAAAAAAAAA  7      1d   \
+               sha256-BBBBBBBBBBBB";
+    assert_eq!(table.lines().nth(1), Some(row), "{table}");
+    assert_eq!(scripts::waiting(&list, "sha256-BBBBBB", None).unwrap().len(), 2);
+    let own = scripts::waiting(&list, "BBBBBB", Some("other")).unwrap();
+    assert_eq!((own.len(), own[0].site.as_str()), (1, "other"));
+    for (hash, site) in [("AAAAAA", None), ("BBBBB", None), ("BBBBBB", Some("none"))] {
+        assert!(matches!(scripts::waiting(&list, hash, site), Err(Failure::Usage(_))), "{hash}");
+    }
+    let path = "/api/v1/scripts/diff?site=shop&vendor=ga4&script=/gtag/js%3Fid%3DG-1";
+    let diff = client.get(path).await.unwrap();
+    let shown = scripts::shown(&diff, 2, false);
+    assert!(shown.ends_with("@@ -1 +1 @@\n-a\n... 1 more lines: --lines 0 shows all\n"), "{shown}");
+    let shown = scripts::shown(&diff, 0, false);
+    assert!(shown.ends_with("+b\\u{1b}[2J\n"), "{shown}");
+    assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::delivery::{DestinationSettings, Mode};
 use crate::geo::Geo;
+use crate::integrations::{InPage, Integration, read_integrations};
 use crate::metrics::Name;
 use crate::privacy::Policy;
 use crate::settings::{Report, Section, Source};
@@ -26,8 +27,26 @@ pub struct SiteSettings {
     pub visitor: visitor::Settings,
     /// The script of its pages.
     pub sdk: script::Settings,
+    /// Its own functions in its pages, each after those it names.
+    pub integrations: Vec<Integration>,
     /// Its destinations, in the order of the file.
     pub destinations: Vec<Arc<DestinationSettings>>,
+}
+
+impl SiteSettings {
+    /// The vendors whose own libraries run in its pages, and what these are told of them.
+    pub fn in_page(&self) -> Vec<InPage> {
+        let of = |destination: &Arc<DestinationSettings>| {
+            let client = destination.client.clone()?;
+            let mount = self.gateway.mounts.iter().find(|it| it.vendor == destination.vendor);
+            let client = match mount {
+                Some(mount) => client.mounted(&mount.path, mount.forward.is_some()),
+                None => client,
+            };
+            Some((destination.vendor, client))
+        };
+        self.destinations.iter().filter_map(of).collect()
+    }
 }
 
 /// Reads `[[sites]]`, each over `[site_defaults]`.
@@ -115,7 +134,38 @@ fn read_site<'a>(
         }
     }
     let sdk = script::Settings::read(&mut section.section("sdk"));
-    SiteSettings { name, gateway, visitor: visitor::Settings::read(section), sdk, destinations }
+    let sdk = script::Settings { shim_settings: gateway.shims.clone(), ..sdk };
+    check_in_page(section, &destinations, &gateway, &sdk);
+    let integrations = read_integrations(section);
+    let visitor = visitor::Settings::read(section);
+    SiteSettings { name, gateway, visitor, sdk, integrations, destinations }
+}
+
+/// What stands in the way of the vendors' own libraries in the page.
+fn check_in_page(
+    section: &mut Section<'_>,
+    destinations: &[Arc<DestinationSettings>],
+    gateway: &gateway::SiteSettings,
+    sdk: &script::Settings,
+) {
+    let mut seen = BTreeSet::new();
+    for destination in destinations {
+        let (vendor, Some(client)) = (destination.vendor, &destination.client) else { continue };
+        let mut mistake = |what: &str| {
+            section.mistake("destinations", &format!("{}: {what}", destination.name));
+        };
+        if !seen.insert(vendor) {
+            mistake("a page runs a vendor's library once, and another destination does already");
+        }
+        if sdk.shims.contains(&vendor) {
+            mistake("the library runs in the page, and sdk.shims names what would stand in for it");
+        }
+        let mount = gateway.mounts.iter().find(|mount| mount.vendor == vendor);
+        let serving = mount.and_then(|mount| mount.scripts.as_ref()).map(|it| it.serving);
+        if client.needs_mount() && serving != Some(gateway::Serving::Proxy) {
+            mistake("its library comes from the vendor's mount: that needs scripts = \"proxy\"");
+        }
+    }
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

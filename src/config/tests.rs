@@ -28,7 +28,8 @@ fn a_users_file_changes_what_it_says_and_nothing_else() {
     let settings = load_text(
         "data_dir = \"/var/lib/${GIVEN}\"\n[journal]\nretain = \"1d\"\n[[sites]]\nname = \"a\"\n\
          hosts = [\"a.example\"]\n[[sites]]\nname = \"b\"\n[[sites.destinations]]\nname = \"c\"\n\
-         vendor = \"console\"\nmode = \"both\"\n[site_defaults]\nhosts = [\"*\"]\n",
+         vendor = \"ga4\"\nmode = \"client\"\nsettings = { measurement_id = \"G-1\" }\n\
+         [site_defaults]\nhosts = [\"*\"]\n",
     )
     .unwrap();
     assert_eq!(settings.data_dir, Path::new("/var/lib/hunter2-hunter2-hunter2"));
@@ -36,7 +37,7 @@ fn a_users_file_changes_what_it_says_and_nothing_else() {
     assert_eq!(settings.journal.max_bytes, 20 << 30);
     let names: Vec<&str> = settings.sites.iter().map(|site| &*site.name).collect();
     assert_eq!(names, ["a", "b"]);
-    assert_eq!(settings.sites[1].destinations[0].mode, Mode::Both);
+    assert_eq!(settings.sites[1].destinations[0].mode, Mode::Client);
     assert!(settings.sites[0].destinations.is_empty());
 }
 
@@ -295,4 +296,34 @@ fn vendors_beacons_are_mounted_where_the_site_says() {
         let found = load(rest).unwrap_err().join("\n");
         assert!(found.contains(mistake), "{rest}: {found}");
     }
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_library_in_the_page_is_a_mistake() {
+    let site = |more: &str| {
+        format!(
+            "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n[[sites.destinations]]\nname = \"c\"\n\
+             vendor = \"meta\"\nmode = \"client\"\nsettings = {{ pixel_id = \"1\" }}\n"
+        )
+    };
+    let twice = "[[sites.destinations]]\nname = \"d\"\nvendor = \"meta\"\nmode = \"client\"\n\
+                 settings = { pixel_id = \"2\" }\n";
+    for (text, mistake) in [
+        (site("[sites.vendors.meta]\nscripts = \"shim\""), "needs scripts = \"proxy\""),
+        (site("[sites.vendors.meta]\nscripts = \"off\""), "needs scripts = \"proxy\""),
+        (site("[sites.sdk]\nshims = [\"meta\"]"), "sdk.shims names what would stand in"),
+        (site("") + twice, "a page runs a vendor's library once"),
+    ] {
+        let mistakes = load_text(&text).unwrap_err();
+        assert!(mistakes.iter().any(|it| it.contains(mistake)), "{mistake}: {mistakes:?}");
+    }
+    let own = site("[sites.vendors.meta]\nscripts = \"shim\"")
+        .replace("mode =", "client_script = \"https://cdn.example/l.js\"\nmode =");
+    let settings = load_text(&own).unwrap();
+    let in_page = settings.sites[0].in_page();
+    assert_eq!(in_page[0].1.src, "https://cdn.example/l.js");
+    assert_eq!(
+        load_text(&site("")).unwrap().sites[0].in_page()[0].1.src,
+        "/meta/en_US/fbevents.js"
+    );
 }

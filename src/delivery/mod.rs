@@ -20,6 +20,7 @@
 mod aside;
 mod backoff;
 mod call;
+mod client;
 mod egress;
 mod ending;
 mod filter;
@@ -35,6 +36,7 @@ mod worker;
 
 pub use backoff::{BreakerSettings, RetrySettings};
 pub use call::redacted;
+pub use client::ClientSettings;
 pub use egress::{Egress, EgressSettings};
 pub use filter::Filter;
 pub use settings::{DestinationSettings, Mode};

@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use url::Url;
 
 use super::backoff::{BreakerSettings, RetrySettings};
+use super::client::ClientSettings;
 use super::filter::Filter;
 use crate::event::Enriched;
 use crate::mapping::{Globs, Mapping, Withheld};
@@ -15,7 +17,9 @@ use crate::metrics::Name;
 use crate::privacy::{Policy, Unknown};
 use crate::settings::Section;
 use crate::vendors::forward;
-use crate::vendors::{Destination, Habits, Reason, Screening, VENDORS, find};
+use crate::vendors::{
+    Build, Call, Destination, Habits, Outcome, Reason, Screening, Unit, VENDORS, Vendor, find,
+};
 
 /// Where a destination's events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +77,9 @@ pub struct DestinationSettings {
     pub queue_events: usize,
     /// Bytes of events in memory at most.
     pub queue_bytes: usize,
-    /// The vendor's face, built from its own settings.
+    /// What the page is told, where the vendor's own library runs there.
+    pub client: Option<ClientSettings>,
+    /// The vendor's face, built from its own settings; one that does nothing in client mode.
     pub destination: Arc<dyn Destination>,
     // What the table said, so that a reload restarts only what changed.
     fingerprint: String,
@@ -89,7 +95,12 @@ impl DestinationSettings {
         );
         let had_vendor = section.has("vendor");
         let vendor = section.string("vendor");
-        let found = find(&vendor).and_then(|vendor| Some((vendor, vendor.destination?)));
+        let found = find(&vendor).and_then(|vendor| {
+            // In the page alone, a vendor needs no server API, nor its secrets.
+            let is_page_alone = mode == Mode::Client && vendor.client.is_some();
+            let build = if is_page_alone { Some(absent as Build) } else { vendor.destination };
+            Some((vendor, build?))
+        });
         let Some((vendor, build)) = found else {
             if had_vendor {
                 let known = VENDORS.iter().filter(|vendor| vendor.destination.is_some());
@@ -102,7 +113,8 @@ impl DestinationSettings {
         };
         let fingerprint = format!("{} {privacy:?}", section.fingerprint());
         let endpoint = read_endpoint(section);
-        let destination = build(&mut section.section("settings"), endpoint);
+        let mut settings = section.section("settings");
+        let destination = build(&mut settings, endpoint);
         let habits = read_habits(section, destination.habits());
         let filter = Filter {
             name: name.clone(),
@@ -115,10 +127,12 @@ impl DestinationSettings {
                 &[("allow", Unknown::Allow), ("deny", Unknown::Deny), ("hold", Unknown::Hold)],
             ),
         };
+        let client = read_client(section, &mut settings, (vendor, mode), (&filter, &privacy));
         Some(Self {
             name: name.into(),
             vendor: vendor.name,
             mode,
+            client,
             filter,
             privacy,
             mapping: Arc::new(Mapping::read(section)),
@@ -193,9 +207,69 @@ impl DestinationSettings {
             unauthorised_probe: ms(30),
             queue_events: 64,
             queue_bytes: 1 << 20,
+            client: None,
             destination,
             fingerprint: name.to_owned(),
         }
+    }
+}
+
+/// What the page is told, in the modes in which it calls the vendor.
+fn read_client(
+    section: &mut Section<'_>,
+    settings: &mut Section<'_>,
+    (vendor, mode): (&Vendor, Mode),
+    (filter, policy): (&Filter, &Policy),
+) -> Option<ClientSettings> {
+    if mode == Mode::Server {
+        // The default of every destination; it has no meaning here.
+        section.opt_string("client_load");
+        return None;
+    }
+    let Some(client) = &vendor.client else {
+        section.opt_string("client_load");
+        let has = VENDORS.iter().filter(|vendor| vendor.client.is_some());
+        let names: Vec<&str> = has.map(|vendor| vendor.name).collect();
+        let names = names.join(", ");
+        section.mistake("mode", &format!("must be \"server\": only {names} run in the page"));
+        return None;
+    };
+    let read = ClientSettings::read(section, settings, (vendor, client), filter, policy);
+    if mode == Mode::Client {
+        // What the gateway's own deliveries need may stay where it is.
+        settings.ignore_rest();
+    }
+    Some(read)
+}
+
+/// The face of a vendor that only the page calls.
+fn absent(_settings: &mut Section<'_>, _endpoint: Option<Url>) -> Box<dyn Destination> {
+    Box::new(Absent)
+}
+
+struct Absent;
+
+#[async_trait]
+impl Destination for Absent {
+    fn habits(&self) -> Habits {
+        Habits {
+            unit: Unit::Site,
+            max_events: 1,
+            max_bytes: 1 << 20,
+            linger: Duration::ZERO,
+            max_age: Duration::MAX,
+            concurrency: 1,
+            calls_per_second: None,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
+        Screening::Skip(Reason::new("page_delivers"))
+    }
+
+    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
+        batch.iter().map(|_| Outcome::Skipped(Reason::new("page_delivers"))).collect()
     }
 }
 

@@ -60,6 +60,9 @@ name = "demo"
 hosts = ["*"]
 origins = ["http://127.0.0.1:{port}", "http://localhost:{port}"]
 write_key = "demo"
+
+[sites.sdk]
+auto = []                        # the shop says itself what a page is
 "#
     );
     for (vendor, address) in *vendors {

@@ -1,17 +1,22 @@
-//! The demo shop: a few static files under a strict content security policy.
+//! The demo shop: a few static files under a strict content security policy, with the gateway's snippet
+//! and script in its page as in a customer's.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
 
 use super::server::{Answer, Reply, Server, whole};
+use crate::script::compose::SNIPPET;
 
 const INDEX: &str = include_str!("../../static/demo/index.html");
 
@@ -19,7 +24,6 @@ const INDEX: &str = include_str!("../../static/demo/index.html");
 const FILES: &[(&str, &str, &str)] = &[
     ("/shop.css", "text/css; charset=utf-8", include_str!("../../static/demo/shop.css")),
     ("/shop.js", "text/javascript; charset=utf-8", include_str!("../../static/demo/shop.js")),
-    ("/track.js", "text/javascript; charset=utf-8", include_str!("../../static/demo/track.js")),
 ];
 
 /// A shop that is open until dropped.
@@ -29,13 +33,18 @@ impl Shop {
     /// Serves the shop at `address`, whose page sends its events to the gateway's port on the host
     /// that it was opened from.
     pub async fn open(address: SocketAddr, gateway_port: u16) -> io::Result<Self> {
-        let index = INDEX.replace("{{gateway_port}}", &gateway_port.to_string());
+        let snippet = SNIPPET.trim();
+        let index = INDEX.replace("{{snippet}}", snippet);
+        // The snippet stands in the page: the policy names it by its digest.
+        let digest = STANDARD.encode(Sha256::digest(snippet));
+        let gateway = format!("http://127.0.0.1:{gateway_port} http://localhost:{gateway_port}");
         let policy = format!(
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
-             connect-src http://127.0.0.1:{gateway_port} http://localhost:{gateway_port}; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            "default-src 'none'; script-src 'self' 'sha256-{digest}' {gateway}; style-src 'self'; \
+             img-src data:; connect-src {gateway}; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'"
         );
-        Server::start(address, Arc::new(Files { index, policy })).await.map(Self)
+        let files = Files { index, policy, gateway_port };
+        Server::start(address, Arc::new(files)).await.map(Self)
     }
 
     /// Where it is.
@@ -47,6 +56,18 @@ impl Shop {
 struct Files {
     index: String,
     policy: String,
+    gateway_port: u16,
+}
+
+impl Files {
+    /// The page, with the gateway at the host that the page was asked from: to any other, cookies
+    /// would be a third party's.
+    fn page(&self, request: &Request<Incoming>) -> String {
+        let asked = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let is_named = asked.is_some_and(|host| host.split(':').next() == Some("localhost"));
+        let host = if is_named { "localhost" } else { "127.0.0.1" };
+        self.index.replace("{{gateway}}", &format!("http://{host}:{}", self.gateway_port))
+    }
 }
 
 impl Answer for Files {
@@ -59,7 +80,9 @@ impl Answer for Files {
         let file = FILES.iter().find(|(name, _, _)| *name == path);
         let (status, kind, content) = match file {
             Some((_, kind, content)) => (StatusCode::OK, *kind, (*content).to_owned()),
-            None if path == "/" => (StatusCode::OK, "text/html; charset=utf-8", self.index.clone()),
+            None if path == "/" => {
+                (StatusCode::OK, "text/html; charset=utf-8", self.page(&request))
+            }
             None => (StatusCode::NOT_FOUND, "text/plain", "There is no such page.\n".to_owned()),
         };
         let fields: [(HeaderName, &str); 5] = [

@@ -274,13 +274,14 @@ proptest! {
     #[test]
     fn whatever_is_accepted_can_be_read(
         value in json_text(), shared in json_text(), name in json_text(), time in any::<i64>(),
-        place in 0_usize..4,
+        place in 0_usize..4, shim in prop::sample::select(vec!["", "ga4", "meta", "posthog"]),
     ) {
         let limits = limits();
         let terms = decode::Terms { limits: &limits, kind: None, received_at: NOON.parse().unwrap() };
         let place = ["properties", "traits", "context", "integrations"][place];
         let text = format!(
             "{{\"context\":{{\"all\":{shared}}},\"batch\":[{{\"type\":\"page\",\"name\":{name},\
+             \"shim\":\"{shim}\",\
              \"anonymousId\":\"a\",\"timestamp\":{time},\"{place}\":{{\"own\":{value}}}}}]}}"
         );
         let Ok((drafts, _)) = decode::read(text.as_bytes(), &terms) else { return Ok(()) };

@@ -135,11 +135,13 @@ mod tests {
                 origins: vec!["https://shop.example".to_owned()],
                 write_key: Some("shop-web".to_owned()),
                 server_token: None,
+                shims: crate::script::ShimSettings::new(),
                 origin: None,
             },
             visitor,
             minting,
             sdk: crate::script::tests::sdk(),
+            integrations: Vec::new(),
             origin: None,
         };
         let metrics = house.gateway.metrics.clone();

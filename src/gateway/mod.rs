@@ -21,6 +21,7 @@ mod hostile_tests;
 mod minting;
 mod mounts;
 mod observe;
+pub mod preview;
 mod proxied;
 mod rate;
 mod rejection;
@@ -166,6 +167,7 @@ impl Gateway {
             && !host.is_empty()
         {
             let (method, authority) = (head.method.clone(), authority.to_owned());
+            let origin = (origin.as_ref(), &site.tags);
             let response = proxied::answer(origin, head, body, &authority, client).await;
             let seen = observe::Seen {
                 site: Some(site),
@@ -312,6 +314,12 @@ impl Arrived<'_> {
             Route::Reset => routes::reset::answer(self),
             Route::Origin => Err(Rejection::UnknownRoute),
             Route::Script => routes::script::answer(self),
+            Route::Preview => routes::preview::answer(self),
+            Route::Problem => {
+                let result = routes::problem::answer(self, body).await;
+                // What is refused is no event that is lost.
+                return exposed(source, result.unwrap_or_else(Rejection::into_response));
+            }
             Route::Beacon { mount, .. } => match self.site.mounts.get(mount) {
                 Some(mounted) => Ok(routes::beacon::answer(self, &mounted.mount, body).await),
                 None => Err(Rejection::UnknownRoute),

@@ -10,6 +10,9 @@ use url::Url;
 use super::route::Route;
 use crate::event::Object;
 use crate::metrics::{FormatLabels, Metrics, Name};
+use crate::origin::Tag;
+use crate::script::ShimSettings;
+use crate::script::proxy::{Place, Wanted};
 use crate::settings::Section;
 use crate::vendors::beacon::{Answer, Inbound, Malformed, Methods, Verdict};
 use crate::vendors::{Beacon, Script, VENDORS, Vendor};
@@ -43,6 +46,8 @@ pub struct Scripts {
     pub serving: Serving,
     /// Stands in for the vendor's own host.
     pub endpoint: Option<Url>,
+    /// Scripts that are held to a version, by path and query below the mount.
+    pub pins: Vec<(String, Wanted)>,
 }
 
 /// What is served under the paths of a vendor's scripts.
@@ -68,6 +73,8 @@ pub(super) struct Mounted {
     pub(super) mount: Mount,
     /// Events accepted of its format.
     pub(super) accepted: Counter,
+    /// The place of the vendor's own scripts, where they are served.
+    pub(super) place: Option<Place>,
 }
 
 impl std::fmt::Debug for Mount {
@@ -79,8 +86,8 @@ impl std::fmt::Debug for Mount {
 impl Mount {
     /// Reads `[sites.vendors]`. Every vendor whose beacons are understood, or whose scripts have a
     /// shim, is mounted at its own name unless the site says otherwise. `in_page`: the vendors whose
-    /// own libraries run in the site's pages.
-    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> Vec<Self> {
+    /// own libraries run in the site's pages. Also what the shims of vendors get to know.
+    pub(super) fn read_all(site: &mut Section<'_>, in_page: &[&str]) -> (Vec<Self>, ShimSettings) {
         let mut section = site.section("vendors");
         let speaks = |vendor: &&&Vendor| vendor.beacon.is_some() || vendor.script.is_some();
         let names: Vec<&str> = VENDORS.iter().filter(speaks).map(|vendor| vendor.name).collect();
@@ -97,17 +104,16 @@ impl Mount {
             }
         }
         let mut taken = BTreeSet::new();
-        let mut mounts = Vec::new();
+        let (mut mounts, mut shims) = (Vec::new(), ShimSettings::new());
         for vendor in VENDORS {
             let mut mount = Self::of(vendor);
-            if in_page.contains(&vendor.name)
-                && let Some(scripts) = &mut mount.scripts
-            {
-                scripts.serving = Serving::Proxy;
+            if in_page.contains(&vendor.name) {
+                mount.serve_library();
             }
             let table = said.iter_mut().find(|(name, _)| name == vendor.name);
             if let Some((_, table)) = table.filter(|_| speaks(&vendor)) {
                 mount.change(table, vendor);
+                shims.extend(mount.ids(table, vendor).map(|ids| (vendor.name, ids)));
             }
             if !mount.converts && mount.forward.is_none() {
                 mount.beacon = &Silent;
@@ -122,7 +128,7 @@ impl Mount {
             }
             mounts.push(mount);
         }
-        mounts
+        (mounts, shims)
     }
 
     /// The mount of a vendor at its own name, if there is anything below it.
@@ -134,7 +140,8 @@ impl Mount {
     /// What a vendor has below its mount while nobody says anything about it.
     fn of(vendor: &Vendor) -> Self {
         let shimmed = vendor.script.filter(|_| vendor.shim.is_some());
-        let serve = |script| Scripts { script, serving: Serving::Shim, endpoint: None };
+        let serve =
+            |script| Scripts { script, serving: Serving::Shim, endpoint: None, pins: Vec::new() };
         Self {
             vendor: vendor.name,
             beacon: vendor.beacon.unwrap_or(&Silent),
@@ -142,6 +149,18 @@ impl Mount {
             converts: vendor.beacon.is_some(),
             forward: None,
             scripts: shimmed.map(serve),
+        }
+    }
+
+    /// For a vendor whose own library runs in the page: the library, and its beacons to the vendor,
+    /// which has them from nobody else. The events they tell of are in the journal already.
+    fn serve_library(&mut self) {
+        if let Some(scripts) = &mut self.scripts {
+            scripts.serving = Serving::Proxy;
+        }
+        if let Some(upstream) = self.beacon.upstream().and_then(|url| url.parse().ok()) {
+            self.converts = false;
+            self.forward = Some(Forwarding { upstream, consent: Vec::new() });
         }
     }
 
@@ -153,12 +172,13 @@ impl Mount {
             ("both", (true, true)),
             ("off", (false, false)),
         ];
-        let (converts, forwards) = if self.converts {
-            table.opt_choice("beacons", &choices).unwrap_or((true, false))
-        } else {
-            (false, false)
+        let by_default = (self.converts, self.forward.is_some());
+        let (converts, forwards) = match by_default {
+            (false, false) => by_default,
+            _ => table.opt_choice("beacons", &choices).unwrap_or(by_default),
         };
         self.converts = converts;
+        self.forward = None;
         self.change_scripts(table, vendor);
         match table.opt_string("mount") {
             None => {}
@@ -203,7 +223,35 @@ impl Mount {
         if is_proxied && endpoint.is_none() && script.files.iter().any(|it| it.origin.is_empty()) {
             table.mistake("scripts", "needs script_endpoint: each customer has its own host");
         }
-        self.scripts = serving.map(|serving| Scripts { script, serving, endpoint });
+        let pins = read_pins(table, script);
+        if !pins.is_empty() && said.is_none() && !is_proxied {
+            table.mistake("pin", "is of no use without scripts = \"proxy\"");
+        }
+        self.scripts = serving.map(|serving| Scripts { script, serving, endpoint, pins });
+    }
+
+    /// The ids that the vendor's shim gets, and where it finds the vendor's own scripts: at the mount,
+    /// if they are fetched for the page, else at the vendor's host as without the gateway.
+    fn ids(&self, table: &mut Section<'_>, vendor: &Vendor) -> Option<Object> {
+        let mut ids = Object::new();
+        for name in vendor.shim?.ids {
+            let Some(id) = table.opt_string(name) else { continue };
+            if !is_id(&id) {
+                table.mistake(name, "must be 1 to 64 letters, digits and any of \"-_\"");
+            }
+            ids.insert((*name).to_owned(), id.into());
+        }
+        if ids.is_empty() {
+            return None;
+        }
+        let is_proxied = |it: &Scripts| it.serving == Serving::Proxy;
+        let entry = vendor.script?.files.iter().find(|file| file.entry)?;
+        let from = match self.scripts.as_ref().is_some_and(is_proxied) {
+            true => self.path.as_str(),
+            false => entry.origin,
+        };
+        ids.insert("from".to_owned(), from.into());
+        Some(ids)
     }
 
     /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
@@ -214,6 +262,18 @@ impl Mount {
             Some((Serving::Shim, file)) => file.entry,
             None => false,
         }
+    }
+
+    /// What tags of the vendor's become, if it has scripts here.
+    pub(super) fn tag(&self) -> Option<Tag> {
+        let scripts = self.scripts.as_ref()?;
+        Some(Tag {
+            mount: self.path.clone(),
+            script: scripts.script,
+            is_shim: scripts.serving == Serving::Shim,
+            endpoint: scripts.endpoint.clone(),
+            takes_beacons: self.converts || self.forward.is_some(),
+        })
     }
 
     /// What follows the mount in a path.
@@ -240,10 +300,46 @@ impl Beacon for Silent {
 }
 
 impl Mounted {
-    pub(super) fn new(mount: Mount, site: &Name, metrics: &Metrics) -> Self {
+    pub(super) fn new(mount: Mount, site: &Name, hosts: &[String], metrics: &Metrics) -> Self {
         let labels = FormatLabels { site: site.clone(), format: mount.vendor };
-        Self { mount, accepted: metrics.events_accepted.get_or_create_owned(&labels) }
+        let proxied = mount.scripts.as_ref().filter(|it| it.serving == Serving::Proxy);
+        let place = proxied.map(|own| {
+            let scripts = (own.script, own.endpoint.as_ref());
+            Place::new((site, hosts), mount.vendor, scripts, &mount.path, &own.pins)
+        });
+        Self { mount, accepted: metrics.events_accepted.get_or_create_owned(&labels), place }
     }
+}
+
+/// `pin`: the scripts that are held to a version.
+fn read_pins(table: &mut Section<'_>, script: &Script) -> Vec<(String, Wanted)> {
+    let mut pins = Vec::new();
+    for (name, version) in table.string_table("pin") {
+        let (path, query) = match name.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (name.as_str(), None),
+        };
+        let target = script.file(path).and_then(|file| file.target(path, query));
+        if target.is_none() {
+            table.mistake_about("pin", &name, "is no script of this vendor", None);
+        }
+        match Wanted::read(&version) {
+            Some(wanted) => pins.push((name, wanted)),
+            None => table.mistake_about(
+                "pin",
+                &version,
+                "is neither \"first\" nor \"sha256-\" and a hash in base64",
+                None,
+            ),
+        }
+    }
+    pins
+}
+
+/// Whether it is an id that is public: it stands in the page, and in a path.
+fn is_id(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 /// What is wrong with a mount.
@@ -281,7 +377,7 @@ mod tests {
         let (report, environment) = (Report::default(), Environment::default());
         let table = source.parse(&report);
         let mut section = Section::root(vec![(&source, &table)], &environment, &report);
-        let mounts = Mount::read_all(&mut section, in_page);
+        let (mounts, _) = Mount::read_all(&mut section, in_page);
         drop(section);
         let mistakes = report.into_mistakes();
         (mounts, mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
@@ -309,6 +405,11 @@ mod tests {
         let (mounts, mistakes) = read(said, &["meta"]);
         assert_eq!(mistakes, "");
         assert_eq!(serving(&mounts, "meta"), Some(Serving::Shim));
+        let beacons = |vendor| {
+            let mount = mounts.iter().find(|mount| mount.vendor == vendor).unwrap();
+            (mount.converts, mount.forward.is_some())
+        };
+        assert_eq!((beacons("meta"), beacons("ga4")), ((false, true), (true, false)));
         assert_eq!(serving(&mounts, "ga4"), Some(Serving::Proxy));
         assert_eq!(serving(&mounts, "jitsu"), Some(Serving::Proxy));
         // Nothing is left below it.
@@ -326,9 +427,53 @@ mod tests {
                 "[vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"ftp://a.example\"",
                 "must begin with http",
             ),
+            ("[vendors.ga4.pin]\n\"/gtag/js\" = \"first\"", "of no use without"),
+            (
+                "[vendors.ga4]\nscripts = \"proxy\"\npin.\"/a.js\" = \"first\"",
+                "is no script of this",
+            ),
+            ("[vendors.ga4]\nscripts = \"proxy\"\npin.\"/gtag/js\" = \"sha256-\"", "is neither"),
             ("[vendors.console]\nscripts = \"off\"", "vendor with beacons or scripts"),
         ] {
             let (_, mistakes) = read(said, &[]);
+            assert!(mistakes.contains(mistake), "{said}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn shims_get_public_ids_and_the_place_of_the_vendors_scripts() {
+        let read = |text: &str| {
+            let source = Source { name: "test".to_owned(), text: text.to_owned() };
+            let (report, environment) = (Report::default(), Environment::default());
+            let table = source.parse(&report);
+            let mut section = Section::root(vec![(&source, &table)], &environment, &report);
+            let (_, shims) = Mount::read_all(&mut section, &[]);
+            drop(section);
+            let mistakes: Vec<_> = report.into_mistakes().iter().map(ToString::to_string).collect();
+            (shims, mistakes.join("\n"))
+        };
+        let own = "[vendors.intercom]\napp_id = \"abc1\"\n";
+        let elsewhere = "https://widget.intercom.io";
+        for (more, from) in [
+            ("", elsewhere),
+            ("scripts = \"off\"\n", elsewhere),
+            ("scripts = \"proxy\"\n", "/intercom"),
+            ("scripts = \"proxy\"\nmount = \"/chat\"\n", "/chat"),
+            ("scripts = \"proxy\"\nmount = \"/\"\n", ""),
+        ] {
+            let (shims, mistakes) = read(&format!("{own}{more}"));
+            assert_eq!(mistakes, "");
+            let expected = serde_json::json!({ "app_id": "abc1", "from": from });
+            assert_eq!(Some(&shims["intercom"]), expected.as_object(), "{more}");
+        }
+        assert!(read("").0.is_empty());
+        for (said, mistake) in [
+            ("[vendors.intercom]\napp_id = \"a/../b\"", "1 to 64 letters"),
+            ("[vendors.intercom]\napp_id = \"\"", "1 to 64 letters"),
+            ("[vendors.intercom]\napp_idd = \"a\"", "did you mean \"app_id\"?"),
+            ("[vendors.drift]\napp_id = \"a\"", "app_id"),
+        ] {
+            let (_, mistakes) = read(said);
             assert!(mistakes.contains(mistake), "{said}: {mistakes}");
         }
     }

@@ -39,6 +39,8 @@ const fn place(route: Route) -> Option<usize> {
         Route::Reset
         | Route::Origin
         | Route::Script
+        | Route::Preview
+        | Route::Problem
         | Route::Beacon { .. }
         | Route::VendorScript { .. } => None,
     }

@@ -5,6 +5,7 @@
 //! they are, the visitor's among them: it belongs to the site that the origin serves.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -14,11 +15,11 @@ use hyper::body::Body;
 
 use super::ClientFacts;
 use crate::answer::AnswerBody;
-use crate::origin::{Exchange, Origin};
+use crate::origin::{Exchange, Origin, Tags};
 
 /// The origin's answer, or that it has none.
 pub(super) async fn answer<B>(
-    origin: &Origin,
+    (origin, tags): (&Origin, &Arc<Tags>),
     head: Parts,
     body: B,
     authority: &str,
@@ -27,7 +28,7 @@ pub(super) async fn answer<B>(
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static,
 {
-    let from = Exchange { client: client.client, secure: client.secure, authority };
+    let from = Exchange { client: client.client, secure: client.secure, authority, tags };
     match origin.exchange(head, body, from).await {
         Ok(answer) => answer,
         Err(error) => {

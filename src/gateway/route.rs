@@ -21,8 +21,12 @@ pub(super) enum Route {
     Reset,
     /// Whatever else there is, if the site has an origin.
     Origin,
-    /// `GET /tw.js`: the site's script.
+    /// `GET /tw.js`: the site's script, and those beside it.
     Script,
+    /// `GET /tw/preview.js`: the drafts, for browsers that have a token.
+    Preview,
+    /// `POST /tw/problem`: a page tells of an integration that failed.
+    Problem,
     /// `/{mount}/...`: a vendor's own browser library.
     Beacon {
         /// The place of the mount among the site's.
@@ -62,6 +66,8 @@ const ROUTES: &[(&str, Route)] = &[
     ("/px.gif", Route::Pixel),
     ("/reset", Route::Reset),
     ("/tw.js", Route::Script),
+    ("/tw/preview.js", Route::Preview),
+    ("/tw/problem", Route::Problem),
 ];
 
 impl Route {
@@ -71,7 +77,7 @@ impl Route {
         let path = path.strip_suffix('/').unwrap_or(path);
         let known = ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route);
         // Under a name with a hash as well.
-        known.or_else(|| Sdk::is_at(path).then_some(Self::Script))
+        known.or_else(|| (Sdk::is_at(path) || Sdk::is_beside(path)).then_some(Self::Script))
     }
 
     /// Whether a path is one of these, or the beginning of one.
@@ -98,6 +104,8 @@ impl Route {
             Self::Reset => "reset",
             Self::Origin => "origin",
             Self::Script => "script",
+            Self::Preview => "preview",
+            Self::Problem => "problem",
             Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
         }
     }
@@ -111,6 +119,8 @@ impl Route {
             Self::Reset => "reset",
             Self::Origin => "origin",
             Self::Script => "script",
+            Self::Preview => "preview",
+            Self::Problem => "problem",
             Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
         }
     }
@@ -118,10 +128,12 @@ impl Route {
     /// The methods it takes, as the `Allow` field lists them.
     pub(super) const fn allow(self) -> &'static str {
         match self {
-            Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
+            Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset | Self::Problem => {
+                "POST, OPTIONS"
+            }
             Self::Pixel => "GET, OPTIONS",
             Self::Origin => "",
-            Self::Script | Self::VendorScript { .. } => "GET, HEAD, OPTIONS",
+            Self::Script | Self::Preview | Self::VendorScript { .. } => "GET, HEAD, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
         }
     }
@@ -129,10 +141,12 @@ impl Route {
     /// Whether it takes the method, preflights apart.
     pub(super) fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
+            Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset | Self::Problem => {
+                method == Method::POST
+            }
             Self::Pixel => method == Method::GET,
             Self::Origin => true,
-            Self::Script | Self::VendorScript { .. } => {
+            Self::Script | Self::Preview | Self::VendorScript { .. } => {
                 matches!(*method, Method::GET | Method::HEAD)
             }
             Self::Beacon { methods, .. } => methods.take(method),
@@ -150,7 +164,7 @@ mod tests {
             assert_eq!(Route::of(path), Some(*route));
             assert_eq!(Route::of(&format!("{path}/")), Some(*route));
         }
-        for unknown in ["/", "", "/v1", "/v1/x", "/E", "/e//", "/px.gif.x"] {
+        for unknown in ["/", "", "/v1", "/v1/x", "/E", "/e//", "/px.gif.x", "/tw/x.js", "/tw/x"] {
             assert_eq!(Route::of(unknown), None, "{unknown}");
         }
     }

@@ -10,6 +10,7 @@ use super::mounts::Mount;
 use crate::bots;
 use crate::origin;
 use crate::privacy::Policy;
+use crate::script::ShimSettings;
 use crate::settings::{Secret, Section};
 
 /// The gateway's part of `[limits]`.
@@ -104,6 +105,8 @@ pub struct SiteSettings {
     pub bots: bots::Settings,
     /// Where the vendors' own browser libraries send.
     pub mounts: Vec<Mount>,
+    /// What their shims get to know.
+    pub shims: ShimSettings,
     /// The site's own server, which answers what the gateway does not.
     pub origin: Option<origin::Settings>,
 }
@@ -115,6 +118,7 @@ impl SiteSettings {
     /// Reads the gateway's keys of one site. `in_page`: the vendors whose own libraries run in its
     /// pages.
     pub fn read(section: &mut Section<'_>, privacy: Arc<Policy>, in_page: &[&str]) -> Self {
+        let (mounts, shims) = Mount::read_all(section, in_page);
         let settings = Self {
             privacy,
             hosts: section.strings("hosts").iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -122,7 +126,8 @@ impl SiteSettings {
             write_key: section.opt_string("write_key"),
             server_token: section.opt_secret("server_token"),
             bots: bots::Settings::read(section),
-            mounts: Mount::read_all(section, in_page),
+            mounts,
+            shims,
             origin: origin::Settings::read(section),
         };
         if !section.has("hosts") {

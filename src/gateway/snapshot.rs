@@ -8,17 +8,18 @@ use prometheus_client::metrics::counter::Counter;
 use super::budget::Budget;
 use super::cors::Origins;
 use super::minting::Minting;
-use super::mounts::Mounted;
+use super::mounts::{Mount, Mounted};
 use super::rejection::{RateLimited, Rejection};
 use super::route::Route;
 use super::settings::{Limits, SiteSettings};
 use crate::bots;
 use crate::geo::Geo;
 use crate::journal::SiteId;
-use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
-use crate::origin::Origin;
+use crate::metrics::{FormatLabels, IntegrationLabels, Metrics, Name, RequestLabels, SiteLabels};
+use crate::origin::{Origin, Tags};
 use crate::privacy::Policy;
 use crate::script::Sdk;
+use crate::script::proxy::{PinSettings, Place};
 use crate::settings::Secret;
 use crate::vendors::VENDORS;
 use crate::visitor::{self, CookieNames};
@@ -39,6 +40,8 @@ pub struct SiteSetup {
     pub origin: Option<Arc<Origin>>,
     /// The script of its pages.
     pub sdk: Arc<Sdk>,
+    /// The names of its integrations, drafts included.
+    pub integrations: Vec<Name>,
 }
 
 /// The settings of all sites.
@@ -64,11 +67,15 @@ pub(super) struct Site {
     pub(super) visitor: visitor::Settings,
     pub(super) minting: Vec<Minting>,
     pub(super) sdk: Arc<Sdk>,
+    /// By the name of each integration, how often pages said that it failed.
+    pub(super) integration_errors: Vec<(Name, Counter)>,
     pub(super) privacy: Arc<Policy>,
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
     pub(super) origin: Option<Arc<Origin>>,
+    /// The vendors' tags in its pages.
+    pub(super) tags: Arc<Tags>,
 }
 
 /// The counters that every request of a site moves, looked up once.
@@ -127,6 +134,12 @@ impl Snapshot {
         self.sites.iter().map(|site| site.name.clone()).collect()
     }
 
+    /// The scripts that sites hold to a version.
+    pub fn pins(&self) -> Vec<PinSettings> {
+        let mounts = self.sites.iter().flat_map(|site| &site.mounts);
+        mounts.filter_map(|it| it.place.as_ref()).flat_map(Place::pins).cloned().collect()
+    }
+
     /// The site with this name.
     pub(super) fn named(&self, name: &str) -> Option<&Site> {
         self.sites.iter().find(|site| &*site.name == name).map(Arc::as_ref)
@@ -135,13 +148,20 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting, origin, sdk } = setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin, sdk, integrations } = setup;
+        let tags = settings.mounts.iter().filter_map(Mount::tag).collect();
         let mounts = settings.mounts.into_iter();
+        let errors = |integration: Name| {
+            let labels = IntegrationLabels { site: name.clone(), integration: integration.clone() };
+            (integration, metrics.integration_errors.get_or_create_owned(&labels))
+        };
+        let integration_errors = integrations.into_iter().map(errors).collect();
         Self {
+            tags: Arc::new(Tags::new(tags)),
             id,
             privacy: settings.privacy,
             bots: settings.bots,
-            mounts: mounts.map(|mount| Mounted::new(mount, &name, metrics)).collect(),
+            mounts: mounts.map(|it| Mounted::new(it, &name, &settings.hosts, metrics)).collect(),
             meters: Meters::new(&name, metrics),
             name,
             origins: Origins::new(&settings.origins),
@@ -151,6 +171,7 @@ impl Site {
             minting,
             origin,
             sdk,
+            integration_errors,
         }
     }
 }

@@ -98,11 +98,13 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
             mounts,
             write_key: Some("shop-web".to_owned()),
             server_token: Some(Secret::new("a-server-token-of-the-shop")),
+            shims: crate::script::ShimSettings::new(),
             origin: None,
         },
         visitor: crate::visitor::tests::settings(),
         minting: Vec::new(),
         sdk: crate::script::tests::sdk(),
+        integrations: Vec::new(),
         origin: None,
     };
     let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);

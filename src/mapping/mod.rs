@@ -96,6 +96,12 @@ impl Mapping {
         Self { templates, condition, properties, traits, currency, country, rules, looks_within }
     }
 
+    /// Whether it changes events or keeps some back.
+    pub fn says_something(&self) -> bool {
+        let is_chosen = self.properties.is_some() || self.traits.is_some();
+        is_chosen || !self.rules.is_empty() || !self.condition.is_any()
+    }
+
     /// The event as the destination is to see it.
     pub fn apply(&self, event: Enriched) -> Result<Enriched, Withheld> {
         if !self.condition.is_for(event.event.kind, event.event.label()) {

@@ -92,6 +92,11 @@ impl Condition {
         Self { events: Globs::new(&[]), types: Vec::new(), holds: None }
     }
 
+    /// Whether it holds for everything.
+    pub(super) fn is_any(&self) -> bool {
+        self.events == Globs::new(&[]) && self.types.is_empty() && self.holds.is_none()
+    }
+
     /// Whether it needs to see the event's content.
     pub(super) fn looks_within(&self) -> bool {
         self.holds.is_some()

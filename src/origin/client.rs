@@ -1,38 +1,27 @@
-//! The pooled connections to an origin, and one exchange over them.
+//! One exchange with an origin.
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use hyper::upgrade::OnUpgrade;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls_platform_verifier::BuilderVerifierExt as _;
-use tower_service::Service;
 
-use super::inject::Rewriter;
+use super::coding::Coding;
+use super::connection::{Guard, Guarded, Pool, Sent};
+use super::inject::{Rewriter, Task};
 use super::page::{self, Paced};
+use super::policy::Admitted;
 use super::settings::Settings;
-use super::{fields, tunnel};
+use super::tags::Tags;
+use super::{fields, hints, tunnel};
 use crate::answer::{AnswerBody, BodyError, Tunnel};
-
-/// Whether an address may be connected to.
-pub type Guard = fn(IpAddr) -> bool;
-
-type Sent = UnsyncBoxBody<Bytes, BodyError>;
-type Pool = Client<HttpsConnector<HttpConnector<Resolver>>, Sent>;
 
 /// The server behind a site.
 pub struct Origin {
@@ -53,6 +42,8 @@ pub struct Exchange<'r> {
     pub secure: bool,
     /// The host and port that the client asked for.
     pub authority: &'r str,
+    /// The vendors' tags that the site's pages may have.
+    pub tags: &'r Arc<Tags>,
 }
 
 /// Why the origin did not answer.
@@ -114,24 +105,7 @@ impl Origin {
         let origin = settings.origin.as_str();
         let authority = origin.split("://").nth(1).unwrap_or_default().trim_end_matches('/');
         let authority = HeaderValue::try_from(authority).map_err(|_unfit| OriginError::Unfit)?;
-        let pool = |is_http1: bool| {
-            let mut tcp = HttpConnector::new_with_resolver(Resolver(guard));
-            tcp.enforce_http(false);
-            tcp.set_nodelay(true);
-            tcp.set_connect_timeout(Some(settings.connect_timeout));
-            let tls = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-            let connector = if is_http1 {
-                tls.enable_http1().wrap_connector(tcp)
-            } else {
-                tls.enable_http1().enable_http2().wrap_connector(tcp)
-            };
-            Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(settings.idle_time)
-                .pool_max_idle_per_host(settings.idle_connections)
-                .set_host(false)
-                .build(connector)
-        };
+        let pool = |is_http1| Pool::new(&settings, &tls, guard, is_http1);
         let (any, http1) = (pool(false), pool(true));
         Ok(Self { settings, any, http1, authority })
     }
@@ -149,15 +123,16 @@ impl Origin {
         if fields::has_passed(&head.headers) {
             return Err(OriginError::Loop);
         }
-        let (version, gzip) = (head.version, page::takes_gzip(&head.headers));
+        let (version, coding) = (head.version, self.coding(&head));
         let client = head.extensions.remove::<OnUpgrade>();
         let upgrade =
             client.filter(|_| version == Version::HTTP_11 && fields::is_websocket(&head.headers));
-        let is_page = self.settings.inject && page::may_be_page(&head);
+        let rewrites = self.settings.rewrite_tags && !from.tags.is_empty();
+        let is_page = (self.settings.inject || rewrites) && page::may_be_page(&head);
         let request = self.request(head, body, from, upgrade.is_some(), is_page)?;
         let is_http1 = upgrade.is_some() || self.settings.preserve_host;
         let pool = if is_http1 { &self.http1 } else { &self.any };
-        let answer = tokio::time::timeout(self.settings.head_time, pool.request(request)).await;
+        let answer = tokio::time::timeout(self.settings.head_time, pool.send(request)).await;
         let answer = answer.map_err(|_elapsed| OriginError::Timeout)?;
         let mut answer = answer.map_err(failure)?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -172,13 +147,34 @@ impl Origin {
         head.version = Version::default();
         let body = Paced::new(body, self.settings.silence);
         let body = match page::encoding(&head).filter(|_| is_page) {
-            Some(encoding) => page::rewritten(&mut head, body, gzip, |admitted| {
-                let limit = self.settings.tag_bytes;
-                Rewriter::new(encoding, &admitted, from.authority, limit)
-            }),
-            None => AnswerBody::stream(body),
+            Some(encoding) => {
+                let task = Task {
+                    injects: self.settings.inject,
+                    tags: if rewrites { from.tags.clone() } else { Arc::default() },
+                    admitted: Admitted::of(&head.headers, from.authority),
+                    authority: from.authority.to_owned(),
+                    secure: from.secure,
+                };
+                if task.admitted.may_load(None) {
+                    hints::prune(&mut head.headers, &task.tags);
+                }
+                let rewriter = Rewriter::new(encoding, task, self.settings.tag_bytes);
+                page::rewritten(&mut head, body, rewriter, coding)
+            }
+            None => {
+                if is_page && head.status == StatusCode::NOT_MODIFIED {
+                    page::weaken(&mut head.headers);
+                }
+                AnswerBody::stream(body)
+            }
         };
         Ok(Response::from_parts(head, body))
+    }
+
+    /// How a page is compressed for the client; `None` inside: it takes no coding that there is.
+    fn coding(&self, head: &Parts) -> Option<Option<Coding>> {
+        let accepts = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+        self.settings.compress.then(|| Coding::best(accepts.unwrap_or_default()))
     }
 
     fn request<B>(
@@ -268,39 +264,6 @@ fn failure(error: hyper_util::client::legacy::Error) -> OriginError {
     OriginError::Unreachable(Some(error))
 }
 
-/// What the guard says instead of an address.
-#[derive(Debug, thiserror::Error)]
-#[error("every address of the name is private or reserved")]
-struct Guarded;
-
-/// Resolves names, leaving out the addresses that the guard refuses. The connection is made to the
-/// very addresses that were checked, so that a second answer cannot differ.
-#[derive(Clone, Copy)]
-struct Resolver(Guard);
-
-impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    /// Not `io::Error`, whose source hides what it was made of.
-    type Error = BodyError;
-    type Future = BoxFuture<'static, Result<Self::Response, BodyError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let guard = self.0;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| guard(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err(Guarded.into());
-            }
-            Ok(allowed.into_iter())
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::Empty;
@@ -312,6 +275,8 @@ mod tests {
         Settings {
             origin: origin.parse().unwrap(),
             inject: true,
+            rewrite_tags: true,
+            compress: true,
             preserve_host: false,
             connect_timeout: time,
             head_time: time,
@@ -335,11 +300,11 @@ mod tests {
             client: "127.0.0.1".parse().unwrap(),
             secure: false,
             authority: "t.shop.example",
+            tags: &Arc::default(),
         };
         let (head, ()) = Request::new(()).into_parts();
         let body = Empty::new().map_err(|never| match never {});
-        let answer =
-            origin.exchange::<UnsyncBoxBody<Bytes, BodyError>>(head, body.boxed_unsync(), from);
+        let answer = origin.exchange::<Sent>(head, body.boxed_unsync(), from);
         assert!(matches!(answer.await, Err(OriginError::Forbidden)));
     }
 }

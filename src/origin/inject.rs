@@ -1,14 +1,21 @@
-//! The gateway's script in a page, put there while the page streams through.
+//! What the gateway does to a page while it streams through: its script comes first into the head, and
+//! tags of vendors point at what the gateway has of their scripts.
+//!
+//! The parser only reads. What changes is cut into the page's own bytes, so that everything else stays
+//! as it is, whatever the parser made of it.
 
 use std::mem;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::HeaderMap;
-use http::header::CONTENT_SECURITY_POLICY;
-use lol_html::html_content::{ContentType, EndTag};
+use lol_html::html_content::{Attribute, EndTag};
 use lol_html::send::{Element, HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, MemorySettings, element};
 
+use super::hints::{self, CONNECTING, FETCHING};
+use super::policy::Admitted;
+use super::tags::{Change, Link, Tags};
 use crate::script::Sdk;
 use crate::script::compose::SNIPPET;
 
@@ -22,6 +29,9 @@ const PIECE: usize = 16 << 10;
 /// What the parser takes from the start, of what it may.
 const FIRST_BYTES: usize = 1024;
 
+/// Elements in SVG and MathML have other namespaces.
+const HTML: &str = "http://www.w3.org/1999/xhtml";
+
 type Sink = Box<dyn FnMut(&[u8]) + Send>;
 type Parser = HtmlRewriter<'static, Sink>;
 
@@ -29,146 +39,356 @@ type Parser = HtmlRewriter<'static, Sink>;
 pub(super) struct Rewriter {
     /// Until it gives up.
     parser: Option<Parser>,
-    progress: Shared,
-    /// What came in and did not go out yet: all there is of the page if the parser gives up.
-    pending: Vec<u8>,
-    /// How much of the page is not pending any more.
-    passed: usize,
-    /// How much went out.
-    sent: usize,
+    page: Arc<Page>,
+    /// What is held of the page at most.
+    limit: usize,
 }
 
-/// What was done to the page so far.
+/// What is to be done to a page.
+pub(super) struct Task {
+    /// Whether it gets the gateway's script.
+    pub(super) injects: bool,
+    /// The tags that change.
+    pub(super) tags: Arc<Tags>,
+    /// What its policies let run.
+    pub(super) admitted: Admitted,
+    /// The host and port that it is asked for at.
+    pub(super) authority: String,
+    /// Whether it is asked for with TLS.
+    pub(super) secure: bool,
+}
+
+struct Page {
+    injects: bool,
+    tags: Arc<Tags>,
+    authority: String,
+    /// What stands before paths in scripts.
+    base: String,
+    /// What is put into the page.
+    tag: String,
+    /// How far the parser is done with the page.
+    parsed: AtomicUsize,
+    progress: Mutex<Progress>,
+}
+
 #[derive(Default)]
 struct Progress {
-    /// Not yet taken.
-    written: Vec<u8>,
-    /// Whether the script is in the page.
+    /// What came in and did not go out yet.
+    pending: Vec<u8>,
+    /// How much went out.
+    passed: usize,
+    /// What of it changes, in its order.
+    changes: Vec<Change>,
+    /// Whether the gateway's script is in the page.
     is_done: bool,
-    /// Bytes that the page did not have.
-    inserted: usize,
-    /// Bytes of the page that were left out.
-    removed: usize,
+    /// Whether paths may mean another host's.
+    has_base: bool,
+    /// A script that is held until its end.
+    held: Option<Held>,
+    admitted: Admitted,
 }
 
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Progress>>);
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the script is still to be put in, which is then done.
-    fn insert(&self, tag: &str) -> bool {
-        let mut progress = self.lock();
-        if progress.is_done {
-            return false;
-        }
-        progress.is_done = true;
-        progress.inserted += tag.len();
-        true
-    }
+#[derive(Clone, Copy)]
+struct Held {
+    /// Where its tag begins: its name.
+    tag: usize,
+    /// What is held begins here.
+    from: usize,
 }
 
 impl Rewriter {
-    /// A page in this encoding that is asked for at `authority`. The parser holds `limit` bytes at
-    /// most.
-    pub(super) fn new(
-        encoding: AsciiCompatibleEncoding,
-        admitted: &Admitted,
-        authority: &str,
-        limit: usize,
-    ) -> Self {
-        let (tag, authority): (Arc<str>, Arc<str>) = (admitted.tag().into(), authority.into());
-        let progress = Shared::default();
-        let (shared, text) = (progress.clone(), tag.clone());
-        let head = move |head: &mut Element<'_, '_>| {
-            if shared.insert(&text) {
-                head.prepend(&text, ContentType::Html);
-            }
-            Ok(())
-        };
-        let (shared, text) = (progress.clone(), tag.clone());
-        let script = move |script: &mut Element<'_, '_>| {
-            let is_ours = script.get_attribute("src").is_some_and(|src| is_ours(&src, &authority));
-            if !is_ours {
-                if shared.insert(&text) {
-                    script.before(&text, ContentType::Html);
-                }
-            } else if mem::replace(&mut shared.lock().is_done, true) {
-                leave_out(script, &shared);
-            }
-            Ok(())
-        };
-        let shared = progress.clone();
-        let body = move |body: &mut Element<'_, '_>| {
-            if shared.insert(&tag) {
-                body.before(&tag, ContentType::Html);
-            }
-            Ok(())
-        };
+    /// A page in this encoding. `limit` bytes of it are held at most, and as many by the parser.
+    pub(super) fn new(encoding: AsciiCompatibleEncoding, task: Task, limit: usize) -> Self {
+        let page = Arc::new(Page::new(task));
         let mut settings = Settings::new_send();
-        settings.element_content_handlers =
-            vec![element!("head", head), element!("script", script), element!("body", body)];
+        let mut handlers = Vec::new();
+        if page.injects {
+            let it = page.clone();
+            handlers.push(element!("head", move |head: &mut Element<'_, '_>| {
+                it.insert(head.source_location().bytes().end);
+                Ok(())
+            }));
+            let it = page.clone();
+            handlers.push(element!("body", move |body: &mut Element<'_, '_>| {
+                it.insert(body.source_location().bytes().start);
+                Ok(())
+            }));
+        }
+        let it = page.clone();
+        handlers.push(element!("script", move |script: &mut Element<'_, '_>| {
+            it.script(script);
+            Ok(())
+        }));
+        if !page.tags.is_empty() {
+            let it = page.clone();
+            handlers.push(element!("link", move |link: &mut Element<'_, '_>| {
+                it.link(link);
+                Ok(())
+            }));
+            let it = page.clone();
+            handlers.push(element!("base", move |base: &mut Element<'_, '_>| {
+                it.lock().has_base |= base.has_attribute("href");
+                Ok(())
+            }));
+            let it = page.clone();
+            handlers.push(element!("meta", move |meta: &mut Element<'_, '_>| {
+                it.meta(meta);
+                Ok(())
+            }));
+        }
+        settings.element_content_handlers = handlers;
         settings.encoding = encoding;
         settings.strict = false;
         let mut memory = MemorySettings::new();
         memory.max_allowed_memory_usage = limit;
         memory.preallocated_parsing_buffer_size = limit.min(FIRST_BYTES);
         settings.memory_settings = memory;
-        let shared = progress.clone();
-        let sink: Sink = Box::new(move |bytes| shared.lock().written.extend_from_slice(bytes));
+        let it = page.clone();
+        let sink: Sink = Box::new(move |bytes| {
+            it.parsed.fetch_add(bytes.len(), Ordering::Relaxed);
+        });
         let parser = Some(HtmlRewriter::new(settings, sink));
-        Self { parser, progress, pending: Vec::new(), passed: 0, sent: 0 }
+        Self { parser, page, limit }
     }
 
     /// What can be said of the page after this much more of it.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
         let Some(parser) = &mut self.parser else { return bytes.to_vec() };
-        self.pending.extend_from_slice(bytes);
+        let mut out = Vec::with_capacity(bytes.len() + self.page.tag.len());
+        for piece in bytes.chunks(PIECE) {
+            self.page.lock().pending.extend_from_slice(piece);
+        }
         let parsed = bytes.chunks(PIECE).try_for_each(|piece| parser.write(piece));
-        self.settle(parsed.is_ok())
+        let mut progress = self.page.lock();
+        let upto = self.page.parsed.load(Ordering::Relaxed);
+        if progress.held.is_some_and(|held| upto.saturating_sub(held.from) > self.limit) {
+            progress.held = None;
+        }
+        let held = progress.held.map_or(upto, |held| held.from);
+        if parsed.is_ok() {
+            progress.pass(held.min(upto), &mut out);
+        } else {
+            self.parser = None;
+            progress.pass(upto, &mut out);
+            out.append(&mut progress.pending);
+        }
+        out
     }
 
     /// The rest.
     pub(super) fn end(mut self) -> Vec<u8> {
-        match self.parser.take().map(Parser::end) {
-            Some(parsed) => self.settle(parsed.is_ok()),
-            None => Vec::new(),
-        }
-    }
-
-    /// What goes out now. If the parser gave up, all that it has not passed on: what it passed on is
-    /// the page's beginning, but for what was put in or left out.
-    fn settle(&mut self, is_parsed: bool) -> Vec<u8> {
-        let mut progress = self.progress.lock();
-        let mut out = mem::take(&mut progress.written);
-        self.sent += out.len();
-        let passed = (self.sent + progress.removed).saturating_sub(progress.inserted);
-        let newly = passed.saturating_sub(self.passed).min(self.pending.len());
-        self.pending.drain(..newly);
-        self.passed += newly;
-        if !is_parsed {
-            self.parser = None;
-            out.append(&mut self.pending);
-        }
+        let mut out = Vec::new();
+        let Some(parser) = self.parser.take() else { return out };
+        // If it fails, then for a tag that is not whole: all there is of it goes on.
+        let _unfinished = parser.end().is_err();
+        let mut progress = self.page.lock();
+        let upto = self.page.parsed.load(Ordering::Relaxed);
+        progress.pass(upto, &mut out);
+        out.append(&mut progress.pending);
         out
     }
 }
 
-/// Leaves out a script that would be the second.
-fn leave_out(script: &mut Element<'_, '_>, shared: &Shared) {
-    let (start, shared) = (script.source_location().bytes().start, shared.clone());
-    let ended = move |tag: &mut EndTag<'_>| {
-        shared.lock().removed += tag.source_location().bytes().end.saturating_sub(start);
-        Ok(())
-    };
-    // One that cannot end, as in SVG, stays: it finds the first there and does nothing.
-    if let Some(handlers) = script.end_tag_handlers() {
-        handlers.push(Box::new(ended));
-        script.remove();
+impl Progress {
+    /// Takes out the page up to a point, as it has to be.
+    fn pass(&mut self, upto: usize, out: &mut Vec<u8>) {
+        let changes = self.changes.partition_point(|(range, _)| range.end <= upto);
+        let mut at = self.passed;
+        for (range, text) in self.changes.drain(..changes) {
+            out.extend_from_slice(of(&self.pending, self.passed, &(at..range.start)));
+            out.extend_from_slice(text.as_bytes());
+            at = range.end;
+        }
+        out.extend_from_slice(of(&self.pending, self.passed, &(at..upto)));
+        let length = upto.saturating_sub(self.passed).min(self.pending.len());
+        self.pending.drain(..length);
+        self.passed += length;
     }
+
+    /// A part of the page that has not gone out.
+    fn text(&self, range: &Range<usize>) -> &[u8] {
+        of(&self.pending, self.passed, range)
+    }
+}
+
+/// A part of a page of which only what follows `passed` is here.
+fn of<'p>(pending: &'p [u8], passed: usize, range: &Range<usize>) -> &'p [u8] {
+    let place = |at: usize| at.checked_sub(passed);
+    let range = place(range.start).zip(place(range.end));
+    range.and_then(|(start, end)| pending.get(start..end)).unwrap_or_default()
+}
+
+impl Page {
+    fn new(task: Task) -> Self {
+        let Task { injects, tags, admitted, authority, secure } = task;
+        // It is written into scripts.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
+        let is_plain = authority.len() <= 300 && authority.bytes().all(is_plain);
+        let scheme = if secure { "https" } else { "http" };
+        Self {
+            injects,
+            tags: if is_plain { tags } else { Arc::default() },
+            base: format!("{scheme}://{}", authority.to_ascii_lowercase()),
+            authority,
+            tag: tag(&admitted),
+            parsed: AtomicUsize::new(0),
+            progress: Mutex::new(Progress { admitted, ..Progress::default() }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the gateway's script here, if it is not in the page yet.
+    fn insert(&self, at: usize) {
+        let mut progress = self.lock();
+        if !mem::replace(&mut progress.is_done, true) {
+            progress.changes.push((at..at, self.tag.clone()));
+        }
+    }
+
+    fn script(self: &Arc<Self>, script: &mut Element<'_, '_>) {
+        let tag = script.source_location().bytes();
+        let src = script.get_attribute("src");
+        // The one before did not end as the parser thought.
+        self.lock().held = None;
+        if self.injects && src.as_deref().is_some_and(|src| is_ours(src, &self.authority)) {
+            if mem::replace(&mut self.lock().is_done, true) {
+                self.hold(script, tag.start, move |_, progress, end| {
+                    progress.changes.retain(|(range, _)| range.end <= tag.start);
+                    progress.changes.push((tag.start..end.end, String::new()));
+                });
+            }
+            return;
+        }
+        if self.injects {
+            self.insert(tag.start);
+        }
+        if self.tags.is_empty() {
+            return;
+        }
+        let nonce = script.get_attribute("nonce");
+        let nonce = nonce.as_deref();
+        if src.is_some() {
+            if self.lock().admitted.may_load(nonce) {
+                self.point(script.attributes(), "src");
+            }
+        } else if script.namespace_uri() == HTML
+            && !is_data(script.get_attribute("type").as_deref())
+            && self.lock().admitted.may_change(nonce)
+        {
+            self.hold(script, tag.end, move |page, progress, end| {
+                let text = progress.text(&(tag.end..end.start));
+                let changes = page.tags.within(text, &page.base);
+                progress.changes.extend(
+                    changes
+                        .into_iter()
+                        .map(|(range, to)| (tag.end + range.start..tag.end + range.end, to)),
+                );
+            });
+        }
+    }
+
+    /// Holds the page back from here until the element ends, and then does what is to be done.
+    fn hold(
+        self: &Arc<Self>,
+        element: &mut Element<'_, '_>,
+        from: usize,
+        done: impl FnOnce(&Self, &mut Progress, Range<usize>) + Send + 'static,
+    ) {
+        let tag = element.source_location().bytes().start;
+        // One that cannot end, as in SVG, stays as it is.
+        let Some(handlers) = element.end_tag_handlers() else { return };
+        let page = self.clone();
+        self.lock().held = Some(Held { tag, from });
+        handlers.push(Box::new(move |end: &mut EndTag<'_>| {
+            let mut progress = page.lock();
+            // Unless it became too long.
+            if progress.held.take_if(|held| held.tag == tag).is_some() {
+                done(&page, &mut progress, end.source_location().bytes());
+            }
+            Ok(())
+        }));
+    }
+
+    /// Points an attribute at what the gateway has in its place, if it has it.
+    fn point(&self, attributes: &[Attribute<'_>], name: &str) {
+        let named = |name: &str| attributes.iter().find(|attribute| attribute.name() == name);
+        let Some((attribute, place)) = named(name).and_then(|attribute| {
+            let value = attribute.value();
+            let link = Link::read(&value)?;
+            let place = self.tags.place(&link)?;
+            let start = attribute.value_source_location()?.bytes().start;
+            let part = link.replaced(&place);
+            Some((start + part.start..start + part.end, place.to))
+        }) else {
+            return;
+        };
+        let mut progress = self.lock();
+        let to = match progress.has_base {
+            true => format!("//{}{place}", self.authority),
+            false => place,
+        };
+        let mut changes = vec![(attribute, to)];
+        if let Some(integrity) = named("integrity")
+            && let Some((name, value)) =
+                integrity.name_source_location().zip(integrity.value_source_location())
+        {
+            let (start, end) = (name.bytes().start, value.bytes().end);
+            // Its quote, and the space before it.
+            let end = end + usize::from(is_any(progress.text(&(end..end + 1)), b"\"'"));
+            let before = start.saturating_sub(1)..start;
+            let start = start - usize::from(is_any(progress.text(&before), b" \t\r\n\x0c"));
+            changes.push((start..end, String::new()));
+        }
+        changes.sort_by_key(|(range, _)| range.start);
+        progress.changes.append(&mut changes);
+    }
+
+    fn link(&self, link: &mut Element<'_, '_>) {
+        let (Some(rel), Some(href)) = (link.get_attribute("rel"), link.get_attribute("href"))
+        else {
+            return;
+        };
+        let nonce = link.get_attribute("nonce");
+        if hints::has(&rel, FETCHING) {
+            if self.lock().admitted.may_load(nonce.as_deref()) {
+                self.point(link.attributes(), "href");
+            }
+        } else if hints::has(&rel, CONNECTING) && self.lock().admitted.may_load(None) {
+            let value = href.trim();
+            let is_needless = Link::read(value).is_some_and(|it| self.tags.is_needless(it.host()));
+            if is_needless {
+                self.lock().changes.push((link.source_location().bytes(), String::new()));
+            }
+        }
+    }
+
+    /// A policy can stand in the page: it holds for what follows.
+    fn meta(&self, meta: &mut Element<'_, '_>) {
+        let is_policy = |it: String| it.trim().eq_ignore_ascii_case("content-security-policy");
+        if let Some(content) = meta.get_attribute("content")
+            && meta.get_attribute("http-equiv").is_some_and(is_policy)
+        {
+            let content = ["&#39;", "&#x27;", "&apos;"]
+                .iter()
+                .fold(content, |it, from| it.replace(from, "'"));
+            self.lock().admitted.add(&content, &self.authority);
+        }
+    }
+}
+
+fn is_any(text: &[u8], of: &[u8]) -> bool {
+    text.first().is_some_and(|byte| of.contains(byte))
+}
+
+/// Whether an inline script of this type is none, but data for others.
+fn is_data(kind: Option<&str>) -> bool {
+    kind.is_some_and(|kind| {
+        let kind = kind.trim().to_ascii_lowercase();
+        kind.ends_with("json") || ["importmap", "speculationrules"].contains(&kind.as_str())
+    })
 }
 
 /// Whether a page loads the gateway's script itself, from the host that the page is from.
@@ -183,72 +403,38 @@ fn is_ours(src: &str, authority: &str) -> bool {
     }
 }
 
-/// Which scripts the page's policies let run.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Admitted {
-    /// What those must carry that do.
-    nonce: Option<String>,
-    /// Whether any may stand in the page itself.
-    inline: bool,
-}
-
-impl Admitted {
-    /// Reads the policies of an answer.
-    pub(super) fn of(fields: &HeaderMap) -> Self {
-        let mut admitted = Self { nonce: None, inline: true };
-        let policies = fields.get_all(CONTENT_SECURITY_POLICY).iter();
-        let policies = policies.filter_map(|value| value.to_str().ok());
-        for policy in policies.flat_map(|value| value.split(',')) {
-            let Some(sources) = of_scripts(policy) else { continue };
-            let nonce = sources.clone().find_map(nonce_of);
-            // Who names hashes or nonces means no others.
-            let is_open = sources.clone().any(|it| it.eq_ignore_ascii_case("'unsafe-inline'"))
-                && !sources.clone().any(|it| it.starts_with("'sha") || it.starts_with("'nonce-"));
-            admitted.inline &= nonce.is_some() || is_open;
-            admitted.nonce = admitted.nonce.or(nonce);
-        }
-        admitted
-    }
-
-    /// What is put into the page: the snippet, where it may run, and the script.
-    fn tag(&self) -> String {
-        let nonce = self.nonce.as_ref().map(|nonce| format!(r#" nonce="{nonce}""#));
-        let nonce = nonce.unwrap_or_default();
-        let snippet = match self.inline {
-            true => format!("<script{nonce}>{}</script>", SNIPPET.trim()),
-            false => String::new(),
-        };
-        format!(r#"{snippet}<script async src="{SCRIPT}"{nonce}></script>"#)
-    }
-}
-
-/// What a policy says of scripts, if it does.
-fn of_scripts(policy: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
-    ["script-src-elem", "script-src", "default-src"].iter().find_map(|wanted| {
-        policy.split(';').find_map(|directive| {
-            let mut words = directive.split_ascii_whitespace();
-            words.next()?.eq_ignore_ascii_case(wanted).then_some(words)
-        })
-    })
-}
-
-/// Only the characters that a nonce can have: it comes to stand in the page.
-fn nonce_of(word: &str) -> Option<String> {
-    let nonce = word.strip_prefix("'nonce-")?.strip_suffix('\'')?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte);
-    (!nonce.is_empty() && nonce.bytes().all(fits)).then(|| nonce.to_owned())
+/// What is put into the page: the snippet, where it may run, and the script.
+fn tag(admitted: &Admitted) -> String {
+    let nonce = admitted.nonce().map(|nonce| format!(r#" nonce="{nonce}""#));
+    let nonce = nonce.unwrap_or_default();
+    let snippet = match admitted.inline() {
+        true => format!("<script{nonce}>{}</script>", SNIPPET.trim()),
+        false => String::new(),
+    };
+    format!(r#"{snippet}<script async src="{SCRIPT}"{nonce}></script>"#)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OPEN: Admitted = Admitted { nonce: None, inline: true };
+    use super::super::tags::tests::all;
+
+    fn own() -> String {
+        tag(&Admitted::default())
+    }
 
     /// The page, cut into pieces of this size.
     fn by(page: &str, size: usize, limit: usize) -> String {
         let encoding = AsciiCompatibleEncoding::utf_8();
-        let mut rewriter = Rewriter::new(encoding, &OPEN, "t.shop.example", limit);
+        let task = Task {
+            injects: true,
+            tags: Arc::new(all(false)),
+            admitted: Admitted::default(),
+            authority: "t.shop.example".to_owned(),
+            secure: true,
+        };
+        let mut rewriter = Rewriter::new(encoding, task, limit);
         let mut out = Vec::new();
         for chunk in page.as_bytes().chunks(size) {
             out.extend(rewriter.write(chunk));
@@ -271,12 +457,12 @@ mod tests {
         let page = "<!doctype html>\n<HTML><head lang=x>\r\n<title>ä &amp;</title><script>'<head>'</script>\
                     </head><body class = a>x<p>y</body>";
         let (before, after) = page.split_once("\r\n").unwrap();
-        assert_eq!(rewritten(page), format!("{before}{}\r\n{after}", OPEN.tag()));
+        assert_eq!(rewritten(page), format!("{before}{}\r\n{after}", own()));
     }
 
     #[test]
     fn pages_without_a_head_get_it_before_their_first_script_or_body() {
-        let tag = OPEN.tag();
+        let tag = own();
         assert_eq!(rewritten("<p>x<script>1</script>"), format!("<p>x{tag}<script>1</script>"));
         assert_eq!(rewritten("<body>x"), format!("{tag}<body>x"));
         assert_eq!(rewritten("just <text"), "just <text");
@@ -284,7 +470,7 @@ mod tests {
 
     #[test]
     fn nothing_is_loaded_twice_and_nothing_of_others_is_left_out() {
-        let tag = OPEN.tag();
+        let tag = own();
         for own in ["https://T.shop.example/tw.js?v=1", "/tw.js", "//t.shop.example/tw.js"] {
             let page = format!("<head><script src='{own}'>x</script><p></head>");
             assert_eq!(rewritten(&page), format!("<head>{tag}<p></head>"));
@@ -302,7 +488,7 @@ mod tests {
         let long = "x".repeat(9000);
         let tail = format!("<script id='{long}'>ä</script><script src=/tw.js></script>");
         let page = format!("<head><script src=/tw.js></script><b></b></head>{tail}");
-        let expected = format!("<head>{}<b></b></head>{tail}", OPEN.tag());
+        let expected = format!("<head>{}<b></b></head>{tail}", own());
         for size in [1, 7, 100, 4096, 5000, 8999] {
             assert_eq!(by(&page, size, 4096), expected, "{size}");
         }
@@ -318,23 +504,110 @@ mod tests {
     }
 
     #[test]
-    fn the_nonce_is_the_one_for_scripts_and_what_may_not_run_is_not_put_in() {
-        let of = |policy: &'static str| {
-            let mut fields = HeaderMap::new();
-            fields.insert(CONTENT_SECURITY_POLICY, policy.parse().unwrap());
-            let Admitted { nonce, inline } = Admitted::of(&fields);
-            (nonce.unwrap_or_default(), inline)
+    fn what_may_not_run_is_not_put_in() {
+        let mut admitted = Admitted::default();
+        admitted.add("script-src 'self'", "t.shop.example");
+        assert_eq!(tag(&admitted), r#"<script async src="/tw.js"></script>"#);
+    }
+
+    const GTAG: &str = "https://www.googletagmanager.com/gtag/js?id=G-1&amp;l=x";
+
+    fn bare(page: &str) -> String {
+        rewritten(page).replace(&own(), "")
+    }
+
+    #[test]
+    fn tags_of_vendors_point_here_and_lose_the_hash_of_what_they_loaded() {
+        for (page, expected) in [
+            (
+                format!("<head><script  async SRC = '{GTAG}'\n defer>x</script>"),
+                "<head><script  async SRC = '/ga4/gtag/js?id=G-1&amp;l=x'\n defer>x</script>",
+            ),
+            (
+                format!("<head><script integrity=\"sha384-x\" src={GTAG} crossorigin></script>"),
+                "<head><script src=/ga4/gtag/js?id=G-1&amp;l=x crossorigin></script>",
+            ),
+            (
+                format!("<head><script src=\"{GTAG}\"integrity='sha384-x'></script>"),
+                "<head><script src=\"/ga4/gtag/js?id=G-1&amp;l=x\"></script>",
+            ),
+            (
+                format!("<head><base href=//a.example><script src={GTAG}></script>"),
+                "<head><base href=//a.example><script src=//t.shop.example/ga4/gtag/js?id=G-1&amp;l=x></script>",
+            ),
+            (
+                format!(
+                    "<head><link rel='x Preload' as=script integrity=sha256-x href=\"{GTAG}\">ä"
+                ),
+                "<head><link rel='x Preload' as=script href=\"/ga4/gtag/js?id=G-1&amp;l=x\">ä",
+            ),
+            (
+                "<head><link rel=preconnect href=https://www.googletagmanager.com>\
+                 <link rel='dns-prefetch' href='//connect.facebook.net/'/><p>"
+                    .to_owned(),
+                "<head><p>",
+            ),
+        ] {
+            assert_eq!(bare(&page), expected);
+        }
+        for same in [
+            "<script src=https://cdn.example/x.js integrity=sha384-x></script>",
+            "<link rel=preconnect href=https://fonts.gstatic.com crossorigin>",
+            "<link rel=stylesheet href=https://connect.facebook.net/en_US/fbevents.js>",
+            "<!-- <script src=https://connect.facebook.net/en_US/fbevents.js></script> -->",
+            "<textarea><script src=https://connect.facebook.net/en_US/fbevents.js></script></textarea>",
+        ] {
+            let page = format!("<head>{same}</head>");
+            assert_eq!(bare(&page), page);
+        }
+    }
+
+    #[test]
+    fn inline_loaders_load_from_here_however_the_page_is_cut() {
+        let from = "x('https://connect.facebook.net/en_US/fbevents.js');";
+        let to = "x('//t.shop.example/meta/en_US/fbevents.js');";
+        let page = |text: &str| format!("<head>\n<script>\"ä</b>\";{text}</script><p>{from}");
+        assert_eq!(bare(&page(from)), page(to));
+        let page = |text: &str| format!("<head><script type=module>{text}</script>{from}");
+        assert_eq!(bare(&page(from)), page(to));
+        for same in [
+            format!("<head><script type='application/ld+json'>{from}</script>"),
+            format!("<head><svg><script>{from}</svg><script src=x></script>"),
+            format!("<head><script>{from}"),
+        ] {
+            assert_eq!(bare(&same), same);
+        }
+    }
+
+    #[test]
+    fn a_script_that_is_too_long_to_be_held_goes_on_as_it_is() {
+        let from = "x('https://connect.facebook.net/en_US/fbevents.js');";
+        let long =
+            format!("<head><script>{from}{}</script><script>{from}</script>", ";".repeat(9000));
+        let to = "x('//t.shop.example/meta/en_US/fbevents.js');";
+        let expected = long.replacen("<head>", &format!("<head>{}", own()), 1);
+        let last = expected.rfind(from).unwrap();
+        let mut expected = expected.clone();
+        expected.replace_range(last.., &format!("{to}</script>"));
+        for size in [1, 100, 4096] {
+            assert_eq!(by(&long, size, 4096), expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn what_the_pages_policies_would_stop_stays_as_it_is() {
+        let meta = |policy: &str| {
+            format!("<head><meta http-equiv=content-security-policy content=\"{policy}\">")
         };
-        let both = "default-src 'nonce-a'; script-src 'self' 'nonce-b=='; style-src 'nonce-c'";
-        assert_eq!(of(both), ("b==".to_owned(), true));
-        assert_eq!(of("Default-Src 'nonce-a'"), ("a".to_owned(), true));
-        assert_eq!(of("style-src 'nonce-a'"), (String::new(), true));
-        assert_eq!(of("script-src 'self'"), (String::new(), false));
-        assert_eq!(of("script-src 'unsafe-inline'"), (String::new(), true));
-        assert_eq!(of("script-src 'unsafe-inline' 'sha256-x'"), (String::new(), false));
-        assert_eq!(of("img-src x, script-src 'self'"), (String::new(), false));
-        assert_eq!(of("script-src 'nonce-a\"><script>'"), (String::new(), false));
-        let bare = Admitted { nonce: None, inline: false };
-        assert_eq!(bare.tag(), r#"<script async src="/tw.js"></script>"#);
+        let src = format!("<script src='{GTAG}'></script>");
+        let inline = "<script>x('https://connect.facebook.net/en_US/fbevents.js')</script>";
+        let hashed = meta("script-src 'self' 'sha256-x'");
+        let found = bare(&format!("{hashed}{src}{inline}"));
+        assert!(found.contains("src='/ga4/") && found.ends_with(inline), "{found}");
+        let named = meta(
+            "script-src &#39;unsafe-inline&#39; www.googletagmanager.com connect.facebook.net",
+        );
+        let page = format!("{named}{src}{inline}");
+        assert_eq!(bare(&page), page);
     }
 }

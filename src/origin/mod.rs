@@ -2,14 +2,21 @@
 //! and back, streamed both ways.
 //!
 //! Nothing is kept, and not more is read of one side than the other takes. Of a page in HTML the
-//! head gets the gateway's script (`inject`).
+//! head gets the gateway's script, and tags of vendors point at what the gateway has of theirs.
 
 mod client;
+mod coding;
+mod connection;
 mod fields;
+mod hints;
 mod inject;
 mod page;
+mod policy;
 mod settings;
+mod tags;
 mod tunnel;
 
-pub use client::{Exchange, Guard, Origin, OriginError};
+pub use client::{Exchange, Origin, OriginError};
+pub use connection::Guard;
 pub use settings::Settings;
+pub use tags::{Tag, Tags};

@@ -1,17 +1,14 @@
 //! The body of an answer on its way through: timed, and a page's with the gateway's script.
 
-use std::io::Write as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use encoding_rs::Encoding;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_TYPE, ETAG, HeaderName, RANGE, TRAILER, VARY,
+    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
+    HeaderName, RANGE, TRAILER, VARY,
 };
 use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
@@ -20,7 +17,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use lol_html::AsciiCompatibleEncoding;
 use tokio::time::{Instant, Sleep};
 
-use super::inject::{Admitted, Rewriter};
+use super::coding::{Coding, Encoder};
+use super::inject::Rewriter;
 use crate::answer::{AnswerBody, BodyError};
 
 /// Fields that speak of the very bytes of a body.
@@ -36,18 +34,6 @@ pub(super) fn may_be_page(head: &RequestParts) -> bool {
         Some(dest) => ["document", "iframe", "frame"].iter().any(|it| dest == it),
         None => text(fields, ACCEPT).contains("text/html"),
     }
-}
-
-/// Whether the client takes gzip.
-pub(super) fn takes_gzip(fields: &HeaderMap) -> bool {
-    text(fields, ACCEPT_ENCODING).split(',').any(|one| {
-        let mut parts = one.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default();
-        let is_refused = |it: &str| {
-            it.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q <= 0.0)
-        };
-        name.eq_ignore_ascii_case("gzip") && !parts.any(is_refused)
-    })
 }
 
 /// The encoding of an answer that is a page and may be changed.
@@ -76,14 +62,13 @@ fn text(fields: &HeaderMap, name: HeaderName) -> &str {
     fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// The page with the gateway's script, compressed if the client takes it.
+/// The page as it has to be, and compressed if that is wanted and the client takes it.
 pub(super) fn rewritten(
     head: &mut ResponseParts,
     body: Paced,
-    gzip: bool,
-    rewriter: impl FnOnce(Admitted) -> Rewriter,
+    rewriter: Rewriter,
+    coding: Option<Option<Coding>>,
 ) -> AnswerBody {
-    let admitted = Admitted::of(&head.headers);
     let fields = &mut head.headers;
     for name in [CONTENT_LENGTH, ACCEPT_RANGES, TRAILER, CONTENT_ENCODING] {
         fields.remove(name);
@@ -92,18 +77,29 @@ pub(super) fn rewritten(
         fields.remove(*name);
     }
     weaken(fields);
-    fields.append(VARY, HeaderValue::from_static("Accept-Encoding"));
-    // Fast: the page is made for this one visitor, who waits.
-    let gzip = gzip.then(|| GzEncoder::new(Vec::new(), Compression::new(4)));
-    if gzip.is_some() {
-        fields.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    if coding.is_some() {
+        vary(fields);
     }
-    let rewriter = Some(rewriter(admitted));
-    AnswerBody::stream(Page { body, rewriter, gzip })
+    // Without an encoder the page goes as it is.
+    let encoder = coding.flatten().and_then(|coding| Some((coding, Encoder::new(coding).ok()?)));
+    let encoder = encoder.map(|(coding, encoder)| {
+        fields.insert(CONTENT_ENCODING, coding.value());
+        encoder
+    });
+    AnswerBody::stream(Page { body, rewriter: Some(rewriter), encoder })
+}
+
+/// Says that the answer depends on what codings the client takes.
+fn vary(fields: &mut HeaderMap) {
+    let all = fields.get_all(VARY).iter().filter_map(|value| value.to_str().ok());
+    let mut names = all.flat_map(|value| value.split(',')).map(str::trim);
+    if !names.any(|name| name == "*" || name.eq_ignore_ascii_case("accept-encoding")) {
+        fields.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
 }
 
 /// The page means the same, but its bytes differ.
-fn weaken(fields: &mut HeaderMap) {
+pub(super) fn weaken(fields: &mut HeaderMap) {
     let Some(tag) = fields.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else {
         return;
     };
@@ -165,7 +161,7 @@ struct Page {
     body: Paced,
     /// Until the page ends.
     rewriter: Option<Rewriter>,
-    gzip: Option<GzEncoder<Vec<u8>>>,
+    encoder: Option<Encoder>,
 }
 
 impl Page {
@@ -176,20 +172,14 @@ impl Page {
             (None, _) => self.rewriter.take().map(Rewriter::end).unwrap_or_default(),
             (Some(_), None) => Vec::new(),
         };
-        let Some(gzip) = &mut self.gzip else { return Ok(plain) };
-        if !plain.is_empty() {
-            gzip.write_all(&plain)?;
-            gzip.flush()?;
+        let Some(encoder) = &mut self.encoder else { return Ok(plain) };
+        let mut out = encoder.write(&plain)?;
+        if more.is_none()
+            && let Some(encoder) = self.encoder.take()
+        {
+            out.extend(encoder.finish()?);
         }
-        let out = std::mem::take(gzip.get_mut());
-        match (more, self.gzip.take()) {
-            (Some(_), gzip) => {
-                self.gzip = gzip;
-                Ok(out)
-            }
-            (None, Some(gzip)) => Ok([out, gzip.finish()?].concat()),
-            (None, None) => Ok(out),
-        }
+        Ok(out)
     }
 }
 

@@ -13,6 +13,10 @@ pub struct Settings {
     pub origin: Url,
     /// Whether pages get the gateway's script.
     pub inject: bool,
+    /// Whether tags of vendors point at the site's mounts.
+    pub rewrite_tags: bool,
+    /// Whether pages are compressed for clients that take it.
+    pub compress: bool,
     /// Whether the origin is told the host that the client asked for.
     pub preserve_host: bool,
     /// For a connection to be made.
@@ -39,6 +43,8 @@ impl Settings {
         let mut settings = Self {
             origin: Url::parse("http://origin.invalid").ok()?,
             inject: section.boolean("inject"),
+            rewrite_tags: section.boolean("rewrite_tags"),
+            compress: section.boolean("compress"),
             preserve_host: section.boolean("preserve_host"),
             connect_timeout: section.positive_duration("connect_timeout"),
             head_time: section.positive_duration("head_time"),

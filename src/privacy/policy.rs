@@ -86,6 +86,20 @@ impl Policy {
         }
     }
 
+    /// The same for a page, which does not know where its visitor is: nobody's silence is taken for a
+    /// yes where somewhere it is not.
+    pub fn unknown_in_page(&self, unknown: Unknown) -> Unknown {
+        match unknown {
+            Unknown::Allow if !self.opt_in_countries.is_empty() => Unknown::Hold,
+            _ => unknown,
+        }
+    }
+
+    /// Names of properties that do not leave, as they were written.
+    pub fn denied_properties(&self) -> impl Iterator<Item = String> {
+        self.deny_properties.iter().map(WildMatch::pattern)
+    }
+
     /// The categories that the browser's own signals refuse.
     pub fn signalled(&self, gpc: bool, dnt: bool) -> impl Iterator<Item = &str> {
         let gpc = self.gpc.iter().filter(move |_| gpc);

@@ -1,10 +1,11 @@
 //! Puts scripts together from the built files. Each is a complete statement, so pieces stand one
 //! after another; `window.tagway` is all they share.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::Extras;
 use super::settings::{Part, Settings};
-use crate::vendors::{self, Vendor};
+use crate::vendors::{self, Shim, Vendor};
 
 const CORE: &str = include_str!("../../static/sdk/dist/core.js");
 const ALIAS: &str = include_str!("../../static/sdk/dist/parts/alias.js");
@@ -13,27 +14,53 @@ const ALIAS: &str = include_str!("../../static/sdk/dist/parts/alias.js");
 pub const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
 
 /// `/tw.js` of a site.
-pub fn site(settings: &Settings) -> String {
-    let mut script = core(settings);
-    for name in &settings.shims {
-        script.extend(vendors::find(name).and_then(shim));
-    }
-    script
+pub fn site(settings: &Settings, extras: &Extras) -> String {
+    let shims =
+        settings.shims.iter().filter_map(|name| vendors::find(name)?.shim.map(|it| (*name, it)));
+    let shims: Vec<(&str, &Shim)> = shims.collect();
+    with(settings, extras, &shims)
 }
 
 /// The core and the shim of one vendor, as a file of its own for pages that load the vendor's script
 /// by its old address. What is on the page already, by `/tw.js` or by another such file, does not
 /// come twice. `None` if the vendor has no shim.
-pub fn with_shim(settings: &Settings, vendor: &Vendor) -> Option<String> {
-    Some(core(settings) + &shim(vendor)?)
+pub fn with_shim(settings: &Settings, extras: &Extras, vendor: &Vendor) -> Option<String> {
+    Some(with(settings, extras, &[(vendor.name, vendor.shim?)]))
 }
 
+/// The core and these vendors' shims.
+fn with(settings: &Settings, extras: &Extras, shims: &[(&str, &Shim)]) -> String {
+    let mut script = core(settings, extras);
+    let mut shared = Vec::new();
+    for (vendor, shim) in shims {
+        for piece in shim.needs {
+            if !shared.contains(&piece.name) {
+                shared.push(piece.name);
+                script.push_str(&once(piece.name, piece.script));
+            }
+        }
+        script.push_str(&once(vendor, shim.script));
+    }
+    script
+}
+
+/// What others bring hears of the messages that the core makes when it starts: they are noted, and the
+/// core's own first page is one of the calls that it finds.
+const NOTE_EARLY: &str = "(function(t,s){s=t.settings;s.early=[];\
+    t.q=[[\"on\",\"*\",function(m){s.early&&s.early.push(m)}]].concat(s.page?[[\"page\"]]:[],t.q||[]);\
+    s.page=0})(window.tagway);";
+const END_EARLY: &str = "tagway.settings.early=0;";
+
 /// The core with the site's settings and parts, unless it is on the page.
-fn core(settings: &Settings) -> String {
+fn core(settings: &Settings, extras: &Extras) -> String {
     let mut script = String::from("if(!(window.tagway&&window.tagway.loaded)){");
     script.push_str("(window.tagway=window.tagway||{}).settings=");
-    script.push_str(&literal(&public(settings)));
+    script.push_str(&literal(&public(settings, extras)));
     script.push(';');
+    let has_extras = !extras.script.is_empty();
+    if has_extras {
+        script.push_str(NOTE_EARLY);
+    }
     script.push_str(CORE);
     if settings.alias {
         script.push_str(ALIAS);
@@ -41,19 +68,22 @@ fn core(settings: &Settings) -> String {
     for part in &settings.auto {
         script.push_str(part.script());
     }
+    if has_extras {
+        script.push_str(&extras.script);
+        script.push_str(END_EARLY);
+    }
     script.push_str("}\n");
     script
 }
 
-/// The vendor's shim, unless it is on the page.
-fn shim(vendor: &Vendor) -> Option<String> {
-    let (name, shim) = (literal(&json!(vendor.name)), vendor.shim?);
-    Some(format!("if(!tagway.loaded[{name}]){{tagway.loaded[{name}]=1;{shim}}}\n"))
+/// A piece, unless it is on the page. Names of vendors and pieces are identifiers.
+fn once(name: &str, script: &str) -> String {
+    format!("if(!tagway.loaded.{name}){{tagway.loaded.{name}=1;{script}}}\n")
 }
 
 /// What the page may know of the settings.
-fn public(settings: &Settings) -> Value {
-    let mut public = Map::new();
+fn public(settings: &Settings, extras: &Extras) -> Value {
+    let mut public = extras.settings.clone();
     if let Some(endpoint) = &settings.endpoint {
         public.insert("endpoint".to_owned(), json!(endpoint.origin().ascii_serialization()));
     }
@@ -63,14 +93,16 @@ fn public(settings: &Settings) -> Value {
     if settings.wait_for_consent {
         public.insert("waitForConsent".to_owned(), json!(true));
     }
-    public.insert("shims".to_owned(), json!({}));
-    public.insert("clients".to_owned(), json!({}));
+    public.entry("clients").or_insert_with(|| json!({}));
+    if !settings.shim_settings.is_empty() {
+        public.insert("shims".to_owned(), json!(settings.shim_settings));
+    }
     Value::Object(public)
 }
 
 /// JSON that is safe within a script, wherever that stands: it neither ends a script element nor,
 /// for browsers older than ES2019, a line.
-fn literal(value: &Value) -> String {
+pub fn literal(value: &Value) -> String {
     let text = value.to_string();
     text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

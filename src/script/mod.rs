@@ -5,19 +5,26 @@
 //! [`File`]: compressed and named once per load of the configuration, never per request. It holds
 //! public settings only; no secret comes near it.
 //!
+//! What other parts bring into it, the vendors' libraries that run in the page and the site's own
+//! functions, comes as [`Extras`], with scripts beside it (`/tw/NAME.HASH.js`).
+//!
 //! Vendors' own scripts come from the site's host as well ([`proxy`]), or what stands in for them
 //! ([`Sdk::shim`]).
 
+pub mod coding;
 pub mod compose;
+mod encoding;
 mod file;
+pub mod literal;
 pub mod proxy;
 mod settings;
 
 pub use file::{Caching, File};
-pub use settings::{Part, Settings};
+pub use settings::{Part, Settings, ShimSettings};
 
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use crate::vendors::{self, VENDORS};
@@ -30,8 +37,43 @@ pub struct Sdk {
     /// How long it is kept under that name.
     pub caching: Caching,
     settings: Settings,
+    extras: Extras,
     shims: Vec<Shim>,
 }
+
+/// What other parts bring into a site's script.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// What the page is told: nothing that is not for everybody.
+    pub settings: Map<String, Value>,
+    /// What comes after the core and its parts: complete statements.
+    pub script: String,
+    /// Scripts beside it.
+    pub beside: Vec<Beside>,
+    /// What browsers get that have a token for the drafts.
+    pub drafts: Option<File>,
+}
+
+/// A script beside `/tw.js`, under a name of its own.
+#[derive(Debug)]
+pub struct Beside {
+    /// What stands before the hash in its path.
+    pub name: String,
+    /// Itself.
+    pub file: File,
+    /// Whether only who knows its hash gets it.
+    pub is_draft: bool,
+}
+
+impl Beside {
+    /// Where it is.
+    pub fn path(&self) -> String {
+        format!("{FOLDER}{}.{}.js", self.name, self.file.hash())
+    }
+}
+
+/// The folder of what is beside the script.
+const FOLDER: &str = "/tw/";
 
 /// What stands in for one vendor's script, once somebody asked for it.
 #[derive(Debug, Default)]
@@ -44,14 +86,11 @@ struct Shim {
 
 impl Sdk {
     /// Puts the site's script together and compresses it: tens of milliseconds of work.
-    pub fn new(settings: &Settings) -> Self {
-        let file = File::new(compose::site(settings));
-        let mut own = settings.clone();
-        // A page that loads the vendor's script reports its views by the vendor's calls.
-        own.auto.retain(|part| *part != Part::Page);
+    pub fn new(settings: &Settings, extras: Extras) -> Self {
+        let file = File::new(compose::site(settings, &extras));
         let shims = VENDORS.iter().filter(|vendor| vendor.shim.is_some());
         let shims = shims.map(|it| Shim { vendor: it.name, ..Shim::default() }).collect();
-        Self { file, caching: settings.caching, settings: own, shims }
+        Self { file, caching: settings.caching, settings: settings.clone(), extras, shims }
     }
 
     /// The core and the vendor's shim, which pages load in place of the vendor's script. It is made
@@ -60,11 +99,14 @@ impl Sdk {
         let shim = self.shims.iter().find(|shim| shim.vendor == vendor)?;
         if shim.file.get().is_none() {
             let _turn = shim.turn.lock().await;
-            let (file, settings, vendor) = (shim.file.clone(), self.settings.clone(), shim.vendor);
+            let mut settings = self.settings.clone();
+            // A page that loads the vendor's script reports its views by the vendor's calls.
+            settings.auto.retain(|part| *part != Part::Page);
+            let vendor = vendors::find(shim.vendor);
+            let text = vendor.and_then(|it| compose::with_shim(&settings, &self.extras, it));
+            let file = shim.file.clone();
             // Goes on if the first client leaves: the next one waits for the same.
             let make = move || {
-                let vendor = vendors::find(vendor);
-                let text = vendor.and_then(|it| compose::with_shim(&settings, it));
                 file.get_or_init(|| File::new(text.unwrap_or_default()));
             };
             tokio::task::spawn_blocking(make).await.ok()?;
@@ -77,21 +119,46 @@ impl Sdk {
         path == "/tw.js" || hash_of(path).is_some()
     }
 
-    /// How the script is kept under this path. A hash of other content, such as a page names that
-    /// is older than the configuration, gets today's script for a short time.
-    pub fn caching_at(&self, path: &str) -> Caching {
-        match hash_of(path) {
-            Some(hash) if hash == self.file.hash() => Caching::Immutable,
-            _ => self.caching,
+    /// Whether the path is that of a script beside it.
+    pub fn is_beside(path: &str) -> bool {
+        name_and_hash(path).is_some()
+    }
+
+    /// The script of a path, and how it is kept. A hash of other content, such as a page names that
+    /// is older than the configuration, gets today's script for a short time; but no draft.
+    pub fn file_at(&self, path: &str) -> Option<(&File, Caching)> {
+        let (hash, file, is_draft) = match name_and_hash(path) {
+            None => (hash_of(path), &self.file, false),
+            Some((name, hash)) => {
+                let beside = self.extras.beside.iter().find(|beside| beside.name == name)?;
+                (Some(hash), &beside.file, beside.is_draft)
+            }
+        };
+        match hash {
+            Some(hash) if hash == file.hash() => Some((file, Caching::Immutable)),
+            _ => (!is_draft).then_some((file, self.caching)),
         }
+    }
+
+    /// What browsers get that have a token for the drafts; none if there are no drafts.
+    pub fn drafts(&self) -> Option<&File> {
+        self.extras.drafts.as_ref()
     }
 }
 
 /// The hash in `/tw.HASH.js`.
 fn hash_of(path: &str) -> Option<&str> {
-    let hash = path.strip_prefix("/tw.")?.strip_suffix(".js")?;
-    let is_hash = hash.len() == file::HASH_CHARS && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    is_hash.then_some(hash)
+    path.strip_prefix("/tw.")?.strip_suffix(".js").filter(|hash| is_hash(hash))
+}
+
+/// The name and the hash in `/tw/NAME.HASH.js`.
+fn name_and_hash(path: &str) -> Option<(&str, &str)> {
+    let (name, hash) = path.strip_prefix(FOLDER)?.strip_suffix(".js")?.rsplit_once('.')?;
+    (is_hash(hash) && !name.contains('/')).then_some((name, hash))
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() == file::HASH_CHARS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! `[sites.sdk]`: what a site's `/tw.js` brings and does.
 
+use std::collections::BTreeMap;
+
 use url::Url;
 
 use super::Caching;
+use crate::event::Object;
 use crate::settings::Section;
 use crate::vendors::VENDORS;
 
@@ -39,6 +42,9 @@ pub(super) const PARTS: &[(&str, Part)] = &[
     ("errors", Part::Errors),
 ];
 
+/// The public settings of shims, by vendor.
+pub type ShimSettings = BTreeMap<&'static str, Object>;
+
 /// The script of one site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -48,6 +54,8 @@ pub struct Settings {
     pub alias: bool,
     /// The vendors whose browser API the script stands in for.
     pub shims: Vec<&'static str>,
+    /// What shims get to know, by vendor: `[sites.vendors.NAME]` says it.
+    pub shim_settings: ShimSettings,
     /// Where events go, if not to the host that the script came from.
     pub endpoint: Option<Url>,
     /// Whether nothing is sent or stored before the page said what the visitor chose.
@@ -89,6 +97,7 @@ impl Settings {
             auto,
             alias: section.boolean("alias"),
             shims,
+            shim_settings: ShimSettings::new(),
             endpoint,
             wait_for_consent: section.boolean("wait_for_consent"),
             caching: Caching::For {

@@ -10,16 +10,17 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::settings::{Environment, Report, Section, Source};
-use crate::vendors::Vendor;
+use crate::vendors::{Shim, Vendor};
 
 const SHORT: Caching =
     Caching::For { max_age: Duration::from_secs(300), stale: Duration::from_secs(86_400) };
 
-fn plain() -> Settings {
+pub(crate) fn plain() -> Settings {
     Settings {
         auto: vec![Part::Page],
         alias: false,
         shims: Vec::new(),
+        shim_settings: ShimSettings::new(),
         endpoint: None,
         wait_for_consent: false,
         caching: SHORT,
@@ -28,7 +29,7 @@ fn plain() -> Settings {
 
 /// The script of a site that chose nothing.
 pub(crate) fn sdk() -> Arc<Sdk> {
-    Arc::new(Sdk::new(&plain()))
+    Arc::new(Sdk::new(&plain(), Extras::default()))
 }
 
 fn read(text: &str) -> (Settings, String) {
@@ -52,30 +53,82 @@ async fn body(response: http::Response<http_body_util::Full<bytes::Bytes>>) -> V
 #[test]
 fn a_script_has_what_the_site_chose_and_nothing_else() {
     let chosen = [("Link Clicked", Part::Links), ("Web Vitals", Part::Vitals)];
-    let without = compose::site(&plain());
+    let without = compose::site(&plain(), &Extras::default());
     let parts = chosen.iter().map(|(_, part)| *part).collect();
-    let with = compose::site(&Settings { auto: parts, ..plain() });
+    let with = compose::site(&Settings { auto: parts, ..plain() }, &Extras::default());
     for (mark, _) in chosen {
         assert!(with.contains(mark) && !without.contains(mark), "{mark}");
     }
     assert!(without.contains(r#""page":true"#) && !with.contains(r#""page":true"#));
-    assert!(compose::site(&Settings { alias: true, ..plain() }).contains("isTagway"));
+    assert!(
+        compose::site(&Settings { alias: true, ..plain() }, &Extras::default())
+            .contains("isTagway")
+    );
     assert!(!without.contains("isTagway"));
 }
 
 #[test]
 fn a_vendors_file_is_the_core_and_its_shim() {
-    let vendor = Vendor { name: "shy", shim: Some("window.shy=1;"), ..Vendor::NOTHING };
-    let script = compose::with_shim(&plain(), &vendor).unwrap();
+    static SHY: Shim =
+        Shim { script: "window.shy=1;", needs: &[&vendors::shim::STUB], ..Shim::PLAIN };
+    let vendor = Vendor { name: "shy", shim: Some(&SHY), ..Vendor::NOTHING };
+    let script = compose::with_shim(&plain(), &Extras::default(), &vendor).unwrap();
     assert!(script.starts_with("if(!(window.tagway&&window.tagway.loaded)){"));
-    let end = "if(!tagway.loaded[\"shy\"]){tagway.loaded[\"shy\"]=1;window.shy=1;}\n";
+    let end = "if(!tagway.loaded.shy){tagway.loaded.shy=1;window.shy=1;}\n";
     assert!(script.ends_with(end), "{script}");
-    assert_eq!(compose::with_shim(&plain(), &Vendor::NOTHING), None);
+    assert_eq!(compose::with_shim(&plain(), &Extras::default(), &Vendor::NOTHING), None);
+}
+
+/// Brotli bytes of a script as it is served.
+fn served(text: String) -> usize {
+    let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "br".parse().unwrap())]);
+    let answer = File::new(text).answer(&Method::HEAD, &fields, SHORT);
+    answer.headers()["content-length"].to_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn scripts_stay_as_small_as_promised() {
+    const CORE: usize = 1_536;
+    const SHIM: usize = 1_024;
+    const ALL: usize = 6_144;
+    let core = served(compose::site(&plain(), &Extras::default()));
+    assert!(core <= CORE, "the core: {core} bytes");
+    let vendors = || VENDORS.iter().filter_map(|vendor| Some((vendor.name, vendor.shim?)));
+    for (name, shim) in vendors() {
+        let needed: String = shim.needs.iter().map(|it| it.script).collect();
+        let bytes = served(needed + shim.script);
+        assert!(bytes <= SHIM, "{name} and what it needs: {bytes} bytes");
+    }
+    // With an id for each shim that takes one.
+    let id = |(name, shim): (&'static str, &'static Shim)| {
+        let ids = shim.ids.iter().map(|it| ((*it).to_owned(), "abcd1234".into()));
+        let from = ("from".to_owned(), "https://widget.intercom.io".into());
+        (!shim.ids.is_empty()).then(|| (name, ids.chain([from]).collect()))
+    };
+    let shims = vendors().map(|(name, _)| name).collect();
+    let all = Settings { shims, shim_settings: vendors().filter_map(id).collect(), ..plain() };
+    let all = served(compose::site(&all, &Extras::default()));
+    assert!(all <= ALL, "all shims: {all} bytes");
+}
+
+#[test]
+fn what_shims_share_comes_once_and_their_ids_are_in_the_settings() {
+    let shim_settings = ShimSettings::from([(
+        "intercom",
+        serde_json::Map::from_iter([("app_id".to_owned(), "</script>".into())]),
+    )]);
+    let shims = vec!["intercom", "drift", "segment"];
+    let script = compose::site(&Settings { shims, shim_settings, ..plain() }, &Extras::default());
+    for name in ["stub", "chat", "intercom", "drift", "segment"] {
+        assert_eq!(script.matches(&format!("tagway.loaded.{name}=1")).count(), 1, "{name}");
+    }
+    assert!(script.contains(r#""shims":{"intercom":{"app_id":"\u003c/script>"}}"#));
+    assert!(!compose::site(&plain(), &Extras::default()).contains("\"shims\""));
 }
 
 #[tokio::test]
 async fn every_encoding_holds_the_same_script() {
-    let file = File::new(compose::site(&plain()));
+    let file = File::new(compose::site(&plain(), &Extras::default()));
     for encoding in ["br", "zstd", "gzip", ""] {
         let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, encoding.parse().unwrap())]);
         let answer = file.answer(&Method::GET, &fields, SHORT);
@@ -97,7 +150,7 @@ async fn every_encoding_holds_the_same_script() {
 
 #[tokio::test]
 async fn a_browser_that_has_it_is_told_so() {
-    let file = File::new("1;".to_owned());
+    let file = File::new("let a = 1;".repeat(9));
     let mut fields = HeaderMap::from_iter([(ACCEPT_ENCODING, "gzip, br;q=0".parse().unwrap())]);
     let answer = file.answer(&Method::GET, &fields, SHORT);
     assert_eq!(answer.headers()["content-encoding"], "gzip");
@@ -115,6 +168,8 @@ async fn a_browser_that_has_it_is_told_so() {
         assert!(body(answer).await.is_empty());
     }
     fields.insert(IF_NONE_MATCH, "\"x\"".parse().unwrap());
+    let nothing = HeaderMap::from_iter([(ACCEPT_ENCODING, "*;q=0".parse().unwrap())]);
+    assert_eq!(file.answer(&Method::GET, &nothing, SHORT).status(), 406);
     assert_eq!(file.answer(&Method::GET, &fields, SHORT).status(), 200);
     let head = file.answer(&Method::HEAD, &fields, SHORT);
     assert_ne!(head.headers()["content-length"], "0");
@@ -123,11 +178,12 @@ async fn a_browser_that_has_it_is_told_so() {
 
 #[test]
 fn only_the_name_of_this_content_is_for_good() {
-    let sdk = Sdk::new(&plain());
+    let sdk = Sdk::new(&plain(), Extras::default());
     let hash = sdk.file.hash().to_owned();
-    assert_eq!(sdk.caching_at(&format!("/tw.{hash}.js")), Caching::Immutable);
-    assert_eq!(sdk.caching_at("/tw.0123456789abcdef.js"), SHORT);
-    assert_eq!(sdk.caching_at("/tw.js"), SHORT);
+    let caching_at = |path: &str| sdk.file_at(path).unwrap().1;
+    assert_eq!(caching_at(&format!("/tw.{hash}.js")), Caching::Immutable);
+    assert_eq!(caching_at("/tw.0123456789abcdef.js"), SHORT);
+    assert_eq!(caching_at("/tw.js"), SHORT);
     for path in ["/tw.js", "/tw.0123456789abcdef.js"] {
         assert!(Sdk::is_at(path), "{path}");
     }
@@ -144,4 +200,23 @@ fn mistakes_are_named_with_what_was_perhaps_meant() {
     for part in ["part of the SDK", "vitals", "vendor with a shim", "a scheme and a host"] {
         assert!(report.contains(part), "{part}: {report}");
     }
+}
+
+#[test]
+fn what_others_bring_hears_of_the_first_page_and_of_earlier_calls() {
+    let extras = Extras { script: "hear();".to_owned(), ..Extras::default() };
+    for script in [
+        compose::site(&plain(), &extras),
+        compose::with_shim(&plain(), &extras, vendors::find("ga4").unwrap()).unwrap(),
+    ] {
+        let core = script.find("sendBeacon").or(script.find("keepalive")).unwrap();
+        let (note, hear) = (
+            script.find("t.settings").or(script.find("s=t.settings")).unwrap(),
+            script.find("hear();").unwrap(),
+        );
+        let end = script.find("tagway.settings.early=0").unwrap();
+        assert!(note < core && core < hear && hear < end, "{script}");
+    }
+    let without = compose::site(&plain(), &Extras::default());
+    assert!(!without.contains("early"), "nobody pays for what they do not use");
 }

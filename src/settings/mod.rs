@@ -16,6 +16,7 @@ mod section;
 mod source;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod units;
 
 pub use report::{Mistake, Report};

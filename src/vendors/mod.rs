@@ -3,8 +3,9 @@
 //! A vendor has up to five faces, each a trait here and a file there. Today there are four: the
 //! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; its
 //! [`Audience`], which puts the members of segments on the vendor's lists; the [`Beacon`], which reads
-//! what the vendor's own browser library sends; and the [`Script`], which says where that library comes
-//! from. Vendor code does no I/O of its own. It knows no clock, no store, no HTTP client.
+//! what the vendor's own browser library sends; the [`Script`], which says where that library comes
+//! from; and the [`Shim`], which stands in for it. Vendor code does no I/O of its own. It knows no
+//! clock, no store, no HTTP client.
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
@@ -26,6 +27,7 @@ pub mod person;
 pub mod products;
 mod reply;
 pub mod script;
+pub mod shim;
 pub mod shown;
 #[cfg(test)]
 pub(crate) mod trial;
@@ -57,6 +59,7 @@ pub use audience::Audience;
 pub use beacon::Beacon;
 pub use reply::{Reply, Verdict, judge};
 pub use script::Script;
+pub use shim::Shim;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -113,10 +116,26 @@ pub struct Vendor {
     pub beacon: Option<&'static dyn Beacon>,
     /// Which of its browser scripts are served first-party, if any.
     pub script: Option<&'static Script>,
-    /// What stands in for its browser API in the page, and makes events of its calls: a built script.
-    pub shim: Option<&'static str>,
-    /// What feeds its own browser library in client mode: a built script.
-    pub client: Option<&'static str>,
+    /// What stands in for its browser API in the page, and makes events of its calls.
+    pub shim: Option<&'static Shim>,
+    /// How its own library in the page is fed, if it can be: `mode = "client"` and `"both"`.
+    pub client: Option<Client>,
+}
+
+/// How a vendor's own library in the page is fed.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The adapter, built from the vendor's `client.ts`.
+    pub script: &'static str,
+    /// The library's path below the vendor's mount; `{key}` stands for a public setting.
+    pub library: &'static str,
+    /// The settings that the page needs to have: ids that the vendor shows to every visitor.
+    pub required: &'static [&'static str],
+    /// The settings that the page may have besides. No other setting gets there.
+    pub optional: &'static [&'static str],
+    /// Why the vendor may count an event twice that both the page and the gateway report; none if it
+    /// does not.
+    pub twice: Option<&'static str>,
 }
 
 impl Vendor {

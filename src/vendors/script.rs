@@ -15,6 +15,9 @@ pub struct Script {
     pub files: &'static [File],
     /// The addresses inside them.
     pub rewrites: &'static [Rewrite],
+    /// The addresses in a page of which the vendor's loader makes those of its scripts and of its
+    /// beacons, both.
+    pub bases: &'static [Rewrite],
 }
 
 /// Some scripts of one host.
@@ -34,12 +37,29 @@ pub struct File {
     /// Whether it brings what pages call, so that the vendor's shim can stand in for it. The others
     /// are parts that only the vendor's own scripts load.
     pub entry: bool,
+    /// What values of parameters begin with that mean another product, for which no shim stands in.
+    pub foreign: &'static [(&'static str, &'static str)],
+    /// Whether others have files at that host as well.
+    pub shared: bool,
 }
 
 impl File {
     /// What most have.
-    pub const PLAIN: Self =
-        Self { path: "", origin: "", strip: "", query: &[], immutable: false, entry: false };
+    pub const PLAIN: Self = Self {
+        path: "",
+        origin: "",
+        strip: "",
+        query: &[],
+        immutable: false,
+        entry: false,
+        foreign: &[],
+        shared: false,
+    };
+
+    /// Whether it comes from this host.
+    pub fn is_at(&self, host: &str) -> bool {
+        self.origin.strip_prefix("https://").is_some_and(|own| own.eq_ignore_ascii_case(host))
+    }
 }
 
 /// An address inside scripts that becomes one of the mount's.
@@ -53,6 +73,15 @@ pub struct Rewrite {
     pub to: &'static str,
 }
 
+impl Rewrite {
+    /// Whether an address of this host and path is one.
+    pub fn is_of(&self, host: &str, path: &str) -> bool {
+        let rest = path.strip_prefix(self.under);
+        self.host.eq_ignore_ascii_case(host)
+            && rest.is_some_and(|it| self.under.is_empty() || it.is_empty() || it.starts_with('/'))
+    }
+}
+
 impl Script {
     /// The file that a path below the mount is, if it is one.
     pub fn file(&self, path: &str) -> Option<&'static File> {
@@ -60,6 +89,13 @@ impl Script {
             return None;
         }
         self.files.iter().find(|file| matches(file.path, path))
+    }
+
+    /// The files that a path can become when more is added at its end.
+    pub fn beyond(&self, path: &str) -> impl Iterator<Item = &'static File> {
+        let is_plain = |segment: &str| segment.bytes().all(is_plain) && !segment.starts_with("..");
+        let fits = path.len() <= MAX_PATH_BYTES && path.split('/').all(is_plain);
+        self.files.iter().filter(move |file| fits && begins(file.path, path))
     }
 }
 
@@ -117,6 +153,28 @@ fn matches(pattern: &str, path: &str) -> bool {
     }
 }
 
+/// Whether a path that the pattern matches can begin like this.
+fn begins(pattern: &str, start: &str) -> bool {
+    let (mut wanted, mut given) = (pattern.split('/'), start.split('/').peekable());
+    while let Some(segment) = given.next() {
+        let Some(pattern) = wanted.next() else { return false };
+        if pattern == "**" {
+            return true;
+        }
+        let (before, after) = pattern.split_once('*').unwrap_or((pattern, ""));
+        let is_whole = given.peek().is_some();
+        let fits = match (is_whole, pattern.contains('*')) {
+            (true, _) => matches(pattern, segment),
+            (false, false) => pattern.starts_with(segment),
+            (false, true) => segment.starts_with(before) || before.starts_with(segment),
+        };
+        if !fits || (is_whole && segment.len() < before.len() + after.len()) {
+            return false;
+        }
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +188,26 @@ mod tests {
             File { path: "/x/script.*.js", ..File::PLAIN },
         ],
         rewrites: &[],
+        bases: &[],
     };
+
+    #[test]
+    fn what_a_path_can_become_is_known_by_its_beginning() {
+        let beyond = |path: &str| {
+            let found: Vec<_> = SCRIPT.beyond(path).map(|file| file.path).collect();
+            found.join(" ")
+        };
+        assert_eq!(beyond("/gtag/"), "/gtag/js");
+        assert_eq!(beyond("/gt"), "/gtag/js");
+        assert_eq!(beyond("/widget/"), "/widget/*");
+        assert_eq!(beyond("/js/a/b/"), "/js/**");
+        assert_eq!(beyond("/x/script.a"), "/x/script.*.js");
+        assert_eq!(beyond("/x/scr"), "/x/script.*.js");
+        assert_eq!(beyond("/"), "/gtag/js /widget/* /js/** /x/script.*.js");
+        for none in ["/gtag/js/", "/widget/a/", "/js/../", "/js/%2e", "x", "/y"] {
+            assert_eq!(beyond(none), "", "{none}");
+        }
+    }
 
     #[test]
     fn only_plain_paths_of_the_vendor_are_files() {
@@ -191,6 +268,21 @@ mod tests {
             for rewrite in script.rewrites {
                 assert!(!rewrite.under.ends_with('/') && !rewrite.to.ends_with('/'));
             }
+        }
+    }
+
+    #[test]
+    fn every_library_that_runs_in_pages_is_one_of_its_vendors_scripts() {
+        for vendor in VENDORS {
+            let Some(client) = vendor.client else { continue };
+            let mut library = client.library.to_owned();
+            for key in client.required {
+                library = library.replace(&format!("{{{key}}}"), "G-ABC123");
+            }
+            let (path, query) = library.split_once('?').unwrap_or((&library, ""));
+            let file = vendor.script.and_then(|script| script.file(path));
+            let target = file.and_then(|file| file.target(path, Some(query)));
+            assert!(target.is_some_and(|it| it.ends_with(query)), "{}: {library}", vendor.name);
         }
     }
 }

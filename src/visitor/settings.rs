@@ -110,6 +110,16 @@ impl Settings {
         self.keys.name(&format!("{day} {client} {user_agent}"))
     }
 
+    /// A value that is signed for a purpose, and opens for no other.
+    pub fn seal(&self, purpose: &str, payload: &[u8]) -> String {
+        self.keys.seal(purpose, payload)
+    }
+
+    /// What was signed for the purpose; none if it was not.
+    pub fn open(&self, purpose: &str, value: &str) -> Option<Vec<u8>> {
+        self.keys.open(purpose, value).map(|opened| opened.payload)
+    }
+
     /// Signs with this secret from now on.
     pub fn set_secret(&mut self, secret: &Secret) {
         self.keys.set_current(secret);

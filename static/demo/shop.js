@@ -1,6 +1,7 @@
-// The shop: a page per hash, a cart in localStorage, and an event for everything a visitor does.
+// The shop: a page per hash, a cart in localStorage, and an event for everything a visitor does, by the
+// snippet and the script that any site has of its gateway.
 
-import { identify, onEvent, page, track } from "/track.js";
+const { tagway } = window;
 
 const CURRENCY = "EUR";
 const SHIPPING = 4.9;
@@ -15,6 +16,15 @@ const PRODUCTS = [
 ].map(([product_id, name, category, price, tint, path], index) => ({
   product_id, name, category, price, tint, path, position: index + 1, brand: "Lumen",
 }));
+
+// Whoever signed up is known on every page, as on a site where visitors are logged in.
+function identify(user, traits) {
+  localStorage.setItem("user", user);
+  tagway.identify(user, traits);
+}
+
+const page = (name) => tagway.page(name);
+const track = (name, properties) => tagway.track(name, properties);
 
 const view = document.getElementById("view");
 const money = (amount) => new Intl.NumberFormat("en", { style: "currency", currency: CURRENCY }).format(amount);
@@ -85,14 +95,14 @@ function grid(list, shown) {
 const PAGES = {
   "": () => {
     show("Light for quiet rooms", grid(PRODUCTS, "home"));
-    page("Home", {});
+    page("Home");
     track("Product List Viewed", { list_id: "home", category: "All", products: PRODUCTS.map((product) => forEvents(product)) });
   },
   search: (query) => {
     const wanted = query.toLowerCase();
     const found = PRODUCTS.filter(({ name, category }) => `${name} ${category}`.toLowerCase().includes(wanted));
     show(`“${query}”`, found.length ? grid(found, "search") : node("p", { class: "quiet" }, "Nothing of that name. Try “lamp”."));
-    page("Search", {});
+    page("Search");
     track("Products Searched", { query });
   },
   p: (id) => {
@@ -107,25 +117,25 @@ const PAGES = {
     show(product.name, node("div", { class: "detail" }, picture(product),
       node("div", {}, node("p", { class: "quiet" }, `${product.category}, by ${product.brand}`),
         node("p", { class: "price" }, money(product.price)), button("Add to cart", "add", add))));
-    page("Product", {});
+    page("Product");
     track("Product Viewed", { ...forEvents(product), currency: CURRENCY });
   },
   cart: () => {
     showCart();
-    page("Cart", {});
+    page("Cart");
     track("Cart Viewed", { currency: CURRENCY, value: subtotal(), products: products() });
   },
   checkout: () => {
     if (!cart.size) return PAGES.cart();
     const fields = [field("E-mail", "email", "ada@example.com", "email"), field("Card (any number)", "card", "4242 4242 4242 4242")];
     show("Checkout", form("order", `Pay ${money(total())}`, fields, order));
-    page("Checkout", {});
+    page("Checkout");
     track("Checkout Started", { currency: CURRENCY, value: subtotal(), products: products() });
   },
   thanks: (id) => {
     show("Thank you", node("p", { "data-testid": "confirmation" }, `Order ${id} is on its way, in a manner of speaking.`),
       node("a", { href: "#/", class: "quiet" }, "Back to the lamps"));
-    page("Thank you", {});
+    page("Thank you");
   },
   account: () => {
     const fields = [field("Name", "name", "Ada"), field("E-mail", "email", "ada@example.com", "email")];
@@ -135,7 +145,7 @@ const PAGES = {
       location.hash = "#/";
     };
     show("Make yourself known", form("signup", "Sign up", fields, signUp));
-    page("Account", {});
+    page("Account");
   },
 };
 
@@ -178,7 +188,7 @@ function order({ email }) {
 const MAX_SHOWN = 50;
 const shown = new Map();
 
-onEvent((message, answer) => {
+const watch = (message, answer) => {
   let entry = shown.get(message.messageId);
   if (!entry) {
     const label = message.event ?? (message.type === "page" ? `page: ${message.name}` : message.type);
@@ -196,7 +206,14 @@ onEvent((message, answer) => {
   const isGood = answer >= 200 && answer < 300;
   entry.mark.textContent = isGood ? `${answer} ✓` : answer;
   entry.mark.className = `answer ${isGood ? "good" : answer === "sending" ? "" : "bad"}`;
+};
+
+// The script comes later, and the page's first calls wait for it behind this one.
+tagway.on("*", (message) => {
+  watch(message, "sending");
+  message.done = (status) => watch(message, status);
 });
+if (localStorage.getItem("user")) tagway.identify(localStorage.getItem("user"));
 
 function route() {
   const [, name = "", argument = ""] = location.hash.split("/");

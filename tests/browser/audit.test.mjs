@@ -56,6 +56,8 @@ test("tags are found and measured, and the draft passes the check", async () => 
   const [draft, saved] = [join(folder, "draft.toml"), join(folder, "before.json")];
   const { stdout } = await audit("/", "--write", draft, "--save", saved);
   assert.match(stdout, /Google Analytics 4 .*destination "ga4"/);
+  assert.match(stdout, /shim "ga4"/);
+  assert.match(await readFile(draft, "utf8"), /\[sites\.sdk\]\nshims = \["ga4"\]/);
   assert.match(stdout, /other\.test .*not known/);
 
   const { totals, tags } = JSON.parse(await readFile(saved));

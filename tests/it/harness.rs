@@ -233,13 +233,24 @@ pub(crate) async fn settled(admin: SocketAddr, accepted: u64) -> Vec<Row> {
 pub(crate) struct Gateway {
     app: Arc<App>,
     pub(crate) http: SocketAddr,
+    pub(crate) https: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Gateway {
     pub(crate) async fn start(settings: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), settings).await
+    }
+
+    /// Stops it and starts another over the same data.
+    pub(crate) async fn restart(self, settings: &str) -> Self {
+        let folder = self.folder.clone();
+        drop(self);
+        Self::start_in(folder, settings).await
+    }
+
+    async fn start_in(folder: Arc<TempDir>, settings: &str) -> Self {
         // Tables may be given in any order, but only once: the test's file lies over the base.
         let sources = [
             Source { name: "the test's settings".to_owned(), text: settings.to_owned() },
@@ -249,13 +260,24 @@ impl Gateway {
             .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
         let app = App::start(Origin::default(), settings).await.unwrap();
         let addresses = app.addresses();
-        let (http, admin) = (addresses.http.unwrap(), addresses.admin);
-        Self { app, http, admin, folder }
+        let (http, https, admin) = (addresses.http.unwrap(), addresses.https, addresses.admin);
+        Self { app, http, https, admin, folder }
     }
 
     /// Where it keeps its data.
     pub(crate) fn data(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The vendors' scripts, as operators see them.
+    pub(crate) fn scripts(&self) -> Value {
+        let token = std::fs::read_to_string(self.data().join("admin.token")).unwrap();
+        let request = format!(
+            "GET /api/v1/scripts HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+             connection: close\r\n\r\n",
+            token.trim()
+        );
+        raw(self.admin, request.as_bytes()).unwrap().json()
     }
 
     /// Posts to the site, from a thread that may wait.

@@ -11,12 +11,16 @@
 )]
 
 mod abuse;
+mod cdn;
 mod delivery;
 mod harness;
 mod intake;
 mod libraries;
 mod mutants;
 mod origin;
+mod origin_connections;
+mod pages;
+mod pins;
 mod process;
 mod recorded;
 mod reload;

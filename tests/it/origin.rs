@@ -13,7 +13,7 @@ use tagway::script::compose::SNIPPET;
 use crate::harness::{Answer, DEADLINE, Gateway, SITE, batch, raw, send, track};
 
 /// A server that answers one request on each connection, of which it is given the head.
-fn origin(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn origin(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (address, answer) = (listener.local_addr().unwrap(), Arc::new(answer));
     thread::spawn(move || {
@@ -31,19 +31,19 @@ fn origin(answer: impl Fn(&mut TcpStream, &str) + Send + Sync + 'static) -> Sock
 }
 
 /// A server that answers everything with these bytes.
-fn saying(answer: impl Into<Vec<u8>>) -> SocketAddr {
+pub(crate) fn saying(answer: impl Into<Vec<u8>>) -> SocketAddr {
     let answer = answer.into();
     origin(move |stream, _| stream.write_all(&answer).unwrap())
 }
 
-fn timed(stream: TcpStream) -> TcpStream {
+pub(crate) fn timed(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream
 }
 
 /// A head, and nothing of what comes after it.
-fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
         head.push(byte[0]);
@@ -51,20 +51,26 @@ fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-fn read(stream: &mut TcpStream, length: usize) -> String {
+pub(crate) fn read(stream: &mut TcpStream, length: usize) -> String {
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
+fn read_byte(stream: &mut TcpStream) -> u8 {
+    let mut byte = [0];
+    stream.read_exact(&mut byte).unwrap();
+    byte[0]
+}
+
 /// A signal that the one side waits for until the other gives it.
-fn signal() -> (SyncSender<()>, impl Fn() + Send + Sync) {
+pub(crate) fn signal() -> (SyncSender<()>, impl Fn() + Send + Sync) {
     let (sender, receiver): (_, Receiver<()>) = mpsc::sync_channel(1);
     let receiver = Mutex::new(receiver);
     (sender, move || receiver.lock().unwrap().recv_timeout(DEADLINE).unwrap())
 }
 
-async fn gateway(origin: SocketAddr, proxy: &str) -> Gateway {
+pub(crate) async fn gateway(origin: SocketAddr, proxy: &str) -> Gateway {
     Gateway::start(&format!("{SITE}origin = \"http://{origin}\"\n[sites.proxy]\n{proxy}\n")).await
 }
 
@@ -80,11 +86,11 @@ fn page(gateway: &Gateway, fields: &str) -> Answer {
     raw(gateway.http, request.as_bytes()).unwrap()
 }
 
-fn html(fields: &str, body: &str) -> String {
+pub(crate) fn html(fields: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\n{fields}connection: close\r\n\r\n{body}")
 }
 
-const NAVIGATION: &str = "accept: text/html,*/*;q=0.8\r\n";
+pub(crate) const NAVIGATION: &str = "accept: text/html,*/*;q=0.8\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_and_pages_stream() {
@@ -277,17 +283,117 @@ async fn pages_get_the_script_with_the_nonce_and_are_otherwise_the_same() {
     // Who fetches it with a script gets it as it is.
     assert_eq!(page(&gateway_of_page, "accept: */*\r\n").body, format!("{before}{after}"));
 
-    let request = format!("GET / HTTP/1.0\r\nhost: x\r\n{NAVIGATION}accept-encoding: gzip\r\n\r\n");
-    let mut stream = timed(TcpStream::connect(gateway_of_page.http).unwrap());
-    stream.write_all(request.as_bytes()).unwrap();
-    assert!(read_head(&mut stream).contains("content-encoding: gzip\r\n"));
-    let mut text = String::new();
-    GzDecoder::new(stream).read_to_string(&mut text).unwrap();
-    assert_eq!(text, answer.body);
-
     let own = "<head><script src=/tw.js></script></head>";
     let doubled = gateway(saying(html("", own)), "").await;
     assert_eq!(page(&doubled, NAVIGATION).body.matches("/tw.js").count(), 1);
+}
+
+/// What can be read of the beginning of a compressed page.
+fn decoded(coding: &str, bytes: &[u8]) -> String {
+    let mut text = Vec::new();
+    match coding {
+        "br" => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut text).ok(),
+        "zstd" => zstd::stream::read::Decoder::new(bytes).unwrap().read_to_end(&mut text).ok(),
+        _ => GzDecoder::new(bytes).read_to_end(&mut text).ok(),
+    };
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_are_compressed_as_they_stream_in_the_best_way_that_the_client_takes() {
+    let first = "<head></head><p>first</p>";
+    for (accepts, coding) in
+        [("gzip, deflate, br, zstd", "zstd"), ("gzip, br", "br"), ("gzip, br;q=0", "gzip")]
+    {
+        let (go, wait) = signal();
+        let origin = origin(move |stream, head| {
+            assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
+            let fields = "etag: \"1\"\r\nvary: Cookie, accept-encoding\r\n";
+            write!(stream, "{}", html(fields, first)).unwrap();
+            wait();
+            stream.write_all(b"<p>second").unwrap();
+        });
+        let gateway = gateway(origin, "").await;
+        let fields = format!("{NAVIGATION}accept-encoding: {accepts}");
+        let mut stream = connect(&gateway, &format!("GET / HTTP/1.0\r\n{fields}"));
+        let head = read_head(&mut stream);
+        for field in [&*format!("content-encoding: {coding}"), "etag: W/\"1\""] {
+            assert!(head.contains(&format!("{field}\r\n")), "{head}");
+        }
+        assert!(!head.contains("content-length"), "{head}");
+        assert_eq!(head.matches("ccept-encoding").count(), 1, "{head}");
+        let mut bytes = Vec::new();
+        while !decoded(coding, &bytes).ends_with("first</p>") {
+            bytes.push(read_byte(&mut stream));
+        }
+        go.send(()).unwrap();
+        stream.read_to_end(&mut bytes).unwrap();
+        let whole = decoded(coding, &bytes);
+        assert!(whole.starts_with("<head><script") && whole.ends_with("<p>second"), "{whole}");
+    }
+    let body = "<head></head>";
+    let plain = gateway(saying(html("", body)), "compress = false").await;
+    let answer = page(&plain, &format!("{NAVIGATION}accept-encoding: gzip\r\n"));
+    assert_eq!((answer.header("content-encoding"), answer.header("vary")), (None, None));
+    assert!(answer.body.ends_with("</head>"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_of_vendors_load_what_the_gateway_has() {
+    let gtag = |src: &str| format!("<script async src=\"{src}?id=G-1\"></script>");
+    let fbq = |src: &str| format!("<script>f('{src}/en_US/fbevents.js')</script>");
+    let (google, meta) =
+        ("https://www.googletagmanager.com/gtag/js", "https://connect.facebook.net");
+    let hint = "<link rel=preconnect href=https://www.googletagmanager.com>";
+    let body = format!("<body>{hint}{}{}", gtag(google), fbq(meta));
+    let found = async |fields: &str, settings: &str| {
+        let settings = format!("inject = false\n{settings}");
+        let gateway = gateway(saying(html(fields, &body)), &settings).await;
+        let answer = page(&gateway, NAVIGATION);
+        for path in answer.body.split("src=\"/").skip(1) {
+            let path = format!("/{}", path.split('"').next().unwrap());
+            let script = send(gateway.http, ("GET", &path), &[], b"").unwrap();
+            assert_eq!(script.status, 200, "{path}");
+            assert!(script.header("content-type").unwrap().starts_with("text/javascript"));
+        }
+        answer.body
+    };
+    let here = "//t.shop.example/meta";
+    assert_eq!(found("", "").await, format!("<body>{}{}", gtag("/ga4/gtag/js"), fbq(here)));
+    let settings = "[sites.vendors.ga4]\nmount = \"/g\"\n[sites.vendors.meta]\nscripts = \"off\"";
+    assert_eq!(found("", settings).await, format!("<body>{}{}", gtag("/g/gtag/js"), fbq(meta)));
+    assert_eq!(found("", "rewrite_tags = false").await, body);
+    // The hash of a script is that of every byte of it.
+    let policy = "content-security-policy: script-src 'self' 'sha256-x'\r\n";
+    assert_eq!(found(policy, "").await, format!("<body>{}{}", gtag("/ga4/gtag/js"), fbq(meta)));
+    let policy = "content-security-policy: script-src https://www.googletagmanager.com\r\n";
+    assert_eq!(found(policy, "").await, body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_whole_or_not_a_page_passes_as_it_is() {
+    let origin = origin(|stream, head| {
+        let answer = if head.contains("range: bytes=0-3\r\n") {
+            "206 Partial Content\r\ncontent-range: bytes 0-3/9\r\ncontent-length: 4\r\n\r\n<hea"
+        } else if head.contains("if-none-match: W/\"1\"\r\n") {
+            "304 Not Modified\r\netag: \"1\"\r\n\r\n"
+        } else {
+            "200 OK\r\ncontent-length: 9\r\n\r\n"
+        };
+        write!(stream, "HTTP/1.1 {answer}").unwrap();
+    });
+    let gateway = gateway(origin, "").await;
+    let part = page(&gateway, &format!("{NAVIGATION}range: bytes=0-3\r\n"));
+    assert_eq!((part.status, &*part.body), (206, "<hea"));
+    assert_eq!(part.header("content-range"), Some("bytes 0-3/9"));
+    let same = page(&gateway, &format!("{NAVIGATION}if-none-match: W/\"1\"\r\n"));
+    // The tag of what the client has, which is not the origin's to the byte.
+    assert_eq!((same.status, same.header("etag")), (304, Some("W/\"1\"")));
+    let mut stream =
+        connect(&gateway, &format!("HEAD / HTTP/1.1\r\n{NAVIGATION}connection: close"));
+    let head = read_head(&mut stream);
+    assert!(head.contains("content-length: 9\r\n") && head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

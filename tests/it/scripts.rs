@@ -1,82 +1,14 @@
 //! Vendors' scripts, first-party: what visitors get while the vendor's own host does all it can.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::io::Write as _;
+use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+
+use crate::cdn::{Cdn, Reply, ok, settings};
 use crate::harness::{Answer, Gateway, NO_RATES, SITE, admin_get, eventually, send};
-
-/// A vendor's host that answers every request with the bytes it was told last.
-struct Cdn {
-    address: SocketAddr,
-    reply: Arc<Mutex<Vec<u8>>>,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Cdn {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let cdn = Self {
-            address: listener.local_addr().unwrap(),
-            reply: Arc::default(),
-            asked: Arc::default(),
-        };
-        let (reply, asked) = (cdn.reply.clone(), cdn.asked.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (reply, asked) = (reply.clone(), asked.clone());
-                std::thread::spawn(move || serve(stream.unwrap(), &reply, &asked));
-            }
-        });
-        cdn
-    }
-
-    fn reply(&self, bytes: impl Into<Vec<u8>>) {
-        *self.reply.lock().unwrap() = bytes.into();
-    }
-
-    fn script(&self, text: &str) {
-        self.reply(ok("text/javascript", "etag: \"one\"\r\n", text));
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-/// An empty reply is none: the connection stays open and silent.
-fn serve(mut stream: TcpStream, reply: &Mutex<Vec<u8>>, asked: &Mutex<Vec<String>>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut head = String::new();
-    while reader.read_line(&mut head).unwrap_or(0) > 2 {
-        if head.ends_with("\r\n\r\n") {
-            break;
-        }
-    }
-    asked.lock().unwrap().push(head);
-    let bytes = reply.lock().unwrap().clone();
-    if bytes.is_empty() {
-        // Until the other side gives up.
-        drop(reader.read_line(&mut String::new()));
-    }
-    drop(stream.write_all(&bytes));
-}
-
-fn ok(content_type: &str, more: &str, text: &str) -> String {
-    format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\n{more}connection: close\r\n\
-         content-length: {}\r\n\r\n{text}",
-        text.len()
-    )
-}
-
-fn settings(cdn: &Cdn, scripts: &str) -> String {
-    let address = cdn.address;
-    format!(
-        "{NO_RATES}[scripts]\nscript_bytes = \"200KiB\"\ntimeout = \"300ms\"\n{scripts}\n{SITE}\
-         [sites.vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"http://{address}\"\n"
-    )
-}
 
 const ALWAYS_DUE: &str =
     "fresh_min = \"0s\"\nfresh_max = \"0s\"\nretry = \"0s\"\nabsent = \"0s\"\n";
@@ -171,39 +103,150 @@ async fn a_vendor_that_is_ill_changes_nothing_for_visitors() {
     cdn.script(TEXT);
     let gateway = Gateway::start(&settings(&cdn, ALWAYS_DUE)).await;
     assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
-    let illnesses: [Vec<u8>; 8] = [
-        b"HTTP/1.1 503 no\r\ncontent-length: 0\r\n\r\n".into(),
-        b"HTTP/1.1 302 no\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n".into(),
-        b"HTTP/1.1 404 no\r\ncontent-length: 0\r\n\r\n".into(),
-        Vec::new(),
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/javascript\r\ncontent-length: 99\r\n\r\nlet".into(),
-        ok("text/html", "", "<html>").into_bytes(),
-        ok("text/javascript", "", " <!doctype html>").into_bytes(),
-        ok("text/javascript", "", &"a".repeat(300 << 10)).into_bytes(),
+    let cut = "HTTP/1.1 200 OK\r\ncontent-type: text/javascript\r\ncontent-length: 99\r\n\r\nlet";
+    let mut bomb = GzEncoder::new(Vec::new(), Compression::fast());
+    bomb.write_all(&[b' '; 1 << 20]).unwrap();
+    let bomb = bomb.finish().unwrap();
+    assert!(bomb.len() < 200 << 10);
+    let illnesses = [
+        Reply::text("HTTP/1.1 503 no\r\ncontent-length: 0\r\n\r\n"),
+        Reply::text(
+            "HTTP/1.1 302 no\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+        ),
+        Reply::text("HTTP/1.1 404 no\r\ncontent-length: 0\r\n\r\n"),
+        Reply::Silence,
+        Reply::text(cut),
+        Reply::Reset(Vec::new()),
+        Reply::Reset(cut.into()),
+        ok("text/html", "", "<html>"),
+        ok("text/javascript", "", " <!doctype html>"),
+        ok("text/javascript", "", "a".repeat(300 << 10)),
+        ok("text/javascript", "content-encoding: gzip\r\n", bomb),
+        ok("text/javascript", "content-encoding: br\r\n", "no brotli"),
+        ok("text/javascript", "content-encoding: rot13\r\n", "yrg n = 1"),
     ];
     for illness in illnesses {
         cdn.reply(illness.clone());
         let before = cdn.asked().len();
         // Each is tried several times, so that what it did would be seen.
         eventually(|| {
-            assert_eq!(
-                get(&gateway, TAG, &[]).body,
-                SERVED,
-                "{:?}",
-                &illness[..illness.len().min(99)]
-            );
+            assert_eq!(get(&gateway, TAG, &[]).body, SERVED, "{illness:.99?}");
             let asked = cdn.asked().len() - before;
             if asked >= 3 { Ok(()) } else { Err(format!("asked {asked} times")) }
         })
         .await;
     }
-    assert!(cdn.asked().last().unwrap().contains("if-none-match: \"one\""));
+    // One that stops at nothing is cut at the limit, long before its time is over.
+    let patient = settings(&cdn, "fresh_min = \"0s\"\nfresh_max = \"0s\"").replace("300ms", "1h");
+    let gateway = gateway.restart(&patient).await;
+    cdn.reply(Reply::Endless);
+    eventually(|| {
+        assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
+        if cdn.ended() >= 1 { Ok(()) } else { Err("still sending".to_owned()) }
+    })
+    .await;
+    let gateway = gateway.restart(&settings(&cdn, ALWAYS_DUE)).await;
+    cdn.reply(ok("text/html", "", "<html>"));
+    get(&gateway, TAG, &[]);
+    eventually(|| match cdn.asked().last().unwrap().contains("if-none-match: \"one\"") {
+        true => Ok(()),
+        false => Err(format!("{:?}", cdn.asked().last())),
+    })
+    .await;
     cdn.script("let recovered = 1");
     eventually(|| match get(&gateway, TAG, &[]).body {
         body if body == "let recovered = 1" => Ok(()),
         body => Err(body),
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_needs_no_vendor() {
+    let cdn = Cdn::start();
+    cdn.script(TEXT);
+    let gateway = Gateway::start(&settings(&cdn, ALWAYS_DUE)).await;
+    assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
+    cdn.stop();
+    let gateway = gateway.restart(&settings(&cdn, ALWAYS_DUE)).await;
+    for _ in 0..5 {
+        assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
+    }
+    assert_eq!(get(&gateway, "/ga4/gtag/js?id=G-2", &[]).status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_that_says_it_is_the_same_is_believed_for_as_long_as_it_says() {
+    let cdn = Cdn::start();
+    cdn.script(TEXT);
+    let gateway = Gateway::start(&settings(&cdn, "fresh_min = \"0s\"\nfresh_max = \"1h\"")).await;
+    assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
+    cdn.reply(Reply::text("HTTP/1.1 304 same\r\ncache-control: max-age=600\r\n\r\n"));
+    let fresh = eventually(|| {
+        assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
+        let metrics = admin_get(gateway.admin, "/metrics").unwrap().body;
+        let hits = "tagway_script_requests_total{vendor=\"ga4\",result=\"hit\"}";
+        match metrics.lines().find(|line| line.starts_with(hits)) {
+            Some(line) => Ok(line.to_owned()),
+            None => Err(metrics),
+        }
+    });
+    fresh.await;
+    let asked = cdn.asked();
+    assert!(asked.last().unwrap().contains("if-none-match: \"one\""), "{asked:?}");
+    for _ in 0..5 {
+        get(&gateway, TAG, &[]);
+    }
+    // It is known after a restart, too.
+    let gateway = gateway.restart(&settings(&cdn, "fresh_min = \"0s\"\nfresh_max = \"1h\"")).await;
+    assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
+    drop(gateway);
+    assert_eq!(cdn.asked().len(), asked.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flood_of_ids_fills_neither_memory_nor_disk_nor_the_vendor() {
+    let cdn = Cdn::start();
+    let limits = "fetches = 3\ncache_bytes = \"40KiB\"\ndisk_bytes = \"60KiB\"";
+    cdn.reply(Reply::Slow(
+        Duration::from_millis(5),
+        ok("text/javascript", "", "x".repeat(4096)).bytes(),
+    ));
+    let gateway = Gateway::start(&settings(&cdn, limits)).await;
+    let http = gateway.http;
+    let floods: Vec<_> = (0..8)
+        .map(|thread| {
+            std::thread::spawn(move || {
+                let ask = |n| {
+                    let path = format!("/ga4/gtag/js?id=G-{thread}-{n}");
+                    send(http, ("GET", &path), &[], b"").unwrap().status
+                };
+                (0..40).map(ask).collect::<Vec<u16>>()
+            })
+        })
+        .collect();
+    let mut statuses = Vec::new();
+    for flood in floods {
+        statuses.extend(tokio::task::block_in_place(|| flood.join().unwrap()));
+    }
+    let served = statuses.iter().filter(|status| **status == 200).count();
+    assert!(served > 0 && statuses.iter().all(|it| matches!(it, 200 | 502)), "{statuses:?}");
+    assert!(cdn.asked().len() <= 320 && cdn.most_at_once() <= 3, "{}", cdn.most_at_once());
+    let folder = gateway.data().join("scripts");
+    let on_disk = || {
+        let files = std::fs::read_dir(&folder).unwrap().map(|it| it.unwrap());
+        files.map(|file| file.metadata().map_or(0, |it| it.len())).sum::<u64>()
+    };
+    assert!((1..=60 << 10).contains(&on_disk()), "{}", on_disk());
+    // What is in memory is listed. Its cache makes room behind the requests.
+    let held = eventually(|| {
+        get(&gateway, "/ga4/gtag/js?id=G-1-1", &[]);
+        let scripts = gateway.scripts();
+        let bytes = |row: &Value| row["served"]["bytes"].as_u64().unwrap();
+        let held: u64 = scripts.as_array().unwrap().iter().map(bytes).sum();
+        if held <= 40 << 10 { Ok(held) } else { Err(format!("{held} bytes")) }
+    });
+    assert!(held.await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,7 +306,7 @@ async fn a_shim_stands_in_for_each_vendors_script_by_default() {
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
         assert_eq!(answer.header("set-cookie"), None);
         assert!(answer.body.starts_with("if(!(window.tagway&&window.tagway.loaded)){"), "{path}");
-        assert!(answer.body.contains(&format!("tagway.loaded[\"{vendor}\"]=1;")), "{path}");
+        assert!(answer.body.contains(&format!("tagway.loaded.{vendor}=1;")), "{path}");
         assert!(!answer.body.contains("\"page\":true"), "its own calls say which pages are opened");
         let packed = get(&gateway, &path, &[("accept-encoding", "gzip, br")]);
         assert_eq!(packed.header("content-encoding"), Some("br"), "{path}");

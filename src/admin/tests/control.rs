@@ -1,6 +1,7 @@
 //! A gateway that only remembers.
 
 use super::*;
+use crate::script::proxy::Version;
 
 /// A gateway with the destination `shop/ga4`, which delivers what it is sent at once, and the site
 /// `bare` with none.
@@ -55,6 +56,49 @@ impl Control for FakeControl {
     ) -> Result<ExportPage, SubjectError> {
         self.asked.lock().unwrap().push(format!("export {id} {from:?}"));
         Ok(ExportPage { held: vec![json!({ "kind": "profile" })], next: Some(HeldAt::Dead(7)) })
+    }
+
+    fn scripts(&self) -> Vec<ScriptState> {
+        let version = |letter: &str| Version {
+            hash: format!("sha256-{}=", letter.repeat(43)),
+            bytes: 7,
+            age_seconds: 90_000,
+        };
+        let state = |site: &str, state| ScriptState {
+            site: Some(site.into()),
+            vendor: "ga4",
+            script: "/gtag/js?id=G-1".to_owned(),
+            state,
+            served: Some(version("A")),
+            pending: Some(version("B")),
+        };
+        vec![state("shop", "pending"), state("other", "pending")]
+    }
+
+    async fn script_diff(
+        &self,
+        site: &str,
+        _vendor: &str,
+        script: &str,
+    ) -> Result<ScriptDiff, PinError> {
+        let known = self.scripts().into_iter().find(|it| it.site.as_deref() == Some(site));
+        let state = known.filter(|it| it.script == script).ok_or(PinError::Unknown)?;
+        let diff = "@@ -1 +1 @@\n-a\n+b\u{1b}[2J\n".to_owned();
+        Ok(ScriptDiff { served: state.served, pending: state.pending.unwrap(), diff, cut: false })
+    }
+
+    async fn approve_script(
+        &self,
+        site: &str,
+        vendor: &str,
+        script: &str,
+        hash: &str,
+    ) -> Result<(), PinError> {
+        if self.scripts()[0].pending.as_ref().unwrap().hash != hash {
+            return Err(PinError::Changed);
+        }
+        self.asked.lock().unwrap().push(format!("approve {site} {vendor} {script}"));
+        Ok(())
     }
 
     fn wake(&self, reader: ReaderId) {

@@ -1,6 +1,7 @@
 //! The listener as callers see it, over a journal and a gateway that only remember.
 
 mod control;
+mod scripts;
 mod subjects;
 
 use std::sync::Mutex;
@@ -280,6 +281,9 @@ async fn writes_and_personal_data_need_the_token_and_numbers_do_not() {
         "GET /api/v1/dead",
         "GET /api/v1/dead/7",
         "GET /api/v1/events/shop/12",
+        "GET /api/v1/scripts",
+        "GET /api/v1/scripts/diff?site=shop&vendor=ga4&script=/gtag/js",
+        "POST /api/v1/scripts/approve",
     ];
     for line in closed {
         for fields in ["", "Authorization: Bearer 0123456789abcdef0123456789abcdeX\r\n"] {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::list::{self, ListError};
 use super::loose::Loose;
 use super::readable::is_readable;
+use super::retold::retold;
 use super::text::Text;
 use super::{Terms, time};
 use crate::event::{Event, Facts, Kind, Object, RawBeacon, RawObject};
@@ -71,8 +72,8 @@ pub(in crate::gateway) struct Envelope<'a> {
 }
 
 enum Messages<'a> {
-    /// The body is the message; its length in bytes.
-    One(Box<Fields<'a>>, usize),
+    /// The body is the message; its text.
+    One(Box<Fields<'a>>, &'a str),
     Many(Vec<&'a RawValue>),
 }
 
@@ -115,6 +116,9 @@ struct Fields<'a> {
     integrations: Option<&'a RawValue>,
     #[serde(borrow, default)]
     batch: Option<&'a RawValue>,
+    /// The vendor in whose words it is.
+    #[serde(borrow, default)]
+    shim: Loose<'a>,
 }
 
 /// Reads a body: one message, a list of messages, or an object whose `batch` is one.
@@ -134,7 +138,7 @@ pub(in crate::gateway) fn open<'a>(
     let fields: Box<Fields<'_>> = serde_json::from_str(text).map_err(not_json)?;
     let Some(batch) = fields.batch else {
         let write_key = fields.write_key.clone();
-        let messages = Messages::One(fields, text.len());
+        let messages = Messages::One(fields, text);
         return Ok(Envelope { write_key, ..Envelope::bare(messages, is_plain) });
     };
     let envelope = Envelope {
@@ -208,8 +212,8 @@ impl<'a> Envelope<'a> {
             Err(reason) => rejected.push(Rejected { index, message_id, reason }),
         };
         match &self.messages {
-            Messages::One(fields, bytes) => {
-                sort(0, known_id(fields, terms), self.draft(0, fields, *bytes, terms));
+            Messages::One(fields, text) => {
+                sort(0, known_id(fields, terms), self.told(0, fields, text, terms));
             }
             Messages::Many(messages) => {
                 for (index, raw) in messages.iter().enumerate() {
@@ -217,7 +221,7 @@ impl<'a> Envelope<'a> {
                         Ok(fields) => sort(
                             index,
                             known_id(&fields, terms),
-                            self.draft(index, &fields, raw.get().len(), terms),
+                            self.told(index, &fields, raw.get(), terms),
                         ),
                         Err(_) => sort(index, None, Err("malformed")),
                     }
@@ -232,6 +236,25 @@ impl<'a> Envelope<'a> {
         let own = [fields.properties, fields.traits, fields.context, fields.integrations];
         let mut all = own.into_iter().chain([self.context, self.integrations]).flatten();
         all.all(is_readable)
+    }
+
+    /// The draft of a message, whose words may be a vendor's.
+    fn told(
+        &self,
+        index: usize,
+        fields: &Fields<'_>,
+        text: &str,
+        terms: &Terms<'_>,
+    ) -> Result<Draft, Invalid> {
+        let is_short = text.len() <= terms.limits.event_bytes;
+        match retold(fields.shim.text().filter(|_| is_short), text)? {
+            None => self.draft(index, fields, text.len(), terms),
+            Some(text) => {
+                let fields: Fields<'_> =
+                    serde_json::from_str(&text).map_err(|_invalid| "malformed")?;
+                self.draft(index, &fields, text.len(), terms)
+            }
+        }
     }
 
     fn draft(

@@ -6,6 +6,7 @@ mod loose;
 mod message;
 mod pixel;
 mod readable;
+mod retold;
 mod text;
 mod time;
 

@@ -2,6 +2,8 @@
 
 pub(super) mod beacon;
 pub(super) mod pixel;
+pub(super) mod preview;
+pub(super) mod problem;
 pub(super) mod reset;
 pub(super) mod script;
 pub(super) mod sdk;

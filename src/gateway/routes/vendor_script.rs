@@ -5,23 +5,20 @@ use http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-use crate::gateway::mounts::{Mount, Scripts, Serving};
+use crate::gateway::mounts::Mounted;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::{Arrived, head};
 use crate::metrics::ScriptLabels;
-use crate::script::proxy::Asked;
+use crate::script::proxy::{Asked, Place};
 
 pub(in crate::gateway) async fn answer(
     arrived: &Arrived<'_>,
     mount: usize,
 ) -> Result<Response<Full<Bytes>>, Rejection> {
-    let mount = arrived.site.mounts.get(mount).map(|mounted| &mounted.mount);
-    let (mount, scripts) = mount
-        .and_then(|it| it.scripts.as_ref().map(|own| (it, own)))
-        .ok_or(Rejection::UnknownRoute)?;
-    match scripts.serving {
-        Serving::Shim => shim(arrived, mount.vendor).await,
-        Serving::Proxy => proxied(arrived, mount, scripts).await,
+    let mounted = arrived.site.mounts.get(mount).ok_or(Rejection::UnknownRoute)?;
+    match &mounted.place {
+        Some(place) => proxied(arrived, mounted, place).await,
+        None => shim(arrived, mounted.mount.vendor).await,
     }
 }
 
@@ -48,29 +45,20 @@ async fn shim(
 /// One of the vendor's own.
 async fn proxied(
     arrived: &Arrived<'_>,
-    mount: &Mount,
-    scripts: &Scripts,
+    mounted: &Mounted,
+    place: &Place,
 ) -> Result<Response<Full<Bytes>>, Rejection> {
     arrived.limit()?;
-    let uri = &arrived.head.uri;
-    let authority = head::authority(uri, &arrived.head.headers);
-    // It is written into the script.
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
-    if authority.len() > 300 || !authority.bytes().all(plain) {
-        return Err(Rejection::UnknownHost);
-    }
-    let scheme = if arrived.client.secure { "https" } else { "http" };
-    let path = mount.below(uri.path()).ok_or(Rejection::UnknownRoute)?;
-    let mounted_at = format!("{scheme}://{}{}", authority.to_ascii_lowercase(), mount.path);
+    let (uri, fields) = (&arrived.head.uri, &arrived.head.headers);
+    let authority = head::authority(uri, fields);
+    let mount = place.at(authority, arrived.client.secure).ok_or(Rejection::UnknownHost)?;
     let asked = Asked {
-        vendor: mount.vendor,
-        script: scripts.script,
-        endpoint: scripts.endpoint.as_ref(),
-        path,
+        place,
+        path: mounted.mount.below(uri.path()).ok_or(Rejection::UnknownRoute)?,
         query: uri.query(),
-        mount: &mounted_at,
+        mount: &mount,
         method: &arrived.head.method,
-        fields: &arrived.head.headers,
+        fields,
     };
     Ok(arrived.gateway.scripts.answer(asked).await)
 }

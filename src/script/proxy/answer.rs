@@ -2,18 +2,21 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING,
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 
 use super::Asked;
-use super::served::{Coded, Served};
+use super::served::Served;
+use crate::script::encoding::Form;
 use crate::vendors::script::File;
 
 const POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// The most fields of an answer.
+const FIELDS: usize = 12;
 
 /// There is nothing: the vendor has no such script, or it cannot be had now.
 pub(super) fn none(failed: bool) -> Response<Full<Bytes>> {
@@ -26,16 +29,27 @@ pub(super) fn none(failed: bool) -> Response<Full<Bytes>> {
     response
 }
 
+/// There is something, but in no coding that the client takes.
+fn unacceptable() -> Response<Full<Bytes>> {
+    let mut response = none(false);
+    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
+}
+
 /// The script, or the part of it that is asked for, or that it is the same still.
 pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Response<Full<Bytes>> {
     let range = asked.fields.get(RANGE).filter(|_| asked.method == Method::GET);
     // Parts are of the text as it is.
     let coded = match range {
-        Some(_) => &served.plain,
-        None => served.best(asked.fields.get(ACCEPT_ENCODING)),
+        Some(_) => Some(served.encoded.plain()),
+        None => served.encoded.best(asked.fields),
     };
+    let Some(coded) = coded else { return unacceptable() };
     let mut response = Response::new(Full::default());
     let fields = response.headers_mut();
+    // As many as there will be, the date included: a map that grows hashes all of them again.
+    fields.reserve(FIELDS);
     let age = if file.immutable {
         "public, max-age=31536000, immutable"
     } else {
@@ -47,7 +61,7 @@ pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Respons
     fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     fields.insert(POLICY, HeaderValue::from_static("cross-origin"));
     fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    if served.is_known(asked.fields) {
+    if served.encoded.is_known(asked.fields) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
@@ -86,14 +100,14 @@ pub(super) fn script(asked: &Asked<'_>, file: &File, served: &Served) -> Respons
 }
 
 /// Whether the range is asked of this very text.
-fn is_range_of(asked: &Asked<'_>, coded: &Coded) -> bool {
+fn is_range_of(asked: &Asked<'_>, coded: &Form) -> bool {
     asked.fields.get(IF_RANGE).is_none_or(|tag| *tag == coded.etag)
 }
 
 /// First and last byte of a single range; `Some(None)` for one that lies outside. Any other is
 /// ignored, as RFC 9110 lets a server do.
 #[expect(clippy::option_option, reason = "no range, one outside, one inside")]
-fn part(range: &HeaderValue, coded: &Coded) -> Option<Option<(usize, usize)>> {
+fn part(range: &HeaderValue, coded: &Form) -> Option<Option<(usize, usize)>> {
     let (first, last) = range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
     let (length, digits) =
         (coded.body.len(), |text: &str| text.bytes().all(|it| it.is_ascii_digit()));

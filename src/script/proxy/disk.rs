@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
@@ -44,42 +44,14 @@ impl Disk {
 
     /// The script from there, if it is here and whole.
     pub(super) fn read(&self, url: &str, max_bytes: usize) -> Option<Source> {
-        let file = self.file(url);
-        let length = fs::metadata(&file).ok()?.len();
-        if length > (max_bytes + MAX_HEAD_BYTES) as u64 {
-            return None;
-        }
-        let bytes = Bytes::from(fs::read(file).ok()?);
-        let end = memchr::memchr(b'\n', &bytes)?;
-        let head: Head = serde_json::from_slice(bytes.get(..end)?).ok()?;
-        let body = bytes.slice(end + 1..);
-        let hash = hash(&body);
-        (hex(&hash) == head.sha256 && head.facts.url == url).then_some(Source {
-            facts: head.facts,
-            hash,
-            body,
-        })
+        read(&self.file(url), url, max_bytes).ok()
     }
 
     /// Keeps a script: whole, or not at all.
     pub(super) fn write(&self, source: &Source) -> io::Result<()> {
         // A poisoned lock guards nothing but the order.
         let _writing = self.writing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let file = self.file(&source.facts.url);
-        let unfinished = file.with_extension("new");
-        let head = Head { sha256: hex(&source.hash), facts: source.facts.clone() };
-        let mut out = fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        out.write_all(&serde_json::to_vec(&head)?)?;
-        out.write_all(b"\n")?;
-        out.write_all(&source.body)?;
-        out.sync_all()?;
-        fs::rename(unfinished, file)?;
+        write(&self.folder, &self.file(&source.facts.url), source)?;
         self.make_room()
     }
 
@@ -102,6 +74,45 @@ impl Disk {
         }
         Ok(())
     }
+}
+
+/// The script from `url` in a file. An error of the kind `InvalidData` is of a file that is not whole,
+/// or another's.
+pub(super) fn read(file: &Path, url: &str, max_bytes: usize) -> io::Result<Source> {
+    let damaged = || io::Error::from(io::ErrorKind::InvalidData);
+    let length = fs::metadata(file)?.len();
+    if length > max_bytes.saturating_add(MAX_HEAD_BYTES) as u64 {
+        return Err(damaged());
+    }
+    let bytes = Bytes::from(fs::read(file)?);
+    let end = memchr::memchr(b'\n', &bytes).ok_or_else(damaged)?;
+    let head: Head = serde_json::from_slice(bytes.get(..end).unwrap_or_default())?;
+    let body = bytes.slice(end + 1..);
+    let hash = hash(&body);
+    if hex(&hash) != head.sha256 || head.facts.url != url {
+        return Err(damaged());
+    }
+    Ok(Source { facts: head.facts, hash, body })
+}
+
+/// Makes a file of a script in a folder, in one step: a crash leaves the old one or the new one.
+pub(super) fn write(folder: &Path, file: &Path, source: &Source) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let unfinished = file.with_added_extension("new");
+    let head = Head { sha256: hex(&source.hash), facts: source.facts.clone() };
+    let mut out = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    out.write_all(&serde_json::to_vec(&head)?)?;
+    out.write_all(b"\n")?;
+    out.write_all(&source.body)?;
+    out.sync_all()?;
+    fs::rename(unfinished, file)?;
+    // The name is as durable as what it names.
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

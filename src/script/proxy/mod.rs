@@ -4,24 +4,35 @@
 //! A script at hand is served at once, whatever its age; when its time is over, it is asked for anew
 //! behind the answer. A vendor that is down or answers nonsense changes nothing for visitors, for as
 //! long as `scripts.stale_if_error` says. Many who ask for one that is not at hand wait for one fetch.
+//!
+//! A script that a site holds to a version ([`Wanted`]) is fetched like any other, to see what is new;
+//! visitors get the version that was approved.
 
 mod answer;
+mod diff;
 mod disk;
 mod fetch;
+mod pin;
+mod place;
+mod report;
 mod rewrite;
 mod served;
 mod settings;
 mod source;
 
+pub use pin::{PinError, PinSettings, Wanted};
+pub use place::Place;
+pub use report::{ScriptDiff, ScriptState, Version};
 pub use settings::Settings;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use moka::future::Cache;
 use tokio::sync::Semaphore;
@@ -30,12 +41,12 @@ use url::Url;
 
 use self::disk::Disk;
 use self::fetch::{FetchError, Fetched, Fetcher};
+use self::pin::{Noticed, Pin, Pins};
 use self::served::Served;
 use self::source::{Hash, Source};
 use crate::clock::SharedClock;
-use crate::metrics::{Metrics, ScriptLabels};
-use crate::vendors::Script;
-use crate::vendors::script::{File, Rewrite};
+use crate::metrics::{Metrics, ScriptLabels, VendorLabels};
+use crate::vendors::script::Rewrite;
 
 /// What an entry without a script weighs.
 const EMPTY_WEIGHT: u32 = 1024;
@@ -52,6 +63,10 @@ struct Inner {
     metrics: Arc<Metrics>,
     held: Cache<Arc<str>, Arc<Held>>,
     served: Cache<(Hash, Arc<str>), Arc<Served>>,
+    pins: ArcSwap<Pins>,
+    pins_folder: PathBuf,
+    /// One diff at a time.
+    comparing: Semaphore,
     /// One at a time: the best levels take a core for a second.
     compressing: Arc<Semaphore>,
     /// Fetches, which outlive the requests that began them.
@@ -60,9 +75,12 @@ struct Inner {
 
 /// What is known of one script of a vendor.
 struct Held {
+    vendor: &'static str,
     kept: Kept,
     /// When to ask the vendor again, in milliseconds since 1970.
     ask_at: i64,
+    /// Whether the vendor could not be asked the last time.
+    is_stale: bool,
     /// Whether somebody does.
     asking: AtomicBool,
 }
@@ -75,21 +93,24 @@ enum Kept {
     Failed,
 }
 
+/// What there is for one request.
+struct Found {
+    source: Option<Arc<Source>>,
+    /// How it was found, or why it was not: a word for metrics.
+    how: &'static str,
+}
+
 /// One request of a script.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// Whose.
-    pub vendor: &'static str,
-    /// The vendor's scripts.
-    pub script: &'static Script,
-    /// Stands in for the vendor's own host.
-    pub endpoint: Option<&'a Url>,
+    /// Whose, and of which site.
+    pub place: &'a Place,
     /// The path below the mount.
     pub path: &'a str,
     /// The query, as sent.
     pub query: Option<&'a str>,
-    /// The mount as the client sees it: scheme, host and path.
-    pub mount: &'a str,
+    /// The mount as the client sees it, of [`Place::at`].
+    pub mount: &'a Arc<str>,
     /// GET or HEAD.
     pub method: &'a Method,
     /// The request's fields.
@@ -125,55 +146,156 @@ impl Scripts {
             metrics,
             held,
             served,
+            pins: ArcSwap::default(),
+            pins_folder: data_dir.join("pins"),
+            comparing: Semaphore::new(1),
             compressing: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
         })))
     }
 
+    /// Holds these scripts, and no others, to their versions from now on.
+    pub async fn hold(&self, wanted: Vec<PinSettings>) {
+        let (before, folder) = (self.0.pins.load_full(), self.0.pins_folder.clone());
+        let open = move || Pins::new(wanted, &before, &folder);
+        match tokio::task::spawn_blocking(open).await {
+            Ok(pins) => self.0.pins.store(Arc::new(pins)),
+            Err(error) => tracing::error!(%error, "reading pinned scripts ended early"),
+        }
+        // Sites and vendors may have left.
+        self.0.metrics.scripts_pending.clear();
+        self.count_pending();
+    }
+
     /// The answer to one request.
     pub async fn answer(&self, asked: Asked<'_>) -> Response<Full<Bytes>> {
-        let Some((url, file)) = upstream(&asked) else {
-            self.count(asked.vendor, "absent");
+        let place = asked.place;
+        let Some((url, file)) = place.upstream(asked.path, asked.query) else {
+            self.count(place.vendor, "absent");
             return answer::none(false);
         };
-        let key: Arc<str> = url.as_str().into();
-        let (held, fresh) = match self.0.held.get(&key).await {
-            Some(held) => (held, false),
-            None => {
-                let (held, all) = (self.0.held.clone(), self.clone());
-                let url = url.clone();
-                // On a task of its own: the first client may leave, the others wait on.
-                let load = async move { held.get_with(key, all.load(url)).await };
-                let Ok(held) = self.0.tasks.spawn(load).await else { return answer::none(true) };
-                (held, true)
-            }
+        let pin = match place.pins().is_empty() {
+            true => None,
+            false => self.0.pins.load().get(&place.site, &url).cloned(),
         };
-        let is_due = held.ask_at <= self.now();
-        if is_due && !held.asking.swap(true, Ordering::Relaxed) {
-            let (all, held) = (self.clone(), held.clone());
-            self.0.tasks.spawn(async move { all.ask_again(url, held).await });
-        }
-        let source = match &held.kept {
-            Kept::Script(source) => source,
-            Kept::Absent | Kept::Failed => {
-                let failed = matches!(held.kept, Kept::Failed);
-                self.count(asked.vendor, if failed { "error" } else { "absent" });
-                return answer::none(failed);
-            }
+        let found = match &pin {
+            Some(pin) => self.approved(pin, &url).await,
+            None => self.latest(place.vendor, &url).await,
         };
-        let Some(served) = self.served(source, asked.script.rewrites, asked.mount).await else {
+        let Some(source) = found.source else {
+            self.count(place.vendor, found.how);
+            return answer::none(found.how != "absent");
+        };
+        let Some(served) = self.served(&source, place.script.rewrites, asked.mount).await else {
             return answer::none(true);
         };
         self.compress(&served);
         let result = answer::script(&asked, file, &served);
-        let counted = match (result.status().as_u16(), fresh, is_due) {
-            (304, ..) => "unchanged",
-            (_, true, _) => "miss",
-            (_, _, true) => "stale",
-            _ => "hit",
-        };
-        self.count(asked.vendor, counted);
+        let is_known = result.status() == StatusCode::NOT_MODIFIED;
+        self.count(place.vendor, if is_known { "unchanged" } else { found.how });
         result
+    }
+
+    /// What the vendor serves.
+    async fn latest(&self, vendor: &'static str, url: &str) -> Found {
+        let (held, is_fresh) = match self.0.held.get(url).await {
+            Some(held) => (held, false),
+            None => {
+                let (held, all) = (self.0.held.clone(), self.clone());
+                let key: Arc<str> = url.into();
+                // On a task of its own: the first client may leave, the others wait on.
+                let load = async move {
+                    let url = key.clone();
+                    held.get_with(key, all.load(vendor, url)).await
+                };
+                let Ok(held) = self.0.tasks.spawn(load).await else { return Found::none("error") };
+                (held, true)
+            }
+        };
+        let is_due = self.refresh(url, &held);
+        match &held.kept {
+            Kept::Script(source) => {
+                let how = match (is_fresh, is_due) {
+                    (true, _) => "miss",
+                    (_, true) => "stale",
+                    _ => "hit",
+                };
+                Found { source: Some(source.clone()), how }
+            }
+            Kept::Absent => Found::none("absent"),
+            Kept::Failed => Found::none("error"),
+        }
+    }
+
+    /// Sees to it that the vendor is asked anew when it is time, and says whether it is.
+    fn refresh(&self, url: &str, held: &Arc<Held>) -> bool {
+        let is_due = held.ask_at <= self.now();
+        if is_due && !held.asking.swap(true, Ordering::Relaxed) {
+            let (all, held, url) = (self.clone(), held.clone(), Arc::from(url));
+            self.0.tasks.spawn(async move { all.ask_again(url, held).await });
+        }
+        is_due
+    }
+
+    /// The version of a pinned script that is approved, whatever the vendor serves.
+    async fn approved(&self, pin: &Arc<Pin>, url: &str) -> Found {
+        if let Some(source) = pin.approved() {
+            match self.0.held.get(url).await {
+                Some(held) => drop(self.refresh(url, &held)),
+                None if pin.asking.swap(true, Ordering::Relaxed) => {}
+                None => {
+                    let (all, pin, url) = (self.clone(), pin.clone(), url.to_owned());
+                    self.0.tasks.spawn(async move {
+                        all.latest(pin.settings.vendor, &url).await;
+                        pin.asking.store(false, Ordering::Relaxed);
+                    });
+                }
+            }
+            return Found { source: Some(source), how: "hit" };
+        }
+        let latest = self.latest(pin.settings.vendor, url).await;
+        let Some(source) = latest.source else { return latest };
+        self.notice(pin, &source).await;
+        match pin.approved() {
+            Some(source) => Found { source: Some(source), how: latest.how },
+            None => Found::none("unapproved"),
+        }
+    }
+
+    /// Tells a pinned script which version the vendor serves.
+    async fn notice(&self, pin: &Arc<Pin>, source: &Arc<Source>) {
+        if !pin.is_news(&source.hash) {
+            return;
+        }
+        let (own, seen, now) = (pin.clone(), source.clone(), self.now());
+        let noticed = tokio::task::spawn_blocking(move || own.notice(&seen, now)).await;
+        let PinSettings { site, vendor, script, .. } = &pin.settings;
+        let hash = source::written(&source.hash);
+        match noticed {
+            Ok(Ok(Noticed::Known)) => {}
+            Ok(Ok(Noticed::Approved)) => {
+                tracing::info!(%site, vendor, script, hash, "a script is held to this version");
+            }
+            Ok(Ok(Noticed::Pending)) => {
+                tracing::warn!(%site, vendor, script, hash, "a new version of a pinned script waits");
+                let labels = VendorLabels { site: site.clone(), vendor };
+                self.0.metrics.script_changes.get_or_create(&labels).inc();
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%site, vendor, script, %error, "a pinned script cannot be kept");
+            }
+            Err(error) => tracing::error!(%error, "keeping a pinned script ended early"),
+        }
+        self.count_pending();
+    }
+
+    /// Tells the scripts that are pinned which version the vendor serves.
+    async fn notice_all(&self, url: &str, held: &Held) {
+        let Kept::Script(source) = &held.kept else { return };
+        let pins: Vec<Arc<Pin>> = self.0.pins.load().of(url).cloned().collect();
+        for pin in pins {
+            self.notice(&pin, source).await;
+        }
     }
 
     /// Waits for the fetches under way, none of which takes longer than `scripts.timeout`.
@@ -191,33 +313,44 @@ impl Scripts {
     }
 
     /// From the disk, else from the vendor.
-    async fn load(self, url: Url) -> Arc<Held> {
+    async fn load(self, vendor: &'static str, url: Arc<str>) -> Arc<Held> {
         let (disk, bytes) = (self.0.disk.clone(), self.0.settings.script_bytes);
-        let text = url.as_str().to_owned();
+        let text = url.clone();
         let read = tokio::task::spawn_blocking(move || disk.read(&text, bytes)).await;
-        if let Ok(Some(source)) = read {
+        let held = if let Ok(Some(source)) = read {
             let ask_at = self.due(source.facts.checked_at, source.facts.max_age);
-            return Arc::new(Held::new(Kept::Script(Arc::new(source)), ask_at));
-        }
-        let fetched = self.0.fetcher.fetch(&url, None, self.now()).await;
-        Arc::new(self.judge(&url, fetched, None).await)
+            Held::new(vendor, Kept::Script(Arc::new(source)), ask_at)
+        } else {
+            self.ask(vendor, &url, None).await
+        };
+        self.notice_all(&url, &held).await;
+        Arc::new(held)
     }
 
-    async fn ask_again(self, url: Url, held: Arc<Held>) {
+    async fn ask_again(self, url: Arc<str>, held: Arc<Held>) {
         let known = match &held.kept {
             Kept::Script(source) => Some(source.clone()),
             Kept::Absent | Kept::Failed => None,
         };
+        let held = self.ask(held.vendor, &url, known).await;
+        self.notice_all(&url, &held).await;
+        self.0.held.insert(url, Arc::new(held)).await;
+    }
+
+    /// Asks the vendor for a script, of which a version may be known.
+    async fn ask(&self, vendor: &'static str, url: &str, known: Option<Arc<Source>>) -> Held {
+        let Ok(url) = Url::parse(url) else {
+            return Held::new(vendor, Kept::Absent, self.after(self.0.settings.absent));
+        };
         let facts = known.as_ref().map(|source| &source.facts);
         let fetched = self.0.fetcher.fetch(&url, facts, self.now()).await;
-        let held = self.judge(&url, fetched, known).await;
-        self.0.held.insert(url.as_str().into(), Arc::new(held)).await;
+        self.judge((vendor, &url), fetched, known).await
     }
 
     /// What is to be kept of an answer.
     async fn judge(
         &self,
-        url: &Url,
+        (vendor, url): (&'static str, &Url),
         fetched: Result<Fetched, FetchError>,
         known: Option<Arc<Source>>,
     ) -> Held {
@@ -231,16 +364,16 @@ impl Scripts {
                 source
             }
             (Ok(Fetched::Absent | Fetched::Same(_)), None) => {
-                return Held::new(Kept::Absent, self.after(self.0.settings.absent));
+                return Held::new(vendor, Kept::Absent, self.after(self.0.settings.absent));
             }
             // A vendor that loses a script it had is as ill as one that is down.
-            (Ok(Fetched::Absent), Some(known)) => return self.hold_on(known),
+            (Ok(Fetched::Absent), Some(known)) => return self.hold_on(vendor, known),
             (Err(error), known) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%url, %error, cause, "a vendor's script cannot be fetched");
                 return match known {
-                    Some(known) => self.hold_on(known),
-                    None => Held::new(Kept::Failed, self.after(self.0.settings.retry)),
+                    Some(known) => self.hold_on(vendor, known),
+                    None => Held::new(vendor, Kept::Failed, self.after(self.0.settings.retry)),
                 };
             }
         };
@@ -252,15 +385,15 @@ impl Scripts {
             Err(error) => tracing::error!(%error, "keeping a script ended early"),
         }
         let ask_at = self.due(now, source.facts.max_age);
-        Held::new(Kept::Script(source), ask_at)
+        Held::new(vendor, Kept::Script(source), ask_at)
     }
 
     /// Keeps what is there, unless it is too old.
-    fn hold_on(&self, known: Arc<Source>) -> Held {
+    fn hold_on(&self, vendor: &'static str, known: Arc<Source>) -> Held {
         let ask_at = self.after(self.0.settings.retry);
         let last = plus(known.facts.checked_at, self.0.settings.stale_if_error);
         let kept = if last < self.now() { Kept::Failed } else { Kept::Script(known) };
-        Held::new(kept, ask_at)
+        Held { is_stale: true, ..Held::new(vendor, kept, ask_at) }
     }
 
     fn after(&self, wait: Duration) -> i64 {
@@ -277,13 +410,13 @@ impl Scripts {
         &self,
         source: &Arc<Source>,
         rewrites: &'static [Rewrite],
-        mount: &str,
+        mount: &Arc<str>,
     ) -> Option<Arc<Served>> {
-        let key = (source.hash, Arc::from(mount));
+        let key = (source.hash, mount.clone());
         if let Some(served) = self.0.served.get(&key).await {
             return Some(served);
         }
-        let (source, mount) = (source.clone(), mount.to_owned());
+        let (source, mount) = (source.clone(), mount.clone());
         let make = async move {
             let text = move || {
                 let text = rewrite::rewrite(&source.body, rewrites, &mount);
@@ -296,14 +429,14 @@ impl Scripts {
 
     /// Sees to it that the script is compressed, when there is a place for it.
     fn compress(&self, served: &Arc<Served>) {
-        if served.compressed.get().is_some() {
+        if served.encoded.is_compressed() {
             return;
         }
         let Ok(place) = self.0.compressing.clone().try_acquire_owned() else { return };
         if !served.compressing.swap(true, Ordering::Relaxed) {
             let served = served.clone();
             tokio::task::spawn_blocking(move || {
-                served.compress();
+                served.encoded.compress();
                 drop(place);
             });
         }
@@ -311,25 +444,17 @@ impl Scripts {
 }
 
 impl Held {
-    fn new(kept: Kept, ask_at: i64) -> Self {
-        Self { kept, ask_at, asking: AtomicBool::new(false) }
+    fn new(vendor: &'static str, kept: Kept, ask_at: i64) -> Self {
+        Self { vendor, kept, ask_at, is_stale: false, asking: AtomicBool::new(false) }
+    }
+}
+
+impl Found {
+    fn none(how: &'static str) -> Self {
+        Self { source: None, how }
     }
 }
 
 fn plus(at: i64, wait: Duration) -> i64 {
     at.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// Where a script is, which no client can lead elsewhere.
-fn upstream(asked: &Asked<'_>) -> Option<(Url, &'static File)> {
-    let file = asked.script.file(asked.path)?;
-    let target = file.target(asked.path, asked.query)?;
-    let base = match asked.endpoint {
-        Some(endpoint) => endpoint.as_str().trim_end_matches('/').to_owned(),
-        None if file.origin.is_empty() => return None,
-        None => file.origin.to_owned(),
-    };
-    let own = Url::parse(&base).ok()?;
-    let url = Url::parse(&(base + &target)).ok()?;
-    (url.origin() == own.origin()).then_some((url, file))
 }

@@ -3,6 +3,7 @@
 
 use memchr::memmem;
 
+use crate::script::literal::Address;
 use crate::vendors::script::Rewrite;
 
 /// The script with its addresses below `mount`, which is `https://HOST/PATH`.
@@ -12,58 +13,38 @@ pub(super) fn rewrite(script: &[u8], rewrites: &[Rewrite], mount: &str) -> Vec<u
         let finder = memmem::Finder::new(rewrite.host);
         hits.extend(finder.find_iter(script).filter_map(|at| Hit::at(script, at, rewrite)));
     }
-    hits.sort_by_key(|hit| hit.start);
+    hits.sort_by_key(|hit| hit.address.start);
     let mut out = Vec::with_capacity(script.len() + hits.len() * mount.len());
     let mut done = 0;
     for hit in hits {
         // Two rewrites of one host: the first in the vendor's list.
-        let Some(before) = script.get(done..hit.start) else { continue };
+        let Some(before) = script.get(done..hit.address.start) else { continue };
         out.extend_from_slice(before);
-        let scheme_end = if hit.has_scheme { 0 } else { mount.find("//").unwrap_or(0) };
+        let scheme_end = if hit.address.has_scheme { 0 } else { mount.find("//").unwrap_or(0) };
         let place = mount.get(scheme_end..).unwrap_or(mount).to_owned() + hit.to;
-        let place = if hit.escaped { place.replace('/', "\\/") } else { place };
-        out.extend_from_slice(place.as_bytes());
-        done = hit.end;
+        out.extend_from_slice(hit.address.spelt(place).as_bytes());
+        done = hit.address.end;
     }
     out.extend_from_slice(script.get(done..).unwrap_or_default());
     out
 }
 
 struct Hit<'r> {
-    start: usize,
-    end: usize,
-    has_scheme: bool,
-    escaped: bool,
+    address: Address,
     to: &'r str,
 }
 
 impl<'r> Hit<'r> {
     fn at(script: &[u8], at: usize, rewrite: &'r Rewrite) -> Option<Self> {
-        let (before, end) = (script.get(..at)?, at + rewrite.host.len());
-        let (before, escaped) = match before.strip_suffix(b"\\/\\/") {
-            Some(before) => (before, true),
-            None => (before.strip_suffix(b"//")?, false),
+        let address = Address::at(script, at, rewrite.host)?;
+        let under = match address.escaped {
+            true => rewrite.under.replace('/', "\\/"),
+            false => rewrite.under.to_owned(),
         };
-        let scheme = before.strip_suffix(b"https:").or_else(|| before.strip_suffix(b"http:"));
-        let start = scheme.unwrap_or(before);
-        if !matches!(start.last()?, b'"' | b'\'' | b'`') {
-            return None;
-        }
-        let after = script.get(end..)?;
-        let ends_host = match after.first() {
-            None | Some(b'/' | b'"' | b'\'' | b'`' | b'?' | b'#') => true,
-            // An escaped slash or quote.
-            Some(b'\\') => matches!(after.get(1), Some(b'/' | b'"' | b'\'')),
-            _ => false,
-        };
-        let under =
-            if escaped { rewrite.under.replace('/', "\\/") } else { rewrite.under.to_owned() };
-        let rest = after.strip_prefix(under.as_bytes())?;
+        let rest = script.get(address.end..)?.strip_prefix(under.as_bytes())?;
         let ends_segment =
             rest.first().is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
-        let hit =
-            Self { start: start.len(), end, has_scheme: scheme.is_some(), escaped, to: rewrite.to };
-        (ends_host && (under.is_empty() || ends_segment)).then_some(hit)
+        (under.is_empty() || ends_segment).then_some(Self { address, to: rewrite.to })
     }
 }
 

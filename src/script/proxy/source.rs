@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256.
 pub(super) type Hash = [u8; 32];
+
+/// What a written hash begins with, as in a page's `integrity`.
+const WRITTEN: &str = "sha256-";
 
 /// A script as the vendor gave it.
 #[derive(Clone, Debug)]
@@ -38,4 +43,15 @@ pub(super) fn hash(bytes: &[u8]) -> Hash {
 /// A hash in hexadecimal.
 pub(super) fn hex(hash: &Hash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A hash as people read and write it.
+pub(super) fn written(hash: &Hash) -> String {
+    WRITTEN.to_owned() + &STANDARD.encode(hash)
+}
+
+/// The hash that is written.
+pub(super) fn read_hash(text: &str) -> Option<Hash> {
+    let bytes = STANDARD.decode(text.strip_prefix(WRITTEN)?).ok()?;
+    bytes.try_into().ok()
 }

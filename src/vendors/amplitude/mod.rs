@@ -51,7 +51,9 @@ use jiff::Timestamp;
 use self::dispatch::Dispatch;
 use self::map::{Hit, Refusal, map};
 use self::settings::{Api, Settings};
-use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -65,7 +67,18 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Beacon),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/amplitude.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/amplitude.js"),
+        retell: Some(beacon::retell),
+        ..Shim::PLAIN
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/amplitude.js"),
+        library: "/libs/analytics-browser-2.11.1-min.js.gz",
+        required: &["api_key"],
+        optional: &["region"],
+        twice: None,
+    }),
     ..Vendor::NOTHING
 };
 

@@ -17,4 +17,5 @@ pub(super) static SCRIPT: Script = Script {
         Rewrite { host: "api2.amplitude.com", under: "", to: "" },
         Rewrite { host: "sr-client-cfg.amplitude.com", under: "", to: "" },
     ],
+    bases: &[],
 };

@@ -1,6 +1,7 @@
 // amplitude, answered by Tagway: the stub that the vendor's snippet leaves in the page is kept, its
-// queue is worked off, and what it would queue later runs at once. Events are named as the gateway's
-// own reading of the library's uploads names them (beacon/kinds.rs).
+// queue is worked off, and what it would queue later runs at once. What is told goes out in Amplitude's
+// words, and the gateway makes canonical messages of it (retell.rs). The stub's other methods stay, and
+// nobody answers: ids and sessions are the gateway's.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
@@ -9,11 +10,7 @@ type Call = { name: string; args: any[]; resolve?: (value: unknown) => void };
 
 const page = window as unknown as { tagway: Tagway; amplitude?: any };
 const tagway = page.tagway;
-const nothing = () => {};
-
-const source = (event: string, more?: Params) => ({
-  context: { source: { client: "amplitude", event, ...more } },
-});
+const shim = "amplitude";
 
 /** Remembers whatever it is told, as what the snippet has in its place. */
 const Recorder: any = function () {
@@ -28,15 +25,14 @@ const calls = (told: any): Call[] =>
   (told?._q || []).map((call: any) => (call.name ? call : { name: call[0], args: call.slice(1) }));
 
 /** What an Identify says: traits, and what only Amplitude can do. */
-const said = (told: any) => {
+const said = (told: any, context?: Params) => {
   const traits: Params = {};
   const operations: Params = {};
   for (const { name, args: [key, value] } of calls(told)) {
     if (name === "unset") traits[key] = null;
-    else if (name === "set" || (name === "setOnce" && !(key in traits))) traits[key] = value;
-    if (!/^(un)?set$/.test(name)) (operations["$" + name] ||= {})[key] = value;
+    else (name === "set" ? traits : operations["$" + name] ||= {})[key] = value;
   }
-  return [traits, source("$identify", { operations })] as const;
+  return [traits, { shim, context: { ...context, source: { operations } } }] as const;
 };
 
 let user: any;
@@ -55,14 +51,14 @@ const track = (event: any, own?: Params, more?: Params) => {
   const whole = typeof event === "object" ? event : { event_type: event, event_properties: own };
   const { user_id, insert_id, time } = { ...more, ...whole } as Params;
   setUserId(user_id);
-  const options: Params = source(whole.event_type);
+  const options: Params = { shim };
   if (insert_id) options.messageId = insert_id;
   if (time) options.timestamp = new Date(time);
   return settle((done) => tagway.track(whole.event_type, whole.event_properties, options, done));
 };
 const group = (type: string, ids: any, told?: any) =>
   settled([].concat(ids).map((id) =>
-    tagway.group(String(id), said(told)[0], { context: { groupType: type, groups: { [type]: id } } })));
+    tagway.group(String(id), ...said(told, { groupType: type, groups: { [type]: id } }))));
 
 const api: Record<string, (...args: any[]) => any> = {
   init(_key: string, id?: any, own?: any) {
@@ -71,9 +67,7 @@ const api: Record<string, (...args: any[]) => any> = {
     setUserId(typeof id === "string" ? id : userId);
     if (out) optOut(true);
     const choice = auto ?? before;
-    if (choice && choice.pageViews !== false) {
-      tagway.page(undefined, undefined, source("[Amplitude] Page Viewed"));
-    }
+    if (choice && choice.pageViews !== false) tagway.page(undefined, undefined, { shim });
     return settled();
   },
   track,
@@ -83,14 +77,12 @@ const api: Record<string, (...args: any[]) => any> = {
   groupIdentify: group,
   revenue(told) {
     const bought: Params = {};
-    for (const { name, args } of calls(told)) bought[name.slice(3)] = args[0];
-    const { ProductId, Price, Quantity = 1, Revenue = Price * Quantity, RevenueType, Currency } = bought;
-    return settle((done) =>
-      tagway.track("Order Completed", {
-        ...bought.EventProperties, revenue: Revenue, total: Revenue, value: Revenue,
-        currency: Currency, revenue_type: RevenueType,
-        products: [{ product_id: ProductId, price: Price, quantity: Quantity }],
-      }, source("revenue_amount"), done));
+    // As the library itself does: setProductId() is $productId.
+    for (const { name, args: [value] } of calls(told)) {
+      if (name === "setEventProperties") Object.assign(bought, value);
+      else bought["$" + name[3]!.toLowerCase() + name.slice(4)] = value;
+    }
+    return track("revenue_amount", bought);
   },
   setUserId,
   getUserId: () => user,
@@ -103,27 +95,21 @@ const api: Record<string, (...args: any[]) => any> = {
   flush: () => settled(tagway.flush()),
   add: settled,
   remove: settled,
-  // What nobody answers here: ids and sessions are the gateway's.
-  getDeviceId: nothing, getSessionId: nothing, setDeviceId: nothing, setSessionId: nothing,
-  extendSession: nothing, setTransport: nothing,
 };
-
 const run = async ({ name, args, resolve }: Call) => {
   const result = api[name]?.(...args);
   resolve?.(await result?.promise);
 };
 const serve = (stub: any) => {
   const queue = calls(stub);
-  Object.assign(stub, api);
-  stub._q = { push: run };
-  queue.forEach(run);
-  return stub;
+  Object.assign(stub, api)._q = { push: run };
+  queue.map(run);
 };
 
-const root = (page.amplitude = page.amplitude || {});
+const root = (page.amplitude ||= {});
 root.Identify ||= Recorder;
 root.Revenue ||= Recorder;
-root.runQueuedFunctions = nothing;
+root.runQueuedFunctions = () => {};
 root.invoked = true;
 root.getInstance = root.createInstance = () => root;
 serve(root);

@@ -39,7 +39,10 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Front, Stop, one_by_one};
-use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    shim,
+};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -54,7 +57,20 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Drift { front, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/drift.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/drift.js"),
+        needs: &[&shim::STUB, &shim::CHAT],
+        ids: &["embed_id"],
+        ..Shim::PLAIN
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/drift.js"),
+        // The number is only there to get past caches.
+        library: "/include/0/{embed_id}.js",
+        required: &["embed_id"],
+        optional: &[],
+        twice: Some("Drift knows no event id: events are counted twice"),
+    }),
     ..Vendor::NOTHING
 };
 

@@ -9,4 +9,5 @@ pub(super) static SCRIPT: Script = Script {
         File { path: "/core/**", origin: "https://js.driftt.com", ..File::PLAIN },
     ],
     rewrites: &[Rewrite { host: "js.driftt.com", under: "", to: "" }],
+    bases: &[],
 };

@@ -39,7 +39,8 @@ use jiff::Timestamp;
 use self::map::{Envelope, Hit, Refusal, map};
 use self::settings::Settings;
 use super::{
-    Call, CallError, Destination, Habits, Outcome, Reason, Reply, Screening, Unit, Vendor, judge,
+    Call, CallError, Client, Destination, Habits, Outcome, Reason, Reply, Screening, Shim, Unit,
+    Vendor, judge,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -54,7 +55,18 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Gtag),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/ga4.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/ga4.js"),
+        retell: Some(beacon::retell),
+        ..Shim::PLAIN
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/ga4.js"),
+        library: "/gtag/js?id={measurement_id}",
+        required: &["measurement_id"],
+        optional: &[],
+        twice: Some("GA4 knows no event id: all but orders is counted twice"),
+    }),
     ..Vendor::NOTHING
 };
 

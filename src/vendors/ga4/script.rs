@@ -11,6 +11,8 @@ pub(super) static SCRIPT: Script = Script {
             origin: "https://www.googletagmanager.com",
             query: &["id", "l", "cx", "gtm"],
             entry: true,
+            // Google Ads and Floodlight.
+            foreign: &[("id", "AW-"), ("id", "DC-")],
             ..File::PLAIN
         },
         File {
@@ -31,4 +33,5 @@ pub(super) static SCRIPT: Script = Script {
         Rewrite { host: "www.googletagmanager.com", under: "/gtm.js", to: "" },
         Rewrite { host: "www.google-analytics.com", under: "", to: "" },
     ],
+    bases: &[],
 };

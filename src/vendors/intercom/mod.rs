@@ -42,7 +42,10 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Stop, one_by_one};
-use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    shim,
+};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -56,7 +59,19 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Intercom { api, token, settings, contacts })
     }),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/intercom.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/intercom.js"),
+        needs: &[&shim::CHAT],
+        ids: &["app_id"],
+        ..Shim::PLAIN
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/intercom.js"),
+        library: "/widget/{app_id}",
+        required: &["app_id"],
+        optional: &[],
+        twice: Some("Intercom knows no event id: events are counted twice"),
+    }),
     ..Vendor::NOTHING
 };
 

@@ -17,4 +17,5 @@ pub(super) static SCRIPT: Script = Script {
         Rewrite { host: "widget.intercom.io", under: "/widget", to: "" },
         Rewrite { host: "js.intercomcdn.com", under: "", to: "/js" },
     ],
+    bases: &[],
 };

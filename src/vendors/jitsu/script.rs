@@ -6,4 +6,5 @@ use crate::vendors::script::{File, Script};
 pub(super) static SCRIPT: Script = Script {
     files: &[File { path: "/p.js", origin: "https://data.jitsu.com", ..File::PLAIN }],
     rewrites: &[],
+    bases: &[],
 };

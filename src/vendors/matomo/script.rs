@@ -9,4 +9,5 @@ pub(super) static SCRIPT: Script = Script {
         File { path: "/piwik.js", origin: "", ..File::PLAIN },
     ],
     rewrites: &[],
+    bases: &[],
 };

@@ -49,7 +49,9 @@ use serde_json::json;
 
 use self::map::{Hit, Refusal, map};
 use self::settings::Settings;
-use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -72,7 +74,18 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Pixel),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/meta.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/meta.js"),
+        retell: Some(beacon::retell),
+        ..Shim::PLAIN
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/meta.js"),
+        library: "/en_US/fbevents.js",
+        required: &["pixel_id"],
+        optional: &["order_event_id"],
+        twice: None,
+    }),
     ..Vendor::NOTHING
 };
 

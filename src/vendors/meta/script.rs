@@ -28,4 +28,5 @@ pub(super) static SCRIPT: Script = Script {
         Rewrite { host: "connect.facebook.net", under: "", to: "" },
         Rewrite { host: "www.facebook.com", under: "/tr", to: "" },
     ],
+    bases: &[],
 };

@@ -55,7 +55,10 @@ use jiff::Timestamp;
 use self::plan::{Path, Plan, plan};
 use self::round::Round;
 use self::settings::Settings;
-use super::{Audience, Call, Destination, Habits, Outcome, Reason, Screening, Unit, Vendor};
+use super::{
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    shim,
+};
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -68,7 +71,22 @@ pub static VENDOR: Vendor = Vendor {
     }),
     beacon: Some(&beacon::Beacon),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/mixpanel.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/mixpanel.js"),
+        needs: &[&shim::STUB],
+        retell: Some(beacon::retell),
+        ..Shim::PLAIN
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/mixpanel.js"),
+        library: "/libs/mixpanel-2-latest.min.js",
+        required: &["project_token"],
+        optional: &[],
+        twice: Some(
+            "Mixpanel's library and the gateway know visitors by different ids until they are identified: \
+             till then their events are counted twice",
+        ),
+    }),
     ..Vendor::NOTHING
 };
 

@@ -17,4 +17,5 @@ pub(super) static SCRIPT: Script = Script {
         Rewrite { host: "cdn.mxpnl.com", under: "/libs", to: "" },
         Rewrite { host: "api-js.mixpanel.com", under: "", to: "" },
     ],
+    bases: &[],
 };

@@ -1,5 +1,6 @@
 // mixpanel, answered by Tagway: the stub that the vendor's snippet leaves in the page is kept, its
-// queue is worked off, and what it would queue later runs at once.
+// queue is worked off, and what it would queue later runs at once. What is told goes out in Mixpanel's
+// words, and the gateway makes canonical messages of it (retell.rs).
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
@@ -7,34 +8,24 @@ type Params = Record<string, any>;
 
 const page = window as unknown as { tagway: Tagway; mixpanel?: any };
 const tagway = page.tagway;
+const shim = "mixpanel";
 
 const pair = (key: any, value?: unknown): Params => (typeof key === "object" ? key : { [key]: value });
 
-const OWN = /^\$((first_|last_|user)?name|email|phone|avatar|created|city|region|country_code|timezone)$/;
-const plain = (said: Params) => {
-  const traits: Params = {};
-  for (const key in said) {
-    traits[key.replace(OWN, "$1")] = said[key];
-  }
-  return traits;
-};
-
 /** What changes a person or a group, by `say(traits, context)`. */
-const profile = (say: (traits: Params, context: Params) => void) => {
-  const source = (operations: Params) => ({ source: { client: "mixpanel", operations } });
+const profile = (say: (traits: Params, context?: Params) => void) => {
   const operation = (name: string, start?: unknown) => (key: any, value?: any) =>
-    say({}, source({ [name]: pair(key, value ?? start) }));
+    say({}, { source: { operations: { [name]: pair(key, value ?? start) } } });
+  const append = operation("$append");
   return {
-    set: (key: any, value?: any) => say(plain(pair(key, value)), {}),
-    set_once: (key: any, value?: any) =>
-      say(plain(pair(key, value)), source({ $set_once: pair(key, value) })),
-    unset: (keys: any) => say(plain(Object.fromEntries([].concat(keys).map((key) => [key, null]))), {}),
+    set: (key: any, value?: any) => say(pair(key, value)),
+    set_once: operation("$set_once"),
+    unset: (keys: any) => say(Object.fromEntries([].concat(keys).map((key) => [key, null]))),
     increment: operation("$add", 1),
-    append: operation("$append"),
+    append,
     union: operation("$union"),
     remove: operation("$remove"),
-    track_charge: (amount: number, said?: Params) =>
-      operation("$append")("$transactions", { $amount: amount, ...said }),
+    track_charge: ($amount: number, said?: Params) => append("$transactions", { $amount, ...said }),
   } as Record<string, (...args: any[]) => void>;
 };
 
@@ -46,28 +37,23 @@ const install = (stub: any, config: Params = {}) => {
     isOut = !analytics;
     tagway.consent({ analytics });
   };
-  const source = (event: string) => ({ context: { source: { client: "mixpanel", event } } });
-  const listen = (kind: string) => (query: string, name: string, said?: any) =>
-    addEventListener(kind, ({ target }) => {
-      const found = (target as Element).closest(query);
-      if (found) api.track!(name, typeof said === "function" ? said(found) : said);
-    });
-  const people = profile((traits, context) => tagway.identify(undefined, traits, { context }));
-  const group = (key: string, id: string) =>
-    profile((traits, context) => tagway.group(String(id), traits, { context: { ...context, groupType: key } }));
-  const member = (key: string, ids: any) => {
-    always[key] = [].concat(ids);
-    people.set!(key, always[key]);
+  const track = (name: string, said?: Params, options?: any, callback?: any) => {
+    const properties: Params = { ...always, ...said };
+    if (began[name]) properties.$duration = (Date.now() - began[name]!) / 1e3;
+    began[name] = 0;
+    tagway.track(name, properties, { shim }, () => (callback || options)?.call?.(0, 1));
   };
+  const listen = (kind: string) => (query: string, name: string, said?: any) =>
+    addEventListener(kind, (event) => {
+      const found = (event.target as Element).closest(query);
+      if (found) track(name, said?.call ? said(found) : said);
+    });
+  const people = profile((traits, context) => tagway.identify(undefined, traits, { shim, context }));
+  const member = (key: string, ids: any) => people.set!(key, (always[key] = [].concat(ids)));
   const api: Record<string, (...args: any[]) => any> = {
-    track(name: string, said?: Params, options?: any, callback?: any) {
-      const properties: Params = { ...always, ...said };
-      if (began[name]) properties.$duration = (Date.now() - began[name]!) / 1000;
-      delete began[name];
-      tagway.track(name, properties, source(name), () => (callback || options)?.call?.(0, 1));
-    },
-    track_pageview: (said?: Params) =>
-      tagway.page(undefined, { ...always, ...said }, source("$mp_web_page_view")),
+    track,
+    track_with_groups: (name: string, said?: Params, groups?: Params) => track(name, { ...said, ...groups }),
+    track_pageview: (said?: Params) => tagway.page(undefined, { ...always, ...said }, { shim }),
     track_links: listen("click"),
     track_forms: listen("submit"),
     time_event: (name: string) => (began[name] = Date.now()),
@@ -79,9 +65,10 @@ const install = (stub: any, config: Params = {}) => {
     get_property: (key: string) => always[key],
     set_group: member,
     add_group: (key: string, id: string) => member(key, (always[key] || []).concat(id)),
-    remove_group: (key: string, id: string) =>
-      member(key, (always[key] || []).filter((other: string) => other !== id)),
-    get_group: group,
+    remove_group: (key: string, id: string) => member(key, always[key]?.filter((other: string) => other !== id) || []),
+    get_group: (key: string, id: string) =>
+      profile((traits, context) =>
+        tagway.group(String(id), traits, { shim, context: { ...context, groupType: key } })),
     reset() {
       always = {};
       tagway.reset();
@@ -92,24 +79,14 @@ const install = (stub: any, config: Params = {}) => {
     opt_out_tracking: () => consent(false),
     has_opted_in_tracking: () => !isOut,
     has_opted_out_tracking: () => isOut,
-    init,
   };
   api.register_for_session = api.register!;
-  api.track_with_groups = (name, said, groups) => api.track!(name, { ...said, ...groups });
-  const serve = (at: any, own: Record<string, any>) => {
-    const queue = Array.isArray(at) ? at.splice(0) : [];
-    const run = ([name, ...args]: any[]) => {
-      // A call of what a call gives: a group's.
-      if (Array.isArray(name)) own[name[0]](...name.slice(1))[args[0][0]](...args[0].slice(1));
-      else own[name]?.(...args);
-    };
-    Object.assign(at, own);
-    at.push = run;
-    return () => queue.forEach(run);
-  };
-  stub.people ||= {};
-  const runPeople = serve(stub.people, people);
-  const run = serve(stub, api);
+  const runPeople = tagway.serve((stub.people ||= {}), people);
+  const run = tagway.serve(stub, api, ([name, ...args]) => {
+    // A call of what a call gives: a group's.
+    if (name.map) api[name[0]]!(...name.slice(1))[args[0][0]](...args[0].slice(1));
+    else api[name]?.(...args);
+  });
   if (config.opt_out_tracking_by_default) consent(false);
   if (config.track_pageview) api.track_pageview!();
   config.loaded?.(stub);
@@ -119,10 +96,9 @@ const install = (stub: any, config: Params = {}) => {
 };
 
 function init(_token: string, config?: Params, name?: string) {
-  return install(name && name !== "mixpanel" ? (root[name] = root[name] || {}) : root, config);
+  return install(name && name !== shim ? (root[name] ||= {}) : root, config);
 }
 
-const root = (page.mixpanel = page.mixpanel || { init });
-(root._i || []).splice(0).forEach((args: any) => init.apply(null, args));
-root.init = init;
-root.__loaded = true;
+const root = (page.mixpanel ||= {});
+(root._i || []).splice(0).map((args: any) => init.apply(null, args));
+root.__loaded = root.init = init;

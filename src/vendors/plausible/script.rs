@@ -10,4 +10,5 @@ pub(super) static SCRIPT: Script = Script {
         File { path: "/js/pa-*", origin: "https://plausible.io", ..File::PLAIN },
     ],
     rewrites: &[],
+    bases: &[],
 };

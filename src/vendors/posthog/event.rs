@@ -128,11 +128,7 @@ pub(super) fn message(
             let screen = text(said.remove("$screen_name"));
             (Message::new(Kind::Screen).with("name", screen), Some((set, true)))
         }
-        other => {
-            let known = NAMES.iter().find(|(known, _)| *known == other);
-            let message = Message::track(known.map_or(other, |(_, name)| name));
-            (message, Some((set, true)))
-        }
+        other => (Message::track(told(other)), Some((set, true))),
     };
     let is_alias = name == "$create_alias";
     let (mut context, properties) = context(said, name == "$pageview");
@@ -163,6 +159,38 @@ pub(super) fn message(
         None => message.with("timestamp", who.timestamp).with("sentAt", sent_at),
     };
     Some(message.with("context", Some(context)).finish())
+}
+
+/// Puts a message of the shim's, which has an event's name and properties as the page gave them, into
+/// the spec's words.
+pub(super) fn retell(message: &mut Object) {
+    let is_page = message.get("type").is_some_and(|kind| kind == "page");
+    let name = if is_page { Some("$pageview".into()) } else { message.get("event").cloned() };
+    let Some(name) = text(name) else { return };
+    let mut said = wire::take(message, "properties");
+    let set = traits(&mut Object::new(), &mut said);
+    let groups = object(said.remove("$groups"));
+    // The page is what the shim's script saw.
+    let (found, properties) = context(said, false);
+    let mut own = wire::take(message, "context");
+    for (member, value) in found {
+        own.entry(member).or_insert(value);
+    }
+    put(&mut own, "traits", Some(set));
+    put_groups(&mut own, groups);
+    wire::note_source(&mut own, "posthog", Some(&name));
+    put(message, "context", Some(own));
+    put(message, "properties", Some(properties));
+    if is_page {
+        message.shift_remove("name");
+    } else {
+        put(message, "event", Some(told(&name)));
+    }
+}
+
+/// What an event is told as.
+fn told(name: &str) -> &str {
+    NAMES.iter().find(|(known, _)| *known == name).map_or(name, |(_, told)| told)
 }
 
 /// What tells in an entry of `/engage` whose it is, where events have it among the properties.

@@ -6,7 +6,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-use super::Vendor;
+use super::{Client, Shim, Vendor, shim};
 
 /// PostHog's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
@@ -14,6 +14,18 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["PostHog"],
     beacon: Some(&beacon::PostHog),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/posthog.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/posthog.js"),
+        needs: &[&shim::STUB],
+        retell: Some(event::retell),
+        ..Shim::PLAIN
+    }),
+    client: Some(Client {
+        script: include_str!("../../../static/sdk/dist/clients/posthog.js"),
+        library: "/static/array.js",
+        required: &["api_key"],
+        optional: &["api_host"],
+        twice: None,
+    }),
     ..Vendor::NOTHING
 };

@@ -11,5 +11,13 @@ pub(super) static SCRIPT: Script = Script {
         File { path: "/static/**", ..HOST },
         File { path: "/array/*/array.js", entry: true, ..HOST },
     ],
-    rewrites: &[Rewrite { host: "us-assets.i.posthog.com", under: "", to: "" }],
+    rewrites: &[
+        Rewrite { host: "us-assets.i.posthog.com", under: "", to: "" },
+        Rewrite { host: "eu-assets.i.posthog.com", under: "", to: "" },
+    ],
+    bases: &[
+        Rewrite { host: "us.i.posthog.com", under: "", to: "" },
+        Rewrite { host: "eu.i.posthog.com", under: "", to: "" },
+        Rewrite { host: "app.posthog.com", under: "", to: "" },
+    ],
 };

@@ -2,8 +2,10 @@
 
 use http::Method;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::beacon::PostHog;
+use super::event;
 use crate::vendors::wire::trial::{Sent, broken};
 
 /// Where they are sent.
@@ -40,6 +42,29 @@ fn a_person_is_known_only_if_the_entry_says_so() {
     assert_eq!(ids(r#","$device_id":"$device:x""#), (None, some("x")));
     assert_eq!(ids(r#","$is_identified":true,"$device_id":"x""#), (some("d"), some("x")));
     assert_eq!(ids(r#","properties":{"$user_id":"u"}"#), (some("u"), None));
+}
+
+#[test]
+fn the_shim_tells_what_the_library_tells() {
+    let mut message = json!({ "type": "track", "event": "$exception", "shim": "posthog", "properties": {
+        "own": 1, "$set": { "plan": "pro" }, "$set_once": { "plan": "x", "first": 1 },
+        "$groups": { "team": "t", "company": "acme" }, "$current_url": "https://s.example/" },
+        "context": { "page": { "url": "https://shop.example/" } } });
+    event::retell(message.as_object_mut().unwrap());
+    assert_eq!(
+        (&message["event"], &message["properties"]),
+        (&"Exception Raised".into(), &json!({ "own": 1 }))
+    );
+    let context = &message["context"];
+    assert_eq!(context["page"]["url"], "https://shop.example/");
+    assert_eq!(
+        (&context["groupId"], &context["traits"]),
+        (&"acme".into(), &json!({ "plan": "pro", "first": 1 }))
+    );
+    assert_eq!(context["source"], json!({ "client": "posthog", "event": "$exception" }));
+    let mut page = json!({ "type": "page", "name": "$pageview", "properties": { "own": 1 } });
+    event::retell(page.as_object_mut().unwrap());
+    assert_eq!((page.get("name"), &page["properties"]), (None, &json!({ "own": 1 })));
 }
 
 proptest! {

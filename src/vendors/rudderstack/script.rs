@@ -9,4 +9,5 @@ pub(super) static SCRIPT: Script = Script {
         File { path: "/3.*/**", origin: "https://cdn.rudderlabs.com", ..File::PLAIN },
     ],
     rewrites: &[Rewrite { host: "cdn.rudderlabs.com", under: "", to: "" }],
+    bases: &[],
 };

@@ -3,7 +3,7 @@
 mod beacon;
 mod script;
 
-use super::Vendor;
+use super::{Shim, Vendor, shim};
 
 /// Segment's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
@@ -11,6 +11,10 @@ pub static VENDOR: Vendor = Vendor {
     known_as: &["Segment", "Segment.io"],
     beacon: Some(&beacon::Segment),
     script: Some(&script::SCRIPT),
-    shim: Some(include_str!("../../../static/sdk/dist/shims/segment.js")),
+    shim: Some(&Shim {
+        script: include_str!("../../../static/sdk/dist/shims/segment.js"),
+        needs: &[&shim::STUB],
+        ..Shim::PLAIN
+    }),
     ..Vendor::NOTHING
 };

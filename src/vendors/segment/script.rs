@@ -23,4 +23,5 @@ pub(super) static SCRIPT: Script = Script {
         Rewrite { host: "cdn.segment.com", under: "", to: "" },
         Rewrite { host: "cdn.segment.io", under: "", to: "" },
     ],
+    bases: &[],
 };

@@ -6,19 +6,16 @@ import type { Tagway } from "../../../static/sdk/src/api";
 const page = window as unknown as { tagway: Tagway; analytics?: any };
 const tagway: any = page.tagway;
 
-const isText = (value: unknown) => typeof value === "string" || typeof value === "number";
-
 /** Calls a method with its texts in front, its objects and its callback: all may be left out. */
-const said = (texts: number, say: (texts: any[], own: any, options: any, done?: () => void) => void) =>
-  (...args: any[]) => new Promise<void>((resolve) => {
-    const callback = args.filter((arg) => typeof arg === "function")[0];
-    const rest = args.filter((arg) => typeof arg !== "function");
+const said = (texts: number, say: (texts: any[], own: any, options: any) => void) =>
+  async (...args: any[]) => {
+    const isCallback = (arg: unknown) => typeof arg === "function";
+    const rest = args.filter((arg) => !isCallback(arg));
     const front: any[] = [];
-    while (front.length < texts && (isText(rest[0]) || (rest.length && rest[0] == null))) front.push(rest.shift());
+    while (front.length < texts && rest.length && typeof (rest[0] ?? "") !== "object") front.push(rest.shift());
     say(front, rest[0] || {}, rest[1]);
-    if (callback) callback();
-    resolve();
-  });
+    args.find(isCallback)?.();
+  };
 
 const listen = (kind: string) => (elements: any, name: any, own?: any) => {
   for (const element of elements instanceof Element ? [elements] : elements || []) {
@@ -37,12 +34,12 @@ const api: Record<string, (...args: any[]) => any> = {
       : tagway.page(second, { category: first, ...own }, options)),
   identify: said(1, ([id], traits, options) => tagway.identify(id, traits, options)),
   group: said(1, ([id], traits, options) => id != null && tagway.group(String(id), traits, options)),
-  alias: said(2, ([id, previous], options) => tagway.alias(id, previous == null ? tagway.user().id : previous, options)),
+  alias: said(2, ([id, previous], options) => tagway.alias(id, previous ?? tagway.user().id, options)),
   reset: () => tagway.reset(),
   ready: (callback) => tagway.ready(callback),
   on: (name, callback) => tagway.on(name, (message: any) =>
     callback(message.event || message.name || message.userId, message.properties || message.traits, {})),
-  user: () => ({ id: () => tagway.user().id, traits: () => tagway.user().traits || {}, anonymousId: () => undefined }),
+  user: () => ({ id: () => tagway.user().id, traits: () => tagway.user().traits || {}, anonymousId: () => {} }),
   trackLink: listen("click"),
   trackForm: listen("submit"),
 };
@@ -50,14 +47,9 @@ api.trackClick = api.trackLink!;
 api.trackSubmit = api.trackForm!;
 api.pageview = api.page!;
 
-const root = (page.analytics = page.analytics || []);
+const root = (page.analytics ||= []);
 if (!root.initialized) {
-  const queue = Array.isArray(root) ? root.splice(0) : [];
-  const run = ([name, ...args]: any[]) => {
-    if (api[name]) api[name]!(...args);
-  };
-  Object.assign(root, api);
-  root.push = run;
+  const run = tagway.serve(root, api);
   root.initialized = root.invoked = true;
-  queue.forEach(run);
+  run();
 }

@@ -6,4 +6,5 @@ use crate::vendors::script::{File, Script};
 pub(super) static SCRIPT: Script = Script {
     files: &[File { path: "/script.js", origin: "https://cloud.umami.is", ..File::PLAIN }],
     rewrites: &[],
+    bases: &[],
 };

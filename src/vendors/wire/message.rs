@@ -47,6 +47,14 @@ pub fn put(object: &mut Object, name: &str, value: Option<impl Into<Value>>) {
     }
 }
 
+/// Takes a member that is an object out; what is none is dropped, and nothing in it.
+pub fn take(object: &mut Object, name: &str) -> Object {
+    match object.shift_remove(name) {
+        Some(Value::Object(member)) => member,
+        _ => Object::new(),
+    }
+}
+
 impl Message {
     /// A message of this kind.
     pub fn new(kind: Kind) -> Self {

@@ -15,9 +15,9 @@ mod value;
 pub use arrival::Arrival;
 pub use dotted::place;
 pub use fields::Fields;
-pub use message::{Message, names_somebody, put, roomy, says_nothing};
+pub use message::{Message, names_somebody, put, roomy, says_nothing, take};
 pub use page::{campaign_member, page, screen};
-pub use source::{is_from, own_name, own_operations, source};
+pub use source::{is_from, note_source, own_name, own_operations, source};
 pub use value::{id, moment, moment_of};
 
 use std::io::Read;

@@ -1,7 +1,7 @@
 //! What a beacon's message says of its origin (`contracts/beacons.md` 2): so that an event that goes
 //! back to the vendor whose library sent it is again what it was.
 
-use super::put;
+use super::{put, take};
 use crate::event::{Enriched, Object};
 
 /// `context.source`: the client, the path it sent to, and its own name for the event.
@@ -12,6 +12,14 @@ pub fn source(client: &str, version: Option<&str>, endpoint: &str, event: Option
     put(&mut source, "endpoint", Some(endpoint));
     put(&mut source, "event", event);
     source
+}
+
+/// Writes into a context that this client's stand-in told the event, and by which name.
+pub fn note_source(context: &mut Object, client: &str, event: Option<&str>) {
+    let mut source = take(context, "source");
+    put(&mut source, "client", Some(client));
+    put(&mut source, "event", event);
+    put(context, "source", Some(source));
 }
 
 /// What this client called the event, if it sent it.

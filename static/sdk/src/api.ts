@@ -10,9 +10,11 @@ export interface Options {
   integrations?: Properties;
   anonymousId?: string;
   userId?: string;
+  /** The vendor in whose words a shim says it: the gateway puts it into the spec's. */
+  shim?: string;
 }
 
-/** Called when the gateway has accepted or refused the message, with the HTTP status. */
+/** Called when the gateway has accepted (below 300) or refused the message, with the HTTP status. */
 export type Done = (status: number) => void;
 
 export type Kind = "track" | "page" | "identify" | "group" | "alias";
@@ -40,8 +42,21 @@ export interface Settings {
   page?: boolean;
   /** Whether nothing is sent or stored before consent() was called. */
   waitForConsent?: boolean;
-  shims?: Record<string, Properties>;
-  clients?: Record<string, Properties>;
+  /** What the shims get, by vendor, if the site said something for one. */
+  shims?: Record<string, ShimSettings>;
+  /** The vendors whose own libraries run in the page, and what those need to know. */
+  clients?: Record<string, unknown>;
+  /** The site's own functions. */
+  integrations?: unknown[];
+  /** Whether there are drafts for browsers that have a token. */
+  preview?: boolean;
+}
+
+/** The public settings of a vendor's shim. */
+export interface ShimSettings {
+  /** Where the vendor's scripts are: its own host, or the path of the gateway's mount. */
+  from: string;
+  [name: string]: string;
 }
 
 export interface User {
@@ -63,6 +78,19 @@ export interface Tagway {
   user(): User;
   flush(): void;
   settings: Settings;
+  /** For shims: see src/shared/stub.ts. */
+  serve(
+    stub: any,
+    own: Record<string, (...args: any[]) => unknown>,
+    run?: (call: any[]) => unknown,
+  ): () => unknown;
+  /** For shims: see src/shared/chat.ts. */
+  chat(
+    src: URL | undefined,
+    isShown: boolean,
+    start: () => void,
+    end: (fault?: unknown) => void,
+  ): () => void;
   /** The vendors' scripts that are on the page: none comes twice. */
   loaded: Record<string, 1>;
   /** The calls made before the script was there. */

@@ -1,8 +1,9 @@
 // window.tagway: makes messages and brings them to the gateway, each until it is acknowledged.
 //
 // It sets no cookie and reads no layout. Storage is read once, when the page is idle, and written only
-// when a message is still on its way as the page is left or a request fails. The gateway puts the
-// site's settings before it (and nothing of this where it is on the page already).
+// when the visitor chose something, or a message is still on its way as the page is left or a request
+// fails. The gateway puts the site's settings before it (and nothing of this where it is on the page
+// already).
 //
 // Its size is part of each page's cost: some of it is shorter than it would be elsewhere.
 import type { Done, Message, Options, Settings, Tagway, User } from "./api";
@@ -24,9 +25,8 @@ const w = window;
 const d = document;
 const now = Date.now;
 const { settings, q } = w.tagway as Tagway & { settings: Settings };
-const endpoint =
-  settings.endpoint || new URL((d.currentScript as HTMLScriptElement | null)?.src || location.href).origin;
-let listeners: [string, (message: Message) => void][] = [];
+settings.endpoint ||= new URL((d.currentScript as HTMLScriptElement | null)?.src || location.href).origin;
+const listeners: [string, (message: Message) => void][] = [];
 /** What is not acknowledged, and of it what is under way. */
 let queue: Message[] = [];
 let flying: Message[] = [];
@@ -41,6 +41,8 @@ let tries = 0;
 let notBefore = 0;
 let asked = 0;
 let categoryPreferences: Record<string, boolean> | undefined;
+/** Whether the visitor chose something that is not in storage yet. */
+let isChosen: unknown;
 let user: User = {};
 
 const without = (messages: Message[], others: Message[]): Message[] =>
@@ -51,32 +53,52 @@ const guard = async (call?: (argument?: any) => unknown, argument?: unknown) => 
   call?.(argument);
 };
 
+const tell = (message: Message) =>
+  listeners.map(([name, callback]) => (name === "*" || name === message.type) && guard(callback, message));
+
+/** The visitor's choice: it holds for what was said before it as well, where that had none. */
+const choose = (categories: Record<string, boolean>) => {
+  categoryPreferences = { ...categoryPreferences, ...categories };
+  without(queue, flying).map(({ context }) => {
+    context!.consent = {
+      categoryPreferences: { ...categories, ...(context!.consent as any)?.categoryPreferences },
+    };
+  });
+  isHeld = false;
+  tell({ type: "consent", messageId: "", categories: categoryPreferences });
+};
+
 /**
- * Changes the outbox in storage, which is [until when a tab has taken it up, its messages]: takes up
- * what earlier pages left, takes out what is `done`, and adds the queue where `isSaving`. Two tabs may
- * send the same from it: the gateway knows a message by its id.
+ * Changes the outbox in storage, which is [until when a tab has taken it up, its messages, the visitor's
+ * choice]: takes up what earlier pages left, takes out what is `done`, and adds the queue where
+ * `isSaving`. Two tabs may send the same from it: the gateway knows a message by its id.
  */
 const store = (done: Message[], isSaving?: unknown) => {
   let until = 0;
   let messages: Message[] = [];
+  let choice: typeof categoryPreferences;
+  let before, text;
   try {
-    [until, messages] = JSON.parse(localStorage._twq);
+    [until, messages, choice] = JSON.parse((before = localStorage._twq));
   } catch {} // Storage that is off or says nonsense holds nothing.
   try {
+    // Of two tabs, the one that was told last is right.
+    if (isChosen) choice = { ...choice, ...categoryPreferences };
     if (!isTakenUp && until < now()) {
       queue = without(messages, queue).concat(queue);
       until = now() + LEASE;
     }
+    if (!isTakenUp && choice) choose(choice);
     isTakenUp = 1;
+    isChosen = 0;
     messages = without(messages, done);
     if (isSaving) messages = without(messages, queue).concat(queue).slice(-MAX_MESSAGES);
-    let text;
-    while ((text = JSON.stringify([until, messages])).length > MAX_CHARS) {
+    while ((text = JSON.stringify([messages[0] ? until : 0, messages, choice])).length > MAX_CHARS) {
       messages = messages.slice(1 + messages.length / 8);
     }
     isStored = messages[0];
-    if (isStored) localStorage._twq = text;
-    else delete localStorage._twq;
+    if (!isStored && !choice) delete localStorage._twq;
+    else if (text !== before) localStorage._twq = text;
   } catch {}
 };
 
@@ -85,15 +107,18 @@ const save = () => {
 };
 
 const send = (isLeaving?: unknown) => {
+  if (!isTakenUp || isChosen) store([]);
   if (isHeld || now() < Math.max(notBefore, asked) || (flyingBytes && isLeaving !== 1)) return;
-  if (!isTakenUp) store([]);
   let batch: Message[] = [];
   let bytes = FRAME_BYTES;
   let path = "/e";
   const texts: string[] = [];
 
-  const settle = (status: number, wait?: number) => {
+  let sent = 0;
+
+  const settle = (status: number, wait?: number, said?: string) => {
     flying = without(flying, batch);
+    flyingBytes -= sent;
     if (!status || status > 499 || /408|429/.test(status as any)) {
       asked = now() + 1e3 * (wait || 0);
       notBefore = Math.max(asked, now() + Math.min(MAX_WAIT, 1e3 * 2 ** tries++) * (1 - Math.random() / 2));
@@ -104,7 +129,7 @@ const send = (isLeaving?: unknown) => {
     tries = notBefore = 0;
     queue = without(queue, batch);
     if (isStored) store(batch);
-    batch.map((message) => guard(message.done, status));
+    batch.map(({ done }, place) => guard(done, said?.includes(`x":${place},`) ? 400 : status));
     send();
   };
 
@@ -131,16 +156,12 @@ const send = (isLeaving?: unknown) => {
   if (!batch[0]) return;
   const body = `{"batch":[${texts}],"sentAt":"${new Date().toISOString()}"}`;
   flying = flying.concat(batch);
-  flyingBytes += bytes;
-  fetch(endpoint + path, { method: "POST", body, keepalive: true, credentials: "include" }).then(
-    (answer) => {
-      flyingBytes -= bytes;
-      settle(answer.status, +answer.headers.get("Retry-After")!);
-    },
-    () => {
-      flyingBytes -= bytes;
-      settle(0);
-    },
+  flyingBytes += sent = bytes;
+  fetch(settings.endpoint + path, { method: "POST", body, keepalive: true, credentials: "include" }).then(
+    // It says which messages were refused, by their places: {"rejected":[{"index":0,...
+    async (answer) =>
+      settle(answer.status, +answer.headers.get("Retry-After")!, await answer.text().catch(String)),
+    () => settle(0),
   );
 };
 
@@ -155,9 +176,6 @@ const plan = () => {
   else w.addEventListener("load", idle);
   isPlanned = 1;
 };
-
-const tell = (message: Message) =>
-  listeners.map(([name, callback]) => (name === "*" || name === message.type) && guard(callback, message));
 
 const make = (type: Message["type"], fields: Partial<Message>, options?: Options, done?: Done) => {
   const { pathname, search, href } = location;
@@ -201,24 +219,20 @@ w.tagway = Object.assign(tagway, {
     make("reset", {});
   },
   consent(categories) {
-    categoryPreferences = { ...categoryPreferences, ...categories };
-    without(queue, flying).map(({ context }) => {
-      context!.consent = context!.consent || { categoryPreferences };
-    });
-    isHeld = false;
-    tell({ type: "consent", messageId: "", categories: categoryPreferences });
+    isChosen = 1;
+    choose(categories);
     plan();
   },
   ready: guard as Tagway["ready"],
   on(name, callback) {
     const entry: (typeof listeners)[0] = [name, callback];
-    listeners = [...listeners, entry];
+    listeners.push(entry);
     return () => {
-      listeners = listeners.filter((other) => other !== entry);
+      entry[0] = "";
     };
   },
   user: () => ({ ...user }),
-  flush: () => send(),
+  flush: send,
 } as Partial<Tagway>);
 
 const leave = () => {
@@ -226,7 +240,9 @@ const leave = () => {
   save();
 };
 w.addEventListener("pagehide", leave);
-w.addEventListener("visibilitychange", () => d.hidden && leave());
+w.addEventListener("visibilitychange", () => {
+  if (d.hidden) leave();
+});
 w.addEventListener("online", () => {
   notBefore = 0;
   send();

@@ -2,9 +2,8 @@
 // once each. Only failures are played: by Chromium, in place of the gateway's answer.
 
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
-import { Shop } from "../clients/harness.mjs";
-import { addSites, complaintsOf, pageOf, script, until } from "./sites.mjs";
+import { test } from "node:test";
+import { script, stage, until } from "./sites.mjs";
 
 const OUTBOX = "_twq";
 const SITES = {
@@ -13,54 +12,17 @@ const SITES = {
   held: 'auto = ["page"]\nwait_for_consent = true',
 };
 
-let shop, start;
-
-before(async () => {
-  shop = await Shop.open([]);
-  await addSites(shop, SITES);
-});
-after(() => shop?.close());
-beforeEach(() => {
-  start = shop.sent().events.length;
-  shop.own = undefined;
-});
-
-const events = () => shop.sent().events.slice(start);
+const { shop, events, open, quiet } = stage(SITES);
 const nameOf = ({ event, type }) => event ?? type;
 const names = () => events().map(nameOf);
 const counts = () => names().reduce((sum, name) => ({ ...sum, [name]: (sum[name] ?? 0) + 1 }), {});
 const arrived = (...wanted) => until(() => wanted.every((name) => names().includes(name)), () => `${names()}`);
-/** What would come twice has come by then: all that was sent is answered, and the browser was idle. */
-async function quiet(page) {
-  const before = counts().Quiet ?? 0;
-  await page.evaluate(() => new Promise((done) => tagway.track("Quiet", {}, {}, () => done())));
-  await until(() => counts().Quiet > before, "the last event");
-}
 const outbox = (page) => page.evaluate((key) => localStorage.getItem(key), OUTBOX);
-
-async function open(name, { early, context } = {}) {
-  shop.own = pageOf(shop, name, { early });
-  context ??= await shop.browser.newContext();
-  const page = await context.newPage();
-  const complaints = complaintsOf(page);
-  const asked = [];
-  page.on("request", (request) => {
-    const { pathname } = new URL(request.url());
-    if (request.method() === "POST") asked.push({ pathname, at: Date.now(), ids: idsOf(request) });
-  });
-  await page.goto(`${shop.origin}/page`);
-  await page.waitForFunction(() => window.tagway?.loaded);
-  return { context, page, complaints, asked };
-}
-
-function idsOf(request) {
-  return JSON.parse(request.postData() ?? "{}").batch?.map(({ messageId }) => messageId) ?? [];
-}
 
 /** Answers the page's events in the gateway's place until `stop()` is called. */
 async function fail(page, status, fields = {}) {
   const headers = {
-    ...fields, "access-control-allow-origin": shop.origin, "access-control-allow-credentials": "true",
+    ...fields, "access-control-allow-origin": shop().origin, "access-control-allow-credentials": "true",
     "access-control-expose-headers": "Retry-After",
   };
   const answer = (route) => (status ? route.fulfill({ status, headers }) : route.abort());
@@ -172,7 +134,7 @@ test("two tabs lose nothing and double nothing", async () => {
 test("a page that is left has sent its last events", async () => {
   const { context, page } = await open("plain");
   await page.evaluate(() => addEventListener("pagehide", () => tagway.track("Last"), true));
-  await page.goto(`${shop.origin}/elsewhere`);
+  await page.goto(`${shop().origin}/elsewhere`);
   await arrived("Last");
   await quietly(context);
   assert.deepEqual(counts(), { Last: 1, Quiet: 1 });
@@ -215,7 +177,7 @@ test("nothing is sent or stored before the visitor was asked, and then it says w
 test("a page that is closed before the visitor was asked leaves nothing", async () => {
   const { context, page } = await open("held");
   await page.evaluate(() => tagway.track("Held"));
-  await page.goto(`${shop.origin}/elsewhere`);
+  await page.goto(`${shop().origin}/elsewhere`);
   assert.equal(await outbox(page), null);
   await quietly(context);
   assert.deepEqual(names(), ["Quiet"]);
@@ -226,6 +188,50 @@ async function quietly(context) {
   await quiet(page);
   await context.close();
 }
+
+test("what the visitor chose holds on the pages that follow, and is read from storage once", async () => {
+  const { context, page } = await open("held");
+  await page.evaluate(() => tagway.consent({ analytics: true, advertising: false }));
+  await arrived("page");
+  await page.close();
+  await context.addInitScript(() => {
+    const storage = window.localStorage;
+    window.reads = 0;
+    Object.defineProperty(window, "localStorage", { get: () => ((window.reads += 1), storage) });
+  });
+  const next = await open("held", { context, early: `tagway.on("consent", function (it) { window.said = it.categories; });
+    tagway.track("Again");` });
+  await arrived("Again");
+  await quiet(next.page);
+  const choices = events().map((it) => it.context.consent.categoryPreferences);
+  assert.ok(choices.length >= 4);
+  for (const choice of choices) assert.deepEqual(choice, { analytics: true, advertising: false });
+  assert.deepEqual(await next.page.evaluate(() => [window.reads, window.said]), [1, choices[0]]);
+  // The rest of the choice stays as it was.
+  await next.page.evaluate(() => (tagway.consent({ advertising: true }), tagway.track("Changed")));
+  await arrived("Changed");
+  const { page: third } = await open("held", { context, early: 'tagway.track("Third");' });
+  await arrived("Third");
+  const [last] = events().filter(({ event }) => event === "Third");
+  assert.deepEqual(last.context.consent.categoryPreferences, { analytics: true, advertising: true });
+  assert.equal(await third.evaluate(() => document.cookie), "");
+  await context.close();
+});
+
+test("of two tabs, what was chosen last is kept", async () => {
+  const first = await open("plain");
+  await first.page.evaluate(() => (tagway.consent({ advertising: false }), tagway.flush()));
+  await until(async () => /false/.test(await outbox(first.page)), "the first choice");
+  const second = await open("plain", { context: first.context });
+  await second.page.evaluate(() => (tagway.consent({ advertising: true }), tagway.flush()));
+  await until(async () => /true/.test(await outbox(first.page)), "the second choice");
+  await fail(first.page, 503);
+  await first.page.evaluate(() => (tagway.track("Kept"), tagway.flush()));
+  await until(async () => /Kept/.test(await outbox(first.page)), "the outbox");
+  const [, , choice] = JSON.parse(await outbox(first.page));
+  assert.deepEqual(choice, { advertising: true });
+  await first.context.close();
+});
 
 test("a callback that fails stops nothing", async () => {
   const { context, page, complaints } = await open("plain");
@@ -247,7 +253,7 @@ test("a callback that fails stops nothing", async () => {
 test("the script comes once, however often it is loaded", async () => {
   const { context, page } = await open("paged");
   await arrived("page");
-  const [, text] = await script(shop, "paged");
+  const [, text] = await script(shop(), "paged");
   await page.evaluate(() => {
     window.first = tagway;
   });

@@ -1,10 +1,9 @@
 // What pages report by themselves, and window.analytics, by the script that the gateway serves.
 
 import assert from "node:assert/strict";
-import { after, before, beforeEach, test } from "node:test";
-import { Shop } from "../clients/harness.mjs";
+import { test } from "node:test";
 import { PAGES } from "../shims/pages.mjs";
-import { addSites, complaintsOf, pageOf, until } from "./sites.mjs";
+import { stage, until } from "./sites.mjs";
 
 const SITES = {
   ...Object.fromEntries(["history", "links", "downloads", "forms", "scroll", "vitals", "errors"]
@@ -12,33 +11,13 @@ const SITES = {
   alias: "auto = []\nalias = true",
 };
 
-let shop, start;
-
-before(async () => {
-  shop = await Shop.open([]);
-  await addSites(shop, SITES);
-});
-after(() => shop?.close());
-beforeEach(() => {
-  start = shop.sent().events.length;
-});
-
-const events = () => shop.sent().events.slice(start);
-
-async function open(name, { content, how, early } = {}) {
-  shop.own = pageOf(shop, name, { content, how, early });
-  const context = await shop.browser.newContext({ viewport: { width: 800, height: 600 } });
-  const page = await context.newPage();
-  const complaints = complaintsOf(page);
-  await page.goto(`${shop.origin}/page?lang=en`);
-  await page.waitForFunction(() => window.tagway?.loaded);
-  return { context, page, complaints };
-}
+const { shop, events, quiet, ...stand } = stage(SITES);
+const open = (name, how) =>
+  stand.open(name, { path: "/page?lang=en", viewport: { width: 800, height: 600 }, ...how });
 
 /** The events but for the last, by which all others have come. */
 async function told(page) {
-  await page.evaluate(() => new Promise((done) => tagway.track("Quiet", {}, {}, () => done())));
-  await until(() => events().some(({ event }) => event === "Quiet"), () => JSON.stringify(events()));
+  await quiet(page);
   return events().filter(({ event }) => event !== "Quiet").map(({ event, type, properties }) => [event ?? type, properties]);
 }
 
@@ -81,8 +60,8 @@ test("downloads: a click on a link to a file", async () => {
   await page.evaluate(stay, "click");
   for (const id of ["list", "own", "in"]) await page.click(`#${id}`);
   assert.deepEqual(await told(page), [
-    ["File Downloaded", { href: `${shop.origin}/files/list.PDF?v=2`, file: "list.PDF" }],
-    ["File Downloaded", { href: `${shop.origin}/make`, file: "make" }],
+    ["File Downloaded", { href: `${shop().origin}/files/list.PDF?v=2`, file: "list.PDF" }],
+    ["File Downloaded", { href: `${shop().origin}/make`, file: "make" }],
   ]);
   await context.close();
 });
@@ -123,7 +102,7 @@ test("vitals: one event when the page is left", async () => {
   const { context, page } = await open("vitals", { content: "<h1>Lamps</h1><button>Press</button>" });
   await page.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length);
   await page.click("button");
-  await page.goto(`${shop.origin}/elsewhere`);
+  await page.goto(`${shop().origin}/elsewhere`);
   const vitals = () => events().filter(({ event }) => event === "Web Vitals");
   await until(() => vitals().length, "the vitals");
   await open("alias").then(async ({ context: other, page: quiet }) => {

@@ -5,6 +5,8 @@ import { readFileSync } from "node:fs";
 import { appendFile } from "node:fs/promises";
 import { get } from "node:http";
 import { join } from "node:path";
+import { after, before, beforeEach } from "node:test";
+import { Shop } from "../clients/harness.mjs";
 
 const DEADLINE_MS = 15_000;
 const POLL_MS = 25;
@@ -24,7 +26,7 @@ const hostOf = (name) => `${name}.shop.localhost`;
 /** Where the site's gateway is. */
 export const gatewayOf = (shop, name) => `http://${hostOf(name)}:${portOf(shop)}`;
 
-const table = (shop, name, sdk) => `
+const table = (shop, name, [sdk, more]) => `
 [[sites]]
 name = "${name}"
 hosts = ["${hostOf(name)}"]
@@ -32,6 +34,7 @@ origins = ["${shop.origin}"]
 write_key = "${name}"
 [sites.sdk]
 ${sdk}
+${more}
 [[sites.destinations]]
 name = "events"
 vendor = "webhook"
@@ -52,9 +55,9 @@ export function script(shop, name) {
   });
 }
 
-/** Adds sites to the running gateway, by name the lines of their [sites.sdk]. */
+/** Adds sites to the running gateway, by name the lines of their [sites.sdk], or those and more tables. */
 export async function addSites(shop, sites) {
-  const tables = Object.entries(sites).map(([name, sdk]) => table(shop, name, sdk));
+  const tables = Object.entries(sites).map(([name, lines]) => table(shop, name, [lines, ""].flat()));
   await appendFile(join(shop.data, "tagway.toml"), tables.join(""));
   for (const name of Object.keys(sites)) {
     await until(async () => (await script(shop, name))[0] === 200, `the gateway serves ${name}`);
@@ -98,4 +101,47 @@ export function pageOf(shop, name, { early = "", content = "<h1>Lamps</h1>", how
   const page = { headers: { ...html, "content-security-policy": policy }, body };
   const elsewhere = { headers: html, body: "<!doctype html><title>Elsewhere</title>" };
   return async (pathname) => (pathname === "/page" ? page : elsewhere);
+}
+
+const idsOf = (request) => JSON.parse(request.postData() ?? "{}").batch?.map(({ messageId }) => messageId) ?? [];
+
+/** What the tests of a file stand on: the shop with these sites, what came of a test, and its pages. */
+export function stage(sites) {
+  let shop, start;
+  before(async () => {
+    shop = await Shop.open([]);
+    await addSites(shop, sites);
+  });
+  after(() => shop?.close());
+  beforeEach(() => {
+    start = shop.sent().events.length;
+    shop.own = undefined;
+  });
+  const events = () => shop.sent().events.slice(start);
+
+  /** A page of a site, with what it complains of and asks for. */
+  async function open(name, { context, path = "/page", viewport, ...how } = {}) {
+    shop.own = pageOf(shop, name, how);
+    context ??= await shop.browser.newContext({ viewport });
+    const page = await context.newPage();
+    const complaints = complaintsOf(page);
+    const asked = [];
+    page.on("request", (request) => {
+      const { pathname } = new URL(request.url());
+      if (request.method() === "POST") asked.push({ pathname, at: Date.now(), ids: idsOf(request) });
+    });
+    await page.goto(shop.origin + path);
+    await page.waitForFunction(() => window.tagway?.loaded);
+    return { context, page, complaints, asked };
+  }
+
+  /** What would come twice has come by then: all that was sent is answered, and the browser was idle. */
+  async function quiet(page) {
+    const count = () => events().filter(({ event }) => event === "Quiet").length;
+    const earlier = count();
+    await page.evaluate(() => new Promise((done) => tagway.track("Quiet", {}, {}, () => done())));
+    await until(() => count() > earlier, () => `the last event: ${JSON.stringify(events())}`);
+  }
+
+  return { shop: () => shop, events, open, quiet };
 }

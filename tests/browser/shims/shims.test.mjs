@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Shop } from "../clients/harness.mjs";
-import { addSites, complaintsOf, gatewayOf, script, until } from "../sdk/sites.mjs";
+import { addSites, complaintsOf, gatewayOf, until } from "../sdk/sites.mjs";
 import { PAGES } from "./pages.mjs";
 
 const ORDER = { order_id: "o-1", revenue: 25.5, total: 30, currency: "EUR" };
@@ -80,11 +80,60 @@ const EXPECTED = {
   drift: { events: [PAGE, ...id("u-drift", [PERSON, TOLD, LEFT])], globals: { answered: "function" } },
 };
 
+/** Where the vendors have their messengers, for the account "shop". */
+const MESSENGER = /^\/(widget\/shop|include\/\d+\/shop\.js)$/;
+
+// How a messenger takes the place of its stub, as far as a page can see.
+const CHATS = {
+  intercom: {
+    id: "app_id",
+    host: "https://widget.intercom.io",
+    real: () => {
+      window.messenger = () => {
+        window.told = window.Intercom.q.map((call) => [...call]);
+        window.Intercom = (...call) => window.told.push(call);
+      };
+    },
+    isTold: (told) => told.some(([name, said]) => name === "boot" && said.app_id === "shop" &&
+      said.user_id === "u-intercom" && said.user_hash === "proof") && told.some(([name]) => name === "show"),
+    meanwhile: "Intercom('trackEvent', 'meanwhile'); Intercom('showSpace', 'help');",
+    calls: "Intercom('update', { plan: 'gold' }); Intercom('trackEvent', 'later');",
+    hears: [([name]) => name === "showSpace", ([name, said]) => name === "update" && said.plan === "gold"],
+  },
+  drift: {
+    id: "embed_id",
+    host: "https://js.driftt.com",
+    real: () => {
+      window.messenger = () => {
+        const told = window.drift.slice();
+        window.told = told;
+        window.drift = { identify: (...said) => told.push(["identified", ...said]), track: () => told.push(["tracked"]) };
+        told.forEach(([name, event, callback]) => {
+          if (name === "on" && event === "ready") callback({ openChat: () => told.push(["openChat"]) });
+        });
+      };
+    },
+    isTold: (told) => told.some(([name, who]) => name === "identify" && who === "u-drift") &&
+      told.some(([name]) => name === "openChat"),
+    meanwhile: "drift.track('meanwhile'); drift.identify('u-drift', { plan: 'meanwhile' });",
+    calls: "drift.identify('u-drift', { plan: 'gold' }); drift.track('later');",
+    hears: ["meanwhile", "gold"].map((plan) => ([name, who, said]) =>
+      name === "identified" && who === "u-drift" && said.plan === plan),
+  },
+};
+
 let shop;
 before(async () => {
   shop = await Shop.open([]);
-  const sites = Object.keys(PAGES).map((name) => [name, `auto = []\nshims = ["${name}"]`]);
-  await addSites(shop, Object.fromEntries(sites));
+  const sdk = (name) => `auto = []\nshims = ["${name}"]`;
+  const sites = Object.fromEntries(Object.keys(PAGES).map((name) => [name, sdk(name)]));
+  for (const [name, { id }] of Object.entries(CHATS)) {
+    const own = `[sites.vendors.${name}]\n${id} = "shop"\n`;
+    const proxy = `scripts = "proxy"\nscript_endpoint = "http://127.0.0.1:${new URL(shop.origin).port}"\n`;
+    sites[`${name}-direct`] = [sdk(name), own];
+    sites[`${name}-proxy`] = [sdk(name), own + proxy];
+  }
+  await addSites(shop, sites);
 });
 after(() => shop?.close());
 
@@ -97,42 +146,32 @@ const like = (found, expected) => {
   return found;
 };
 
-/**
- * A page with the vendor's snippet, which loads the site's /tw.js, and what it complains of. With
- * `shims` the script comes from the shop, with them in its settings: the gateway has none to give.
- */
-async function open(name, { shims, policy } = {}) {
+const javascript = (body) => ({ headers: { "content-type": "text/javascript; charset=utf-8" }, body });
+
+/** A page with the vendor's snippet, which loads the site's /tw.js, and what it complains of. */
+async function open(name, { site = name, policy } = {}) {
   const context = await shop.browser.newContext();
   const page = await context.newPage();
   const complaints = complaintsOf(page);
   const { snippet, before } = PAGES[name];
-  const src = shims ? `/shim/${name}.js` : `${gatewayOf(shop, name)}/tw.js`;
+  const src = `${gatewayOf(shop, site)}/tw.js`;
   let release;
   const isReleased = new Promise((resolve) => {
     release = resolve;
   });
-  await page.route((url) => url.href.endsWith(src), async (route) => {
+  await page.route((url) => url.href === src, async (route) => {
     await isReleased;
     await route.continue();
   });
-  const javascript = (body) => ({ headers: { "content-type": "text/javascript; charset=utf-8" }, body });
-  const answers = {
-    [`/shim/${name}.js`]: async () => {
-      const [, text] = await script(shop, name);
-      const settings = JSON.stringify({ endpoint: gatewayOf(shop, name), shims }).slice(1, -1);
-      const own = text.replace('"shims":{}', settings);
-      assert.notEqual(own, text, "the settings stand in the script");
-      return javascript(own);
-    },
-    "/shim/messenger.js": async () => javascript("window.messenger && messenger();"),
-    [`/shim/${name}`]: async () => {
-      const headers = { "content-type": "text/html; charset=utf-8" };
-      if (policy) headers["content-security-policy"] = policy;
-      return { headers, body: `<!doctype html><html lang="en"><head><title>Lamps</title>
-        <script nonce="n">${snippet(src)}</script></head><body><h1>Lamps</h1></body></html>` };
-    },
+  const headers = { "content-type": "text/html; charset=utf-8" };
+  if (policy) headers["content-security-policy"] = policy;
+  const body = `<!doctype html><html lang="en"><head><title>Lamps</title><link rel="icon" href="data:,">
+    <script nonce="n">${snippet(src)}</script></head><body><h1>Lamps</h1></body></html>`;
+  shop.own = (pathname) => {
+    if (pathname === `/shim/${name}`) return Promise.resolve({ headers, body });
+    // As the vendor, for the gateway's proxy.
+    if (MESSENGER.test(pathname)) return Promise.resolve(javascript("window.messenger && messenger();"));
   };
-  shop.own = (pathname) => answers[pathname]?.();
   await page.goto(`${shop.origin}/shim/${name}`, { waitUntil: "commit" });
   await page.waitForFunction(() => document.querySelector("h1"));
   await page.evaluate(before);
@@ -173,56 +212,60 @@ function asExpected(events) {
   return (found, index) => like(found, events[index] ?? found);
 }
 
-const CHATS = {
-  intercom: {
-    shims: { intercom: { app_id: "shop", src: "/shim/messenger.js" } },
-    calls: () => JSON.parse(JSON.stringify(window.Intercom.q ?? window.told)),
-    real: () => {
-      window.messenger = () => {
-        window.told = window.Intercom.q.map((call) => [...call]);
-        window.Intercom = (...call) => window.told.push(call);
-      };
-    },
-    isTold: (told) => told.some(([name, said]) => name === "boot" && said.user_id === "u-intercom" && said.user_hash === "proof") &&
-      told.some(([name]) => name === "show"),
-  },
-  drift: {
-    shims: { drift: { embed_id: "shop", src: "/shim/messenger.js" } },
-    real: () => {
-      window.messenger = () => {
-        window.told = window.drift.slice();
-        window.drift = { identify() {}, track() {} };
-        window.told.forEach(([name, event, callback]) => {
-          if (name === "on" && event === "ready") callback({ openChat: () => window.told.push(["openChat"]) });
-        });
-      };
-    },
-    isTold: (told) => told.some(([name, who]) => name === "identify" && who === "u-drift") &&
-      told.some(([name]) => name === "openChat"),
-  },
-};
-
-for (const [name, { shims, real, isTold }] of Object.entries(CHATS)) {
-  test(`${name}: a button until somebody wants to talk`, async () => {
-    const policy = `default-src 'none'; script-src 'self' 'nonce-n'; style-src 'none'; connect-src ${gatewayOf(shop, name)}`;
-    const { page, context, complaints } = await open(name, { shims, policy });
-    const asked = [];
-    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
-    const button = page.getByRole("button", { name: "Open chat" });
-    await button.waitFor();
-    await page.evaluate(real);
-    assert.ok(!asked.includes("/shim/messenger.js"), "nothing is loaded before");
-    const box = await button.boundingBox();
-    assert.ok(box.width >= 44 && box.height >= 44, "large enough for a finger");
-    await button.press("Enter");
-    await page.waitForFunction(() => window.told);
-    const told = () => page.evaluate(() => JSON.parse(JSON.stringify(window.told)));
-    await until(async () => isTold(await told()), `${name} told`);
-    await until(async () => (await button.count()) === 0, `${name} button`);
-    const start = shop.sent().events.length;
-    await page.evaluate(name === "intercom" ? "Intercom('trackEvent', 'later')" : "drift.track('later')");
-    await until(() => shop.sent().events.slice(start).some((event) => event.event === "later"), "later");
-    assert.deepEqual(complaints, []);
-    await context.close();
-  });
+for (const [name, chat] of Object.entries(CHATS)) {
+  for (const way of ["direct", "proxy"]) {
+    test(`${name}, ${way}: a button until somebody wants to talk`, async () => {
+      const site = `${name}-${way}`;
+      const gateway = gatewayOf(shop, site);
+      const start = shop.sent().events.length;
+      const [host, path] = way === "proxy" ? [gateway, `/${name}`] : [chat.host, ""];
+      const policy = `default-src 'none'; script-src 'nonce-n' ${gateway} ${host}; style-src 'none'; img-src data:; connect-src ${gateway}`;
+      const { page, context, complaints } = await open(name, { site, policy });
+      const isMessenger = (url) => url.origin === host && url.pathname.startsWith(path) &&
+        MESSENGER.test(url.pathname.slice(path.length));
+      const asked = [];
+      let isDown = true;
+      await page.route((url) => isMessenger(url), async (route) => {
+        asked.push(route.request().url());
+        if (isDown) return route.abort();
+        await page.evaluate(chat.meanwhile);
+        return way === "proxy" ? route.continue() : route.fulfill(javascript("window.messenger && messenger();"));
+      });
+      const button = page.getByRole("button", { name: "Open chat" });
+      await button.waitFor();
+      await page.evaluate(chat.real);
+      assert.deepEqual(asked, [], "nothing is loaded before");
+      const box = await button.boundingBox();
+      assert.ok(box.width >= 44 && box.height >= 44, "large enough for a finger");
+      await button.press("Enter");
+      await until(() => asked.length === 1, "the messenger is asked for");
+      // What fails can be tried again.
+      isDown = false;
+      await until(async () => {
+        if (await button.count()) await button.press("Enter");
+        return asked.length === 2;
+      }, "and again");
+      await page.waitForFunction(() => window.told);
+      const told = () => page.evaluate(() => JSON.parse(JSON.stringify(window.told)));
+      await until(async () => chat.isTold(await told()), `${name} told`);
+      await until(async () => (await button.count()) === 0, `${name} button`);
+      await page.evaluate(chat.calls);
+      const since = () => shop.sent().events.slice(start).map(({ event }) => event);
+      await until(() => ["meanwhile", "later"].every((event) => since().includes(event)), () => `${since()}`);
+      const heard = await told();
+      for (const hears of chat.hears) assert.ok(heard.some(hears), JSON.stringify(heard));
+      assert.ok(!heard.some(([what]) => /track/i.test(what)), "events go to the gateway alone");
+      const unexpected = complaints.filter((line) => !/ERR_FAILED|^elsewhere: https:\/\/(widget\.intercom|js\.driftt)/.test(line));
+      assert.deepEqual(unexpected, []);
+      await context.close();
+    });
+  }
 }
+
+test("a chat whose id nobody gave has no button", async () => {
+  const { page, context } = await open("intercom");
+  await page.evaluate(() => Intercom("show"));
+  await page.waitForFunction(() => document.readyState === "complete");
+  assert.equal(await page.getByRole("button").count(), 0);
+  await context.close();
+});

@@ -15,6 +15,10 @@ const MAX_GROUPS: usize = 5;
 /// What `$setOnce` says where there is nothing to say.
 const EMPTY: &str = "EMPTY";
 
+/// Amplitude's own names of a page view and of what was bought.
+pub(super) const PAGE_VIEWED: &str = "[Amplitude] Page Viewed";
+pub(super) const REVENUE: &str = "revenue_amount";
+
 /// Adds the messages of an event.
 pub(super) fn write(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Object>) {
     match said.event_type.as_str() {
@@ -33,12 +37,12 @@ pub(super) fn write(mut said: Said, sending: &Sending<'_>, messages: &mut Vec<Ob
 fn event(mut said: Said, sending: &Sending<'_>) -> Object {
     let mut properties = split(&mut said);
     let message = match said.event_type.as_str() {
-        "[Amplitude] Page Viewed" => {
+        PAGE_VIEWED => {
             let mut all = said.page();
             all.extend(properties);
             Message::new(Kind::Page).with("properties", Some(all))
         }
-        "revenue_amount" => {
+        REVENUE => {
             order(&mut properties);
             Message::track("Order Completed").with("properties", Some(properties))
         }
@@ -77,7 +81,7 @@ fn split(said: &mut Said) -> Object {
 }
 
 /// What was bought, in the spec's names: one product, and its worth.
-fn order(properties: &mut Object) {
+pub(super) fn order(properties: &mut Object) {
     let mut take = |names: [&str; 2]| names.iter().find_map(|name| properties.remove(*name));
     let (id, kind) = (take(["$productId", "product_id"]), take(["$revenueType", "revenue_type"]));
     let (price, quantity) = (take(["$price", "price"]), take(["$quantity", "quantity"]));
@@ -183,11 +187,7 @@ fn operated(own: Object, said: &mut Said, is_person: bool) -> Object {
                 }
             }
             ("$setOnce", Value::Object(set)) => {
-                for (name, value) in &set {
-                    if *value != EMPTY && !value.is_null() {
-                        traits.entry(name.as_str()).or_insert_with(|| value.clone());
-                    }
-                }
+                set_once(&mut traits, &set);
                 put(&mut said.operations, "$setOnce", Some(set));
             }
             ("$unset", Value::Object(unset)) => {
@@ -209,6 +209,15 @@ fn operated(own: Object, said: &mut Said, is_person: bool) -> Object {
         }
     }
     traits
+}
+
+/// Traits that have no value so far.
+pub(super) fn set_once(traits: &mut Object, set: &Object) {
+    for (name, value) in set {
+        if *value != EMPTY && !value.is_null() {
+            traits.entry(name.as_str()).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 fn set_trait(

@@ -8,8 +8,11 @@
 
 mod event;
 mod kinds;
+mod retell;
 #[cfg(test)]
 mod tests;
+
+pub(super) use retell::retell;
 
 use bytes::Bytes;
 use http::StatusCode;

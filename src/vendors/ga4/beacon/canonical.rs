@@ -79,7 +79,7 @@ pub(super) fn add(hit: &Hit<'_>, name: &str, messages: &mut Vec<Object>) {
         Message::new(Kind::Page).with("properties", Some(properties))
     } else {
         let rule = rules::of_vendors(name);
-        let event = rule.map_or_else(|| name.to_owned(), |rule| naming::written(rule.canonical));
+        let event = named(name, rule);
         let properties = canonical(said.properties, said.products, name, rule);
         Message::track(&event).with("properties", Some(properties))
     };
@@ -167,8 +167,13 @@ impl Said {
     }
 }
 
+/// The event as the spec names it, or as Google does if the spec has no name.
+pub(super) fn named(name: &str, rule: Option<&Rule>) -> String {
+    rule.map_or_else(|| name.to_owned(), |rule| naming::written(rule.canonical))
+}
+
 /// Properties as the spec names them.
-fn canonical(
+pub(super) fn canonical(
     mut properties: Object,
     products: Vec<Value>,
     name: &str,

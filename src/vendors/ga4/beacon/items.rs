@@ -45,6 +45,29 @@ const FIELDS: &[(&str, &str, Kind)] = &[
     ("lo", "location_id", Kind::Text),
 ];
 
+/// What pages call the members of an item, where products have another name for them.
+const TOLD: &[(&str, &str)] = &[
+    ("item_id", "product_id"),
+    ("item_name", "name"),
+    ("item_brand", "brand"),
+    ("item_category", "category"),
+    ("item_variant", "variant"),
+    ("index", "position"),
+];
+
+/// The product of an item as a page gives it to gtag.
+pub(super) fn told(item: Value) -> Option<Value> {
+    let Value::Object(item) = item else { return None };
+    let product: Object = item
+        .into_iter()
+        .map(|(name, value)| match TOLD.iter().find(|(told, _)| *told == name) {
+            Some((_, member)) => ((*member).to_owned(), value),
+            None => (name, value),
+        })
+        .collect();
+    (!product.is_empty()).then_some(Value::Object(product))
+}
+
 /// The place of a parameter among the items: `pr1` is the first.
 pub(super) fn place(name: &str) -> Option<usize> {
     let place = name.strip_prefix("pr")?.parse::<usize>().ok()?;

@@ -6,10 +6,12 @@
 mod canonical;
 mod hit;
 mod items;
+mod retell;
 #[cfg(test)]
 mod tests;
 
 use hit::Hit;
+pub(super) use retell::retell;
 
 use crate::event::Object;
 use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};

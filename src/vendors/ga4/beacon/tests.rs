@@ -59,6 +59,51 @@ fn every_standard_event_comes_back_under_its_name() {
 }
 
 #[test]
+fn the_shim_and_the_library_tell_the_same() {
+    let told = |name: &str, properties: Value| {
+        let mut message =
+            json!({ "type": "track", "event": name, "shim": "ga4", "properties": properties });
+        retell(message.as_object_mut().unwrap());
+        message
+    };
+    let item = json!({ "item_id": "A", "item_name": "B", "price": 2.5, "quantity": 2, "index": 1,
+        "item_brand": "C", "item_category": "D", "item_variant": "E", "item_list_name": "F", "size": "L" });
+    for rule in RULES {
+        let name = rule.name;
+        let query = format!(
+            "{QUERY}&en={name}&pr1=idA~nmB~pr2.5~qt2~lp1~brC~caD~vaE~lnF~k0size~v0L\
+             &ep.transaction_id=T&epn.value=5&cu=EUR&ep.search_term=x&ep.shipping_tier=fast\
+             &ep.item_list_id=l&ep.promotion_name=p&epn.tax=1&up.plan=pro&ep.user_data.email_address=a%40b.co"
+        );
+        let by_library = decode(&query, "").pop().unwrap();
+        let by_shim = told(
+            name,
+            json!({
+                "transaction_id": "T", "value": "5", "currency": "EUR", "search_term": "x",
+                "shipping_tier": "fast", "item_list_id": "l", "promotion_name": "p", "tax": "1", "items": [item],
+                "user_properties": { "plan": "pro" }, "user_data": { "email": "a@b.co" },
+                "send_to": "G-1", "event_callback": null, "event_timeout": 9, "user_id": "u", "debug_mode": true,
+            }),
+        );
+        assert_eq!(by_shim["event"], by_library["event"]);
+        assert_eq!(by_shim["properties"], by_library["properties"], "{name}");
+        assert_eq!(by_shim["context"]["traits"], by_library["context"]["traits"], "{name}");
+        assert_eq!(by_shim["context"]["source"], json!({ "client": "gtag", "event": name }));
+    }
+    let mut page = json!({ "type": "page", "name": "page_view", "properties": {
+        "page_location": "https://s.example/", "page_title": "T", "page_type": "x", "plan": "a" } });
+    retell(page.as_object_mut().unwrap());
+    assert_eq!(
+        page["properties"],
+        json!({ "url": "https://s.example/", "title": "T", "plan": "a" })
+    );
+    assert_eq!(
+        (page.get("name"), &page["context"]["source"]["event"]),
+        (None, &json!("page_view"))
+    );
+}
+
+#[test]
 fn a_batch_shares_its_query_and_each_line_is_an_event() {
     let messages = decode(QUERY, BODY);
     let names: Vec<&str> =

@@ -31,8 +31,7 @@ pub(super) struct Told {
 }
 
 /// An event of this name with these custom data.
-pub(super) fn told(name: &str, data: &[(&str, &str)]) -> Told {
-    let mut properties = properties(data);
+pub(super) fn told(name: &str, mut properties: Object) -> Told {
     let products = products(&mut properties);
     let rule = rules::canonical(name, products.len() > 1);
     let event = rule.map_or_else(|| name.to_owned(), |rule| naming::written(rule.canonical));
@@ -63,6 +62,15 @@ pub(super) fn told(name: &str, data: &[(&str, &str)]) -> Told {
 /// The custom data as they are.
 pub(super) fn properties(data: &[(&str, &str)]) -> Object {
     data.iter().map(|(name, text)| ((*name).to_owned(), value(name, text))).collect()
+}
+
+/// The custom data as a page gave them: texts are read as those of a field are.
+pub(super) fn typed(data: Object) -> Object {
+    let read = |(name, said): (String, Value)| {
+        let read = said.as_str().map(|text| value(&name, text));
+        (name, read.unwrap_or(said))
+    };
+    data.into_iter().map(read).collect()
 }
 
 /// What a field says: objects and lists are JSON, numbers and booleans are written out.

@@ -48,7 +48,7 @@ pub(super) fn message(hit: &Hit<'_>, received_at: Timestamp) -> Object {
         properties.extend(commerce::properties(&hit.data));
         Message::new(Kind::Page).with("properties", Some(properties))
     } else {
-        let Told { event, properties } = commerce::told(hit.event, &hit.data);
+        let Told { event, properties } = commerce::told(hit.event, commerce::properties(&hit.data));
         Message::track(&event).with("properties", Some(properties))
     };
     message
@@ -94,7 +94,8 @@ fn context(hit: &Hit<'_>, page: Object) -> Object {
     // Some releases send an offset, which names no zone.
     let names_zone = |zone: &&str| zone.starts_with(|c: char| c.is_ascii_alphabetic());
     put(&mut context, "timezone", hit.timezone.filter(names_zone));
-    let (traits, digests) = person(hit);
+    // What the site says comes before what is found in its forms.
+    let (traits, digests) = person(hit.found.iter().chain(&hit.person).copied());
     put(&mut context, "traits", Some(traits));
     let mut ids = Object::new();
     put(&mut ids, "fbp", hit.browser);
@@ -119,11 +120,10 @@ fn context(hit: &Hit<'_>, page: Object) -> Object {
 }
 
 /// What is said of the person in the clear, and what is hashed.
-fn person(hit: &Hit<'_>) -> (Object, Object) {
+pub(super) fn person<'s>(said: impl Iterator<Item = (&'s str, &'s str)>) -> (Object, Object) {
     let (mut traits, mut address, mut digests) = (Object::new(), Object::new(), Object::new());
-    // What the site says comes before what is found in its forms.
-    for (key, value) in hit.found.iter().chain(&hit.person) {
-        let Some((key, it)) = PERSON.iter().find(|(known, _)| known == key) else { continue };
+    for (key, value) in said {
+        let Some((key, it)) = PERSON.iter().find(|(known, _)| *known == key) else { continue };
         let value = value.trim();
         let first = value.split(',').next().unwrap_or_default();
         match it {

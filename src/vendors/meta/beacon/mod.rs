@@ -12,6 +12,7 @@
 mod commerce;
 mod hit;
 mod message;
+mod retell;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 
 use self::hit::Hit;
+pub(super) use self::retell::retell;
 use crate::event::Object;
 use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
 use crate::vendors::wire::Fields;

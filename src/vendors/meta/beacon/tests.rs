@@ -4,11 +4,13 @@
 use http::{Method, StatusCode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use url::form_urlencoded;
 
 use super::*;
 use crate::vendors::meta::settings::Settings;
 use crate::vendors::meta::{map, rules};
 use crate::vendors::trial;
+use crate::vendors::wire::says_nothing;
 use crate::vendors::wire::trial::{Sent, broken, broken_query};
 
 const DIGEST: &str = "80305c9bb1bb2480e03894350e0a8a366dcbdeb302e69e0817aa0743abd77054";
@@ -87,6 +89,60 @@ fn the_destination_tells_the_same_again() {
                 assert_eq!(said["contents"], contents, "{query}");
                 assert_eq!(said["content_type"], "product");
             }
+        }
+    }
+}
+
+#[test]
+fn the_shim_and_the_library_tell_the_same() {
+    let data = json!({
+        "value": "25.5", "currency": "USD", "content_type": "product", "content_name": "n",
+        "content_category": "c", "search_string": "007", "num_items": 2, "own": "true", "none": "",
+    });
+    let items = json!([{ "id": "p1", "quantity": 2, "item_price": 9.5 }, { "id": "p2" }]);
+    for name in ["ViewContent", "Search", "AddToCart", "Purchase", "Lead", "Own", "Donate"] {
+        for contents in [json!([]), json!([items[0]]), items.clone()] {
+            let mut data = data.clone();
+            data["contents"] = contents.clone();
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.extend_pairs([("id", "1"), ("ev", name), ("eid", "e.1"), ("dpo", "LDU")]);
+            query.extend_pairs([("dpoco", "1"), ("dpost", "1000"), ("ud[em]", "a@b.co")]);
+            query.extend_pairs([("ud[ct]", "basel"), ("ud[ph]", DIGEST), ("ud[external_id]", "7")]);
+            for (key, value) in data.as_object().unwrap() {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                query.append_pair(&format!("cd[{key}]"), &text);
+            }
+            let by_library = only(&query.finish());
+            let mut by_shim = json!({
+                "type": "track", "event": name, "shim": "meta", "properties": data, "context": {
+                    "traits": { "em": "a@b.co", "ct": "basel", "ph": DIGEST, "external_id": 7 },
+                    "dataProcessingOptions": [["LDU"], 1, 1000],
+                    "consent": { "categoryPreferences": { "advertising": true } },
+                    "source": { "event_id": "e.1", "pixel_id": "1" },
+                },
+            });
+            retell(by_shim.as_object_mut().unwrap());
+            assert_eq!(by_shim["event"], by_library["event"]);
+            let without_empty = |value: &Value| {
+                let members = value.as_object().unwrap().iter().filter(|(_, it)| !says_nothing(it));
+                members.map(|(key, it)| (key.clone(), it.clone())).collect::<Object>()
+            };
+            assert_eq!(
+                without_empty(&by_shim["properties"]),
+                without_empty(&by_library["properties"]),
+                "{name} {contents}"
+            );
+            for member in ["traits", "clientIds", "dataProcessingOptions"] {
+                assert_eq!(by_shim["context"][member], by_library["context"][member], "{member}");
+            }
+            assert_eq!(
+                by_shim["context"]["consent"],
+                json!({ "categoryPreferences": { "advertising": true }, "meta_ldu": true })
+            );
+            assert_eq!(
+                by_shim["context"]["source"],
+                json!({ "event_id": "e.1", "pixel_id": "1", "client": "meta", "event": name })
+            );
         }
     }
 }

@@ -10,9 +10,12 @@
 
 mod identity;
 mod profiles;
+mod retell;
 #[cfg(test)]
 mod tests;
 mod track;
+
+pub(super) use retell::retell;
 
 use bytes::Bytes;
 use http::StatusCode;

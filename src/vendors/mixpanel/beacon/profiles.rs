@@ -107,13 +107,8 @@ impl Update {
         }
     }
 
-    /// What has no value yet is not set, and not unset either.
     fn set_once(&mut self, set: Object) {
-        for (name, value) in &set {
-            if !value.is_null() && *value != "$direct" {
-                self.traits.entry(trait_name(name)).or_insert_with(|| value.clone());
-            }
-        }
+        add_once(&mut self.traits, &set);
         self.operations.insert("$set_once".to_owned(), Value::Object(set));
     }
 
@@ -128,6 +123,24 @@ impl Update {
         put(&mut source, "operations", Some(self.operations));
         put(&mut context, "source", Some(source));
         Read::Message(message.with("context", Some(context)).finish())
+    }
+}
+
+/// What a shim says is set of a person or a group, and what is set once.
+pub(super) fn set(said: Object, once: Option<&Object>) -> Object {
+    let mut traits = said.into_iter().map(|(name, value)| (renamed(name), value)).collect();
+    if let Some(once) = once {
+        add_once(&mut traits, once);
+    }
+    traits
+}
+
+/// What has no value yet is not set, and not unset either.
+fn add_once(traits: &mut Object, set: &Object) {
+    for (name, value) in set {
+        if !value.is_null() && *value != "$direct" {
+            traits.entry(trait_name(name)).or_insert_with(|| value.clone());
+        }
     }
 }
 

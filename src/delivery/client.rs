@@ -1,0 +1,176 @@
+//! Client mode: what a destination's settings say to the page, where the vendor's own library runs.
+//! Only what the vendor calls public gets there, whatever else is set.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use url::Url;
+use url::form_urlencoded::byte_serialize;
+
+use super::filter::Filter;
+use crate::privacy::{Policy, Unknown};
+use crate::settings::Section;
+use crate::vendors::{Client, Vendor};
+
+/// What the page is told of one destination, as its script reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClientSettings {
+    /// The vendor's library: a whole URL, or a path of the site's host.
+    pub src: String,
+    /// When it is loaded.
+    pub load: &'static str,
+    /// Where it sends, if the gateway passes its beacons on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// Names under which events switch it.
+    pub names: Vec<String>,
+    /// Which events are for it.
+    pub events: Vec<String>,
+    /// Which categories the visitor must have granted.
+    pub consent: Vec<String>,
+    /// What holds while the visitor's choice is not known.
+    pub unknown: &'static str,
+    /// The vendor's public settings.
+    pub settings: Map<String, Value>,
+    /// The path of the library below the vendor's mount, which the site decides on.
+    #[serde(skip)]
+    pub(super) below_mount: Option<String>,
+}
+
+impl ClientSettings {
+    /// Reads what the page needs out of a destination's table and its vendor's settings.
+    pub(super) fn read(
+        section: &mut Section<'_>,
+        settings: &mut Section<'_>,
+        (vendor, client): (&Vendor, &Client),
+        filter: &Filter,
+        policy: &Policy,
+    ) -> Self {
+        let load = ["idle", "interaction", "now"].map(|word| (word, word));
+        let mut public = Map::new();
+        for key in client.required {
+            public.insert((*key).to_owned(), settings.string(key).into());
+        }
+        for key in client.optional {
+            if let Some(value) = settings.opt_string(key) {
+                public.insert((*key).to_owned(), value.into());
+            }
+        }
+        let own: Option<Url> = section.opt_parsed("client_script");
+        if own.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
+            section.mistake("client_script", "must be an http or https URL");
+        }
+        let names = [filter.name.as_str(), filter.vendor].into_iter();
+        let mut below_mount = client.library.to_owned();
+        for (key, value) in &public {
+            let value = value.as_str().unwrap_or_default();
+            let encoded: String = byte_serialize(value.as_bytes()).collect();
+            below_mount = below_mount.replace(&format!("{{{key}}}"), &encoded);
+        }
+        let at_its_name = format!("/{}{below_mount}", vendor.name);
+        Self {
+            src: own.as_ref().map_or(at_its_name, ToString::to_string),
+            load: section.choice("client_load", &load),
+            api: None,
+            names: names.chain(filter.known_as.iter().copied()).map(str::to_owned).collect(),
+            events: section.strings("events"),
+            consent: filter.consent.clone(),
+            unknown: match policy.unknown_in_page(filter.unknown_consent) {
+                Unknown::Allow => "allow",
+                Unknown::Deny => "deny",
+                Unknown::Hold => "hold",
+            },
+            settings: public,
+            below_mount: own.is_none().then_some(below_mount),
+        }
+    }
+
+    /// Whether its library comes from the vendor's mount.
+    pub const fn needs_mount(&self) -> bool {
+        self.below_mount.is_some()
+    }
+
+    /// The same at a site where the vendor is mounted here, and its beacons are passed on to it or not.
+    #[must_use]
+    pub fn mounted(mut self, mount: &str, passes_on: bool) -> Self {
+        if let Some(below) = &self.below_mount {
+            self.src = format!("{mount}{below}");
+        }
+        self.api = passes_on.then(|| mount.to_owned());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::settings::DestinationSettings;
+    use crate::vendors::trial;
+
+    fn read(text: &str) -> (Option<DestinationSettings>, Vec<String>) {
+        let defaults = "client_load = \"idle\"\nevents = [\"*\", \"!Secret*\"]\n\
+            consent = [\"advertising\"]\nunknown_consent = \"deny\"\nhold = \"1m\"\n\
+            queue_events = 10\nqueue_bytes = \"1MiB\"\nunauthorised_probe = \"1m\"\n";
+        let retry = "[retry]\nmin_wait = \"1s\"\nmax_wait = \"1m\"\nmax_retry_after = \"1h\"\n\
+            tries_before_parking = 4\nparked_max = 10\n\
+            [breaker]\nfailures = 5\nmin_open = \"1s\"\nmax_open = \"1m\"\n";
+        let (table, settings) = text.split_once("---").unwrap_or((text, ""));
+        let text = format!("{table}\n{defaults}{retry}[settings]\n{settings}");
+        trial::read(&text, |section| DestinationSettings::read(section, Arc::default()))
+    }
+
+    #[test]
+    fn no_secret_gets_to_the_page() {
+        for (vendor, public, hidden) in [
+            ("ga4", "measurement_id = \"G-1\"", &["api_secret"][..]),
+            ("meta", "pixel_id = \"123\"", &["access_token", "app_secret"]),
+            (
+                "mixpanel",
+                "project_token = \"t0ken\"\nservice_account = \"sa\"\nproject_id = \"1\"",
+                &["service_secret"],
+            ),
+            ("amplitude", "api_key = \"k3y\"", &["secret_key"]),
+            ("intercom", "app_id = \"a\"", &["access_token"]),
+            ("drift", "embed_id = \"e\"", &["access_token"]),
+            ("posthog", "api_key = \"phc\"", &["personal_api_key"]),
+        ] {
+            let secrets: Vec<String> =
+                hidden.iter().map(|key| format!("{key} = \"hush-{key}\"\n")).collect();
+            for mode in ["client", "both"] {
+                let text = format!(
+                    "name = \"d\"\nvendor = \"{vendor}\"\nmode = \"{mode}\"\n---{public}\n{}",
+                    secrets.concat()
+                );
+                if mode == "both" && vendor == "posthog" {
+                    continue;
+                }
+                let (read, _mistakes) = read(&text);
+                let client = read.and_then(|read| read.client).unwrap();
+                let shown = serde_json::to_string(&client).unwrap();
+                assert!(!shown.contains("hush"), "{vendor}: {shown}");
+                assert!(shown.contains("advertising") && shown.contains("!Secret*"), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_librarys_address_has_the_ids_escaped_and_the_sites_mount() {
+        let (read, mistakes) = read(
+            "name = \"g\"\nvendor = \"ga4\"\nmode = \"client\"\n---measurement_id = \"G-1&x=</script>\"",
+        );
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let client = read.unwrap().client.unwrap();
+        assert_eq!(client.src, "/ga4/gtag/js?id=G-1%26x%3D%3C%2Fscript%3E");
+        let client = client.mounted("/m1x", true);
+        assert_eq!(client.src, "/m1x/gtag/js?id=G-1%26x%3D%3C%2Fscript%3E");
+        assert_eq!(client.api.as_deref(), Some("/m1x"));
+    }
+
+    #[test]
+    fn a_vendor_without_a_library_has_no_client_mode() {
+        let (_, mistakes) = read(
+            "name = \"w\"\nvendor = \"webhook\"\nmode = \"both\"\n---url = \"http://a.example/\"",
+        );
+        assert!(mistakes.iter().any(|it| it.contains("mode")), "{mistakes:?}");
+    }
+}

@@ -1,0 +1,55 @@
+//! Messages of shims, which say what happened in their vendor's words.
+
+use super::message::Invalid;
+use crate::event::Object;
+use crate::vendors;
+
+/// The message in the spec's words, if it is in a vendor's. Its text is within the bounds of one event.
+pub(super) fn retold(shim: Option<&str>, text: &str) -> Result<Option<String>, Invalid> {
+    let vendor = shim.and_then(vendors::find);
+    let Some(retell) = vendor.and_then(|vendor| vendor.shim?.retell) else { return Ok(None) };
+    let mut message: Object = serde_json::from_str(text).map_err(|_invalid| "malformed")?;
+    retell(&mut message);
+    serde_json::to_string(&message).map(Some).map_err(|_impossible| "malformed")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use crate::gateway::decode::{Terms, read};
+    use crate::gateway::tests::limits;
+
+    #[test]
+    fn what_a_shim_says_is_put_into_the_specs_words() {
+        let limits = limits();
+        let terms = Terms { limits: &limits, kind: None, received_at: Timestamp::UNIX_EPOCH };
+        let message = |shim: &str| {
+            json!({ "type": "track", "event": "purchase", "messageId": shim, "shim": shim,
+                    "anonymousId": "a", "properties": { "transaction_id": "T" } })
+        };
+        let of = |body: Value| {
+            let (drafts, rejected) = read(body.to_string().as_bytes(), &terms).unwrap();
+            assert_eq!(rejected, []);
+            let name = |it: &crate::gateway::decode::Draft| it.event.event.clone().unwrap();
+            drafts.iter().map(name).collect::<Vec<_>>()
+        };
+        assert_eq!(of(message("ga4")), ["Order Completed"]);
+        let batch = json!({ "batch": [message("ga4"), message("segment"), message("nobody")] });
+        assert_eq!(of(batch), ["Order Completed", "purchase", "purchase"]);
+    }
+
+    #[test]
+    fn what_is_retold_keeps_the_bounds_of_an_event() {
+        let limits = limits();
+        let terms = Terms { limits: &limits, kind: None, received_at: Timestamp::UNIX_EPOCH };
+        // Its value becomes three.
+        let value = "x".repeat(limits.event_bytes / 2);
+        let message = json!({ "type": "track", "event": "purchase", "shim": "ga4",
+            "anonymousId": "a", "properties": { "value": value } });
+        let (drafts, rejected) = read(message.to_string().as_bytes(), &terms).unwrap();
+        assert!(drafts.is_empty());
+        assert_eq!(rejected[0].reason, "too_large");
+    }
+}

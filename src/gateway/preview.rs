@@ -1,0 +1,67 @@
+//! Tokens for drafts: signed with the site's secret, for one site and a time.
+
+use jiff::Timestamp;
+
+use crate::visitor;
+
+/// The longest token that is looked at; one is about 60 bytes.
+const MAX_TOKEN_BYTES: usize = 200;
+
+/// What a token is signed for. No cookie has a name like it, so that neither can be the other.
+fn purpose(site: &str) -> String {
+    format!("preview of {site}")
+}
+
+/// A token for the drafts of a site, good until then.
+pub fn token(keys: &visitor::Settings, site: &str, until: Timestamp) -> String {
+    keys.seal(&purpose(site), until.as_second().to_string().as_bytes())
+}
+
+/// Whether a token is one for the site, and still good.
+pub(super) fn opens(keys: &visitor::Settings, site: &str, token: &str, now: Timestamp) -> bool {
+    if token.len() > MAX_TOKEN_BYTES {
+        return false;
+    }
+    let payload = keys.open(&purpose(site), token).and_then(|bytes| String::from_utf8(bytes).ok());
+    payload.and_then(|text| text.parse().ok()).is_some_and(|until: i64| now.as_second() < until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Secret;
+    use crate::visitor::tests::settings_of;
+
+    fn keys(secret: &str) -> visitor::Settings {
+        let mut settings = settings_of("");
+        settings.set_secret(&Secret::new(secret));
+        settings
+    }
+
+    #[test]
+    fn a_token_opens_the_drafts_of_its_site_until_its_time() {
+        let now: Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
+        let later: Timestamp = "2026-11-25T11:00:00Z".parse().unwrap();
+        let own = keys("0123456789abcdef");
+        let good = token(&own, "shop", later);
+        assert!(
+            good.len() < MAX_TOKEN_BYTES
+                && good.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        );
+        assert!(opens(&own, "shop", &good, now));
+        assert!(!opens(&own, "shop", &good, later), "its time is over");
+        assert!(!opens(&own, "other", &good, now), "another site with the same secret");
+        assert!(!opens(&keys("fedcba9876543210"), "shop", &good, now), "another secret");
+        for place in 0..good.len() {
+            let mut forged = good.clone().into_bytes();
+            forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(forged).unwrap();
+            // The last character of a part says two bits that are none of it.
+            let says_the_same = own.open(&purpose("shop"), &forged).is_some();
+            assert!(!opens(&own, "shop", &forged, now) || says_the_same, "{forged}");
+        }
+        assert!(!opens(&own, "shop", "", now) && !opens(&own, "shop", &good.repeat(9), now));
+        let cookie = own.seal("_tw", b"99999999999");
+        assert!(!opens(&own, "shop", &cookie, now), "a cookie of the site is no token");
+    }
+}

@@ -1,0 +1,65 @@
+//! `POST /tw/problem`: a page says that one of the site's integrations failed. It is counted by the
+//! integration's name if the site has one of that name, and nothing else of it is kept.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::Response;
+use hyper::body::Body;
+use serde::Deserialize;
+
+use crate::answer::AnswerBody;
+use crate::gateway::answer::{self, Taken};
+use crate::gateway::rejection::Rejection;
+use crate::gateway::settings::Limits;
+use crate::gateway::{Arrived, body};
+
+/// The largest report: a page's are a third of it.
+const REPORT_BYTES: usize = 2048;
+
+/// Characters of an error's text that a developer is shown.
+const SHOWN_CHARS: usize = 200;
+
+#[derive(Deserialize)]
+struct Report {
+    integration: String,
+    kind: Kind,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Load,
+    Error,
+    Timeout,
+}
+
+pub(in crate::gateway) async fn answer<B>(
+    arrived: &Arrived<'_>,
+    body: B,
+) -> Result<Response<AnswerBody>, Rejection>
+where
+    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
+{
+    arrived.gateway.limit_client(arrived.site, arrived.client)?;
+    let limits = Limits {
+        body_bytes: REPORT_BYTES,
+        inflated_bytes: REPORT_BYTES,
+        ..arrived.snapshot.limits.clone()
+    };
+    let budget = &arrived.snapshot.budget;
+    let received = body::read(body, &arrived.head.headers, &limits, budget).await?;
+    let report: Report = serde_json::from_slice(&received.text)
+        .map_err(|_error| Rejection::Malformed("the body is not a report"))?;
+    let errors = &arrived.site.integration_errors;
+    // A page that is older than the configuration may report one that is no more.
+    if let Some((name, count)) = errors.iter().find(|(name, _)| **name == *report.integration) {
+        count.inc();
+        let message: String = report.message.chars().take(SHOWN_CHARS).collect();
+        let (site, kind) = (&*arrived.site.name, report.kind);
+        tracing::debug!(site, integration = &**name, ?kind, ?message, "an integration failed");
+    }
+    Ok(answer::quiet(Taken::default()))
+}

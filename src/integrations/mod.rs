@@ -1,0 +1,113 @@
+//! Custom integrations: a site's own functions, run in its pages for the events they ask for
+//! (`[[sites.integrations]]`).
+//!
+//! Each is served as a script of its own unless the site wants it in `/tw.js` (`inline`): a mistake of
+//! syntax in one then cannot keep the rest from running, which no check beforehand could promise for
+//! every browser. The address of a script has its hash, so browsers keep it for good. Drafts
+//! (`preview = true`) are only told of to browsers that have a token of the site's.
+//!
+//! With them goes what the pages need for the vendors' own libraries (client mode): both are what
+//! [`script`] calls extras.
+
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use settings::{Integration, read_integrations};
+
+use serde_json::{Map, Value, json};
+
+use crate::delivery::ClientSettings;
+use crate::privacy::Policy;
+use crate::script::compose::literal;
+use crate::script::{Beside, Extras, File};
+use crate::vendors;
+
+const CLIENTS: &str = include_str!("../../static/sdk/dist/parts/clients.js");
+const INTEGRATIONS: &str = include_str!("../../static/sdk/dist/parts/integrations.js");
+
+/// A vendor whose own library runs in the site's pages, and what these are told of it.
+pub type InPage = (&'static str, ClientSettings);
+
+impl Integration {
+    /// Its script: the file as the body of a function, which gives `handle` to the page's runner.
+    fn script(&self) -> String {
+        format!(
+            "tagway.integration({},function(){{\n{}\n;return typeof handle===\"function\"?handle:null}});\n",
+            literal(&json!(&*self.name)),
+            self.source
+        )
+    }
+
+    /// What the page is told of it. Without an address it is in the site's script.
+    fn public(&self, src: Option<String>) -> Value {
+        let mut public = json!({
+            "name": &*self.name,
+            "events": self.on,
+            "consent": self.consent,
+            "timeout": u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
+            "after": self.after,
+            "lazy": self.lazy,
+        });
+        if let (Some(public), Some(src)) = (public.as_object_mut(), src) {
+            public.insert("src".to_owned(), src.into());
+        }
+        public
+    }
+}
+
+/// What comes into a site's script for the vendors' libraries that run in its pages and for its own
+/// integrations, in their order. Nothing where there are none, so that nobody pays for what they do not
+/// use. Compresses the scripts: not for the request path.
+pub fn extras(in_page: &[InPage], integrations: &[Integration], policy: &Policy) -> Extras {
+    if in_page.is_empty() && integrations.is_empty() {
+        return Extras::default();
+    }
+    let mut extras = Extras::default();
+    let mut inline = String::new();
+    let (mut public, mut drafts) = (Vec::new(), Vec::new());
+    for integration in integrations {
+        if integration.inline {
+            inline.push_str(&integration.script());
+            public.push(integration.public(None));
+            continue;
+        }
+        let beside = Beside {
+            name: integration.name.to_string(),
+            file: File::new(integration.script()),
+            is_draft: integration.preview,
+        };
+        let told = if integration.preview { &mut drafts } else { &mut public };
+        told.push(integration.public(Some(beside.path())));
+        extras.beside.push(beside);
+    }
+    if !drafts.is_empty() {
+        let script = format!("tagway.drafts({});\n", literal(&Value::Array(drafts)));
+        extras.drafts = Some(File::new(script));
+    }
+    if !in_page.is_empty() {
+        extras.script.push_str(CLIENTS);
+        for (vendor, _) in in_page {
+            let client = vendors::find(vendor).and_then(|vendor| vendor.client);
+            extras.script.push_str(client.map_or("", |client| client.script));
+        }
+    }
+    if !integrations.is_empty() {
+        extras.script.push_str(INTEGRATIONS);
+        extras.script.push_str(&inline);
+    }
+    let clients: Map<String, Value> =
+        in_page.iter().map(|(vendor, client)| ((*vendor).to_owned(), json!(client))).collect();
+    let signalled = |gpc, dnt| policy.signalled(gpc, dnt).collect::<Vec<_>>();
+    let settings = json!({
+        "clients": clients,
+        "integrations": public,
+        "preview": extras.drafts.is_some(),
+        "signals": { "gpc": signalled(true, false), "dnt": signalled(false, true) },
+        "withheld": policy.denied_properties().collect::<Vec<_>>(),
+    });
+    if let Value::Object(settings) = settings {
+        extras.settings = settings;
+    }
+    extras
+}

@@ -1,0 +1,143 @@
+//! `[[sites.integrations]]`: read, their files opened, and put in order.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::metrics::Name;
+use crate::settings::Section;
+
+/// The longest name: names are metric labels and parts of paths.
+const MAX_NAME_CHARS: usize = 64;
+
+/// The largest file: it is sent to every visitor.
+const MAX_FILE_BYTES: usize = 256 * 1024;
+
+/// The most integrations of a site: each is a metric's label and a request of the page.
+const MAX_INTEGRATIONS: usize = 64;
+
+/// One integration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Integration {
+    /// Its name in the site.
+    pub name: Name,
+    /// Its file's text.
+    pub source: String,
+    /// Names of the events it is told of, as globs.
+    pub on: Vec<String>,
+    /// Categories that the visitor must have granted.
+    pub consent: Vec<String>,
+    /// How long it may take for one event.
+    pub timeout: Duration,
+    /// Those that end with an event before it begins.
+    pub after: Vec<String>,
+    /// Whether it is loaded with the first event for it, and not before.
+    pub lazy: bool,
+    /// Whether it is in the site's script itself.
+    pub inline: bool,
+    /// Whether it is a draft.
+    pub preview: bool,
+}
+
+/// Reads a site's integrations. Each comes after those it names.
+pub fn read_integrations(site: &mut Section<'_>) -> Vec<Integration> {
+    let defaults = site.section("integration_defaults");
+    let sections = site.sections("integrations", None);
+    if sections.len() > MAX_INTEGRATIONS {
+        site.mistake("integrations", "must be 64 at most");
+    }
+    let mut taken = BTreeSet::new();
+    let mut sections: Vec<Section<'_>> =
+        sections.into_iter().map(|section| section.over(&defaults)).collect();
+    let read: Vec<Integration> =
+        sections.iter_mut().map(|section| read_one(section, &mut taken)).collect();
+    let names: Vec<&str> = read.iter().map(|integration| &*integration.name).collect();
+    for (section, integration) in sections.iter_mut().zip(&read) {
+        for other in &integration.after {
+            if !names.contains(&other.as_str()) {
+                section.unknown_name("after", other, "integration", &names);
+            } else if let Some(it) = read.iter().find(|it| *it.name == **other)
+                && it.preview
+                && !integration.preview
+            {
+                section.mistake("after", "names a draft, which only some browsers run");
+            }
+        }
+    }
+    let mut defaults = defaults;
+    if read.is_empty() {
+        check_defaults(&mut defaults);
+    }
+    defaults.ignore_rest();
+    let (ordered, circle) = ordered(read);
+    for name in circle {
+        for section in &mut sections {
+            if section.opt_string("name").as_deref() != Some(&*name) {
+                continue;
+            }
+            section.mistake("after", "leads back to itself: no order can be kept");
+        }
+    }
+    ordered
+}
+
+/// The defaults are read beneath each integration; without any they are read here.
+fn check_defaults(section: &mut Section<'_>) {
+    section.strings("on");
+    section.strings("consent");
+    section.positive_duration("timeout");
+    section.boolean("lazy");
+    section.boolean("inline");
+    section.boolean("preview");
+}
+
+fn read_one(section: &mut Section<'_>, taken: &mut BTreeSet<String>) -> Integration {
+    let has_name = section.has("name");
+    let name = section.string("name");
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    if !has_name {
+        // That is a mistake already.
+    } else if name.is_empty() || name.len() > MAX_NAME_CHARS || !name.chars().all(is_plain) {
+        section.mistake("name", "must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"");
+    } else if !taken.insert(name.clone()) {
+        section.mistake("name", "there is another integration of that name");
+    }
+    let source = section.opt_text_file("file", MAX_FILE_BYTES);
+    if let Some(text) = &source
+        && !text.contains("handle")
+    {
+        section.mistake("file", "defines no function handle(event, context, done)");
+    }
+    if source.is_none() && !section.has("file") {
+        section.mistake("file", "is required");
+    }
+    let source = source.unwrap_or_default();
+    let integration = Integration {
+        name: name.into(),
+        source,
+        on: section.strings("on"),
+        consent: section.strings("consent"),
+        timeout: section.positive_duration("timeout"),
+        after: section.strings("after"),
+        lazy: section.boolean("lazy"),
+        inline: section.boolean("inline"),
+        preview: section.boolean("preview"),
+    };
+    if integration.inline && (integration.lazy || integration.preview) {
+        section.mistake("inline", "is in everybody's script: it can be neither lazy nor a draft");
+    }
+    integration
+}
+
+/// The integrations, each after those it names and else as they stand; and the names of those for which
+/// there is no such order.
+fn ordered(mut left: Vec<Integration>) -> (Vec<Integration>, Vec<Name>) {
+    let mut ordered: Vec<Integration> = Vec::with_capacity(left.len());
+    loop {
+        let waits = |it: &Integration| {
+            it.after.iter().any(|other| left.iter().any(|waiting| *waiting.name == **other))
+        };
+        let Some(next) = left.iter().position(|it| !waits(it)) else { break };
+        ordered.push(left.remove(next));
+    }
+    (ordered, left.into_iter().map(|it| it.name).collect())
+}

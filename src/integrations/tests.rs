@@ -1,0 +1,108 @@
+//! Whole lists of integrations, as a site would write them.
+
+use super::*;
+use crate::script::{Caching, Sdk};
+use crate::vendors::trial;
+
+const DEFAULTS: &str = "[integration_defaults]\non = [\"*\"]\nconsent = []\ntimeout = \"5s\"\nlazy = false\ninline = false\npreview = false\n";
+
+fn read(text: &str) -> (Vec<Integration>, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.js");
+    std::fs::write(&file, "function handle(event) {}").unwrap();
+    let text = text.replace("FILE", &file.display().to_string());
+    trial::read(&format!("{text}{DEFAULTS}"), read_integrations)
+}
+
+fn sdk(integrations: &[Integration]) -> Sdk {
+    Sdk::new(&crate::script::tests::plain(), extras(&[], integrations, &Policy::default()))
+}
+
+fn one(name: &str, rest: &str) -> String {
+    format!("[[integrations]]\nname = \"{name}\"\nfile = \"FILE\"\n{rest}\n")
+}
+
+#[test]
+fn each_comes_after_those_it_names_and_else_as_written() {
+    let text = one("c", "after = [\"a\", \"b\"]")
+        + &one("b", "after = [\"a\"]")
+        + &one("a", "")
+        + &one("d", "");
+    let (read, mistakes) = read(&text);
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let names: Vec<&str> = read.iter().map(|it| &*it.name).collect();
+    assert_eq!(names, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn circles_unknown_names_and_missing_files_are_mistakes() {
+    for (text, expected) in [
+        (one("a", "after = [\"b\"]") + &one("b", "after = [\"a\"]"), "leads back"),
+        (one("alpha", "") + &one("b", "after = [\"alpah\"]"), "did you mean \"alpha\"?"),
+        (one("a", "").replace("FILE", "/none/such.js"), "cannot be read"),
+        (one("a", "").replace("file = \"FILE\"\n", ""), "is required"),
+        (one("A b", ""), "must be 1 to 64"),
+        (one("a", "") + &one("a", ""), "another integration"),
+        (one("a", "tiemout = \"1s\""), "did you mean \"timeout\"?"),
+        (one("a", "preview = true") + &one("b", "after = [\"a\"]"), "names a draft"),
+        (one("a", "timeout = \"0s\""), "must not be zero"),
+        (one("a", "inline = true\nlazy = true"), "neither lazy nor a draft"),
+        (one("a", "inline = true\npreview = true"), "neither lazy nor a draft"),
+    ] {
+        let (_, mistakes) = read(&text);
+        assert!(mistakes.iter().any(|it| it.contains(expected)), "{expected}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn drafts_are_only_in_the_script_of_drafts() {
+    let (read, mistakes) = read(&(one("live", "") + &one("draft", "preview = true")));
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let sdk = sdk(&read);
+    let script = String::from_utf8(sdk.file.text().to_vec()).unwrap();
+    assert!(script.contains("\"live\"") && !script.contains("\"draft\""), "{script}");
+    let drafts = String::from_utf8(sdk.drafts().unwrap().text().to_vec()).unwrap();
+    assert!(drafts.contains("\"draft\"") && !drafts.contains("live"), "{drafts}");
+}
+
+#[test]
+fn a_draft_is_given_by_its_own_hash_only() {
+    let (read, _) = read(&(one("live", "") + &one("draft", "preview = true")));
+    let sdk = sdk(&read);
+    let old = "0123456789abcdef";
+    let (_, caching) = sdk.file_at(&format!("/tw/live.{old}.js")).unwrap();
+    assert_ne!(caching, Caching::Immutable);
+    assert!(sdk.file_at(&format!("/tw/draft.{old}.js")).is_none());
+    for name in ["live", "draft"] {
+        let text = read.iter().find(|it| &*it.name == name).unwrap().script();
+        let hash = File::new(text).hash().to_owned();
+        let (_, caching) = sdk.file_at(&format!("/tw/{name}.{hash}.js")).unwrap();
+        assert_eq!(caching, Caching::Immutable);
+        assert!(sdk.file_at(&format!("/tw/none.{hash}.js")).is_none());
+    }
+}
+
+#[test]
+fn what_is_inline_is_in_the_sites_script_and_nowhere_else() {
+    let (read, mistakes) = read(&one("own", "inline = true\nconsent = [\"analytics\"]"));
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let sdk = sdk(&read);
+    let script = String::from_utf8(sdk.file.text().to_vec()).unwrap();
+    assert!(script.contains("tagway.integration(\"own\",function(){"), "{script}");
+    assert!(!script.contains("/tw/own."), "{script}");
+    assert!(sdk.file_at("/tw/own.0123456789abcdef.js").is_none());
+}
+
+#[test]
+fn nothing_said_in_the_settings_ends_a_script() {
+    let (read, mistakes) = read(&one("own", "on = [\"</script>\\u2028\"]"));
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let script = String::from_utf8(sdk(&read).file.text().to_vec()).unwrap();
+    assert!(script.contains("\\u003c/script>\\u2028") && !script.contains("</script>"));
+}
+
+#[test]
+fn a_site_without_any_pays_nothing() {
+    let extras = extras(&[], &[], &Policy::default());
+    assert!(extras.script.is_empty() && extras.settings.is_empty());
+}

@@ -1,0 +1,180 @@
+//! What a page's own policies (Content-Security-Policy) let run and load.
+
+use http::HeaderMap;
+use http::header::CONTENT_SECURITY_POLICY;
+
+/// Which scripts the page's policies let run: all of the policies must.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Admitted(Vec<Policy>);
+
+/// What one policy says of scripts.
+#[derive(Clone, Debug)]
+struct Policy {
+    /// What those must carry that run.
+    nonce: Option<String>,
+    /// Whether any may stand in the page itself.
+    is_open: bool,
+    /// Whether only those may load that others that may run put there, or that carry the nonce.
+    is_strict: bool,
+    /// Whether they may come from the page's own host.
+    is_own: bool,
+}
+
+impl Admitted {
+    /// Reads the policies of an answer for a page of the host `authority`.
+    pub(super) fn of(fields: &HeaderMap, authority: &str) -> Self {
+        let mut admitted = Self::default();
+        let policies = fields.get_all(CONTENT_SECURITY_POLICY).iter();
+        for value in policies.filter_map(|value| value.to_str().ok()) {
+            admitted.add(value, authority);
+        }
+        admitted
+    }
+
+    /// Adds the policies of a field, or of the page itself.
+    pub(super) fn add(&mut self, policies: &str, authority: &str) {
+        let of = |policy| Some(Policy::of(of_scripts(policy)?, authority));
+        self.0.extend(policies.split(',').filter_map(of));
+    }
+
+    /// What scripts must carry, if all of those that ask for it ask for the same.
+    pub(super) fn nonce(&self) -> Option<&str> {
+        let mut nonces = self.0.iter().filter_map(|policy| policy.nonce.as_deref());
+        let first = nonces.next()?;
+        nonces.all(|other| other == first).then_some(first)
+    }
+
+    /// Whether a script in the page itself runs with the nonce that there is.
+    pub(super) fn inline(&self) -> bool {
+        let nonce = self.nonce();
+        self.0.iter().all(|it| it.is_open || (nonce.is_some() && it.nonce.as_deref() == nonce))
+    }
+
+    /// Whether an inline script with this nonce runs whatever it says, and can load from here.
+    pub(super) fn may_change(&self, nonce: Option<&str>) -> bool {
+        self.0.iter().all(|policy| {
+            (policy.is_open || policy.knows(nonce)) && (policy.is_own || policy.is_strict)
+        })
+    }
+
+    /// Whether a tag with this nonce can load from here.
+    pub(super) fn may_load(&self, nonce: Option<&str>) -> bool {
+        self.0.iter().all(|it| it.knows(nonce) || (it.is_own && !it.is_strict))
+    }
+}
+
+impl Policy {
+    fn of(sources: std::str::SplitAsciiWhitespace<'_>, authority: &str) -> Self {
+        let has = |wanted: &str| sources.clone().any(|it| it.eq_ignore_ascii_case(wanted));
+        let is_strict = has("'strict-dynamic'");
+        let nonce = sources.clone().find_map(nonce_of);
+        // Who names hashes or nonces means no others.
+        let is_picky = sources.clone().any(|it| {
+            it.get(..4).is_some_and(|it| it.eq_ignore_ascii_case("'sha"))
+                || it.starts_with("'nonce-")
+        });
+        Self {
+            is_open: has("'unsafe-inline'") && !is_picky && !is_strict,
+            is_own: has("'self'") || sources.clone().any(|it| is_host(it, authority)),
+            is_strict,
+            nonce,
+        }
+    }
+
+    fn knows(&self, nonce: Option<&str>) -> bool {
+        nonce.is_some() && self.nonce.as_deref() == nonce
+    }
+}
+
+/// Whether a source is the whole of a host, or more.
+fn is_host(source: &str, authority: &str) -> bool {
+    let source = source.to_ascii_lowercase();
+    if ["*", "https:", "http:"].contains(&source.as_str()) {
+        return true;
+    }
+    let host = source.split_once("://").map_or(source.as_str(), |(_, host)| host);
+    let authority = authority.to_ascii_lowercase();
+    match host.strip_prefix('*') {
+        Some(parent) => parent.starts_with('.') && authority.ends_with(parent),
+        None => authority == host,
+    }
+}
+
+/// What a policy says of scripts, if it does.
+fn of_scripts(policy: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
+    ["script-src-elem", "script-src", "default-src"].iter().find_map(|wanted| {
+        policy.split(';').find_map(|directive| {
+            let mut words = directive.split_ascii_whitespace();
+            words.next()?.eq_ignore_ascii_case(wanted).then_some(words)
+        })
+    })
+}
+
+/// Only the characters that a nonce can have: it comes to stand in the page.
+fn nonce_of(word: &str) -> Option<String> {
+    let nonce = word.strip_prefix("'nonce-")?.strip_suffix('\'')?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=".contains(&byte);
+    (!nonce.is_empty() && nonce.bytes().all(fits)).then(|| nonce.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(policy: &'static str) -> Admitted {
+        let mut fields = HeaderMap::new();
+        fields.insert(CONTENT_SECURITY_POLICY, policy.parse().unwrap());
+        Admitted::of(&fields, "www.shop.example")
+    }
+
+    #[test]
+    fn the_nonce_is_the_one_for_scripts_and_what_may_not_run_is_not_put_in() {
+        for (policy, nonce, inline) in [
+            (
+                "default-src 'nonce-a'; script-src 'self' 'nonce-b=='; style-src 'nonce-c'",
+                "b==",
+                true,
+            ),
+            ("Default-Src 'nonce-a'", "a", true),
+            ("style-src 'nonce-a'", "", true),
+            ("script-src 'self'", "", false),
+            ("script-src 'unsafe-inline'", "", true),
+            ("script-src 'unsafe-inline' 'sha256-x'", "", false),
+            ("img-src x, script-src 'self'", "", false),
+            ("script-src 'nonce-a', script-src 'nonce-b'", "", false),
+            ("script-src 'nonce-a', script-src 'self'", "a", false),
+            ("script-src 'nonce-a\"><script>'", "", false),
+        ] {
+            let admitted = of(policy);
+            let found = (admitted.nonce().unwrap_or_default(), admitted.inline());
+            assert_eq!(found, (nonce, inline), "{policy}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_load_from_here_or_not_run_any_more_is_not_changed() {
+        let none = Admitted::default();
+        assert!(none.may_change(None) && none.may_load(None));
+        for (policy, nonce, change, load) in [
+            ("script-src 'self' 'unsafe-inline'", "", true, true),
+            ("script-src https: 'unsafe-inline'", "", true, true),
+            ("script-src https://www.shop.example", "", false, true),
+            ("script-src *.shop.example", "", false, true),
+            ("script-src *.other.example www.shop.example.evil", "", false, false),
+            ("script-src https://cdn.example 'unsafe-inline'", "", false, false),
+            ("script-src 'self' 'unsafe-inline' 'sha256-x'", "", false, true),
+            ("script-src 'self' 'nonce-a'", "", false, true),
+            ("script-src 'self' 'nonce-a'", "a", true, true),
+            ("script-src 'self' 'nonce-a'", "b", false, true),
+            ("script-src https://cdn.example 'nonce-a'", "a", false, true),
+            ("script-src 'strict-dynamic' 'nonce-a'", "a", true, true),
+            ("script-src 'self' 'strict-dynamic' 'nonce-a'", "", false, false),
+            ("script-src 'strict-dynamic' 'sha256-x'", "", false, false),
+            ("script-src 'self' 'nonce-a', script-src 'self' 'sha256-x'", "a", false, true),
+        ] {
+            let (admitted, nonce) = (of(policy), Some(nonce).filter(|nonce| !nonce.is_empty()));
+            let found = (admitted.may_change(nonce), admitted.may_load(nonce));
+            assert_eq!(found, (change, load), "{policy} {nonce:?}");
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The vendors' tags in a page that become the gateway's: which address of a vendor's stands where
+//! below the site's mounts.
+//!
+//! The hosts are those of the vendors' own lists of scripts ([`crate::vendors::script`]); what is not
+//! served stays as it is.
+
+use std::ops::Range;
+
+use memchr::memmem;
+use url::Url;
+
+use crate::script::literal::Address;
+use crate::vendors::Script;
+use crate::vendors::script::{File, Rewrite};
+
+/// How scripts name the hash that another must have.
+const HASHES: &[&str] = &["sha256-", "sha384-", "sha512-"];
+
+/// A vendor's scripts, as the site serves them.
+#[derive(Debug)]
+pub struct Tag {
+    /// What the paths of its mount begin with, without a slash at the end.
+    pub mount: String,
+    /// What they are.
+    pub script: &'static Script,
+    /// Whether only what pages load is served, by what stands in for it.
+    pub is_shim: bool,
+    /// What stands in for the vendor's own host.
+    pub endpoint: Option<Url>,
+    /// Whether the mount takes the vendor's beacons.
+    pub takes_beacons: bool,
+}
+
+/// The tags of a site's vendors.
+#[derive(Debug, Default)]
+pub struct Tags(Vec<Tag>);
+
+/// An address in an attribute of a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link<'a> {
+    /// Where it begins: attributes may have spaces before.
+    start: usize,
+    /// Where its host ends.
+    host_end: usize,
+    host: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+/// What stands in the place of an address's beginning.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The path of the mount, and what of the gateway's follows it.
+    pub(super) to: String,
+    /// How much of the address's own path is not wanted.
+    skip: usize,
+}
+
+/// A part of a text, and what stands there instead.
+pub(super) type Change = (Range<usize>, String);
+
+impl<'a> Link<'a> {
+    /// Reads a value. `None` if it names no host.
+    pub(super) fn read(value: &'a str) -> Option<Self> {
+        let text = value.trim_ascii_start();
+        let start = value.len() - text.len();
+        let scheme = ["https:", "http:", ""].into_iter().find(|scheme| {
+            text.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme))
+        })?;
+        let after = text.get(scheme.len()..)?.strip_prefix("//")?;
+        let (host, rest) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
+        let rest = rest.split('#').next().unwrap_or_default().trim_ascii_end();
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let host = host.trim_ascii_end();
+        Some(Self { start, host_end: start + scheme.len() + 2 + host.len(), host, path, query })
+    }
+
+    /// The host, and its port if it names one.
+    pub(super) fn host(&self) -> &'a str {
+        self.host
+    }
+
+    /// The part of the value that gives way.
+    pub(super) fn replaced(&self, place: &Place) -> Range<usize> {
+        self.start..self.host_end + place.skip
+    }
+}
+
+impl Tags {
+    /// The tags of these vendors. Of several with one address, the first has it.
+    pub fn new(tags: Vec<Tag>) -> Self {
+        Self(tags)
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where the gateway has the script of this address, if it does.
+    pub(super) fn place(&self, link: &Link<'_>) -> Option<Place> {
+        self.0.iter().find_map(|tag| {
+            tag.places(link.host, link.path).find(|place| {
+                let below = tag.below(place, link.path);
+                let file = tag.script.file(&below);
+                file.is_some_and(|file| tag.serves(file) && !tag.is_foreign(file, link.query))
+            })
+        })
+    }
+
+    /// Whether a host is only there for scripts that the gateway has.
+    pub(super) fn is_needless(&self, host: &str) -> bool {
+        self.0.iter().any(|tag| tag.owns(host))
+    }
+
+    /// What of an inline script changes so that what it loads comes from `//AUTHORITY`, and `base`,
+    /// which is the same with a scheme. Nothing if any of it could then not load.
+    pub(super) fn within(&self, script: &[u8], base: &str) -> Vec<Change> {
+        let mut changes: Vec<Change> = Vec::new();
+        for tag in &self.0 {
+            for host in tag.hosts() {
+                let found = memmem::find_iter(script, host);
+                changes.extend(found.filter_map(|at| tag.change(script, at, host, base)));
+            }
+        }
+        changes.sort_by_key(|(range, _)| range.start);
+        changes.dedup_by_key(|(range, _)| range.start);
+        if changes.is_empty() {
+            return changes;
+        }
+        match hashes(script).as_slice() {
+            [] => {}
+            // It is the hash of what is not loaded any more.
+            [hash] => changes.push((hash.clone(), String::new())),
+            // Whose is whose?
+            _ => return Vec::new(),
+        }
+        changes.sort_by_key(|(range, _)| range.start);
+        changes
+    }
+}
+
+impl Tag {
+    /// Where an address of this host and path may stand.
+    fn places(&self, host: &str, path: &str) -> impl Iterator<Item = Place> {
+        let own = self.script.files.iter().filter(|file| file.is_at(host)).map(|it| (it.strip, 0));
+        let inside = self.script.rewrites.iter().filter(|rewrite| rewrite.is_of(host, path));
+        let inside = inside.map(|rewrite| (rewrite.to, 0));
+        let skip = self.endpoint.as_ref().and_then(|url| {
+            let under = url.path().trim_end_matches('/');
+            let is_below = path.strip_prefix(under).is_some_and(|rest| rest.starts_with('/'));
+            (authority(url).eq_ignore_ascii_case(host) && is_below).then_some(under.len())
+        });
+        let elsewhere = skip
+            .into_iter()
+            .flat_map(|skip| self.script.files.iter().map(move |file| (file.strip, skip)));
+        let all = own.chain(inside).chain(elsewhere);
+        all.map(|(to, skip)| Place { to: format!("{}{to}", self.mount), skip })
+    }
+
+    /// The path below the mount.
+    fn below(&self, place: &Place, path: &str) -> String {
+        let to = place.to.strip_prefix(self.mount.as_str()).unwrap_or_default();
+        format!("{to}{}", path.get(place.skip..).unwrap_or_default())
+    }
+
+    fn serves(&self, file: &File) -> bool {
+        file.entry || !self.is_shim
+    }
+
+    /// Whether the parameters say that it is none of those the shim stands in for.
+    fn is_foreign(&self, file: &File, query: &str) -> bool {
+        let mut pairs = query
+            .split('&')
+            .filter_map(|pair| pair.strip_prefix("amp;").unwrap_or(pair).split_once('='));
+        let is_foreign = |(name, value): (&str, &str)| {
+            file.foreign.iter().any(|(key, start)| *key == name && value.starts_with(start))
+        };
+        self.is_shim && pairs.any(is_foreign)
+    }
+
+    /// Whether nobody else's files are at this host.
+    fn owns(&self, host: &str) -> bool {
+        let mut files = self.script.files.iter().filter(|file| file.is_at(host)).peekable();
+        files.peek().is_some() && files.all(|file| !file.shared)
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &str> {
+        let script = self.script;
+        let files = script.files.iter().filter_map(|file| file.origin.strip_prefix("https://"));
+        let inside = script.rewrites.iter().chain(script.bases).map(|rewrite| rewrite.host);
+        let mut hosts: Vec<&str> = files.chain(inside).collect();
+        hosts.extend(self.endpoint.as_ref().map(authority));
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts.into_iter()
+    }
+
+    /// What becomes of an address in a script, which may be the beginning of a longer one.
+    fn change(&self, script: &[u8], at: usize, host: &str, base: &str) -> Option<Change> {
+        let address = Address::at(script, at, host)?;
+        let rest = script.get(address.end..)?;
+        let length = rest.iter().position(|byte| b"\"'`$".contains(byte))?;
+        let rest = std::str::from_utf8(rest.get(..length)?).ok()?;
+        let rest = if address.escaped { rest.replace("\\/", "/") } else { rest.to_owned() };
+        let rest = rest.trim_end_matches('\\');
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if self.takes_beacons && path.trim_matches('/').is_empty() {
+            let base_of = |it: &&Rewrite| it.is_of(host, "");
+            if let Some(rewrite) = self.script.bases.iter().find(base_of) {
+                let to = format!("{base}{}{}", self.mount, rewrite.to);
+                return Some((address.start..address.end, address.spelt(to)));
+            }
+        }
+        let place = self.places(host, path).find(|place| {
+            let below = self.below(place, path);
+            let is_served = |file: &File| {
+                self.serves(file)
+                    && !self.is_foreign(file, query)
+                    && !self.may_be_other(file, script)
+            };
+            match self.script.file(&below) {
+                Some(file) => is_served(file),
+                // What is added may be anything, so all of it must be here.
+                None if query.is_empty() && below.matches('/').count() > 1 => {
+                    let mut files = self.script.beyond(&below).peekable();
+                    files.peek().is_some() && files.all(is_served)
+                }
+                None => false,
+            }
+        })?;
+        // Escaped slashes are not worth the counting.
+        if place.skip > 0 && address.escaped {
+            return None;
+        }
+        let here = base.find("//").and_then(|at| base.get(at..)).unwrap_or(base);
+        let to = address.spelt(format!("{here}{}", place.to));
+        Some((address.start..address.end + place.skip, to))
+    }
+
+    /// Whether a script that adds the parameters itself has another product's at hand.
+    fn may_be_other(&self, file: &File, script: &[u8]) -> bool {
+        self.is_shim
+            && file.foreign.iter().any(|(_, start)| {
+                memmem::find_iter(script, start)
+                    .any(|at| at.checked_sub(1).and_then(|at| script.get(at)).is_some_and(is_quote))
+            })
+    }
+}
+
+const fn is_quote(byte: &u8) -> bool {
+    matches!(*byte, b'"' | b'\'' | b'`')
+}
+
+fn authority(url: &Url) -> &str {
+    url.authority()
+}
+
+/// The literals in a script that are the hash of another.
+fn hashes(script: &[u8]) -> Vec<Range<usize>> {
+    let found = HASHES.iter().flat_map(|hash| memmem::find_iter(script, hash).collect::<Vec<_>>());
+    found
+        .filter_map(|start| {
+            let quote = script.get(start.checked_sub(1)?).filter(|byte| is_quote(byte))?;
+            let length = script.get(start..)?.iter().position(|byte| byte == quote)?;
+            Some(start..start + length)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::vendors::VENDORS;
+
+    /// Every vendor at its name; those that have a shim by it, unless `is_proxy`.
+    pub(in crate::origin) fn all(is_proxy: bool) -> Tags {
+        let tags = VENDORS.iter().filter_map(|vendor| {
+            Some(Tag {
+                mount: format!("/{}", vendor.name),
+                script: vendor.script.filter(|_| is_proxy || vendor.shim.is_some())?,
+                is_shim: !is_proxy,
+                endpoint: (vendor.name == "matomo")
+                    .then(|| "https://stats.shop.example/matomo/".parse().unwrap()),
+                takes_beacons: true,
+            })
+        });
+        Tags::new(tags.collect())
+    }
+
+    fn placed(tags: &Tags, url: &str) -> Option<String> {
+        let link = Link::read(url)?;
+        let place = tags.place(&link)?;
+        let mut text = url.to_owned();
+        text.replace_range(link.replaced(&place), &place.to);
+        Some(text)
+    }
+
+    #[test]
+    fn listed_scripts_have_a_place_and_nothing_else_has() {
+        let (shims, proxied) = (all(false), all(true));
+        for (url, shim, proxy) in [
+            ("https://www.googletagmanager.com/gtag/js?id=G-1&amp;l=x", true, true),
+            (" HTTP://WWW.googletagmanager.com/gtag/js?id=G-1", true, true),
+            ("https://www.googletagmanager.com/gtag/js?l=x&amp;id=AW-1", false, true),
+            ("//www.googletagmanager.com/gtm.js?id=GTM-1", false, true),
+            ("//connect.facebook.net/de_DE/fbevents.js", true, true),
+            ("https://connect.facebook.net/de_DE/sdk.js", false, false),
+            ("https://cdn.mxpnl.com/libs/mixpanel-2-latest.min.js", true, true),
+            ("https://cdn.amplitude.com/libs/analytics-browser-2.1.0-min.js.gz", true, true),
+            ("https://us-assets.i.posthog.com/static/array.js", true, true),
+            ("https://eu-assets.i.posthog.com/static/array.js", true, true),
+            ("https://widget.intercom.io/widget/abc", true, true),
+            ("https://js.intercomcdn.com/frame.1.js", false, true),
+            ("https://js.driftt.com/include/1/abc.js", true, true),
+            ("https://cdn.segment.com/analytics.js/v1/key/analytics.min.js", true, true),
+            ("https://cdn.jsdelivr.net/npm/@snowplow/a@3/dist/sp.js", false, true),
+            ("https://cdn.jsdelivr.net/npm/jquery@3/dist/jquery.js", false, false),
+            ("https://stats.shop.example/matomo/matomo.js", false, true),
+            ("https://stats.shop.example/other/matomo.js", false, false),
+            ("https://www.googletagmanager.com:8443/gtag/js", false, false),
+            ("https://user@www.googletagmanager.com/gtag/js", false, false),
+            ("https://www.googletagmanager.com.evil.example/gtag/js", false, false),
+            ("https://www.googletagmanager.com/a/../gtag/js", false, false),
+            ("https://www.googletagmanager.com/x", false, false),
+            ("/gtag/js", false, false),
+            ("ftp://www.googletagmanager.com/gtag/js", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!(placed(&shims, url).is_some(), shim, "{url}");
+            assert_eq!(placed(&proxied, url).is_some(), proxy, "{url}");
+        }
+        let of = |url| placed(&proxied, url).unwrap();
+        assert_eq!(of(" //www.googletagmanager.com/gtag/js?id=G#x"), " /ga4/gtag/js?id=G#x");
+        assert_eq!(of("https://js.intercomcdn.com/frame.js"), "/intercom/js/frame.js");
+        assert_eq!(of("https://stats.shop.example/matomo/matomo.js"), "/matomo/matomo.js");
+    }
+
+    fn within(script: &str) -> String {
+        let mut text = script.to_owned();
+        let changes = all(false).within(script.as_bytes(), "https://t.shop.example");
+        for (range, to) in changes.into_iter().rev() {
+            text.replace_range(range, &to);
+        }
+        text
+    }
+
+    /// The loaders as the vendors give them out, in their telling parts.
+    #[test]
+    fn vendors_loaders_load_from_here() {
+        for (script, expected) in [
+            (
+                "t.src=v;s}(window,document,'script','https://connect.facebook.net/en_US/fbevents.js');",
+                "t.src=v;s}(window,document,'script','//t.shop.example/meta/en_US/fbevents.js');",
+            ),
+            (
+                r#"e.src="file:"===p&&"//cdn.mxpnl.com/libs/mixpanel-2-latest.min.js".match(/^\/\//)?"https://cdn.mxpnl.com/libs/mixpanel-2-latest.min.js":c"#,
+                r#"e.src="file:"===p&&"//t.shop.example/mixpanel/libs/mixpanel-2-latest.min.js".match(/^\/\//)?"//t.shop.example/mixpanel/libs/mixpanel-2-latest.min.js":c"#,
+            ),
+            (
+                r#"n.integrity="sha384-+EO5/a==";n.src="https://cdn.amplitude.com/libs/analytics-browser-2.4.1-min.js.gz""#,
+                r#"n.integrity="";n.src="//t.shop.example/amplitude/libs/analytics-browser-2.4.1-min.js.gz""#,
+            ),
+            (
+                "posthog.init('phc_1',{api_host:'https://us.i.posthog.com'})",
+                "posthog.init('phc_1',{api_host:'https://t.shop.example/posthog'})",
+            ),
+            (
+                r#"t.src="https://cdn.segment.com/analytics.js/v1/" + key + "/analytics.min.js""#,
+                r#"t.src="//t.shop.example/segment/analytics.js/v1/" + key + "/analytics.min.js""#,
+            ),
+            (
+                "s.src='https://widget.intercom.io/widget/' + APP_ID;",
+                "s.src='//t.shop.example/intercom/widget/' + APP_ID;",
+            ),
+            (
+                r#"i.src="https://js.driftt.com/include/"+n+"/"+e+".js""#,
+                r#"i.src="//t.shop.example/drift/include/"+n+"/"+e+".js""#,
+            ),
+            (
+                "s.src=`https://www.googletagmanager.com/gtag/js?id=${id}`",
+                "s.src=`//t.shop.example/ga4/gtag/js?id=${id}`",
+            ),
+            (
+                r#"{"src":"https:\/\/www.googletagmanager.com\/gtag\/js?id=G-1"}"#,
+                r#"{"src":"\/\/t.shop.example\/ga4\/gtag\/js?id=G-1"}"#,
+            ),
+        ] {
+            assert_eq!(within(script), expected);
+        }
+    }
+
+    #[test]
+    fn scripts_that_load_something_else_stay_to_the_byte() {
+        for script in [
+            // A container, for which no shim stands in, and another product.
+            "j.src='https://www.googletagmanager.com/gtm.js?id='+i+dl;",
+            "s.src='https://www.googletagmanager.com/gtag/js?id=AW-1'",
+            "var id='AW-1';s.src='https://www.googletagmanager.com/gtag/js?id='+id",
+            // What these become is not said.
+            r#"s.src="https://cdn.mxpnl.com/libs/"+name"#,
+            r#"s.src="https://connect.facebook.net/"+locale+"/sdk.js""#,
+            r#"s.src="https://cdn.amplitude.com""#,
+            // No whole address.
+            "// see https://connect.facebook.net/en_US/fbevents.js",
+            "s.src=p+'//connect.facebook.net.evil.example/en_US/fbevents.js'",
+            r#"a("connect.facebook.net/en_US/fbevents.js")"#,
+            // Two hashes: one of them is another script's.
+            r#"a.integrity="sha384-a";b.integrity="sha384-b";c("https://cdn.amplitude.com/libs/amplitude-1")"#,
+            "'https://connect.facebook.net/en_US/fbevents.js",
+        ] {
+            assert_eq!(within(script), script);
+        }
+    }
+
+    #[test]
+    fn only_hosts_that_are_the_vendors_alone_are_needless() {
+        let tags = all(true);
+        assert!(tags.is_needless("connect.facebook.net"));
+        assert!(!tags.is_needless("cdn.jsdelivr.net") && !tags.is_needless("fonts.gstatic.com"));
+    }
+}

@@ -1,0 +1,45 @@
+//! Addresses at the beginning of string literals in a script, where a script has those that it loads
+//! from. Nothing else of a script is ever touched: a bare host is compared with, not fetched.
+
+/// Scheme and host at the beginning of a literal.
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    /// Where it begins: after the quote.
+    pub start: usize,
+    /// Where the host ends.
+    pub end: usize,
+    /// Whether it names a scheme.
+    pub has_scheme: bool,
+    /// Whether its slashes are escaped.
+    pub escaped: bool,
+}
+
+impl Address {
+    /// The address of which a host that stands at `at` is the whole host.
+    pub fn at(script: &[u8], at: usize, host: &str) -> Option<Self> {
+        let (before, end) = (script.get(..at)?, at + host.len());
+        let (before, escaped) = match before.strip_suffix(b"\\/\\/") {
+            Some(before) => (before, true),
+            None => (before.strip_suffix(b"//")?, false),
+        };
+        let scheme = before.strip_suffix(b"https:").or_else(|| before.strip_suffix(b"http:"));
+        let start = scheme.unwrap_or(before);
+        if !matches!(start.last()?, b'"' | b'\'' | b'`') {
+            return None;
+        }
+        let after = script.get(end..)?;
+        let ends_host = match after.first() {
+            None | Some(b'/' | b'"' | b'\'' | b'`' | b'?' | b'#') => true,
+            // An escaped slash or quote.
+            Some(b'\\') => matches!(after.get(1), Some(b'/' | b'"' | b'\'')),
+            _ => false,
+        };
+        let has_scheme = scheme.is_some();
+        ends_host.then_some(Self { start: start.len(), end, has_scheme, escaped })
+    }
+
+    /// What stands in its place, with slashes as it has them.
+    pub fn spelt(&self, place: String) -> String {
+        if self.escaped { place.replace('/', "\\/") } else { place }
+    }
+}

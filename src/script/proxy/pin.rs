@@ -1,0 +1,410 @@
+//! Scripts that a site holds to one version. Visitors get that version, whatever the vendor serves; a
+//! newer one waits on disk, one for each script, until an operator approves it.
+//!
+//! Both lie in a folder of their own, from which nothing makes room for anything. A file that is
+//! damaged is never taken for a script that was not approved yet: what the vendor serves then waits.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+
+use super::disk;
+use super::source::{Hash, Source, hash, hex, read_hash};
+use crate::metrics::Name;
+
+/// To which version a script is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The first that was seen, until another is approved.
+    First,
+    /// The one with this SHA-256.
+    Version([u8; 32]),
+}
+
+impl Wanted {
+    /// Reads `first`, or a hash as `sha256-` and base64.
+    pub fn read(text: &str) -> Option<Self> {
+        if text == "first" { Some(Self::First) } else { read_hash(text).map(Self::Version) }
+    }
+}
+
+/// A script that a site holds to one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinSettings {
+    pub(super) site: Name,
+    pub(super) vendor: &'static str,
+    /// Path and query below the mount.
+    pub(super) script: String,
+    /// Where it comes from.
+    pub(super) url: String,
+    pub(super) wanted: Wanted,
+}
+
+/// Why nothing could be done with a pinned script.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// No site pins it.
+    #[error("no such script is pinned")]
+    Unknown,
+    /// There is no newer version.
+    #[error("no version of this script waits to be approved")]
+    NothingPending,
+    /// It is another one that waits.
+    #[error("another version waits by now: look at its diff first")]
+    Changed,
+    /// The site's settings name its version.
+    #[error("the configuration names the version of this script: change it there")]
+    Configured,
+    /// The disk does not give or take it.
+    #[error("the script cannot be read or kept")]
+    Disk(#[from] io::Error),
+    /// The work was ended early, or another of its kind is under way.
+    #[error("busy; ask again")]
+    Busy,
+}
+
+/// All pinned scripts: by site, then by where they come from.
+#[derive(Default)]
+pub(super) struct Pins(HashMap<Name, HashMap<String, Arc<Pin>>>);
+
+/// A pinned script. What changes it blocks on the disk.
+pub(super) struct Pin {
+    pub(super) settings: PinSettings,
+    /// Whether somebody looks for what is not at hand.
+    pub(super) asking: AtomicBool,
+    approved: ArcSwapOption<Source>,
+    pending: ArcSwapOption<Pending>,
+    /// Whether a version that nobody looked at may be the first.
+    trusts_first: bool,
+    folder: PathBuf,
+    changing: Mutex<()>,
+}
+
+/// A version that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) hash: Hash,
+    pub(super) bytes: usize,
+    /// When it was first seen, in milliseconds since 1970.
+    pub(super) since: i64,
+}
+
+/// What a version that the vendor serves is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Noticed {
+    Known,
+    /// Approved by being the first, or the one that is wanted.
+    Approved,
+    /// It waits from now on.
+    Pending,
+}
+
+impl Pins {
+    /// These scripts, with what is on disk of them. Those of before stay as they are.
+    pub(super) fn new(wanted: Vec<PinSettings>, before: &Self, folder: &Path) -> Self {
+        let mut pins: HashMap<Name, HashMap<String, Arc<Pin>>> = HashMap::new();
+        for settings in wanted {
+            let known = before.get(&settings.site, &settings.url);
+            let known = known.filter(|pin| pin.settings == settings).cloned();
+            let pin = known.unwrap_or_else(|| Arc::new(Pin::open(settings.clone(), folder)));
+            pins.entry(settings.site).or_default().insert(settings.url, pin);
+        }
+        Self(pins)
+    }
+
+    pub(super) fn get(&self, site: &str, url: &str) -> Option<&Arc<Pin>> {
+        self.0.get(site)?.get(url)
+    }
+
+    /// Those of all sites that come from there.
+    pub(super) fn of(&self, url: &str) -> impl Iterator<Item = &Arc<Pin>> {
+        self.0.values().filter_map(move |pins| pins.get(url))
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Pin>> {
+        self.0.values().flat_map(HashMap::values)
+    }
+
+    /// The one that operators name so.
+    pub(super) fn named(
+        &self,
+        site: &str,
+        vendor: &str,
+        script: &str,
+    ) -> Result<&Arc<Pin>, PinError> {
+        let mut own = self.0.get(site).into_iter().flat_map(HashMap::values);
+        own.find(|pin| pin.settings.vendor == vendor && pin.settings.script == script)
+            .ok_or(PinError::Unknown)
+    }
+}
+
+impl Pin {
+    fn open(settings: PinSettings, folder: &Path) -> Self {
+        let mut pin = Self {
+            settings,
+            asking: AtomicBool::new(false),
+            approved: ArcSwapOption::empty(),
+            pending: ArcSwapOption::empty(),
+            trusts_first: false,
+            folder: folder.to_owned(),
+            changing: Mutex::new(()),
+        };
+        let log = |pin: &Self, error: &io::Error| {
+            let PinSettings { site, vendor, script, .. } = &pin.settings;
+            tracing::error!(%site, vendor, script, %error, "a pinned script's copy is no use");
+        };
+        match pin.read("approved") {
+            Ok(source) if pin.is_wanted(&source.hash) => pin.approved.store(Some(source.into())),
+            Ok(_another) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => pin.trusts_first = true,
+            Err(error) => log(&pin, &error),
+        }
+        let Ok(source) = pin.read("pending") else { return pin };
+        let is_named = pin.settings.wanted == Wanted::Version(source.hash);
+        let is_approved = pin.approved().is_some_and(|it| it.hash == source.hash);
+        if is_named && !is_approved {
+            // The configuration approves what waited.
+            if let Err(error) = pin.write("approved", &source) {
+                log(&pin, &error);
+            }
+            pin.approved.store(Some(source.into()));
+            pin.drop_pending();
+        } else if is_approved {
+            // A crash came between the two steps of an approval.
+            pin.drop_pending();
+        } else {
+            pin.pending.store(Some(Arc::new(Pending::of(&source))));
+        }
+        pin
+    }
+
+    /// The version that visitors get.
+    pub(super) fn approved(&self) -> Option<Arc<Source>> {
+        self.approved.load_full()
+    }
+
+    /// The version that waits.
+    pub(super) fn pending(&self) -> Option<Pending> {
+        self.pending.load().as_deref().copied()
+    }
+
+    /// Whether there is anything to [`Pin::notice`] in this version.
+    pub(super) fn is_news(&self, hash: &Hash) -> bool {
+        let is_approved = self.approved.load().as_ref().is_some_and(|it| it.hash == *hash);
+        match self.pending() {
+            Some(pending) => pending.hash != *hash,
+            None => !is_approved,
+        }
+    }
+
+    /// The vendor serves this version.
+    pub(super) fn notice(&self, source: &Source, now: i64) -> io::Result<Noticed> {
+        let _changing = self.lock();
+        if !self.is_news(&source.hash) {
+            return Ok(Noticed::Known);
+        }
+        let approved = self.approved();
+        if approved.as_ref().is_some_and(|it| it.hash == source.hash) {
+            // The vendor took the newer one back.
+            self.drop_pending();
+            return Ok(Noticed::Known);
+        }
+        let mut source = source.clone();
+        source.facts.checked_at = now;
+        let approves = match self.settings.wanted {
+            Wanted::First => approved.is_none() && self.trusts_first,
+            Wanted::Version(hash) => hash == source.hash,
+        };
+        if !approves {
+            self.write("pending", &source)?;
+            self.pending.store(Some(Arc::new(Pending::of(&source))));
+            return Ok(Noticed::Pending);
+        }
+        let written = self.write("approved", &source);
+        // Visitors get what they may, on disk or not.
+        self.approved.store(Some(source.into()));
+        self.drop_pending();
+        written.map(|()| Noticed::Approved)
+    }
+
+    /// Makes the version that waits the one that visitors get.
+    pub(super) fn approve(&self, hash: &Hash, now: i64) -> Result<(), PinError> {
+        let _changing = self.lock();
+        if self.settings.wanted != Wanted::First {
+            return Err(PinError::Configured);
+        }
+        let pending = self.pending().ok_or(PinError::NothingPending)?;
+        if pending.hash != *hash {
+            return Err(PinError::Changed);
+        }
+        let mut source = self.waiting(&pending)?;
+        source.facts.checked_at = now;
+        self.write("approved", &source)?;
+        self.approved.store(Some(source.into()));
+        self.drop_pending();
+        Ok(())
+    }
+
+    /// The text of the version that waits.
+    pub(super) fn waiting(&self, pending: &Pending) -> io::Result<Source> {
+        let source = self.read("pending")?;
+        if source.hash == pending.hash {
+            Ok(source)
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    }
+
+    fn is_wanted(&self, hash: &Hash) -> bool {
+        match self.settings.wanted {
+            Wanted::First => true,
+            Wanted::Version(wanted) => wanted == *hash,
+        }
+    }
+
+    fn drop_pending(&self) {
+        if self.pending.swap(None).is_none() && !self.file("pending").exists() {
+            return;
+        }
+        if let Err(error) = fs::remove_file(self.file("pending")) {
+            // It will be found to be of no use at the next start.
+            tracing::warn!(%error, "a script that no longer waits stays on disk");
+        }
+    }
+
+    fn file(&self, what: &str) -> PathBuf {
+        let name = format!("{}\n{}", self.settings.site, self.settings.url);
+        self.folder.join(hex(&hash(name.as_bytes()))).with_extension(what)
+    }
+
+    fn read(&self, what: &str) -> io::Result<Source> {
+        // It was within the limit when it was written; the limit may be another now.
+        disk::read(&self.file(what), &self.settings.url, usize::MAX)
+    }
+
+    fn write(&self, what: &str, source: &Source) -> io::Result<()> {
+        disk::write(&self.folder, &self.file(what), source)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
+        // A poisoned lock guards nothing but the order.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    fn of(source: &Source) -> Self {
+        Self { hash: source.hash, bytes: source.body.len(), since: source.facts.checked_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::script::proxy::source::Facts;
+
+    const URL: &str = "https://cdn/a.js";
+
+    fn source(text: &'static str) -> Source {
+        let facts = Facts {
+            url: URL.to_owned(),
+            content_type: "text/javascript".to_owned(),
+            etag: None,
+            last_modified: None,
+            max_age: None,
+            checked_at: 1,
+        };
+        Source { facts, hash: hash(text.as_bytes()), body: Bytes::from_static(text.as_bytes()) }
+    }
+
+    fn open(folder: &Path, wanted: Wanted) -> Pin {
+        let settings = PinSettings {
+            site: "shop".into(),
+            vendor: "ga4",
+            script: "/a.js".to_owned(),
+            url: URL.to_owned(),
+            wanted,
+        };
+        Pin::open(settings, folder)
+    }
+
+    fn held(pin: &Pin) -> Option<Bytes> {
+        pin.approved().map(|it| it.body.clone())
+    }
+
+    #[test]
+    fn the_first_version_stays_until_another_is_approved() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two, three) = (source("one"), source("two"), source("three"));
+        let pin = open(folder.path(), Wanted::First);
+        assert_eq!(pin.notice(&one, 5).unwrap(), Noticed::Approved);
+        assert_eq!(pin.notice(&one, 6).unwrap(), Noticed::Known);
+        assert_eq!(pin.notice(&two, 7).unwrap(), Noticed::Pending);
+        assert_eq!(pin.notice(&two, 8).unwrap(), Noticed::Known);
+        assert_eq!(pin.pending().unwrap(), Pending { hash: two.hash, bytes: 3, since: 7 });
+        // Both outlive the process.
+        let pin = open(folder.path(), Wanted::First);
+        assert_eq!(held(&pin).unwrap(), "one");
+        assert_eq!(pin.pending().unwrap(), Pending { hash: two.hash, bytes: 3, since: 7 });
+        assert_eq!(pin.notice(&three, 9).unwrap(), Noticed::Pending);
+        assert!(matches!(pin.approve(&two.hash, 10), Err(PinError::Changed)));
+        pin.approve(&three.hash, 10).unwrap();
+        assert_eq!((held(&pin).unwrap(), pin.pending()), ("three".into(), None));
+        assert!(matches!(pin.approve(&three.hash, 11), Err(PinError::NothingPending)));
+        let pin = open(folder.path(), Wanted::First);
+        assert_eq!((held(&pin).unwrap(), pin.pending()), ("three".into(), None));
+        // A version that the vendor takes back does not wait any more.
+        assert_eq!(pin.notice(&one, 12).unwrap(), Noticed::Pending);
+        assert_eq!(pin.notice(&three, 13).unwrap(), Noticed::Known);
+        assert_eq!(open(folder.path(), Wanted::First).pending(), None);
+    }
+
+    #[test]
+    fn a_version_that_the_settings_name_is_the_only_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (source("one"), source("two"));
+        let pin = open(folder.path(), Wanted::Version(two.hash));
+        assert_eq!(pin.notice(&one, 5).unwrap(), Noticed::Pending);
+        assert_eq!(held(&pin), None);
+        assert!(matches!(pin.approve(&one.hash, 6), Err(PinError::Configured)));
+        assert_eq!(pin.notice(&two, 7).unwrap(), Noticed::Approved);
+        assert_eq!((held(&pin).unwrap(), pin.pending()), ("two".into(), None));
+        pin.notice(&one, 8).unwrap();
+        // Another is named that waits, and one that nobody saw.
+        let pin = open(folder.path(), Wanted::Version(one.hash));
+        assert_eq!((held(&pin).unwrap(), pin.pending()), ("one".into(), None));
+        assert_eq!(held(&open(folder.path(), Wanted::Version([7; 32]))), None);
+        assert_eq!(held(&open(folder.path(), Wanted::First)).unwrap(), "one");
+    }
+
+    #[test]
+    fn a_damaged_copy_is_not_replaced_by_whatever_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let pin = open(folder.path(), Wanted::First);
+        pin.notice(&source("one"), 5).unwrap();
+        fs::write(pin.file("approved"), b"{}\nx").unwrap();
+        let pin = open(folder.path(), Wanted::First);
+        assert_eq!(pin.notice(&source("two"), 6).unwrap(), Noticed::Pending);
+        assert_eq!(held(&pin), None);
+        pin.approve(&source("two").hash, 7).unwrap();
+        assert_eq!(held(&pin).unwrap(), "two");
+    }
+
+    #[test]
+    fn versions_are_written_as_in_pages() {
+        let written = super::super::source::written(&hash(b"one"));
+        let bare = written.trim_start_matches("sha256-");
+        assert_eq!(Wanted::read(&written), Some(Wanted::Version(hash(b"one"))));
+        for bad in ["", "First", "sha256-", "sha256-AAAA", "sha384-x", bare] {
+            assert_eq!(Wanted::read(bad), None, "{bad}");
+        }
+        assert_eq!(Wanted::read("first"), Some(Wanted::First));
+    }
+}

@@ -1,0 +1,167 @@
+//! Where one vendor's scripts are served, worked out once per load of the configuration.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::pin::{PinSettings, Wanted};
+use crate::metrics::Name;
+use crate::vendors::Script;
+use crate::vendors::script::File;
+
+/// The longest authority that is written into a script.
+const MAX_AUTHORITY_BYTES: usize = 300;
+
+/// Where one vendor's scripts are served: below a mount of a site.
+#[derive(Debug)]
+pub struct Place {
+    pub(super) site: Name,
+    pub(super) vendor: &'static str,
+    pub(super) script: &'static Script,
+    /// The mount's path.
+    path: String,
+    /// Where each of the vendor's files comes from, without a slash at the end.
+    origins: Vec<Option<String>>,
+    /// The mount as clients of the site's own names see it.
+    known: Vec<Known>,
+    pins: Vec<PinSettings>,
+}
+
+#[derive(Debug)]
+struct Known {
+    secure: bool,
+    authority: String,
+    mount: Arc<str>,
+}
+
+impl Place {
+    /// The place of a vendor's scripts at `path` of a site with these host names. `endpoint` stands in
+    /// for the vendor's own host. `pins` are the scripts that are held to a version, by their path
+    /// and query below the mount; one that is none of the vendor's is left out.
+    pub fn new(
+        (site, hosts): (&Name, &[String]),
+        vendor: &'static str,
+        (script, endpoint): (&'static Script, Option<&Url>),
+        path: &str,
+        pins: &[(String, Wanted)],
+    ) -> Self {
+        let mut place = Self {
+            site: site.clone(),
+            vendor,
+            script,
+            path: path.to_owned(),
+            origins: script.files.iter().map(|file| origin(file, endpoint)).collect(),
+            known: Vec::new(),
+            pins: Vec::new(),
+        };
+        for authority in hosts.iter().filter(|host| is_plain(host)) {
+            for secure in [false, true] {
+                let mount = place.mount(authority, secure);
+                place.known.push(Known { secure, authority: authority.clone(), mount });
+            }
+        }
+        let pins = pins.iter().filter_map(|(script, wanted)| {
+            let (url, _) = place.upstream_of(script)?;
+            Some(PinSettings {
+                site: site.clone(),
+                vendor,
+                script: script.clone(),
+                url,
+                wanted: *wanted,
+            })
+        });
+        place.pins = pins.collect();
+        place
+    }
+
+    /// The mount as a client sees it who asked for `authority`: scheme, host and path. `None` for one
+    /// that must not be written into a script.
+    pub fn at(&self, authority: &str, secure: bool) -> Option<Arc<str>> {
+        let is_it =
+            |it: &&Known| it.secure == secure && it.authority.eq_ignore_ascii_case(authority);
+        match self.known.iter().find(is_it) {
+            Some(known) => Some(known.mount.clone()),
+            None if is_plain(authority) => Some(self.mount(authority, secure)),
+            None => None,
+        }
+    }
+
+    /// The scripts that are held to a version.
+    pub fn pins(&self) -> &[PinSettings] {
+        &self.pins
+    }
+
+    fn mount(&self, authority: &str, secure: bool) -> Arc<str> {
+        let scheme = if secure { "https" } else { "http" };
+        format!("{scheme}://{}{}", authority.to_ascii_lowercase(), self.path).into()
+    }
+
+    /// Where a script is, which no client can lead elsewhere: the host is fixed, and
+    /// [`File::target`] lets through no letter that could end it.
+    pub(super) fn upstream(
+        &self,
+        path: &str,
+        query: Option<&str>,
+    ) -> Option<(String, &'static File)> {
+        let file = self.script.file(path)?;
+        let place = self.script.files.iter().position(|it| std::ptr::eq(it, file))?;
+        let origin = self.origins.get(place)?.as_ref()?;
+        Some((origin.clone() + &file.target(path, query)?, file))
+    }
+
+    fn upstream_of(&self, script: &str) -> Option<(String, &'static File)> {
+        match script.split_once('?') {
+            Some((path, query)) => self.upstream(path, Some(query)),
+            None => self.upstream(script, None),
+        }
+    }
+}
+
+fn origin(file: &File, endpoint: Option<&Url>) -> Option<String> {
+    match endpoint {
+        Some(endpoint) => Some(endpoint.as_str().trim_end_matches('/').to_owned()),
+        None if file.origin.is_empty() => None,
+        None => Some(file.origin.to_owned()),
+    }
+}
+
+/// Whether an authority can be written into a script.
+fn is_plain(authority: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
+    authority.len() <= MAX_AUTHORITY_BYTES && authority.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors;
+
+    fn place(endpoint: Option<&str>) -> Place {
+        let script = vendors::find("ga4").unwrap().script.unwrap();
+        let endpoint = endpoint.map(|url| url.parse().unwrap());
+        let hosts = ["t.shop.example".to_owned(), "*".to_owned()];
+        Place::new((&"shop".into(), &hosts), "ga4", (script, endpoint.as_ref()), "/g", &[])
+    }
+
+    #[test]
+    fn a_mount_is_seen_where_the_client_asked_for_it() {
+        let place = place(None);
+        for (authority, secure, mount) in [
+            ("t.shop.example", true, "https://t.shop.example/g"),
+            ("T.Shop.example", false, "http://t.shop.example/g"),
+            ("Other.example:8443", true, "https://other.example:8443/g"),
+        ] {
+            assert_eq!(place.at(authority, secure).as_deref(), Some(mount));
+        }
+        assert_eq!(place.at("a\"b", true), None);
+        assert_eq!(place.at(&"a".repeat(301), true), None);
+    }
+
+    #[test]
+    fn the_host_of_a_script_is_the_vendors_or_the_endpoint() {
+        let url = |place: &Place| place.upstream("/gtag/js", Some("id=G-1&x=y")).unwrap().0;
+        assert_eq!(url(&place(None)), "https://www.googletagmanager.com/gtag/js?id=G-1");
+        assert_eq!(url(&place(Some("http://cdn:8/a/"))), "http://cdn:8/a/gtag/js?id=G-1");
+        assert!(place(None).upstream("/elsewhere", None).is_none());
+    }
+}

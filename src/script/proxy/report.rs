@@ -1,0 +1,167 @@
+//! What operators see of the scripts, and do about them.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::pin::{Pin, PinError};
+use super::source::{Source, read_hash, written};
+use super::{Kept, Scripts, diff};
+use crate::metrics::{Name, VendorLabels};
+
+/// Scripts that no site pins in one list at most: they are as many as visitors ask for.
+const MAX_LISTED: usize = 1000;
+
+/// A script as operators see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScriptState {
+    /// The site that pins it. Others share what is fetched.
+    pub site: Option<Name>,
+    /// Whose.
+    pub vendor: &'static str,
+    /// Path and query below the mount of one that is pinned, else where it comes from.
+    pub script: String,
+    /// Of a pinned one `pending` while a new version waits, else `missing` while none is approved,
+    /// `stale` if the vendor could not be asked the last time, `pinned`. Others are `open` or `stale`.
+    pub state: &'static str,
+    /// The version that visitors get.
+    pub served: Option<Version>,
+    /// The version that waits to be approved.
+    pub pending: Option<Version>,
+}
+
+/// One version of a script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Version {
+    /// Its SHA-256, as `sha256-` and base64.
+    pub hash: String,
+    /// Its length.
+    pub bytes: usize,
+    /// For how long it is approved, or waits; for one that is not pinned: since the vendor confirmed it.
+    pub age_seconds: i64,
+}
+
+/// What is new in the version that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScriptDiff {
+    /// The version that visitors get.
+    pub served: Option<Version>,
+    /// The version that waits.
+    pub pending: Version,
+    /// In the unified format, of the scripts broken into lines.
+    pub diff: String,
+    /// Whether the diff ends early.
+    pub cut: bool,
+}
+
+impl Scripts {
+    /// The scripts: first those that are pinned, then some of what else is in memory.
+    pub fn list(&self) -> Vec<ScriptState> {
+        let now = self.now();
+        let (mut others, mut stale) = (Vec::new(), HashSet::new());
+        for (url, held) in &self.0.held {
+            let Kept::Script(source) = &held.kept else { continue };
+            if held.is_stale {
+                stale.insert(url.to_string());
+            }
+            if others.len() < MAX_LISTED {
+                others.push(ScriptState {
+                    site: None,
+                    vendor: held.vendor,
+                    script: url.to_string(),
+                    state: if held.is_stale { "stale" } else { "open" },
+                    served: Some(Version::of(source, now)),
+                    pending: None,
+                });
+            }
+        }
+        let pins = self.0.pins.load();
+        let mut states: Vec<ScriptState> =
+            pins.all().map(|pin| state(pin, stale.contains(&pin.settings.url), now)).collect();
+        for list in [&mut states, &mut others] {
+            list.sort_by_key(|it| (it.site.clone(), it.vendor, it.script.clone()));
+        }
+        states.append(&mut others);
+        states
+    }
+
+    /// What is new in the version of a pinned script that waits.
+    pub async fn diff(
+        &self,
+        site: &str,
+        vendor: &str,
+        script: &str,
+    ) -> Result<ScriptDiff, PinError> {
+        let pin = self.0.pins.load().named(site, vendor, script)?.clone();
+        let _turn = self.0.comparing.try_acquire().or(Err(PinError::Busy))?;
+        let now = self.now();
+        let compare = move || {
+            let waits = pin.pending().ok_or(PinError::NothingPending)?;
+            let new = pin.waiting(&waits)?;
+            let old = pin.approved();
+            let before = old.as_ref().map(|old| &*old.body).unwrap_or_default();
+            let (diff, cut) = diff::diff(before, &new.body);
+            let served = old.map(|old| Version::of(&old, now));
+            Ok(ScriptDiff { served, pending: Version::of(&new, now), diff, cut })
+        };
+        tokio::task::spawn_blocking(compare).await.or(Err(PinError::Busy))?
+    }
+
+    /// Gives visitors the version of a pinned script that waits, if it has this hash.
+    pub async fn approve(
+        &self,
+        (site, vendor, script): (&str, &str, &str),
+        hash: &str,
+    ) -> Result<(), PinError> {
+        let pin = self.0.pins.load().named(site, vendor, script)?.clone();
+        let hash = read_hash(hash).ok_or(PinError::Changed)?;
+        let now = self.now();
+        let approve = move || pin.approve(&hash, now);
+        tokio::task::spawn_blocking(approve).await.or(Err(PinError::Busy))??;
+        tracing::info!(site, vendor, script, hash = written(&hash), "a version is approved");
+        self.count_pending();
+        Ok(())
+    }
+
+    /// Publishes how many versions wait.
+    pub(super) fn count_pending(&self) {
+        let pins = self.0.pins.load();
+        let mut counts: HashMap<VendorLabels, i64> = HashMap::new();
+        for pin in pins.all() {
+            let (site, vendor) = (pin.settings.site.clone(), pin.settings.vendor);
+            let count = counts.entry(VendorLabels { site, vendor }).or_default();
+            *count += i64::from(pin.pending().is_some());
+        }
+        for (labels, count) in counts {
+            self.0.metrics.scripts_pending.get_or_create(&labels).set(count);
+        }
+    }
+}
+
+fn state(pin: &Pin, is_stale: bool, now: i64) -> ScriptState {
+    let (served, pending) = (pin.approved(), pin.pending());
+    let state = match (&served, pending) {
+        (_, Some(_)) => "pending",
+        (None, _) => "missing",
+        _ if is_stale => "stale",
+        _ => "pinned",
+    };
+    ScriptState {
+        site: Some(pin.settings.site.clone()),
+        vendor: pin.settings.vendor,
+        script: pin.settings.script.clone(),
+        state,
+        served: served.map(|source| Version::of(&source, now)),
+        pending: pending.map(|it| Version::new(&it.hash, it.bytes, it.since, now)),
+    }
+}
+
+impl Version {
+    fn of(source: &Source, now: i64) -> Self {
+        Self::new(&source.hash, source.body.len(), source.facts.checked_at, now)
+    }
+
+    fn new(hash: &[u8; 32], bytes: usize, since: i64, now: i64) -> Self {
+        Self { hash: written(hash), bytes, age_seconds: now.saturating_sub(since).max(0) / 1000 }
+    }
+}

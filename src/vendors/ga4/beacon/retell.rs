@@ -1,0 +1,84 @@
+//! What the shim of gtag tells: the name and the parameters of a call, as the page gave them.
+
+use serde_json::Value;
+
+use super::canonical::{canonical, named};
+use super::items;
+use crate::event::Object;
+use crate::vendors::ga4::rules;
+use crate::vendors::wire::{note_source, put, take};
+
+/// What the names of parameters begin with that are said to the library, and not of the event.
+const TO_LIBRARY: [&str; 10] = [
+    "send_",
+    "event_callback",
+    "event_timeout",
+    "user_id",
+    "user_properties",
+    "user_data",
+    "transport",
+    "page_",
+    "cookie_",
+    "debug",
+];
+
+/// What a page says of itself in its view, and the properties that these are.
+const OF_PAGE: [(&str, &str); 4] = [
+    ("page_location", "url"),
+    ("page_title", "title"),
+    ("page_referrer", "referrer"),
+    ("page_path", "path"),
+];
+
+/// Members of `user_data` that are digests, and Meta's names of them, which takes the same ones.
+const DIGESTS: [(&str, &str); 2] = [("sha256_email_address", "em"), ("sha256_phone_number", "ph")];
+
+/// Puts a message of gtag's words into the spec's.
+pub(in crate::vendors::ga4) fn retell(message: &mut Object) {
+    let is_page = message.get("type").is_some_and(|kind| kind == "page");
+    let name = match message.get("event").and_then(Value::as_str) {
+        _ if is_page => "page_view",
+        Some(name) => name,
+        None => return,
+    };
+    let name = name.to_owned();
+    let mut context = take(message, "context");
+    let mut said = take(message, "properties");
+    let mut traits = take(&mut context, "traits");
+    traits.extend(take(&mut said, "user_properties"));
+    let mut person = take(&mut said, "user_data");
+    put(&mut traits, "email", person.remove("email").or_else(|| person.remove("email_address")));
+    put(&mut traits, "phone", person.remove("phone_number"));
+    put(&mut context, "traits", Some(traits));
+    let mut ids = take(&mut context, "clientIds");
+    let mut digests = take(&mut ids, "meta");
+    for (member, key) in DIGESTS {
+        put(&mut digests, key, person.remove(member));
+    }
+    put(&mut ids, "meta", Some(digests));
+    put(&mut context, "clientIds", Some(ids));
+    note_source(&mut context, "gtag", Some(&name));
+    put(message, "context", Some(context));
+
+    let products = match said.shift_remove("items") {
+        Some(Value::Array(items)) => items.into_iter().filter_map(items::told).collect(),
+        _ => Vec::new(),
+    };
+    let mut own = Object::new();
+    for (param, value) in said {
+        let of_page = OF_PAGE.iter().find(|(known, _)| is_page && *known == param);
+        if let Some((_, property)) = of_page {
+            put(&mut own, property, Some(value));
+        } else if param != "groups" && !TO_LIBRARY.iter().any(|start| param.starts_with(start)) {
+            put(&mut own, &param, Some(value));
+        }
+    }
+    if is_page {
+        message.shift_remove("name");
+        put(message, "properties", Some(own));
+        return;
+    }
+    let rule = rules::of_vendors(&name);
+    put(message, "event", Some(named(&name, rule)));
+    put(message, "properties", Some(canonical(own, products, &name, rule)));
+}

@@ -1,0 +1,53 @@
+//! What the shim of the pixel tells: the name and the custom data of a call, and what the page said of
+//! the person, as the page gave them.
+
+use serde_json::{Value, json};
+
+use super::commerce::{self, Told};
+use super::message;
+use crate::event::Object;
+use crate::vendors::meta::NAME;
+use crate::vendors::products;
+use crate::vendors::wire::{note_source, put, take};
+
+/// Puts a message of Meta's words into the spec's.
+pub(in crate::vendors::meta) fn retell(message: &mut Object) {
+    let is_page = message.get("type").is_some_and(|kind| kind == "page");
+    let name = match message.get("event").and_then(Value::as_str) {
+        _ if is_page => "PageView",
+        Some(name) => name,
+        None => return,
+    };
+    let name = name.to_owned();
+    let mut context = take(message, "context");
+    let said = take(&mut context, "traits");
+    let said: Vec<(String, String)> =
+        said.into_iter().filter_map(|(key, value)| Some((key, products::text(&value)?))).collect();
+    let (traits, digests) =
+        message::person(said.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    put(&mut context, "traits", Some(traits));
+    let mut ids = take(&mut context, "clientIds");
+    put(&mut ids, "meta", Some(digests));
+    put(&mut context, "clientIds", Some(ids));
+    let options = context.get("dataProcessingOptions").and_then(|said| said.get(0));
+    let is_limited = options
+        .and_then(Value::as_array)
+        .is_some_and(|options| options.iter().any(|option| option == "LDU"));
+    if is_limited {
+        let mut consent = take(&mut context, "consent");
+        consent.insert("meta_ldu".to_owned(), json!(true));
+        put(&mut context, "consent", Some(consent));
+    }
+    note_source(&mut context, NAME, Some(&name));
+    put(message, "context", Some(context));
+
+    let properties = commerce::typed(take(message, "properties"));
+    if is_page {
+        message.shift_remove("name");
+        put(message, "properties", Some(properties));
+        return;
+    }
+    let Told { event, properties } = commerce::told(&name, properties);
+    put(message, "event", Some(event));
+    put(message, "properties", Some(properties));
+}

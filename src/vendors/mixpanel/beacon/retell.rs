@@ -1,0 +1,57 @@
+//! What the shim of the library tells: events by their names, and of people and groups what is set
+//! and done, by Mixpanel's names.
+
+use serde_json::Value;
+
+use super::CLIENT;
+use super::profiles;
+use crate::event::Object;
+use crate::vendors::wire::{note_source, put, take};
+
+/// Puts a message of Mixpanel's words into the spec's.
+pub(in crate::vendors::mixpanel) fn retell(message: &mut Object) {
+    let mut context = take(message, "context");
+    let name = match message.get("type").and_then(Value::as_str) {
+        Some("page") => Some("$mp_web_page_view"),
+        Some("track") => message.get("event").and_then(Value::as_str),
+        _ => None,
+    };
+    note_source(&mut context, CLIENT, name);
+    let once = context
+        .get("source")
+        .and_then(|source| source.get("operations")?.get("$set_once")?.as_object());
+    if let Some(traits) = message.get_mut("traits").and_then(Value::as_object_mut) {
+        *traits = profiles::set(std::mem::take(traits), once);
+    }
+    put(message, "context", Some(context));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn mixpanels_names_are_the_specs() {
+        let mut person = json!({
+            "type": "identify", "traits": { "$email": "a@b.co", "plan": null },
+            "context": { "source": { "operations": { "$set_once": { "$name": "A", "$email": "x" } } } },
+        });
+        retell(person.as_object_mut().unwrap());
+        assert_eq!(person["traits"], json!({ "email": "a@b.co", "plan": null, "name": "A" }));
+        assert_eq!(person["context"]["source"]["client"], "mixpanel");
+        assert_eq!(
+            person["context"]["source"].get("event"),
+            None,
+            "it says who is whose by identify"
+        );
+        for (mut message, name) in [
+            (json!({ "type": "track", "event": "$own" }), "$own"),
+            (json!({ "type": "page" }), "$mp_web_page_view"),
+        ] {
+            retell(message.as_object_mut().unwrap());
+            assert_eq!(message["context"]["source"]["event"], name);
+        }
+    }
+}
