@@ -53,6 +53,38 @@ pub const MIGRATIONS: Migrations = Migrations {
     UPDATE identities SET claimed = 1
         WHERE profile IN (SELECT id FROM profiles WHERE user_id IS NOT NULL);
     ",
+        // What is computed of events, as JSON or as numbers; `stated` has the time of the newest
+        // statement of each of `device`, `place`, `consent` and `group`. `day` is in days since 1970
+        // UTC, `first` and `last` are milliseconds since 1970, `sum` is of the events' values. A number
+        // of a profile is never given to another, so that whoever keeps one can tell that it is gone.
+        "
+    ALTER TABLE profiles ADD COLUMN touches TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE profiles ADD COLUMN device TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE profiles ADD COLUMN place TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE profiles ADD COLUMN consent TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE profiles ADD COLUMN group_id TEXT;
+    ALTER TABLE profiles ADD COLUMN stated TEXT NOT NULL DEFAULT '{}';
+    CREATE INDEX profiles_anonymous ON profiles (site, last_seen) WHERE user_id IS NULL;
+    CREATE TABLE profile_numbers (next INTEGER NOT NULL);
+    INSERT INTO profile_numbers SELECT coalesce(max(id), 0) + 1 FROM profiles;
+    CREATE TABLE event_names (
+        id INTEGER PRIMARY KEY,
+        site INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        UNIQUE (site, name)
+    );
+    CREATE TABLE activity (
+        profile INTEGER NOT NULL,
+        event INTEGER NOT NULL,
+        day INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        sum REAL NOT NULL,
+        PRIMARY KEY (profile, event, day)
+    ) WITHOUT ROWID;
+    CREATE INDEX activity_event ON activity (event, day, profile, count, first, last, sum);
+    ",
     ],
 };
 

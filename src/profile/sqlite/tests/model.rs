@@ -224,7 +224,7 @@ proptest! {
         shuffled.sort_by_key(|(place, _)| *place);
         let mut shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         shuffled.extend(again.iter().map(|index| index.get(&shuffled).clone()).collect::<Vec<_>>());
-        let connection = database(2);
+        let connection = database(usize::MAX);
         let (first, second) = shuffled.split_at(shuffled.len() / 2);
         let memory = Repeats::default();
         apply(&connection, &memory, first);
@@ -244,7 +244,7 @@ proptest! {
         let mut shuffled: Vec<_> = order.into_iter().zip(updates(&said, shared)).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
-        let (connection, other) = (database(2), database(2));
+        let (connection, other) = (database(usize::MAX), database(usize::MAX));
         let (memory, nothing) = (Repeats::default(), Repeats::default());
         let mut before = cached(&connection);
         for update in &shuffled {
@@ -301,7 +301,7 @@ proptest! {
         };
         let without = Update { email: None, ..with.clone() };
         let users = |last: &Update| {
-            let (connection, memory) = (database(2), Repeats::default());
+            let (connection, memory) = (database(usize::MAX), Repeats::default());
             apply(&connection, &memory, &before);
             apply(&connection, &memory, std::slice::from_ref(last));
             let mut users = people(&connection);
@@ -332,7 +332,7 @@ proptest! {
                 Update { at, ..index.get(&said).clone() }
             })
             .collect();
-        let (with, without) = (database(2), database(2));
+        let (with, without) = (database(usize::MAX), database(usize::MAX));
         let (memory, nothing) = (Repeats::default(), Repeats::default());
         for updates in stream.chunks(3) {
             apply(&with, &memory, updates);
