@@ -32,7 +32,7 @@ GET  /api/v1/dead?site=&destination=&before=&limit=  (token)
 GET  /api/v1/dead/ID                            (token)
 POST /api/v1/dead/retry /api/v1/dead/drop       (token)
 POST /api/v1/replay /api/v1/send                (token)
-POST /api/v1/forget /api/v1/export              (token)
+POST /api/v1/forget /api/v1/export /api/v1/profiles (token)
 
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
@@ -76,7 +76,9 @@ pub(super) async fn answer(
                 token()?;
                 event(context, site, seq).await
             }
-            ["api", "v1", "replay" | "send" | "forget" | "export"] => Err(RequestError::Method),
+            ["api", "v1", "replay" | "send" | "forget" | "export" | "profiles"] => {
+                Err(RequestError::Method)
+            }
             _ => Err(RequestError::NotFound),
         },
         (&Method::POST, ["api", "v1", rest @ ..]) => {
@@ -88,6 +90,7 @@ pub(super) async fn answer(
                 ["replay"] => replay(context, &body).await,
                 ["send"] => send(context, &body).await,
                 ["forget"] => subject::forget(context, &body).await,
+                ["profiles"] => subject::profiles(context, &body).await,
                 ["export"] => subject::export(context, &body).await,
                 _ => Err(RequestError::NotFound),
             }

@@ -85,6 +85,11 @@ impl Control for AppControl {
         self.subjects.export((site, id), from, &self.readers()).await
     }
 
+    async fn profiles(&self, site: &str, id: &str) -> Result<Vec<serde_json::Value>, SubjectError> {
+        self.check_site(site)?;
+        self.subjects.profiles(site, id).await
+    }
+
     fn wake(&self, reader: ReaderId) {
         self.dispatcher.wake(reader);
     }

@@ -147,14 +147,15 @@ impl App {
             metrics.clone(),
         )
         .context("TLS for scripts")?;
-        let gateway = Arc::new(Gateway::new(
+        let gateway = Gateway::new(
             journal.clone(),
             metrics.clone(),
             clock.clone(),
             feed.clone(),
             scripts,
             snapshot,
-        ));
+        );
+        let gateway = Arc::new(gateway.with_profiles(profiles.clone()));
         tokio::task::spawn_blocking(bots::prepare);
         let handler = Arc::new(GatewayHandler(gateway.clone()));
         let server = Server::bind(&settings.edge, metrics.clone(), handler).await?;

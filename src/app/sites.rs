@@ -78,6 +78,7 @@ impl Sites {
                 settings: site.gateway.clone(),
                 visitor,
                 sdk: sdk(site.sdk.clone()).await?,
+                public: site.profiles.public.clone(),
                 minting: site.destinations.iter().filter_map(|it| minting(it)).collect(),
                 origin: self.origin(site, settings.egress.allow_private)?,
             });

@@ -128,6 +128,12 @@ impl Subjects {
         Ok(ExportPage { held: rows, next: page.next })
     }
 
+    /// The profiles of whoever has this name.
+    pub(super) async fn profiles(&self, site: &str, id: &str) -> Result<Vec<Value>, SubjectError> {
+        let site = self.journal.site(site).await.map_err(unavailable)?;
+        Ok(self.profiles.subjects(site, id).await?.iter().map(profile_row).collect())
+    }
+
     /// Where an event is on its way to a destination. How it ended is not kept of each.
     async fn state(
         &self,
@@ -178,38 +184,26 @@ fn profile_row(subject: &Subject) -> Value {
     let identities = subject.identities.iter();
     let identities =
         identities.map(|identity| json!({ "kind": identity.kind.name(), "value": identity.value }));
-    json!({
-        "kind": "profile",
-        "user_id": subject.user_id,
-        "identities": identities.collect::<Vec<_>>(),
-        "traits": subject.traits,
-        "first_seen": time(subject.computed.first_seen),
-        "last_seen": time(subject.computed.last_seen),
-        "touches": subject.computed.touches,
-        "device": subject.computed.device,
-        "place": subject.computed.place,
-        "consent": subject.computed.consent,
-        "group_id": subject.computed.group_id,
-        "activity": subject.activity.iter().map(activity_row).collect::<Vec<_>>(),
-    })
-}
-
-fn time(ms: Option<i64>) -> Option<String> {
-    Some(Timestamp::from_millisecond(ms?).ok()?.to_string())
+    let mut row = subject.computed.members();
+    row.insert("kind".to_owned(), "profile".into());
+    row.insert("user_id".to_owned(), subject.user_id.clone().into());
+    row.insert("identities".to_owned(), identities.collect());
+    row.insert("traits".to_owned(), Value::Object(subject.traits.clone()));
+    let days = subject.activity.iter().map(activity_row).collect();
+    row.insert("days".to_owned(), days);
+    Value::Object(row)
 }
 
 /// What a person did on one day.
 fn activity_row(activity: &Activity) -> Value {
     let Activity { event, day, tally } = activity;
     let day = day.checked_mul(86_400).and_then(|seconds| Timestamp::from_second(seconds).ok());
-    json!({
-        "event": event,
-        "day": day.map(|day| day.strftime("%F").to_string()),
-        "count": tally.count,
-        "first": time(Some(tally.first)),
-        "last": time(Some(tally.last)),
-        "sum": tally.sum,
-    })
+    let mut row = tally.members();
+    if let Value::Object(row) = &mut row {
+        row.insert("event".to_owned(), event.as_str().into());
+        row.insert("day".to_owned(), day.map(|day| day.strftime("%F").to_string()).into());
+    }
+    row
 }
 
 fn row(held: &Held, destination: Option<&str>, states: serde_json::Map<String, Value>) -> Value {

@@ -7,9 +7,11 @@ mod check;
 mod client;
 mod dead;
 mod demo;
+mod profiles;
 mod rehearsal;
 pub mod render;
 mod replay;
+mod rows;
 mod send;
 mod serve;
 mod subject;
@@ -64,6 +66,9 @@ enum Command {
     Forget(subject::Forget),
     /// Show all that is held of a person, as lines of JSON.
     Export(subject::Export),
+    /// Look at what is known of people, or bring in what is known elsewhere.
+    #[command(subcommand)]
+    Profiles(profiles::Command),
     /// Measure in a browser what a page's tags cost, and draft a configuration that replaces them.
     Audit(audit::Options),
     /// Print the version.
@@ -147,6 +152,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Replay(options) => replay::run(&origin, options),
         Command::Forget(options) => subject::forget(&origin, options),
         Command::Export(options) => subject::export(&origin, options),
+        Command::Profiles(command) => profiles::run(&origin, command),
         Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
         Command::Version => version::run(),
     }

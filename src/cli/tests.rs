@@ -32,6 +32,8 @@ fn every_documented_command_is_understood() {
         "tagway dead retry 7 8",
         "tagway dead drop --destination ga4",
         "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4",
+        "tagway profiles get u1 --site shop",
+        "tagway profiles import people.csv --map id=user_id --map age=traits.age:number --to 127.0.0.1:1",
         "tagway version",
     ] {
         assert!(parse(line).is_ok(), "{line}");

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
 use super::Object;
 
 /// How often something happened. Times are milliseconds since 1970.
@@ -34,6 +37,12 @@ impl Tally {
         }
     }
 
+    /// As JSON, with times as events write theirs.
+    pub fn members(&self) -> Value {
+        let Self { count, first, last, sum } = self;
+        json!({ "count": count, "first": time(*first), "last": time(*last), "sum": sum })
+    }
+
     /// Takes another in.
     pub fn add(&mut self, other: Self) {
         *self = self.and(other);
@@ -59,4 +68,36 @@ pub struct Computed {
     pub group_id: Option<String>,
     /// Their events by name.
     pub activity: BTreeMap<String, Tally>,
+}
+
+impl Computed {
+    /// All of it as JSON, with times as events write theirs.
+    pub fn members(&self) -> Object {
+        let mut touches = self.touches.clone();
+        for touch in touches.values_mut().filter_map(Value::as_object_mut) {
+            if let Some(at) = touch.get_mut("at") {
+                *at = at.as_i64().and_then(time).into();
+            }
+        }
+        let activity: Object =
+            self.activity.iter().map(|(name, tally)| (name.clone(), tally.members())).collect();
+        [
+            ("first_seen", self.first_seen.and_then(time).into()),
+            ("last_seen", self.last_seen.and_then(time).into()),
+            ("touches", Value::Object(touches)),
+            ("device", Value::Object(self.device.clone())),
+            ("place", Value::Object(self.place.clone())),
+            ("consent", Value::Object(self.consent.clone())),
+            ("group_id", self.group_id.clone().into()),
+            ("activity", Value::Object(activity)),
+        ]
+        .map(|(key, value): (&str, Value)| (key.to_owned(), value))
+        .into_iter()
+        .collect()
+    }
+}
+
+/// A time in milliseconds since 1970 as events write theirs.
+fn time(ms: i64) -> Option<String> {
+    Some(Timestamp::from_millisecond(ms).ok()?.to_string())
 }

@@ -139,6 +139,7 @@ mod tests {
             },
             visitor,
             minting,
+            public: crate::profile::Public::default(),
             sdk: crate::script::tests::sdk(),
             origin: None,
         };

@@ -19,6 +19,8 @@ pub(super) enum Route {
     Pixel,
     /// `POST /reset`: the browser is to be another visitor's from now on.
     Reset,
+    /// `GET /me`: what a page may know of its visitor, where the site says what that is.
+    Me,
     /// Whatever else there is, if the site has an origin.
     Origin,
     /// `GET /tw.js`: the site's script.
@@ -61,6 +63,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/v1/import", Route::Batch),
     ("/px.gif", Route::Pixel),
     ("/reset", Route::Reset),
+    ("/me", Route::Me),
     ("/tw.js", Route::Script),
 ];
 
@@ -96,6 +99,7 @@ impl Route {
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
             Self::Reset => "reset",
+            Self::Me => "me",
             Self::Origin => "origin",
             Self::Script => "script",
             Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
@@ -109,6 +113,7 @@ impl Route {
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
             Self::Reset => "reset",
+            Self::Me => "me",
             Self::Origin => "origin",
             Self::Script => "script",
             Self::Beacon { vendor, .. } | Self::VendorScript { vendor, .. } => vendor,
@@ -119,7 +124,7 @@ impl Route {
     pub(super) const fn allow(self) -> &'static str {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => "POST, OPTIONS",
-            Self::Pixel => "GET, OPTIONS",
+            Self::Pixel | Self::Me => "GET, OPTIONS",
             Self::Origin => "",
             Self::Script | Self::VendorScript { .. } => "GET, HEAD, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
@@ -130,7 +135,7 @@ impl Route {
     pub(super) fn takes(self, method: &Method) -> bool {
         match self {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset => method == Method::POST,
-            Self::Pixel => method == Method::GET,
+            Self::Pixel | Self::Me => method == Method::GET,
             Self::Origin => true,
             Self::Script | Self::VendorScript { .. } => {
                 matches!(*method, Method::GET | Method::HEAD)

@@ -18,6 +18,7 @@ use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, Metrics, Name, RequestLabels, SiteLabels};
 use crate::origin::Origin;
 use crate::privacy::Policy;
+use crate::profile::Public;
 use crate::script::Sdk;
 use crate::settings::Secret;
 use crate::vendors::VENDORS;
@@ -39,6 +40,8 @@ pub struct SiteSetup {
     pub origin: Option<Arc<Origin>>,
     /// The script of its pages.
     pub sdk: Arc<Sdk>,
+    /// What pages may know of their own visitor.
+    pub public: Public,
 }
 
 /// The settings of all sites.
@@ -64,6 +67,7 @@ pub(super) struct Site {
     pub(super) visitor: visitor::Settings,
     pub(super) minting: Vec<Minting>,
     pub(super) sdk: Arc<Sdk>,
+    pub(super) public: Public,
     pub(super) privacy: Arc<Policy>,
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
@@ -135,7 +139,7 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting, origin, sdk } = setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin, sdk, public } = setup;
         let mounts = settings.mounts.into_iter();
         Self {
             id,
@@ -151,6 +155,7 @@ impl Site {
             minting,
             origin,
             sdk,
+            public,
         }
     }
 }
@@ -174,7 +179,9 @@ impl Site {
         };
         let places = 0..self.mounts.len();
         // Mounts may share the root: no script may stand where another's beacons go.
-        Route::of(path)
+        // Of the path for what is known of visitors the site may have made another use.
+        let known = Route::of(path).filter(|it| *it != Route::Me || !self.public.is_empty());
+        known
             .or_else(|| places.clone().find_map(beacon))
             .or_else(|| places.clone().find_map(script))
     }

@@ -103,6 +103,7 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         visitor: crate::visitor::tests::settings(),
         minting: Vec::new(),
         sdk: crate::script::tests::sdk(),
+        public: crate::profile::Public::default(),
         origin: None,
     };
     let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);

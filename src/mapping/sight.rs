@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use minijinja::value::{Enumerator, Object, Serde};
 use serde_json::{Value, json};
 
@@ -58,17 +57,8 @@ pub(super) fn sight(
         known.insert("traits".to_owned(), Serde(&profile.traits).into());
         if looks.computed {
             let computed = computed.cloned().unwrap_or_default();
-            let members = json!({
-                "first_seen": time(computed.first_seen),
-                "last_seen": time(computed.last_seen),
-                "touches": touches(&computed),
-                "device": computed.device,
-                "place": computed.place,
-                "consent": computed.consent,
-                "group_id": computed.group_id,
-            });
-            for (key, value) in members.as_object().into_iter().flatten() {
-                known.insert(key.clone(), Serde(value).into());
+            for (key, value) in computed.members() {
+                known.insert(key, Serde(&value).into());
             }
             let activity = minijinja::Value::from_object(Activity(computed));
             known.insert("activity".to_owned(), activity);
@@ -78,21 +68,6 @@ pub(super) fn sight(
     seen.into()
 }
 
-/// A time as events write theirs.
-fn time(ms: Option<i64>) -> Option<String> {
-    Some(Timestamp::from_millisecond(ms?).ok()?.to_string())
-}
-
-fn touches(computed: &Computed) -> Value {
-    let mut touches = computed.touches.clone();
-    for touch in touches.values_mut().filter_map(Value::as_object_mut) {
-        if let Some(at) = touch.get_mut("at") {
-            *at = time(at.as_i64()).into();
-        }
-    }
-    Value::Object(touches)
-}
-
 /// A person's events by name. What they never did they did no times.
 #[derive(Debug)]
 struct Activity(Arc<Computed>);
@@ -100,12 +75,7 @@ struct Activity(Arc<Computed>);
 impl Object for Activity {
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
         let tally = self.0.activity.get(key.as_str()?);
-        let seen = match tally {
-            None => json!({ "count": 0, "sum": 0 }),
-            Some(Tally { count, first, last, sum }) => json!({
-                "count": count, "sum": sum, "first": time(Some(*first)), "last": time(Some(*last)),
-            }),
-        };
+        let seen = tally.map_or_else(|| json!({ "count": 0, "sum": 0 }), Tally::members);
         Some(Serde(&seen).into())
     }
 

@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use moka::sync::Cache;
 
 use super::{
-    Changes, Counted, Identity, ProfileError, ProfileId, ProfileStore, Settings, Unseen, Update,
-    identities,
+    Changes, Counted, Identity, IdentityKind, ProfileError, ProfileId, ProfileStore, Settings,
+    Unseen, Update, identities,
 };
 use crate::event::{Computed, Event, ProfileView, Tally};
 use crate::journal::SiteId;
@@ -108,9 +108,19 @@ impl Profiles {
         events: &[Arc<Event>],
         with_computed: bool,
     ) -> Result<Vec<Found>, ProfileError> {
-        let wanted: Vec<Vec<Identity>> = events.iter().map(|event| identities(event)).collect();
+        let wanted = events.iter().map(|event| identities(event)).collect();
+        self.of_identities(site, wanted, with_computed).await
+    }
+
+    /// What is known of whom each of these lists names, the surest first.
+    async fn of_identities(
+        &self,
+        site: SiteId,
+        wanted: Vec<Vec<Identity>>,
+        with_computed: bool,
+    ) -> Result<Vec<Found>, ProfileError> {
         let mut missing = Vec::new();
-        let mut views = Vec::with_capacity(events.len());
+        let mut views = Vec::with_capacity(wanted.len());
         for identities in &wanted {
             let found = self.cached(site, identities);
             let result = if found.is_some() { "hit" } else { "miss" };
@@ -139,6 +149,18 @@ impl Profiles {
             Some((profile, view)) => Found { view, computed: computed.get(&profile).cloned() },
         };
         Ok(known.into_iter().map(found).collect())
+    }
+
+    /// What is known of the visitor who has this id in the site's own cookie.
+    pub async fn of_visitor(
+        &self,
+        site: SiteId,
+        id: &str,
+        with_computed: bool,
+    ) -> Result<Found, ProfileError> {
+        let identity = Identity::of(IdentityKind::Visitor, Some(id));
+        let found = self.of_identities(site, vec![identity.into_iter().collect()], with_computed);
+        Ok(found.await?.pop().unwrap_or_default())
     }
 
     /// What is computed of these people's events.

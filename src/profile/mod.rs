@@ -20,6 +20,7 @@ mod cache;
 mod company;
 mod identity;
 mod projection;
+mod public;
 mod sighting;
 mod sqlite;
 mod stitch;
@@ -30,6 +31,7 @@ pub use cache::{Found, Profiles};
 pub use company::Company;
 pub use identity::{Device, Identity, IdentityKind, identities};
 pub use projection::{Projection, Setup, update_of};
+pub use public::Public;
 pub use sighting::{Counters, NoCounters, Sighting};
 pub use sqlite::{MIGRATIONS, SqliteProfiles};
 pub use subject::{Activity, Subject};
@@ -76,6 +78,8 @@ pub struct SiteSettings {
     pub activity: bool,
     /// How long a visitor nobody knows is kept without being seen.
     pub anonymous_retain: Duration,
+    /// What pages may know of their own visitor.
+    pub public: Public,
 }
 
 impl SiteSettings {
@@ -84,6 +88,7 @@ impl SiteSettings {
         Self {
             activity: section.boolean("activity"),
             anonymous_retain: section.positive_duration("anonymous_retain"),
+            public: Public::read(section),
         }
     }
 }

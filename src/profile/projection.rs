@@ -264,6 +264,7 @@ mod tests {
         let (_reload, settings) = watch::channel(SiteSettings {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
+            public: crate::profile::Public::default(),
         });
         let counters = Arc::new(crate::profile::NoCounters);
         let setup = Setup { site, name: "shop".into(), settings, counters };

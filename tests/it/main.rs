@@ -18,6 +18,7 @@ mod libraries;
 mod mutants;
 mod origin;
 mod process;
+mod profiles;
 mod recorded;
 mod reload;
 mod scripts;

@@ -158,6 +158,7 @@ impl Bench {
         let (_, settings) = tokio::sync::watch::channel(crate::profile::SiteSettings {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
+            public: crate::profile::Public::default(),
         });
         let counters = Arc::new(crate::profile::NoCounters);
         let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };

@@ -1,6 +1,7 @@
 //! One file per route.
 
 pub(super) mod beacon;
+pub(super) mod me;
 pub(super) mod pixel;
 pub(super) mod reset;
 pub(super) mod script;
