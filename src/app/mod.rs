@@ -330,7 +330,8 @@ impl App {
 
     /// Removes visitors nobody knows and nobody has seen for long.
     async fn expire(&self) {
-        for (site, retain) in self.sites.lock().await.retentions() {
+        let retentions = self.sites.lock().await.retentions();
+        for (site, retain) in retentions {
             let Ok(since) = self.clock.now().checked_sub(retain) else { continue };
             if let Err(error) = self.profiles.expire(site, since).await {
                 tracing::warn!(%error, "visitors not seen for long are kept for now");

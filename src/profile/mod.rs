@@ -1,13 +1,15 @@
 //! Profiles: what the gateway knows about a visitor, projected from the journal.
 //!
-//! The projection is a reader of the journal like any other. It looks only at events that say who
-//! the visitor is, writes what they say together with its own cursor in one transaction, and then
-//! publishes how far it has come. Destinations read the journal behind it, so an identify is
+//! The projection is a reader of the journal like any other. It writes what events say together with its
+//! own cursor in one transaction, so that each counts once, and then publishes how far it has come. Destinations read the journal behind it, so an identify is
 //! visible to the next event of its visitor, always.
 //!
 //! What a person is known by is in `identity.rs`; how identities join, and why people who share a
 //! device do not, in `stitch.rs`. Traits merge key by key: of two statements the later one holds,
-//! by the time of the event, and `null` takes back.
+//! by the time of the event, and `null` takes back. What an event says besides is in `sighting.rs`: how
+//! often each visitor, known or not, did what on which day, what led them here, their device, place,
+//! consent and group. Where a site turns that off (`profiles.activity`), only events that say who
+//! somebody is are looked at.
 //!
 //! Anybody can send events in anybody's name, and all sites share one writer. So a profile holds
 //! only so much ([`Limits`]): a trait or an identity beyond is not taken, and counted; the event itself

@@ -10,7 +10,7 @@ use crate::harness::{NO_RATES, Process, TAGWAY, batch, send, settled, vendor, we
 
 const TOKEN: &str = "a-server-token-of-the-shop";
 
-fn order(id: &str, visitor: &str, value: i64) -> Value {
+fn order(id: &str, visitor: &str, value: u64) -> Value {
     json!({
         "type": "track", "event": "Order Completed", "messageId": id, "anonymousId": visitor,
         "properties": { "value": value },
@@ -64,9 +64,9 @@ async fn every_event_goes_with_what_its_visitor_did_until_then() {
          \"{{{{ {orders}.count }}}}\", \"properties.spent\" = \"{{{{ {orders}.sum }}}}\" }}"
     );
     let shop = Shop::open(webhook.address(), &rules);
-    for n in 1..=3 {
+    for n in 1..=3_u64 {
         shop.post(&[order(&format!("a{n}"), "a", 10 * n), order(&format!("b{n}"), "b", 1)]);
-        settled(shop.process.admin, n as u64 * 2).await;
+        settled(shop.process.admin, n * 2).await;
     }
     // Both visitors were one person.
     shop.post(&[
@@ -81,16 +81,15 @@ async fn every_event_goes_with_what_its_visitor_did_until_then() {
     for request in webhook.tally().seen {
         let events: Value = serde_json::from_slice(&request.body).unwrap();
         for event in events.as_array().unwrap() {
-            let of = |key: &str| event["properties"][key].as_f64().unwrap_or_default() as i64;
-            seen.insert(
-                event["messageId"].as_str().unwrap().to_owned(),
-                (of("orders"), of("spent")),
-            );
+            let told = (&event["properties"]["orders"], &event["properties"]["spent"]);
+            let told = json!([told.0, told.1]);
+            seen.insert(event["messageId"].as_str().unwrap().to_owned(), told);
         }
     }
-    let told = |id: &str| seen[id];
-    assert_eq!([told("a1"), told("a2"), told("a3")], [(1, 10), (2, 30), (3, 60)]);
-    assert_eq!(told("a4"), (7, 70), "{seen:?}");
+    let told = |id: &str| seen[id].clone();
+    let expected = [json!([1, 10.0]), json!([2, 30.0]), json!([3, 60.0])];
+    assert_eq!([told("a1"), told("a2"), told("a3")], expected);
+    assert_eq!(told("a4"), json!([7, 70.0]), "{seen:?}");
     let profile = shop.profile("u");
     assert_eq!(profile["activity"]["Order Completed"]["count"], 7);
     assert_eq!(profile["days"][0]["count"], 7);

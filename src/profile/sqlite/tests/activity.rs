@@ -117,10 +117,8 @@ async fn who_is_forgotten_leaves_no_count() {
     store.apply(SITE, 1, vec![known, did("b", "Order", 5, 1.0)]).await.unwrap();
     let shown = store.subjects(SITE, "u".to_owned()).await.unwrap().remove(0);
     assert_eq!(shown.activity.len(), 1);
-    assert_eq!(
-        (shown.activity[0].event.as_str(), shown.activity[0].tally.sum as i64),
-        ("Order", 7)
-    );
+    let order = (shown.activity[0].event.as_str(), shown.activity[0].tally);
+    assert_eq!(order, ("Order", Tally::one(5, 7.0)));
     let names = [NameKey::new(SITE, crate::journal::NameKind::User, "u")].into();
     store.erase(SITE, Arc::new(names)).await.unwrap();
     assert_eq!(rows(&store, "activity").await, 1);
@@ -149,14 +147,13 @@ type Rows = BTreeMap<(String, i64), (u64, i64, i64, i64)>;
 fn total(connection: &Connection) -> Rows {
     let mut statement = connection
         .prepare(
-            "SELECT n.name, day, sum(count), min(first), max(last), sum(sum)
+            "SELECT n.name, day, sum(count), min(first), max(last), CAST(sum(sum) AS INTEGER)
              FROM activity a JOIN event_names n ON n.id = a.event
              JOIN profiles p ON p.id = a.profile GROUP BY n.name, day",
         )
         .unwrap();
     let rows = statement.query_map([], |row| {
-        let sum: f64 = row.get(5)?;
-        let tally = (row.get(2)?, row.get(3)?, row.get(4)?, sum as i64);
+        let tally = (row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?);
         Ok(((row.get(0)?, row.get(1)?), tally))
     });
     rows.unwrap().collect::<Result<_, _>>().unwrap()
