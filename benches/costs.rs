@@ -240,7 +240,7 @@ fn count(criterion: &mut Criterion) {
         };
         records.iter().map(update).collect()
     };
-    let mut apply = |upto, records: &[String]| {
+    let apply = |upto, records: &[String]| {
         runtime.block_on(profiles.apply(SiteId(1), upto, updates(records))).unwrap()
     };
     for from in (0..VISITORS).step_by(10_000) {
@@ -253,7 +253,8 @@ fn count(criterion: &mut Criterion) {
     group.bench_function("million", |bencher| {
         let batch = || -> Vec<String> {
             // By a fixed rule, far apart and none twice.
-            let visitors = (0..BATCH).map(|n| ((upto + n) * 7_368_787) % VISITORS);
+            let from = upto;
+            let visitors = (0..BATCH).map(|n| ((from + n) * 7_368_787) % VISITORS);
             upto += BATCH;
             visitors.map(visit).collect()
         };
