@@ -3,7 +3,8 @@
 //! Figures depend on the machine; compare runs on one machine only. The event is an order with three
 //! products. `decode` is from a body's bytes to a judged message, `beacon` from a vendor's own request to
 //! canonical messages, `project` from a journal record to what it says of the person, `stitch` from there
-//! to whose it is, `map` from the event to a vendor's finished request, `append` a group
+//! to whose it is, `count` from the records of a thousand events to what is kept of their visitors, a million
+//! whom nobody knows, `map` from the event to a vendor's finished request, `append` a group
 //! of 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 
@@ -45,6 +46,10 @@ const ORDER: &str = include_str!("order.json");
 
 /// People whose identities are looked up, more than the database's own cache holds pages of.
 const PEOPLE: usize = 20_000;
+
+/// Visitors whose events are counted, any one as likely as another: the hardest case, since most real
+/// visitors were here a moment ago.
+const VISITORS: u64 = 1_000_000;
 
 /// Concurrent appends in one group.
 const GROUP: u64 = 64;
@@ -175,7 +180,7 @@ fn stitch(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let schemas = [profile::MIGRATIONS];
     let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::new(Metrics::new())).unwrap();
-    let limits = profile::Limits { traits_bytes: 1 << 15, identities: 1000 };
+    let limits = profile::Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 1000 };
     let profiles = profile::SqliteProfiles::new(Arc::new(store), limits);
     let updates: Vec<profile::Update> = (0..PEOPLE)
         .map(|person| {
@@ -202,6 +207,59 @@ fn stitch(criterion: &mut Criterion) {
             next = (next + 200) % updates.len();
             runtime.block_on(profiles.apply(SiteId(1), 2, batch)).unwrap()
         });
+    });
+    group.finish();
+}
+
+/// An order of a visitor whom nobody knows, as the journal holds it.
+fn visit(visitor: u64) -> String {
+    let mut event: Event = serde_json::from_str(ORDER).unwrap();
+    let id = format!("visitor-{visitor}");
+    event.user_id = None;
+    event.facts.cookies.clear();
+    event.anonymous_id = Some(id.clone());
+    event.facts.visitor = Some(VisitorFact { id, since: Timestamp::UNIX_EPOCH });
+    event.context = None;
+    serde_json::to_string(&event).unwrap()
+}
+
+/// What the projection does with the records of a batch, all on one core but the reading of the journal.
+fn count(criterion: &mut Criterion) {
+    const BATCH: u64 = 1000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let schemas = [profile::MIGRATIONS];
+    let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::new(Metrics::new())).unwrap();
+    let limits = profile::Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 1000 };
+    let profiles = profile::SqliteProfiles::new(Arc::new(store), limits);
+    let updates = |records: &[String]| -> Vec<profile::Update> {
+        let update = |record: &String| {
+            let event: Event = serde_json::from_str(record).unwrap();
+            let sighting = profile::Sighting::of(&event, &profile::NoCounters);
+            profile::Update { sighting, ..update_of(&event) }
+        };
+        records.iter().map(update).collect()
+    };
+    let apply = |upto, records: &[String]| {
+        runtime.block_on(profiles.apply(SiteId(1), upto, updates(records))).unwrap()
+    };
+    for from in (0..VISITORS).step_by(10_000) {
+        let records: Vec<String> = (from..from + 10_000).map(visit).collect();
+        apply(from, &records);
+    }
+    let mut group = criterion.benchmark_group("count");
+    group.throughput(Throughput::Elements(BATCH));
+    let mut upto = VISITORS;
+    group.bench_function("million", |bencher| {
+        let batch = || -> Vec<String> {
+            // By a fixed rule, far apart and none twice.
+            let from = upto;
+            let visitors = (0..BATCH).map(|n| ((from + n) * 7_368_787) % VISITORS);
+            upto += BATCH;
+            visitors.map(visit).collect()
+        };
+        let size = criterion::BatchSize::LargeInput;
+        bencher.iter_batched(batch, |records| apply(1, &records), size);
     });
     group.finish();
 }
@@ -256,5 +314,5 @@ fn map(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, beacons, project, stitch, map, append);
+criterion_group!(benches, decode, beacons, project, stitch, count, map, append);
 criterion_main!(benches);

@@ -139,6 +139,9 @@ pub trait Control: Send + Sync {
         hash: &str,
     ) -> Result<(), PinError>;
 
+    /// The profiles of whoever has this name.
+    async fn profiles(&self, site: &str, id: &str) -> Result<Vec<serde_json::Value>, SubjectError>;
+
     /// Tells the reader that events may be due now that were not before.
     fn wake(&self, reader: ReaderId);
 }

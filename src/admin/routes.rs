@@ -32,7 +32,7 @@ GET  /api/v1/dead?site=&destination=&before=&limit=  (token)
 GET  /api/v1/dead/ID                            (token)
 POST /api/v1/dead/retry /api/v1/dead/drop       (token)
 POST /api/v1/replay /api/v1/send                (token)
-POST /api/v1/forget /api/v1/export              (token)
+POST /api/v1/forget /api/v1/export /api/v1/profiles (token)
 GET  /api/v1/scripts                            (token)
 GET  /api/v1/scripts/diff?site=&vendor=&script= (token)
 POST /api/v1/scripts/approve                    (token)
@@ -87,7 +87,7 @@ pub(super) async fn answer(
                 token()?;
                 scripts::diff(context, &query).await
             }
-            ["api", "v1", "replay" | "send" | "forget" | "export"]
+            ["api", "v1", "replay" | "send" | "forget" | "export" | "profiles"]
             | ["api", "v1", "scripts", "approve"] => Err(RequestError::Method),
             _ => Err(RequestError::NotFound),
         },
@@ -100,6 +100,7 @@ pub(super) async fn answer(
                 ["replay"] => replay(context, &body).await,
                 ["send"] => send(context, &body).await,
                 ["forget"] => subject::forget(context, &body).await,
+                ["profiles"] => subject::profiles(context, &body).await,
                 ["export"] => subject::export(context, &body).await,
                 ["scripts", "approve"] => scripts::approve(context, &body).await,
                 _ => Err(RequestError::NotFound),

@@ -86,6 +86,20 @@ pub(super) async fn export(context: &Context, body: &[u8]) -> Result<Answer, Req
     Ok(reply::json(hyper::StatusCode::OK, &answer))
 }
 
+/// The profiles of one person: what the gateway knows of them apart from their events.
+pub(super) async fn profiles(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        site: String,
+        id: String,
+    }
+    let asked: Asked = parse(body)?;
+    check(&asked.id)?;
+    let profiles = context.control.profiles(&asked.site, &asked.id).await?;
+    Ok(reply::json(hyper::StatusCode::OK, &json!({ "profiles": profiles })))
+}
+
 fn check(id: &str) -> Result<(), RequestError> {
     if id.trim().is_empty() {
         return Err(RequestError::Malformed("id must not be empty".to_owned()));

@@ -111,6 +111,11 @@ impl Control for AppControl {
         self.scripts.approve((site, vendor, script), hash).await
     }
 
+    async fn profiles(&self, site: &str, id: &str) -> Result<Vec<serde_json::Value>, SubjectError> {
+        self.check_site(site)?;
+        self.subjects.profiles(site, id).await
+    }
+
     fn wake(&self, reader: ReaderId) {
         self.dispatcher.wake(reader);
     }

@@ -71,6 +71,7 @@ pub struct App {
     scripts: Scripts,
     certificates: edge::Reload,
     journal: Arc<SqliteJournal>,
+    profiles: Arc<Profiles>,
     subjects: Arc<Subjects>,
     dispatcher: Arc<Dispatcher>,
     sites: Mutex<Sites>,
@@ -135,7 +136,7 @@ impl App {
         let mut sites = Sites::new(Footing {
             data_dir: settings.data_dir.clone(),
             journal: journal.clone(),
-            profiles,
+            profiles: profiles.clone(),
             metrics: metrics.clone(),
             runtime,
         });
@@ -149,14 +150,15 @@ impl App {
         )
         .context("TLS for scripts")?;
         scripts.hold(snapshot.pins()).await;
-        let gateway = Arc::new(Gateway::new(
+        let gateway = Gateway::new(
             journal.clone(),
             metrics.clone(),
             clock.clone(),
             feed.clone(),
             scripts.clone(),
             snapshot,
-        ));
+        );
+        let gateway = Arc::new(gateway.with_profiles(profiles.clone()));
         tokio::task::spawn_blocking(bots::prepare);
         let handler = Arc::new(GatewayHandler(gateway.clone()));
         let server = Server::bind(&settings.edge, metrics.clone(), handler).await?;
@@ -176,6 +178,7 @@ impl App {
             certificates: server.reload_handle(),
             readiness: Arc::new(Readiness::new(journal.writable())),
             journal,
+            profiles,
             subjects: Arc::new(subjects),
             dispatcher,
             sites: Mutex::new(sites),
@@ -308,7 +311,10 @@ impl App {
         loop {
             let result = tokio::select! {
                 _ = observe.tick() => self.observe().await,
-                _ = retain.tick() => self.retain().await,
+                _ = retain.tick() => {
+                    self.expire().await;
+                    self.retain().await
+                }
                 _ = forget.tick() => {
                     self.gateway.maintain();
                     Ok(())
@@ -326,6 +332,17 @@ impl App {
         self.metrics.journal_bytes.set(usage.bytes);
         self.metrics.journal_events.set(usage.events);
         self.dispatcher.observe().await
+    }
+
+    /// Removes visitors nobody knows and nobody has seen for long.
+    async fn expire(&self) {
+        let retentions = self.sites.lock().await.retentions();
+        for (site, retain) in retentions {
+            let Ok(since) = self.clock.now().checked_sub(retain) else { continue };
+            if let Err(error) = self.profiles.expire(site, since).await {
+                tracing::warn!(%error, "visitors not seen for long are kept for now");
+            }
+        }
     }
 
     async fn retain(&self) -> Result<(), journal::JournalError> {

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::TaskTracker;
@@ -15,7 +16,7 @@ use crate::journal::{
     Held, HeldAt, Journal, JournalError, NameKey, NameKind, Position, ReaderId, SiteId,
     SqliteJournal, Subjects as _,
 };
-use crate::profile::{ProfileError, Profiles, Subject};
+use crate::profile::{Activity, ProfileError, Profiles, Subject};
 
 /// Does what people may ask for.
 pub(super) struct Subjects {
@@ -127,6 +128,12 @@ impl Subjects {
         Ok(ExportPage { held: rows, next: page.next })
     }
 
+    /// The profiles of whoever has this name.
+    pub(super) async fn profiles(&self, site: &str, id: &str) -> Result<Vec<Value>, SubjectError> {
+        let site = self.journal.site(site).await.map_err(unavailable)?;
+        Ok(self.profiles.subjects(site, id).await?.iter().map(profile_row).collect())
+    }
+
     /// Where an event is on its way to a destination. How it ended is not kept of each.
     async fn state(
         &self,
@@ -177,12 +184,26 @@ fn profile_row(subject: &Subject) -> Value {
     let identities = subject.identities.iter();
     let identities =
         identities.map(|identity| json!({ "kind": identity.kind.name(), "value": identity.value }));
-    json!({
-        "kind": "profile",
-        "user_id": subject.user_id,
-        "identities": identities.collect::<Vec<_>>(),
-        "traits": subject.traits,
-    })
+    let mut row = subject.computed.members();
+    row.insert("kind".to_owned(), "profile".into());
+    row.insert("user_id".to_owned(), subject.user_id.clone().into());
+    row.insert("identities".to_owned(), identities.collect());
+    row.insert("traits".to_owned(), Value::Object(subject.traits.clone()));
+    let days = subject.activity.iter().map(activity_row).collect();
+    row.insert("days".to_owned(), days);
+    Value::Object(row)
+}
+
+/// What a person did on one day.
+fn activity_row(activity: &Activity) -> Value {
+    let Activity { event, day, tally } = activity;
+    let day = day.checked_mul(86_400).and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let mut row = tally.members();
+    if let Value::Object(row) = &mut row {
+        row.insert("event".to_owned(), event.as_str().into());
+        row.insert("day".to_owned(), day.map(|day| day.strftime("%F").to_string()).into());
+    }
+    row
 }
 
 fn row(held: &Held, destination: Option<&str>, states: serde_json::Map<String, Value>) -> Value {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Response};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -38,8 +38,19 @@ const ANSWER_BYTES: usize = 32 << 20;
 #[derive(Debug)]
 pub(super) struct Client {
     address: String,
+    /// The name it is called by, if not by its address.
+    host: Option<String>,
     token: Secret,
     answer_time: Duration,
+}
+
+/// What a site's host answered.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) status: StatusCode,
+    /// How long to wait before the next try.
+    pub(super) wait: Duration,
+    pub(super) body: Value,
 }
 
 impl Client {
@@ -56,7 +67,7 @@ impl Client {
         };
         let token = admin::read_token(&whereabouts.data_dir)
             .context("no token for the gateway; it makes one in data_dir when it first starts")?;
-        Ok(Self { address, token, answer_time: ANSWER_TIME })
+        Ok(Self { address, host: None, token, answer_time: ANSWER_TIME })
     }
 
     /// One that waits for what looks through everything the gateway holds.
@@ -64,9 +75,14 @@ impl Client {
         Self { answer_time: LOOK_TIME, ..self }
     }
 
+    /// A client for a site's own host, as one of its servers.
+    pub(super) fn of_site(address: String, host: Option<String>, token: Secret) -> Self {
+        Self { address, host, token, answer_time: ANSWER_TIME }
+    }
+
     #[cfg(test)]
     pub(super) fn at(address: SocketAddr, token: Secret) -> Self {
-        Self { address: address.to_string(), token, answer_time: ANSWER_TIME }
+        Self { address: address.to_string(), host: None, token, answer_time: ANSWER_TIME }
     }
 
     /// Gets a JSON answer.
@@ -77,6 +93,24 @@ impl Client {
     /// Posts JSON and gets a JSON answer.
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.exchange(Method::POST, path, Bytes::from(body.to_string())).await
+    }
+
+    /// Posts JSON and gets whatever is answered.
+    pub(super) async fn tell(&self, path: &str, body: &Value) -> anyhow::Result<Told> {
+        let mut connection = JoinSet::new();
+        let exchange = async {
+            let body = Bytes::from(body.to_string());
+            let response = self.request(Method::POST, path, body, &mut connection).await?;
+            let status = response.status();
+            let wait = response.headers().get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
+            let wait = wait.and_then(|wait| wait.trim().parse().ok()).unwrap_or(1);
+            let body = collect(response.into_body()).await?;
+            let body = serde_json::from_slice(&body).unwrap_or_default();
+            anyhow::Ok(Told { status, wait: Duration::from_secs(wait), body })
+        };
+        tokio::time::timeout(self.answer_time, exchange)
+            .await
+            .context("the gateway does not answer")?
     }
 
     /// Opens a stream of lines. When this returns, the gateway is watching.
@@ -114,7 +148,7 @@ impl Client {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, &self.address)
+            .header(HOST, self.host.as_ref().unwrap_or(&self.address))
             .header(AUTHORIZATION, format!("Bearer {}", self.token.expose()))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))

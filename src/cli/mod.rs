@@ -8,9 +8,11 @@ mod client;
 mod dead;
 mod demo;
 mod preview;
+mod profiles;
 mod rehearsal;
 pub mod render;
 mod replay;
+mod rows;
 mod scripts;
 mod send;
 mod serve;
@@ -71,6 +73,9 @@ enum Command {
     Forget(subject::Forget),
     /// Show all that is held of a person, as lines of JSON.
     Export(subject::Export),
+    /// Look at what is known of people, or bring in what is known elsewhere.
+    #[command(subcommand)]
+    Profiles(profiles::Command),
     /// Measure in a browser what a page's tags cost, and draft a configuration that replaces them.
     Audit(audit::Options),
     /// Print the version.
@@ -156,6 +161,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Preview(options) => preview::run(&origin, options),
         Command::Forget(options) => subject::forget(&origin, options),
         Command::Export(options) => subject::export(&origin, options),
+        Command::Profiles(command) => profiles::run(&origin, command),
         Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
         Command::Version => version::run(),
     }

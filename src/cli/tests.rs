@@ -36,6 +36,8 @@ fn every_documented_command_is_understood() {
         "tagway scripts approve AbCdEf --site shop --admin 127.0.0.1:1",
         "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4",
         "tagway preview --site shop --page https://shop.example/x --for 2h",
+        "tagway profiles get u1 --site shop",
+        "tagway profiles import people.csv --map id=user_id --map age=traits.age:number --to 127.0.0.1:1",
         "tagway version",
     ] {
         assert!(parse(line).is_ok(), "{line}");

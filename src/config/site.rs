@@ -11,7 +11,7 @@ use crate::integrations::{InPage, Integration, read_integrations};
 use crate::metrics::Name;
 use crate::privacy::Policy;
 use crate::settings::{Report, Section, Source};
-use crate::{gateway, script, visitor};
+use crate::{gateway, profile, script, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
 const MAX_NAME_CHARS: usize = 64;
@@ -25,6 +25,8 @@ pub struct SiteSettings {
     pub gateway: gateway::SiteSettings,
     /// How its visitors are known.
     pub visitor: visitor::Settings,
+    /// What is kept of its visitors.
+    pub profiles: profile::SiteSettings,
     /// The script of its pages.
     pub sdk: script::Settings,
     /// Its own functions in its pages, each after those it names.
@@ -137,8 +139,9 @@ fn read_site<'a>(
     let sdk = script::Settings { shim_settings: gateway.shims.clone(), ..sdk };
     check_in_page(section, &destinations, &gateway, &sdk);
     let integrations = read_integrations(section);
+    let profiles = profile::SiteSettings::read(&mut section.section("profiles"));
     let visitor = visitor::Settings::read(section);
-    SiteSettings { name, gateway, visitor, sdk, integrations, destinations }
+    SiteSettings { name, gateway, visitor, profiles, sdk, integrations, destinations }
 }
 
 /// What stands in the way of the vendors' own libraries in the page.

@@ -45,6 +45,11 @@ pub(super) fn success(taken: Taken) -> Response<AnswerBody> {
     finish(StatusCode::OK, Some("application/json"), body, taken)
 }
 
+/// JSON for the page that asked.
+pub(super) fn json(body: Bytes) -> Response<AnswerBody> {
+    finish(StatusCode::OK, Some("application/json"), body, Taken::default())
+}
+
 /// An image of one pixel.
 pub(super) fn gif(taken: Taken) -> Response<AnswerBody> {
     vendors(Answer::gif(), taken)

@@ -140,6 +140,7 @@ mod tests {
             },
             visitor,
             minting,
+            public: crate::profile::Public::default(),
             sdk: crate::script::tests::sdk(),
             integrations: Vec::new(),
             origin: None,

@@ -62,7 +62,7 @@ use crate::clock::SharedClock;
 use crate::feed::Feed;
 use crate::journal::{Forgotten, Journal};
 use crate::metrics::{Metrics, Name};
-use crate::profile::Company;
+use crate::profile::{Company, Profiles};
 use crate::script::proxy;
 
 /// What the edge knows of a request's sender.
@@ -84,6 +84,8 @@ pub struct Gateway {
     durations: Durations,
     company: Company,
     scripts: proxy::Scripts,
+    /// For pages that ask of their visitor.
+    profiles: Option<Arc<Profiles>>,
     snapshot: ArcSwap<Snapshot>,
     rates: ArcSwap<RateLimits>,
 }
@@ -118,12 +120,19 @@ impl Gateway {
             durations: Durations::new(&metrics),
             company: Company::default(),
             scripts,
+            profiles: None,
             metrics,
             clock,
             feed,
             snapshot: ArcSwap::from_pointee(snapshot),
             rates: ArcSwap::from_pointee(rates),
         }
+    }
+
+    /// The same, where pages may ask what is known of their visitor.
+    #[must_use]
+    pub fn with_profiles(self, profiles: Arc<Profiles>) -> Self {
+        Self { profiles: Some(profiles), ..self }
     }
 
     /// Requests that arrive from now on see these settings. Quotas that are used up stay used up
@@ -312,6 +321,11 @@ impl Arrived<'_> {
             Route::Batch => routes::segment::answer(self, None, body).await,
             Route::Pixel => routes::pixel::answer(self).await,
             Route::Reset => routes::reset::answer(self),
+            Route::Me => {
+                // One that is refused is no event that is lost.
+                let answer = routes::me::answer(self).await;
+                return exposed(source, answer.unwrap_or_else(Rejection::into_response));
+            }
             Route::Origin => Err(Rejection::UnknownRoute),
             Route::Script => routes::script::answer(self),
             Route::Preview => routes::preview::answer(self),

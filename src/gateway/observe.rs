@@ -37,6 +37,7 @@ const fn place(route: Route) -> Option<usize> {
         Route::Message(_) | Route::Batch => Some(1),
         Route::Pixel => Some(2),
         Route::Reset
+        | Route::Me
         | Route::Origin
         | Route::Script
         | Route::Preview
@@ -111,6 +112,7 @@ impl Gateway {
             Rejection::UnknownHost
             | Rejection::UnknownRoute
             | Rejection::Method { .. }
+            | Rejection::Unread
             | Rejection::NothingValid(_) => {}
             Rejection::ForeignOrigin
             | Rejection::BadKey

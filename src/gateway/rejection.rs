@@ -52,6 +52,8 @@ pub(super) enum Rejection {
     Busy,
     /// The journal cannot be written now.
     Unwritable,
+    /// What is known of a visitor cannot be read now.
+    Unread,
     /// The gateway is on its way out.
     Closing,
 }
@@ -104,6 +106,7 @@ impl Rejection {
             Self::Overloaded => "overloaded",
             Self::Busy => "busy",
             Self::Unwritable => "unwritable",
+            Self::Unread => "unread",
             Self::Closing => "closing",
         }
     }
@@ -122,7 +125,7 @@ impl Rejection {
             Self::Broken | Self::BadEncoding | Self::Malformed(_) | Self::NothingValid(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Closing => {
+            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Unread | Self::Closing => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -147,6 +150,7 @@ impl Rejection {
             Self::Overloaded => "too many requests are under way",
             Self::Busy => "more events are waiting than the disk can take",
             Self::Unwritable => "events cannot be kept now",
+            Self::Unread => "what is known cannot be read now",
             Self::Closing => "the gateway is shutting down",
         }
     }
@@ -190,7 +194,7 @@ impl Rejection {
     pub(super) fn announce(&self, fields: &mut http::HeaderMap) {
         match self {
             Self::RateLimited(limited) => limited.announce(fields),
-            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Closing => {
+            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Unread | Self::Closing => {
                 fields.insert(RETRY_AFTER, HeaderValue::from(WAIT_SECONDS));
             }
             _ => {}
@@ -201,7 +205,7 @@ impl Rejection {
     pub(super) const fn verdict(&self) -> Verdict {
         match self {
             Self::RateLimited(_) => Verdict::Later { limited: true },
-            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Closing => {
+            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Unread | Self::Closing => {
                 Verdict::Later { limited: false }
             }
             Self::TooLarge => Verdict::TooLarge,

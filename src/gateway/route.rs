@@ -19,6 +19,8 @@ pub(super) enum Route {
     Pixel,
     /// `POST /reset`: the browser is to be another visitor's from now on.
     Reset,
+    /// `GET /me`: what a page may know of its visitor, where the site says what that is.
+    Me,
     /// Whatever else there is, if the site has an origin.
     Origin,
     /// `GET /tw.js`: the site's script, and those beside it.
@@ -65,6 +67,7 @@ const ROUTES: &[(&str, Route)] = &[
     ("/v1/import", Route::Batch),
     ("/px.gif", Route::Pixel),
     ("/reset", Route::Reset),
+    ("/me", Route::Me),
     ("/tw.js", Route::Script),
     ("/tw/preview.js", Route::Preview),
     ("/tw/problem", Route::Problem),
@@ -102,6 +105,7 @@ impl Route {
             Self::Batch => "v1_batch",
             Self::Pixel => "px",
             Self::Reset => "reset",
+            Self::Me => "me",
             Self::Origin => "origin",
             Self::Script => "script",
             Self::Preview => "preview",
@@ -117,6 +121,7 @@ impl Route {
             Self::Message(_) | Self::Batch => "segment",
             Self::Pixel => "pixel",
             Self::Reset => "reset",
+            Self::Me => "me",
             Self::Origin => "origin",
             Self::Script => "script",
             Self::Preview => "preview",
@@ -131,7 +136,7 @@ impl Route {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset | Self::Problem => {
                 "POST, OPTIONS"
             }
-            Self::Pixel => "GET, OPTIONS",
+            Self::Pixel | Self::Me => "GET, OPTIONS",
             Self::Origin => "",
             Self::Script | Self::Preview | Self::VendorScript { .. } => "GET, HEAD, OPTIONS",
             Self::Beacon { methods, .. } => methods.allow(),
@@ -144,7 +149,7 @@ impl Route {
             Self::Sdk | Self::Message(_) | Self::Batch | Self::Reset | Self::Problem => {
                 method == Method::POST
             }
-            Self::Pixel => method == Method::GET,
+            Self::Pixel | Self::Me => method == Method::GET,
             Self::Origin => true,
             Self::Script | Self::Preview | Self::VendorScript { .. } => {
                 matches!(*method, Method::GET | Method::HEAD)

@@ -18,6 +18,7 @@ use crate::journal::SiteId;
 use crate::metrics::{FormatLabels, IntegrationLabels, Metrics, Name, RequestLabels, SiteLabels};
 use crate::origin::{Origin, Tags};
 use crate::privacy::Policy;
+use crate::profile::Public;
 use crate::script::Sdk;
 use crate::script::proxy::{PinSettings, Place};
 use crate::settings::Secret;
@@ -42,6 +43,8 @@ pub struct SiteSetup {
     pub sdk: Arc<Sdk>,
     /// The names of its integrations, drafts included.
     pub integrations: Vec<Name>,
+    /// What pages may know of their own visitor.
+    pub public: Public,
 }
 
 /// The settings of all sites.
@@ -69,6 +72,7 @@ pub(super) struct Site {
     pub(super) sdk: Arc<Sdk>,
     /// By the name of each integration, how often pages said that it failed.
     pub(super) integration_errors: Vec<(Name, Counter)>,
+    pub(super) public: Public,
     pub(super) privacy: Arc<Policy>,
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
@@ -148,7 +152,8 @@ impl Snapshot {
 
 impl Site {
     fn new(setup: SiteSetup, metrics: &Metrics) -> Self {
-        let SiteSetup { id, name, settings, visitor, minting, origin, sdk, integrations } = setup;
+        let SiteSetup { id, name, settings, visitor, minting, origin, .. } = setup;
+        let (sdk, integrations, public) = (setup.sdk, setup.integrations, setup.public);
         let tags = settings.mounts.iter().filter_map(Mount::tag).collect();
         let mounts = settings.mounts.into_iter();
         let errors = |integration: Name| {
@@ -172,6 +177,7 @@ impl Site {
             origin,
             sdk,
             integration_errors,
+            public,
         }
     }
 }
@@ -195,7 +201,9 @@ impl Site {
         };
         let places = 0..self.mounts.len();
         // Mounts may share the root: no script may stand where another's beacons go.
-        Route::of(path)
+        // Of the path for what is known of visitors the site may have made another use.
+        let known = Route::of(path).filter(|it| *it != Route::Me || !self.public.is_empty());
+        known
             .or_else(|| places.clone().find_map(beacon))
             .or_else(|| places.clone().find_map(script))
     }

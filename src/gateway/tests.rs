@@ -105,6 +105,7 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         minting: Vec::new(),
         sdk: crate::script::tests::sdk(),
         integrations: Vec::new(),
+        public: crate::profile::Public::default(),
         origin: None,
     };
     let snapshot = Snapshot::new(limits, 0.0, crate::geo::tests::zurich(), vec![setup], &metrics);

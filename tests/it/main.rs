@@ -22,6 +22,7 @@ mod origin_connections;
 mod pages;
 mod pins;
 mod process;
+mod profiles;
 mod recorded;
 mod reload;
 mod scripts;

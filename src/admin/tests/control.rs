@@ -101,6 +101,15 @@ impl Control for FakeControl {
         Ok(())
     }
 
+    async fn profiles(
+        &self,
+        _site: &str,
+        id: &str,
+    ) -> Result<Vec<serde_json::Value>, SubjectError> {
+        self.asked.lock().unwrap().push(format!("profiles {id}"));
+        Ok(vec![json!({ "kind": "profile", "user_id": id })])
+    }
+
     fn wake(&self, reader: ReaderId) {
         self.asked.lock().unwrap().push(format!("wake {reader:?}"));
     }

@@ -1,6 +1,7 @@
 //! One file per route.
 
 pub(super) mod beacon;
+pub(super) mod me;
 pub(super) mod pixel;
 pub(super) mod preview;
 pub(super) mod problem;

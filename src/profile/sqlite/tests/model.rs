@@ -11,7 +11,7 @@ use crate::profile::SEEN_EVERY_MS;
 use crate::profile::sqlite::repeats::Notes;
 
 const SITE: SiteId = SiteId(1);
-const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100 };
+const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100, event_names: 100 };
 
 /// One event, in small numbers. A person has three devices and an e-mail address of their own.
 #[derive(Clone, Debug)]
@@ -63,6 +63,7 @@ fn updates(said: &[Said], device: impl Fn(u8, u8) -> Identity) -> Vec<Update> {
             email: email.filter(|_| said.has_email),
             devices: devices.map(|identity| Device { identity, client: None }).collect(),
             traits: json!({ key: value }).as_object().unwrap().clone(),
+            sighting: None,
         }
     };
     times.zip(said).map(update).collect()
@@ -134,7 +135,7 @@ fn apply_only(connection: &Connection, memory: &Repeats, updates: &[Update]) -> 
     for update in updates {
         batch.apply(update).unwrap();
     }
-    batch.finish()
+    batch.finish().unwrap()
 }
 
 fn people(connection: &Connection) -> BTreeSet<Person> {
@@ -224,7 +225,7 @@ proptest! {
         shuffled.sort_by_key(|(place, _)| *place);
         let mut shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         shuffled.extend(again.iter().map(|index| index.get(&shuffled).clone()).collect::<Vec<_>>());
-        let connection = database(2);
+        let connection = database(usize::MAX);
         let (first, second) = shuffled.split_at(shuffled.len() / 2);
         let memory = Repeats::default();
         apply(&connection, &memory, first);
@@ -244,7 +245,7 @@ proptest! {
         let mut shuffled: Vec<_> = order.into_iter().zip(updates(&said, shared)).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
-        let (connection, other) = (database(2), database(2));
+        let (connection, other) = (database(usize::MAX), database(usize::MAX));
         let (memory, nothing) = (Repeats::default(), Repeats::default());
         let mut before = cached(&connection);
         for update in &shuffled {
@@ -301,7 +302,7 @@ proptest! {
         };
         let without = Update { email: None, ..with.clone() };
         let users = |last: &Update| {
-            let (connection, memory) = (database(2), Repeats::default());
+            let (connection, memory) = (database(usize::MAX), Repeats::default());
             apply(&connection, &memory, &before);
             apply(&connection, &memory, std::slice::from_ref(last));
             let mut users = people(&connection);
@@ -332,7 +333,7 @@ proptest! {
                 Update { at, ..index.get(&said).clone() }
             })
             .collect();
-        let (with, without) = (database(2), database(2));
+        let (with, without) = (database(usize::MAX), database(usize::MAX));
         let (memory, nothing) = (Repeats::default(), Repeats::default());
         for updates in stream.chunks(3) {
             apply(&with, &memory, updates);

@@ -1,0 +1,331 @@
+//! `tagway profiles`: what is known of a person, and what is known elsewhere and brought in.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::client::{Client, Told};
+use super::rows::{Column, Format, Row, Rows, column};
+use super::subject::find_site;
+use super::{Failure, Reach, block_on, complain, dead, load, render, say};
+use crate::config::{Origin, SiteSettings};
+
+/// Messages of one request, and their bytes: well below what the gateway takes by default.
+const BATCH_MESSAGES: usize = 500;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// How often a request is tried again that the gateway has no room for, and how long one of these waits
+/// lasts at most.
+const TRIES: u32 = 60;
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what is known of a person.
+    Get(Get),
+    /// Bring in what is known of people elsewhere, from a CSV or NDJSON file.
+    Import(Import),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Get {
+    /// A user id, an anonymous or cookie id, or an e-mail address.
+    id: String,
+    /// The site; needed if there are several.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Import {
+    /// The file. Of CSV the first line names the columns.
+    file: PathBuf,
+    /// The site; needed if there are several. It must have a server_token.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// What the file is; by default as its name ends.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Where a column goes: user_id, anonymous_id, timestamp, traits.NAME, or - for nowhere; with :number or
+    /// :boolean behind it, converted. Columns without one are what their names say, or traits.
+    #[arg(long = "map", value_name = "COLUMN=TARGET", value_parser = column)]
+    columns: Vec<Column>,
+    /// Where rows go that cannot be taken, each with the reason; by default FILE.rejects.
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Where it is noted how far the import has come; by default FILE.import. An import that was
+    /// interrupted goes on there.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// The gateway; by default the configuration's listen.http.
+    #[arg(long, value_name = "HOST:PORT")]
+    to: Option<String>,
+}
+
+pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Get(options) => get(origin, &options),
+        Command::Import(options) => import(origin, options),
+    }
+}
+
+fn get(origin: &Origin, options: &Get) -> Result<(), Failure> {
+    let client = Client::new(origin, &options.reach)?;
+    block_on(async {
+        let site = find_site(&client, options.site.as_deref()).await?;
+        let asked = json!({ "site": site, "id": options.id });
+        let answer = client.post("/api/v1/profiles", &asked).await?;
+        let profiles = answer.get("profiles").and_then(Value::as_array);
+        let profiles = profiles.map(Vec::as_slice).unwrap_or_default();
+        if profiles.is_empty() {
+            complain("nobody is known by this name");
+            return Err(Failure::Said);
+        }
+        profiles.iter().try_for_each(|profile| say(&dead::pretty(profile)))
+    })
+}
+
+/// How far an import has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// Rows of the file that are done with.
+    rows: u64,
+    taken: u64,
+    rejected: u64,
+}
+
+fn import(origin: &Origin, options: Import) -> Result<(), Failure> {
+    let settings = load(origin)?;
+    let site = match (options.site.as_deref(), settings.sites.as_slice()) {
+        (None, [only]) => only,
+        (None, _) => return Err(Failure::Usage("say which site with --site".to_owned())),
+        (Some(name), sites) => {
+            let found = sites.iter().find(|site| &*site.name == name);
+            found.ok_or_else(|| Failure::Usage("there is no such site".to_owned()))?
+        }
+    };
+    let address = match (&options.to, settings.edge.http) {
+        (Some(address), _) => address.clone(),
+        (None, Some(address)) if address.port() != 0 => address.to_string(),
+        (None, _) => {
+            let message =
+                "the configuration has no listen.http: say where the gateway is with --to";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+    };
+    let client = client(site, &address)?;
+    let beside = |given: Option<PathBuf>, ending: &str| {
+        given.unwrap_or_else(|| {
+            let mut name = options.file.clone().into_os_string();
+            name.push(ending);
+            name.into()
+        })
+    };
+    let most = settings.limits.batch_events.min(BATCH_MESSAGES);
+    let (state, rejects) = (beside(options.state, ".import"), beside(options.rejects, ".rejects"));
+    let rows = Rows::open(&options.file, options.format, options.columns)?;
+    let mut importing = Importing {
+        rows,
+        client,
+        most,
+        done: read_state(&state)?,
+        state,
+        rejects_path: rejects,
+        rejects: None,
+    };
+    block_on(async { Ok(importing.run().await?) })
+}
+
+fn client(site: &SiteSettings, address: &str) -> Result<Client, Failure> {
+    let Some(token) = &site.gateway.server_token else {
+        let message = format!("the site {} has no server_token to bring people in with", site.name);
+        return Err(Failure::Usage(message));
+    };
+    let host = site.gateway.hosts.iter().find(|host| *host != "*");
+    Ok(Client::of_site(address.to_owned(), host.cloned(), token.clone()))
+}
+
+fn read_state(path: &Path) -> anyhow::Result<State> {
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| {
+            format!("{} does not say how far an import has come; remove it", path.display())
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// An import on its way.
+struct Importing {
+    rows: Rows,
+    client: Client,
+    /// Messages of one request at most.
+    most: usize,
+    done: State,
+    state: PathBuf,
+    rejects_path: PathBuf,
+    rejects: Option<File>,
+}
+
+impl Importing {
+    async fn run(&mut self) -> anyhow::Result<()> {
+        let from = self.done.rows;
+        if from > 0 {
+            complain(&format!("going on behind row {from}, as {} says", self.state.display()));
+        }
+        let (mut batch, mut bytes): (Vec<Row>, usize) = (Vec::new(), 0);
+        while let Some(row) = self.rows.next()? {
+            if row.number <= from {
+                continue;
+            }
+            bytes += row.message.as_ref().map_or(0, |message| message.to_string().len());
+            batch.push(row);
+            if batch.len() >= self.most || bytes >= BATCH_BYTES {
+                self.send(std::mem::take(&mut batch)).await?;
+                bytes = 0;
+                self.show();
+            }
+        }
+        if !batch.is_empty() {
+            self.send(batch).await?;
+        }
+        self.show();
+        let State { rows, taken, rejected } = self.done;
+        let rejects = match rejected {
+            0 => String::new(),
+            _ => format!(", see {}", self.rejects_path.display()),
+        };
+        complain(&format!("{rows} rows: {taken} taken, {rejected} rejected{rejects}"));
+        // What is done needs not be gone on with.
+        match std::fs::remove_file(&self.state) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("the note of how far the import has come is left behind")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends some rows, and notes what became of them once the gateway has them on disk.
+    async fn send(&mut self, rows: Vec<Row>) -> anyhow::Result<()> {
+        let messages: Vec<&Value> =
+            rows.iter().filter_map(|row| row.message.as_ref().ok()).collect();
+        let refused = if messages.is_empty() {
+            Vec::new()
+        } else {
+            self.deliver(&json!({ "batch": messages })).await?
+        };
+        let mut places = 0..;
+        for row in &rows {
+            let reason = match &row.message {
+                Err(reason) => Some(reason.clone()),
+                Ok(_) => {
+                    let place = places.next();
+                    let mut refused = refused.iter();
+                    refused.find(|(at, _)| Some(*at) == place).map(|(_, reason)| reason.clone())
+                }
+            };
+            match reason {
+                None => self.done.taken += 1,
+                Some(reason) => {
+                    self.done.rejected += 1;
+                    self.reject(row, &reason)?;
+                }
+            }
+            self.done.rows = row.number;
+        }
+        if let Some(rejects) = &mut self.rejects {
+            rejects.sync_data().context("rejected rows cannot be kept")?;
+        }
+        self.note()
+    }
+
+    /// Until the gateway has the messages on disk. Returns which of them it refuses, and why.
+    async fn deliver(&self, body: &Value) -> anyhow::Result<Vec<(usize, String)>> {
+        for _ in 0..TRIES {
+            let Told { status, wait, body } = self.client.tell("/v1/batch", body).await?;
+            let has_list = body.get("rejected").is_some();
+            if status.is_success() || (status == hyper::StatusCode::BAD_REQUEST && has_list) {
+                let refused = body.get("rejected").and_then(Value::as_array);
+                let refusal = |refused: &Value| {
+                    let at = refused.get("index")?.as_u64().and_then(|at| at.try_into().ok())?;
+                    let reason = refused.get("reason").and_then(Value::as_str);
+                    Some((at, reason.unwrap_or("invalid").to_owned()))
+                };
+                return Ok(refused.into_iter().flatten().filter_map(refusal).collect());
+            }
+            let is_busy = status == hyper::StatusCode::TOO_MANY_REQUESTS
+                || status == hyper::StatusCode::SERVICE_UNAVAILABLE;
+            if !is_busy {
+                let detail = body.get("detail").and_then(Value::as_str).unwrap_or_default();
+                bail!("the gateway refused ({}): {}", status.as_u16(), render::escape(detail, 500));
+            }
+            tokio::time::sleep(wait.clamp(Duration::from_millis(100), MAX_WAIT)).await;
+        }
+        bail!("the gateway has no room; go on later with the same command")
+    }
+
+    fn reject(&mut self, row: &Row, reason: &str) -> anyhow::Result<()> {
+        let refused = || format!("{} cannot be written", self.rejects_path.display());
+        if self.rejects.is_none() {
+            let mut options = OpenOptions::new();
+            options.create(true);
+            // What was rejected before the interruption stays.
+            let is_first = self.done.rejected <= 1;
+            options.append(!is_first).write(true).truncate(is_first);
+            self.rejects = Some(options.open(&self.rejects_path).with_context(refused)?);
+        }
+        let line = json!({ "row": row.number, "reason": reason, "found": row.found });
+        match &mut self.rejects {
+            Some(rejects) => writeln!(rejects, "{line}").with_context(refused),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes how far it has come: all of the note, or the one before.
+    fn note(&self) -> anyhow::Result<()> {
+        let mut next = self.state.clone().into_os_string();
+        next.push(".next");
+        let text = serde_json::to_vec(&self.done).context("the note cannot be written")?;
+        let written =
+            std::fs::write(&next, text).and_then(|()| std::fs::rename(&next, &self.state));
+        written.with_context(|| format!("{} cannot be written", self.state.display()))
+    }
+
+    fn show(&mut self) {
+        let mut out = std::io::stderr().lock();
+        if out.is_terminal() {
+            let share = self.rows.progress();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 30")]
+            let filled = (share * 30.0) as usize;
+            let (bar, rest) = ("#".repeat(filled), "-".repeat(30_usize.saturating_sub(filled)));
+            let end = if share >= 1.0 { "\n" } else { "" };
+            let rows = self.done.rows;
+            // Nobody can be told that stderr is gone.
+            drop(write!(out, "\r[{bar}{rest}] {:3.0} % {rows} rows{end}", share * 100.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_goes_on_where_its_note_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("people.csv.import");
+        assert_eq!(read_state(&path).unwrap(), State::default());
+        std::fs::write(&path, r#"{"rows":500,"taken":499,"rejected":1}"#).unwrap();
+        assert_eq!(read_state(&path).unwrap(), State { rows: 500, taken: 499, rejected: 1 });
+        std::fs::write(&path, "garbage").unwrap();
+        assert!(read_state(&path).is_err(), "it is not begun anew by mistake");
+    }
+}

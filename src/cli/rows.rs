@@ -1,0 +1,333 @@
+//! Rows of a CSV or NDJSON file as messages that say who somebody is.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read as _, Seek as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// The longest line of NDJSON: the gateway takes no longer message either.
+const LINE_BYTES: u64 = 1 << 20;
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// Comma-separated values with a line of names first.
+    Csv,
+    /// An object of JSON on each line.
+    Ndjson,
+}
+
+/// Where a column goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Column {
+    name: String,
+    target: Target,
+    conversion: Conversion,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    Member(&'static str),
+    Trait(String),
+    Nowhere,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Conversion {
+    Keep,
+    Number,
+    Boolean,
+}
+
+/// The names of columns that need no mapping, and what they are.
+const MEMBERS: [(&str, &str); 6] = [
+    ("user_id", "userId"),
+    ("userId", "userId"),
+    ("anonymous_id", "anonymousId"),
+    ("anonymousId", "anonymousId"),
+    ("timestamp", "timestamp"),
+    ("group_id", "groupId"),
+];
+
+/// Reads `COLUMN=TARGET`: `user_id`, `anonymous_id`, `timestamp`, `traits.NAME` or `-`, and behind a colon
+/// perhaps `number` or `boolean`.
+pub(super) fn column(text: &str) -> Result<Column, String> {
+    let (name, target) =
+        text.rsplit_once('=').ok_or("is not COLUMN=TARGET, such as plan=traits.plan")?;
+    let (target, conversion) = match target.rsplit_once(':') {
+        None => (target, Conversion::Keep),
+        Some((target, "number")) => (target, Conversion::Number),
+        Some((target, "boolean")) => (target, Conversion::Boolean),
+        Some((_, other)) => return Err(format!("{other:?} is neither number nor boolean")),
+    };
+    let member = MEMBERS.iter().find(|(known, _)| *known == target).map(|(_, member)| *member);
+    let target = match (member, target.strip_prefix("traits.")) {
+        (Some("groupId"), _) => return Err("a group is no person's name".to_owned()),
+        (Some(member), _) => Target::Member(member),
+        (None, Some(key)) if !key.is_empty() => Target::Trait(key.to_owned()),
+        (None, _) if target == "-" => Target::Nowhere,
+        (None, _) => {
+            let known = "user_id, anonymous_id, timestamp, traits.NAME or -";
+            return Err(format!("{target:?} is none of {known}"));
+        }
+    };
+    Ok(Column { name: name.to_owned(), target, conversion })
+}
+
+/// A row, and the message that it is, or why it is none.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Which it is, from 1 on, the line of names aside.
+    pub(super) number: u64,
+    /// As it stands in the file.
+    pub(super) found: Value,
+    pub(super) message: Result<Value, String>,
+}
+
+/// The rows of one file.
+pub(super) struct Rows {
+    source: Source,
+    columns: Vec<Column>,
+    number: u64,
+    length: u64,
+}
+
+enum Source {
+    Csv(Box<csv::Reader<File>>, csv::StringRecord),
+    Ndjson(BufReader<File>),
+}
+
+impl Rows {
+    /// Opens a file. By its name it is CSV, unless it ends in `json` or `jsonl`.
+    pub(super) fn open(
+        path: &Path,
+        format: Option<Format>,
+        columns: Vec<Column>,
+    ) -> anyhow::Result<Self> {
+        let file =
+            File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        let is_json = ending.ends_with("json") || ending.ends_with("jsonl");
+        let by_name = if is_json { Format::Ndjson } else { Format::Csv };
+        let source = match format.unwrap_or(by_name) {
+            Format::Ndjson => Source::Ndjson(BufReader::new(file)),
+            Format::Csv => {
+                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
+                let names = reader.headers().context("the first line has no names")?.clone();
+                for column in &columns {
+                    if !names.iter().any(|name| name == column.name) {
+                        bail!("there is no column {:?}", column.name);
+                    }
+                }
+                Source::Csv(Box::new(reader), names)
+            }
+        };
+        Ok(Self { source, columns, number: 0, length })
+    }
+
+    /// How much of the file is read, from 0 to 1.
+    pub(super) fn progress(&mut self) -> f64 {
+        let at = match &mut self.source {
+            Source::Csv(reader, _) => reader.position().byte(),
+            Source::Ndjson(reader) => reader.stream_position().unwrap_or_default(),
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a share for people to see")]
+        let share = at as f64 / self.length.max(1) as f64;
+        share.min(1.0)
+    }
+
+    /// The next row; `None` at the end.
+    pub(super) fn next(&mut self) -> anyhow::Result<Option<Row>> {
+        let found = match &mut self.source {
+            Source::Csv(reader, names) => {
+                let mut record = csv::StringRecord::new();
+                match reader.read_record(&mut record) {
+                    Ok(false) => return Ok(None),
+                    Ok(true) if record.len() > names.len() => {
+                        Err((json!(record.iter().collect::<Vec<_>>()), "has too many columns"))
+                    }
+                    Ok(true) => {
+                        let pairs = names.iter().zip(&record);
+                        // What is empty is not said.
+                        let pairs = pairs.filter(|(_, value)| !value.is_empty());
+                        Ok(pairs.map(|(name, value)| (name.to_owned(), json!(value))).collect())
+                    }
+                    Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
+                        Err((Value::Null, "is not UTF-8"))
+                    }
+                    Err(error) => return Err(error).context("the file cannot be read"),
+                }
+            }
+            Source::Ndjson(reader) => {
+                let mut line = Vec::new();
+                let read = reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line);
+                if read.context("the file cannot be read")? == 0 {
+                    return Ok(None);
+                }
+                if line.len() as u64 == LINE_BYTES && !line.ends_with(b"\n") {
+                    reader.skip_until(b'\n').context("the file cannot be read")?;
+                    Err((Value::Null, "is too long"))
+                } else if line.trim_ascii().is_empty() {
+                    Err((Value::Null, "is empty"))
+                } else {
+                    serde_json::from_slice::<Map<String, Value>>(&line).map_err(|_not_json| {
+                        (String::from_utf8_lossy(&line).trim().into(), "is no object of JSON")
+                    })
+                }
+            }
+        };
+        self.number += 1;
+        Ok(Some(match found {
+            Ok(members) => Row {
+                number: self.number,
+                message: self.message(&members),
+                found: Value::Object(members),
+            },
+            Err((found, problem)) => {
+                Row { number: self.number, found, message: Err(problem.to_owned()) }
+            }
+        }))
+    }
+
+    fn message(&self, members: &Map<String, Value>) -> Result<Value, String> {
+        let mut message = Map::from_iter([("type".to_owned(), json!("identify"))]);
+        let mut traits = Map::new();
+        for (name, value) in members {
+            let column = self.columns.iter().find(|column| column.name == *name);
+            let member = MEMBERS.iter().find(|(known, _)| known == name);
+            let by_name = || match member {
+                Some((_, member)) => Target::Member(member),
+                None => Target::Trait(name.clone()),
+            };
+            let conversion = column.map_or(Conversion::Keep, |column| column.conversion);
+            let value = conversion
+                .of(value)
+                .ok_or_else(|| format!("column {name:?} is no {}", conversion.name()))?;
+            match column.map_or_else(by_name, |column| column.target.clone()) {
+                Target::Nowhere => {}
+                Target::Trait(key) => drop(traits.insert(key, value)),
+                Target::Member(key) => {
+                    let text = match value {
+                        Value::Number(number) => Value::String(number.to_string()),
+                        other => other,
+                    };
+                    message.insert(key.to_owned(), text);
+                }
+            }
+        }
+        let says_who = ["userId", "anonymousId"].iter().any(|key| {
+            message.get(*key).and_then(Value::as_str).is_some_and(|id| !id.trim().is_empty())
+        });
+        if !says_who {
+            return Err("names nobody: no user_id and no anonymous_id".to_owned());
+        }
+        message.insert("traits".to_owned(), Value::Object(traits));
+        // The same row sent again, after a crash, is the same message.
+        let mut digest = Sha256::new();
+        digest.update(self.number.to_le_bytes());
+        digest.update(Value::Object(message.clone()).to_string());
+        let digest = digest.finalize();
+        let id: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        message.insert("messageId".to_owned(), format!("import-{id}").into());
+        Ok(Value::Object(message))
+    }
+}
+
+impl Conversion {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "text",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+        }
+    }
+
+    fn of(self, value: &Value) -> Option<Value> {
+        let text = value.as_str().map(str::trim);
+        match (self, text) {
+            (Self::Keep, _) => Some(value.clone()),
+            (Self::Number, None) => value.is_number().then(|| value.clone()),
+            (Self::Boolean, None) => value.is_boolean().then(|| value.clone()),
+            (Self::Number, Some(text)) => text.parse().ok().map(Value::Number),
+            (Self::Boolean, Some(text)) => match text.to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" => Some(true.into()),
+                "false" | "0" | "no" => Some(false.into()),
+                _ => None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(name: &str, text: &str, columns: &[&str]) -> Vec<Row> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let columns = columns.iter().map(|text| column(text).unwrap()).collect();
+        let mut rows = Rows::open(&path, None, columns).unwrap();
+        std::iter::from_fn(|| rows.next().unwrap()).collect()
+    }
+
+    fn told(row: &Row) -> Value {
+        let mut message = row.message.clone().unwrap();
+        let message = message.as_object_mut().unwrap();
+        message.remove("messageId");
+        Value::Object(message.clone())
+    }
+
+    #[test]
+    fn columns_go_where_they_are_told() {
+        let text = "id,plan,age,note,zip\n1,pro,41,x,0123\n2,,old,,\n,free,,,\n3,\"a, b\",7,,,9\n";
+        let columns = ["id=user_id", "age=traits.years:number", "note=-"];
+        let rows = rows("people.csv", text, &columns);
+        let expected = json!({
+            "type": "identify", "userId": "1",
+            "traits": { "plan": "pro", "years": 41, "zip": "0123" },
+        });
+        assert_eq!(told(&rows[0]), expected);
+        assert_eq!(rows[1].message, Err("column \"age\" is no number".to_owned()));
+        assert!(rows[2].message.as_ref().unwrap_err().starts_with("names nobody"));
+        assert_eq!(rows[3].message, Err("has too many columns".to_owned()));
+        assert_eq!(rows.iter().map(|row| row.number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn lines_of_json_keep_their_types_and_a_broken_one_stands_alone() {
+        let text =
+            "{\"user_id\": 7, \"tags\": [1], \"anonymous_id\": \"a\"}\nno\n\n{\"userId\":\"u\"}";
+        let rows = rows("people.jsonl", text, &[]);
+        let expected = json!({
+            "type": "identify", "userId": "7", "anonymousId": "a", "traits": { "tags": [1] },
+        });
+        assert_eq!(told(&rows[0]), expected);
+        assert_eq!(rows[1].found, "no");
+        assert!(rows[1].message.is_err() && rows[2].message.is_err());
+        assert_eq!(told(&rows[3])["userId"], "u");
+    }
+
+    #[test]
+    fn the_same_row_is_the_same_message_and_another_is_not() {
+        let ids = |text: &str| -> Vec<Value> {
+            let rows = rows("people.csv", text, &[]);
+            rows.iter().map(|row| row.message.as_ref().unwrap()["messageId"].clone()).collect()
+        };
+        let (once, again) = (ids("user_id,x\n1,a\n1,a\n"), ids("user_id,x\n1,b\n1,a\n"));
+        assert_ne!(once[0], once[1]);
+        assert_ne!(once[0], again[0]);
+        assert_eq!(once[1], again[1]);
+    }
+
+    #[test]
+    fn a_mapping_that_means_nothing_is_refused() {
+        for bad in ["plan", "plan=plan", "a=traits.", "a=user_id:text", "a=group_id"] {
+            assert!(column(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What the gateway computes of a person's events, for mappings that ask for it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Object;
+
+/// How often something happened. Times are milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tally {
+    /// How often.
+    pub count: u64,
+    /// When first.
+    pub first: i64,
+    /// When last.
+    pub last: i64,
+    /// The sum of the events' values.
+    pub sum: f64,
+}
+
+impl Tally {
+    /// Of one event.
+    pub const fn one(at: i64, value: f64) -> Self {
+        Self { count: 1, first: at, last: at, sum: value }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            count: self.count.saturating_add(other.count),
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            sum: self.sum + other.sum,
+        }
+    }
+
+    /// As JSON, with times as events write theirs.
+    pub fn members(&self) -> Value {
+        let Self { count, first, last, sum } = self;
+        json!({ "count": count, "first": time(*first), "last": time(*last), "sum": sum })
+    }
+
+    /// Takes another in.
+    pub fn add(&mut self, other: Self) {
+        *self = self.and(other);
+    }
+}
+
+/// What is computed of one person's events.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Computed {
+    /// When the person was first seen, in milliseconds since 1970.
+    pub first_seen: Option<i64>,
+    /// When the person was last seen, to the hour.
+    pub last_seen: Option<i64>,
+    /// What led here: `first` and `last`, each with `at`, `campaign`, `referrer`, `click_ids`.
+    pub touches: Object,
+    /// `type`, `os`, `browser`.
+    pub device: Object,
+    /// `country`, `region`, `city`.
+    pub place: Object,
+    /// What the person agreed to, by category.
+    pub consent: Object,
+    /// The group they were last said to be of.
+    pub group_id: Option<String>,
+    /// Their events by name.
+    pub activity: BTreeMap<String, Tally>,
+}
+
+impl Computed {
+    /// All of it as JSON, with times as events write theirs.
+    pub fn members(&self) -> Object {
+        let mut touches = self.touches.clone();
+        for touch in touches.values_mut().filter_map(Value::as_object_mut) {
+            if let Some(at) = touch.get_mut("at") {
+                *at = at.as_i64().and_then(time).into();
+            }
+        }
+        let activity: Object =
+            self.activity.iter().map(|(name, tally)| (name.clone(), tally.members())).collect();
+        [
+            ("first_seen", self.first_seen.and_then(time).into()),
+            ("last_seen", self.last_seen.and_then(time).into()),
+            ("touches", Value::Object(touches)),
+            ("device", Value::Object(self.device.clone())),
+            ("place", Value::Object(self.place.clone())),
+            ("consent", Value::Object(self.consent.clone())),
+            ("group_id", self.group_id.clone().into()),
+            ("activity", Value::Object(activity)),
+        ]
+        .map(|(key, value): (&str, Value)| (key.to_owned(), value))
+        .into_iter()
+        .collect()
+    }
+}
+
+/// A time in milliseconds since 1970 as events write theirs.
+fn time(ms: i64) -> Option<String> {
+    Some(Timestamp::from_millisecond(ms).ok()?.to_string())
+}

@@ -1,0 +1,161 @@
+//! `GET /me`: what the site lets a page know of its own visitor, who is known by the first-party cookie
+//! alone. Nobody can ask for anybody else.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::answer::AnswerBody;
+use crate::event::Object;
+use crate::gateway::rejection::Rejection;
+use crate::gateway::{Arrived, answer, head};
+use crate::visitor::{self, Leave, Seen};
+
+/// Of pages that are not the site's own, those of its origins ask with CORS, which this does not
+/// touch; nobody else may so much as load it.
+const POLICY: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("cross-origin-resource-policy"),
+    HeaderValue::from_static("same-origin"),
+);
+
+const SNIFF: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+
+pub(in crate::gateway) async fn answer(
+    arrived: &Arrived<'_>,
+) -> Result<Response<AnswerBody>, Rejection> {
+    arrived.limit()?;
+    let known = known(arrived).await?;
+    let body = Bytes::from(Value::Object(known).to_string());
+    let mut response = answer::json(body);
+    let fields = response.headers_mut();
+    for (name, value) in [POLICY, SNIFF] {
+        fields.insert(name, value);
+    }
+    Ok(response)
+}
+
+/// What the visitor of the request may know of themselves.
+async fn known(arrived: &Arrived<'_>) -> Result<Object, Rejection> {
+    let (site, public) = (arrived.site, &arrived.site.public);
+    let Some(profiles) = &arrived.gateway.profiles else { return Ok(Object::new()) };
+    let seen = Seen {
+        cookies: &head::cookies(&arrived.head.headers),
+        host: arrived.host,
+        secure: arrived.client.secure,
+        landing: None,
+        leave: Leave { ads: false, ..arrived.leave(&[]) },
+        now: arrived.received_at,
+        random: Uuid::new_v4().into_bytes(),
+    };
+    let visitor = visitor::recognise(&site.visitor, &arrived.snapshot.vendor_cookies, &seen);
+    if !visitor.is_known || !visitor.is_remembered {
+        return Ok(Object::new());
+    }
+    let found = profiles.of_visitor(site.id, &visitor.visitor.id, public.wants_computed()).await;
+    match found {
+        Ok(found) => Ok(public.of(&found)),
+        Err(error) => {
+            tracing::warn!(%error, "a page cannot be told of its visitor");
+            Err(Rejection::Unread)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use crate::bots;
+    use crate::gateway::tests::{House, house, limits, page, to};
+    use crate::gateway::{SiteSettings, SiteSetup, Snapshot};
+    use crate::metrics::Metrics;
+    use crate::profile::{self, Profiles, SqliteProfiles, Update, update_of};
+    use crate::store::{Store, Sync};
+    use crate::vendors::trial;
+
+    /// A house whose pages may know their visitor's plan and orders.
+    async fn open_house() -> (House, Arc<Profiles>, tempfile::TempDir) {
+        let mut house = house().await;
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let schemas = [profile::MIGRATIONS];
+        let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+        let limits_of = profile::Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let settings = profile::Settings {
+            cache_bytes: 1 << 20,
+            cache_idle: Duration::from_secs(60),
+            limits: limits_of,
+        };
+        let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits_of));
+        let profiles = Arc::new(Profiles::new(store, &settings, metrics.clone()));
+        house.gateway = house.gateway.with_profiles(profiles.clone());
+        let text = "activity = true\nanonymous_retain = \"1d\"\n\
+            public = [\"traits.plan\", 'activity[\"Order\"].count']";
+        let setup = SiteSetup {
+            id: house.site,
+            name: "shop".into(),
+            settings: SiteSettings {
+                privacy: Arc::default(),
+                bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
+                shims: crate::script::ShimSettings::new(),
+                mounts: Vec::new(),
+                hosts: vec!["t.shop.example".to_owned()],
+                origins: vec!["https://shop.example".to_owned()],
+                write_key: None,
+                server_token: None,
+                origin: None,
+            },
+            visitor: crate::visitor::tests::settings(),
+            minting: Vec::new(),
+            origin: None,
+            sdk: crate::script::tests::sdk(),
+            integrations: Vec::new(),
+            public: trial::settings(text, profile::SiteSettings::read).public,
+        };
+        let geo = crate::geo::tests::zurich();
+        house.gateway.reload(Snapshot::new(limits(), 0.0, geo, vec![setup], &metrics));
+        (house, profiles, folder)
+    }
+
+    #[tokio::test]
+    async fn a_page_learns_what_is_public_of_its_own_visitor() {
+        let (house, profiles, _folder) = open_house().await;
+        let answer = house.ask(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
+        let cookies = answer.fields.get_all("set-cookie").iter();
+        let cookies: Vec<_> =
+            cookies.filter_map(|it| it.to_str().unwrap().split(';').next()).collect();
+        let cookies = cookies.join("; ");
+        let event = house.events().await.remove(0);
+        let traits = json!({ "plan": "pro", "email": "jo@x.example" });
+        let sighting = profile::Sighting::of(&event, &profile::NoCounters);
+        let traits = traits.as_object().unwrap().clone();
+        let update = Update { traits, sighting, ..update_of(&event) };
+        profiles.apply(house.site, 1, vec![update]).await.unwrap();
+        let asked = to("GET", "/me").header("origin", "https://shop.example");
+        let answer = house.ask(asked.header("cookie", &cookies), "").await;
+        assert_eq!(answer.status, 200);
+        let expected =
+            json!({ "traits": { "plan": "pro" }, "activity": { "Order": { "count": 1 } } });
+        assert_eq!(answer.json(), expected);
+        assert_eq!(answer.fields["cache-control"], "no-store");
+        assert_eq!(answer.fields["access-control-allow-origin"], "https://shop.example");
+        assert_eq!(answer.fields["access-control-allow-credentials"], "true");
+        let nobody = house.ask(to("GET", "/me"), "").await;
+        assert_eq!((nobody.status.as_u16(), nobody.json()), (200, json!({})));
+        let forged = house.ask(to("GET", "/me").header("cookie", "_tw=AAAA"), "").await;
+        assert_eq!(forged.json(), json!({}));
+        let foreign = to("GET", "/me").header("origin", "https://evil.example");
+        assert_eq!(house.ask(foreign.header("cookie", &cookies), "").await.status, 403);
+        assert_eq!(house.ask(page("/me"), "").await.status, 405);
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_public_there_is_nothing() {
+        assert_eq!(house().await.ask(to("GET", "/me"), "").await.status, 404);
+    }
+}

@@ -1,0 +1,86 @@
+//! What conditions and templates see of an event and its person.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use minijinja::value::{Enumerator, Object, Serde};
+use serde_json::{Value, json};
+
+use crate::event::{Computed, Enriched, Event, ProfileView, Tally};
+use crate::vendors::person::Person;
+
+/// What is seen of a profile without a look at what is computed.
+const KNOWN: [&str; 2] = ["profile.traits", "profile.user_id"];
+
+/// What the templates of a mapping look at, besides the event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Looks {
+    /// The person's profile.
+    pub(super) profile: bool,
+    /// What is computed of the person's events.
+    pub(super) computed: bool,
+}
+
+impl Looks {
+    /// By the variables that the templates name, with what they name in them.
+    pub(super) fn of(names: &HashSet<String>) -> Self {
+        let within = |name: &&String| *name == "profile" || name.starts_with("profile.");
+        let is_known = |name: &String| {
+            let rest = KNOWN.iter().find_map(|known| name.strip_prefix(known));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        Self {
+            profile: names.iter().any(|name| within(&name)),
+            computed: names.iter().filter(within).any(|name| !is_known(name)),
+        }
+    }
+}
+
+/// The event, and of its profile what `looks` says.
+pub(super) fn sight(
+    looks: Looks,
+    event: &Event,
+    profile: &ProfileView,
+    computed: Option<&Arc<Computed>>,
+) -> minijinja::Value {
+    let event_json = serde_json::to_value(event).unwrap_or_default();
+    let mut seen: BTreeMap<String, minijinja::Value> = BTreeMap::new();
+    for (key, value) in event_json.as_object().into_iter().flatten() {
+        seen.insert(key.clone(), Serde(value).into());
+    }
+    let enriched = Enriched::new(0, Arc::new(event.clone()), Arc::new(profile.clone()));
+    let traits = Value::Object(Person::of(&enriched).traits());
+    seen.insert("traits".to_owned(), Serde(&traits).into());
+    if looks.profile {
+        let mut known: BTreeMap<String, minijinja::Value> = BTreeMap::new();
+        known.insert("user_id".to_owned(), Serde(&profile.user_id).into());
+        known.insert("traits".to_owned(), Serde(&profile.traits).into());
+        if looks.computed {
+            let computed = computed.cloned().unwrap_or_default();
+            for (key, value) in computed.members() {
+                known.insert(key, Serde(&value).into());
+            }
+            let activity = minijinja::Value::from_object(Activity(computed));
+            known.insert("activity".to_owned(), activity);
+        }
+        seen.insert("profile".to_owned(), known.into());
+    }
+    seen.into()
+}
+
+/// A person's events by name. What they never did they did no times.
+#[derive(Debug)]
+struct Activity(Arc<Computed>);
+
+impl Object for Activity {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        let tally = self.0.activity.get(key.as_str()?);
+        let seen = tally.map_or_else(|| json!({ "count": 0, "sum": 0 }), Tally::members);
+        Some(Serde(&seen).into())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let names = self.0.activity.keys();
+        Enumerator::Values(names.map(|name| minijinja::Value::from(name.as_str())).collect())
+    }
+}

@@ -1,0 +1,140 @@
+//! What is kept of visitors and what comes of it, with the real program: enrichment, import, export.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tagway::demo::simulator::Kind;
+
+use crate::harness::{NO_RATES, Process, TAGWAY, batch, send, settled, vendor, webhook_site};
+
+const TOKEN: &str = "a-server-token-of-the-shop";
+
+fn order(id: &str, visitor: &str, value: u64) -> Value {
+    json!({
+        "type": "track", "event": "Order Completed", "messageId": id, "anonymousId": visitor,
+        "properties": { "value": value },
+    })
+}
+
+struct Shop {
+    process: Process,
+    file: std::path::PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Shop {
+    /// A shop whose destination has this more in its table.
+    fn open(webhook: std::net::SocketAddr, more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+        let key = "write_key = \"shop-web\"\n";
+        let site =
+            webhook_site(webhook, more).replace(key, &format!("{key}server_token = \"{TOKEN}\"\n"));
+        let process = Process::start(&data, &file, &format!("{NO_RATES}{site}"));
+        Self { process, file, folder }
+    }
+
+    fn post(&self, events: &[Value]) {
+        let body = batch(events);
+        let answer = send(self.process.http, ("POST", "/v1/batch"), &[], body.as_bytes());
+        assert_eq!(answer.unwrap().status, 200);
+    }
+
+    fn tagway(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(TAGWAY);
+        command.args(words).arg("--config").arg(&self.file);
+        command.output().unwrap()
+    }
+
+    fn profile(&self, id: &str) -> Value {
+        let admin = self.process.admin.to_string();
+        let output = self.tagway(&["profiles", "get", id, "--admin", &admin]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_goes_with_what_its_visitor_did_until_then() {
+    let webhook = vendor(Kind::Webhook).await;
+    let orders = "profile.activity['Order Completed']";
+    let rules = format!(
+        "[[sites.destinations.mapping.rules]]\nset = {{ \"properties.orders\" = \
+         \"{{{{ {orders}.count }}}}\", \"properties.spent\" = \"{{{{ {orders}.sum }}}}\" }}"
+    );
+    let shop = Shop::open(webhook.address(), &rules);
+    for n in 1..=3_u64 {
+        shop.post(&[order(&format!("a{n}"), "a", 10 * n), order(&format!("b{n}"), "b", 1)]);
+        settled(shop.process.admin, n * 2).await;
+    }
+    // Both visitors were one person.
+    shop.post(&[
+        json!({ "type": "identify", "userId": "u", "anonymousId": "a", "messageId": "i1" }),
+    ]);
+    shop.post(&[
+        json!({ "type": "identify", "userId": "u", "anonymousId": "b", "messageId": "i2" }),
+    ]);
+    shop.post(&[order("a4", "a", 7)]);
+    settled(shop.process.admin, 9).await;
+    let mut seen = std::collections::BTreeMap::new();
+    for request in webhook.tally().seen {
+        let events: Value = serde_json::from_slice(&request.body).unwrap();
+        for event in events.as_array().unwrap() {
+            let told = (&event["properties"]["orders"], &event["properties"]["spent"]);
+            let told = json!([told.0, told.1]);
+            seen.insert(event["messageId"].as_str().unwrap().to_owned(), told);
+        }
+    }
+    let told = |id: &str| seen[id].clone();
+    let expected = [json!([1, 10.0]), json!([2, 30.0]), json!([3, 60.0])];
+    assert_eq!([told("a1"), told("a2"), told("a3")], expected);
+    assert_eq!(told("a4"), json!([7, 70.0]), "{seen:?}");
+    let profile = shop.profile("u");
+    assert_eq!(profile["activity"]["Order Completed"]["count"], 7);
+    assert_eq!(profile["days"][0]["count"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
+    let webhook = vendor(Kind::Webhook).await;
+    let shop = Shop::open(webhook.address(), "");
+    let path = shop.folder.path().join("people.csv");
+    let mut text = "id,email,plan,age\n".to_owned();
+    for n in 0..1200 {
+        text.push_str(&format!("p{n},p{n}@mail.example,pro,{n}\n"));
+    }
+    text.push_str("p1200,x@mail.example,pro,old\n");
+    fs::write(&path, text).unwrap();
+    let to = shop.process.http.to_string();
+    let file = path.display().to_string();
+    let import = |state: Option<&str>| {
+        let mut words = vec!["profiles", "import", &file, "--to", &to];
+        words.extend(["--map", "id=user_id", "--map", "age=traits.age:number"]);
+        if let Some(state) = state {
+            fs::write(format!("{file}.import"), state).unwrap();
+        }
+        let output = shop.tagway(&words);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let said = import(None);
+    assert!(said.contains("1201 rows: 1200 taken, 1 rejected"), "{said}");
+    let rejects = fs::read_to_string(format!("{file}.rejects")).unwrap();
+    let reject: Value = serde_json::from_str(rejects.trim()).unwrap();
+    assert_eq!((&reject["row"], &reject["found"]["id"]), (&json!(1201), &json!("p1200")));
+    settled(shop.process.admin, 1200).await;
+    let profile = shop.profile("p777@mail.example");
+    assert_eq!(profile["user_id"], "p777");
+    assert_eq!(
+        (&profile["traits"]["plan"], &profile["traits"]["age"]),
+        (&json!("pro"), &json!(777))
+    );
+    // As if it had been killed before it could note its last two requests.
+    let said = import(Some(r#"{"rows":500,"taken":500,"rejected":0}"#));
+    assert!(said.contains("going on behind row 500") && said.contains("1200 taken"), "{said}");
+    assert!(!fs::exists(format!("{file}.import")).unwrap(), "what is done is not noted");
+    let rows = settled(shop.process.admin, 1200).await;
+    assert_eq!(rows[0].accepted, 1200, "no row was taken twice");
+}
