@@ -111,6 +111,26 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
+/// `site, segment`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SegmentLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+}
+
+/// `site, segment, result` of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SegmentRunLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+    /// `ok`, `slow` where the rule took too long, or `failed`.
+    pub result: &'static str,
+}
+
 /// `vendor, result` of a script's request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
@@ -178,6 +198,12 @@ pub struct Metrics {
     pub projection_lag_events: Family<SiteLabels, Gauge>,
     /// Scripts asked for.
     pub script_requests: Family<ScriptLabels, Counter>,
+    /// Members of a segment, as of its last run.
+    pub segment_members: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
+    /// Runs of segments.
+    pub segment_runs: Family<SegmentRunLabels, Counter>,
+    /// When a segment's last run began, in seconds since 1970.
+    pub segment_run_timestamp_seconds: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -214,6 +240,9 @@ impl Metrics {
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
             script_requests: Family::default(),
+            segment_members: Family::default(),
+            segment_runs: Family::default(),
+            segment_run_timestamp_seconds: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.register();
@@ -268,6 +297,13 @@ impl Metrics {
             self.projection_lag_events.clone(),
         );
         r.register("script_requests", "Scripts asked for", self.script_requests.clone());
+        r.register("segment_members", "Members as of the last run", self.segment_members.clone());
+        r.register("segment_runs", "Runs of segments", self.segment_runs.clone());
+        r.register(
+            "segment_run_timestamp_seconds",
+            "When the last run began",
+            self.segment_run_timestamp_seconds.clone(),
+        );
         r.register(
             "config_reload_success",
             "1 if the last reload succeeded",
