@@ -28,7 +28,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vendors", &["privacy"]),
     ("script", &["address", "vendors"]),
     ("journal", &["store"]),
-    ("profile", &["journal", "store"]),
+    ("profile", &["journal", "privacy", "store"]),
     (
         "gateway",
         &["bots", "geo", "journal", "origin", "privacy", "profile", "script", "vendors", "visitor"],

@@ -69,6 +69,7 @@ pub struct App {
     gateway: Arc<Gateway>,
     certificates: edge::Reload,
     journal: Arc<SqliteJournal>,
+    profiles: Arc<Profiles>,
     subjects: Arc<Subjects>,
     dispatcher: Arc<Dispatcher>,
     sites: Mutex<Sites>,
@@ -133,7 +134,7 @@ impl App {
         let mut sites = Sites::new(Footing {
             data_dir: settings.data_dir.clone(),
             journal: journal.clone(),
-            profiles,
+            profiles: profiles.clone(),
             metrics: metrics.clone(),
             runtime,
         });
@@ -172,6 +173,7 @@ impl App {
             certificates: server.reload_handle(),
             readiness: Arc::new(Readiness::new(journal.writable())),
             journal,
+            profiles,
             subjects: Arc::new(subjects),
             dispatcher,
             sites: Mutex::new(sites),
@@ -302,7 +304,10 @@ impl App {
         loop {
             let result = tokio::select! {
                 _ = observe.tick() => self.observe().await,
-                _ = retain.tick() => self.retain().await,
+                _ = retain.tick() => {
+                    self.expire().await;
+                    self.retain().await
+                }
                 _ = forget.tick() => {
                     self.gateway.maintain();
                     Ok(())
@@ -320,6 +325,16 @@ impl App {
         self.metrics.journal_bytes.set(usage.bytes);
         self.metrics.journal_events.set(usage.events);
         self.dispatcher.observe().await
+    }
+
+    /// Removes visitors nobody knows and nobody has seen for long.
+    async fn expire(&self) {
+        for (site, retain) in self.sites.lock().await.retentions() {
+            let Ok(since) = self.clock.now().checked_sub(retain) else { continue };
+            if let Err(error) = self.profiles.expire(site, since).await {
+                tracing::warn!(%error, "visitors not seen for long are kept for now");
+            }
+        }
     }
 
     async fn retain(&self) -> Result<(), journal::JournalError> {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,7 +19,7 @@ use crate::gateway::{Minting, SiteSetup, Snapshot};
 use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
 use crate::origin::{self, Origin};
-use crate::profile::{Profiles, Projection};
+use crate::profile::{self, NoCounters, Profiles, Projection};
 use crate::script::{self, Sdk};
 use crate::vendors;
 
@@ -43,6 +45,7 @@ pub(super) struct Sites {
 struct Running {
     site: Site,
     projection: ReaderId,
+    profiles: watch::Sender<profile::SiteSettings>,
     stop: CancellationToken,
 }
 
@@ -70,7 +73,7 @@ impl Sites {
                 visitor.set_secret(&site_key(&self.footing.data_dir, &site.name)?);
             }
             setups.push(SiteSetup {
-                id: self.open(&site.name).await?,
+                id: self.open(&site.name, &site.profiles).await?,
                 name: site.name.clone(),
                 settings: site.gateway.clone(),
                 visitor,
@@ -109,19 +112,31 @@ impl Sites {
     }
 
     /// The site's number in the journal. A site that is new gets one, and its projection starts.
-    async fn open(&mut self, name: &Name) -> anyhow::Result<SiteId> {
+    async fn open(
+        &mut self,
+        name: &Name,
+        settings: &profile::SiteSettings,
+    ) -> anyhow::Result<SiteId> {
         if let Some(running) = self.running.get(name) {
+            running.profiles.send_replace(settings.clone());
             return Ok(running.site.id);
         }
         let Footing { journal, profiles, metrics, runtime, .. } = &self.footing;
         let id = journal.site(name).await?;
+        let (sender, settings) = watch::channel(settings.clone());
+        let setup = profile::Setup {
+            site: id,
+            name: name.clone(),
+            settings,
+            counters: Arc::new(NoCounters),
+        };
         let projection =
-            Projection::start(id, name.clone(), journal.clone(), profiles.clone(), metrics.clone())
-                .await?;
+            Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone()).await?;
         let site = Site { id, name: name.clone(), projected: projection.progress() };
         let (stop, reader) = (CancellationToken::new(), projection.reader());
         self.tasks.spawn_on(projection.run(stop.clone()), runtime);
-        self.running.insert(name.clone(), Running { site, projection: reader, stop });
+        self.running
+            .insert(name.clone(), Running { site, projection: reader, profiles: sender, stop });
         Ok(id)
     }
 
@@ -146,6 +161,12 @@ impl Sites {
         let keep = running.map(|running| running.projection).chain(destinations);
         self.footing.journal.retire(keep.collect()).await?;
         Ok(())
+    }
+
+    /// For how long visitors nobody knows are kept, of each site.
+    pub(super) fn retentions(&self) -> Vec<(SiteId, Duration)> {
+        let running = self.running.values();
+        running.map(|it| (it.site.id, it.profiles.borrow().anonymous_retain)).collect()
     }
 
     /// Ends the projections.

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::TaskTracker;
@@ -15,7 +16,7 @@ use crate::journal::{
     Held, HeldAt, Journal, JournalError, NameKey, NameKind, Position, ReaderId, SiteId,
     SqliteJournal, Subjects as _,
 };
-use crate::profile::{ProfileError, Profiles, Subject};
+use crate::profile::{Activity, ProfileError, Profiles, Subject};
 
 /// Does what people may ask for.
 pub(super) struct Subjects {
@@ -182,6 +183,32 @@ fn profile_row(subject: &Subject) -> Value {
         "user_id": subject.user_id,
         "identities": identities.collect::<Vec<_>>(),
         "traits": subject.traits,
+        "first_seen": time(subject.computed.first_seen),
+        "last_seen": time(subject.computed.last_seen),
+        "touches": subject.computed.touches,
+        "device": subject.computed.device,
+        "place": subject.computed.place,
+        "consent": subject.computed.consent,
+        "group_id": subject.computed.group_id,
+        "activity": subject.activity.iter().map(activity_row).collect::<Vec<_>>(),
+    })
+}
+
+fn time(ms: Option<i64>) -> Option<String> {
+    Some(Timestamp::from_millisecond(ms?).ok()?.to_string())
+}
+
+/// What a person did on one day.
+fn activity_row(activity: &Activity) -> Value {
+    let Activity { event, day, tally } = activity;
+    let day = day.checked_mul(86_400).and_then(|seconds| Timestamp::from_second(seconds).ok());
+    json!({
+        "event": event,
+        "day": day.map(|day| day.strftime("%F").to_string()),
+        "count": tally.count,
+        "first": time(Some(tally.first)),
+        "last": time(Some(tally.last)),
+        "sum": tally.sum,
     })
 }
 

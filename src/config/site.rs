@@ -10,7 +10,7 @@ use crate::geo::Geo;
 use crate::metrics::Name;
 use crate::privacy::Policy;
 use crate::settings::{Report, Section, Source};
-use crate::{gateway, script, visitor};
+use crate::{gateway, profile, script, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
 const MAX_NAME_CHARS: usize = 64;
@@ -24,6 +24,8 @@ pub struct SiteSettings {
     pub gateway: gateway::SiteSettings,
     /// How its visitors are known.
     pub visitor: visitor::Settings,
+    /// What is kept of its visitors.
+    pub profiles: profile::SiteSettings,
     /// The script of its pages.
     pub sdk: script::Settings,
     /// Its destinations, in the order of the file.
@@ -115,7 +117,9 @@ fn read_site<'a>(
         }
     }
     let sdk = script::Settings::read(&mut section.section("sdk"));
-    SiteSettings { name, gateway, visitor: visitor::Settings::read(section), sdk, destinations }
+    let profiles = profile::SiteSettings::read(&mut section.section("profiles"));
+    let visitor = visitor::Settings::read(section);
+    SiteSettings { name, gateway, visitor, profiles, sdk, destinations }
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

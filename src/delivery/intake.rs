@@ -13,6 +13,7 @@ use super::schedule::{Item, VisitorKey};
 use super::worker::{FORGOTTEN, Worker};
 use crate::event::{Enriched, Event};
 use crate::journal::{Ended, Ending, ReadLimit, Record};
+use crate::profile::Found;
 use crate::vendors::{Reason, Screening};
 
 /// Events read and enriched in one step.
@@ -123,7 +124,7 @@ impl Worker {
     async fn admit(&mut self, taken: Vec<Taken>) -> Result<(), WorkError> {
         let events: Vec<Arc<Event>> =
             taken.iter().filter_map(|taken| taken.event.clone()).collect();
-        let views = self.profiles.lookup(self.site, &events).await;
+        let views = self.profiles.lookup(self.site, &events, self.settings.wants_computed()).await;
         let views = match views {
             Ok(views) => views,
             Err(error) => {
@@ -150,10 +151,10 @@ impl Worker {
                 self.end_early(record.seq, was_parked, Screening::Dead(Reason::new("unreadable")));
                 continue;
             };
-            let profile = views.next().unwrap_or_default();
+            let Found { view, computed } = views.next().unwrap_or_default();
             let Some(event) = self.chosen(record.seq, event, was_parked, now) else { continue };
             let visitor = visitor_key(&event);
-            let enriched = Enriched::new(record.seq, event, profile);
+            let enriched = Enriched::new(record.seq, event, view).with_computed(computed);
             let age =
                 Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
             let (enriched, screening) = self.screen(enriched, age, now);

@@ -136,6 +136,11 @@ impl DestinationSettings {
 }
 
 impl DestinationSettings {
+    /// Whether it needs to see what is computed of a person's events.
+    pub fn wants_computed(&self) -> bool {
+        self.mapping.wants_computed()
+    }
+
     /// The event as this destination is to see it, or why it is not for it.
     pub fn admit(&self, event: Enriched, now: Timestamp) -> (Enriched, Screening) {
         let facts = &event.event.facts;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::{Event, Object};
+use super::{Computed, Event, Object};
 
 /// One event on its way to destinations. Vendors see this type and know neither stores nor caches.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Enriched {
     pub event: Arc<Event>,
     /// What is known of the visitor, from the profile store.
     pub profile: Arc<ProfileView>,
+    /// What is computed of the visitor's events, where the destination's mapping asks for it.
+    pub computed: Option<Arc<Computed>>,
     /// What the destination's vendor made of it.
     rendering: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
 }
@@ -34,7 +36,13 @@ pub struct ProfileView {
 impl Enriched {
     /// An event, and what is known of its visitor.
     pub fn new(seq: u64, event: Arc<Event>, profile: Arc<ProfileView>) -> Self {
-        Self { seq, event, profile, rendering: Arc::default() }
+        Self { seq, event, profile, computed: None, rendering: Arc::default() }
+    }
+
+    /// The same, and what is computed of the visitor's events.
+    #[must_use]
+    pub fn with_computed(self, computed: Option<Arc<Computed>>) -> Self {
+        Self { computed, ..self }
     }
 
     /// What the vendor makes of the event: made at the first call and kept with it, so that an event

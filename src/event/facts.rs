@@ -49,6 +49,9 @@ pub struct Facts {
     /// What speaks against a person, if anything does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspicion: Option<Suspicion>,
+    /// The anonymous id was made for this event alone: nothing links it to another of the visitor.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passing: bool,
     /// The browser sent `Sec-GPC: 1`, the Global Privacy Control: its user opts out of the sale and
     /// sharing of data.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

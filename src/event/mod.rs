@@ -9,10 +9,12 @@
 //! validated once and copied, never built into trees. Readers of the journal parse the same record
 //! into [`Object`] trees.
 
+mod computed;
 mod enriched;
 mod facts;
 mod nobody;
 
+pub use computed::{Computed, Tally};
 pub use enriched::{Enriched, ProfileView};
 pub use facts::{
     Campaign, ClickId, ClientHints, Facts, Place, RawBeacon, Session, Suspicion, VisitorFact,

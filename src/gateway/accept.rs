@@ -355,6 +355,7 @@ impl Observed {
         }
         if event.anonymous_id.is_none() {
             event.anonymous_id.clone_from(&self.minted);
+            event.facts.passing = self.minted.is_some() && event.facts.visitor.is_none();
         }
         if event.anonymous_id.is_none() && event.user_id.is_none() {
             return Err((event.message_id, "missing_user_id"));

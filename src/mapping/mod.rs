@@ -10,6 +10,7 @@
 mod globs;
 mod path;
 mod rule;
+mod sight;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -23,8 +24,9 @@ use serde_json::Value;
 
 use self::path::Draft;
 use self::rule::{Condition, Rule};
+use self::sight::Looks;
 use self::template::Templates;
-use crate::event::{Enriched, Event, Kind, ProfileView};
+use crate::event::{Computed, Enriched, Event, Kind, ProfileView};
 use crate::settings::Section;
 use crate::vendors::person::Person;
 use crate::vendors::products;
@@ -42,6 +44,7 @@ pub struct Mapping {
     country: Option<String>,
     rules: Vec<Rule>,
     looks_within: bool,
+    looks: Looks,
 }
 
 /// Why an event does not pass.
@@ -65,6 +68,7 @@ impl Default for Mapping {
             country: None,
             rules: Vec::new(),
             looks_within: false,
+            looks: Looks::default(),
         }
     }
 }
@@ -93,7 +97,23 @@ impl Mapping {
             rules.push(Rule::read(&mut rule, &mut templates));
         }
         let looks_within = condition.looks_within() || rules.iter().any(Rule::looks_within);
-        Self { templates, condition, properties, traits, currency, country, rules, looks_within }
+        let looks = Looks::of(&templates.names());
+        Self {
+            templates,
+            condition,
+            properties,
+            traits,
+            currency,
+            country,
+            rules,
+            looks_within,
+            looks,
+        }
+    }
+
+    /// Whether it needs to see what is computed of a person's events.
+    pub fn wants_computed(&self) -> bool {
+        self.looks.computed
     }
 
     /// The event as the destination is to see it.
@@ -101,7 +121,8 @@ impl Mapping {
         if !self.condition.is_for(event.event.kind, event.event.label()) {
             return Err(Withheld::NotSelected);
         }
-        let mut sight = self.sight(&event.event, &event.profile);
+        let computed = event.computed.as_ref();
+        let mut sight = self.sight(&event.event, &event.profile, computed);
         match self.condition.holds(&self.templates, &sight) {
             Ok(true) => {}
             Ok(false) => return Err(Withheld::NotSelected),
@@ -120,7 +141,7 @@ impl Mapping {
         for rule in &self.rules {
             let is_for = rule.condition.is_for(draft.event.kind, draft.event.label());
             if is_for && rule.looks_within() {
-                sight = self.sight(&draft.event, &draft.profile);
+                sight = self.sight(&draft.event, &draft.profile, computed);
             }
             // A rule that cannot tell whether it is meant does nothing.
             if is_for && rule.condition.holds(&self.templates, &sight).unwrap_or(false) {
@@ -143,16 +164,16 @@ impl Mapping {
     }
 
     /// What conditions and templates see; nothing where none looks.
-    fn sight(&self, event: &Event, profile: &ProfileView) -> minijinja::Value {
+    fn sight(
+        &self,
+        event: &Event,
+        profile: &ProfileView,
+        computed: Option<&Arc<Computed>>,
+    ) -> minijinja::Value {
         if !self.looks_within {
             return minijinja::Value::UNDEFINED;
         }
-        let mut seen = serde_json::to_value(event).unwrap_or_default();
-        if let Some(seen) = seen.as_object_mut() {
-            let event = Enriched::new(0, Arc::new(event.clone()), Arc::new(profile.clone()));
-            seen.insert("traits".to_owned(), Value::Object(Person::of(&event).traits()));
-        }
-        minijinja::value::Serde(&seen).into()
+        sight::sight(self.looks, event, profile, computed)
     }
 
     fn add_defaults(&self, draft: &mut Draft) {

@@ -1,9 +1,10 @@
 //! Conditions and values that are worked out from an event, in the language of Jinja (minijinja).
 //!
 //! What they see: `event`, `type`, `name`, `category`, the ids, `properties`, `traits` (the person's,
-//! wherever they are said), `context`, `facts`, `timestamp` and `messageId`. What is not there is
-//! undefined, which is false, and prints as nothing.
+//! wherever they are said), `context`, `facts`, `timestamp` and `messageId`; and in `profile` what is
+//! known of the person. What is not there is undefined, which is false, and prints as nothing.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -58,6 +59,12 @@ impl Templates {
             Some(inner) => self.expression(inner.trim()),
             None => self.add(text.to_owned(), false),
         }
+    }
+
+    /// What the templates look at, with what they look at within it where they name that.
+    pub(super) fn names(&self) -> HashSet<String> {
+        let templates = self.environment.templates();
+        templates.flat_map(|(_, template)| template.undeclared_variables(true)).collect()
     }
 
     fn add(&mut self, source: String, is_expression: bool) -> Result<Handle, String> {

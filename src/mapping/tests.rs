@@ -55,6 +55,57 @@ fn conditions_see_properties_and_the_person() {
 }
 
 #[test]
+fn conditions_and_templates_see_what_is_computed_of_the_person() {
+    use crate::event::{Computed, Tally};
+    let tally = Tally { count: 3, first: 1000, last: 60_000, sum: 42.5 };
+    let touch = json!({ "first": { "at": 1000, "campaign": { "source": "news" } } });
+    let computed = Computed {
+        first_seen: Some(1000),
+        touches: touch.as_object().unwrap().clone(),
+        activity: [("Order Completed".to_owned(), tally)].into(),
+        ..Computed::default()
+    };
+    let computed = Some(Arc::new(computed));
+    let passes = |condition: &str| {
+        let mapping = mapping(&format!("where = {condition:?}"));
+        assert!(mapping.wants_computed(), "{condition}");
+        mapping.apply(order().with_computed(computed.clone())).is_ok()
+    };
+    assert!(passes("profile.activity['Order Completed'].count == 3"));
+    assert!(passes("profile.activity['Never Done'].count == 0"));
+    assert!(passes("profile.touches.first.campaign.source == 'news' and profile.traits.plan"));
+    assert!(!passes("profile.device.os == 'iOS'"));
+    let text = rule(
+        "set = { \"properties.last\" = \"{{ profile.activity['Order Completed'].last }}\", \
+         \"properties.sum\" = \"{{ profile.activity['Order Completed'].sum }}\", \
+         \"properties.none\" = \"{{ profile.activity['Never Done'].last }}\", \
+         \"properties.since\" = \"{{ profile.first_seen }}\" }",
+    );
+    let (event, _) = mapped(&text, order().with_computed(computed));
+    let properties = &event["properties"];
+    assert_eq!(properties["last"], "1970-01-01T00:01:00Z");
+    assert_eq!(properties["sum"], 42.5);
+    assert_eq!(properties.get("none"), None);
+    assert_eq!(properties["since"], "1970-01-01T00:00:01Z");
+}
+
+#[test]
+fn what_is_computed_is_asked_for_only_where_it_is_looked_at() {
+    for (condition, wants) in [
+        ("properties.x", false),
+        ("traits.profile", false),
+        ("profile.traits.plan == 'pro'", false),
+        ("profile.user_id", false),
+        ("profile.traits_of", true),
+        ("profile['activity']", true),
+        ("profile.activity.Order.count", true),
+    ] {
+        let mapping = mapping(&format!("where = {condition:?}"));
+        assert_eq!(mapping.wants_computed(), wants, "{condition}");
+    }
+}
+
+#[test]
 fn templates_keep_the_type_of_a_single_value() {
     let text = rule(
         "set = { \"properties.label\" = \"{{ properties.price }} EUR\", \

@@ -6,15 +6,23 @@
 //! Coherence: what was read goes into the cache only if no change was published since before the
 //! read, and publishing a change removes what it made stale; both under one lock. So nothing older
 //! than a published change is ever seen.
+//!
+//! What is computed of a person's events is an entry of its own, read for mappings that ask for it.
+//! Nearly every event changes somebody's: it is not removed but counted on, if the event is not in it
+//! already, which its place in the journal says. So that events of other people do not keep it from
+//! being remembered, changes of it are noted by groups of profiles.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use moka::sync::Cache;
 
 use super::{
-    Changes, Identity, ProfileError, ProfileId, ProfileStore, Settings, Update, identities,
+    Changes, Counted, Identity, ProfileError, ProfileId, ProfileStore, Settings, Unseen, Update,
+    identities,
 };
-use crate::event::{Event, ProfileView};
+use crate::event::{Computed, Event, ProfileView, Tally};
 use crate::journal::SiteId;
 use crate::metrics::{Metrics, ReasonLabels, ResultLabels};
 
@@ -22,6 +30,7 @@ use crate::metrics::{Metrics, ReasonLabels, ResultLabels};
 enum Key {
     Name(SiteId, Identity),
     Profile(ProfileId),
+    Computed(ProfileId),
 }
 
 #[derive(Clone)]
@@ -30,19 +39,50 @@ enum Entry {
     Nobody,
     Names(ProfileId),
     Known(Arc<ProfileView>),
+    /// As of an event of the journal.
+    Computed(u64, Arc<Computed>),
 }
 
-type Known = Option<Arc<ProfileView>>;
+type Known = Option<(ProfileId, Arc<ProfileView>)>;
+
+/// What is known of an event's visitor.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Who they are.
+    pub view: Arc<ProfileView>,
+    /// What is computed of their events, where it was asked for and there is a profile.
+    pub computed: Option<Arc<Computed>>,
+}
+
+/// How many changes were published.
+struct Epochs {
+    known: u64,
+    /// Of what is computed, by a profile's number modulo [`GROUPS`].
+    computed: Vec<u64>,
+}
+
+/// Groups of profiles: more than change in the time of a read.
+const GROUPS: usize = 4096;
+
+/// Steps of removing visitors in one round, which bounds what the round costs the writer.
+const EXPIRE_STEPS: usize = 10;
 
 /// Bytes an entry costs besides its texts: the cache's own bookkeeping, the key, the allocations.
 const ENTRY_BYTES: usize = 200;
+
+/// A time and a profile.
+type Place = (i64, ProfileId);
+
+/// Before all.
+const START: Place = (i64::MIN, ProfileId(0));
 
 /// The profiles of one gateway.
 pub struct Profiles {
     pub(super) store: Arc<dyn ProfileStore>,
     cache: Cache<Key, Entry>,
-    // How many changes were published.
-    epoch: RwLock<u64>,
+    epochs: RwLock<Epochs>,
+    /// Where removing visitors goes on, and whether it has removed any since it began.
+    expiring: Mutex<HashMap<SiteId, (Place, bool)>>,
     metrics: Arc<Metrics>,
     nobody: Arc<ProfileView>,
 }
@@ -55,7 +95,9 @@ impl Profiles {
             .time_to_idle(settings.cache_idle)
             .weigher(weight)
             .build();
-        Self { store, cache, epoch: RwLock::default(), metrics, nobody: Arc::default() }
+        let epochs = RwLock::new(Epochs { known: 0, computed: vec![0; GROUPS] });
+        let (expiring, nobody) = (Mutex::default(), Arc::default());
+        Self { store, cache, epochs, expiring, metrics, nobody }
     }
 
     /// What is known of each event's visitor, by the surest of the event's identities that has a
@@ -64,7 +106,8 @@ impl Profiles {
         &self,
         site: SiteId,
         events: &[Arc<Event>],
-    ) -> Result<Vec<Arc<ProfileView>>, ProfileError> {
+        with_computed: bool,
+    ) -> Result<Vec<Found>, ProfileError> {
         let wanted: Vec<Vec<Identity>> = events.iter().map(|event| identities(event)).collect();
         let mut missing = Vec::new();
         let mut views = Vec::with_capacity(events.len());
@@ -82,11 +125,58 @@ impl Profiles {
             let index = fetched.binary_search_by(|(known, _)| known.cmp(identity)).ok()?;
             fetched.get(index)?.1.clone()
         };
-        let complete = |(view, identities): (Known, &Vec<Identity>)| {
-            view.or_else(|| identities.iter().find_map(known))
-                .unwrap_or_else(|| self.nobody.clone())
+        let complete = |(view, identities): (Option<Known>, &Vec<Identity>)| {
+            view.unwrap_or_else(|| identities.iter().find_map(known))
         };
-        Ok(views.into_iter().zip(&wanted).map(complete).collect())
+        let known: Vec<Known> = views.into_iter().zip(&wanted).map(complete).collect();
+        let computed = if with_computed {
+            self.computed(site, known.iter().flatten().map(|(profile, _)| *profile)).await?
+        } else {
+            BTreeMap::new()
+        };
+        let found = |known: Known| match known {
+            None => Found { view: self.nobody.clone(), computed: None },
+            Some((profile, view)) => Found { view, computed: computed.get(&profile).cloned() },
+        };
+        Ok(known.into_iter().map(found).collect())
+    }
+
+    /// What is computed of these people's events.
+    async fn computed(
+        &self,
+        site: SiteId,
+        profiles: impl Iterator<Item = ProfileId>,
+    ) -> Result<BTreeMap<ProfileId, Arc<Computed>>, ProfileError> {
+        let mut found = BTreeMap::new();
+        let mut missing = Vec::new();
+        for profile in profiles {
+            match self.cache.get(&Key::Computed(profile)) {
+                _ if found.contains_key(&profile) || missing.contains(&profile) => {}
+                Some(Entry::Computed(_, computed)) => drop(found.insert(profile, computed)),
+                _ => missing.push(profile),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let group_epochs = |epochs: &Epochs| -> Vec<Option<u64>> {
+            missing.iter().map(|it| epochs.computed.get(group(*it)).copied()).collect()
+        };
+        let before = group_epochs(&self.epochs.read().unwrap_or_else(PoisonError::into_inner));
+        let (upto, computed) = self.store.computed(site, missing.clone()).await?;
+        let epochs = self.epochs.read().unwrap_or_else(PoisonError::into_inner);
+        let now = group_epochs(&epochs);
+        for (((profile, computed), before), now) in
+            missing.iter().zip(computed).zip(before).zip(now)
+        {
+            let Some(computed) = computed.map(Arc::new) else { continue };
+            if before == now {
+                let entry = Entry::Computed(upto, computed.clone());
+                self.cache.insert(Key::Computed(*profile), entry);
+            }
+            found.insert(*profile, computed);
+        }
+        Ok(found)
     }
 
     /// Applies updates to the store and forgets what they changed.
@@ -97,28 +187,70 @@ impl Profiles {
         updates: Vec<Update>,
     ) -> Result<(), ProfileError> {
         let changes = self.store.apply(site, upto, updates).await?;
-        for (reason, count) in
-            [("traits", changes.traits_refused), ("identities", changes.identities_refused)]
-        {
+        for (reason, count) in [
+            ("traits", changes.traits_refused),
+            ("identities", changes.identities_refused),
+            ("event_names", changes.names_refused),
+        ] {
             if count > 0 {
                 self.metrics.profile_refused.get_or_create(&ReasonLabels { reason }).inc_by(count);
             }
         }
-        self.publish(site, changes);
+        self.publish(site, upto, changes);
         Ok(())
     }
 
-    pub(super) fn publish(&self, site: SiteId, changes: Changes) {
-        if changes.identities.is_empty() && changes.profiles.is_empty() {
+    /// Removes some of the visitors nobody knows who were not seen since then.
+    pub async fn expire(&self, site: SiteId, since: Timestamp) -> Result<(), ProfileError> {
+        let since = since.as_millisecond();
+        let expiring = || self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut after, mut has_removed) = expiring().get(&site).copied().unwrap_or((START, false));
+        for _ in 0..EXPIRE_STEPS {
+            let expired = self.store.expire(site, Unseen { since, after }).await?;
+            has_removed |= !expired.changes.profiles.is_empty();
+            self.publish(site, 0, expired.changes);
+            let Some(next) = expired.next else {
+                if has_removed {
+                    self.store.forget_names(site).await?;
+                }
+                (after, has_removed) = (START, false);
+                break;
+            };
+            after = next;
+        }
+        expiring().insert(site, (after, has_removed));
+        Ok(())
+    }
+
+    /// Makes known what changed with the events up to `upto`.
+    pub(super) fn publish(&self, site: SiteId, upto: u64, changes: Changes) {
+        let is_known = changes.identities.is_empty() && changes.profiles.is_empty();
+        if is_known && changes.counted.is_empty() {
             return;
         }
-        let mut epoch = self.epoch.write().unwrap_or_else(PoisonError::into_inner);
-        *epoch += 1;
+        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        epochs.known += u64::from(!is_known);
         for identity in changes.identities {
             self.cache.invalidate(&Key::Name(site, identity));
         }
-        for profile in changes.profiles {
-            self.cache.invalidate(&Key::Profile(profile));
+        for profile in &changes.profiles {
+            epochs.change(*profile);
+            self.cache.invalidate(&Key::Profile(*profile));
+            self.cache.invalidate(&Key::Computed(*profile));
+        }
+        self.count_on(&mut epochs, upto, changes.counted);
+    }
+
+    /// Counts on in what is remembered.
+    fn count_on(&self, epochs: &mut Epochs, upto: u64, counted: Counted) {
+        for (profile, tallies) in counted {
+            epochs.change(profile);
+            let key = Key::Computed(profile);
+            let Some(Entry::Computed(at, mut computed)) = self.cache.get(&key) else { continue };
+            if at < upto {
+                add(&mut Arc::make_mut(&mut computed).activity, tallies);
+                self.cache.insert(key, Entry::Computed(upto, computed));
+            }
         }
     }
 
@@ -129,16 +261,16 @@ impl Profiles {
 
     /// The view, if the cache alone can tell: every identity before the first that has a profile
     /// is known to have none.
-    fn cached(&self, site: SiteId, identities: &[Identity]) -> Known {
+    fn cached(&self, site: SiteId, identities: &[Identity]) -> Option<Known> {
         for identity in identities {
             if let Entry::Names(profile) = self.cache.get(&Key::Name(site, identity.clone()))? {
                 return match self.cache.get(&Key::Profile(profile)) {
-                    Some(Entry::Known(view)) => Some(view),
+                    Some(Entry::Known(view)) => Some(Some((profile, view))),
                     _ => None,
                 };
             }
         }
-        Some(self.nobody.clone())
+        Some(None)
     }
 
     /// Reads from the store into the cache. Sorted by identity.
@@ -152,12 +284,12 @@ impl Profiles {
         if identities.is_empty() {
             return Ok(Vec::new());
         }
-        let epoch = *self.epoch.read().unwrap_or_else(PoisonError::into_inner);
+        let epoch = self.epochs.read().unwrap_or_else(PoisonError::into_inner).known;
         let found = self.store.find(site, identities.clone()).await?;
         let found = found.into_iter().map(|found| found.map(|(id, view)| (id, Arc::new(view))));
         let fetched: Vec<_> = identities.into_iter().zip(found).collect();
-        let now = self.epoch.read().unwrap_or_else(PoisonError::into_inner);
-        if *now == epoch {
+        let now = self.epochs.read().unwrap_or_else(PoisonError::into_inner);
+        if now.known == epoch {
             for (identity, found) in &fetched {
                 let entry = match found {
                     Some((profile, view)) => {
@@ -170,18 +302,47 @@ impl Profiles {
             }
         }
         drop(now);
-        let view = |(identity, found): (_, Option<(_, _)>)| (identity, found.map(|(_, view)| view));
-        Ok(fetched.into_iter().map(view).collect())
+        Ok(fetched)
+    }
+}
+
+impl Epochs {
+    fn change(&mut self, profile: ProfileId) {
+        if let Some(epoch) = self.computed.get_mut(group(profile)) {
+            *epoch += 1;
+        }
+    }
+}
+
+fn group(profile: ProfileId) -> usize {
+    // The numbers are counted up, so that neighbours fall into different groups.
+    usize::try_from(profile.0.unsigned_abs()).unwrap_or_default() % GROUPS
+}
+
+fn add(activity: &mut BTreeMap<String, Tally>, tallies: BTreeMap<String, Tally>) {
+    for (name, tally) in tallies {
+        match activity.get_mut(&name) {
+            Some(known) => known.add(tally),
+            None => drop(activity.insert(name, tally)),
+        }
     }
 }
 
 fn weight(key: &Key, entry: &Entry) -> u32 {
     let name = match key {
         Key::Name(_, identity) => identity.value.len(),
-        Key::Profile(_) => 0,
+        Key::Profile(_) | Key::Computed(_) => 0,
     };
     let known = match entry {
         Entry::Nobody | Entry::Names(_) => 0,
+        Entry::Computed(_, computed) => {
+            let Computed { touches, device, place, consent, group_id, activity, .. } = &**computed;
+            let objects = [touches, device, place, consent].into_iter().flatten();
+            let group = group_id.as_ref().map_or(0, String::len);
+            // A tally has 32 bytes.
+            let activity = activity.keys().map(|name| 96 + name.len()).sum::<usize>();
+            group + activity + objects.map(|(key, value)| entry_bytes(key, value)).sum::<usize>()
+        }
         Entry::Known(view) => {
             let user = view.user_id.as_ref().map_or(0, String::len);
             user + view.traits.iter().map(|(key, value)| entry_bytes(key, value)).sum::<usize>()
@@ -218,10 +379,12 @@ mod tests {
     use crate::profile::Limits;
 
     const SITE: SiteId = SiteId(1);
+    const ORDER: Tally = Tally::one(5, 2.0);
 
     /// One profile, which every identity names, and reads that end when they may.
     struct Slow {
         plan: Mutex<&'static str>,
+        done: Mutex<(u64, Tally)>,
         may_end: Semaphore,
         reads: AtomicUsize,
     }
@@ -235,9 +398,16 @@ mod tests {
         async fn apply(
             &self,
             _site: SiteId,
-            _upto: u64,
-            _updates: Vec<Update>,
+            upto: u64,
+            updates: Vec<Update>,
         ) -> Result<Changes, ProfileError> {
+            if updates.iter().any(|update| update.sighting.is_some()) {
+                let mut done = self.done.lock().unwrap();
+                *done = (upto, done.1.and(ORDER));
+                let counted = BTreeMap::from([("Order".to_owned(), ORDER)]);
+                let counted = Counted::from([(ProfileId(1), counted)]);
+                return Ok(Changes { counted, ..Changes::default() });
+            }
             *self.plan.lock().unwrap() = "pro";
             Ok(Changes { profiles: [ProfileId(1)].into(), ..Changes::default() })
         }
@@ -253,6 +423,32 @@ mod tests {
             self.may_end.acquire().await.unwrap().forget();
             let view = ProfileView { user_id: Some("u".into()), traits };
             Ok(identities.iter().map(|_| Some((ProfileId(1), view.clone()))).collect())
+        }
+
+        async fn computed(
+            &self,
+            _site: SiteId,
+            profiles: Vec<ProfileId>,
+        ) -> Result<crate::profile::ComputedAt, ProfileError> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            // As it is now, whatever is written until the read ends.
+            let (upto, tally) = *self.done.lock().unwrap();
+            self.may_end.acquire().await.unwrap().forget();
+            let activity = BTreeMap::from([("Order".to_owned(), tally)]);
+            let computed = Computed { activity, ..Computed::default() };
+            Ok((upto, profiles.iter().map(|_| Some(computed.clone())).collect()))
+        }
+
+        async fn expire(
+            &self,
+            _site: SiteId,
+            _unseen: Unseen,
+        ) -> Result<crate::profile::Expired, ProfileError> {
+            Ok(crate::profile::Expired::default())
+        }
+
+        async fn forget_names(&self, _site: SiteId) -> Result<(), ProfileError> {
+            Ok(())
         }
 
         async fn subjects(
@@ -274,11 +470,12 @@ mod tests {
 
     fn bench() -> (Arc<Slow>, Profiles) {
         let (plan, may_end) = (Mutex::new("free"), Semaphore::new(0));
-        let store = Arc::new(Slow { plan, may_end, reads: AtomicUsize::new(0) });
+        let done = Mutex::new((0, ORDER));
+        let store = Arc::new(Slow { plan, done, may_end, reads: AtomicUsize::new(0) });
         let settings = Settings {
             cache_bytes: 1 << 20,
             cache_idle: Duration::from_secs(60),
-            limits: Limits { traits_bytes: 1000, identities: 10 },
+            limits: Limits { traits_bytes: 1000, identities: 10, event_names: 10 },
         };
         let profiles = Profiles::new(store.clone(), &settings, Arc::new(Metrics::new()));
         (store, profiles)
@@ -290,8 +487,58 @@ mod tests {
             "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
         }))
         .unwrap();
-        let views = profiles.lookup(SITE, &[Arc::new(event)]).await.unwrap();
-        views[0].traits["plan"].as_str().unwrap().to_owned()
+        let found = profiles.lookup(SITE, &[Arc::new(event)], false).await.unwrap();
+        found[0].view.traits["plan"].as_str().unwrap().to_owned()
+    }
+
+    /// How many orders are known of somebody.
+    async fn orders(profiles: &Profiles) -> u64 {
+        let found = profiles.computed(SITE, [ProfileId(1)].into_iter()).await.unwrap();
+        found[&ProfileId(1)].activity["Order"].count
+    }
+
+    async fn order(profiles: &Profiles, upto: u64) {
+        let sighting = Some(crate::profile::Sighting::default());
+        profiles.apply(SITE, upto, vec![Update { sighting, ..Update::default() }]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_counted_is_counted_on_in_memory_and_never_twice() {
+        let (store, profiles) = bench();
+        store.may_end.add_permits(1);
+        assert_eq!(orders(&profiles).await, 1);
+        for upto in 1..=3 {
+            order(&profiles, upto).await;
+            assert_eq!(orders(&profiles).await, 1 + upto);
+        }
+        assert_eq!(store.reads.load(Ordering::Relaxed), 1);
+        // Written before it is read, made known after.
+        let changes = store.apply(
+            SITE,
+            4,
+            vec![Update {
+                sighting: Some(crate::profile::Sighting::default()),
+                ..Update::default()
+            }],
+        );
+        let changes = changes.await.unwrap();
+        profiles.cache.invalidate_all();
+        store.may_end.add_permits(1);
+        assert_eq!(orders(&profiles).await, 5);
+        profiles.publish(SITE, 4, changes);
+        assert_eq!(orders(&profiles).await, 5, "it was in what was read");
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_during_a_read_is_not_missed_after_it() {
+        let (store, profiles) = bench();
+        let change = async {
+            order(&profiles, 1).await;
+            store.may_end.add_permits(2);
+        };
+        let (before, ()) = tokio::join!(orders(&profiles), change);
+        assert_eq!(before, 1, "this lookup began before");
+        assert_eq!(orders(&profiles).await, 2);
     }
 
     #[tokio::test]

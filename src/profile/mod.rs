@@ -15,30 +15,33 @@
 //! visitor has: the cache keeps names and profiles apart, and times that only move on are written
 //! down once an hour.
 
+mod agent;
 mod cache;
 mod company;
 mod identity;
 mod projection;
+mod sighting;
 mod sqlite;
 mod stitch;
 mod subject;
 mod traits;
 
-pub use cache::Profiles;
+pub use cache::{Found, Profiles};
 pub use company::Company;
 pub use identity::{Device, Identity, IdentityKind, identities};
-pub use projection::{Projection, update_of};
+pub use projection::{Projection, Setup, update_of};
+pub use sighting::{Counters, NoCounters, Sighting};
 pub use sqlite::{MIGRATIONS, SqliteProfiles};
-pub use subject::Subject;
+pub use subject::{Activity, Subject};
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::event::{Object, ProfileView};
+use crate::event::{Computed, Object, ProfileView, Tally};
 use crate::journal::{JournalError, NameKey, SiteId};
 use crate::settings::Section;
 use crate::store::{ReadError, WriteError};
@@ -61,6 +64,28 @@ pub struct Limits {
     pub traits_bytes: usize,
     /// Devices of each kind it is known by: anonymous ids, cookies, ids of each vendor.
     pub identities: usize,
+    /// Names of events that are counted, of one site.
+    pub event_names: usize,
+}
+
+/// `profiles` of a site: what is kept of its visitors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteSettings {
+    /// Whether every event counts, those of visitors nobody knows as well; else only what says who
+    /// somebody is is looked at.
+    pub activity: bool,
+    /// How long a visitor nobody knows is kept without being seen.
+    pub anonymous_retain: Duration,
+}
+
+impl SiteSettings {
+    /// Reads `profiles` of a site.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        Self {
+            activity: section.boolean("activity"),
+            anonymous_retain: section.positive_duration("anonymous_retain"),
+        }
+    }
 }
 
 /// User ids of one profile. It has one, unless the site's servers say that several are the same
@@ -98,6 +123,7 @@ impl Settings {
             limits: Limits {
                 traits_bytes: section.byte_count("traits_bytes"),
                 identities: section.integer("identities", 1..=100_000),
+                event_names: section.integer("event_names", 0..=1_000_000),
             },
         }
     }
@@ -120,24 +146,54 @@ pub struct Update {
     pub devices: Vec<Device>,
     /// What is said of the person.
     pub traits: Object,
+    /// What it says besides, if it counts as something a person did.
+    pub sighting: Option<Sighting>,
 }
 
 /// A profile's number in its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProfileId(pub i64);
 
+/// What people did, by profile and name.
+pub type Counted = BTreeMap<ProfileId, BTreeMap<String, Tally>>;
+
 /// What updates changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// Identities that name another profile than before.
     pub identities: BTreeSet<Identity>,
     /// Profiles of which something else is known than before.
     pub profiles: BTreeSet<ProfileId>,
+    /// What was counted of each, besides.
+    pub counted: Counted,
+    /// Events that were not counted because there were too many names.
+    pub names_refused: u64,
     /// Traits that were not taken because the profile was full.
     pub traits_refused: u64,
     /// Identities that were not taken because the profile was full.
     pub identities_refused: u64,
 }
+
+/// Visitors nobody has seen for long. Times are milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// Since when.
+    pub since: i64,
+    /// Where the last step ended: a time and a profile.
+    pub after: (i64, ProfileId),
+}
+
+/// What one step of removing visitors did.
+#[derive(Clone, Debug, Default)]
+pub struct Expired {
+    /// What is no more.
+    pub changes: Changes,
+    /// Where to go on; `None` at the end.
+    pub next: Option<(i64, ProfileId)>,
+}
+
+/// What is computed of some people, and up to which event.
+pub type ComputedAt = (u64, Vec<Option<Computed>>);
 
 /// Why the profiles failed.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +230,19 @@ pub trait ProfileStore: Send + Sync {
         site: SiteId,
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
+
+    /// What is computed of these people's events, in their order, and the last event that is in it.
+    async fn computed(
+        &self,
+        site: SiteId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<ComputedAt, ProfileError>;
+
+    /// Removes some of the visitors nobody knows and nobody has seen for long.
+    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError>;
+
+    /// Removes the names of events that nobody's profile has any more.
+    async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError>;
 
     /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
     /// a device's id.

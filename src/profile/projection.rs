@@ -7,13 +7,26 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Device, Identity, IdentityKind, ProfileError, Profiles, Update, identity};
+use super::{
+    Counters, Device, Identity, IdentityKind, ProfileError, Profiles, Sighting, SiteSettings,
+    Update, identity,
+};
 use crate::event::{Event, Kind, Object};
-use crate::journal::{Journal, PROJECTION, Position, ReaderId, Record, Settlement, SiteId};
+use crate::journal::{
+    Journal, PROJECTION, Position, ReadLimit, ReaderId, Record, Settlement, SiteId,
+};
 use crate::metrics::{Metrics, Name, SiteLabels};
 
 /// Identifying events applied by one transaction: a few milliseconds of the writer's time.
 const BATCH: usize = 200;
+
+/// Events applied by one transaction where every event counts: most only count, and the more there are
+/// the fewer pages are written twice. Some 20 milliseconds of the writer's time, where the projection
+/// is behind; else there are fewer.
+const COUNTED: ReadLimit = ReadLimit { events: 1000, bytes: 4 << 20 };
+
+/// Events parsed before others may run.
+const STRETCH_EVENTS: usize = 64;
 
 /// How long the projection's place may be unwritten when nothing was learnt: bounds what is looked
 /// at again after a restart, and how long events stay that every destination has settled.
@@ -22,10 +35,24 @@ const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// The pause after a store that failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// Of which site, and how.
+pub struct Setup {
+    /// The site's number.
+    pub site: SiteId,
+    /// Its name.
+    pub name: Name,
+    /// What is kept of its visitors, changing with a reload.
+    pub settings: watch::Receiver<SiteSettings>,
+    /// What events count as, besides themselves.
+    pub counters: Arc<dyn Counters>,
+}
+
 /// The projection of one site.
 pub struct Projection {
     site: SiteId,
     labels: SiteLabels,
+    settings: watch::Receiver<SiteSettings>,
+    counters: Arc<dyn Counters>,
     reader: ReaderId,
     journal: Arc<dyn Journal>,
     profiles: Arc<Profiles>,
@@ -39,18 +66,30 @@ pub struct Projection {
 impl Projection {
     /// Takes up the projection of a site where it stands.
     pub async fn start(
-        site: SiteId,
-        name: Name,
+        setup: Setup,
         journal: Arc<dyn Journal>,
         profiles: Arc<Profiles>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ProfileError> {
+        let Setup { site, name, settings, counters } = setup;
         let at = profiles.projected(site).await?;
         let reader = journal.reader(site, PROJECTION).await?;
         let (labels, done) = (SiteLabels { site: name }, watch::Sender::new(at));
         // The journal hears of the place after the profiles, so it may have missed the last.
         let (noted, noted_at) = (journal.position(reader).await?.cursor, Instant::now());
-        Ok(Self { site, labels, reader, journal, profiles, metrics, done, noted, noted_at })
+        Ok(Self {
+            site,
+            labels,
+            settings,
+            counters,
+            reader,
+            journal,
+            profiles,
+            metrics,
+            done,
+            noted,
+            noted_at,
+        })
     }
 
     /// The reader that keeps the projection's events from leaving.
@@ -97,20 +136,31 @@ impl Projection {
     /// One step towards `target`, or, once there, the note of where that is.
     async fn advance(&mut self, target: u64, identified: u64) -> Result<(), ProfileError> {
         let at = *self.done.borrow();
-        let records = if at < identified {
+        let counts = self.settings.borrow().activity;
+        let records = if counts {
+            self.journal.read(self.site, at, target, COUNTED).await?
+        } else if at < identified {
             self.journal.read_identifying(self.site, at, target, BATCH).await?
         } else {
             Vec::new()
         };
         let upto = match records.last() {
-            Some(last) if records.len() == BATCH => last.seq,
+            // It may have stopped for the sake of bytes as well.
+            Some(last) if counts || records.len() == BATCH => last.seq,
             _ => target,
         };
         if !records.is_empty() || (upto > self.noted && self.note_is_due()) {
             // Read before they were erased, perhaps.
             let forgotten = self.journal.forgotten();
-            let kept = records.iter().filter(|it| !forgotten.names_in(self.site, &it.body));
-            let updates = kept.filter_map(update).collect();
+            let mut updates = Vec::with_capacity(records.len());
+            for (index, record) in records.iter().enumerate() {
+                if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
+                    tokio::task::yield_now().await;
+                }
+                if !forgotten.names_in(self.site, &record.body) {
+                    updates.extend(self.update(record, counts));
+                }
+            }
             self.profiles.apply(self.site, upto, updates).await?;
             let position = Position { cursor: upto, ahead: Vec::new() };
             let settlement = Settlement { position, ..Settlement::default() };
@@ -120,19 +170,22 @@ impl Projection {
         self.done.send_replace(upto);
         Ok(())
     }
-}
 
-fn update(record: &Record) -> Option<Update> {
-    if record.body.is_empty() {
-        return None;
-    }
-    match serde_json::from_slice::<Event>(&record.body) {
-        Ok(event) => Some(update_of(&event)),
-        Err(error) => {
-            // The gateway wrote it; only a damaged disk gets here, and one event must not stop all.
-            tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");
-            None
+    fn update(&self, record: &Record, counts: bool) -> Option<Update> {
+        if record.body.is_empty() {
+            return None;
         }
+        let event = match serde_json::from_slice::<Event>(&record.body) {
+            Ok(event) => event,
+            Err(error) => {
+                // The gateway wrote it; only a damaged disk gets here, and one event must not stop all.
+                tracing::error!(seq = record.seq, %error, "an event in the journal is not readable");
+                return None;
+            }
+        };
+        let seen = if counts { Sighting::of(&event, self.counters.as_ref()) } else { None };
+        let says = record.identifies || seen.is_some();
+        says.then(|| Update { sighting: seen, ..update_of(&event) })
     }
 }
 
@@ -170,6 +223,7 @@ pub fn update_of(event: &Event) -> Update {
         email: identity::email(event),
         devices,
         traits,
+        sighting: None,
     }
 }
 
@@ -201,13 +255,19 @@ mod tests {
         let journal =
             SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone()).await;
         let journal = Arc::new(journal.unwrap());
-        let limits = Limits { traits_bytes: 1 << 15, identities: 1000 };
+        let limits = Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 100 };
         let settings =
             profile::Settings { cache_bytes: 1 << 20, cache_idle: Duration::from_secs(60), limits };
         let backend = Arc::new(SqliteProfiles::new(store, limits));
         let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
         let site = journal.site("shop").await.unwrap();
-        let projection = Projection::start(site, "shop".into(), journal.clone(), profiles, metrics);
+        let (_reload, settings) = watch::channel(SiteSettings {
+            activity: true,
+            anonymous_retain: Duration::from_secs(86_400),
+        });
+        let counters = Arc::new(crate::profile::NoCounters);
+        let setup = Setup { site, name: "shop".into(), settings, counters };
+        let projection = Projection::start(setup, journal.clone(), profiles, metrics);
         let projection = projection.await.unwrap();
         let reader = projection.reader();
         let stop = CancellationToken::new();

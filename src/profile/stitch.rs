@@ -253,13 +253,13 @@ fn reset<E>(
     Ok(None)
 }
 
-/// Whether an event of nobody known is worth a profile: it says something of the person, or which
+/// Whether an event of nobody known is worth a profile: it counts, says something of the person, or which
 /// identities are of one device.
 fn says_enough(update: &Update) -> bool {
     let devices = update.devices.iter().map(|device| &device.identity);
     let mut values = devices.chain(&update.email).map(|identity| identity.value.as_str());
     let Some(first) = values.next() else { return false };
-    !update.traits.is_empty() || values.any(|value| value != first)
+    update.sighting.is_some() || !update.traits.is_empty() || values.any(|value| value != first)
 }
 
 impl Held {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Identity, IdentityKind, ProfileError, Profiles};
-use crate::event::Object;
+use crate::event::{Computed, Object, Tally};
 use crate::journal::{NameKey, NameKind, SiteId};
 
 /// Everything that is known of one person.
@@ -16,6 +16,21 @@ pub struct Subject {
     pub identities: Vec<Identity>,
     /// What is known of them.
     pub traits: Object,
+    /// What is computed of their events.
+    pub computed: Computed,
+    /// What they did, day by day.
+    pub activity: Vec<Activity>,
+}
+
+/// What one person did on one day.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activity {
+    /// The event's name.
+    pub event: String,
+    /// The day, in days since 1970 UTC.
+    pub day: i64,
+    /// How often.
+    pub tally: Tally,
 }
 
 impl Subject {
@@ -57,7 +72,7 @@ impl Profiles {
     ) -> Result<u64, ProfileError> {
         let changes = self.store.erase(site, names).await?;
         let erased = changes.profiles.len();
-        self.publish(site, changes);
+        self.publish(site, 0, changes);
         Ok(erased as u64)
     }
 }

@@ -143,7 +143,11 @@ impl Bench {
         let cache = crate::profile::Settings {
             cache_bytes: 1 << 20,
             cache_idle: Duration::from_secs(60),
-            limits: crate::profile::Limits { traits_bytes: 1 << 15, identities: 1000 },
+            limits: crate::profile::Limits {
+                traits_bytes: 1 << 15,
+                identities: 1000,
+                event_names: 100,
+            },
         };
         let profiles = Arc::new(Profiles::new(
             Arc::new(SqliteProfiles::new(store, cache.limits)),
@@ -151,15 +155,16 @@ impl Bench {
             metrics.clone(),
         ));
         let id = journal.site("shop").await.unwrap();
-        let projection = Projection::start(
-            id,
-            "shop".into(),
-            journal.clone(),
-            profiles.clone(),
-            metrics.clone(),
-        )
-        .await
-        .unwrap();
+        let (_, settings) = tokio::sync::watch::channel(crate::profile::SiteSettings {
+            activity: true,
+            anonymous_retain: Duration::from_secs(86_400),
+        });
+        let counters = Arc::new(crate::profile::NoCounters);
+        let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };
+        let projection =
+            Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone())
+                .await
+                .unwrap();
         let site = Site { id, name: "shop".into(), projected: projection.progress() };
         let stop = CancellationToken::new();
         let projection = Handle::current().spawn(projection.run(stop.clone()));

@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::super::stitch::{self, Binding, Bound, Held, Holder, Verdict};
 use super::super::traits::{Said, Traits};
 use super::super::{Changes, Identity, IdentityKind, Limits, ProfileId, SEEN_EVERY_MS, Update};
-use super::parse;
 use super::repeats::{Notes, Repeats};
+use super::tallies::Tallies;
+use super::{details, parse};
 use crate::journal::SiteId;
 
 /// Some updates in one transaction, and what they changed.
@@ -20,6 +21,9 @@ pub(super) struct Batch<'c> {
     repeats: &'c Repeats,
     notes: Notes,
     changes: Changes,
+    tallies: Tallies,
+    /// The number of the next profile, once one was made.
+    next: Option<i64>,
 }
 
 /// What is kept of a profile besides its traits and identities.
@@ -38,18 +42,25 @@ impl<'c> Batch<'c> {
         repeats: &'c Repeats,
     ) -> Self {
         let (notes, changes) = (Notes::default(), Changes::default());
-        Self { connection, site, limits, repeats, notes, changes }
+        let tallies = Tallies::new(site, limits.event_names);
+        Self { connection, site, limits, repeats, notes, changes, tallies, next: None }
     }
 
-    /// What changed, and the notes to take once it is committed.
-    pub(super) fn finish(self) -> (Changes, Notes) {
-        (self.changes, self.notes)
+    /// Writes what was counted. Returns what changed, and the notes to take once it is committed.
+    pub(super) fn finish(self) -> rusqlite::Result<(Changes, Notes)> {
+        let Self { connection, notes, mut changes, tallies, next, .. } = self;
+        if let Some(next) = next {
+            connection.prepare_cached("UPDATE profile_numbers SET next = ?")?.execute([next])?;
+        }
+        changes.names_refused = tallies.refused;
+        changes.counted = tallies.write(connection)?;
+        Ok((changes, notes))
     }
 
     pub(super) fn apply(&mut self, update: &Update) -> rusqlite::Result<()> {
         let statement = self.repeats.statement(self.site, update);
-        if self.repeats.has(statement, stitch::time(update), &self.notes) {
-            return Ok(());
+        if let Some(holder) = self.repeats.holder(statement, stitch::time(update), &self.notes) {
+            return self.count(holder, update);
         }
         let bound = self.look_up(update)?;
         let verdict = stitch::judge(update, &bound, |profile, client| self.mate(profile, client))?;
@@ -61,6 +72,8 @@ impl<'c> Batch<'c> {
         for other in &verdict.absorbed {
             self.absorb(*other, profile, verdict.claim)?;
         }
+        self.count(profile, update)?;
+        self.describe(profile, update)?;
         let due = [
             self.note(profile, update)?,
             self.link(profile, update, &bound, &verdict)?,
@@ -70,6 +83,23 @@ impl<'c> Batch<'c> {
         let due = if update.previous.is_some() { None } else { due.into_iter().min().flatten() };
         if let Some(due) = due {
             self.notes.say(profile, statement, stitch::time(update)..due);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, profile: ProfileId, update: &Update) -> rusqlite::Result<()> {
+        let Some(seen) = &update.sighting else { return Ok(()) };
+        self.tallies.count(self.connection, profile, seen, stitch::time(update))
+    }
+
+    /// Takes what the event says of the person's device, place and ways.
+    fn describe(&mut self, profile: ProfileId, update: &Update) -> rusqlite::Result<()> {
+        let Some(seen) = &update.sighting else { return Ok(()) };
+        let mut known = details::read(self.connection, profile)?;
+        if known.take(seen, stitch::time(update)) {
+            details::write(self.connection, profile, &known)?;
+            self.notes.change(profile);
+            self.changes.profiles.insert(profile);
         }
         Ok(())
     }
@@ -121,13 +151,21 @@ impl<'c> Batch<'c> {
             .optional()
     }
 
-    fn make(&self, at: i64) -> rusqlite::Result<ProfileId> {
+    fn make(&mut self, at: i64) -> rusqlite::Result<ProfileId> {
+        let number = match self.next {
+            Some(next) => next,
+            None => self
+                .connection
+                .prepare_cached("SELECT next FROM profile_numbers")?
+                .query_row([], |row| row.get(0))?,
+        };
         self.connection
             .prepare_cached(
-                "INSERT INTO profiles (site, first_seen, last_seen) VALUES (?1, ?2, ?2)",
+                "INSERT INTO profiles (id, site, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)",
             )?
-            .execute((self.site.0, at))?;
-        Ok(ProfileId(self.connection.last_insert_rowid()))
+            .execute((number, self.site.0, at))?;
+        self.next = Some(number + 1);
+        Ok(ProfileId(number))
     }
 
     fn person(&self, profile: ProfileId) -> rusqlite::Result<Person> {
@@ -340,6 +378,16 @@ impl<'c> Batch<'c> {
             }
         }
         self.absorb_person(from, into)?;
+        let did_anything = self.tallies.join(self.connection, from, into)?;
+        let before = details::read(self.connection, into)?;
+        let mut known = before.clone();
+        known.absorb(&details::read(self.connection, from)?);
+        if known != before {
+            details::write(self.connection, into, &known)?;
+        }
+        if did_anything || known != before {
+            self.changes.profiles.insert(into);
+        }
         let (mut own, said) = self.traits(into)?;
         let (theirs, _) = self.traits(from)?;
         let said = said.and(own.merge(&theirs, self.limits.traits_bytes));

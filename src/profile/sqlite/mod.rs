@@ -1,8 +1,11 @@
 //! Profiles in the embedded database.
 
 mod batch;
+mod details;
+mod expire;
 mod repeats;
 mod subject;
+mod tallies;
 #[cfg(test)]
 mod tests;
 
@@ -10,11 +13,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::OptionalExtension;
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::RwLock;
 
 use self::batch::Batch;
 use self::repeats::Repeats;
-use super::{Changes, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject, Update};
+use super::{
+    Changes, ComputedAt, Expired, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject,
+    Unseen, Update,
+};
 use crate::event::{Object, ProfileView};
 use crate::journal::{NameKey, SiteId};
 use crate::store::{Migrations, Store};
@@ -93,23 +100,22 @@ pub struct SqliteProfiles {
     store: Arc<Store>,
     limits: Limits,
     repeats: Arc<Repeats>,
+    /// Held for a change by whoever removes profiles, for reading by whoever remembers what they said:
+    /// what is said of a profile that is gone must not be remembered after it went.
+    removing: RwLock<()>,
 }
 
 impl SqliteProfiles {
     /// Profiles in a store that has [`MIGRATIONS`].
     pub fn new(store: Arc<Store>, limits: Limits) -> Self {
-        Self { store, limits, repeats: Arc::default() }
+        Self { store, limits, repeats: Arc::default(), removing: RwLock::default() }
     }
 }
 
 #[async_trait]
 impl ProfileStore for SqliteProfiles {
     async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
-        let seq = self.store.read(move |c| {
-            c.query_row("SELECT seq FROM projected WHERE site = ?", [site.0], |row| row.get(0))
-                .optional()
-        });
-        Ok(seq.await?.unwrap_or(0))
+        Ok(self.store.read(move |c| projected(c, site)).await?)
     }
 
     async fn apply(
@@ -119,6 +125,7 @@ impl ProfileStore for SqliteProfiles {
         updates: Vec<Update>,
     ) -> Result<Changes, ProfileError> {
         let (limits, repeats) = (self.limits, self.repeats.clone());
+        let _remembering = self.removing.read().await;
         let applied = self.store.write(move |c| {
             let mut batch = Batch::new(c, site, limits, &repeats);
             for update in &updates {
@@ -129,7 +136,7 @@ impl ProfileStore for SqliteProfiles {
                  ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
             )?
             .execute((site.0, upto))?;
-            Ok(batch.finish())
+            batch.finish()
         });
         let (changes, notes) = applied.await?;
         self.repeats.take(notes);
@@ -160,6 +167,29 @@ impl ProfileStore for SqliteProfiles {
         Ok(found.await?)
     }
 
+    async fn computed(
+        &self,
+        site: SiteId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<ComputedAt, ProfileError> {
+        let found = self.store.read(move |c| {
+            let computed = profiles.iter().map(|profile| details::computed(c, *profile));
+            Ok((projected(c, site)?, computed.collect::<Result<_, _>>()?))
+        });
+        Ok(found.await?)
+    }
+
+    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError> {
+        let _removing = self.removing.write().await;
+        let expired = self.store.write(move |c| expire::expire(c, site, unseen)).await?;
+        self.repeats.forget(&expired.changes.profiles);
+        Ok(expired)
+    }
+
+    async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {
+        Ok(self.store.write(move |c| expire::forget_names(c, site)).await?)
+    }
+
     async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
         Ok(self.store.read(move |c| subject::subjects(c, site, &name)).await?)
     }
@@ -169,11 +199,20 @@ impl ProfileStore for SqliteProfiles {
         site: SiteId,
         names: Arc<HashSet<NameKey>>,
     ) -> Result<Changes, ProfileError> {
+        let _removing = self.removing.write().await;
         let erased = subject::erase(&self.store, site, names).await;
         // Nothing that was said of them is known any more.
         self.repeats.clear();
         erased
     }
+}
+
+fn projected(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
+    let seq = connection
+        .prepare_cached("SELECT seq FROM projected WHERE site = ?")?
+        .query_row([site.0], |row| row.get(0))
+        .optional()?;
+    Ok(seq.unwrap_or(0))
 }
 
 /// The table is written by this program alone; should a row be damaged, its traits start anew.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
 
-use super::super::{ProfileId, Update};
+use super::super::{ProfileId, Sighting, Update};
 use crate::journal::SiteId;
 
 /// Statements, and profiles, that are remembered: about 120 bytes each. What is forgotten is looked up.
@@ -57,18 +57,22 @@ impl Default for Repeats {
 impl Repeats {
     /// What the update says, apart from when, as one number.
     pub(super) fn statement(&self, site: SiteId, update: &Update) -> u64 {
-        let Update { at: _, from_server, user, previous, email, devices, traits } = update;
+        let Update { at: _, from_server, user, previous, email, devices, traits, sighting } =
+            update;
         let devices: Vec<_> = devices.iter().map(|d| (&d.identity, &d.client)).collect();
         let traits: Vec<_> = traits.iter().map(|(key, value)| (key, value.to_string())).collect();
-        self.hashes.hash_one((site, from_server, user, previous, email, devices, traits))
+        let seen = sighting.as_ref().map(Sighting::statement);
+        let who = (site, from_server, user, previous, email);
+        self.hashes.hash_one((who, devices, traits, seen))
     }
 
-    /// Whether it was said before, and saying it again at this time changes nothing.
-    pub(super) fn has(&self, statement: u64, at: i64, notes: &Notes) -> bool {
-        let Some(said) = self.said.get(&statement) else { return false };
-        (said.from..said.due).contains(&at)
+    /// Whose it is, if it was said before and saying it again at this time changes nothing.
+    pub(super) fn holder(&self, statement: u64, at: i64, notes: &Notes) -> Option<ProfileId> {
+        let said = self.said.get(&statement)?;
+        let is_known = (said.from..said.due).contains(&at)
             && !notes.changed.contains(&said.holder)
-            && self.states.get(&said.holder) == Some(said.state)
+            && self.states.get(&said.holder) == Some(said.state);
+        is_known.then_some(said.holder)
     }
 
     /// Takes the notes of a transaction that is committed.
@@ -81,6 +85,13 @@ impl Repeats {
             for (statement, Range { start, end }) in said {
                 self.said.insert(statement, Statement { holder, state, from: start, due: end });
             }
+        }
+    }
+
+    /// Forgets what these have said.
+    pub(super) fn forget(&self, profiles: &BTreeSet<ProfileId>) {
+        for profile in profiles {
+            self.states.insert(*profile, self.new_state());
         }
     }
 

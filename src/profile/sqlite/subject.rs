@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::super::{Changes, Identity, IdentityKind, ProfileError, ProfileId, Subject};
-use super::parse;
+use super::{details, parse};
 use crate::journal::{NameKey, NameKind, SiteId};
 use crate::store::{Store, overwriting};
 
@@ -59,6 +59,8 @@ pub(super) fn subjects(
                 user_id: row.get(0)?,
                 identities: names_of(connection, ProfileId(profile))?,
                 traits: parse(row.get_ref(1)?.as_str()?),
+                computed: details::computed(connection, ProfileId(profile))?.unwrap_or_default(),
+                activity: details::activity(connection, ProfileId(profile))?,
             })
         })
     };
@@ -89,9 +91,7 @@ pub(super) async fn erase(
             let mut changes = Changes::default();
             for profile in profiles {
                 changes.identities.extend(names_of(c, profile)?);
-                c.prepare_cached("DELETE FROM identities WHERE profile = ?")?
-                    .execute([profile.0])?;
-                c.prepare_cached("DELETE FROM profiles WHERE id = ?")?.execute([profile.0])?;
+                details::remove(c, profile)?;
                 changes.profiles.insert(profile);
             }
             Ok(changes)
@@ -100,7 +100,10 @@ pub(super) async fn erase(
     Ok(erased.await?)
 }
 
-fn names_of(connection: &Connection, profile: ProfileId) -> rusqlite::Result<Vec<Identity>> {
+pub(super) fn names_of(
+    connection: &Connection,
+    profile: ProfileId,
+) -> rusqlite::Result<Vec<Identity>> {
     let mut statement =
         connection.prepare_cached("SELECT kind, value FROM identities WHERE profile = ?")?;
     let rows = statement.query_map([profile.0], |row| {

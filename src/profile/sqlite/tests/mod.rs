@@ -1,5 +1,6 @@
 //! What the embedded profiles keep, and what they forget.
 
+mod activity;
 mod model;
 mod stitching;
 
@@ -16,7 +17,10 @@ const SITE: SiteId = SiteId(1);
 fn open(folder: &std::path::Path) -> SqliteProfiles {
     let metrics = Arc::new(Metrics::new());
     let store = Store::open(folder, Sync::Os, &[MIGRATIONS], metrics).unwrap();
-    SqliteProfiles::new(Arc::new(store), Limits { traits_bytes: 100, identities: 3 })
+    SqliteProfiles::new(
+        Arc::new(store),
+        Limits { traits_bytes: 100, identities: 3, event_names: 3 },
+    )
 }
 
 /// A database of its own, in memory, after the first `steps` of the schema.

@@ -11,7 +11,7 @@ use crate::profile::SEEN_EVERY_MS;
 use crate::profile::sqlite::repeats::Notes;
 
 const SITE: SiteId = SiteId(1);
-const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100 };
+const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100, event_names: 100 };
 
 /// One event, in small numbers. A person has three devices and an e-mail address of their own.
 #[derive(Clone, Debug)]
@@ -63,6 +63,7 @@ fn updates(said: &[Said], device: impl Fn(u8, u8) -> Identity) -> Vec<Update> {
             email: email.filter(|_| said.has_email),
             devices: devices.map(|identity| Device { identity, client: None }).collect(),
             traits: json!({ key: value }).as_object().unwrap().clone(),
+            sighting: None,
         }
     };
     times.zip(said).map(update).collect()
@@ -134,7 +135,7 @@ fn apply_only(connection: &Connection, memory: &Repeats, updates: &[Update]) -> 
     for update in updates {
         batch.apply(update).unwrap();
     }
-    batch.finish()
+    batch.finish().unwrap()
 }
 
 fn people(connection: &Connection) -> BTreeSet<Person> {

@@ -1,0 +1,439 @@
+//! What an event says besides who its visitor is: that it happened, on what device, where, by which
+//! way the visitor came, what they agreed to, of which group they are.
+
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use super::agent;
+use crate::event::{Campaign, Event, Kind, Object};
+use crate::privacy::Consent;
+
+/// The longest name under which an event is counted: the Segment spec's names have some 20 characters.
+const MAX_NAME_BYTES: usize = 128;
+
+/// The longest text of a touch: campaign names of ad platforms have 100 to 250 characters.
+const MAX_TEXT_BYTES: usize = 256;
+
+/// Parameters of one URL that are looked at.
+const MAX_PARAMETERS: usize = 100;
+
+/// Categories of consent that are kept, and the longest name of one.
+const MAX_CATEGORIES: usize = 64;
+
+/// The properties that say what an event is worth; the first that is a number counts.
+const VALUES: [&str; 3] = ["value", "revenue", "total"];
+
+/// The largest value that is summed up: beyond, an event says nothing of money.
+const MAX_VALUE: f64 = 1e12;
+
+/// Names under which an event is counted besides its own: segments that look at properties keep
+/// counters of their own.
+pub trait Counters: Send + Sync {
+    /// Adds the names for this event.
+    fn keys(&self, event: &Event, out: &mut Vec<String>);
+}
+
+/// No names but the events' own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCounters;
+
+impl Counters for NoCounters {
+    fn keys(&self, _event: &Event, _out: &mut Vec<String>) {}
+}
+
+/// What one event says besides who its visitor is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sighting {
+    /// The name it is counted under.
+    pub name: String,
+    /// Further names, which the site's settings make.
+    pub counters: Vec<String>,
+    /// What it is worth.
+    pub value: f64,
+    /// The way that led here, if it is a landing.
+    pub touch: Option<Object>,
+    /// The device.
+    pub device: Object,
+    /// Where it is.
+    pub place: Object,
+    /// What the visitor agreed to.
+    pub consent: Object,
+    /// The group they are of.
+    pub group: Option<String>,
+}
+
+impl Sighting {
+    /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, or of
+    /// somebody who can never be met again: none counts as something a person did.
+    pub fn of(event: &Event, counters: &dyn Counters) -> Option<Self> {
+        let facts = &event.facts;
+        let is_nobodys = facts.passing && event.user_id.is_none();
+        if facts.suspicion.is_some() || facts.beacon.is_some() || is_nobodys {
+            return None;
+        }
+        let mut keys = Vec::new();
+        counters.keys(event, &mut keys);
+        Some(Self {
+            name: short(event.label(), MAX_NAME_BYTES).to_owned(),
+            counters: keys,
+            value: value(event),
+            touch: touch(event),
+            device: agent::device(event),
+            place: place(event),
+            consent: consent(event),
+            group: group(event),
+        })
+    }
+
+    /// What it says of the person, apart from what is counted: the part that repeats itself.
+    pub(super) fn statement(&self) -> impl std::hash::Hash {
+        let text = |object: &Object| serde_json::to_string(object).unwrap_or_default();
+        let touch = self.touch.as_ref().map(text);
+        (touch, text(&self.device), text(&self.place), text(&self.consent), self.group.clone())
+    }
+}
+
+/// As much of a text as is kept.
+fn short(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
+}
+
+fn value(event: &Event) -> f64 {
+    let Some(properties) = &event.properties else { return 0.0 };
+    let number = |key: &&str| match properties.get(*key)? {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let found = VALUES.iter().find_map(number);
+    // What is no number is not smaller than anything.
+    found.filter(|value: &f64| value.abs() <= MAX_VALUE).unwrap_or(0.0)
+}
+
+fn context<'e>(event: &'e Event, path: &[&str]) -> Option<&'e Value> {
+    let (first, rest) = path.split_first()?;
+    let start = event.context.as_ref()?.get(*first)?;
+    rest.iter().try_fold(start, |value, key| value.get(*key))
+}
+
+/// The way that led to the event's page, if its address or its referrer tells of one: a campaign, a click
+/// on an advertisement, a link of another site. What is remembered of earlier landings is none.
+fn touch(event: &Event) -> Option<Object> {
+    let text = |path| context(event, path).and_then(Value::as_str);
+    let url = text(&["page", "url"]);
+    let query = url.and_then(|url| url.split_once('?')).map(|(_, query)| query).unwrap_or_default();
+    let query = query.split('#').next().unwrap_or_default();
+    let campaign = if query.contains("utm_") {
+        of_query(query)
+    } else {
+        let said = context(event, &["campaign"]);
+        said.and_then(|said| serde_json::from_value::<Campaign>(said.clone()).ok())
+    };
+    let mut touch = Object::new();
+    if let Some(campaign) = campaign.map(fields).filter(|campaign| !campaign.is_empty()) {
+        touch.insert("campaign".into(), Value::Object(campaign));
+    }
+    let clicks = event.facts.click_ids.iter();
+    let clicks = clicks.filter(|(_, click)| query.contains(click.value.as_str()));
+    let clicks: Object =
+        clicks.map(|(name, click)| (name.clone(), json!(short(&click.value, 512)))).collect();
+    if !clicks.is_empty() {
+        touch.insert("click_ids".into(), Value::Object(clicks));
+    }
+    let referrer = text(&["page", "referrer"]).filter(|referrer| {
+        let (there, here) = (host(referrer), url.and_then(host));
+        there.is_some() && there != here
+    });
+    if let Some(referrer) = referrer {
+        // What it was asked for there is nobody's business here.
+        let referrer = referrer.split(['?', '#']).next().unwrap_or_default();
+        touch.insert("referrer".into(), json!(short(referrer, MAX_TEXT_BYTES)));
+    }
+    (!touch.is_empty()).then_some(touch)
+}
+
+fn host(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    (scheme.starts_with("http") && !host.is_empty()).then_some(host)
+}
+
+fn of_query(query: &str) -> Option<Campaign> {
+    let mut campaign = Campaign::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()).take(MAX_PARAMETERS) {
+        let field = match &*name {
+            "utm_campaign" => &mut campaign.name,
+            "utm_source" => &mut campaign.source,
+            "utm_medium" => &mut campaign.medium,
+            "utm_term" => &mut campaign.term,
+            "utm_content" => &mut campaign.content,
+            "utm_id" => &mut campaign.id,
+            _ => continue,
+        };
+        *field = Some(value.into_owned());
+    }
+    Some(campaign)
+}
+
+fn fields(campaign: Campaign) -> Object {
+    let Campaign { name, source, medium, term, content, id } = campaign;
+    let all = [
+        ("source", source),
+        ("medium", medium),
+        ("name", name),
+        ("term", term),
+        ("content", content),
+        ("id", id),
+    ];
+    let said = all.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let said = said.filter(|(_, value)| !value.is_empty());
+    said.map(|(key, value)| (key.to_owned(), json!(short(&value, MAX_TEXT_BYTES)))).collect()
+}
+
+fn place(event: &Event) -> Object {
+    let Some(place) = &event.facts.place else { return Object::new() };
+    let all = [("country", &place.country), ("region", &place.region), ("city", &place.city)];
+    all.into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))))
+        .collect()
+}
+
+fn consent(event: &Event) -> Object {
+    let Some(consent) = event.context.as_ref().and_then(Consent::read) else {
+        return Object::new();
+    };
+    let answers = consent.answers().filter(|(category, _)| category.len() <= MAX_NAME_BYTES);
+    answers.map(|(category, answer)| (category.to_owned(), Value::Bool(answer))).collect()
+}
+
+fn group(event: &Event) -> Option<String> {
+    let own = event.group_id.as_deref().filter(|_| event.kind == Kind::Group);
+    let group = own.or_else(|| context(event, &["groupId"]).and_then(Value::as_str))?;
+    Some(short(group, MAX_TEXT_BYTES).to_owned()).filter(|group| !group.is_empty())
+}
+
+/// What is kept of the sightings of one person. Times are milliseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Details {
+    pub(super) touches: Object,
+    pub(super) device: Object,
+    pub(super) place: Object,
+    pub(super) consent: Object,
+    pub(super) group: Option<String>,
+    /// When each but the touches was last stated.
+    pub(super) stated: Object,
+}
+
+impl Details {
+    /// Takes a sighting in; whether it says anything new.
+    pub(super) fn take(&mut self, seen: &Sighting, at: i64) -> bool {
+        let before = self.clone();
+        let mut first = seen.touch.clone().unwrap_or_default();
+        first.insert("at".into(), at.into());
+        self.touch(Some(&first), seen.touch.as_ref().map(|_| &first));
+        let group = seen.group.as_ref();
+        let object = |object: &Object| (!object.is_empty()).then(|| object.clone());
+        self.state("device", object(&seen.device), at);
+        self.state("place", object(&seen.place), at);
+        self.state("consent", object(&seen.consent), at);
+        self.state_group(group, at);
+        // A later time alone is not worth a write.
+        self.touches != before.touches
+            || self.device != before.device
+            || self.place != before.place
+            || self.consent != before.consent
+            || self.group != before.group
+    }
+
+    /// Takes in what was known of the same person under another number.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        let object = |name: &str| other.touches.get(name).and_then(Value::as_object);
+        self.touch(object("first"), object("last"));
+        for (key, value) in
+            [("device", &other.device), ("place", &other.place), ("consent", &other.consent)]
+        {
+            if let Some(at) = other.stated_at(key) {
+                self.state(key, Some(value.clone()), at);
+            }
+        }
+        if let Some(at) = other.stated_at("group") {
+            self.state_group(other.group.as_ref(), at);
+        }
+    }
+
+    fn stated_at(&self, key: &str) -> Option<i64> {
+        self.stated.get(key).and_then(Value::as_i64)
+    }
+
+    /// Of the first touches the earlier holds, of the last ones the later, unless it says the same again.
+    fn touch(&mut self, first: Option<&Object>, last: Option<&Object>) {
+        let at = |touch: &Object| touch.get("at").and_then(Value::as_i64);
+        let known =
+            |touches: &Object, name: &str| touches.get(name).and_then(Value::as_object).cloned();
+        if let Some(first) = first
+            && known(&self.touches, "first").is_none_or(|known| at(first) < at(&known))
+        {
+            self.touches.insert("first".into(), Value::Object(first.clone()));
+        }
+        if let Some(last) = last
+            && known(&self.touches, "last")
+                .is_none_or(|known| at(last) > at(&known) && !is_same(last, &known))
+        {
+            self.touches.insert("last".into(), Value::Object(last.clone()));
+        }
+    }
+
+    fn state(&mut self, key: &'static str, said: Option<Object>, at: i64) {
+        let Some(said) = said else { return };
+        let known = self.stated_at(key);
+        let is_newer = known.is_none_or(|known| known <= at);
+        let own = match key {
+            "device" => &mut self.device,
+            "place" => &mut self.place,
+            _ => &mut self.consent,
+        };
+        if key == "consent" {
+            // A record may speak of some categories only.
+            for (category, answer) in said {
+                if own.contains_key(&category) {
+                    if is_newer {
+                        own.insert(category, answer);
+                    }
+                } else if own.len() < MAX_CATEGORIES {
+                    own.insert(category, answer);
+                }
+            }
+        } else if is_newer {
+            *own = said;
+        }
+        if is_newer {
+            self.stated.insert(key.into(), at.into());
+        }
+    }
+
+    fn state_group(&mut self, group: Option<&String>, at: i64) {
+        if let Some(group) = group
+            && self.stated_at("group").is_none_or(|known| known <= at)
+        {
+            self.group = Some(group.clone());
+            self.stated.insert("group".into(), at.into());
+        }
+    }
+}
+
+/// Whether two touches are of the same way, whenever.
+fn is_same(a: &Object, b: &Object) -> bool {
+    let others = |touch: &Object| touch.iter().filter(|(key, _)| *key != "at").count();
+    others(a) == others(b) && a.iter().all(|(key, value)| key == "at" || b.get(key) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(members: Value) -> Event {
+        let mut event = json!({
+            "type": "track", "event": "Order Completed", "messageId": "m",
+            "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
+        });
+        event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        serde_json::from_value(event).unwrap()
+    }
+
+    fn seen(members: Value) -> Sighting {
+        Sighting::of(&event(members), &NoCounters).expect("it counts")
+    }
+
+    #[test]
+    fn a_landing_is_a_touch_and_what_is_remembered_of_one_is_none() {
+        let at = "2026-11-20T10:00:00Z";
+        let facts = json!({
+            "clickIds": { "gclid": { "value": "G1", "at": at }, "fbclid": { "value": "F1", "at": at } },
+            "campaign": { "name": "autumn" },
+        });
+        let page = |url: &str, referrer: &str| {
+            let page = json!({ "url": url, "referrer": referrer });
+            seen(json!({ "context": { "page": page }, "facts": facts })).touch
+        };
+        let expected = json!({
+            "campaign": { "source": "g", "name": "a b" },
+            "click_ids": { "gclid": "G1" },
+            "referrer": "https://search.example/r",
+        });
+        let url = "https://shop.example/?utm_source=g&utm_campaign=a+b&gclid=G1#x";
+        let landing = page(url, "https://search.example/r?q=secret");
+        assert_eq!(landing.map(Value::Object), Some(expected));
+        for (url, referrer) in [
+            ("https://shop.example/cart", "https://shop.example/"),
+            ("https://shop.example/?utm_source=", ""),
+            ("https://shop.example/", "android-app://mail"),
+        ] {
+            assert_eq!(page(url, referrer), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_worth_its_first_number() {
+        for (properties, worth) in [
+            (json!({ "revenue": 5, "total": 9 }), 5.0),
+            (json!({ "value": "2.5" }), 2.5),
+            (json!({ "value": null, "total": -3 }), -3.0),
+            (json!({ "value": "NaN" }), 0.0),
+            (json!({ "value": 1e300 }), 0.0),
+            (json!({}), 0.0),
+        ] {
+            let found = seen(json!({ "properties": properties })).value;
+            assert!((found - worth).abs() < f64::EPSILON, "{properties}: {found}");
+        }
+    }
+
+    #[test]
+    fn programs_and_beacons_that_are_passed_on_do_not_count() {
+        let bot = event(json!({ "facts": { "suspicion": { "score": 60, "reasons": [] } } }));
+        assert_eq!(Sighting::of(&bot, &NoCounters), None);
+        let beacon = json!({ "vendor": "meta", "method": "GET", "target": "/" });
+        assert_eq!(
+            Sighting::of(&event(json!({ "facts": { "beacon": beacon } })), &NoCounters),
+            None
+        );
+    }
+
+    #[test]
+    fn the_newest_statement_holds_in_whatever_order_they_come() {
+        let landing = |name: &str| {
+            seen(json!({
+                "type": "group", "groupId": name,
+                "context": {
+                    "campaign": { "name": name },
+                    "consent": { "categoryPreferences": { name: true, "ads": name == "b" } },
+                },
+                "facts": { "place": { "country": name } },
+            }))
+        };
+        let all = [(1, landing("a")), (2, landing("b")), (3, landing("c"))];
+        let told = |order: [usize; 3]| {
+            let mut details = Details::default();
+            for (at, seen) in order.map(|n| &all[n]) {
+                details.take(seen, *at);
+            }
+            details
+        };
+        let expected = told([0, 1, 2]);
+        assert_eq!(expected.group.as_deref(), Some("c"));
+        assert_eq!(expected.place["country"], "c");
+        assert_eq!(expected.touches["first"]["campaign"]["name"], "a");
+        assert_eq!(expected.touches["last"], json!({ "at": 3, "campaign": { "name": "c" } }));
+        assert_eq!(expected.consent["ads"], false);
+        for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            assert_eq!(told(order), expected, "{order:?}");
+            let (mut a, mut b) = (Details::default(), Details::default());
+            a.take(&all[order[0]].1, all[order[0]].0);
+            b.take(&all[order[1]].1, all[order[1]].0);
+            b.take(&all[order[2]].1, all[order[2]].0);
+            a.absorb(&b);
+            assert_eq!(a, expected, "joined {order:?}");
+        }
+        let mut again = expected.clone();
+        assert!(!again.take(&all[2].1, 9), "the same again is nothing new");
+    }
+}

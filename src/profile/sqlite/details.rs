@@ -1,0 +1,116 @@
+//! What is computed of a person's events, in its columns and counters.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::super::sighting::Details;
+use super::super::{Activity, ProfileId};
+use super::parse;
+use crate::event::{Computed, Object, Tally};
+
+const COLUMNS: &str = "touches, device, place, consent, group_id, stated";
+
+fn details(row: &Row<'_>) -> rusqlite::Result<Details> {
+    let object = |n: usize| Ok::<Object, rusqlite::Error>(parse(row.get_ref(n)?.as_str()?));
+    Ok(Details {
+        touches: object(0)?,
+        device: object(1)?,
+        place: object(2)?,
+        consent: object(3)?,
+        group: row.get(4)?,
+        stated: object(5)?,
+    })
+}
+
+pub(super) fn read(connection: &Connection, profile: ProfileId) -> rusqlite::Result<Details> {
+    let query = format!("SELECT {COLUMNS} FROM profiles WHERE id = ?");
+    connection.prepare_cached(&query)?.query_row([profile.0], details)
+}
+
+pub(super) fn write(
+    connection: &Connection,
+    profile: ProfileId,
+    details: &Details,
+) -> rusqlite::Result<()> {
+    let text = |object: &Object| serde_json::to_string(object).unwrap_or_else(|_| "{}".to_owned());
+    let Details { touches, device, place, consent, group, stated } = details;
+    connection
+        .prepare_cached(
+            "UPDATE profiles SET touches = ?, device = ?, place = ?, consent = ?, group_id = ?,
+                 stated = ? WHERE id = ?",
+        )?
+        .execute((
+            text(touches),
+            text(device),
+            text(place),
+            text(consent),
+            group,
+            text(stated),
+            profile.0,
+        ))
+        .map(drop)
+}
+
+/// All that is computed of a person. `None` if there is no such profile.
+pub(super) fn computed(
+    connection: &Connection,
+    profile: ProfileId,
+) -> rusqlite::Result<Option<Computed>> {
+    let query = format!("SELECT {COLUMNS}, first_seen, last_seen FROM profiles WHERE id = ?");
+    let read = |row: &Row<'_>| {
+        let Details { touches, device, place, consent, group, stated: _ } = details(row)?;
+        Ok(Computed {
+            first_seen: row.get(6)?,
+            last_seen: row.get(7)?,
+            touches,
+            device,
+            place,
+            consent,
+            group_id: group,
+            activity: std::collections::BTreeMap::new(),
+        })
+    };
+    let known = connection.prepare_cached(&query)?.query_row([profile.0], read).optional()?;
+    let Some(mut computed) = known else { return Ok(None) };
+    let mut statement = connection.prepare_cached(
+        "SELECT n.name, sum(a.count), min(a.first), max(a.last), sum(a.sum)
+         FROM activity a JOIN event_names n ON n.id = a.event
+         WHERE a.profile = ? GROUP BY a.event",
+    )?;
+    let mut rows = statement.query([profile.0])?;
+    while let Some(row) = rows.next()? {
+        let tally =
+            Tally { count: row.get(1)?, first: row.get(2)?, last: row.get(3)?, sum: row.get(4)? };
+        computed.activity.insert(row.get(0)?, tally);
+    }
+    Ok(Some(computed))
+}
+
+/// What a person did, day by day.
+pub(super) fn activity(
+    connection: &Connection,
+    profile: ProfileId,
+) -> rusqlite::Result<Vec<Activity>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT n.name, a.day, a.count, a.first, a.last, a.sum
+         FROM activity a JOIN event_names n ON n.id = a.event
+         WHERE a.profile = ? ORDER BY a.day, n.name",
+    )?;
+    let rows = statement.query_map([profile.0], |row| {
+        let tally =
+            Tally { count: row.get(2)?, first: row.get(3)?, last: row.get(4)?, sum: row.get(5)? };
+        Ok(Activity { event: row.get(0)?, day: row.get(1)?, tally })
+    })?;
+    rows.collect()
+}
+
+/// Erases profiles and all that is kept of them. Their names are what nobody goes by any more.
+pub(super) fn remove(connection: &Connection, profile: ProfileId) -> rusqlite::Result<()> {
+    for statement in [
+        "DELETE FROM identities WHERE profile = ?",
+        "DELETE FROM activity WHERE profile = ?",
+        "DELETE FROM profiles WHERE id = ?",
+    ] {
+        connection.prepare_cached(statement)?.execute([profile.0])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Visitors nobody knows and nobody has seen for long: their profiles leave.
+
+use rusqlite::Connection;
+
+use super::super::{Changes, Expired, ProfileId, Unseen};
+use super::{details, subject};
+use crate::journal::SiteId;
+
+/// Profiles looked at in one transaction: some milliseconds of the writer's time.
+const STEP: usize = 200;
+
+/// Removes some of the profiles that have neither a user id nor an e-mail address and were last seen
+/// before `unseen.since`, going on where the last step ended.
+pub(super) fn expire(
+    connection: &Connection,
+    site: SiteId,
+    unseen: Unseen,
+) -> rusqlite::Result<Expired> {
+    let mut next = connection.prepare_cached(
+        "SELECT p.id, p.last_seen, EXISTS (
+             SELECT 1 FROM identities i WHERE i.profile = p.id AND i.kind = 'email')
+         FROM profiles p INDEXED BY profiles_anonymous
+         WHERE p.site = ?1 AND p.user_id IS NULL AND p.last_seen < ?2
+             AND (p.last_seen, p.id) > (?3, ?4)
+         ORDER BY p.last_seen, p.id LIMIT ?5",
+    )?;
+    let (at, after) = unseen.after;
+    let rows = next.query_map((site.0, unseen.since, at, after.0, STEP), |row| {
+        Ok((ProfileId(row.get(0)?), row.get::<_, i64>(1)?, row.get::<_, bool>(2)?))
+    })?;
+    let found: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let mut changes = Changes::default();
+    for (profile, _, has_email) in &found {
+        if !has_email {
+            changes.identities.extend(subject::names_of(connection, *profile)?);
+            details::remove(connection, *profile)?;
+            changes.profiles.insert(*profile);
+        }
+    }
+    let last = found.last().filter(|_| found.len() == STEP);
+    Ok(Expired { changes, next: last.map(|(profile, at, _)| (*at, *profile)) })
+}
+
+/// Removes the names of events that nobody's profile has any more.
+pub(super) fn forget_names(connection: &Connection, site: SiteId) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM event_names WHERE site = ?
+                 AND NOT EXISTS (SELECT 1 FROM activity a WHERE a.event = event_names.id)",
+        )?
+        .execute([site.0])
+        .map(drop)
+}
