@@ -194,7 +194,10 @@ fn modules_import_only_what_they_may() {
             }
             // The three `mod.rs` turn the store's errors into their own.
             let is_backend = name.contains("sqlite") || name.ends_with("/mod.rs");
-            if import == "store" && matches!(module, "journal" | "profile" | "segment") && !is_backend {
+            if import == "store"
+                && matches!(module, "journal" | "profile" | "segment")
+                && !is_backend
+            {
                 complaints.push(format!("{name}: only the SQLite backends know the store"));
             }
         }

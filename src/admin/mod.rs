@@ -10,6 +10,7 @@ mod idle;
 mod readiness;
 mod reply;
 mod routes;
+mod segments;
 mod server;
 mod subject;
 mod tail;
@@ -32,6 +33,7 @@ use serde::Serialize;
 use crate::feed::Feed;
 use crate::journal::{HeldAt, Journal, JournalError, ReaderId};
 use crate::metrics::Metrics;
+use crate::segment::{SegmentError, Segments};
 use crate::settings::{Secret, Section};
 
 /// `listen.admin` and `[admin]`.
@@ -84,6 +86,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The running gateway.
     pub control: Arc<dyn Control>,
+    /// The segments of all sites.
+    pub segments: Arc<Segments>,
     /// Whether the gateway takes traffic.
     pub readiness: Arc<Readiness>,
     /// What a caller must present ([`load_token`]).
@@ -187,4 +191,6 @@ enum RequestError {
     Send(#[from] SendError),
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::reply::{self, Answer};
-use super::{Context, ReaderState, RequestError, exposition, guard, subject, tail};
+use super::{Context, ReaderState, RequestError, exposition, guard, segments, subject, tail};
 use crate::journal::{DeadRecord, DeadSelection, ReadLimit, ReaderId};
 
 /// Dead letters in one answer at most, and when the caller does not say.
@@ -33,6 +33,9 @@ GET  /api/v1/dead/ID                            (token)
 POST /api/v1/dead/retry /api/v1/dead/drop       (token)
 POST /api/v1/replay /api/v1/send                (token)
 POST /api/v1/forget /api/v1/export              (token)
+GET  /api/v1/segments?site= /api/v1/segments/SITE/NAME         (token)
+GET  /api/v1/segments/SITE/NAME/members /api/v1/segments/SITE/NAME/diff  (token)
+POST /api/v1/segments/preview /api/v1/segments/run             (token)
 
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
@@ -76,6 +79,11 @@ pub(super) async fn answer(
                 token()?;
                 event(context, site, seq).await
             }
+            ["api", "v1", "segments", "preview" | "run"] => Err(RequestError::Method),
+            ["api", "v1", "segments", rest @ ..] => {
+                token()?;
+                segments::get(context, rest, &query).await
+            }
             ["api", "v1", "replay" | "send" | "forget" | "export"] => Err(RequestError::Method),
             _ => Err(RequestError::NotFound),
         },
@@ -89,6 +97,8 @@ pub(super) async fn answer(
                 ["send"] => send(context, &body).await,
                 ["forget"] => subject::forget(context, &body).await,
                 ["export"] => subject::export(context, &body).await,
+                ["segments", "preview"] => segments::preview(context, &body).await,
+                ["segments", "run"] => segments::run(context, &body).await,
                 _ => Err(RequestError::NotFound),
             }
         }
@@ -146,7 +156,7 @@ fn tail(
     query.allow(&["site", "destination"])?;
     let filter = tail::Filter { site: query.get("site"), destination: query.get("destination") };
     let lines = tail::lines(&context.feed, filter, context.settings.heartbeat, drain);
-    let body = BodyExt::boxed(StreamBody::new(Box::pin(lines)));
+    let body = BodyExt::boxed_unsync(StreamBody::new(Box::pin(lines)));
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -328,10 +338,10 @@ fn malformed(what: &str) -> RequestError {
 }
 
 /// The query of a request.
-struct Query<'q>(&'q str);
+pub(super) struct Query<'q>(&'q str);
 
 impl Query<'_> {
-    fn get(&self, key: &str) -> Option<String> {
+    pub(super) fn get(&self, key: &str) -> Option<String> {
         let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
         let (_, value) = pairs.find(|(name, value)| name == key && !value.is_empty())?;
         Some(value.into_owned())
@@ -344,7 +354,7 @@ impl Query<'_> {
     }
 
     /// A misspelt filter must not show everything.
-    fn allow(&self, names: &[&str]) -> Result<(), RequestError> {
+    pub(super) fn allow(&self, names: &[&str]) -> Result<(), RequestError> {
         let mut pairs = url::form_urlencoded::parse(self.0.as_bytes());
         match pairs.find(|(name, _)| !names.contains(&&**name)) {
             Some(_) => Err(malformed(&format!("the query may have {}", names.join(", ")))),

@@ -10,6 +10,7 @@ mod demo;
 mod rehearsal;
 pub mod render;
 mod replay;
+mod segments;
 mod send;
 mod serve;
 mod subject;
@@ -64,6 +65,9 @@ enum Command {
     Forget(subject::Forget),
     /// Show all that is held of a person, as lines of JSON.
     Export(subject::Export),
+    /// Look at segments: check a rule, see whom it selects, run one, export members.
+    #[command(subcommand)]
+    Segments(segments::Command),
     /// Measure in a browser what a page's tags cost, and draft a configuration that replaces them.
     Audit(audit::Options),
     /// Print the version.
@@ -147,6 +151,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Replay(options) => replay::run(&origin, options),
         Command::Forget(options) => subject::forget(&origin, options),
         Command::Export(options) => subject::export(&origin, options),
+        Command::Segments(command) => segments::run(&origin, command),
         Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
         Command::Version => version::run(),
     }

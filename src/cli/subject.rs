@@ -67,7 +67,7 @@ pub(super) fn export(origin: &Origin, options: Export) -> Result<(), Failure> {
 }
 
 /// The site that is meant in the running gateway.
-async fn find_site(client: &Client, written: Option<&str>) -> Result<String, Failure> {
+pub(super) async fn find_site(client: &Client, written: Option<&str>) -> Result<String, Failure> {
     if let Some(site) = written {
         return Ok(site.to_owned());
     }

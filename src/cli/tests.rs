@@ -32,6 +32,13 @@ fn every_documented_command_is_understood() {
         "tagway dead retry 7 8",
         "tagway dead drop --destination ga4",
         "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4",
+        "tagway segments check rule.toml",
+        "tagway segments preview carts --site shop --sample 5 --json",
+        "tagway segments preview --file rule.json --by group",
+        "tagway segments run carts",
+        "tagway segments ls --site shop --json",
+        "tagway segments diff carts",
+        "tagway segments export carts --admin 127.0.0.1:1",
         "tagway version",
     ] {
         assert!(parse(line).is_ok(), "{line}");

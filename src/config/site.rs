@@ -9,6 +9,7 @@ use crate::delivery::{DestinationSettings, Mode};
 use crate::geo::Geo;
 use crate::metrics::Name;
 use crate::privacy::Policy;
+use crate::segment::SegmentSettings;
 use crate::settings::{Report, Section, Source};
 use crate::{gateway, profile, script, visitor};
 
@@ -30,6 +31,8 @@ pub struct SiteSettings {
     pub sdk: script::Settings,
     /// Its destinations, in the order of the file.
     pub destinations: Vec<Arc<DestinationSettings>>,
+    /// Its segments, in the order of the file.
+    pub segments: Vec<Arc<SegmentSettings>>,
 }
 
 /// Reads `[[sites]]`, each over `[site_defaults]`.
@@ -88,6 +91,8 @@ fn read_site<'a>(
         let read = DestinationSettings::read(&mut destination, privacy.clone());
         destinations.extend(read.map(Arc::new));
     }
+    let profiles = profile::SiteSettings::read(&mut section.section("profiles"));
+    let segments = read_segments(section, &destinations, profiles.activity);
     let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != Mode::Server;
     let in_page: Vec<&str> = destinations.iter().filter(is_in_page).map(|it| it.vendor).collect();
     let gateway = gateway::SiteSettings::read(section, privacy.clone(), &in_page);
@@ -117,9 +122,30 @@ fn read_site<'a>(
         }
     }
     let sdk = script::Settings::read(&mut section.section("sdk"));
-    let profiles = profile::SiteSettings::read(&mut section.section("profiles"));
     let visitor = visitor::Settings::read(section);
-    SiteSettings { name, gateway, visitor, profiles, sdk, destinations }
+    SiteSettings { name, gateway, visitor, profiles, sdk, destinations, segments }
+}
+
+fn read_segments(
+    section: &mut Section<'_>,
+    destinations: &[Arc<DestinationSettings>],
+    has_activity: bool,
+) -> Vec<Arc<SegmentSettings>> {
+    let destinations: Vec<&str> = destinations.iter().map(|it| &*it.name).collect();
+    let mut names = BTreeSet::new();
+    let mut segments = Vec::new();
+    for mut segment in section.sections("segments", None) {
+        unique_name(&mut segment, "segment", &mut names);
+        let read = SegmentSettings::read(&mut segment, &destinations);
+        if !has_activity && read.as_ref().is_some_and(|it| it.rule.needs_activity()) {
+            segment.mistake(
+                "where",
+                "asks for what the site does not keep: profiles.activity is false",
+            );
+        }
+        segments.extend(read.map(Arc::new));
+    }
+    segments
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

@@ -13,8 +13,19 @@ use crate::settings::{nearest, parse_duration};
 
 /// What a value can be asked.
 const TESTS: [&str; 13] = [
-    "=", "!=", "<", "<=", ">", ">=", "in", "contains", "starts_with", "ends_with", "exists",
-    "before", "after",
+    "=",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "in",
+    "contains",
+    "starts_with",
+    "ends_with",
+    "exists",
+    "before",
+    "after",
 ];
 
 /// What is known of a device.
@@ -61,7 +72,9 @@ fn known(reader: &mut Reader, kind: &str, named: &Value, table: &Object) -> Opti
     reader.only(table, &names);
     let (place, path) = match kind {
         "campaign" => (Place::Touches, touch(reader, named, table)),
-        "consent" => (Place::Consent, reader.at(kind, |it| it.text(named).and_then(|text| it.key(text)))),
+        "consent" => {
+            (Place::Consent, reader.at(kind, |it| it.text(named).and_then(|text| it.key(text))))
+        }
         "device" => (Place::Device, part(reader, kind, named, &DEVICE_PARTS)),
         "place" => (Place::Place, part(reader, kind, named, &PLACE_PARTS)),
         _ => {
@@ -134,7 +147,8 @@ fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
     let name = reader.at("event", |reader| {
         let name = reader.text(named)?;
         if name.len() > MAX_EVENT_BYTES {
-            let message = format!("must have {MAX_EVENT_BYTES} bytes at most, as names of events do");
+            let message =
+                format!("must have {MAX_EVENT_BYTES} bytes at most, as names of events do");
             reader.mistake(message);
         }
         Some(name.to_owned())
@@ -155,7 +169,9 @@ fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
         let others = ["count", "sum", "first", "last"];
         match reader.at("never", |reader| reader.boolean(value)) {
             _ if others.iter().any(|key| table.contains_key(*key)) => {
-                reader.at("never", |it| it.mistake("goes with neither count, sum, first nor last".to_owned()));
+                reader.at("never", |it| {
+                    it.mistake("goes with neither count, sum, first nor last".to_owned())
+                });
             }
             Some(true) => count = Some(Amount { comparison: Comparison::Equal, number: 0.0 }),
             Some(false) => {
@@ -183,7 +199,8 @@ fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
 
 fn window(reader: &mut Reader, value: &Value) -> Option<std::time::Duration> {
     let text = reader.text(value)?;
-    let time = parse_duration(text).filter(|time| !time.is_zero() && time.as_secs() < 3_155_760_000);
+    let time =
+        parse_duration(text).filter(|time| !time.is_zero() && time.as_secs() < 3_155_760_000);
     if time.is_none() {
         reader.mistake_about(text, "is not a duration such as \"7d\" or \"12h\"", None);
     }
@@ -328,7 +345,10 @@ fn literal(reader: &mut Reader, value: &Value) -> Option<Literal> {
             None => number.as_f64().map(Literal::Real),
         },
         other => {
-            reader.mistake(format!("expected a text, a number, true or false, found {}", kind_of(other)));
+            reader.mistake(format!(
+                "expected a text, a number, true or false, found {}",
+                kind_of(other)
+            ));
             None
         }
     }

@@ -9,6 +9,7 @@ use super::SegmentSettings;
 use super::evaluate::passes;
 use super::rule::Filter;
 use crate::event::Event;
+use crate::profile::Counters;
 
 /// Filters by the event's name; each by the name under which it counts.
 type Filters = BTreeMap<String, BTreeMap<String, Filter>>;
@@ -31,9 +32,10 @@ impl FilterCounters {
         }
         self.0.store(Arc::new(filters));
     }
+}
 
-    /// Adds the names under which the event counts besides its own.
-    pub fn names(&self, event: &Event, out: &mut Vec<String>) {
+impl Counters for FilterCounters {
+    fn keys(&self, event: &Event, out: &mut Vec<String>) {
         let filters = self.0.load();
         let Some(filters) = filters.get(event.label()) else { return };
         let now_ms = event.timestamp.as_millisecond();

@@ -87,7 +87,8 @@ impl EventRule {
         let (mut count, mut sum) = (0_i64, 0.0);
         let (mut first, mut last) = (None::<i64>, None::<i64>);
         let (day, since) = self.window(now_ms);
-        for (_, tally) in person.activity.get(&self.key()).into_iter().flat_map(|days| days.range(day..))
+        for (_, tally) in
+            person.activity.get(&self.key()).into_iter().flat_map(|days| days.range(day..))
         {
             if tally.last < since {
                 continue;
@@ -209,7 +210,10 @@ fn order(whole: i64, real: f64) -> Ordering {
     if real < -BEYOND {
         return Ordering::Greater;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "it is within the range and has no fraction")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "it is within the range and has no fraction"
+    )]
     let floor = real.floor() as i64;
     whole.cmp(&floor).then(if real.fract() == 0.0 { Ordering::Equal } else { Ordering::Less })
 }

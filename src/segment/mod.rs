@@ -58,7 +58,7 @@ pub use members::Members;
 pub use parse::RuleMistake;
 pub use roster::{Listed, Preview, Segments, SiteSegments};
 pub use rule::{EventRule, Rule};
-pub use settings::{SegmentSettings, Settings, SyncKind, SyncSettings};
+pub use settings::{Draft, SegmentSettings, Settings, SyncKind, SyncSettings};
 pub use sqlite::{MIGRATIONS, SqliteSegments};
 
 use std::sync::Arc;
@@ -233,7 +233,10 @@ pub trait SegmentStore: Send + Sync {
     ) -> Result<Ran, SegmentError>;
 
     /// What an operator is shown of these people: those who are still there, in their order.
-    async fn people(&self, profiles: Vec<ProfileId>) -> Result<Vec<(ProfileId, Value)>, SegmentError>;
+    async fn people(
+        &self,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Value)>, SegmentError>;
 
     /// Removes some of a segment; whether that was all.
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError>;

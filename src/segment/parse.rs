@@ -224,7 +224,9 @@ impl Reader {
         // differently.
         let is_plain = |c: char| !c.is_control() && !matches!(c, '"' | '\\');
         let keys: Vec<String> = text.split('.').map(str::to_owned).collect();
-        if keys.iter().any(String::is_empty) || keys.len() > MAX_DEPTH || !text.chars().all(is_plain)
+        if keys.iter().any(String::is_empty)
+            || keys.len() > MAX_DEPTH
+            || !text.chars().all(is_plain)
         {
             let message = "is no path: names joined by dots, without quotes and backslashes";
             self.mistake_about(text, message, None);

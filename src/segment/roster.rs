@@ -94,7 +94,7 @@ pub struct Preview {
 }
 
 /// A membership and what an operator is shown of the person: nothing of one who is forgotten.
-pub type Shown = (Membership, Option<Value>);
+type Shown = (Membership, Option<Value>);
 
 impl Segments {
     /// No segments yet.
@@ -247,7 +247,11 @@ impl Segments {
             Err(SegmentError::TooSlow) => "slow",
             Err(_) => "failed",
         };
-        let counted = SegmentRunLabels { site: site.name.clone(), segment: segment.name.clone(), result: code };
+        let counted = SegmentRunLabels {
+            site: site.name.clone(),
+            segment: segment.name.clone(),
+            result: code,
+        };
         self.metrics.segment_runs.get_or_create(&counted).inc();
         let key = (site.id, segment.name.clone());
         let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -391,7 +395,8 @@ impl Membership {
     /// As a line of JSON shows it.
     pub fn to_json(&self, person: Option<Value>) -> Value {
         let since = jiff::Timestamp::from_millisecond(self.since_ms).ok();
-        let mut line = json!({ "profile": self.profile.0, "member": self.is_member, "since": since });
+        let mut line =
+            json!({ "profile": self.profile.0, "member": self.is_member, "since": since });
         if let (Value::Object(line), Some(Value::Object(person))) = (&mut line, person) {
             line.extend(person);
         }

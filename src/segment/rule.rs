@@ -9,18 +9,18 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Conditions and what joins them, nested at most this deep: deeper is a program that wrote it.
-pub const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 
 /// Conditions of one rule: far more than a person reads, and within what SQLite takes in one
 /// statement (an expression may be 1000 deep).
-pub const MAX_CONDITIONS: usize = 200;
+pub(super) const MAX_CONDITIONS: usize = 200;
 
 /// Values of one rule, those of its lists included: each is a parameter of the statement, of which
 /// SQLite takes 32,766.
-pub const MAX_VALUES: usize = 5000;
+pub(super) const MAX_VALUES: usize = 5000;
 
 /// Bytes of one name or value.
-pub const MAX_TEXT_BYTES: usize = 1000;
+pub(super) const MAX_TEXT_BYTES: usize = 1000;
 
 /// Selects people.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,7 +152,7 @@ pub struct Amount {
 }
 
 /// What of an event's properties must hold for it to count: by path.
-pub type Filter = BTreeMap<Vec<String>, Vec<Test>>;
+pub(super) type Filter = BTreeMap<Vec<String>, Vec<Test>>;
 
 /// What a person did, and how often.
 #[derive(Clone, Debug, PartialEq)]
@@ -303,6 +303,17 @@ impl Literal {
 }
 
 impl Rule {
+    /// Whether it asks for anything but who a person is and what is said of them.
+    pub fn needs_activity(&self) -> bool {
+        match self {
+            Self::All(rules) | Self::Any(rules) => rules.iter().any(Self::needs_activity),
+            Self::Not(rule) => rule.needs_activity(),
+            Self::Known { place, .. } => *place != Place::Traits,
+            Self::Identity { .. } => false,
+            Self::Seen { .. } | Self::Event(_) => true,
+        }
+    }
+
     /// Calls `look` with every event that the rule asks for.
     pub fn each_event<'r>(&'r self, look: &mut impl FnMut(&'r EventRule)) {
         match self {

@@ -77,8 +77,9 @@ impl Schedule {
 
 /// How much later than planned a segment is evaluated: always the same share of `jitter`, so that
 /// segments of one plan do not all start at once.
-pub fn delay_ms(site: &str, segment: &str, jitter: Duration) -> i64 {
-    let digest = Sha256::new().chain_update(site).chain_update("/").chain_update(segment).finalize();
+pub(super) fn delay_ms(site: &str, segment: &str, jitter: Duration) -> i64 {
+    let digest =
+        Sha256::new().chain_update(site).chain_update("/").chain_update(segment).finalize();
     let share = digest.iter().take(4).fold(0_i64, |sum, byte| sum << 8 | i64::from(*byte));
     milliseconds(jitter).saturating_mul(share) >> 32
 }

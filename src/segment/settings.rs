@@ -116,8 +116,27 @@ impl SegmentSettings {
 
     /// Equal for equal rules: what a run was asked.
     pub fn fingerprint(&self) -> String {
-        let digest = Sha256::new().chain_update(self.by.name()).chain_update(self.written.to_string());
+        let digest =
+            Sha256::new().chain_update(self.by.name()).chain_update(self.written.to_string());
         digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A rule that somebody is still at work on, and who its members are.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Who.
+    pub by: By,
+    /// The rule, as it is written.
+    pub written: Value,
+}
+
+impl Draft {
+    /// Reads `where` and `by` of a file that has nothing else. Nothing comes of one with a mistake.
+    pub fn read(section: &mut Section<'_>) -> Option<Self> {
+        let by = section.opt_choice("by", &By::ALL).unwrap_or_default();
+        let (written, _rule) = read_rule(section)?;
+        Some(Self { by, written })
     }
 }
 
@@ -180,7 +199,12 @@ fn read_schedule(section: &mut Section<'_>, is_static: bool) -> Option<Schedule>
     let time = parse_duration(&text).filter(|time| *time >= MIN_EVERY);
     if time.is_none() {
         let message = "is neither a time of one minute or more, such as \"24h\", nor \"realtime\"";
-        section.mistake_about("every", &text, message, Some("realtime").filter(|_| text.starts_with('r')));
+        section.mistake_about(
+            "every",
+            &text,
+            message,
+            Some("realtime").filter(|_| text.starts_with('r')),
+        );
     }
     time.map(Schedule::Every)
 }

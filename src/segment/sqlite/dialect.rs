@@ -1,15 +1,16 @@
-//! SQLite's JSON functions. `json_type` is asked first: `json_extract` alone gives text for lists, and
-//! numbers for truth values.
+//! SQLite's JSON functions. `json_extract` alone gives text for lists, and numbers for truth values, so
+//! `json_type` is asked as well: after it, since most values fail already.
 
 use crate::segment::rule::Literal;
 use crate::segment::sql::{At, Dialect};
 
 /// SQLite.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sqlite;
+pub(in crate::segment) struct Sqlite;
 
 const DATE: &str = "'[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]'";
-const TIME: &str = "'[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]*Z'";
+const TIME: &str =
+    "'[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]*Z'";
 
 fn value(at: &At) -> String {
     format!("json_extract({}, {})", at.column, at.path)
@@ -34,11 +35,11 @@ impl Dialect for Sqlite {
     }
 
     fn text(&self, at: &At, sign: &str, with: &str) -> String {
-        format!("({} = 'text' AND {} {sign} {with})", kind(at), value(at))
+        format!("({} {sign} {with} AND {} = 'text')", value(at), kind(at))
     }
 
     fn number(&self, at: &At, sign: &str, with: &str) -> String {
-        format!("({} IN ('integer', 'real') AND {} {sign} {with})", kind(at), value(at))
+        format!("({} {sign} {with} AND {} IN ('integer', 'real'))", value(at), kind(at))
     }
 
     fn boolean(&self, at: &At, wanted: bool) -> String {
@@ -46,7 +47,7 @@ impl Dialect for Sqlite {
     }
 
     fn contains(&self, at: &At, part: &str) -> String {
-        format!("({} = 'text' AND instr({}, {part}) > 0)", kind(at), value(at))
+        format!("(instr({}, {part}) > 0 AND {} = 'text')", value(at), kind(at))
     }
 
     // By bytes: functions of text end at a zero.

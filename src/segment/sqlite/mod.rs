@@ -1,7 +1,7 @@
 //! Segments in the embedded database, next to the profiles.
 
 mod asking;
-mod dialect;
+pub(super) mod dialect;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,9 +99,8 @@ impl SegmentStore for SqliteSegments {
                  DO UPDATE SET begun_at = coalesce(begun_at, excluded.begun_at)
                  RETURNING id, begun_at",
             )?;
-            statement.query_row((site.0, name, now_ms), |row| {
-                Ok((SegmentId(row.get(0)?), row.get(1)?))
-            })
+            statement
+                .query_row((site.0, name, now_ms), |row| Ok((SegmentId(row.get(0)?), row.get(1)?)))
         });
         Ok(begun.await?)
     }
@@ -212,7 +211,10 @@ impl SegmentStore for SqliteSegments {
         Ok(ran)
     }
 
-    async fn people(&self, profiles: Vec<ProfileId>) -> Result<Vec<(ProfileId, Value)>, SegmentError> {
+    async fn people(
+        &self,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Value)>, SegmentError> {
         let people = self.store.read(move |c| {
             let mut statement =
                 c.prepare_cached("SELECT user_id, traits FROM profiles WHERE id = ?")?;
