@@ -56,3 +56,43 @@ impl Drop for Asking {
         *stage = Stage::Over;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_question_ends_when_nobody_waits_for_it() {
+        let asking = Asking::default();
+        let state = asking.state.clone();
+        let (has_begun, begun) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let c = Connection::open_in_memory()?;
+            let endless =
+                "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n";
+            let mut query = c.prepare(endless)?;
+            state.during(&c, || {
+                let mut rows = query.query([])?;
+                while rows.next()?.is_some() {
+                    has_begun.try_send(()).ok();
+                }
+                Ok(())
+            })
+        });
+        begun.recv().unwrap();
+        drop(asking);
+        let error = thread.join().unwrap().unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
+    }
+
+    #[test]
+    fn nothing_is_asked_once_nobody_waits() {
+        let asking = Asking::default();
+        let state = asking.state.clone();
+        drop(asking);
+        let c = Connection::open_in_memory().unwrap();
+        assert!(state.during(&c, || -> rusqlite::Result<()> { panic!("asked") }).is_err());
+    }
+}
