@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::parse::{Reader, kind_of};
 use super::rule::{
-    Amount, Comparison, DAY_MS, EventRule, Filter, Literal, Moment, Place, Rule, Span, Test,
+    Amount, Comparison, DAY_MS, EventRule, Filter, Literal, Moment, Part, Rule, Span, Test,
     milliseconds,
 };
 use crate::event::Object;
@@ -71,21 +71,21 @@ fn known(reader: &mut Reader, kind: &str, named: &Value, table: &Object) -> Opti
     }
     reader.only(table, &names);
     let (place, path) = match kind {
-        "campaign" => (Place::Touches, touch(reader, named, table)),
+        "campaign" => (Part::Touches, touch(reader, named, table)),
         "consent" => {
-            (Place::Consent, reader.at(kind, |it| it.text(named).and_then(|text| it.key(text))))
+            (Part::Consent, reader.at(kind, |it| it.text(named).and_then(|text| it.key(text))))
         }
-        "device" => (Place::Device, part(reader, kind, named, &DEVICE_PARTS)),
-        "place" => (Place::Place, part(reader, kind, named, &PLACE_PARTS)),
+        "device" => (Part::Device, part(reader, kind, named, &DEVICE_PARTS)),
+        "place" => (Part::Place, part(reader, kind, named, &PLACE_PARTS)),
         _ => {
             let path = reader.at(kind, |it| it.text(named).and_then(|text| it.keys(text)));
-            (Place::Traits, path)
+            (Part::Traits, path)
         }
     };
     let mut tests = tests(reader, table, true);
     if tests.is_empty() {
         tests.push(match place {
-            Place::Consent => Test::Compare(Comparison::Equal, Literal::Boolean(true)),
+            Part::Consent => Test::Compare(Comparison::Equal, Literal::Boolean(true)),
             _ => Test::Exists(true),
         });
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Number, Value};
 
 use super::rule::{
-    Amount, Comparison, DAY_MS, EventRule, Filter, Literal, Moment, Place, Rule, Span, Test,
+    Amount, Comparison, DAY_MS, EventRule, Filter, Literal, Moment, Part, Rule, Span, Test,
     milliseconds,
 };
 use crate::event::Object;
@@ -71,13 +71,13 @@ impl Rule {
 }
 
 impl Person {
-    fn part(&self, place: Place) -> &Object {
+    fn part(&self, place: Part) -> &Object {
         match place {
-            Place::Traits => &self.traits,
-            Place::Consent => &self.consent,
-            Place::Device => &self.device,
-            Place::Place => &self.place,
-            Place::Touches => &self.touches,
+            Part::Traits => &self.traits,
+            Part::Consent => &self.consent,
+            Part::Device => &self.device,
+            Part::Place => &self.place,
+            Part::Touches => &self.touches,
         }
     }
 }

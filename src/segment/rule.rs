@@ -34,7 +34,7 @@ pub enum Rule {
     /// Something that is known of the person holds.
     Known {
         /// Where it is kept.
-        place: Place,
+        place: Part,
         /// The keys to it, from the outermost.
         path: Vec<String>,
         /// All of these hold of the value.
@@ -60,7 +60,7 @@ pub enum Rule {
 
 /// The parts of a profile that hold values under names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Part {
     /// What is said of the person.
     Traits,
     /// Categories of consent: true or false.
@@ -308,7 +308,7 @@ impl Rule {
         match self {
             Self::All(rules) | Self::Any(rules) => rules.iter().any(Self::needs_activity),
             Self::Not(rule) => rule.needs_activity(),
-            Self::Known { place, .. } => *place != Place::Traits,
+            Self::Known { place, .. } => *place != Part::Traits,
             Self::Identity { .. } => false,
             Self::Seen { .. } | Self::Event(_) => true,
         }

@@ -88,7 +88,7 @@ pub(super) fn delay_ms(site: &str, segment: &str, jitter: Duration) -> i64 {
 fn spelled(time: Duration) -> String {
     let ms = time.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
-    let unit = units.into_iter().find(|(unit, _)| ms % unit == 0);
+    let unit = units.into_iter().find(|(unit, _)| ms.is_multiple_of(*unit));
     unit.map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
 }
 

@@ -5,7 +5,7 @@
 
 use super::By;
 use super::evaluate::{MILLISECONDS_FROM, time_text};
-use super::rule::{Comparison, EventRule, Literal, Moment, Place, Rule, Span, Test};
+use super::rule::{Comparison, EventRule, Literal, Moment, Part, Rule, Span, Test};
 use crate::journal::SiteId;
 
 /// A statement and its parameters, in the order of their numbers.
@@ -146,13 +146,13 @@ impl Compiler<'_> {
         bound(span.after, ">=") + &bound(span.before, "<")
     }
 
-    fn known(&mut self, place: Place, path: &[String], tests: &[Test]) -> String {
+    fn known(&mut self, place: Part, path: &[String], tests: &[Test]) -> String {
         let column = match place {
-            Place::Traits => "p.traits",
-            Place::Consent => "p.consent",
-            Place::Device => "p.device",
-            Place::Place => "p.place",
-            Place::Touches => "p.touches",
+            Part::Traits => "p.traits",
+            Part::Consent => "p.consent",
+            Part::Device => "p.device",
+            Part::Place => "p.place",
+            Part::Touches => "p.touches",
         };
         let path = self.bind(Parameter::Text(self.dialect.path(path)));
         let at = At { column: column.to_owned(), path };

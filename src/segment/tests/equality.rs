@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::segment::rule::{Amount, Comparison, Filter, Literal, Moment, Place, Span, Test};
+use crate::segment::rule::{Amount, Comparison, Filter, Literal, Moment, Part, Span, Test};
 use crate::segment::sql::compile;
 use crate::segment::sqlite::dialect::Sqlite;
 
@@ -139,7 +139,7 @@ fn event() -> impl Strategy<Value = Rule> {
 }
 
 fn condition() -> impl Strategy<Value = Rule> {
-    let places = [Place::Traits, Place::Consent, Place::Device, Place::Place, Place::Touches];
+    let places = [Part::Traits, Part::Consent, Part::Device, Part::Place, Part::Touches];
     let paths = [vec!["k"], vec!["t.t"], vec!["o", "k"], vec!["o"]];
     let paths = paths.map(|path| path.into_iter().map(str::to_owned).collect::<Vec<_>>());
     let kinds = select(vec!["email", "user", "ga"]).prop_map(str::to_owned);
