@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -52,7 +53,11 @@ impl Bed {
     }
 
     async fn change(&self, change: impl FnOnce(&Connection) + Send + 'static) {
-        self.store.write(move |c| Ok(change(c))).await.unwrap();
+        let changed = self.store.write(move |c| {
+            change(c);
+            Ok(())
+        });
+        changed.await.unwrap();
     }
 
     async fn run(&self, segment: &SegmentSettings, now_ms: i64) -> Ran {
@@ -130,7 +135,8 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
         let (roster, metrics) = bed.roster(clock.clone());
         roster.apply(site(segments));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(roster.clone().follow(stop.clone()));
+        let mut task = JoinSet::new();
+        task.spawn(roster.clone().follow(stop.clone()));
         (roster, metrics, stop, task)
     };
     let ran_at = async |roster: &Segments, at: i64| {
@@ -152,7 +158,7 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     assert_eq!(listed[0].due_ms, Some(began + 3_600_000));
     assert!(metrics.render().contains("tagway_segment_members{site=\"shop\",segment=\"a\"} 20"));
     stop.cancel();
-    task.await.unwrap();
+    task.join_all().await;
     clock.advance(3_599_000);
     let (roster, _, stop, task) = start(vec![plan()]);
     tokio::time::sleep(Duration::from_secs(120)).await;
@@ -172,7 +178,7 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("it is removed");
     stop.cancel();
-    task.await.unwrap();
+    task.join_all().await;
 }
 
 #[tokio::test]

@@ -38,7 +38,6 @@ fn person(id: i64) -> Person {
 
 #[tokio::test]
 #[ignore = "minutes of filling a database; run it alone, for the figures it prints"]
-#[expect(clippy::print_stdout, reason = "figures for a person")]
 async fn a_million_people() {
     let folder = tempfile::tempdir().unwrap();
     let schemas = [profile::MIGRATIONS, MIGRATIONS];
