@@ -120,6 +120,26 @@ pub struct IntegrationLabels {
     pub integration: Name,
 }
 
+/// `site, segment`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SegmentLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+}
+
+/// `site, segment, result` of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SegmentRunLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+    /// `ok`, `slow` where the rule took too long, or `failed`.
+    pub result: &'static str,
+}
+
 /// `vendor, result` of a script's request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
@@ -203,6 +223,12 @@ pub struct Metrics {
     pub scripts_pending: Family<VendorLabels, Gauge>,
     /// Failures of a site's integrations that its pages told of.
     pub integration_errors: Family<IntegrationLabels, Counter>,
+    /// Members of a segment, as of its last run.
+    pub segment_members: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
+    /// Runs of segments.
+    pub segment_runs: Family<SegmentRunLabels, Counter>,
+    /// When a segment's last run began, in seconds since 1970.
+    pub segment_run_timestamp_seconds: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -242,6 +268,9 @@ impl Metrics {
             script_changes: Family::default(),
             scripts_pending: Family::default(),
             integration_errors: Family::default(),
+            segment_members: Family::default(),
+            segment_runs: Family::default(),
+            segment_run_timestamp_seconds: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.register();
@@ -302,6 +331,13 @@ impl Metrics {
             "integration_errors",
             "Failures of integrations that pages told of",
             self.integration_errors.clone(),
+        );
+        r.register("segment_members", "Members as of the last run", self.segment_members.clone());
+        r.register("segment_runs", "Runs of segments", self.segment_runs.clone());
+        r.register(
+            "segment_run_timestamp_seconds",
+            "When the last run began",
+            self.segment_run_timestamp_seconds.clone(),
         );
         r.register(
             "config_reload_success",

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +90,7 @@ impl Drop for Busy {
 
 /// A body that keeps its connection busy until it is given out: watchers never wait.
 pub(super) struct Held {
-    pub(super) body: BoxBody<Bytes, Infallible>,
+    pub(super) body: UnsyncBoxBody<Bytes, Infallible>,
     pub(super) _busy: Busy,
 }
 

@@ -11,6 +11,7 @@ mod readiness;
 mod reply;
 mod routes;
 mod scripts;
+mod segments;
 mod server;
 mod subject;
 mod tail;
@@ -34,6 +35,7 @@ use crate::feed::Feed;
 use crate::journal::{HeldAt, Journal, JournalError, ReaderId};
 use crate::metrics::Metrics;
 use crate::script::proxy::{PinError, ScriptDiff, ScriptState};
+use crate::segment::{SegmentError, Segments};
 use crate::settings::{Secret, Section};
 
 /// `listen.admin` and `[admin]`.
@@ -86,6 +88,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The running gateway.
     pub control: Arc<dyn Control>,
+    /// The segments of all sites.
+    pub segments: Arc<Segments>,
     /// Whether the gateway takes traffic.
     pub readiness: Arc<Readiness>,
     /// What a caller must present ([`load_token`]).
@@ -214,4 +218,6 @@ enum RequestError {
     Subject(#[from] SubjectError),
     #[error(transparent)]
     Pin(#[from] PinError),
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
 }

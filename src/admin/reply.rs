@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 
 use super::{RequestError, SendError, SubjectError};
 use crate::script::proxy::PinError;
+use crate::segment::SegmentError;
 
-/// An answer; its body is bytes, or the live feed.
-pub(super) type Answer = Response<BoxBody<Bytes, Infallible>>;
+/// An answer; its body is bytes, or a stream.
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// An answer of this type and text.
 pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()).boxed());
+    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -64,7 +65,8 @@ fn status_of(error: &RequestError) -> StatusCode {
         RequestError::NotFound
         | RequestError::Send(SendError::UnknownSite)
         | RequestError::Subject(SubjectError::UnknownSite)
-        | RequestError::Pin(PinError::Unknown) => StatusCode::NOT_FOUND,
+        | RequestError::Pin(PinError::Unknown)
+        | RequestError::Segment(SegmentError::Unknown) => StatusCode::NOT_FOUND,
         RequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
         RequestError::Unauthorised => StatusCode::UNAUTHORIZED,
         RequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -81,6 +83,9 @@ fn status_of(error: &RequestError) -> StatusCode {
         RequestError::Journal(_)
         | RequestError::Send(SendError::Unavailable(_))
         | RequestError::Subject(SubjectError::Unavailable(_))
-        | RequestError::Pin(PinError::Disk(_) | PinError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
+        | RequestError::Pin(PinError::Disk(_) | PinError::Busy)
+        | RequestError::Segment(
+            SegmentError::TooSlow | SegmentError::Read(_) | SegmentError::Write(_),
+        ) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::reply::{self, Answer};
-use super::{Context, ReaderState, RequestError, exposition, guard, scripts, subject, tail};
+use super::{Context, ReaderState, RequestError, exposition, guard, scripts, segments, subject, tail};
 use crate::journal::{DeadRecord, DeadSelection, ReadLimit, ReaderId};
 
 /// Dead letters in one answer at most, and when the caller does not say.
@@ -36,6 +36,9 @@ POST /api/v1/forget /api/v1/export /api/v1/profiles (token)
 GET  /api/v1/scripts                            (token)
 GET  /api/v1/scripts/diff?site=&vendor=&script= (token)
 POST /api/v1/scripts/approve                    (token)
+GET  /api/v1/segments?site= /api/v1/segments/SITE/NAME         (token)
+GET  /api/v1/segments/SITE/NAME/members /api/v1/segments/SITE/NAME/diff  (token)
+POST /api/v1/segments/preview /api/v1/segments/run             (token)
 
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
@@ -87,6 +90,11 @@ pub(super) async fn answer(
                 token()?;
                 scripts::diff(context, &query).await
             }
+            ["api", "v1", "segments", "preview" | "run"] => Err(RequestError::Method),
+            ["api", "v1", "segments", rest @ ..] => {
+                token()?;
+                segments::get(context, rest, &query).await
+            }
             ["api", "v1", "replay" | "send" | "forget" | "export" | "profiles"]
             | ["api", "v1", "scripts", "approve"] => Err(RequestError::Method),
             _ => Err(RequestError::NotFound),
@@ -103,6 +111,8 @@ pub(super) async fn answer(
                 ["profiles"] => subject::profiles(context, &body).await,
                 ["export"] => subject::export(context, &body).await,
                 ["scripts", "approve"] => scripts::approve(context, &body).await,
+                ["segments", "preview"] => segments::preview(context, &body).await,
+                ["segments", "run"] => segments::run(context, &body).await,
                 _ => Err(RequestError::NotFound),
             }
         }
@@ -160,7 +170,7 @@ fn tail(
     query.allow(&["site", "destination"])?;
     let filter = tail::Filter { site: query.get("site"), destination: query.get("destination") };
     let lines = tail::lines(&context.feed, filter, context.settings.heartbeat, drain);
-    let body = BodyExt::boxed(StreamBody::new(Box::pin(lines)));
+    let body = BodyExt::boxed_unsync(StreamBody::new(Box::pin(lines)));
     let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));

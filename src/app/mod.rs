@@ -38,6 +38,7 @@ use crate::journal::{self, Durability, Journal, SqliteJournal};
 use crate::metrics::Metrics;
 use crate::profile::{self, Profiles, SqliteProfiles};
 use crate::script::proxy::Scripts;
+use crate::segment::{self, Segments, SqliteSegments};
 use crate::settings::Mistake;
 use crate::store::{Store, Sync};
 
@@ -74,6 +75,7 @@ pub struct App {
     profiles: Arc<Profiles>,
     subjects: Arc<Subjects>,
     dispatcher: Arc<Dispatcher>,
+    segments: Arc<Segments>,
     sites: Mutex<Sites>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
@@ -87,8 +89,8 @@ pub struct App {
     end_chores: CancellationToken,
     listeners: TaskTracker,
     tasks: TaskTracker,
-    /// Held to its end; nobody asks it anything after the start.
-    _delivery: DeliveryRuntime,
+    /// Held to its end.
+    delivery: DeliveryRuntime,
 }
 
 /// The runtime of delivery. It ends in the background, wherever it is dropped: a plain runtime waits
@@ -121,7 +123,7 @@ impl App {
     pub async fn start(origin: Origin, settings: Settings) -> anyhow::Result<Arc<Self>> {
         let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new());
         let clock: SharedClock = Arc::new(SystemClock);
-        let (journal, profiles) = open(&settings, &clock, &metrics).await?;
+        let (journal, profiles, segments) = open(&settings, &clock, &metrics).await?;
         let (delivery, runtime) = DeliveryRuntime::start()?;
         let dispatcher = Arc::new(Dispatcher::new(Shared {
             journal: journal.clone(),
@@ -181,6 +183,7 @@ impl App {
             profiles,
             subjects: Arc::new(subjects),
             dispatcher,
+            segments,
             sites: Mutex::new(sites),
             metrics,
             clock,
@@ -190,7 +193,7 @@ impl App {
             end_chores: CancellationToken::new(),
             listeners: TaskTracker::new(),
             tasks,
-            _delivery: delivery,
+            delivery,
             started: settings,
         });
         app.run(server, admin).await?;
@@ -215,11 +218,17 @@ impl App {
                 self.scripts.clone(),
             )),
             readiness: self.readiness.clone(),
+            segments: self.segments.clone(),
             token,
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
         self.tasks.spawn(self.clone().do_chores());
         self.tasks.spawn(self.subjects.clone().resume());
+        let following = self.segments.clone().follow(self.end_chores.clone());
+        match &self.delivery.0 {
+            Some(runtime) => self.tasks.spawn_on(following, runtime.handle()),
+            None => self.tasks.spawn(following),
+        };
         self.readiness.set_started();
         Ok(())
     }
@@ -275,12 +284,13 @@ impl App {
         Ok(())
     }
 
-    /// Brings the destinations in line with the settings.
+    /// Brings the destinations and the segments in line with the settings.
     async fn apply(&self, settings: &Settings) -> anyhow::Result<()> {
         let sites = self.sites.lock().await;
         let wanted = sites.destinations(settings);
         let readers = self.dispatcher.apply(&wanted, &settings.egress).await?;
         sites.retire(&readers).await?;
+        self.segments.apply(sites.segments(settings));
         Ok(())
     }
 
@@ -393,14 +403,14 @@ async fn open(
     settings: &Settings,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Arc<SqliteJournal>, Arc<Profiles>)> {
+) -> anyhow::Result<(Arc<SqliteJournal>, Arc<Profiles>, Arc<Segments>)> {
     let sync = match settings.journal.durability {
         Durability::Disk => Sync::Disk,
         Durability::Os => Sync::Os,
     };
     let (folder, counted) = (settings.data_dir.clone(), metrics.clone());
     let store = tokio::task::spawn_blocking(move || {
-        let schemas = [journal::MIGRATIONS, profile::MIGRATIONS];
+        let schemas = [journal::MIGRATIONS, profile::MIGRATIONS, segment::MIGRATIONS];
         Store::open(&folder, sync, &schemas, counted)
     });
     let store = Arc::new(store.await??);
@@ -411,9 +421,12 @@ async fn open(
         metrics.clone(),
     );
     let journal = Arc::new(journal.await.context("the journal")?);
-    let backend = Arc::new(SqliteProfiles::new(store, settings.profiles.limits));
+    let backend = Arc::new(SqliteProfiles::new(store.clone(), settings.profiles.limits));
     let profiles = Arc::new(Profiles::new(backend, &settings.profiles, metrics.clone()));
-    Ok((journal, profiles))
+    let backend = Arc::new(SqliteSegments::new(store, settings.segments.evaluate_time));
+    let segments =
+        Segments::new(backend, settings.segments.clone(), clock.clone(), metrics.clone());
+    Ok((journal, profiles, Arc::new(segments)))
 }
 
 /// Mistakes as one message, a line each.

@@ -20,8 +20,9 @@ use crate::integrations;
 use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
 use crate::origin::{self, Origin};
-use crate::profile::{self, NoCounters, Profiles, Projection};
+use crate::profile::{self, Profiles, Projection};
 use crate::script::Sdk;
+use crate::segment::{FilterCounters, SegmentSettings, SiteSegments};
 use crate::vendors;
 
 /// What sites stand on, from the gateway's start to its end.
@@ -47,6 +48,7 @@ struct Running {
     site: Site,
     projection: ReaderId,
     profiles: watch::Sender<profile::SiteSettings>,
+    counters: Arc<FilterCounters>,
     stop: CancellationToken,
 }
 
@@ -80,7 +82,7 @@ impl Sites {
                 visitor.set_secret(&site_key(&self.footing.data_dir, &site.name)?);
             }
             setups.push(SiteSetup {
-                id: self.open(&site.name, &site.profiles).await?,
+                id: self.open(&site.name, &site.profiles, &site.segments).await?,
                 name: site.name.clone(),
                 settings: site.gateway.clone(),
                 visitor,
@@ -125,27 +127,27 @@ impl Sites {
         &mut self,
         name: &Name,
         settings: &profile::SiteSettings,
+        segments: &[Arc<SegmentSettings>],
     ) -> anyhow::Result<SiteId> {
         if let Some(running) = self.running.get(name) {
+            running.counters.set(segments);
             running.profiles.send_replace(settings.clone());
             return Ok(running.site.id);
         }
         let Footing { journal, profiles, metrics, runtime, .. } = &self.footing;
         let id = journal.site(name).await?;
         let (sender, settings) = watch::channel(settings.clone());
-        let setup = profile::Setup {
-            site: id,
-            name: name.clone(),
-            settings,
-            counters: Arc::new(NoCounters),
-        };
+        let counters = Arc::new(FilterCounters::default());
+        counters.set(segments);
+        let setup =
+            profile::Setup { site: id, name: name.clone(), settings, counters: counters.clone() };
         let projection =
             Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone()).await?;
         let site = Site { id, name: name.clone(), projected: projection.progress() };
         let (stop, reader) = (CancellationToken::new(), projection.reader());
         self.tasks.spawn_on(projection.run(stop.clone()), runtime);
-        self.running
-            .insert(name.clone(), Running { site, projection: reader, profiles: sender, stop });
+        let running = Running { site, projection: reader, profiles: sender, counters, stop };
+        self.running.insert(name.clone(), running);
         Ok(id)
     }
 
@@ -157,6 +159,15 @@ impl Sites {
         let of = |site: &SiteSettings| {
             let running = self.running.get(&site.name)?;
             Some((running.site.clone(), site.destinations.clone()))
+        };
+        settings.sites.iter().filter_map(of).collect()
+    }
+
+    /// The segments of every site.
+    pub(super) fn segments(&self, settings: &Settings) -> Vec<SiteSegments> {
+        let of = |site: &crate::config::SiteSettings| {
+            let id = self.running.get(&site.name)?.site.id;
+            Some(SiteSegments { id, name: site.name.clone(), segments: site.segments.clone() })
         };
         settings.sites.iter().filter_map(of).collect()
     }

@@ -32,6 +32,15 @@ fn summary(settings: &Settings, file: &str) -> String {
         if site.destinations.is_empty() {
             let _infallible = writeln!(out, "  no destinations: events are kept for replay only");
         }
+        for segment in &site.segments {
+            let (by, schedule) = (segment.by.name(), segment.schedule.describe());
+            let name = format!("segment {}", segment.name);
+            let _infallible = writeln!(out, "  {name:<20} by {by:<9} {schedule}");
+            for sync in &segment.syncs {
+                let (kind, to) = (sync.kind.name(), &sync.destination);
+                let _infallible = writeln!(out, "    to {to:<15} as {kind} \"{}\"", sync.audience);
+            }
+        }
         for destination in &site.destinations {
             let (vendor, mode) = (destination.vendor, destination.mode.name());
             let _infallible = writeln!(out, "  {:<20} {vendor:<12} {mode}", destination.name);

@@ -14,6 +14,7 @@ pub mod render;
 mod replay;
 mod rows;
 mod scripts;
+mod segments;
 mod send;
 mod serve;
 mod subject;
@@ -76,6 +77,9 @@ enum Command {
     /// Look at what is known of people, or bring in what is known elsewhere.
     #[command(subcommand)]
     Profiles(profiles::Command),
+    /// Look at segments: check a rule, see whom it selects, run one, export members.
+    #[command(subcommand)]
+    Segments(segments::Command),
     /// Measure in a browser what a page's tags cost, and draft a configuration that replaces them.
     Audit(audit::Options),
     /// Print the version.
@@ -162,6 +166,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Forget(options) => subject::forget(&origin, options),
         Command::Export(options) => subject::export(&origin, options),
         Command::Profiles(command) => profiles::run(&origin, command),
+        Command::Segments(command) => segments::run(&origin, command),
         Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
         Command::Version => version::run(),
     }

@@ -38,6 +38,13 @@ fn every_documented_command_is_understood() {
         "tagway preview --site shop --page https://shop.example/x --for 2h",
         "tagway profiles get u1 --site shop",
         "tagway profiles import people.csv --map id=user_id --map age=traits.age:number --to 127.0.0.1:1",
+        "tagway segments check rule.toml",
+        "tagway segments preview carts --site shop --sample 5 --json",
+        "tagway segments preview --file rule.json --by group",
+        "tagway segments run carts",
+        "tagway segments ls --site shop --json",
+        "tagway segments diff carts",
+        "tagway segments export carts --admin 127.0.0.1:1",
         "tagway version",
     ] {
         assert!(parse(line).is_ok(), "{line}");

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::geo::Geo;
 use crate::settings::{Environment, Mistake, Report, Section, Source};
-use crate::{admin, delivery, edge, gateway, journal, log, profile, script};
+use crate::{admin, delivery, edge, gateway, journal, log, profile, script, segment};
 
 /// The default settings, compiled in: the lowest layer of every load.
 const EMBEDDED: &str = include_str!("../../config/tagway.toml");
@@ -39,6 +39,8 @@ pub struct Settings {
     pub journal: journal::Settings,
     /// `[profiles]`.
     pub profiles: profile::Settings,
+    /// `[segments]`.
+    pub segments: segment::Settings,
     /// `[egress]`.
     pub egress: delivery::EgressSettings,
     /// `[scripts]`.
@@ -67,6 +69,7 @@ impl Settings {
             admin,
             journal: journal::Settings::read(&mut root.section("journal")),
             profiles: profile::Settings::read(&mut root.section("profiles")),
+            segments: segment::Settings::read(&mut root.section("segments")),
             egress: delivery::EgressSettings::read(&mut root.section("egress")),
             scripts: script::proxy::Settings::read(&mut root.section("scripts")),
             log: log::Settings::read(&mut root.section("log")),
@@ -88,6 +91,7 @@ impl Settings {
             ("[journal]", self.journal != running.journal),
             ("[scripts]", self.scripts != running.scripts),
             ("[profiles]", self.profiles != running.profiles),
+            ("[segments]", self.segments != running.segments),
             (
                 "[log] format and level",
                 (self.log.format, &self.log.level) != (running.log.format, &running.log.level),

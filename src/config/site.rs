@@ -10,6 +10,7 @@ use crate::geo::Geo;
 use crate::integrations::{InPage, Integration, read_integrations};
 use crate::metrics::Name;
 use crate::privacy::Policy;
+use crate::segment::SegmentSettings;
 use crate::settings::{Report, Section, Source};
 use crate::{gateway, profile, script, visitor};
 
@@ -33,6 +34,8 @@ pub struct SiteSettings {
     pub integrations: Vec<Integration>,
     /// Its destinations, in the order of the file.
     pub destinations: Vec<Arc<DestinationSettings>>,
+    /// Its segments, in the order of the file.
+    pub segments: Vec<Arc<SegmentSettings>>,
 }
 
 impl SiteSettings {
@@ -107,6 +110,8 @@ fn read_site<'a>(
         let read = DestinationSettings::read(&mut destination, privacy.clone());
         destinations.extend(read.map(Arc::new));
     }
+    let profiles = profile::SiteSettings::read(&mut section.section("profiles"));
+    let segments = read_segments(section, &destinations, profiles.activity);
     let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != Mode::Server;
     let in_page: Vec<&str> = destinations.iter().filter(is_in_page).map(|it| it.vendor).collect();
     let gateway = gateway::SiteSettings::read(section, privacy.clone(), &in_page);
@@ -141,7 +146,7 @@ fn read_site<'a>(
     let integrations = read_integrations(section);
     let profiles = profile::SiteSettings::read(&mut section.section("profiles"));
     let visitor = visitor::Settings::read(section);
-    SiteSettings { name, gateway, visitor, profiles, sdk, integrations, destinations }
+    SiteSettings { name, gateway, visitor, profiles, sdk, integrations, destinations, segments }
 }
 
 /// What stands in the way of the vendors' own libraries in the page.
@@ -169,6 +174,28 @@ fn check_in_page(
             mistake("its library comes from the vendor's mount: that needs scripts = \"proxy\"");
         }
     }
+}
+
+fn read_segments(
+    section: &mut Section<'_>,
+    destinations: &[Arc<DestinationSettings>],
+    has_activity: bool,
+) -> Vec<Arc<SegmentSettings>> {
+    let destinations: Vec<&str> = destinations.iter().map(|it| &*it.name).collect();
+    let mut names = BTreeSet::new();
+    let mut segments = Vec::new();
+    for mut segment in section.sections("segments", None) {
+        unique_name(&mut segment, "segment", &mut names);
+        let read = SegmentSettings::read(&mut segment, &destinations);
+        if !has_activity && read.as_ref().is_some_and(|it| it.rule.needs_activity()) {
+            segment.mistake(
+                "where",
+                "asks for what the site does not keep: profiles.activity is false",
+            );
+        }
+        segments.extend(read.map(Arc::new));
+    }
+    segments
 }
 
 /// Reads `name` and refuses one that is taken or that cannot be a label.

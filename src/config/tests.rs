@@ -327,3 +327,30 @@ fn what_stands_in_the_way_of_a_library_in_the_page_is_a_mistake() {
         "/meta/en_US/fbevents.js"
     );
 }
+
+#[test]
+fn segments_are_read_and_their_mistakes_have_a_line_and_show_no_secret() {
+    let head = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n[[sites.destinations]]\nname = \"meta\"\n\
+                vendor = \"console\"\n[[sites.segments]]\nname = \"s\"\n";
+    let good = "every = \"24h\"\nwhere = { trait = \"plan\", \"=\" = \"${GIVEN}\" }\n\
+                [[sites.segments.sync]]\ndestination = \"meta\"\n";
+    let settings = load_text(&format!("{head}{good}")).unwrap();
+    let segment = &settings.sites[0].segments[0];
+    assert_eq!((&*segment.syncs[0].destination, &*segment.syncs[0].audience), ("meta", "s"));
+    let bad = "cron = \"0 3 * *\"\nwhere = { all = [\n\
+               { trait = \"plan\", in = [\"${GIVEN}\", []] },\n{ seen = \"${GIVEN}\" },\n\
+               { trait = \"plan\", exist = \"${GIVEN}\" },\n] }\n\
+               [[sites.segments.sync]]\ndestination = \"mta\"\n";
+    let mistakes = load_text(&format!("{head}{bad}")).unwrap_err();
+    let expected = [
+        "9: sites[0].segments[0].cron: \"0 3 * *\" is no plan such as \"0 3 * * *\": ",
+        "11: sites[0].segments[0].where.all[0].in[1]: expected a text, a number, true or false",
+        "12: sites[0].segments[0].where.all[1].seen: \"${GIVEN}\" is not one of first, last",
+        "13: sites[0].segments[0].where.all[2].exist: there is no such key here; did you mean \"exists\"?",
+        "16: sites[0].segments[0].sync[0].destination: there is no destination \"mta\"; did you mean",
+    ];
+    for (mistake, expected) in mistakes.iter().zip(expected) {
+        assert!(mistake.starts_with(&format!("tagway.toml:{expected}")), "{mistake}\n{expected}");
+    }
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+}

@@ -30,6 +30,29 @@ pub(super) struct Found<'a> {
     pub(super) path: String,
 }
 
+/// One step into a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// To what a table has under this key.
+    Key(String),
+    /// To this element of a list.
+    Index(usize),
+}
+
+impl Step {
+    /// The path of these steps from `start`.
+    pub fn join(start: &str, steps: &[Self]) -> String {
+        let mut path = start.to_owned();
+        for step in steps {
+            path = match step {
+                Self::Key(key) => join(&path, key),
+                Self::Index(index) => format!("{path}[{index}]"),
+            };
+        }
+        path
+    }
+}
+
 /// The value under `key` in this layer.
 pub(super) fn lookup<'a>(layer: &Layer<'a>, key: &str) -> Option<Found<'a>> {
     let (_, value) = layer.table.iter().find(|(name, _)| name.get_ref() == key)?;
@@ -42,6 +65,23 @@ impl<'a> Found<'a> {
     pub(super) fn item(&self, index: usize, item: &'a Spanned<DeValue<'a>>) -> Found<'a> {
         let path = format!("{}[{index}]", self.path);
         Found { source: self.source, value: item.get_ref(), span: item.span(), path }
+    }
+
+    /// What is found by these steps, as far as they lead.
+    pub(super) fn follow(&self, steps: &[Step]) -> Found<'a> {
+        let Some((step, rest)) = steps.split_first() else { return self.clone() };
+        let next = match step {
+            Step::Key(key) => self.value.as_table().and_then(|table| {
+                let (_, value) = table.iter().find(|(name, _)| name.get_ref() == key)?;
+                let (source, path) = (self.source, join(&self.path, key));
+                Some(Found { source, value: value.get_ref(), span: value.span(), path })
+            }),
+            Step::Index(index) => {
+                let items = self.value.as_array();
+                items.and_then(|items| items.get(*index)).map(|item| self.item(*index, item))
+            }
+        };
+        next.map_or_else(|| self.clone(), |next| next.follow(rest))
     }
 
     /// What a message may show of a completed text: the text if the file says exactly that,

@@ -4,7 +4,7 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::layer::{Found, join, written};
+use super::layer::{Found, Step, join, written};
 use super::report::{Mistake, nearest, shown};
 use super::section::Section;
 use super::source::Source;
@@ -40,6 +40,29 @@ impl<'a> Section<'a> {
         let is_literal = place.value.as_str().is_some_and(|raw| raw.eq_ignore_ascii_case(text));
         let hint = hint(better.filter(|_| is_literal));
         self.mistake_at(&place, &format!("{} {message}{hint}", written(&place)));
+    }
+
+    /// Notes a mistake about what is found by `steps` within the value of a key.
+    pub fn mistake_within(&mut self, key: &str, steps: &[Step], message: &str) {
+        if let Some(found) = self.find(key) {
+            self.mistake_at(&found.follow(steps), message);
+        }
+    }
+
+    /// The same about a text, which is quoted as the file has it; `better`, what was perhaps meant, is
+    /// only shown where the file itself says the text.
+    pub fn mistake_about_within(
+        &mut self,
+        key: &str,
+        steps: &[Step],
+        message: &str,
+        better: Option<&str>,
+    ) {
+        let Some(found) = self.find(key).map(|found| found.follow(steps)) else { return };
+        let raw = found.value.as_str().unwrap_or_default();
+        let is_literal = self.environment.expand(raw).is_ok_and(|text| text == raw);
+        let hint = hint(better.filter(|_| is_literal));
+        self.mistake_at(&found, &format!("{} {message}{hint}", written(&found)));
     }
 
     /// Notes that a word written under `key` is not one of `names`, with the nearest of them.

@@ -19,7 +19,8 @@ mod tests;
 mod texts;
 mod units;
 
-pub use report::{Mistake, Report};
+pub use layer::Step;
+pub use report::{Mistake, Report, nearest, shown};
 pub use secret::Secret;
 pub use section::Section;
 pub use source::{Environment, Source, SourceError};

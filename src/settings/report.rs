@@ -55,7 +55,7 @@ impl Report {
 }
 
 /// The candidate nearest to what was written, if it is near enough to be a slip.
-pub(super) fn nearest<'c>(
+pub fn nearest<'c>(
     written: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
@@ -68,7 +68,7 @@ pub(super) fn nearest<'c>(
 }
 
 /// A value as a message shows it: one line, cut to what a person reads.
-pub(super) fn shown(value: &str) -> String {
+pub fn shown(value: &str) -> String {
     const MAX_CHARS: usize = 60;
     let mut text: String = value.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
     if value.chars().nth(MAX_CHARS).is_some() {

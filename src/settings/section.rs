@@ -333,6 +333,13 @@ impl<'a> Section<'a> {
         names.into_iter().filter_map(text).collect()
     }
 
+    /// A value of any kind, its strings completed.
+    pub fn tree(&mut self, key: &str) -> Option<serde_json::Value> {
+        let found = self.find(key)?;
+        let tree = json_of(found.value, self.environment);
+        tree.map_err(|problem| self.mistake_at(&found, &problem)).ok()
+    }
+
     /// A table of values of any kind; tables within it are names with dots. Strings are completed.
     pub fn flat_values(&mut self, key: &str) -> Vec<(String, serde_json::Value)> {
         let mut section = self.section(key);

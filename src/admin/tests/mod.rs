@@ -2,6 +2,7 @@
 
 mod control;
 mod scripts;
+mod segments;
 mod subjects;
 
 use std::sync::Mutex;
@@ -191,6 +192,7 @@ pub(crate) struct Running {
     writable: watch::Sender<bool>,
     drain: CancellationToken,
     tasks: JoinSet<()>,
+    _folder: Arc<tempfile::TempDir>,
 }
 
 impl Running {
@@ -199,7 +201,9 @@ impl Running {
         let writable = watch::Sender::new(true);
         let readiness = Arc::new(Readiness::new(writable.subscribe()));
         let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let (folder, segments) = segments::some().await;
         let context = Context {
+            segments,
             settings: super::Settings {
                 address: admin.address(),
                 names: vec![],
@@ -221,7 +225,8 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(admin.serve(context, drain.clone()));
         let token = Secret::new(TOKEN);
-        Self { address, token, asked, feed, readiness, writable, drain, tasks }
+        let folder = Arc::new(folder);
+        Self { address, token, asked, feed, readiness, writable, drain, tasks, _folder: folder }
     }
 
     /// Sends the text and reads until the listener closes.

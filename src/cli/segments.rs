@@ -1,0 +1,263 @@
+//! `tagway segments`: whom rules select.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::client::{Client, encode};
+use super::{Failure, Reach, block_on, dead, load, render, say, subject};
+use crate::config::Origin;
+use crate::segment::{By, Draft, Rule};
+use crate::settings::{Environment, Mistake, Report, Section, Source};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check a rule, or all segments of the configuration; no gateway is asked.
+    Check(Check),
+    /// Show how many people a rule selects now, and some of them. Nothing is kept.
+    Preview(Preview),
+    /// Evaluate a segment now.
+    Run(Named),
+    /// List the segments, their sizes and when they are due.
+    Ls(List),
+    /// Show who joined and who left at the last run, as lines of JSON.
+    Diff(Named),
+    /// Show the members, as lines of JSON.
+    Export(Named),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    /// A file with `where`, and perhaps `by`: TOML, or JSON if its name ends so.
+    file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Preview {
+    /// The segment.
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    segment: Option<String>,
+    /// A file with `where`, and perhaps `by`, instead.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Who the members are, user or group, instead of what the segment or the file says.
+    #[arg(long)]
+    by: Option<String>,
+    /// How many people to show.
+    #[arg(long, default_value_t = 10)]
+    sample: u32,
+    /// The site; needed if there are several.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Named {
+    /// The segment.
+    segment: String,
+    /// The site; needed if there are several.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct List {
+    /// Only this site's.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Check(options) => check(origin, options.file.as_deref()),
+        Command::Preview(options) => preview(origin, options),
+        Command::Run(options) => {
+            let client = Client::new(origin, &options.reach)?.patient();
+            block_on(async {
+                let site = subject::find_site(&client, options.site.as_deref()).await?;
+                let body = json!({ "site": site, "segment": options.segment });
+                let ran = client.post("/api/v1/segments/run", &body).await?;
+                let number = |key: &str| ran.get(key).and_then(Value::as_u64).unwrap_or_default();
+                let (size, added, removed) = (number("size"), number("added"), number("removed"));
+                say(&format!("{size} members; {added} joined, {removed} left\n"))
+            })
+        }
+        Command::Ls(options) => list(origin, options),
+        Command::Diff(options) => stream(origin, options, "diff"),
+        Command::Export(options) => stream(origin, options, "members"),
+    }
+}
+
+fn check(origin: &Origin, file: Option<&Path>) -> Result<(), Failure> {
+    if let Some(file) = file {
+        read(file)?;
+        return say(&format!("{} is valid.\n", file.display()));
+    }
+    let mut out = String::new();
+    for site in load(origin)?.sites {
+        for segment in site.segments {
+            let (by, schedule) = (segment.by.name(), segment.schedule.describe());
+            let _infallible = writeln!(out, "{}/{}: by {by}, {schedule}", site.name, segment.name);
+        }
+    }
+    if out.is_empty() { say("no segments\n") } else { say(&out) }
+}
+
+/// A rule in a file of its own, with every mistake in it.
+fn read(file: &Path) -> Result<Draft, Failure> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
+    let report = Report::default();
+    let draft = if file.extension().is_some_and(|ending| ending == "json") {
+        read_json(&name, &text, &report)
+    } else {
+        let (source, environment) = (Source { name, text }, Environment::default());
+        let table = source.parse(&report);
+        Draft::read(&mut Section::root(vec![(&source, &table)], &environment, &report))
+    };
+    match draft {
+        Some(draft) if report.is_empty() => Ok(draft),
+        _ => Err(Failure::Config(report.into_mistakes())),
+    }
+}
+
+fn read_json(name: &str, text: &str, report: &Report) -> Option<Draft> {
+    let note = |line: usize, key: &str, message: String| {
+        let (file, key) = (name.to_owned(), key.to_owned());
+        report.add(Mistake { file, line, key, message });
+    };
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(error) => {
+            note(error.line(), "", error.to_string());
+            return None;
+        }
+    };
+    let by = match value.get("by").and_then(Value::as_str) {
+        Some(by) => By::ALL.into_iter().find(|(known, _)| *known == by).map(|(_, by)| by),
+        None => Some(By::default()),
+    };
+    if by.is_none() {
+        note(1, "by", "is neither user nor group".to_owned());
+    }
+    let Some(written) = value.get("where") else {
+        note(1, "where", "is required".to_owned());
+        return None;
+    };
+    for mistake in Rule::parse(written).err().into_iter().flatten() {
+        note(1, "", mistake.to_string());
+    }
+    Some(Draft { by: by?, written: written.clone() })
+}
+
+fn preview(origin: &Origin, options: Preview) -> Result<(), Failure> {
+    let draft = options.file.as_deref().map(read).transpose()?;
+    let client = Client::new(origin, &options.reach)?.patient();
+    block_on(async {
+        let site = subject::find_site(&client, options.site.as_deref()).await?;
+        let mut body = json!({ "site": site, "sample": options.sample });
+        if let Value::Object(body) = &mut body {
+            let by = draft.as_ref().map(|draft| draft.by.name().to_owned());
+            let rule = draft.map(|draft| ("where", draft.written));
+            let segment = options.segment.map(|segment| ("segment", segment.into()));
+            let by = options.by.or(by).map(|by| ("by", by.into()));
+            let said = [rule, segment, by].into_iter().flatten();
+            body.extend(said.map(|(key, value): (&str, Value)| (key.to_owned(), value)));
+        }
+        let preview = client.post("/api/v1/segments/preview", &body).await?;
+        if options.json { say(&dead::pretty(&preview)) } else { say(&told(&preview)) }
+    })
+}
+
+fn told(preview: &Value) -> String {
+    let number = |key: &str| preview.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let mut out = format!("{} people, found in {} ms\n", number("size"), number("took_ms"));
+    let sample = preview.get("sample").and_then(Value::as_array);
+    for person in sample.into_iter().flatten() {
+        out += &render::escape_json(&person.to_string());
+        out.push('\n');
+    }
+    out
+}
+
+fn list(origin: &Origin, options: List) -> Result<(), Failure> {
+    let client = Client::new(origin, &options.reach)?;
+    block_on(async {
+        let site = options.site.as_deref();
+        let query = site.map(|site| format!("?site={}", encode(site))).unwrap_or_default();
+        let listed = client.get(&format!("/api/v1/segments{query}")).await?;
+        if options.json { say(&dead::pretty(&listed)) } else { say(&table(&listed)) }
+    })
+}
+
+fn table(listed: &Value) -> String {
+    let mut rows =
+        vec![["SEGMENT", "PLAN", "MEMBERS", "JOINED", "LEFT", "RAN", "DUE"].map(str::to_owned)];
+    for segment in listed.as_array().into_iter().flatten() {
+        let text = |pointer: &str| match segment.pointer(pointer) {
+            Some(Value::String(text)) => render::escape(text, 60),
+            Some(Value::Null) | None => "-".to_owned(),
+            Some(other) => other.to_string(),
+        };
+        let time = |pointer: &str| {
+            let ms = segment.pointer(pointer).and_then(Value::as_i64);
+            let time = ms.and_then(|ms| jiff::Timestamp::from_second(ms / 1000).ok());
+            time.map_or_else(|| "-".to_owned(), |time| time.to_string())
+        };
+        rows.push([
+            format!("{}/{}", text("/site"), text("/name")),
+            text("/schedule"),
+            text("/ran/size"),
+            text("/ran/added"),
+            text("/ran/removed"),
+            time("/ran/at_ms"),
+            time("/due_ms"),
+        ]);
+    }
+    if rows.len() == 1 {
+        return "no segments\n".to_owned();
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A line of JSON for each person, as it comes.
+fn stream(origin: &Origin, options: Named, what: &str) -> Result<(), Failure> {
+    let client = Client::new(origin, &options.reach)?.patient();
+    block_on(async {
+        let site = subject::find_site(&client, options.site.as_deref()).await?;
+        let (site, segment) = (encode(&site), encode(&options.segment));
+        let mut lines = client.lines(&format!("/api/v1/segments/{site}/{segment}/{what}")).await?;
+        while let Some(line) = lines.next().await? {
+            if let Some(error) = line.get("error").and_then(Value::as_str) {
+                return Err(anyhow::anyhow!("the gateway broke off: {error}").into());
+            }
+            say(&(render::escape_json(&line.to_string()) + "\n"))?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,355 @@
+//! How a single condition is written.
+
+use serde_json::Value;
+
+use super::parse::{Reader, kind_of};
+use super::rule::{
+    Amount, Comparison, DAY_MS, EventRule, Filter, Literal, Moment, Part, Rule, Span, Test,
+    milliseconds,
+};
+use crate::event::Object;
+use crate::profile::IdentityKind;
+use crate::settings::{nearest, parse_duration};
+
+/// What a value can be asked.
+const TESTS: [&str; 13] = [
+    "=",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "in",
+    "contains",
+    "starts_with",
+    "ends_with",
+    "exists",
+    "before",
+    "after",
+];
+
+/// What is known of a device.
+const DEVICE_PARTS: [&str; 5] = ["type", "os", "os_version", "browser", "browser_version"];
+
+/// What is known of a place.
+const PLACE_PARTS: [&str; 3] = ["country", "region", "city"];
+
+/// The longest name under which the profiles count an event.
+const MAX_EVENT_BYTES: usize = 128;
+
+/// What can be asked of a touch, and where it is kept; besides these, the click ids under their names.
+const TOUCH_PARTS: [(&str, &[&str]); 8] = [
+    ("name", &["campaign", "name"]),
+    ("source", &["campaign", "source"]),
+    ("medium", &["campaign", "medium"]),
+    ("term", &["campaign", "term"]),
+    ("content", &["campaign", "content"]),
+    ("id", &["campaign", "id"]),
+    ("referrer", &["referrer"]),
+    ("at", &["at"]),
+];
+
+/// What stands before the name of a click id.
+const CLICK_ID: &str = "click_ids.";
+
+/// Reads a condition of this kind. Nothing comes of one that is a mistake.
+pub(super) fn read(reader: &mut Reader, kind: &str, table: &Object) -> Option<Rule> {
+    let named = table.get(kind)?;
+    match kind {
+        "identity" => identity(reader, named, table),
+        "seen" => seen(reader, named, table),
+        "event" => event(reader, named, table),
+        _ => known(reader, kind, named, table),
+    }
+}
+
+fn known(reader: &mut Reader, kind: &str, named: &Value, table: &Object) -> Option<Rule> {
+    let mut names = TESTS.to_vec();
+    names.push(kind);
+    if kind == "campaign" {
+        names.push("touch");
+    }
+    reader.only(table, &names);
+    let (place, path) = match kind {
+        "campaign" => (Part::Touches, touch(reader, named, table)),
+        "consent" => {
+            (Part::Consent, reader.at(kind, |it| it.text(named).and_then(|text| it.key(text))))
+        }
+        "device" => (Part::Device, part(reader, kind, named, &DEVICE_PARTS)),
+        "place" => (Part::Place, part(reader, kind, named, &PLACE_PARTS)),
+        _ => {
+            let path = reader.at(kind, |it| it.text(named).and_then(|text| it.keys(text)));
+            (Part::Traits, path)
+        }
+    };
+    let mut tests = tests(reader, table, true);
+    if tests.is_empty() {
+        tests.push(match place {
+            Part::Consent => Test::Compare(Comparison::Equal, Literal::Boolean(true)),
+            _ => Test::Exists(true),
+        });
+    }
+    Some(Rule::Known { place, path: path?, tests })
+}
+
+fn part(reader: &mut Reader, kind: &str, named: &Value, parts: &[&str]) -> Option<Vec<String>> {
+    reader.at(kind, |reader| Some(vec![reader.word(named, parts)?.to_owned()]))
+}
+
+fn touch(reader: &mut Reader, named: &Value, table: &Object) -> Option<Vec<String>> {
+    let touch = match table.get("touch") {
+        Some(touch) => reader.at("touch", |reader| reader.word(touch, &["first", "last"]))?,
+        None => "last",
+    };
+    let click_id = named.as_str().and_then(|text| text.strip_prefix(CLICK_ID));
+    if let Some(name) = click_id {
+        let name = reader.at("campaign", |reader| reader.key(name))?;
+        return Some([touch, "click_ids"].map(str::to_owned).into_iter().chain(name).collect());
+    }
+    let words = TOUCH_PARTS.map(|(name, _)| name);
+    let part = reader.at("campaign", |reader| reader.word(named, &words))?;
+    let (_, keys) = TOUCH_PARTS.into_iter().find(|(name, _)| *name == part)?;
+    Some([touch].iter().chain(keys).map(|key| (*key).to_owned()).collect())
+}
+
+fn identity(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
+    reader.only(table, &["identity", "exists"]);
+    let exists = table.get("exists").map(|value| reader.at("exists", |it| it.boolean(value)));
+    let kind = reader.at("identity", |reader| {
+        let text = reader.text(named)?;
+        if IdentityKind::from_name(text).is_some() {
+            return Some(text.to_owned());
+        }
+        let kinds = ["user", "email", "anonymous", "visitor", "ga", "fbp", "device:VENDOR"];
+        let message = format!("is not one of {}", kinds.join(", "));
+        reader.mistake_about(text, &message, nearest(text, kinds));
+        None
+    });
+    Some(Rule::Identity { kind: kind?, exists: exists.unwrap_or(Some(true))? })
+}
+
+fn seen(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
+    reader.only(table, &["seen", "before", "after"]);
+    let which = reader.at("seen", |reader| reader.word(named, &["first", "last"]));
+    let when = span(reader, table);
+    Some(Rule::Seen { first: which? == "first", when })
+}
+
+fn span(reader: &mut Reader, table: &Object) -> Span {
+    let mut moment =
+        |key: &str| table.get(key).and_then(|value| reader.at(key, |it| it.moment(value)));
+    Span { after: moment("after"), before: moment("before") }
+}
+
+fn event(reader: &mut Reader, named: &Value, table: &Object) -> Option<Rule> {
+    let names = ["event", "where", "within", "count", "sum", "first", "last", "never"];
+    reader.only(table, &names);
+    let name = reader.at("event", |reader| {
+        let name = reader.text(named)?;
+        if name.len() > MAX_EVENT_BYTES {
+            let message =
+                format!("must have {MAX_EVENT_BYTES} bytes at most, as names of events do");
+            reader.mistake(message);
+        }
+        Some(name.to_owned())
+    });
+    let filter = table.get("where").map(|value| reader.at("where", |it| filter(it, value)));
+    let within = table.get("within").map(|value| reader.at("within", |it| window(it, value)));
+    let mut amount = |key: &str| {
+        let value = table.get(key)?;
+        reader.at(key, |reader| amount(reader, value, key == "count"))
+    };
+    let (mut count, sum) = (amount("count"), amount("sum"));
+    let mut when = |key: &str| {
+        let Some(value) = table.get(key) else { return Span::default() };
+        reader.at(key, |reader| bounds(reader, value))
+    };
+    let (first, last) = (when("first"), when("last"));
+    if let Some(value) = table.get("never") {
+        let others = ["count", "sum", "first", "last"];
+        match reader.at("never", |reader| reader.boolean(value)) {
+            _ if others.iter().any(|key| table.contains_key(*key)) => {
+                reader.at("never", |it| {
+                    it.mistake("goes with neither count, sum, first nor last".to_owned())
+                });
+            }
+            Some(true) => count = Some(Amount { comparison: Comparison::Equal, number: 0.0 }),
+            Some(false) => {
+                reader.at("never", |it| it.mistake("can only be true; leave it out".to_owned()));
+            }
+            None => {}
+        }
+    }
+    let rule = EventRule {
+        event: name?,
+        filter: filter.unwrap_or_default(),
+        within: within.flatten(),
+        count,
+        sum,
+        first,
+        last,
+    };
+    let is_of_days = rule.within.is_none_or(|time| milliseconds(time) % DAY_MS == 0);
+    if !is_of_days && !rule.is_presence() && !rule.is_absence() {
+        let message = "must be whole days, such as \"7d\": counts are kept by the day";
+        reader.at("within", |reader| reader.mistake(message.to_owned()));
+    }
+    Some(Rule::Event(rule))
+}
+
+fn window(reader: &mut Reader, value: &Value) -> Option<std::time::Duration> {
+    let text = reader.text(value)?;
+    let time =
+        parse_duration(text).filter(|time| !time.is_zero() && time.as_secs() < 3_155_760_000);
+    if time.is_none() {
+        reader.mistake_about(text, "is not a duration such as \"7d\" or \"12h\"", None);
+    }
+    time
+}
+
+/// `first` or `last` of an event: a table of `before` and `after`.
+fn bounds(reader: &mut Reader, value: &Value) -> Span {
+    let Some(table) = value.as_object() else {
+        let example = "{ after = \"30d\" }";
+        reader.mistake(format!("expected a table such as {example}, found {}", kind_of(value)));
+        return Span::default();
+    };
+    reader.only(table, &["before", "after"]);
+    if table.is_empty() {
+        reader.mistake("needs before or after".to_owned());
+    }
+    span(reader, table)
+}
+
+/// `">= 2"`, or a number, which means `=`.
+fn amount(reader: &mut Reader, value: &Value, is_count: bool) -> Option<Amount> {
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        value => reader.text(value)?.to_owned(),
+    };
+    reader.count_value();
+    let digits = text.trim_start_matches(['=', '!', '<', '>']);
+    let sign = text.strip_suffix(digits).unwrap_or_default();
+    let comparison = match sign {
+        "" => Some(Comparison::Equal),
+        sign => Comparison::ALL.into_iter().find(|(own, _)| *own == sign).map(|(_, it)| it),
+    };
+    let number: Option<f64> = digits.trim().parse().ok().filter(|number: &f64| number.is_finite());
+    let number = number.filter(|number| !is_count || (*number >= 0.0 && number.fract() == 0.0));
+    if let (Some(comparison), Some(number)) = (comparison, number) {
+        return Some(Amount { comparison, number });
+    }
+    let kind = if is_count { "a whole number" } else { "a number" };
+    let message = format!("is no comparison with {kind}, such as \">= 2\"");
+    reader.mistake_about(&text, &message, None);
+    None
+}
+
+/// Property filters: a value to be equal to, or a table of tests, by path.
+fn filter(reader: &mut Reader, value: &Value) -> Filter {
+    let mut filter = Filter::new();
+    let Some(table) = value.as_object() else {
+        reader.mistake(format!("expected a table of properties, found {}", kind_of(value)));
+        return filter;
+    };
+    for (key, value) in table {
+        reader.at(key, |reader| {
+            let path = reader.keys(key);
+            let mut found = match value {
+                Value::Object(table) => {
+                    reader.only(table, &TESTS);
+                    tests(reader, table, false)
+                }
+                value => {
+                    let literal = literal(reader, value);
+                    literal.into_iter().map(|it| Test::Compare(Comparison::Equal, it)).collect()
+                }
+            };
+            // One order for one meaning: the counter's name is made of it.
+            found.sort_by_key(|test| format!("{test:?}"));
+            filter.extend(path.map(|path| (path, found)));
+        });
+    }
+    if filter.is_empty() {
+        reader.mistake("names no property".to_owned());
+    }
+    filter
+}
+
+/// The tests of a table. Those of events are made when they happen, so that a time ago would be
+/// another each day.
+fn tests(reader: &mut Reader, table: &Object, may_be_relative: bool) -> Vec<Test> {
+    let mut tests = Vec::new();
+    for name in TESTS {
+        let Some(value) = table.get(name) else { continue };
+        tests.extend(reader.at(name, |reader| test(reader, name, value)));
+        if let Some(Test::Before(Moment::Ago(_)) | Test::After(Moment::Ago(_))) = tests.last()
+            && !may_be_relative
+        {
+            reader.at(name, |it| it.mistake("must be a date: events are counted once".to_owned()));
+        }
+    }
+    tests
+}
+
+fn test(reader: &mut Reader, name: &str, value: &Value) -> Option<Test> {
+    if let Some((_, comparison)) = Comparison::ALL.into_iter().find(|(sign, _)| *sign == name) {
+        let literal = literal(reader, value)?;
+        let is_ordered = !matches!(comparison, Comparison::Equal | Comparison::Unequal);
+        if is_ordered && matches!(literal, Literal::Boolean(_)) {
+            reader.mistake("true and false are not more or less than anything".to_owned());
+            return None;
+        }
+        return Some(Test::Compare(comparison, literal));
+    }
+    let text = |reader: &mut Reader| {
+        reader.count_value();
+        reader.text(value).map(str::to_owned)
+    };
+    Some(match name {
+        "in" => Test::In(list(reader, value)?),
+        "contains" => Test::Contains(literal(reader, value)?),
+        "starts_with" => Test::StartsWith(text(reader)?),
+        "ends_with" => Test::EndsWith(text(reader)?),
+        "exists" => Test::Exists(reader.boolean(value)?),
+        "before" => Test::Before(reader.moment(value)?),
+        _ => Test::After(reader.moment(value)?),
+    })
+}
+
+fn list(reader: &mut Reader, value: &Value) -> Option<Vec<Literal>> {
+    match value.as_array() {
+        Some(items) if !items.is_empty() => {
+            let items = items.iter().enumerate();
+            let read = items.map(|(i, item)| reader.within(i, |it| literal(it, item)));
+            read.collect::<Vec<_>>().into_iter().collect()
+        }
+        Some(_) => {
+            reader.mistake("must not be empty".to_owned());
+            None
+        }
+        None => {
+            reader.mistake(format!("expected a list of values, found {}", kind_of(value)));
+            None
+        }
+    }
+}
+
+fn literal(reader: &mut Reader, value: &Value) -> Option<Literal> {
+    reader.count_value();
+    match value {
+        Value::String(_) => reader.text(value).map(|text| Literal::Text(text.to_owned())),
+        Value::Bool(value) => Some(Literal::Boolean(*value)),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => Some(Literal::Integer(number)),
+            None => number.as_f64().map(Literal::Real),
+        },
+        other => {
+            reader.mistake(format!(
+                "expected a text, a number, true or false, found {}",
+                kind_of(other)
+            ));
+            None
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! How a rule is written, in TOML and in JSON alike. Reading goes on after a mistake, so that all are
+//! told at once, each with the path to it.
+
+use std::fmt::{self, Display};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::Value;
+
+use super::condition;
+use super::rule::{MAX_CONDITIONS, MAX_DEPTH, MAX_TEXT_BYTES, MAX_VALUES, Moment, Rule};
+use crate::event::Object;
+use crate::settings::{Step, nearest, parse_duration, shown};
+
+/// The keys that say what a part of a rule is.
+const KINDS: [&str; 11] = [
+    "all", "any", "not", "trait", "identity", "consent", "device", "place", "campaign", "seen",
+    "event",
+];
+
+/// The longest time back that a rule may look. Dates stay within four digits of a year by it.
+const MAX_AGO_DAYS: u64 = 36_525;
+
+/// One mistake in a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleMistake {
+    /// Where in the rule.
+    pub path: Vec<Step>,
+    /// What is wrong.
+    pub message: String,
+    /// The value that is wrong, as a message shows it. A configuration shows what its file says
+    /// instead: a completed text may be a secret.
+    pub seen: Option<String>,
+    /// What was perhaps meant.
+    pub better: Option<String>,
+}
+
+impl Display for RuleMistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", Step::join("where", &self.path))?;
+        if let Some(seen) = &self.seen {
+            write!(f, "{seen} ")?;
+        }
+        f.write_str(&self.message)?;
+        match &self.better {
+            Some(better) => write!(f, "; did you mean \"{better}\"?"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Rule {
+    /// Reads a rule.
+    pub fn parse(value: &Value) -> Result<Self, Vec<RuleMistake>> {
+        let mut reader = Reader::default();
+        let rule = reader.rule(value, 1);
+        if reader.mistakes.is_empty() { Ok(rule) } else { Err(reader.mistakes) }
+    }
+}
+
+/// Reads a rule and keeps what is wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    mistakes: Vec<RuleMistake>,
+    path: Vec<Step>,
+    conditions: usize,
+    values: usize,
+}
+
+/// What stands for a part that is a mistake: nobody sees it.
+const NOTHING: Rule = Rule::All(Vec::new());
+
+impl Reader {
+    fn rule(&mut self, value: &Value, depth: usize) -> Rule {
+        if depth > MAX_DEPTH {
+            self.mistake(format!("is nested deeper than {MAX_DEPTH}"));
+            return NOTHING;
+        }
+        let Some(table) = value.as_object() else {
+            self.mistake(format!("expected a table, found {}", kind_of(value)));
+            return NOTHING;
+        };
+        let mut kinds = table.iter().filter(|(key, _)| KINDS.contains(&key.as_str()));
+        let (kind, inner) = match (kinds.next(), kinds.next()) {
+            (Some(kind), None) => kind,
+            (Some((first, _)), Some((second, _))) => {
+                let advice = "use all or any to join conditions";
+                self.mistake(format!("has both \"{first}\" and \"{second}\": {advice}"));
+                return NOTHING;
+            }
+            (None, _) => {
+                self.no_kind(table);
+                return NOTHING;
+            }
+        };
+        match kind.as_str() {
+            "all" | "any" => {
+                self.only(table, &[kind]);
+                let rules = self.at(kind, |reader| reader.list(inner, depth));
+                if kind == "all" { Rule::All(rules) } else { Rule::Any(rules) }
+            }
+            "not" => {
+                self.only(table, &[kind]);
+                Rule::Not(Box::new(self.at(kind, |reader| reader.rule(inner, depth + 1))))
+            }
+            _ => {
+                self.conditions += 1;
+                if self.conditions == MAX_CONDITIONS + 1 {
+                    self.mistake(format!("the rule has more than {MAX_CONDITIONS} conditions"));
+                }
+                if self.conditions > MAX_CONDITIONS {
+                    return NOTHING;
+                }
+                condition::read(self, kind, table).unwrap_or(NOTHING)
+            }
+        }
+    }
+
+    fn list(&mut self, value: &Value, depth: usize) -> Vec<Rule> {
+        match value.as_array() {
+            Some(items) if !items.is_empty() => {
+                let items = items.iter().enumerate();
+                items.map(|(i, item)| self.within(i, |it| it.rule(item, depth + 1))).collect()
+            }
+            Some(_) => {
+                self.mistake("must not be empty".to_owned());
+                Vec::new()
+            }
+            None => {
+                self.mistake(format!("expected a list of conditions, found {}", kind_of(value)));
+                Vec::new()
+            }
+        }
+    }
+
+    fn no_kind(&mut self, table: &Object) {
+        let slip = table.keys().find_map(|key| Some((key, nearest(key, KINDS)?)));
+        match slip {
+            Some((key, better)) => {
+                let message = format!("there is no such condition; did you mean \"{better}\"?");
+                self.at(key, |reader| reader.mistake(message));
+            }
+            None => self.mistake(format!("a condition has one of {}", KINDS.join(", "))),
+        }
+    }
+
+    /// Refuses keys that the table does not have.
+    pub(super) fn only(&mut self, table: &Object, names: &[&str]) {
+        for key in table.keys().filter(|key| !names.contains(&key.as_str())) {
+            let hint = nearest(key, names.iter().copied());
+            let hint = hint.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
+            self.at(key, |reader| reader.mistake(format!("there is no such key here{hint}")));
+        }
+    }
+
+    /// Reads what stands under a key.
+    pub(super) fn at<T>(&mut self, key: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.step(Step::Key(key.to_owned()), read)
+    }
+
+    /// Reads what stands at a place of a list.
+    pub(super) fn within<T>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.step(Step::Index(index), read)
+    }
+
+    fn step<T>(&mut self, step: Step, read: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(step);
+        let result = read(self);
+        self.path.pop();
+        result
+    }
+
+    /// Notes a mistake here.
+    pub(super) fn mistake(&mut self, message: String) {
+        let path = self.path.clone();
+        self.mistakes.push(RuleMistake { path, message, seen: None, better: None });
+    }
+
+    /// Notes a mistake about the text that stands here.
+    pub(super) fn mistake_about(&mut self, text: &str, message: &str, better: Option<&str>) {
+        self.mistakes.push(RuleMistake {
+            path: self.path.clone(),
+            message: message.to_owned(),
+            seen: Some(shown(text)),
+            better: better.map(str::to_owned),
+        });
+    }
+
+    /// A text that is neither empty nor too long.
+    pub(super) fn text<'v>(&mut self, value: &'v Value) -> Option<&'v str> {
+        let Some(text) = value.as_str() else {
+            self.mistake(format!("expected a string, found {}", kind_of(value)));
+            return None;
+        };
+        if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.contains('\0') {
+            self.mistake(format!("must be 1 to {MAX_TEXT_BYTES} bytes, none of them zero"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A text out of a closed list.
+    pub(super) fn word<'v>(&mut self, value: &'v Value, words: &[&str]) -> Option<&'v str> {
+        let text = self.text(value)?;
+        if words.contains(&text) {
+            return Some(text);
+        }
+        let message = format!("is not one of {}", words.join(", "));
+        self.mistake_about(text, &message, nearest(text, words.iter().copied()));
+        None
+    }
+
+    /// True or false.
+    pub(super) fn boolean(&mut self, value: &Value) -> Option<bool> {
+        if value.as_bool().is_none() {
+            self.mistake(format!("expected true or false, found {}", kind_of(value)));
+        }
+        value.as_bool()
+    }
+
+    /// The keys of a path with dots.
+    pub(super) fn keys(&mut self, text: &str) -> Option<Vec<String>> {
+        // These would need escapes in the paths of SQL's JSON functions, which databases read
+        // differently.
+        let is_plain = |c: char| !c.is_control() && !matches!(c, '"' | '\\');
+        let keys: Vec<String> = text.split('.').map(str::to_owned).collect();
+        if keys.iter().any(String::is_empty)
+            || keys.len() > MAX_DEPTH
+            || !text.chars().all(is_plain)
+        {
+            let message = "is no path: names joined by dots, without quotes and backslashes";
+            self.mistake_about(text, message, None);
+            return None;
+        }
+        Some(keys)
+    }
+
+    /// The one key of a path without dots.
+    pub(super) fn key(&mut self, text: &str) -> Option<Vec<String>> {
+        let is_plain = |c: char| !c.is_control() && !matches!(c, '"' | '\\');
+        if text.is_empty() || !text.chars().all(is_plain) {
+            self.mistake_about(text, "is no name: it has quotes or backslashes, or is empty", None);
+            return None;
+        }
+        Some(vec![text.to_owned()])
+    }
+
+    /// A moment: a time ago, a date, or a time of RFC 3339.
+    pub(super) fn moment(&mut self, value: &Value) -> Option<Moment> {
+        let text = self.text(value)?;
+        let is_near = |time: &std::time::Duration| time.as_secs() / 86_400 <= MAX_AGO_DAYS;
+        let date = || text.parse::<Date>().ok().filter(|_| text.len() == "YYYY-MM-DD".len());
+        let midnight = |date: Date| date.at(0, 0, 0, 0).in_tz("UTC").ok().map(|at| at.timestamp());
+        let time = || text.parse::<Timestamp>().ok().filter(|_| !text.starts_with(['-', '+']));
+        let moment = match parse_duration(text).filter(is_near) {
+            Some(time) => Some(Moment::Ago(time)),
+            None => date().and_then(midnight).or_else(time).map(Moment::At),
+        };
+        if moment.is_none() {
+            let message = "is neither a time ago such as \"30d\" (36525d at most), nor a date such \
+                           as \"2026-01-31\", nor a time such as \"2026-01-31T09:00:00Z\"";
+            self.mistake_about(text, message, None);
+        }
+        moment
+    }
+
+    /// Counts a value of the rule.
+    pub(super) fn count_value(&mut self) {
+        self.values += 1;
+        if self.values == MAX_VALUES + 1 {
+            self.mistake(format!("the rule has more than {MAX_VALUES} values"));
+        }
+    }
+}
+
+/// What a message calls a value: the value itself may be a secret.
+pub(super) fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}

@@ -1,0 +1,405 @@
+//! The segments of all sites: when each is due, and what operators ask of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::run::Run;
+use super::schedule::delay_ms;
+use super::{
+    By, Known, Membership, Ran, Rule, SegmentError, SegmentId, SegmentSettings, SegmentStore,
+    Settings, Which,
+};
+use crate::clock::SharedClock;
+use crate::journal::SiteId;
+use crate::metrics::{Metrics, Name, SegmentLabels, SegmentRunLabels};
+use crate::profile::ProfileId;
+
+/// Previews at once: each reads on a thread of its own for as long as a rule takes.
+const PREVIEWS: usize = 2;
+
+/// The pause after a run that failed, doubled with each, and its end.
+const MIN_PAUSE_MS: i64 = 60_000;
+const MAX_PAUSE_MS: i64 = 3_600_000;
+
+/// The longest sleep: the clock may have been set meanwhile.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// The segments of one site.
+#[derive(Clone, Debug)]
+pub struct SiteSegments {
+    /// The site's number.
+    pub id: SiteId,
+    /// Its name.
+    pub name: Name,
+    /// Its segments.
+    pub segments: Vec<Arc<SegmentSettings>>,
+}
+
+/// The segments of all sites.
+pub struct Segments {
+    store: Arc<dyn SegmentStore>,
+    settings: Settings,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    sites: ArcSwap<Vec<SiteSegments>>,
+    changed: Notify,
+    /// One run at a time: each looks at every profile, and it alone changes memberships.
+    turn: Mutex<()>,
+    previews: Semaphore,
+    /// By site and segment: runs that failed in a row, and when to try again.
+    failed: std::sync::Mutex<BTreeMap<(SiteId, Name), (u32, i64)>>,
+}
+
+/// A segment as operators see it. Times are milliseconds since 1970.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub name: Name,
+    /// `user` or `group`.
+    pub by: &'static str,
+    /// Its plan.
+    pub schedule: String,
+    /// The rule, as it is written.
+    #[serde(rename = "where")]
+    pub rule: Value,
+    /// Where its members go.
+    pub destinations: Vec<Name>,
+    /// Whether a run was begun and has not ended.
+    pub is_running: bool,
+    /// The last run.
+    pub ran: Option<Ran>,
+    /// When it is due.
+    pub due_ms: Option<i64>,
+}
+
+/// Whom a rule selects, without anything being kept.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preview {
+    /// How many.
+    pub size: u64,
+    /// Some of them, from the oldest to the newest.
+    pub sample: Vec<Value>,
+    /// How long it took to find out.
+    pub took_ms: i64,
+}
+
+/// A membership and what an operator is shown of the person: nothing of one who is forgotten.
+type Shown = (Membership, Option<Value>);
+
+impl Segments {
+    /// No segments yet.
+    pub fn new(
+        store: Arc<dyn SegmentStore>,
+        settings: Settings,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            settings,
+            clock,
+            metrics,
+            sites: ArcSwap::default(),
+            changed: Notify::new(),
+            turn: Mutex::default(),
+            previews: Semaphore::new(PREVIEWS),
+            failed: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Takes over what is configured.
+    pub fn apply(&self, sites: Vec<SiteSegments>) {
+        self.sites.store(Arc::new(sites));
+        self.changed.notify_one();
+    }
+
+    /// Runs what is due, until told to stop. A run that is cut off is begun anew at the next start.
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        let mut is_new = true;
+        loop {
+            if is_new {
+                tokio::select! {
+                    () = self.put_in_order() => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+            let sleep = tokio::select! {
+                sleep = self.step() => sleep,
+                () = stop.cancelled() => return,
+            };
+            is_new = tokio::select! {
+                () = tokio::time::sleep(sleep) => false,
+                () = self.changed.notified() => true,
+                () = stop.cancelled() => return,
+            };
+        }
+    }
+
+    /// Runs one segment if one is due; returns how long nothing else is.
+    async fn step(&self) -> Duration {
+        let now = self.clock.now().as_millisecond();
+        let mut next: Option<(i64, SiteSegments, Arc<SegmentSettings>)> = None;
+        for site in self.sites.load_full().iter() {
+            let known = match self.store.known(site.id).await {
+                Ok(known) => known,
+                Err(error) => {
+                    tracing::warn!(%error, site = %site.name, "the segments stand still");
+                    return MAX_SLEEP;
+                }
+            };
+            for segment in &site.segments {
+                let known = known.iter().find(|known| *known.name == *segment.name);
+                let due = self.due(site, segment, known, now);
+                if let Some(due) = due.filter(|due| next.as_ref().is_none_or(|it| *due < it.0)) {
+                    next = Some((due, site.clone(), segment.clone()));
+                }
+            }
+        }
+        let Some((due, site, segment)) = next else { return MAX_SLEEP };
+        if due > now {
+            let wait = u64::try_from(due.saturating_sub(now)).unwrap_or_default();
+            return Duration::from_millis(wait).min(MAX_SLEEP);
+        }
+        if let Err(error) = self.run_one(&site, &segment).await {
+            tracing::warn!(%error, site = %site.name, segment = %segment.name, "a segment stays as it was");
+        }
+        Duration::ZERO
+    }
+
+    /// When a segment is due: at once if it was never asked, was asked another rule, or was cut off.
+    fn due(
+        &self,
+        site: &SiteSegments,
+        segment: &SegmentSettings,
+        known: Option<&Known>,
+        now: i64,
+    ) -> Option<i64> {
+        let failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, again)) = failed.get(&(site.id, segment.name.clone())) {
+            return Some(*again);
+        }
+        let Some(ran) = known.and_then(|known| known.ran.as_ref()) else { return Some(now) };
+        let is_cut_off = known.is_some_and(|known| known.begun_at.is_some());
+        if is_cut_off || ran.fingerprint != segment.fingerprint() {
+            return Some(now);
+        }
+        let next = segment.schedule.next(ran.at_ms, self.settings.realtime_every)?;
+        let jitter = segment.jitter.unwrap_or(self.settings.jitter);
+        Some(next.saturating_add(match segment.schedule {
+            super::schedule::Schedule::Realtime => 0,
+            _ => delay_ms(&site.name, &segment.name, jitter),
+        }))
+    }
+
+    /// Removes what is no longer configured, and tells the sizes of what is.
+    async fn put_in_order(&self) {
+        for site in self.sites.load_full().iter() {
+            if let Err(error) = self.put_site_in_order(site).await {
+                tracing::warn!(%error, site = %site.name, "segments that are no more are still kept");
+            }
+        }
+    }
+
+    async fn put_site_in_order(&self, site: &SiteSegments) -> Result<(), SegmentError> {
+        for known in self.store.known(site.id).await? {
+            let labels = labels(site, &known.name);
+            if site.segments.iter().any(|segment| *segment.name == *known.name) {
+                self.tell(&labels, known.ran.as_ref());
+                continue;
+            }
+            let _turn = self.turn.lock().await;
+            self.metrics.segment_members.remove(&labels);
+            self.metrics.segment_run_timestamp_seconds.remove(&labels);
+            while !self.store.remove(known.id, self.settings.batch).await? {}
+        }
+        Ok(())
+    }
+
+    fn tell(&self, labels: &SegmentLabels, ran: Option<&Ran>) {
+        let Some(ran) = ran else { return };
+        self.metrics.segment_members.get_or_create(labels).set(ran.size);
+        let at = u64::try_from(ran.at_ms / 1000).unwrap_or_default();
+        self.metrics.segment_run_timestamp_seconds.get_or_create(labels).set(at);
+    }
+
+    async fn run_one(
+        &self,
+        site: &SiteSegments,
+        segment: &SegmentSettings,
+    ) -> Result<Ran, SegmentError> {
+        let _turn = self.turn.lock().await;
+        let now_ms = self.clock.now().as_millisecond();
+        let run = Run { store: &*self.store, site: site.id, segment, batch: self.settings.batch };
+        let result = run.run(now_ms).await;
+        let labels = labels(site, &segment.name);
+        let code = match &result {
+            Ok(_) => "ok",
+            Err(SegmentError::TooSlow) => "slow",
+            Err(_) => "failed",
+        };
+        let counted = SegmentRunLabels {
+            site: site.name.clone(),
+            segment: segment.name.clone(),
+            result: code,
+        };
+        self.metrics.segment_runs.get_or_create(&counted).inc();
+        let key = (site.id, segment.name.clone());
+        let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &result {
+            Ok(ran) => {
+                failed.remove(&key);
+                self.tell(&labels, Some(ran));
+            }
+            Err(_) => {
+                let times = failed.get(&key).map_or(0, |(times, _)| *times);
+                let pause = MIN_PAUSE_MS.saturating_mul(1 << times.min(10)).min(MAX_PAUSE_MS);
+                failed.insert(key, (times.saturating_add(1), now_ms.saturating_add(pause)));
+            }
+        }
+        result
+    }
+
+    /// Every segment of a site, or of all.
+    pub async fn list(&self, of: Option<&str>) -> Result<Vec<Listed>, SegmentError> {
+        let now = self.clock.now().as_millisecond();
+        let mut listed = Vec::new();
+        for site in self.sites.load_full().iter() {
+            if of.is_some_and(|name| name != &*site.name) {
+                continue;
+            }
+            let known = self.store.known(site.id).await?;
+            for segment in &site.segments {
+                let known = known.iter().find(|known| *known.name == *segment.name);
+                listed.push(Listed {
+                    site: site.name.clone(),
+                    name: segment.name.clone(),
+                    by: segment.by.name(),
+                    schedule: segment.schedule.describe(),
+                    rule: segment.written.clone(),
+                    destinations: segment.syncs.iter().map(|it| it.destination.clone()).collect(),
+                    is_running: known.is_some_and(|known| known.begun_at.is_some()),
+                    ran: known.and_then(|known| known.ran.clone()),
+                    due_ms: self.due(site, segment, known, now),
+                });
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Whom a rule selects now, and some of them.
+    pub async fn preview(
+        &self,
+        site: &str,
+        rule: Arc<Rule>,
+        by: By,
+        sample: usize,
+    ) -> Result<Preview, SegmentError> {
+        let site = self.site(site)?.id;
+        // Never closed.
+        let _permit = self.previews.acquire().await.ok();
+        let began = Instant::now();
+        let now_ms = self.clock.now().as_millisecond();
+        let members = self.store.evaluate(site, rule, by, now_ms).await?;
+        let every = members.len() / (sample.max(1) as u64) + 1;
+        let every = usize::try_from(every).unwrap_or(usize::MAX);
+        let chosen = members.after(i64::MIN).step_by(every).take(sample).map(ProfileId);
+        let people = self.store.people(chosen.collect()).await?;
+        let sample = people.into_iter().map(|(_, person)| person).collect();
+        let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Ok(Preview { size: members.len(), sample, took_ms })
+    }
+
+    /// The rule of a segment that is configured.
+    pub fn rule(&self, site: &str, segment: &str) -> Result<(Arc<Rule>, By), SegmentError> {
+        let (_, segment) = self.find(site, segment)?;
+        Ok((Arc::new(segment.rule.clone()), segment.by))
+    }
+
+    /// Runs a segment now.
+    pub async fn run(&self, site: &str, segment: &str) -> Result<Ran, SegmentError> {
+        let (site, segment) = self.find(site, segment)?;
+        let ran = self.run_one(&site, &segment).await;
+        self.changed.notify_one();
+        ran
+    }
+
+    /// Some members after `after`, or, with `changed`, some of those who joined or left at the last run.
+    pub async fn page(
+        &self,
+        (site, segment): (&str, &str),
+        changed: bool,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Vec<Shown>, SegmentError> {
+        let (site, segment) = self.find(site, segment)?;
+        let known = self.store.known(site.id).await?;
+        let Some(known) = known.into_iter().find(|known| *known.name == *segment.name) else {
+            return Ok(Vec::new());
+        };
+        let which = match (changed, &known.ran) {
+            (false, _) => Which::Members,
+            (true, None) => return Ok(Vec::new()),
+            (true, Some(ran)) => Which::ChangedAt(ran.at_ms),
+        };
+        self.shown(known.id, which, after, limit).await
+    }
+
+    async fn shown(
+        &self,
+        segment: SegmentId,
+        which: Which,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Vec<Shown>, SegmentError> {
+        let page = self.store.page(segment, which, after, limit).await?;
+        let people = self.store.people(page.iter().map(|it| it.profile).collect()).await?;
+        let mut people: BTreeMap<ProfileId, Value> = people.into_iter().collect();
+        let shown = page.into_iter().map(|it| {
+            let person = people.remove(&it.profile);
+            (it, person)
+        });
+        Ok(shown.collect())
+    }
+
+    fn site(&self, name: &str) -> Result<SiteSegments, SegmentError> {
+        let sites = self.sites.load();
+        sites.iter().find(|site| &*site.name == name).cloned().ok_or(SegmentError::Unknown)
+    }
+
+    fn find(
+        &self,
+        site: &str,
+        segment: &str,
+    ) -> Result<(SiteSegments, Arc<SegmentSettings>), SegmentError> {
+        let site = self.site(site)?;
+        let found = site.segments.iter().find(|it| &*it.name == segment).cloned();
+        Ok((site, found.ok_or(SegmentError::Unknown)?))
+    }
+}
+
+fn labels(site: &SiteSegments, segment: &str) -> SegmentLabels {
+    SegmentLabels { site: site.name.clone(), segment: segment.into() }
+}
+
+impl Membership {
+    /// As a line of JSON shows it.
+    pub fn to_json(&self, person: Option<Value>) -> Value {
+        let since = jiff::Timestamp::from_millisecond(self.since_ms).ok();
+        let mut line =
+            json!({ "profile": self.profile.0, "member": self.is_member, "since": since });
+        if let (Value::Object(line), Some(Value::Object(person))) = (&mut line, person) {
+            line.extend(person);
+        }
+        line
+    }
+}

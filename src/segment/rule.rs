@@ -1,0 +1,330 @@
+//! What a rule is made of: a tree of conditions. How it is written is in `parse.rs`; what it means,
+//! in the module's own documentation and, executable, in `evaluate.rs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Conditions and what joins them, nested at most this deep: deeper is a program that wrote it.
+pub(super) const MAX_DEPTH: usize = 16;
+
+/// Conditions of one rule: far more than a person reads, and within what SQLite takes in one
+/// statement (an expression may be 1000 deep).
+pub(super) const MAX_CONDITIONS: usize = 200;
+
+/// Values of one rule, those of its lists included: each is a parameter of the statement, of which
+/// SQLite takes 32,766.
+pub(super) const MAX_VALUES: usize = 5000;
+
+/// Bytes of one name or value.
+pub(super) const MAX_TEXT_BYTES: usize = 1000;
+
+/// Selects people.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rule {
+    /// All of these hold.
+    All(Vec<Rule>),
+    /// At least one of these holds.
+    Any(Vec<Rule>),
+    /// This does not hold.
+    Not(Box<Rule>),
+    /// Something that is known of the person holds.
+    Known {
+        /// Where it is kept.
+        place: Part,
+        /// The keys to it, from the outermost.
+        path: Vec<String>,
+        /// All of these hold of the value.
+        tests: Vec<Test>,
+    },
+    /// The person is known by an identity of this kind, or is not.
+    Identity {
+        /// The kind's name, as the profiles keep it.
+        kind: String,
+        /// Whether there must be one.
+        exists: bool,
+    },
+    /// When the person was seen.
+    Seen {
+        /// For the first time, rather than the last.
+        first: bool,
+        /// When.
+        when: Span,
+    },
+    /// What the person did.
+    Event(EventRule),
+}
+
+/// The parts of a profile that hold values under names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What is said of the person.
+    Traits,
+    /// Categories of consent: true or false.
+    Consent,
+    /// The device last seen.
+    Device,
+    /// Where the person seems to be.
+    Place,
+    /// The first and the last touch.
+    Touches,
+}
+
+/// What a value must be like.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Test {
+    /// In this relation to a value.
+    Compare(Comparison, Literal),
+    /// Equal to one of these.
+    In(Vec<Literal>),
+    /// A text that contains this text, or a list with such an element.
+    Contains(Literal),
+    /// A text that begins so.
+    StartsWith(String),
+    /// A text that ends so.
+    EndsWith(String),
+    /// There is a value, or there is none.
+    Exists(bool),
+    /// A time before this.
+    Before(Moment),
+    /// This time or a later one.
+    After(Moment),
+}
+
+/// A relation of two values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`
+    Equal,
+    /// `!=`
+    Unequal,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// A value written in a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Literal {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// Another number.
+    Real(f64),
+    /// True or false.
+    Boolean(bool),
+}
+
+/// A moment, perhaps relative to when the rule is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// This long ago.
+    Ago(Duration),
+    /// Always the same.
+    At(Timestamp),
+}
+
+/// Between two moments, either of which may be open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// At this moment or later.
+    pub after: Option<Moment>,
+    /// Before this moment.
+    pub before: Option<Moment>,
+}
+
+/// A number of times, or an amount, and how it must relate to one of the rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Amount {
+    /// The relation.
+    pub comparison: Comparison,
+    /// The rule's number.
+    pub number: f64,
+}
+
+/// What of an event's properties must hold for it to count: by path.
+pub(super) type Filter = BTreeMap<Vec<String>, Vec<Test>>;
+
+/// What a person did, and how often.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventRule {
+    /// The event's name: a track's, or the kind of the others.
+    pub event: String,
+    /// Only events of which this holds.
+    pub filter: Filter,
+    /// Only events of this long until now.
+    pub within: Option<Duration>,
+    /// How often it happened.
+    pub count: Option<Amount>,
+    /// What their values add up to.
+    pub sum: Option<Amount>,
+    /// When it happened first.
+    pub first: Span,
+    /// When it happened last.
+    pub last: Span,
+}
+
+impl Comparison {
+    /// Every relation as it is written.
+    pub const ALL: [(&str, Self); 6] = [
+        ("=", Self::Equal),
+        ("!=", Self::Unequal),
+        ("<", Self::Less),
+        ("<=", Self::LessOrEqual),
+        (">", Self::Greater),
+        (">=", Self::GreaterOrEqual),
+    ];
+
+    /// As it is written, in a rule and in SQL alike.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::Unequal => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        }
+    }
+}
+
+impl Moment {
+    /// The moment in milliseconds since 1970, for who asks at `now_ms`.
+    pub fn milliseconds(self, now_ms: i64) -> i64 {
+        match self {
+            Self::Ago(time) => now_ms.saturating_sub(milliseconds(time)),
+            Self::At(time) => time.as_millisecond(),
+        }
+    }
+}
+
+impl Span {
+    /// Whether it says nothing.
+    pub fn is_open(self) -> bool {
+        self.after.is_none() && self.before.is_none()
+    }
+}
+
+/// A time in milliseconds, as far as they go.
+pub(super) fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A day in milliseconds.
+pub(super) const DAY_MS: i64 = 86_400_000;
+
+impl EventRule {
+    /// The name under which such events are counted: the event's own, or one that stands for it and
+    /// the filter. It is the same for equal filters, at any time and in any version.
+    pub fn key(&self) -> String {
+        if self.filter.is_empty() {
+            return self.event.clone();
+        }
+        counter_key(&self.event, &self.filter)
+    }
+
+    /// Whether a person who never did it satisfies the rule.
+    pub(super) fn holds_of_none(&self) -> bool {
+        self.first.is_open()
+            && self.last.is_open()
+            && self.count.is_none_or(|count| count.holds(0.0))
+            && self.sum.is_none_or(|sum| sum.holds(0.0))
+            && (self.count.is_some() || self.sum.is_some())
+    }
+
+    /// Whether only this matters: that it happened at all.
+    pub(super) fn is_presence(&self) -> bool {
+        let once = Amount { comparison: Comparison::GreaterOrEqual, number: 1.0 };
+        let is_bare = self.sum.is_none() && self.first.is_open() && self.last.is_open();
+        is_bare && self.count.is_none_or(|count| count == once)
+    }
+
+    /// Whether only this matters: that it did not happen.
+    pub(super) fn is_absence(&self) -> bool {
+        let never = Amount { comparison: Comparison::Equal, number: 0.0 };
+        let is_bare = self.sum.is_none() && self.first.is_open() && self.last.is_open();
+        is_bare && self.count == Some(never)
+    }
+}
+
+/// The name for events of this name that pass the filter. U+001F stands in no name that a person
+/// gives, and the digest is long enough that nobody finds a second filter for it.
+fn counter_key(event: &str, filter: &Filter) -> String {
+    let mut digest = Sha256::new();
+    for (path, tests) in filter {
+        let tests: Vec<Value> = tests.iter().map(Test::canonical).collect();
+        digest.update(Value::from(path.clone()).to_string());
+        digest.update(Value::from(tests).to_string());
+    }
+    let digest = digest.finalize();
+    let short: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("{event}\u{1f}{short}")
+}
+
+impl Test {
+    /// One form for one meaning, from which the names of counters are made.
+    fn canonical(&self) -> Value {
+        let moment = |moment: &Moment| match moment {
+            Moment::Ago(time) => Value::from(milliseconds(*time)),
+            Moment::At(time) => Value::from(time.as_millisecond()),
+        };
+        let (name, value) = match self {
+            Self::Compare(comparison, literal) => (comparison.sign(), literal.value()),
+            Self::In(literals) => ("in", literals.iter().map(Literal::value).collect()),
+            Self::Contains(literal) => ("contains", literal.value()),
+            Self::StartsWith(text) => ("starts_with", text.clone().into()),
+            Self::EndsWith(text) => ("ends_with", text.clone().into()),
+            Self::Exists(exists) => ("exists", (*exists).into()),
+            Self::Before(time) => ("before", moment(time)),
+            Self::After(time) => ("after", moment(time)),
+        };
+        Value::from(vec![Value::from(name), value])
+    }
+}
+
+impl Literal {
+    fn value(&self) -> Value {
+        match self {
+            Self::Text(text) => text.clone().into(),
+            Self::Integer(number) => (*number).into(),
+            Self::Real(number) => (*number).into(),
+            Self::Boolean(value) => (*value).into(),
+        }
+    }
+}
+
+impl Rule {
+    /// Whether it asks for anything but who a person is and what is said of them.
+    pub fn needs_activity(&self) -> bool {
+        match self {
+            Self::All(rules) | Self::Any(rules) => rules.iter().any(Self::needs_activity),
+            Self::Not(rule) => rule.needs_activity(),
+            Self::Known { place, .. } => *place != Part::Traits,
+            Self::Identity { .. } => false,
+            Self::Seen { .. } | Self::Event(_) => true,
+        }
+    }
+
+    /// Calls `look` with every event that the rule asks for.
+    pub fn each_event<'r>(&'r self, look: &mut impl FnMut(&'r EventRule)) {
+        match self {
+            Self::All(rules) | Self::Any(rules) => {
+                for rule in rules {
+                    rule.each_event(look);
+                }
+            }
+            Self::Not(rule) => rule.each_event(look),
+            Self::Event(event) => look(event),
+            Self::Known { .. } | Self::Identity { .. } | Self::Seen { .. } => {}
+        }
+    }
+}

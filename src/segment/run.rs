@@ -1,0 +1,89 @@
+//! One run: whom the rule selects against who is noted, and only what differs is written.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Change, Ran, SegmentError, SegmentId, SegmentSettings, SegmentStore, Which};
+use crate::journal::SiteId;
+use crate::profile::ProfileId;
+
+/// Memberships read at once.
+const PAGE: usize = 10_000;
+
+/// A run of a segment.
+pub(super) struct Run<'r> {
+    pub(super) store: &'r dyn SegmentStore,
+    pub(super) site: SiteId,
+    pub(super) segment: &'r SegmentSettings,
+    /// Memberships changed in one transaction.
+    pub(super) batch: usize,
+}
+
+/// Changes on their way to the store.
+struct Writing<'r> {
+    store: &'r dyn SegmentStore,
+    segment: SegmentId,
+    at_ms: i64,
+    batch: usize,
+    changes: Vec<(ProfileId, Change)>,
+}
+
+impl Run<'_> {
+    /// Runs. Whatever was begun before and cut off is gone on with, as of when it began: what differed
+    /// then and what differs now are one run.
+    pub(super) async fn run(&self, now_ms: i64) -> Result<Ran, SegmentError> {
+        let began = Instant::now();
+        let Self { store, site, segment: settings, batch } = *self;
+        let (segment, at_ms) = store.begin(site, &settings.name, now_ms).await?;
+        let rule = Arc::new(settings.rule.clone());
+        let members = store.evaluate(site, rule, settings.by, now_ms).await?;
+        let mut writing = Writing { store, segment, at_ms, batch, changes: Vec::new() };
+        let mut after = i64::MIN;
+        loop {
+            let page = store.page(segment, Which::All, ProfileId(after), PAGE).await?;
+            let is_last = page.len() < PAGE;
+            let end = page.last().filter(|_| !is_last).map_or(i64::MAX, |last| last.profile.0);
+            let mut selected = members.after(after).take_while(|it| *it <= end).peekable();
+            for known in &page {
+                while let Some(new) = selected.next_if(|it| *it < known.profile.0) {
+                    writing.push(ProfileId(new), Change::Join).await?;
+                }
+                let is_selected = selected.next_if_eq(&known.profile.0).is_some();
+                match (known.is_member, is_selected) {
+                    (false, true) => writing.push(known.profile, Change::Join).await?,
+                    (true, false) => writing.push(known.profile, Change::Leave).await?,
+                    (false, false) if known.since_ms != at_ms => {
+                        writing.push(known.profile, Change::Forget).await?;
+                    }
+                    (false, false) | (true, true) => {}
+                }
+            }
+            for new in selected {
+                writing.push(ProfileId(new), Change::Join).await?;
+            }
+            if is_last {
+                break;
+            }
+            after = end;
+        }
+        writing.flush().await?;
+        let took_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        store.end(segment, at_ms, took_ms, settings.fingerprint()).await
+    }
+}
+
+impl Writing<'_> {
+    async fn push(&mut self, profile: ProfileId, change: Change) -> Result<(), SegmentError> {
+        self.changes.push((profile, change));
+        if self.changes.len() >= self.batch { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), SegmentError> {
+        let changes = std::mem::take(&mut self.changes);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.store.change(self.segment, changes, self.at_ms).await
+    }
+}

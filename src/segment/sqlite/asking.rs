@@ -1,0 +1,98 @@
+//! A question that may take long: it ends when nobody waits for the answer any more.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, InterruptHandle};
+
+/// Whoever waits. Dropped, it ends the question.
+#[derive(Default)]
+pub(super) struct Asking {
+    pub(super) state: Arc<State>,
+}
+
+/// How far the question has come.
+#[derive(Default)]
+pub(super) struct State(Mutex<Stage>);
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Waiting,
+    Asked(InterruptHandle),
+    Over,
+}
+
+impl State {
+    fn set(&self, stage: Stage) -> Stage {
+        let mut own = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *own, stage)
+    }
+
+    /// Asks, unless nobody waits any more. The connection is not interrupted once this has returned,
+    /// so whoever has it next is not.
+    pub(super) fn during<T>(
+        &self,
+        connection: &Connection,
+        ask: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        if matches!(self.set(Stage::Asked(connection.get_interrupt_handle())), Stage::Over) {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT),
+                None,
+            ));
+        }
+        let answer = ask();
+        self.set(Stage::Over);
+        answer
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut stage = self.state.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Stage::Asked(handle) = &*stage {
+            handle.interrupt();
+        }
+        *stage = Stage::Over;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_question_ends_when_nobody_waits_for_it() {
+        let asking = Asking::default();
+        let state = asking.state.clone();
+        let (has_begun, begun) = sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let c = Connection::open_in_memory()?;
+            let endless =
+                "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n";
+            let mut query = c.prepare(endless)?;
+            state.during(&c, || {
+                let mut rows = query.query([])?;
+                while rows.next()?.is_some() {
+                    has_begun.try_send(()).ok();
+                }
+                Ok(())
+            })
+        });
+        begun.recv().unwrap();
+        drop(asking);
+        let error = thread.join().unwrap().unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
+    }
+
+    #[test]
+    fn nothing_is_asked_once_nobody_waits() {
+        let asking = Asking::default();
+        let state = asking.state.clone();
+        drop(asking);
+        let c = Connection::open_in_memory().unwrap();
+        assert!(state.during(&c, || -> rusqlite::Result<()> { panic!("asked") }).is_err());
+    }
+}

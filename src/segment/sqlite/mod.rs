@@ -1,0 +1,296 @@
+//! Segments in the embedded database, next to the profiles.
+
+mod asking;
+pub(super) mod dialect;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::types::ToSqlOutput;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
+use serde_json::{Value, json};
+
+use self::asking::Asking;
+use self::dialect::Sqlite;
+use super::sql::{Parameter, Statement, compile};
+use super::{
+    By, Change, Known, Members, Membership, Page, Ran, Rule, SegmentError, SegmentId, SegmentStore,
+    Which,
+};
+use crate::journal::SiteId;
+use crate::profile::ProfileId;
+use crate::store::{Migrations, Store};
+
+/// The segments' tables. `since`, `at` and the runs' times are milliseconds since 1970; `state` is 1 of
+/// a member, 0 of who has left.
+pub const MIGRATIONS: Migrations = Migrations {
+    name: "segments",
+    steps: &["
+    CREATE TABLE segments (
+        id INTEGER PRIMARY KEY,
+        site INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        begun_at INTEGER,
+        ran_at INTEGER,
+        took_ms INTEGER NOT NULL DEFAULT 0,
+        size INTEGER NOT NULL DEFAULT 0,
+        added INTEGER NOT NULL DEFAULT 0,
+        removed INTEGER NOT NULL DEFAULT 0,
+        fingerprint TEXT NOT NULL DEFAULT '',
+        UNIQUE (site, name)
+    );
+    CREATE TABLE memberships (
+        segment INTEGER NOT NULL,
+        profile INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        PRIMARY KEY (segment, profile)
+    ) WITHOUT ROWID;
+    CREATE TABLE told (
+        segment INTEGER NOT NULL,
+        destination TEXT NOT NULL,
+        profile INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (segment, destination, profile)
+    ) WITHOUT ROWID;
+    "],
+};
+
+/// Segments in the embedded database.
+pub struct SqliteSegments {
+    store: Arc<Store>,
+    evaluate_time: Duration,
+}
+
+impl SqliteSegments {
+    /// Segments in a store that has [`MIGRATIONS`] and those of the profiles. Whom a rule selects is
+    /// asked for `evaluate_time` at most.
+    pub fn new(store: Arc<Store>, evaluate_time: Duration) -> Self {
+        Self { store, evaluate_time }
+    }
+}
+
+#[async_trait]
+impl SegmentStore for SqliteSegments {
+    async fn known(&self, site: SiteId) -> Result<Vec<Known>, SegmentError> {
+        let known = self.store.read(move |c| {
+            let mut statement = c.prepare_cached(
+                "SELECT id, name, begun_at, ran_at, took_ms, size, added, removed, fingerprint
+                 FROM segments WHERE site = ? ORDER BY name",
+            )?;
+            statement.query_map([site.0], known)?.collect()
+        });
+        Ok(known.await?)
+    }
+
+    async fn begin(
+        &self,
+        site: SiteId,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<(SegmentId, i64), SegmentError> {
+        let name = name.to_owned();
+        let begun = self.store.write(move |c| {
+            let mut statement = c.prepare_cached(
+                "INSERT INTO segments (site, name, begun_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (site, name)
+                 DO UPDATE SET begun_at = coalesce(begun_at, excluded.begun_at)
+                 RETURNING id, begun_at",
+            )?;
+            statement
+                .query_row((site.0, name, now_ms), |row| Ok((SegmentId(row.get(0)?), row.get(1)?)))
+        });
+        Ok(begun.await?)
+    }
+
+    async fn evaluate(
+        &self,
+        site: SiteId,
+        rule: Arc<Rule>,
+        by: By,
+        now_ms: i64,
+    ) -> Result<Members, SegmentError> {
+        let asking = Asking::default();
+        let asked = asking.state.clone();
+        let found = self.store.read(move |c| {
+            let statement = compile(&rule, by, site, now_ms, &Sqlite);
+            asked.during(c, || members(c, &statement))
+        });
+        // Dropped, the question ends on its thread as well.
+        let found = tokio::time::timeout(self.evaluate_time, found).await;
+        Ok(found.map_err(|_elapsed| SegmentError::TooSlow)??)
+    }
+
+    async fn page(
+        &self,
+        segment: SegmentId,
+        which: Which,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Page, SegmentError> {
+        let page = self.store.read(move |c| {
+            let (state, since) = match which {
+                Which::All => (None, None),
+                Which::Members => (Some(1), None),
+                Which::ChangedAt(since) => (None, Some(since)),
+            };
+            let mut statement = c.prepare_cached(
+                "SELECT profile, state, since FROM memberships
+                 WHERE segment = ?1 AND profile > ?2
+                 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR since = ?4)
+                 ORDER BY profile LIMIT ?5",
+            )?;
+            let rows = statement.query_map((segment.0, after.0, state, since, limit), |row| {
+                Ok(Membership {
+                    profile: ProfileId(row.get(0)?),
+                    is_member: row.get(1)?,
+                    since_ms: row.get(2)?,
+                })
+            })?;
+            rows.collect()
+        });
+        Ok(page.await?)
+    }
+
+    async fn change(
+        &self,
+        segment: SegmentId,
+        changes: Vec<(ProfileId, Change)>,
+        at_ms: i64,
+    ) -> Result<(), SegmentError> {
+        let changed = self.store.write(move |c| {
+            let mut set = c.prepare_cached(
+                "INSERT INTO memberships VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET state = excluded.state, since = excluded.since",
+            )?;
+            let mut forget =
+                c.prepare_cached("DELETE FROM memberships WHERE segment = ?1 AND profile = ?2")?;
+            for (profile, change) in changes {
+                match change {
+                    Change::Join => set.execute((segment.0, profile.0, 1, at_ms))?,
+                    Change::Leave => set.execute((segment.0, profile.0, 0, at_ms))?,
+                    Change::Forget => forget.execute((segment.0, profile.0))?,
+                };
+            }
+            Ok(())
+        });
+        Ok(changed.await?)
+    }
+
+    async fn end(
+        &self,
+        segment: SegmentId,
+        at_ms: i64,
+        took_ms: i64,
+        fingerprint: String,
+    ) -> Result<Ran, SegmentError> {
+        // Counted beside the writer: nobody else changes memberships meanwhile.
+        let counted = self.store.read(move |c| {
+            let mut statement = c.prepare_cached(
+                "SELECT coalesce(sum(state), 0), coalesce(sum(state = 1 AND since = ?2), 0),
+                        coalesce(sum(state = 0 AND since = ?2), 0)
+                 FROM memberships WHERE segment = ?1",
+            )?;
+            statement.query_row((segment.0, at_ms), |row| {
+                Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?))
+            })
+        });
+        let (size, added, removed) = counted.await?;
+        let ran = Ran { at_ms, took_ms, size, added, removed, fingerprint };
+        let noted = ran.clone();
+        let ended = self.store.write_durably(move |c| {
+            c.execute(
+                "UPDATE segments SET begun_at = NULL, ran_at = ?2, took_ms = ?3, size = ?4,
+                 added = ?5, removed = ?6, fingerprint = ?7 WHERE id = ?1",
+                (segment.0, at_ms, took_ms, size, added, removed, noted.fingerprint),
+            )
+        });
+        ended.await?;
+        Ok(ran)
+    }
+
+    async fn people(
+        &self,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Value)>, SegmentError> {
+        let people = self.store.read(move |c| {
+            let mut statement =
+                c.prepare_cached("SELECT user_id, traits FROM profiles WHERE id = ?")?;
+            let mut people = Vec::new();
+            for profile in profiles {
+                let person = statement.query_row([profile.0], |row| {
+                    let traits = row.get_ref(1)?.as_str()?;
+                    // The profiles alone write it; should a row be damaged, it shows nothing.
+                    let traits: Value = serde_json::from_str(traits).unwrap_or_default();
+                    let user_id: Option<String> = row.get(0)?;
+                    Ok(json!({ "profile": profile.0, "user_id": user_id, "traits": traits }))
+                });
+                people.extend(person.optional()?.map(|person| (profile, person)));
+            }
+            Ok(people)
+        });
+        Ok(people.await?)
+    }
+
+    async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
+        let removed = self.store.write(move |c| {
+            let removed = c.execute(
+                "DELETE FROM memberships WHERE segment = ?1 AND profile IN
+                 (SELECT profile FROM memberships WHERE segment = ?1 LIMIT ?2)",
+                (segment.0, limit),
+            )?;
+            // While a destination has been told of somebody it must still hear that they left.
+            c.execute(
+                "DELETE FROM segments WHERE id = ?1
+                 AND NOT EXISTS (SELECT 1 FROM memberships WHERE segment = ?1)
+                 AND NOT EXISTS (SELECT 1 FROM told WHERE segment = ?1)",
+                [segment.0],
+            )?;
+            Ok(removed < limit)
+        });
+        Ok(removed.await?)
+    }
+}
+
+fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
+    let ran_at: Option<i64> = row.get(3)?;
+    Ok(Known {
+        id: SegmentId(row.get(0)?),
+        name: row.get(1)?,
+        begun_at: row.get(2)?,
+        ran: ran_at.map(|at_ms| ran(row, at_ms)).transpose()?,
+    })
+}
+
+fn ran(row: &Row<'_>, at_ms: i64) -> rusqlite::Result<Ran> {
+    Ok(Ran {
+        at_ms,
+        took_ms: row.get(4)?,
+        size: row.get(5)?,
+        added: row.get(6)?,
+        removed: row.get(7)?,
+        fingerprint: row.get(8)?,
+    })
+}
+
+fn members(c: &Connection, statement: &Statement) -> rusqlite::Result<Members> {
+    let mut query = c.prepare(&statement.text)?;
+    let mut rows = query.query(params_from_iter(&statement.parameters))?;
+    let mut members = Members::default();
+    while let Some(row) = rows.next()? {
+        members.insert(row.get(0)?);
+    }
+    Ok(members)
+}
+
+impl ToSql for Parameter {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Integer(number) => number.to_sql(),
+            Self::Real(number) => number.to_sql(),
+            Self::Text(text) => text.to_sql(),
+        }
+    }
+}

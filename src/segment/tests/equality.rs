@@ -1,0 +1,257 @@
+//! Any rule selects the same people in memory and in SQLite.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::segment::rule::{Amount, Comparison, Filter, Literal, Moment, Part, Span, Test};
+use crate::segment::sql::compile;
+use crate::segment::sqlite::dialect::Sqlite;
+
+const TEXTS: [&str; 12] = [
+    "",
+    "a",
+    "ab",
+    "ba",
+    "B",
+    "é",
+    "x\u{0}y",
+    "2026-11-20",
+    "2026-11-20T10:00:00Z",
+    "2026-11-20T10:00:00.5Z",
+    "2026-11-20T10:00:00+02:00",
+    "2026-11-20 10:00",
+];
+const WHOLE: [i64; 9] =
+    [-1, 0, 1, 2, 9_007_199_254_740_993, i64::MAX, i64::MIN, 1_763_632_800, 1_763_632_800_000];
+const REAL: [f64; 5] = [-0.5, 0.25, 1.0, 1_763_632_800.5, 9.3e18];
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        select(TEXTS.to_vec()).prop_map(Value::from),
+        select(WHOLE.to_vec()).prop_map(Value::from),
+        select(REAL.to_vec()).prop_map(Value::from),
+        Just(Value::from(u64::MAX)),
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        6 => scalar(),
+        1 => vec(scalar(), 0..3).prop_map(Value::from),
+        1 => scalar().prop_map(|inner| json!({ "k": inner })),
+        1 => scalar().prop_map(|inner| json!([{ "k": inner }])),
+    ]
+}
+
+fn values() -> impl Strategy<Value = Object> {
+    btree_map(select(vec!["k", "t.t", "o"]), value(), 0..3)
+        .prop_map(|map| map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn literal() -> impl Strategy<Value = Literal> {
+    prop_oneof![
+        select(TEXTS[1..6].to_vec()).prop_map(|text| Literal::Text(text.to_owned())),
+        select(WHOLE.to_vec()).prop_map(Literal::Integer),
+        select(REAL.to_vec()).prop_map(Literal::Real),
+        any::<bool>().prop_map(Literal::Boolean),
+    ]
+}
+
+fn comparison() -> impl Strategy<Value = Comparison> {
+    select(Comparison::ALL.to_vec()).prop_map(|(_, comparison)| comparison)
+}
+
+fn moment() -> impl Strategy<Value = Moment> {
+    let at = |text: &str| Moment::At(text.parse().unwrap());
+    prop_oneof![
+        (0_u64..12).prop_map(|days| Moment::Ago(Duration::from_secs(days * 86_400))),
+        (0_u64..48).prop_map(|hours| Moment::Ago(Duration::from_secs(hours * 3600))),
+        select(vec![at("2026-11-20T00:00:00Z"), at("2026-11-20T10:00:00Z")]),
+    ]
+}
+
+fn span() -> impl Strategy<Value = Span> {
+    (proptest::option::of(moment()), proptest::option::of(moment()))
+        .prop_map(|(after, before)| Span { after, before })
+}
+
+fn test() -> impl Strategy<Value = Test> {
+    let text = || select(TEXTS[1..7].to_vec()).prop_map(str::to_owned);
+    prop_oneof![
+        4 => (comparison(), literal()).prop_filter_map("an order of truth", |(comparison, literal)| {
+            let is_ordered = !matches!(comparison, Comparison::Equal | Comparison::Unequal);
+            let is_truth = matches!(literal, Literal::Boolean(_));
+            (!(is_ordered && is_truth)).then_some(Test::Compare(comparison, literal))
+        }),
+        1 => vec(literal(), 1..5).prop_map(Test::In),
+        1 => literal().prop_map(Test::Contains),
+        1 => text().prop_map(Test::StartsWith),
+        1 => text().prop_map(Test::EndsWith),
+        1 => any::<bool>().prop_map(Test::Exists),
+        1 => moment().prop_map(Test::Before),
+        1 => moment().prop_map(Test::After),
+    ]
+}
+
+fn amount() -> impl Strategy<Value = Amount> {
+    (comparison(), 0..6_i32)
+        .prop_map(|(comparison, number)| Amount { comparison, number: f64::from(number) / 2.0 })
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    prop_oneof![
+        2 => Just(Filter::new()),
+        1 => Just(Filter::from([(vec!["a".to_owned()], vec![Test::Exists(true)])])),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Rule> {
+    use proptest::option::of;
+    let days = (1_u64..12).prop_map(|days| Duration::from_secs(days * 86_400));
+    let hours = (1_u64..60).prop_filter("no days", |hours| hours % 24 != 0);
+    let hours = hours.prop_map(|hours| Duration::from_secs(hours * 3600));
+    let name = || select(vec!["A", "B", "C"]).prop_map(str::to_owned);
+    let counted = (name(), filter(), of(days), of(amount()), of(amount()), span(), span());
+    let whole = counted.prop_map(|(event, filter, within, count, sum, first, last)| {
+        Rule::Event(EventRule { event, filter, within, count, sum, first, last })
+    });
+    let within = (name(), hours, any::<bool>()).prop_map(|(event, within, never)| {
+        let never = never.then_some(Amount { comparison: Comparison::Equal, number: 0.0 });
+        let open = Span::default();
+        Rule::Event(EventRule {
+            event,
+            filter: Filter::new(),
+            within: Some(within),
+            count: never,
+            sum: None,
+            first: open,
+            last: open,
+        })
+    });
+    prop_oneof![3 => whole, 1 => within]
+}
+
+fn condition() -> impl Strategy<Value = Rule> {
+    let places = [Part::Traits, Part::Consent, Part::Device, Part::Place, Part::Touches];
+    let paths = [vec!["k"], vec!["t.t"], vec!["o", "k"], vec!["o"]];
+    let paths = paths.map(|path| path.into_iter().map(str::to_owned).collect::<Vec<_>>());
+    let kinds = select(vec!["email", "user", "ga"]).prop_map(str::to_owned);
+    prop_oneof![
+        4 => (select(places.to_vec()), select(paths.to_vec()), vec(test(), 1..3))
+            .prop_map(|(place, path, tests)| Rule::Known { place, path, tests }),
+        1 => (kinds, any::<bool>()).prop_map(|(kind, exists)| Rule::Identity { kind, exists }),
+        1 => (any::<bool>(), span()).prop_map(|(first, when)| Rule::Seen { first, when }),
+        3 => event(),
+    ]
+}
+
+fn any_rule() -> impl Strategy<Value = Rule> {
+    condition().prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 1..4).prop_map(Rule::All),
+            vec(inner.clone(), 1..4).prop_map(Rule::Any),
+            inner.prop_map(|rule| Rule::Not(Box::new(rule))),
+        ]
+    })
+}
+
+fn activity() -> impl Strategy<Value = BTreeMap<String, BTreeMap<i64, Tally>>> {
+    let filtered = EventRule {
+        event: "A".to_owned(),
+        filter: Filter::from([(vec!["a".to_owned()], vec![Test::Exists(true)])]),
+        within: None,
+        count: None,
+        sum: None,
+        first: Span::default(),
+        last: Span::default(),
+    };
+    let names = vec!["A".to_owned(), "B".to_owned(), filtered.key()];
+    let tally = (1_i64..4, 0..86_400_i64, 0..86_400_i64, -4..8_i32);
+    btree_map(select(names), btree_map(0_i64..12, tally, 1..4), 0..3).prop_map(|names| {
+        let today = now_ms().div_euclid(86_400_000);
+        let day = |(ago, (count, a, b, sum)): (i64, (i64, i64, i64, i32))| {
+            let start = (today - ago) * 86_400_000;
+            let at = |seconds: i64| start + seconds * 1000;
+            let (first, last) = (at(a.min(b)), at(a.max(b)));
+            (today - ago, Tally { count, first, last, sum: f64::from(sum) / 4.0 })
+        };
+        let days =
+            |(name, days): (String, BTreeMap<_, _>)| (name, days.into_iter().map(day).collect());
+        names.into_iter().map(days).collect()
+    })
+}
+
+fn person() -> impl Strategy<Value = (Person, Option<&'static str>)> {
+    let seen = || proptest::option::of((0..1_000_000_i64).prop_map(|ago| now_ms() - ago * 1000));
+    let kinds = btree_set(select(vec!["email", "user", "ga"]).prop_map(str::to_owned), 0..3);
+    let objects = (values(), values(), values(), values(), values());
+    let group = proptest::option::of(select(vec!["g1", "g2"]));
+    (objects, kinds, (seen(), seen()), activity(), group).prop_map(
+        |(
+            (traits, consent, device, place, touches),
+            identities,
+            (first_seen, last_seen),
+            activity,
+            group,
+        )| {
+            let person = Person {
+                traits,
+                identities,
+                consent,
+                device,
+                place,
+                touches,
+                first_seen,
+                last_seen,
+                activity,
+            };
+            (person, group)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sqlite_selects_whom_the_evaluator_selects(
+        rule in any_rule(),
+        people in vec(person(), 1..12),
+        is_of_groups in any::<bool>(),
+    ) {
+        let c = Connection::open_in_memory().unwrap();
+        for step in profile::MIGRATIONS.steps {
+            c.execute_batch(step).unwrap();
+        }
+        for (id, (person, group)) in (1_i64..).zip(&people) {
+            add(&c, id, 7, person, *group);
+            // Another site's people are nobody's business.
+            add(&c, id + 100, 8, person, *group);
+        }
+        let holds: Vec<bool> = people.iter().map(|(person, _)| rule.holds(person, now_ms())).collect();
+        let is_member = |index: usize| {
+            if !is_of_groups {
+                return holds[index];
+            }
+            let group = people[index].1;
+            let same = people.iter().zip(&holds).any(|((_, other), holds)| *holds && *other == group);
+            group.is_some() && same
+        };
+        let expected: Vec<i64> =
+            (0..people.len()).filter(|index| is_member(*index)).map(|index| index as i64 + 1).collect();
+        let by = if is_of_groups { By::Group } else { By::User };
+        let statement = compile(&rule, by, SiteId(7), now_ms(), &Sqlite);
+        let mut query = c.prepare(&statement.text).unwrap();
+        let rows = query.query_map(rusqlite::params_from_iter(&statement.parameters), |row| row.get(0));
+        let mut found: Vec<i64> = rows.unwrap().map(Result::unwrap).collect();
+        found.sort_unstable();
+        prop_assert_eq!(found, expected, "{}", statement.text);
+    }
+}

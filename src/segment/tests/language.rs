@@ -1,0 +1,141 @@
+//! What can be written, what cannot, and what it means.
+
+use super::*;
+use crate::segment::rule::{MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES};
+
+#[test]
+fn who_left_a_cart_is_found() {
+    let rule = rule(json!({ "all": [
+        { "event": "Product Added", "count": ">= 1", "within": "7d" },
+        { "not": { "event": "Order Completed", "within": "7d" } },
+    ] }));
+    let holds = |done: &[(&str, i64)]| rule.holds(&doer(done), now_ms());
+    assert!(holds(&[("Product Added", 1)]));
+    assert!(
+        holds(&[("Product Added", 7)]),
+        "the day of the moment seven days ago counts as a whole"
+    );
+    assert!(!holds(&[("Product Added", 8)]));
+    assert!(!holds(&[("Product Added", 1), ("Order Completed", 0)]));
+    assert!(holds(&[("Product Added", 1), ("Order Completed", 30)]));
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place_and_the_nearest_name() {
+    let found = mistakes(json!({ "all": [
+        { "trait": "plan", "equals": "pro" },
+        { "evnt": "X" },
+        { "event": "X", "count": "many", "within": "12h", "sum": "> 5" },
+        { "identity": "emial" },
+        { "any": [] },
+        { "seen": "last", "after": "soon" },
+        { "device": "osx", "=": "iOS" },
+        { "trait": "a..b", "in": [] },
+        { "trait": "a", "event": "b" },
+        { "event": "X", "where": { "price": { "after": "3d" }, "b": [] } },
+        { "event": "X", "never": true, "count": 3 },
+        "plan",
+    ] }));
+    let expected = [
+        "where.all[0].equals: there is no such key here",
+        "where.all[1].evnt: there is no such condition; did you mean \"event\"?",
+        "where.all[2].count: \"many\" is no comparison with a whole number, such as \">= 2\"",
+        "where.all[2].within: must be whole days, such as \"7d\": counts are kept by the day",
+        "where.all[3].identity: \"emial\" is not one of user, email, anonymous, visitor, ga, fbp, \
+         device:VENDOR; did you mean \"email\"?",
+        "where.all[4].any: must not be empty",
+        "where.all[5].after: \"soon\" is neither",
+        "where.all[6].device: \"osx\" is not one of type, os, os_version, browser, \
+         browser_version; did you mean \"os\"?",
+        "where.all[7].trait: \"a..b\" is no path",
+        "where.all[7].in: must not be empty",
+        "where.all[8]: has both \"trait\" and \"event\"",
+        "where.all[9].where.price.after: must be a date",
+        "where.all[9].where.b: expected a text",
+        "where.all[10].never: goes with neither",
+        "where.all[11]: expected a table, found a string",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\n{expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn a_rule_is_bounded_in_depth_and_size() {
+    let leaf = json!({ "trait": "a" });
+    let deep = |depth| (1..depth).fold(leaf.clone(), |rule, _| json!({ "not": rule }));
+    assert!(Rule::parse(&deep(MAX_DEPTH)).is_ok());
+    assert!(Rule::parse(&deep(MAX_DEPTH + 1)).is_err());
+    let wide = |width: usize| json!({ "any": vec![leaf.clone(); width] });
+    assert!(Rule::parse(&wide(MAX_CONDITIONS)).is_ok());
+    assert_eq!(mistakes(wide(MAX_CONDITIONS * 2)).len(), 1, "said once");
+    let long = |length: usize| json!({ "trait": "a", "in": vec![1; length] });
+    assert!(Rule::parse(&long(MAX_VALUES)).is_ok());
+    assert_eq!(mistakes(long(MAX_VALUES * 2)).len(), 1, "said once");
+    assert!(Rule::parse(&json!({ "trait": "a", "=": "x".repeat(1001) })).is_err());
+}
+
+#[test]
+fn what_is_missing_fails_every_test_and_not_turns_that_round() {
+    let nobody = Person::default();
+    for test in [
+        json!({ "trait": "a" }),
+        json!({ "trait": "a", "!=": 1 }),
+        json!({ "consent": "marketing" }),
+        json!({ "seen": "first", "before": "1d" }),
+        json!({ "event": "X", "first": { "before": "1d" } }),
+        json!({ "event": "X", "count": "> 0" }),
+    ] {
+        assert!(!rule(test.clone()).holds(&nobody, now_ms()), "{test}");
+        assert!(rule(json!({ "not": test })).holds(&nobody, now_ms()));
+    }
+    for test in [
+        json!({ "trait": "a", "exists": false }),
+        json!({ "event": "X", "never": true }),
+        json!({ "event": "X", "count": "< 3" }),
+        json!({ "event": "X", "sum": "= 0" }),
+        json!({ "identity": "email", "exists": false }),
+    ] {
+        assert!(rule(test.clone()).holds(&nobody, now_ms()), "{test}");
+    }
+}
+
+#[test]
+fn equal_filters_count_under_one_name_for_ever() {
+    let key = |filter: Value| {
+        let mut keys = Vec::new();
+        rule(json!({ "event": "X", "where": filter }))
+            .each_event(&mut |event| keys.push(event.key()));
+        keys.pop().unwrap()
+    };
+    let one = key(json!({ "a": 1, "b.c": { ">": 2, "<": 9 } }));
+    assert_eq!(one, key(json!({ "b.c": { "<": 9, ">": 2 }, "a": { "=": 1 } })));
+    assert_ne!(one, key(json!({ "a": 1 })));
+    // Counters of running gateways bear this name.
+    assert_eq!(key(json!({ "a": 1 })), "X\u{1f}caee96c87bccccb773de7b115896c764");
+}
+
+#[test]
+fn events_that_pass_a_filter_count_under_its_name() {
+    let counters = FilterCounters::default();
+    let filtered = rule(json!({ "event": "Order", "where": { "cart.value": { ">=": 100 } } }));
+    let mut key = String::new();
+    filtered.each_event(&mut |event| key = event.key());
+    let segment = runs::segment("a", filtered);
+    counters.set(&[Arc::new(segment)]);
+    let names = |name: &str, properties: Value| {
+        let event = json!({
+            "type": "track", "event": name, "messageId": "m", "timestamp": NOW,
+            "receivedAt": NOW, "properties": properties,
+        });
+        let mut names = Vec::new();
+        profile::Counters::keys(&counters, &serde_json::from_value(event).unwrap(), &mut names);
+        names
+    };
+    assert_eq!(names("Order", json!({ "cart": { "value": 100 } })), [key]);
+    assert_eq!(names("Order", json!({ "cart": { "value": "100" } })), [""; 0]);
+    assert_eq!(names("Other", json!({ "cart": { "value": 100 } })), [""; 0]);
+    counters.set(&[]);
+    assert_eq!(names("Order", json!({ "cart": { "value": 100 } })), [""; 0]);
+}

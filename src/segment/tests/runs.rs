@@ -1,0 +1,198 @@
+//! Runs against the embedded database.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::clock::{Clock, ManualClock};
+use crate::metrics::Metrics;
+use crate::segment::run::Run;
+use crate::segment::schedule::Schedule;
+use crate::store::{Store, Sync};
+
+const SITE: SiteId = SiteId(7);
+
+/// In a time that passes by itself while the database works.
+const PATIENCE: Duration = Duration::from_secs(10_000_000);
+
+pub(super) fn segment(name: &str, rule: Rule) -> SegmentSettings {
+    SegmentSettings {
+        name: name.into(),
+        by: By::User,
+        schedule: Schedule::Every(Duration::from_secs(3600)),
+        jitter: Some(Duration::ZERO),
+        written: Value::from(format!("{rule:?}")),
+        rule,
+        syncs: Vec::new(),
+    }
+}
+
+struct Bed {
+    _folder: tempfile::TempDir,
+    store: Arc<Store>,
+    segments: Arc<SqliteSegments>,
+}
+
+impl Bed {
+    async fn new(people: i64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let schemas = [profile::MIGRATIONS, MIGRATIONS];
+        let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::default()).unwrap();
+        let store = Arc::new(store);
+        let segments = SqliteSegments::new(store.clone(), Duration::from_secs(60));
+        let bed = Self { _folder: folder, store, segments: Arc::new(segments) };
+        bed.change(move |c| {
+            for id in 1..=people {
+                add(c, id, 7, &doer(&[("A", id % 10)]), None);
+            }
+        })
+        .await;
+        bed
+    }
+
+    async fn change(&self, change: impl FnOnce(&Connection) + Send + 'static) {
+        let changed = self.store.write(move |c| {
+            change(c);
+            Ok(())
+        });
+        changed.await.unwrap();
+    }
+
+    async fn run(&self, segment: &SegmentSettings, now_ms: i64) -> Ran {
+        let run = Run { store: &*self.segments, site: SITE, segment, batch: 7 };
+        run.run(now_ms).await.unwrap()
+    }
+
+    async fn members(&self, which: Which) -> Vec<(i64, bool)> {
+        let id = self.segments.known(SITE).await.unwrap()[0].id;
+        let page = self.segments.page(id, which, ProfileId(i64::MIN), 1000).await.unwrap();
+        page.iter().map(|it| (it.profile.0, it.is_member)).collect()
+    }
+
+    fn roster(&self, clock: Arc<ManualClock>) -> (Arc<Segments>, Arc<Metrics>) {
+        let settings = Settings {
+            evaluate_time: Duration::from_secs(60),
+            jitter: Duration::ZERO,
+            realtime_every: Duration::from_secs(60),
+            batch: 7,
+        };
+        let metrics = Arc::new(Metrics::new());
+        (Arc::new(Segments::new(self.segments.clone(), settings, clock, metrics.clone())), metrics)
+    }
+}
+
+fn counts(ran: &Ran) -> (u64, u64, u64) {
+    (ran.size, ran.added, ran.removed)
+}
+
+#[tokio::test]
+async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next() {
+    let bed = Bed::new(40).await;
+    let segment = segment("a", rule(json!({ "trait": "plan", "=": "pro" })));
+    assert_eq!(counts(&bed.run(&segment, 1000).await), (40, 40, 0));
+    assert_eq!(counts(&bed.run(&segment, 2000).await), (40, 0, 0));
+    bed.change(|c| {
+        c.execute("UPDATE profiles SET traits = '{}' WHERE id <= 9", []).unwrap();
+        c.execute("DELETE FROM profiles WHERE id = 40", []).unwrap();
+        add(c, 41, 7, &doer(&[]), None);
+    })
+    .await;
+    assert_eq!(counts(&bed.run(&segment, 3000).await), (31, 1, 10));
+    let left = (1..=9).chain([40]).map(|id| (id, false));
+    let mut changed: Vec<_> = left.chain([(41, true)]).collect();
+    changed.sort_unstable();
+    assert_eq!(bed.members(Which::ChangedAt(3000)).await, changed);
+    assert_eq!(bed.members(Which::Members).await.len(), 31);
+    assert_eq!(counts(&bed.run(&segment, 4000).await), (31, 0, 0));
+    assert_eq!(bed.members(Which::All).await.len(), 31, "who left is forgotten");
+}
+
+#[tokio::test]
+async fn a_run_that_was_cut_off_is_one_with_its_repetition() {
+    let bed = Bed::new(40).await;
+    let segment = segment("a", rule(json!({ "trait": "plan" })));
+    let (id, at) = bed.segments.begin(SITE, "a", 1000).await.unwrap();
+    let some = (1..=15).map(|id| (ProfileId(id), Change::Join)).collect();
+    bed.segments.change(id, some, at).await.unwrap();
+    let ran = bed.run(&segment, 9000).await;
+    assert_eq!((ran.at_ms, counts(&ran)), (1000, (40, 40, 0)));
+    assert_eq!(bed.members(Which::ChangedAt(1000)).await.len(), 40);
+    assert_eq!(bed.segments.known(SITE).await.unwrap()[0].begun_at, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_run_when_they_are_due_by_what_is_on_disk() {
+    let bed = Bed::new(20).await;
+    let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
+    let site = |segments: Vec<SegmentSettings>| {
+        let segments = segments.into_iter().map(Arc::new).collect();
+        vec![SiteSegments { id: SITE, name: "shop".into(), segments }]
+    };
+    let plan = || segment("a", rule(json!({ "trait": "plan" })));
+    let start = |segments: Vec<SegmentSettings>| {
+        let (roster, metrics) = bed.roster(clock.clone());
+        roster.apply(site(segments));
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(roster.clone().follow(stop.clone()));
+        (roster, metrics, stop, task)
+    };
+    let ran_at = async |roster: &Segments, at: i64| {
+        let waiting = async {
+            loop {
+                let listed = roster.list(None).await.unwrap();
+                if listed.iter().any(|it| it.ran.as_ref().is_some_and(|ran| ran.at_ms == at)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("it runs");
+    };
+    let began = now_ms();
+    let (roster, metrics, stop, task) = start(vec![plan()]);
+    ran_at(&roster, began).await;
+    let listed = roster.list(Some("shop")).await.unwrap();
+    assert_eq!(listed[0].due_ms, Some(began + 3_600_000));
+    assert!(metrics.render().contains("tagway_segment_members{site=\"shop\",segment=\"a\"} 20"));
+    stop.cancel();
+    task.join_all().await;
+    clock.advance(3_599_000);
+    let (roster, _, stop, task) = start(vec![plan()]);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    ran_at(&roster, began).await;
+    clock.advance(1000);
+    ran_at(&roster, clock.now().as_millisecond()).await;
+    // Another rule is asked at once.
+    clock.advance(5000);
+    roster.apply(site(vec![segment("a", rule(json!({ "trait": "x" })))]));
+    ran_at(&roster, clock.now().as_millisecond()).await;
+    assert_eq!(counts(roster.list(None).await.unwrap()[0].ran.as_ref().unwrap()), (0, 0, 20));
+    roster.apply(site(Vec::new()));
+    let gone = async {
+        while !bed.segments.known(SITE).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it is removed");
+    stop.cancel();
+    task.join_all().await;
+}
+
+#[tokio::test]
+async fn a_preview_shows_people_from_all_over() {
+    let bed = Bed::new(100).await;
+    let (roster, _) = bed.roster(Arc::new(ManualClock::new(NOW.parse().unwrap())));
+    roster.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments: Vec::new() }]);
+    let rule = Arc::new(rule(json!({ "event": "A", "within": "3d" })));
+    let preview = roster.preview("shop", rule.clone(), By::User, 4).await.unwrap();
+    assert_eq!(preview.size, 40);
+    let numbers: Vec<_> = preview.sample.iter().map(|person| person["profile"].clone()).collect();
+    assert_eq!(numbers.len(), 4);
+    assert!(numbers[3].as_i64().unwrap() > 60, "{numbers:?}");
+    assert_eq!(preview.sample[0]["traits"]["plan"], "pro");
+    let elsewhere = roster.preview("other", rule, By::User, 4).await;
+    assert!(matches!(elsewhere, Err(SegmentError::Unknown)));
+}
