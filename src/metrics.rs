@@ -140,6 +140,30 @@ pub struct SegmentRunLabels {
     pub result: &'static str,
 }
 
+/// `site, segment, destination`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SyncLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+    /// The destination's name.
+    pub destination: Name,
+}
+
+/// `site, segment, destination, result` of a change of members.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SyncChangeLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// `added`, `removed` or `left_out`.
+    pub result: &'static str,
+}
+
 /// `vendor, result` of a script's request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
@@ -229,6 +253,12 @@ pub struct Metrics {
     pub segment_runs: Family<SegmentRunLabels, Counter>,
     /// When a segment's last run began, in seconds since 1970.
     pub segment_run_timestamp_seconds: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
+    /// Members of a segment that a destination was surely told of.
+    pub segment_synced_members: Family<SyncLabels, Gauge<u64, AtomicU64>>,
+    /// When the run of a segment began that a destination has heard of, in seconds since 1970.
+    pub segment_synced_timestamp_seconds: Family<SyncLabels, Gauge<u64, AtomicU64>>,
+    /// Changes of members that destinations were told of.
+    pub segment_sync_changes: Family<SyncChangeLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -271,6 +301,9 @@ impl Metrics {
             segment_members: Family::default(),
             segment_runs: Family::default(),
             segment_run_timestamp_seconds: Family::default(),
+            segment_synced_members: Family::default(),
+            segment_synced_timestamp_seconds: Family::default(),
+            segment_sync_changes: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.register();
@@ -338,6 +371,21 @@ impl Metrics {
             "segment_run_timestamp_seconds",
             "When the last run began",
             self.segment_run_timestamp_seconds.clone(),
+        );
+        r.register(
+            "segment_synced_members",
+            "Members that a destination was told of",
+            self.segment_synced_members.clone(),
+        );
+        r.register(
+            "segment_synced_timestamp_seconds",
+            "When the run began that a destination has heard of",
+            self.segment_synced_timestamp_seconds.clone(),
+        );
+        r.register(
+            "segment_sync_changes",
+            "Changes of members that destinations were told of",
+            self.segment_sync_changes.clone(),
         );
         r.register(
             "config_reload_success",

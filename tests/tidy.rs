@@ -111,6 +111,8 @@ const METRICS: &[&str] = &[
     "scripts_pending",
     "segment_members",
     "segment_runs",
+    "segment_synced_members",
+    "segment_sync_changes",
     "config_reload_success",
     "build", // an info metric: `_info` is its type's ending
 ];

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::reply::{self, Answer};
-use super::{Context, ReaderState, RequestError, exposition, guard, scripts, segments, subject, tail};
+use super::{
+    Context, ReaderState, RequestError, exposition, guard, scripts, segments, subject, tail,
+};
 use crate::journal::{DeadRecord, DeadSelection, ReadLimit, ReaderId};
 
 /// Dead letters in one answer at most, and when the caller does not say.

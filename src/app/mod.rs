@@ -38,6 +38,7 @@ use crate::journal::{self, Durability, Journal, SqliteJournal};
 use crate::metrics::Metrics;
 use crate::profile::{self, Profiles, SqliteProfiles};
 use crate::script::proxy::Scripts;
+use crate::segment::sync::{SyncFooting, Syncs};
 use crate::segment::{self, Segments, SqliteSegments};
 use crate::settings::Mistake;
 use crate::store::{Store, Sync};
@@ -123,16 +124,18 @@ impl App {
     pub async fn start(origin: Origin, settings: Settings) -> anyhow::Result<Arc<Self>> {
         let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new());
         let clock: SharedClock = Arc::new(SystemClock);
-        let (journal, profiles, segments) = open(&settings, &clock, &metrics).await?;
+        let (journal, profiles, store) = open(&settings, &clock, &metrics).await?;
         let (delivery, runtime) = DeliveryRuntime::start()?;
-        let dispatcher = Arc::new(Dispatcher::new(Shared {
+        let shared = || Shared {
             journal: journal.clone(),
             profiles: profiles.clone(),
             clock: clock.clone(),
             feed: feed.clone(),
             metrics: metrics.clone(),
             runtime: runtime.clone(),
-        }));
+        };
+        let dispatcher = Arc::new(Dispatcher::new(shared()));
+        let segments = open_segments(store, &settings.segments, dispatcher.clone(), shared());
         let tasks = TaskTracker::new();
         let subjects = Subjects::new(journal.clone(), profiles.clone(), tasks.clone());
         let mut sites = Sites::new(Footing {
@@ -403,7 +406,7 @@ async fn open(
     settings: &Settings,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Arc<SqliteJournal>, Arc<Profiles>, Arc<Segments>)> {
+) -> anyhow::Result<(Arc<SqliteJournal>, Arc<Profiles>, Arc<Store>)> {
     let sync = match settings.journal.durability {
         Durability::Disk => Sync::Disk,
         Durability::Os => Sync::Os,
@@ -423,10 +426,29 @@ async fn open(
     let journal = Arc::new(journal.await.context("the journal")?);
     let backend = Arc::new(SqliteProfiles::new(store.clone(), settings.profiles.limits));
     let profiles = Arc::new(Profiles::new(backend, &settings.profiles, metrics.clone()));
-    let backend = Arc::new(SqliteSegments::new(store, settings.segments.evaluate_time));
-    let segments =
-        Segments::new(backend, settings.segments.clone(), clock.clone(), metrics.clone());
-    Ok((journal, profiles, Arc::new(segments)))
+    Ok((journal, profiles, store))
+}
+
+fn open_segments(
+    store: Arc<Store>,
+    settings: &segment::Settings,
+    dispatcher: Arc<Dispatcher>,
+    shared: Shared,
+) -> Arc<Segments> {
+    let backend = Arc::new(SqliteSegments::new(store, settings.evaluate_time));
+    let Shared { journal, clock, metrics, runtime, .. } = shared;
+    let syncs = Syncs::new(SyncFooting {
+        store: backend.clone(),
+        segments: backend.clone(),
+        journal,
+        dispatcher,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        recheck: settings.recheck,
+        runtime,
+    });
+    let segments = Segments::new(backend, settings.clone(), clock, metrics);
+    Arc::new(segments.with_syncs(syncs))
 }
 
 /// Mistakes as one message, a line each.

@@ -206,8 +206,9 @@ fn list(origin: &Origin, options: List) -> Result<(), Failure> {
 }
 
 fn table(listed: &Value) -> String {
-    let mut rows =
-        vec![["SEGMENT", "PLAN", "MEMBERS", "JOINED", "LEFT", "RAN", "DUE"].map(str::to_owned)];
+    let mut rows = vec![
+        ["SEGMENT", "PLAN", "MEMBERS", "JOINED", "LEFT", "RAN", "DUE", "TOLD"].map(str::to_owned),
+    ];
     for segment in listed.as_array().into_iter().flatten() {
         let text = |pointer: &str| match segment.pointer(pointer) {
             Some(Value::String(text)) => render::escape(text, 60),
@@ -227,22 +228,37 @@ fn table(listed: &Value) -> String {
             text("/ran/removed"),
             time("/ran/at_ms"),
             time("/due_ms"),
+            syncs(segment),
         ]);
     }
     if rows.len() == 1 {
         return "no segments\n".to_owned();
     }
-    let mut widths = [0; 7];
+    let mut widths = [0; 8];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
-    let line = |row: &[String; 7]| {
+    let line = |row: &[String; 8]| {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// Of how many people each destination was told, and why it hears no more.
+fn syncs(segment: &Value) -> String {
+    let states = segment.get("syncs").and_then(Value::as_array);
+    let told = states.into_iter().flatten().map(|state| {
+        let text = |key: &str| state.get(key).and_then(Value::as_str);
+        let name = render::escape(text("destination").unwrap_or("?"), 60);
+        let size = state.get("size").and_then(Value::as_u64).unwrap_or_default();
+        let problem = text("problem").map(|why| format!(" ({})", render::escape(why, 80)));
+        format!("{name} {size}{}", problem.unwrap_or_default())
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { "-".to_owned() } else { told.join(", ") }
 }
 
 /// A line of JSON for each person, as it comes.

@@ -110,8 +110,17 @@ fn read_site<'a>(
         let read = DestinationSettings::read(&mut destination, privacy.clone());
         destinations.extend(read.map(Arc::new));
     }
-    let profiles = profile::SiteSettings::read(&mut section.section("profiles"));
-    let segments = read_segments(section, &destinations, profiles.activity);
+    let mut kept = section.section("profiles");
+    let is_said = kept.has("activity");
+    let mut profiles = profile::SiteSettings::read(&mut kept);
+    let segments = read_segments(section, &destinations, !is_said || profiles.activity);
+    if !is_said {
+        // Whether a member may be known to a destination is what they agreed to, which is kept with it.
+        let asks = |it: &Arc<SegmentSettings>| it.rule.needs_activity() || !it.syncs.is_empty();
+        profiles.activity = profiles.public.wants_computed()
+            || destinations.iter().any(|it| it.wants_computed())
+            || segments.iter().any(asks);
+    }
     let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != Mode::Server;
     let in_page: Vec<&str> = destinations.iter().filter(is_in_page).map(|it| it.vendor).collect();
     let gateway = gateway::SiteSettings::read(section, privacy.clone(), &in_page);
@@ -181,7 +190,9 @@ fn read_segments(
     destinations: &[Arc<DestinationSettings>],
     has_activity: bool,
 ) -> Vec<Arc<SegmentSettings>> {
-    let destinations: Vec<&str> = destinations.iter().map(|it| &*it.name).collect();
+    let has_lists = |it: &DestinationSettings| it.destination.audience().is_some();
+    let destinations: Vec<(&str, bool)> =
+        destinations.iter().map(|it| (&*it.name, has_lists(it))).collect();
     let mut names = BTreeSet::new();
     let mut segments = Vec::new();
     for mut segment in section.sections("segments", None) {

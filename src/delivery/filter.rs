@@ -32,10 +32,15 @@ impl Filter {
         if event.integrations.as_ref().is_some_and(|switches| self.is_switched_off(switches)) {
             return Some(Reason::new("switched_off"));
         }
+        self.refuse_consent(event.context.as_ref(), unknown)
+    }
+
+    /// Why the visitor's choice, which stands in this context, keeps them from this destination.
+    pub fn refuse_consent(&self, context: Option<&Object>, unknown: Unknown) -> Option<Reason> {
         if self.consent.is_empty() {
             return None;
         }
-        let record = event.context.as_ref().and_then(Consent::read);
+        let record = context.and_then(Consent::read);
         match decide(&self.consent, record.as_ref(), unknown) {
             Decision::Keep => None,
             Decision::Drop(code) => Some(Reason::new(code)),

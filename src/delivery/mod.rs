@@ -54,7 +54,7 @@ use tokio_util::task::TaskTracker;
 
 use self::aside::Aside;
 use self::backoff::Breaker;
-use self::call::Line;
+use self::call::{BatchCall, Line};
 use self::holding::Held;
 use self::progress::Progress;
 use self::schedule::Schedule;
@@ -65,6 +65,7 @@ use crate::feed::Feed;
 use crate::journal::{Journal, JournalError, ReaderId, SiteId};
 use crate::metrics::{DestinationLabels, Metrics, Name};
 use crate::profile::{ProfileError, Profiles};
+use crate::vendors::Call;
 
 /// How long a call that is under way may take beyond its own timeout when a worker is stopped: to
 /// note what became of it.
@@ -157,6 +158,29 @@ pub struct RunningReader {
     pub status: ReaderStatus,
 }
 
+/// A running destination for those who tell it something else than events: with its own line, so that
+/// its limits, secrets and counts hold for them as well.
+pub struct Outlet {
+    /// Its settings.
+    pub settings: Arc<DestinationSettings>,
+    call: Box<dyn Call>,
+}
+
+impl Outlet {
+    /// Its line.
+    pub fn call(&self) -> &dyn Call {
+        &*self.call
+    }
+}
+
+#[cfg(test)]
+impl Outlet {
+    /// A destination that is called in this way.
+    pub(crate) fn for_tests(settings: DestinationSettings, call: Box<dyn Call>) -> Self {
+        Self { settings: Arc::new(settings), call }
+    }
+}
+
 /// Starts, replaces and stops the workers as the settings say.
 pub struct Dispatcher {
     shared: Shared,
@@ -166,6 +190,7 @@ pub struct Dispatcher {
 
 struct Running {
     settings: Arc<DestinationSettings>,
+    line: Arc<Line>,
     egress: EgressSettings,
     reader: ReaderId,
     stop: CancellationToken,
@@ -224,6 +249,16 @@ impl Dispatcher {
             status: *running.status.borrow(),
         };
         running.iter().map(reader).collect()
+    }
+
+    /// The line of a destination, if it runs.
+    pub fn outlet(&self, site: &str, destination: &str) -> Option<Outlet> {
+        let running = self.lock();
+        let found = running.iter().find(|((of, name), _)| &**of == site && &**name == destination);
+        found.map(|(_, running)| Outlet {
+            settings: running.settings.clone(),
+            call: Box::new(BatchCall { line: running.line.clone(), seqs: Vec::new() }),
+        })
     }
 
     /// Makes a destination look for parked events at once.
@@ -310,7 +345,7 @@ impl Dispatcher {
             site: site.id,
             reader,
             destination: settings.destination.clone(),
-            line,
+            line: line.clone(),
             journal: journal.clone(),
             profiles: profiles.clone(),
             projected: site.projected.clone(),
@@ -348,7 +383,8 @@ impl Dispatcher {
             },
             runtime,
         );
-        Ok(Running { settings, egress: egress.clone(), reader, stop, ended, wake, status: seen })
+        let egress = egress.clone();
+        Ok(Running { settings, line, egress, reader, stop, ended, wake, status: seen })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Name, Name), Running>> {

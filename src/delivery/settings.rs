@@ -11,7 +11,7 @@ use url::Url;
 use super::backoff::{BreakerSettings, RetrySettings};
 use super::client::ClientSettings;
 use super::filter::Filter;
-use crate::event::Enriched;
+use crate::event::{Enriched, Facts, Object};
 use crate::mapping::{Globs, Mapping, Withheld};
 use crate::metrics::Name;
 use crate::privacy::{Policy, Unknown};
@@ -155,6 +155,25 @@ impl DestinationSettings {
         self.mapping.wants_computed()
     }
 
+    /// A member of a segment as this destination is to see them, or why it is not to hear of them. The
+    /// event says who they are; it is no event that the site's filters speak of.
+    pub fn admit_member(&self, person: Enriched) -> Result<Enriched, Reason> {
+        let unknown = self.privacy.unknown(&person.event.facts, self.filter.unknown_consent);
+        if let Some(reason) = self.filter.refuse_consent(person.event.context.as_ref(), unknown) {
+            return Err(reason);
+        }
+        self.mapping.apply(person).map_err(|withheld| match withheld {
+            Withheld::NotSelected => Reason::new("not_selected"),
+            Withheld::Undecided(why) => Reason::detailed("where_undecided", why),
+        })
+    }
+
+    /// Whether somebody whose choice stands in this context may be known to this destination.
+    pub fn consents(&self, context: &Object) -> bool {
+        let unknown = self.privacy.unknown(&Facts::default(), self.filter.unknown_consent);
+        self.filter.refuse_consent(Some(context), unknown).is_none()
+    }
+
     /// The event as this destination is to see it, or why it is not for it.
     pub fn admit(&self, event: Enriched, now: Timestamp) -> (Enriched, Screening) {
         let facts = &event.event.facts;
@@ -183,7 +202,7 @@ impl DestinationSettings {
 #[cfg(test)]
 impl DestinationSettings {
     /// Settings as the embedded default gives them, with short waits.
-    pub(super) fn for_tests(name: &str, destination: Arc<dyn Destination>) -> Self {
+    pub(crate) fn for_tests(name: &str, destination: Arc<dyn Destination>) -> Self {
         let ms = Duration::from_millis;
         Self {
             name: name.into(),

@@ -27,6 +27,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// The format, in an event's facts, of those that tell destinations of a segment's members: nobody did
+/// what they say.
+pub const MEMBERSHIP: &str = "membership";
+
 /// A JSON object as a tree, in the order the client wrote it.
 pub type Object = serde_json::Map<String, serde_json::Value>;
 

@@ -85,10 +85,11 @@ pub struct SiteSettings {
 }
 
 impl SiteSettings {
-    /// Reads `profiles` of a site.
+    /// Reads `profiles` of a site. Where nothing is said, it is the site that knows whether anything needs
+    /// `activity`.
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
-            activity: section.boolean("activity"),
+            activity: section.opt_boolean("activity").unwrap_or_default(),
             anonymous_retain: section.positive_duration("anonymous_retain"),
             public: Public::read(section),
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::agent;
-use crate::event::{Campaign, Event, Kind, Object};
+use crate::event::{Campaign, Event, Kind, MEMBERSHIP, Object};
 use crate::privacy::Consent;
 
 /// The longest name under which an event is counted: the Segment spec's names have some 20 characters.
@@ -63,12 +63,13 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, or of
+    /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, one that tells of a segment, or of
     /// somebody who can never be met again: none counts as something a person did.
     pub fn of(event: &Event, counters: &dyn Counters) -> Option<Self> {
         let facts = &event.facts;
         let is_nobodys = facts.passing && event.user_id.is_none();
-        if facts.suspicion.is_some() || facts.beacon.is_some() || is_nobodys {
+        let is_ours = facts.format == MEMBERSHIP;
+        if facts.suspicion.is_some() || facts.beacon.is_some() || is_nobodys || is_ours {
             return None;
         }
         let mut keys = Vec::new();

@@ -34,7 +34,7 @@
 //! transaction. Killed half way it starts again and finds the rest. When a segment is due follows
 //! from its last run on disk.
 //!
-//! What a destination was told of each member is kept apart (`told`), so that who left is known until
+//! What a destination was told of each member is kept apart (`sync`), so that who left is known until
 //! it has heard of it, whatever the profile has become.
 
 mod condition;
@@ -49,6 +49,7 @@ mod schedule;
 mod settings;
 pub mod sql;
 mod sqlite;
+pub mod sync;
 #[cfg(test)]
 mod tests;
 

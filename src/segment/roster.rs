@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::run::Run;
 use super::schedule::delay_ms;
+use super::sync::{Synced, Syncs};
 use super::{
     By, Known, Membership, Ran, Rule, SegmentError, SegmentId, SegmentSettings, SegmentStore,
     Settings, Which,
@@ -54,6 +55,7 @@ pub struct Segments {
     /// One run at a time: each looks at every profile, and it alone changes memberships.
     turn: Mutex<()>,
     previews: Semaphore,
+    syncs: Option<Syncs>,
     /// By site and segment: runs that failed in a row, and when to try again.
     failed: std::sync::Mutex<BTreeMap<(SiteId, Name), (u32, i64)>>,
 }
@@ -74,6 +76,8 @@ pub struct Listed {
     pub rule: Value,
     /// Where its members go.
     pub destinations: Vec<Name>,
+    /// How these hear of them.
+    pub syncs: Vec<Synced>,
     /// Whether a run was begun and has not ended.
     pub is_running: bool,
     /// The last run.
@@ -113,8 +117,15 @@ impl Segments {
             changed: Notify::new(),
             turn: Mutex::default(),
             previews: Semaphore::new(PREVIEWS),
+            syncs: None,
             failed: std::sync::Mutex::default(),
         }
+    }
+
+    /// The same, and destinations hear of the members.
+    #[must_use]
+    pub fn with_syncs(self, syncs: Syncs) -> Self {
+        Self { syncs: Some(syncs), ..self }
     }
 
     /// Takes over what is configured.
@@ -125,11 +136,21 @@ impl Segments {
 
     /// Runs what is due, until told to stop. A run that is cut off is begun anew at the next start.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        self.run_all(stop).await;
+        if let Some(syncs) = &self.syncs {
+            syncs.stop().await;
+        }
+    }
+
+    async fn run_all(&self, stop: CancellationToken) {
         let mut is_new = true;
         loop {
             if is_new {
                 tokio::select! {
-                    () = self.put_in_order() => {}
+                    () = async {
+                        self.put_in_order().await;
+                        self.put_syncs_in_order().await;
+                    } => {}
                     () = stop.cancelled() => return,
                 }
             }
@@ -173,6 +194,8 @@ impl Segments {
         if let Err(error) = self.run_one(&site, &segment).await {
             tracing::warn!(%error, site = %site.name, segment = %segment.name, "a segment stays as it was");
         }
+        // Its number is new with the first run.
+        self.put_syncs_in_order().await;
         Duration::ZERO
     }
 
@@ -207,6 +230,13 @@ impl Segments {
             if let Err(error) = self.put_site_in_order(site).await {
                 tracing::warn!(%error, site = %site.name, "segments that are no more are still kept");
             }
+        }
+    }
+
+    async fn put_syncs_in_order(&self) {
+        let Some(syncs) = &self.syncs else { return };
+        if let Err(error) = syncs.apply(&self.sites.load_full()).await {
+            tracing::warn!(%error, "destinations hear of segments as they did before");
         }
     }
 
@@ -259,6 +289,9 @@ impl Segments {
             Ok(ran) => {
                 failed.remove(&key);
                 self.tell(&labels, Some(ran));
+                if let Some(syncs) = &self.syncs {
+                    syncs.hear();
+                }
             }
             Err(_) => {
                 let times = failed.get(&key).map_or(0, |(times, _)| *times);
@@ -272,6 +305,7 @@ impl Segments {
     /// Every segment of a site, or of all.
     pub async fn list(&self, of: Option<&str>) -> Result<Vec<Listed>, SegmentError> {
         let now = self.clock.now().as_millisecond();
+        let states = self.syncs.as_ref().map(Syncs::states).unwrap_or_default();
         let mut listed = Vec::new();
         for site in self.sites.load_full().iter() {
             if of.is_some_and(|name| name != &*site.name) {
@@ -287,6 +321,11 @@ impl Segments {
                     schedule: segment.schedule.describe(),
                     rule: segment.written.clone(),
                     destinations: segment.syncs.iter().map(|it| it.destination.clone()).collect(),
+                    syncs: states
+                        .iter()
+                        .filter(|it| it.site == site.name && it.segment == segment.name)
+                        .cloned()
+                        .collect(),
                     is_running: known.is_some_and(|known| known.begun_at.is_some()),
                     ran: known.and_then(|known| known.ran.clone()),
                     due_ms: self.due(site, segment, known, now),

@@ -25,6 +25,8 @@ pub struct Settings {
     pub realtime_every: Duration,
     /// Memberships changed in one transaction.
     pub batch: usize,
+    /// How often all that destinations were told is compared with what is known.
+    pub recheck: Duration,
 }
 
 impl Settings {
@@ -35,6 +37,7 @@ impl Settings {
             jitter: section.duration("jitter"),
             realtime_every: section.positive_duration("realtime_every"),
             batch: section.integer("batch", 1..=100_000),
+            recheck: section.positive_duration("recheck"),
         }
     }
 }
@@ -77,6 +80,11 @@ impl SyncKind {
             Self::Events => "events",
         }
     }
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, kind)| kind)
+    }
 }
 
 /// One of `[[sites.segments.sync]]`.
@@ -88,14 +96,29 @@ pub struct SyncSettings {
     pub kind: SyncKind,
     /// What the audience is called there.
     pub audience: String,
+    /// The vendor's own id of a list that was made by hand.
+    pub list: Option<String>,
     /// Traits that go along.
     pub traits: Vec<String>,
 }
 
+impl SyncSettings {
+    /// Of a sync that is no more, while the destination still has to hear that everybody left.
+    pub fn ending(destination: &str, kind: SyncKind, segment: &str) -> Self {
+        Self {
+            destination: destination.into(),
+            kind,
+            audience: segment.to_owned(),
+            list: None,
+            traits: Vec::new(),
+        }
+    }
+}
+
 impl SegmentSettings {
-    /// Reads one segment of a site that has these destinations. Nothing comes of one with a mistake in
+    /// Reads one segment of a site that has these destinations, each with whether it has lists. Nothing comes of one with a mistake in
     /// its rule.
-    pub fn read(section: &mut Section<'_>, destinations: &[&str]) -> Option<Self> {
+    pub fn read(section: &mut Section<'_>, destinations: &[(&str, bool)]) -> Option<Self> {
         let name: Name = section.string("name").into();
         let by = section.opt_choice("by", &By::ALL).unwrap_or_default();
         let is_static =
@@ -209,10 +232,30 @@ fn read_schedule(section: &mut Section<'_>, is_static: bool) -> Option<Schedule>
     time.map(Schedule::Every)
 }
 
-fn read_sync(section: &mut Section<'_>, segment: &Name, destinations: &[&str]) -> SyncSettings {
+fn read_sync(
+    section: &mut Section<'_>,
+    segment: &Name,
+    destinations: &[(&str, bool)],
+) -> SyncSettings {
     let destination = section.string("destination");
-    if section.has("destination") && !destinations.contains(&destination.as_str()) {
-        section.unknown_name("destination", &destination, "destination", destinations);
+    let found = destinations.iter().find(|(name, _)| *name == destination);
+    if section.has("destination") && found.is_none() {
+        let names: Vec<&str> = destinations.iter().map(|(name, _)| *name).collect();
+        section.unknown_name("destination", &destination, "destination", &names);
+    }
+    let has_lists = found.is_some_and(|(_, has_lists)| *has_lists);
+    let asked = section.opt_choice("kind", &SyncKind::ALL);
+    if asked == Some(SyncKind::List) && found.is_some() && !has_lists {
+        section.mistake(
+            "kind",
+            "the destination has no lists: its settings lack what the vendor needs for them, or the \
+             vendor has none; \"events\" needs nothing",
+        );
+    }
+    let kind = asked.unwrap_or(if has_lists { SyncKind::List } else { SyncKind::Events });
+    let list = section.opt_string("list");
+    if list.is_some() && kind == SyncKind::Events {
+        section.mistake("list", "is nothing where kind is \"events\"");
     }
     let audience = section.opt_string("audience");
     if audience.as_deref() == Some("") {
@@ -220,7 +263,8 @@ fn read_sync(section: &mut Section<'_>, segment: &Name, destinations: &[&str]) -
     }
     SyncSettings {
         destination: destination.into(),
-        kind: section.opt_choice("kind", &SyncKind::ALL).unwrap_or(SyncKind::List),
+        kind,
+        list,
         audience: audience.unwrap_or_else(|| segment.to_string()),
         traits: section.strings("traits"),
     }

@@ -32,6 +32,7 @@ pub(super) async fn some() -> (tempfile::TempDir, Arc<Segments>) {
         jitter: Duration::ZERO,
         realtime_every: Duration::from_secs(60),
         batch: 100,
+        recheck: Duration::from_secs(86_400),
     };
     let backend = SqliteSegments::new(Arc::new(store), settings.evaluate_time);
     let clock = Arc::new(ManualClock::new("2026-11-25T18:00:00Z".parse().unwrap()));

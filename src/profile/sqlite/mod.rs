@@ -90,7 +90,7 @@ pub const MIGRATIONS: Migrations = Migrations {
         sum REAL NOT NULL,
         PRIMARY KEY (profile, event, day)
     ) WITHOUT ROWID;
-    CREATE INDEX activity_event ON activity (event, day, profile, count, first, last, sum);
+    CREATE INDEX activity_event ON activity (event, day, profile);
     ",
     ],
 };

@@ -47,13 +47,23 @@ pub const MIGRATIONS: Migrations = Migrations {
         since INTEGER NOT NULL,
         PRIMARY KEY (segment, profile)
     ) WITHOUT ROWID;
-    CREATE TABLE told (
+    CREATE TABLE syncs (
+        id INTEGER PRIMARY KEY,
         segment INTEGER NOT NULL,
         destination TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        list TEXT,
+        synced INTEGER NOT NULL DEFAULT 0,
+        checked INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (segment, destination, kind)
+    );
+    CREATE TABLE told (
+        sync INTEGER NOT NULL,
         profile INTEGER NOT NULL,
-        state INTEGER NOT NULL,
+        row TEXT NOT NULL,
         at INTEGER NOT NULL,
-        PRIMARY KEY (segment, destination, profile)
+        is_sure INTEGER NOT NULL,
+        PRIMARY KEY (sync, profile)
     ) WITHOUT ROWID;
     "],
 };
@@ -69,6 +79,10 @@ impl SqliteSegments {
     /// asked for `evaluate_time` at most.
     pub fn new(store: Arc<Store>, evaluate_time: Duration) -> Self {
         Self { store, evaluate_time }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 }
 
@@ -243,9 +257,14 @@ impl SegmentStore for SqliteSegments {
             )?;
             // While a destination has been told of somebody it must still hear that they left.
             c.execute(
+                "DELETE FROM syncs WHERE segment = ?1
+                 AND NOT EXISTS (SELECT 1 FROM told WHERE sync = syncs.id)",
+                [segment.0],
+            )?;
+            c.execute(
                 "DELETE FROM segments WHERE id = ?1
                  AND NOT EXISTS (SELECT 1 FROM memberships WHERE segment = ?1)
-                 AND NOT EXISTS (SELECT 1 FROM told WHERE segment = ?1)",
+                 AND NOT EXISTS (SELECT 1 FROM syncs WHERE segment = ?1)",
                 [segment.0],
             )?;
             Ok(removed < limit)

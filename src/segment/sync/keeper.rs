@@ -73,34 +73,51 @@ pub struct Synced {
 }
 
 /// What syncs stand on.
-pub(in crate::segment) struct Footing {
-    pub(in crate::segment) store: Arc<dyn SyncStore>,
-    pub(in crate::segment) segments: Arc<dyn SegmentStore>,
-    pub(in crate::segment) journal: Arc<dyn Journal>,
-    pub(in crate::segment) dispatcher: Arc<Dispatcher>,
-    pub(in crate::segment) clock: SharedClock,
-    pub(in crate::segment) metrics: Arc<Metrics>,
-    pub(in crate::segment) recheck: Duration,
-    pub(in crate::segment) runtime: Handle,
-    /// Changes with every run of a segment.
-    pub(in crate::segment) ran: watch::Sender<()>,
+pub struct SyncFooting {
+    /// What destinations were told.
+    pub store: Arc<dyn SyncStore>,
+    /// Who is a member.
+    pub segments: Arc<dyn SegmentStore>,
+    /// Where events of members go.
+    pub journal: Arc<dyn Journal>,
+    /// The destinations.
+    pub dispatcher: Arc<Dispatcher>,
+    /// The time of day.
+    pub clock: SharedClock,
+    /// Where syncs count.
+    pub metrics: Arc<Metrics>,
+    /// How often all rows are compared.
+    pub recheck: Duration,
+    /// Where syncs run.
+    pub runtime: Handle,
+}
+
+/// A task, and how it is ended.
+struct Running {
+    order: Order,
+    stop: CancellationToken,
+    ended: CancellationToken,
 }
 
 /// All syncs.
 pub struct Syncs {
-    footing: Arc<Footing>,
-    running: Mutex<BTreeMap<Key, (Order, CancellationToken)>>,
+    footing: Arc<SyncFooting>,
+    running: Mutex<BTreeMap<Key, Running>>,
     states: Arc<Mutex<BTreeMap<Key, Synced>>>,
     tasks: TaskTracker,
+    /// Changes with every run of a segment.
+    ran: watch::Sender<()>,
 }
 
 impl Syncs {
-    pub(in crate::segment) fn new(footing: Footing) -> Self {
+    /// None yet.
+    pub fn new(footing: SyncFooting) -> Self {
         Self {
             footing: Arc::new(footing),
             running: Mutex::default(),
             states: Arc::default(),
             tasks: TaskTracker::new(),
+            ran: watch::Sender::new(()),
         }
     }
 
@@ -136,11 +153,18 @@ impl Syncs {
                 }
             }
         }
+        self.replace(wanted);
+        Ok(())
+    }
+
+    fn replace(&self, wanted: BTreeMap<Key, Order>) {
         let mut running = self.lock();
-        running.retain(|key, (order, stop)| {
-            let stays = wanted.get(key) == Some(order);
+        let mut ending = BTreeMap::new();
+        running.retain(|key, it| {
+            let stays = wanted.get(key) == Some(&it.order);
             if !stays {
-                stop.cancel();
+                it.stop.cancel();
+                ending.insert(key.clone(), it.ended.clone());
                 self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
             }
             stays
@@ -149,30 +173,41 @@ impl Syncs {
             if running.contains_key(&key) {
                 continue;
             }
-            let stop = CancellationToken::new();
+            let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
             let task = Task {
                 footing: self.footing.clone(),
                 states: self.states.clone(),
+                ran: self.ran.subscribe(),
                 key: key.clone(),
                 order: order.clone(),
             };
-            let stopped = stop.clone();
+            let (stopped, guard) = (stop.clone(), ended.clone().drop_guard());
+            let before = ending.remove(&key);
             let work = async move {
+                let _guard = guard;
+                // Two that change the same list would undo what the other does.
+                if let Some(before) = before {
+                    before.cancelled().await;
+                }
                 tokio::select! {
                     () = task.run() => {}
                     () = stopped.cancelled() => {}
                 }
             };
             self.tasks.spawn_on(work, &self.footing.runtime);
-            running.insert(key, (order, stop));
+            running.insert(key, Running { order, stop, ended });
         }
-        Ok(())
+    }
+
+    /// Tells all syncs that a segment was run.
+    pub(in crate::segment) fn hear(&self) {
+        self.ran.send_replace(());
     }
 
     /// Ends all syncs. What is under way is cut off: the next start goes on with it.
     pub(in crate::segment) async fn stop(&self) {
-        for (_, stop) in self.lock().values() {
-            stop.cancel();
+        for running in self.lock().values() {
+            running.stop.cancel();
         }
         self.tasks.close();
         self.tasks.wait().await;
@@ -183,22 +218,23 @@ impl Syncs {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, (Order, CancellationToken)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One sync's task.
 struct Task {
-    footing: Arc<Footing>,
+    footing: Arc<SyncFooting>,
     states: Arc<Mutex<BTreeMap<Key, Synced>>>,
+    ran: watch::Receiver<()>,
     key: Key,
     order: Order,
 }
 
 impl Task {
     async fn run(self) {
-        let mut ran = self.footing.ran.subscribe();
+        let mut ran = self.ran.clone();
         let mut failures: u32 = 0;
         loop {
             ran.mark_unchanged();
@@ -230,7 +266,7 @@ impl Task {
 
     /// Tells what there is to tell, if there is; whether there was.
     async fn turn(&self) -> Result<bool, Stopped> {
-        let Footing { store, segments, .. } = &*self.footing;
+        let SyncFooting { store, segments, .. } = &*self.footing;
         let known = segments.known(self.order.site).await?;
         let known = known.into_iter().find(|known| known.id == self.order.segment);
         let Some(known) = known else { return Ok(self.order.drains) };
@@ -252,6 +288,11 @@ impl Task {
         }
         let (kept, drains) = (self.kept().await?, self.order.drains);
         let counts = match self.pass(&kept, rechecks, drains).await {
+            // With the list, everybody is off it.
+            Err(Stopped::ListGone) if drains => {
+                store.note_list(kept.id, None).await?;
+                Counts::default()
+            }
             Err(Stopped::ListGone) => {
                 store.note_list(kept.id, None).await?;
                 let reopened = self.kept().await?;
@@ -275,13 +316,8 @@ impl Task {
         wanted.is_some() && kept.list.is_some() && wanted != kept.list.as_deref()
     }
 
-    async fn pass(
-        &self,
-        kept: &Kept,
-        rechecks: bool,
-        drains: bool,
-    ) -> Result<Counts, Stopped> {
-        let Footing { store, journal, dispatcher, clock, .. } = &*self.footing;
+    async fn pass(&self, kept: &Kept, rechecks: bool, drains: bool) -> Result<Counts, Stopped> {
+        let SyncFooting { store, journal, dispatcher, clock, .. } = &*self.footing;
         let Some(outlet) = dispatcher.outlet(&self.key.site, &self.key.destination) else {
             let reason = crate::vendors::Reason::new("not_running");
             return Err(Stopped::Destination(reason, None));

@@ -16,10 +16,8 @@ mod keeper;
 mod pass;
 mod person;
 mod sqlite;
-#[cfg(test)]
-mod tests;
 
-pub use keeper::{Syncs, Synced};
+pub use keeper::{SyncFooting, Synced, Syncs};
 
 use async_trait::async_trait;
 

@@ -111,7 +111,7 @@ impl Pass<'_> {
             segment: self.segment_name,
             id: self.sync.list.as_deref(),
         };
-        let list = match audience.open(&listed, &*self.outlet.call()).await {
+        let list = match audience.open(&listed, self.outlet.call()).await {
             Ok(list) => list,
             Err(outcome) => return Err(stopped(outcome)),
         };
@@ -133,14 +133,18 @@ impl Pass<'_> {
             after = last.profile;
             let (mut gone, staying): (Vec<Told>, Vec<Told>) =
                 page.into_iter().partition(|told| !self.stays(told));
-            if self.rechecks {
-                gone.extend(self.changed(staying).await?);
+            // One that was perhaps told is told again; if by another row, the first must go.
+            let doubtful: Vec<Told> =
+                staying.into_iter().filter(|it| self.rechecks || !it.is_sure).collect();
+            if !doubtful.is_empty() {
+                gone.extend(self.changed(doubtful).await?);
             }
             let gone: Vec<Telling> = gone
                 .into_iter()
                 .map(|Told { profile, row, at, .. }| Telling { profile, row, at })
                 .collect();
-            counts.removed += self.tell_all(kept, way, Change::Remove, &gone, counts).await?;
+            let removed = self.tell_all(kept, way, Change::Remove, &gone, counts).await?;
+            counts.removed += removed;
         }
     }
 
@@ -185,7 +189,8 @@ impl Pass<'_> {
                     Err(reason) => *counts.left_out.entry(reason.code).or_default() += 1,
                 }
             }
-            counts.added += self.tell_all(kept, way, Change::Add, &new, counts).await?;
+            let added = self.tell_all(kept, way, Change::Add, &new, counts).await?;
+            counts.added += added;
         }
     }
 
@@ -214,7 +219,8 @@ impl Pass<'_> {
         let mut heard = 0;
         for some in all.chunks(most) {
             if change == Change::Add {
-                let notes = some.iter().map(|it| (it.profile, Note::Telling(it.row.clone(), it.at)));
+                let notes =
+                    some.iter().map(|it| (it.profile, Note::Telling(it.row.clone(), it.at)));
                 self.store.note(kept.id, notes.collect()).await?;
             }
             let ends = self.tell(kept, way, change, some).await;
@@ -259,7 +265,7 @@ impl Pass<'_> {
         let ends = match way {
             Way::List(audience, list) => {
                 let rows: Vec<Row> = some.iter().map(|it| it.row.clone()).collect();
-                audience.change(list, change, &rows, &*self.outlet.call()).await
+                audience.change(list, change, &rows, self.outlet.call()).await
             }
             Way::Events => self.append(kept, change, some).await,
         };
@@ -284,7 +290,8 @@ impl Pass<'_> {
             let stay = format!("{}:{}:{}", kept.id.0, telling.profile.0, telling.at);
             let enters = change == Change::Add;
             let event = named.event(self.segment_name, destination, (&stay, enters), now)?;
-            let body = serde_json::to_vec(&event).map_err(|_impossible| Reason::new("unmappable"))?;
+            let body =
+                serde_json::to_vec(&event).map_err(|_impossible| Reason::new("unmappable"))?;
             let message = MessageKey::new(self.site_name, &event.message_id);
             let (site, received_at) = (self.site, now);
             Ok(NewRecord { site, message, received_at, identifies: false, body })

@@ -185,8 +185,8 @@ impl SyncStore for SqliteSegments {
                 "INSERT INTO told (sync, profile, row, at, is_sure) VALUES (?1, ?2, ?3, ?4, 0)
                  ON CONFLICT DO UPDATE SET row = excluded.row, at = excluded.at, is_sure = 0",
             )?;
-            let mut told = c
-                .prepare_cached("UPDATE told SET is_sure = 1 WHERE sync = ?1 AND profile = ?2")?;
+            let mut told =
+                c.prepare_cached("UPDATE told SET is_sure = 1 WHERE sync = ?1 AND profile = ?2")?;
             let mut untold =
                 c.prepare_cached("DELETE FROM told WHERE sync = ?1 AND profile = ?2")?;
             for (profile, note) in notes {
@@ -222,9 +222,11 @@ impl SyncStore for SqliteSegments {
 
     async fn size(&self, sync: SyncId) -> Result<u64, SegmentError> {
         let size = self.store().read(move |c| {
-            c.query_row("SELECT count(*) FROM told WHERE sync = ?1 AND is_sure = 1", [sync.0], |row| {
-                row.get(0)
-            })
+            c.query_row(
+                "SELECT count(*) FROM told WHERE sync = ?1 AND is_sure = 1",
+                [sync.0],
+                |row| row.get(0),
+            )
         });
         Ok(size.await?)
     }

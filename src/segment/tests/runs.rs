@@ -77,6 +77,7 @@ impl Bed {
             jitter: Duration::ZERO,
             realtime_every: Duration::from_secs(60),
             batch: 7,
+            recheck: Duration::from_secs(86_400),
         };
         let metrics = Arc::new(Metrics::new());
         (Arc::new(Segments::new(self.segments.clone(), settings, clock, metrics.clone())), metrics)
