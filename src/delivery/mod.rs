@@ -173,14 +173,6 @@ impl Outlet {
     }
 }
 
-#[cfg(test)]
-impl Outlet {
-    /// A destination that is called in this way.
-    pub(crate) fn for_tests(settings: DestinationSettings, call: Box<dyn Call>) -> Self {
-        Self { settings: Arc::new(settings), call }
-    }
-}
-
 /// Starts, replaces and stops the workers as the settings say.
 pub struct Dispatcher {
     shared: Shared,
