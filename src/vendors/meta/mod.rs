@@ -79,7 +79,6 @@ pub static VENDOR: Vendor = Vendor {
         optional: &["order_event_id"],
         twice: None,
     }),
-    ..Vendor::NOTHING
 };
 
 /// Events in one request.
