@@ -35,8 +35,7 @@ const HANDLE: &str = "function handle(event) {}";
 /// The path in `"src":"/tw/NAME.HASH.js"`.
 fn src(script: &str, name: &str) -> String {
     let start = script.find(&format!("/tw/{name}.")).unwrap();
-    let end = start + script[start..].find('"').unwrap();
-    script[start..end].to_owned()
+    script.split_at(start).1.split('"').next().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +170,7 @@ async fn reports_are_counted_by_the_names_that_the_site_has() {
         let line =
             format!("tagway_integration_errors_total{{site=\"shop\",integration=\"{name}\"}} ");
         let start = metrics.find(&line)? + line.len();
-        metrics[start..].lines().next()?.parse::<u64>().ok()
+        metrics.split_at(start).1.lines().next()?.parse::<u64>().ok()
     };
     assert_eq!((count("live"), count("other"), count("nobody's")), (Some(2), Some(0), None));
     assert!(!metrics.contains("boom"), "{metrics}");
