@@ -123,7 +123,10 @@ fn read_site<'a>(
     }
     let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != Mode::Server;
     let in_page: Vec<&str> = destinations.iter().filter(is_in_page).map(|it| it.vendor).collect();
-    let gateway = gateway::SiteSettings::read(section, privacy.clone(), &in_page);
+    let mut gateway = gateway::SiteSettings::read(section, privacy.clone(), &in_page);
+    for mount in &mut gateway.mounts {
+        mount.takes_tags |= destinations.iter().any(|it| it.vendor == mount.vendor);
+    }
     for mount in &gateway.mounts {
         let Some(forward) = &mount.forward else { continue };
         let source = Source {

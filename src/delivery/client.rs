@@ -21,6 +21,10 @@ pub struct ClientSettings {
     /// Where it sends, if the gateway passes its beacons on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
+    /// Whether the gateway delivers to the vendor as well. What a shim said in its vendor's own words is
+    /// then left to it: in the spec's words, under which this vendor counts it once.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub both: bool,
     /// Names under which events switch it.
     pub names: Vec<String>,
     /// Which events are for it.
@@ -71,6 +75,7 @@ impl ClientSettings {
             src: own.as_ref().map_or(at_its_name, ToString::to_string),
             load: section.choice("client_load", &load),
             api: None,
+            both: false,
             names: names.chain(filter.known_as.iter().copied()).map(str::to_owned).collect(),
             events: section.strings("events"),
             consent: filter.consent.clone(),

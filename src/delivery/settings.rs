@@ -258,7 +258,8 @@ fn read_client(
         section.mistake("mode", &format!("must be \"server\": only {names} run in the page"));
         return None;
     };
-    let read = ClientSettings::read(section, settings, (vendor, client), filter, policy);
+    let mut read = ClientSettings::read(section, settings, (vendor, client), filter, policy);
+    read.both = mode == Mode::Both;
     if mode == Mode::Client {
         // What the gateway's own deliveries need may stay where it is.
         settings.ignore_rest();

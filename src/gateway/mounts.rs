@@ -35,6 +35,9 @@ pub struct Mount {
     pub forward: Option<Forwarding>,
     /// How its scripts are served, if they are.
     pub scripts: Option<Scripts>,
+    /// Whether tags of the vendor's in proxied pages load what is here: where the site says something
+    /// of the vendor, or has a destination of it. Any other tag is the page's own business.
+    pub takes_tags: bool,
 }
 
 /// How a vendor's scripts are served.
@@ -149,6 +152,7 @@ impl Mount {
             converts: vendor.beacon.is_some(),
             forward: None,
             scripts: shimmed.map(serve),
+            takes_tags: false,
         }
     }
 
@@ -166,6 +170,7 @@ impl Mount {
 
     /// As a site's table says.
     fn change(&mut self, table: &mut Section<'_>, vendor: &Vendor) {
+        self.takes_tags = true;
         let choices = [
             ("convert", (true, false)),
             ("forward", (false, true)),
@@ -266,7 +271,7 @@ impl Mount {
 
     /// What tags of the vendor's become, if it has scripts here.
     pub(super) fn tag(&self) -> Option<Tag> {
-        let scripts = self.scripts.as_ref()?;
+        let scripts = self.scripts.as_ref().filter(|_| self.takes_tags)?;
         Some(Tag {
             mount: self.path.clone(),
             script: scripts.script,

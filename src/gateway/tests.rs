@@ -6,11 +6,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use http::StatusCode;
 use http::request::Builder;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use http_body_util::Full;
 
 use super::*;
 use crate::bots;

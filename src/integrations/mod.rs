@@ -7,7 +7,7 @@
 //! (`preview = true`) are only told of to browsers that have a token of the site's.
 //!
 //! With them goes what the pages need for the vendors' own libraries (client mode): both are what
-//! [`script`] calls extras.
+//! [`crate::script`] calls extras.
 
 mod settings;
 #[cfg(test)]

@@ -93,7 +93,6 @@ fn public(settings: &Settings, extras: &Extras) -> Value {
     if settings.wait_for_consent {
         public.insert("waitForConsent".to_owned(), json!(true));
     }
-    public.entry("clients").or_insert_with(|| json!({}));
     if !settings.shim_settings.is_empty() {
         public.insert("shims".to_owned(), json!(settings.shim_settings));
     }

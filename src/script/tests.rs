@@ -89,10 +89,14 @@ fn served(text: String) -> usize {
 #[test]
 fn scripts_stay_as_small_as_promised() {
     const CORE: usize = 1_536;
+    // With the site's settings before it.
+    const PLAIN: usize = 1_600;
     const SHIM: usize = 1_024;
     const ALL: usize = 6_144;
-    let core = served(compose::site(&plain(), &Extras::default()));
+    let core = served(include_str!("../../static/sdk/dist/core.js").to_owned());
     assert!(core <= CORE, "the core: {core} bytes");
+    let script = served(compose::site(&plain(), &Extras::default()));
+    assert!(script <= PLAIN, "the core and its settings: {script} bytes");
     let vendors = || VENDORS.iter().filter_map(|vendor| Some((vendor.name, vendor.shim?)));
     for (name, shim) in vendors() {
         let needed: String = shim.needs.iter().map(|it| it.script).collect();

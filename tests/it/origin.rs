@@ -359,15 +359,17 @@ async fn tags_of_vendors_load_what_the_gateway_has() {
         answer.body
     };
     let here = "//t.shop.example/meta";
-    assert_eq!(found("", "").await, format!("<body>{}{}", gtag("/ga4/gtag/js"), fbq(here)));
+    assert_eq!(found("", "").await, body, "vendors that the site says nothing of");
+    let both = "[sites.vendors.ga4]\n[sites.vendors.meta]";
+    assert_eq!(found("", both).await, format!("<body>{}{}", gtag("/ga4/gtag/js"), fbq(here)));
     let settings = "[sites.vendors.ga4]\nmount = \"/g\"\n[sites.vendors.meta]\nscripts = \"off\"";
     assert_eq!(found("", settings).await, format!("<body>{}{}", gtag("/g/gtag/js"), fbq(meta)));
-    assert_eq!(found("", "rewrite_tags = false").await, body);
+    assert_eq!(found("", &format!("rewrite_tags = false\n{both}")).await, body);
     // The hash of a script is that of every byte of it.
     let policy = "content-security-policy: script-src 'self' 'sha256-x'\r\n";
-    assert_eq!(found(policy, "").await, format!("<body>{}{}", gtag("/ga4/gtag/js"), fbq(meta)));
+    assert_eq!(found(policy, both).await, format!("<body>{}{}", gtag("/ga4/gtag/js"), fbq(meta)));
     let policy = "content-security-policy: script-src https://www.googletagmanager.com\r\n";
-    assert_eq!(found(policy, "").await, body);
+    assert_eq!(found(policy, both).await, body);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,9 +34,10 @@ const HANDLE: &str = "function handle(event) {}";
 
 /// The path in `"src":"/tw/NAME.HASH.js"`.
 fn src(script: &str, name: &str) -> String {
-    let start = script.find(&format!("/tw/{name}.")).unwrap();
-    let end = start + script[start..].find('"').unwrap();
-    script[start..end].to_owned()
+    let begin = format!("/tw/{name}.");
+    let (_, rest) = script.split_once(&begin).unwrap();
+    let (rest, _) = rest.split_once('"').unwrap();
+    begin + rest
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,8 +171,8 @@ async fn reports_are_counted_by_the_names_that_the_site_has() {
     let count = |name: &str| {
         let line =
             format!("tagway_integration_errors_total{{site=\"shop\",integration=\"{name}\"}} ");
-        let start = metrics.find(&line)? + line.len();
-        metrics[start..].lines().next()?.parse::<u64>().ok()
+        let (_, rest) = metrics.split_once(&line)?;
+        rest.lines().next()?.parse::<u64>().ok()
     };
     assert_eq!((count("live"), count("other"), count("nobody's")), (Some(2), Some(0), None));
     assert!(!metrics.contains("boom"), "{metrics}");

@@ -244,9 +244,9 @@ async fn a_flood_of_ids_fills_neither_memory_nor_disk_nor_the_vendor() {
         let scripts = gateway.scripts();
         let bytes = |row: &Value| row["served"]["bytes"].as_u64().unwrap();
         let held: u64 = scripts.as_array().unwrap().iter().map(bytes).sum();
-        if held <= 40 << 10 { Ok(held) } else { Err(format!("{held} bytes")) }
+        if (1..=40 << 10).contains(&held) { Ok(()) } else { Err(format!("{held} bytes")) }
     });
-    assert!(held.await > 0);
+    held.await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,7 +86,6 @@ pub static VENDOR: Vendor = Vendor {
         optional: &["order_event_id"],
         twice: None,
     }),
-    ..Vendor::NOTHING
 };
 
 /// Events in one request.

@@ -181,7 +181,7 @@ const make = (type: Message["type"], fields: Partial<Message>, options?: Options
   const { pathname, search, href } = location;
   const message: Message = {
     type,
-    messageId: crypto.getRandomValues(new Uint32Array(4)).join("-"),
+    messageId: crypto.getRandomValues(new Uint32Array(3)).join("-"),
     timestamp: new Date(),
     userId: user.id,
     ...fields,

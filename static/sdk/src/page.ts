@@ -3,6 +3,8 @@
 
 export interface Message {
   type: string;
+  /** The vendor in whose words a shim says it. */
+  shim?: string;
   messageId: string;
   timestamp?: string;
   event?: string;

@@ -95,6 +95,19 @@ const META = "fbq.callMethod = (...call) => (window.told ??= []).push(call);" +
 const metaEvents = (page) =>
   page.evaluate(() => (window.told ?? []).filter(([call]) => call.startsWith("track")));
 
+test("what a shim said in its vendor's words is left to a gateway that delivers too", async () => {
+  scripts.set("/lib.js", META);
+  const settings = { clients: { meta: { ...client({ pixel_id: "1" }), both: true } } };
+  const page = await opened(settings, ["parts/clients", "clients/meta"]);
+  await say(page, track("purchase", { shim: "ga4" }));
+  await say(page, track("Signed Up"));
+  const told = await until(async () => {
+    const told = await metaEvents(page);
+    return told.length && told;
+  }, "events");
+  assert.deepEqual(told.map((call) => call[4].eventID), ["m-Signed Up"]);
+});
+
 test("meta's library is told each event once, with the id that the gateway sends", async () => {
   scripts.set("/lib.js", META);
   const page = await opened({ clients: { meta: client({ pixel_id: "1" }) } }, ["parts/clients", "clients/meta"]);

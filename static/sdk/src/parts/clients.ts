@@ -14,6 +14,8 @@ export interface ClientSettings extends Wish {
   names: string[];
   /** Where the library is to send, if the gateway passes its beacons on. */
   api?: string;
+  /** Whether the gateway tells the vendor as well, of what shims said too: that in the spec's words. */
+  both?: boolean;
   /** The vendor's own settings. */
   settings: Record<string, string>;
 }
@@ -103,6 +105,7 @@ function follow(adapter: Adapter, client: ClientSettings): void {
   hear((message) => {
     if (message.type === "consent") choose(message);
     else if (message.type === "reset") forget(message);
+    else if (client.both && message.shim) return;
     else if (selects(client.events, message) && !isSwitchedOff(names, message.integrations)) consider(message);
   });
 }
