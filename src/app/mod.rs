@@ -167,9 +167,7 @@ impl App {
         tokio::task::spawn_blocking(bots::prepare);
         let handler = Arc::new(GatewayHandler(gateway.clone()));
         let server = Server::bind(&settings.edge, metrics.clone(), handler).await?;
-        let admin = Admin::bind(settings.admin.address).await.with_context(|| {
-            format!("cannot listen on {} (listen.admin)", settings.admin.address)
-        })?;
+        let admin = bind_admin(settings.admin.address).await?;
         let addresses = Addresses {
             http: server.http_addr(),
             https: server.https_addr(),
@@ -449,6 +447,11 @@ fn open_segments(
     });
     let segments = Segments::new(backend, settings.clone(), clock, metrics);
     Arc::new(segments.with_syncs(syncs))
+}
+
+async fn bind_admin(address: SocketAddr) -> anyhow::Result<Admin> {
+    let bound = Admin::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address} (listen.admin)"))
 }
 
 /// Mistakes as one message, a line each.

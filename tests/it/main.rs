@@ -26,6 +26,7 @@ mod profiles;
 mod recorded;
 mod reload;
 mod scripts;
+mod segments;
 mod start;
 mod subjects;
 mod vendors;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tagway::demo::simulator::{Kind, Simulator};
+use tagway::demo::simulator::{Kind, Simulator, Workspace};
 
 use crate::harness::{
     NO_RATES, Process, SITE, admin_post, batch, eventually, send, settled, vendor,
@@ -129,7 +129,8 @@ fn names(names: &[&str]) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_abandons_a_cart_is_on_both_lists_until_they_order() {
-    let (meta, intercom) = (vendor(Kind::Meta).await, vendor(Kind::Intercom).await);
+    let (meta, intercom) =
+        (vendor(Kind::Meta).await, vendor(Kind::Intercom(Workspace::PLAIN)).await);
     let shop = Shop::open(&settings(meta.address(), intercom.address()));
     shop.post(&["u1", "u2", "u3"].map(came).concat());
     shop.post(&[ordered("u3")]);
@@ -147,7 +148,8 @@ async fn who_abandons_a_cart_is_on_both_lists_until_they_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_is_killed_ends_with_exactly_the_right_members() {
-    let (meta, intercom) = (vendor(Kind::Meta).await, vendor(Kind::Intercom).await);
+    let (meta, intercom) =
+        (vendor(Kind::Meta).await, vendor(Kind::Intercom(Workspace::PLAIN)).await);
     let settings = settings(meta.address(), intercom.address());
     let mut shop = Shop::open(&settings);
     let users: Vec<String> = (0..120).map(|n| format!("u{n}")).collect();
