@@ -156,7 +156,6 @@ fn read_site<'a>(
     let sdk = script::Settings { shim_settings: gateway.shims.clone(), ..sdk };
     check_in_page(section, &destinations, &gateway, &sdk);
     let integrations = read_integrations(section);
-    let profiles = profile::SiteSettings::read(&mut section.section("profiles"));
     let visitor = visitor::Settings::read(section);
     SiteSettings { name, gateway, visitor, profiles, sdk, integrations, destinations, segments }
 }

@@ -354,3 +354,17 @@ fn segments_are_read_and_their_mistakes_have_a_line_and_show_no_secret() {
     }
     assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
 }
+
+#[test]
+fn what_visitors_do_is_kept_where_something_asks_for_it() {
+    let keeps = |more: &str| {
+        let text = format!("[[sites]]\nname = \"s\"\nhosts = [\"*\"]\nwrite_key = \"k\"\n{more}");
+        load_text(&text).unwrap().sites[0].profiles.activity
+    };
+    let segment =
+        |rule: &str| format!("[[sites.segments]]\nname = \"g\"\nevery = \"24h\"\nwhere = {rule}\n");
+    assert!(!keeps(""));
+    assert!(keeps("[sites.profiles]\nactivity = true"));
+    assert!(!keeps(&segment("{ trait = \"plan\", \"=\" = \"pro\" }")));
+    assert!(keeps(&segment("{ event = \"Order Completed\", within = \"7d\" }")));
+}

@@ -63,8 +63,9 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, one that tells of a segment, or of
-    /// somebody who can never be met again: none counts as something a person did.
+    /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, one that
+    /// tells of a segment, or of somebody who can never be met again: none counts as something a person
+    /// did.
     pub fn of(event: &Event, counters: &dyn Counters) -> Option<Self> {
         let facts = &event.facts;
         let is_nobodys = facts.passing && event.user_id.is_none();

@@ -29,8 +29,8 @@ impl Shop {
         let folder = tempfile::tempdir().unwrap();
         let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
         let key = "write_key = \"shop-web\"\n";
-        let site =
-            webhook_site(webhook, more).replace(key, &format!("{key}server_token = \"{TOKEN}\"\n"));
+        let site = webhook_site(webhook, more)
+            .replace(key, &format!("{key}bots = \"pass\"\nserver_token = \"{TOKEN}\"\n"));
         let process = Process::start(&data, &file, &format!("{NO_RATES}{site}"));
         Self { process, file, folder }
     }

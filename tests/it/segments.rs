@@ -21,6 +21,7 @@ fn settings(meta: SocketAddr, intercom: SocketAddr) -> String {
 [segments]
 jitter = "0s"
 {SITE}
+bots = "pass"
 [[sites.destinations]]
 name = "meta"
 vendor = "meta"
