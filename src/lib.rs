@@ -15,8 +15,8 @@
 //!    batch, throttle, call, settle. In which form the site lets an event through is [`mapping`]'s
 //!    business, the same for every vendor; what a call says and what its reply means is that of
 //!    [`vendors`], one folder each.
-//! 7. [`segment`] asks the profiles whom the sites' rules select, on a schedule, and keeps who is a
-//!    member.
+//! 7. [`segment`] asks the profiles whom the sites' rules select, on a schedule, keeps who is a
+//!    member, and tells destinations who came and who left.
 //!
 //! Every event ends, for every destination, as delivered, skipped(reason) or dead(reason), and
 //! `accepted = delivered + skipped + dead + pending` holds at every commit.
