@@ -1,6 +1,6 @@
 //! The vendors: one folder per platform, holding all that the gateway knows about it.
 //!
-//! A vendor has up to five faces, each a trait here and a file there. Today there are four: the
+//! A vendor has up to five faces and a stand-in, each told of here and written in a file there: the
 //! [`Destination`], which renders requests, hands them to [`Call`] and reads the replies; its
 //! [`Audience`], which puts the members of segments on the vendor's lists; the [`Beacon`], which reads
 //! what the vendor's own browser library sends; the [`Script`], which says where that library comes
