@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tagway::script::compose::snippet;
 use tagway::vendors::VENDORS;
 
 /// Who may import whom. `event` imports nobody; what everybody may import is in [`SHARED`].
@@ -301,6 +302,13 @@ fn every_default_setting_says_what_it_is() {
         before = line;
     }
     report(complaints);
+}
+
+#[test]
+fn the_snippet_in_the_readme_is_the_one_that_there_is() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let snippet = snippet("https://t.shop.example/tw.js");
+    assert!(readme.contains(&format!("<script>{snippet}</script>")), "{snippet}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use super::server::{Answer, Reply, Server, whole};
-use crate::script::compose::SNIPPET;
+use crate::script::compose::snippet;
 
 const INDEX: &str = include_str!("../../static/demo/index.html");
 
@@ -33,18 +33,7 @@ impl Shop {
     /// Serves the shop at `address`, whose page sends its events to the gateway's port on the host
     /// that it was opened from.
     pub async fn open(address: SocketAddr, gateway_port: u16) -> io::Result<Self> {
-        let snippet = SNIPPET.trim();
-        let index = INDEX.replace("{{snippet}}", snippet);
-        // The snippet stands in the page: the policy names it by its digest.
-        let digest = STANDARD.encode(Sha256::digest(snippet));
-        let gateway = format!("http://127.0.0.1:{gateway_port} http://localhost:{gateway_port}");
-        let policy = format!(
-            "default-src 'none'; script-src 'self' 'sha256-{digest}' {gateway}; style-src 'self'; \
-             img-src data:; connect-src {gateway}; base-uri 'none'; form-action 'none'; \
-             frame-ancestors 'none'"
-        );
-        let files = Files { index, policy, gateway_port };
-        Server::start(address, Arc::new(files)).await.map(Self)
+        Server::start(address, Arc::new(Files { gateway_port })).await.map(Self)
     }
 
     /// Where it is.
@@ -54,19 +43,17 @@ impl Shop {
 }
 
 struct Files {
-    index: String,
-    policy: String,
     gateway_port: u16,
 }
 
 impl Files {
-    /// The page, with the gateway at the host that the page was asked from: to any other, cookies
-    /// would be a third party's.
-    fn page(&self, request: &Request<Incoming>) -> String {
+    /// The gateway at the host that the page was asked from: to any other, cookies would be a third
+    /// party's.
+    fn gateway(&self, request: &Request<Incoming>) -> String {
         let asked = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let is_named = asked.is_some_and(|host| host.split(':').next() == Some("localhost"));
         let host = if is_named { "localhost" } else { "127.0.0.1" };
-        self.index.replace("{{gateway}}", &format!("http://{host}:{}", self.gateway_port))
+        format!("http://{host}:{}", self.gateway_port)
     }
 }
 
@@ -76,19 +63,28 @@ impl Answer for Files {
             let refused = Response::builder().status(StatusCode::METHOD_NOT_ALLOWED);
             return refused.header(ALLOW, "GET, HEAD").body(whole("")).ok();
         }
+        let gateway = self.gateway(&request);
+        let snippet = snippet(&format!("{gateway}/tw.js"));
+        // The snippet stands in the page: the policy names it by its digest.
+        let digest = STANDARD.encode(Sha256::digest(&snippet));
+        let policy = format!(
+            "default-src 'none'; script-src 'self' 'sha256-{digest}' {gateway}; style-src 'self'; \
+             img-src data:; connect-src {gateway}; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'; require-trusted-types-for 'script'"
+        );
         let path = request.uri().path();
         let file = FILES.iter().find(|(name, _, _)| *name == path);
         let (status, kind, content) = match file {
             Some((_, kind, content)) => (StatusCode::OK, *kind, (*content).to_owned()),
             None if path == "/" => {
-                (StatusCode::OK, "text/html; charset=utf-8", self.page(&request))
+                (StatusCode::OK, "text/html; charset=utf-8", INDEX.replace("{{snippet}}", &snippet))
             }
             None => (StatusCode::NOT_FOUND, "text/plain", "There is no such page.\n".to_owned()),
         };
         let fields: [(HeaderName, &str); 5] = [
             (CONTENT_TYPE, kind),
             (CACHE_CONTROL, "no-cache"),
-            (CONTENT_SECURITY_POLICY, &self.policy),
+            (CONTENT_SECURITY_POLICY, &policy),
             (X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (REFERRER_POLICY, "strict-origin-when-cross-origin"),
         ];

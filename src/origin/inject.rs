@@ -17,7 +17,7 @@ use super::hints::{self, CONNECTING, FETCHING};
 use super::policy::Admitted;
 use super::tags::{Change, Link, Tags};
 use crate::script::Sdk;
-use crate::script::compose::SNIPPET;
+use crate::script::compose::snippet;
 
 /// Where the gateway's script is.
 const SCRIPT: &str = "/tw.js";
@@ -403,15 +403,19 @@ fn is_ours(src: &str, authority: &str) -> bool {
     }
 }
 
-/// What is put into the page: the snippet, where it may run, and the script.
+/// What is put into the page: the snippet, which brings the script, where it may do that; else what may
+/// stand there of it, and a tag.
 fn tag(admitted: &Admitted) -> String {
     let nonce = admitted.nonce().map(|nonce| format!(r#" nonce="{nonce}""#));
     let nonce = nonce.unwrap_or_default();
-    let snippet = match admitted.inline() {
-        true => format!("<script{nonce}>{}</script>", SNIPPET.trim()),
+    if admitted.brings() {
+        return format!("<script{nonce}>{}</script>", snippet(SCRIPT));
+    }
+    let queue = match admitted.inline() {
+        true => format!("<script{nonce}>{}</script>", snippet("")),
         false => String::new(),
     };
-    format!(r#"{snippet}<script async src="{SCRIPT}"{nonce}></script>"#)
+    format!(r#"{queue}<script async src="{SCRIPT}"{nonce}></script>"#)
 }
 
 #[cfg(test)]
@@ -500,7 +504,9 @@ mod tests {
 
     #[test]
     fn the_snippet_fits_into_a_page() {
-        assert!(!SNIPPET.to_ascii_lowercase().contains("</script") && !SNIPPET.contains("<!--"));
+        let snippet = snippet(SCRIPT);
+        assert!(!snippet.to_ascii_lowercase().contains("</script") && !snippet.contains("<!--"));
+        assert!(snippet.contains("\"/tw.js\""));
     }
 
     #[test]

@@ -1,11 +1,20 @@
 //! What a page's own policies (Content-Security-Policy) let run and load.
 
+use std::str::SplitAsciiWhitespace;
+
 use http::HeaderMap;
 use http::header::CONTENT_SECURITY_POLICY;
 
 /// Which scripts the page's policies let run: all of the policies must.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Admitted(Vec<Policy>);
+pub(super) struct Admitted {
+    policies: Vec<Policy>,
+    /// Whether one says which Trusted Types policies there may be, and not the snippet's.
+    refuses_types: bool,
+}
+
+/// The snippet's Trusted Types policy.
+const TYPES: &str = "tagway-snippet";
 
 /// What one policy says of scripts.
 #[derive(Clone, Debug)]
@@ -33,13 +42,17 @@ impl Admitted {
 
     /// Adds the policies of a field, or of the page itself.
     pub(super) fn add(&mut self, policies: &str, authority: &str) {
-        let of = |policy| Some(Policy::of(of_scripts(policy)?, authority));
-        self.0.extend(policies.split(',').filter_map(of));
+        let of = |policy| Some(Policy::of(words(policy, SCRIPTS)?, authority));
+        self.policies.extend(policies.split(',').filter_map(of));
+        self.refuses_types |= policies
+            .split(',')
+            .filter_map(|policy| words(policy, &["trusted-types"]))
+            .any(|mut names| !names.any(|name| name == TYPES || name == "*"));
     }
 
     /// What scripts must carry, if all of those that ask for it ask for the same.
     pub(super) fn nonce(&self) -> Option<&str> {
-        let mut nonces = self.0.iter().filter_map(|policy| policy.nonce.as_deref());
+        let mut nonces = self.policies.iter().filter_map(|policy| policy.nonce.as_deref());
         let first = nonces.next()?;
         nonces.all(|other| other == first).then_some(first)
     }
@@ -47,24 +60,33 @@ impl Admitted {
     /// Whether a script in the page itself runs with the nonce that there is.
     pub(super) fn inline(&self) -> bool {
         let nonce = self.nonce();
-        self.0.iter().all(|it| it.is_open || (nonce.is_some() && it.nonce.as_deref() == nonce))
+        self.policies
+            .iter()
+            .all(|it| it.is_open || (nonce.is_some() && it.nonce.as_deref() == nonce))
+    }
+
+    /// Whether the snippet runs, with the nonce that there is, and can load the script from here.
+    pub(super) fn brings(&self) -> bool {
+        let nonce = self.nonce();
+        let admits = |it: &Policy| it.knows(nonce) || (it.is_open && it.is_own);
+        !self.refuses_types && self.policies.iter().all(admits)
     }
 
     /// Whether an inline script with this nonce runs whatever it says, and can load from here.
     pub(super) fn may_change(&self, nonce: Option<&str>) -> bool {
-        self.0.iter().all(|policy| {
+        self.policies.iter().all(|policy| {
             (policy.is_open || policy.knows(nonce)) && (policy.is_own || policy.is_strict)
         })
     }
 
     /// Whether a tag with this nonce can load from here.
     pub(super) fn may_load(&self, nonce: Option<&str>) -> bool {
-        self.0.iter().all(|it| it.knows(nonce) || (it.is_own && !it.is_strict))
+        self.policies.iter().all(|it| it.knows(nonce) || (it.is_own && !it.is_strict))
     }
 }
 
 impl Policy {
-    fn of(sources: std::str::SplitAsciiWhitespace<'_>, authority: &str) -> Self {
+    fn of(sources: SplitAsciiWhitespace<'_>, authority: &str) -> Self {
         let has = |wanted: &str| sources.clone().any(|it| it.eq_ignore_ascii_case(wanted));
         let is_strict = has("'strict-dynamic'");
         let nonce = sources.clone().find_map(nonce_of);
@@ -100,9 +122,12 @@ fn is_host(source: &str, authority: &str) -> bool {
     }
 }
 
-/// What a policy says of scripts, if it does.
-fn of_scripts(policy: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
-    ["script-src-elem", "script-src", "default-src"].iter().find_map(|wanted| {
+/// The directives that say which scripts run, the one that counts first.
+const SCRIPTS: &[&str] = &["script-src-elem", "script-src", "default-src"];
+
+/// What a policy says by the first of these directives that it has.
+fn words<'p>(policy: &'p str, directives: &[&str]) -> Option<SplitAsciiWhitespace<'p>> {
+    directives.iter().find_map(|wanted| {
         policy.split(';').find_map(|directive| {
             let mut words = directive.split_ascii_whitespace();
             words.next()?.eq_ignore_ascii_case(wanted).then_some(words)
@@ -148,6 +173,27 @@ mod tests {
             let admitted = of(policy);
             let found = (admitted.nonce().unwrap_or_default(), admitted.inline());
             assert_eq!(found, (nonce, inline), "{policy}");
+        }
+    }
+
+    #[test]
+    fn the_snippet_brings_the_script_where_that_may_run_and_load() {
+        for (policy, brings) in [
+            ("img-src 'self'", true),
+            ("script-src 'self' 'unsafe-inline'", true),
+            ("script-src https://cdn.example 'unsafe-inline'", false),
+            ("script-src 'self'", false),
+            ("script-src 'nonce-a'", true),
+            ("script-src 'nonce-a' 'strict-dynamic'", true),
+            ("script-src 'strict-dynamic' 'sha256-x'", false),
+            ("script-src 'nonce-a', script-src 'nonce-b'", false),
+            ("require-trusted-types-for 'script'", true),
+            ("require-trusted-types-for 'script'; trusted-types x tagway-snippet", true),
+            ("trusted-types *", true),
+            ("trusted-types x", false),
+            ("trusted-types", false),
+        ] {
+            assert_eq!(of(policy).brings(), brings, "{policy}");
         }
     }
 

@@ -10,8 +10,13 @@ use crate::vendors::{self, Shim, Vendor};
 const CORE: &str = include_str!("../../static/sdk/dist/core.js");
 const ALIAS: &str = include_str!("../../static/sdk/dist/parts/alias.js");
 
-/// What a page has before the script, so that no call is lost: the text between script tags.
-pub const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
+const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
+
+/// What a page has first, so that no call is lost: the text between script tags. It brings the script
+/// from `src` late enough not to hold up the page; with an empty one the page has a tag for it.
+pub fn snippet(src: &str) -> String {
+    SNIPPET.trim().replace("\"TAGWAY_SRC\"", &literal(&json!(src)))
+}
 
 /// `/tw.js` of a site.
 pub fn site(settings: &Settings, extras: &Extras) -> String {

@@ -28,18 +28,22 @@ for (const vendor of await readdir(vendors, { withFileTypes: true })) {
   }
 }
 
-const { outputFiles } = await build({
-  entryPoints: entries,
+// The snippet is a function called at once already, which esbuild would put into another.
+const { snippet, ...scripts } = entries;
+const options = {
   outdir: dist,
-  bundle: true,
   minify: true,
-  format: "iife",
   target: "es2020",
   charset: "ascii",
   legalComments: "none",
   tsconfigRaw: {},
   write: false,
-});
+};
+const [{ outputFiles: built }, { outputFiles: alone }] = await Promise.all([
+  build({ ...options, entryPoints: scripts, bundle: true, format: "iife" }),
+  build({ ...options, entryPoints: { snippet } }),
+]);
+const outputFiles = [...built, ...alone];
 
 /** Bytes with brotli: of the core, and of each shim. */
 const LIMITS = { "core.js": 1_536, "shims/": 1_024 };

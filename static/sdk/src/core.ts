@@ -143,13 +143,14 @@ const send = (isLeaving?: unknown) => {
       break;
     }
     const text = JSON.stringify(message);
-    const size = new Blob([text]).size + 1;
-    if (FRAME_BYTES + size > MAX_BYTES) {
+    // With a comma. A Blob would know its size as well, but costs some ms: other processes hear of it.
+    const size = bytes + new TextEncoder().encode(text + 0).length;
+    if (!batch[0] && size > MAX_BYTES) {
       batch = [message];
       return settle(413);
     }
-    if (flyingBytes + bytes + size > MAX_BYTES) break;
-    bytes += size;
+    if (flyingBytes + size > MAX_BYTES) break;
+    bytes = size;
     batch.push(message);
     texts.push(text);
   }

@@ -101,8 +101,9 @@ const APP = `for (const item of document.querySelectorAll(".product")) {
   item.append(price);
 }`;
 
-// What a page has before the script, so that no call is lost. The script reports the page by itself.
-const snippet = async () => readFile(new URL("../../../static/sdk/dist/snippet.js", import.meta.url), "utf8");
+// What a page has first: it brings the script, which reports the page by itself.
+const snippet = async (src) => (await readFile(new URL("../../../static/sdk/dist/snippet.js", import.meta.url), "utf8"))
+  .replace("TAGWAY_SRC", src);
 
 /** The site key's certificates, one for each host, and the digest by which a browser believes them. */
 async function certificates(folder, hosts) {
@@ -165,8 +166,8 @@ export async function open(variants = VARIANTS) {
     [`${SHOP}/shop.css`, asset("text/css", css)],
     [`${SHOP}/app.js`, asset("text/javascript", APP)],
     [`${SHOP}/none`, asset("text/html", page([]))],
-    [`${SHOP}/tagway`, asset("text/html", page(["/tw.js"],
-      `<script>${await snippet()}tagway("track","Product Viewed",${JSON.stringify(PRODUCT)})</script>`))],
+    [`${SHOP}/tagway`, asset("text/html", page([],
+      `<script>${await snippet("/tw.js")}tagway("track","Product Viewed",${JSON.stringify(PRODUCT)})</script>`))],
   ]);
   const urls = { vendors: [], proxied: [] };
   for (const vendor of variants.includes("vendors") || variants.includes("proxied") ? VENDORS : []) {

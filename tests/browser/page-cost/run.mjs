@@ -1,4 +1,5 @@
-// Measures what tags cost a page: `node run.mjs [--runs 7] [--throttle none] [--cpu 4] [--lighthouse]`.
+// Measures what tags cost a page: `node run.mjs [--runs 7] [--throttle none] [--cpu 4] [--lighthouse]
+// [--variants none,tagway]`.
 // Prints a Markdown table of medians [least..most] and the same as JSON. Each round visits every variant
 // once, so that what else the machine does falls on all alike.
 
@@ -10,9 +11,11 @@ import { CHROMIUM, TAGWAY, VARIANTS, open } from "./harness.mjs";
 const { values: options } = parseArgs({ options: {
   runs: { type: "string", default: "7" }, throttle: { type: "string", default: "slow-4g" },
   cpu: { type: "string", default: "4" }, lighthouse: { type: "boolean", default: false },
+  variants: { type: "string", default: VARIANTS.join() },
 } });
 const run = promisify(execFile);
 const runs = Number(options.runs);
+const variants = options.variants.split(",");
 
 const ROWS = [
   ["requests", "requests", 1], ["third_party_requests", "of these to third parties", 1], ["hosts", "hosts", 1],
@@ -57,11 +60,11 @@ function cell(values, unit) {
 }
 
 const load = loadavg()[0];
-const shop = await open();
-const figures = Object.fromEntries(VARIANTS.map((variant) => [variant, []]));
+const shop = await open(variants);
+const figures = Object.fromEntries(variants.map((variant) => [variant, []]));
 try {
   for (let round = 1; round <= runs; round += 1) {
-    for (const variant of VARIANTS) {
+    for (const variant of variants) {
       const totals = await visit(shop, variant);
       if (options.lighthouse) Object.assign(totals, await lighthouse(shop, variant));
       figures[variant].push(totals);
@@ -76,11 +79,11 @@ const { stdout: version } = await run(CHROMIUM, ["--version"]);
 const conditions = { runs, throttle: options.throttle, cpu: Number(options.cpu), cache: "cold", chromium: version.trim(),
   node: process.version, cores: cpus().length, processor: cpus()[0].model, load_before: load, load_after: loadavg()[0] };
 const medians = {};
-console.log(`|  | ${VARIANTS.join(" | ")} |\n|---|${VARIANTS.map(() => "---:").join("|")}|`);
+console.log(`|  | ${variants.join(" | ")} |\n|---|${variants.map(() => "---:").join("|")}|`);
 for (const [key, label, unit] of ROWS) {
-  const columns = VARIANTS.map((variant) => figures[variant].map((totals) => totals[key]));
+  const columns = variants.map((variant) => figures[variant].map((totals) => totals[key]));
   if (columns.some((column) => column.some((value) => value === undefined))) continue;
   console.log(`| ${label} | ${columns.map((column) => cell(column, unit)).join(" | ")} |`);
-  medians[key] = Object.fromEntries(VARIANTS.map((variant, index) => [variant, median(columns[index])]));
+  medians[key] = Object.fromEntries(variants.map((variant, index) => [variant, median(columns[index])]));
 }
 console.log(`\n${JSON.stringify({ conditions, medians, figures })}`);

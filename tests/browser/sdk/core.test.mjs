@@ -30,6 +30,16 @@ async function fail(page, status, fields = {}) {
   return () => page.unroute("**/e", answer);
 }
 
+test("who holds on to what the snippet left is heard when the script is there", async () => {
+  const { context, page } = await open("plain", { early: 'window.held = tagway; held.track("Early");' });
+  await arrived("Early");
+  await page.evaluate(() => held.track("Late", { a: 1 }));
+  await arrived("Late");
+  assert.deepEqual(counts(), { Early: 1, Late: 1 });
+  assert.deepEqual(events().find(({ event }) => event === "Late").properties, { a: 1 });
+  await context.close();
+});
+
 test("what the snippet queued goes out in one request, under a strict policy", async () => {
   const { context, page, complaints, asked } = await open("paged", { early: 'tagway.track("Early", {a: 1});' });
   await arrived("page", "Early");

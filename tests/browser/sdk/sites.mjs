@@ -10,7 +10,8 @@ import { Shop } from "../clients/harness.mjs";
 
 const DEADLINE_MS = 15_000;
 const POLL_MS = 25;
-const SNIPPET = readFileSync(new URL("../../../static/sdk/dist/snippet.js", import.meta.url), "utf8");
+const snippet = (src) => readFileSync(new URL("../../../static/sdk/dist/snippet.js", import.meta.url), "utf8")
+  .replace("TAGWAY_SRC", src);
 
 export async function until(isSo, what) {
   const deadline = Date.now() + DEADLINE_MS;
@@ -95,7 +96,7 @@ export function pageOf(shop, name, { early = "", content = "<h1>Lamps</h1>", how
   const html = { "content-type": "text/html; charset=utf-8" };
   const tags = how
     ? `<script nonce="n">${how(src)}${early}</script>`
-    : `<script nonce="n">${SNIPPET}${early}</script><script nonce="n" async src="${src}"></script>`;
+    : `<script nonce="n">${snippet(src)}${early}</script>`;
   const body = `<!doctype html><html lang="en"><head><title>Lamps</title><link rel="icon" href="data:,">
     ${tags}</head><body>${content}</body></html>`;
   const page = { headers: { ...html, "content-security-policy": policy }, body };
