@@ -269,7 +269,7 @@ test("what goes wrong in one integration is counted by the gateway and hurts no 
   const gateway = gatewayOf(shop, "own");
   // Scripts by the nonce only: those that are loaded later have it from /tw.js.
   const policy = `default-src 'none'; script-src 'nonce-n'; connect-src ${gateway}; img-src data:; ` +
-    "require-trusted-types-for 'script'; trusted-types tagway";
+    "require-trusted-types-for 'script'; trusted-types tagway tagway-snippet";
   const { context, page, complaints, asked } = await open("own", { policy, early: 'tagway.identify("u-1");' });
   await page.evaluate(() => tagway.track("Order Completed", {}));
   await page.waitForFunction(() => window.seen?.length === 3 && window.lazy && window.inline === 3);

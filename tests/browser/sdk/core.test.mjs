@@ -203,6 +203,8 @@ test("what the visitor chose holds on the pages that follow, and is read from st
   const { context, page } = await open("held");
   await page.evaluate(() => tagway.consent({ analytics: true, advertising: false }));
   await arrived("page");
+  // Whoever leaves before the answer leaves an outbox.
+  await quiet(page);
   await page.close();
   await context.addInitScript(() => {
     const storage = window.localStorage;
