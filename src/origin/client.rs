@@ -14,7 +14,8 @@ use hyper::upgrade::OnUpgrade;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::coding::Coding;
-use super::connection::{Guard, Guarded, Pool, Sent};
+use super::connect::{Guard, Guarded};
+use super::connection::{Pool, Sent};
 use super::inject::{Rewriter, Task};
 use super::page::{self, Paced};
 use super::policy::Admitted;
@@ -27,9 +28,9 @@ use crate::answer::{AnswerBody, BodyError, Tunnel};
 pub struct Origin {
     settings: Settings,
     /// HTTP/1.1 and, where TLS agrees on it, HTTP/2.
-    any: Pool,
+    any: Arc<Pool>,
     /// HTTP/1.1: for upgrades, and for a host that is not the connection's.
-    http1: Pool,
+    http1: Arc<Pool>,
     authority: HeaderValue,
 }
 
@@ -69,7 +70,7 @@ pub enum OriginError {
     Timeout,
     /// No connection, or an answer that is none.
     #[error("the origin does not answer")]
-    Unreachable(#[source] Option<hyper_util::client::legacy::Error>),
+    Unreachable(#[source] Option<BodyError>),
 }
 
 impl OriginError {
@@ -105,8 +106,11 @@ impl Origin {
         let origin = settings.origin.as_str();
         let authority = origin.split("://").nth(1).unwrap_or_default().trim_end_matches('/');
         let authority = HeaderValue::try_from(authority).map_err(|_unfit| OriginError::Unfit)?;
-        let pool = |is_http1| Pool::new(&settings, &tls, guard, is_http1);
-        let (any, http1) = (pool(false), pool(true));
+        let pool = |is_http1| {
+            let pool = Pool::new(&settings, &tls, guard, is_http1);
+            pool.map_err(|_unfit| OriginError::Unfit)
+        };
+        let (any, http1) = (pool(false)?, pool(true)?);
         Ok(Self { settings, any, http1, authority })
     }
 
@@ -194,12 +198,7 @@ impl Origin {
         if hint.lower() > self.settings.upload_bytes as u64 {
             return Err(OriginError::TooLarge);
         }
-        let uri = Uri::builder()
-            .scheme(self.settings.origin.scheme())
-            .authority(self.authority.as_bytes())
-            .path_and_query(path.clone())
-            .build()
-            .map_err(|_unfit| OriginError::Unfit)?;
+        let uri = Uri::from(path.clone());
         let mut sent = head.headers;
         fields::strip(&mut sent);
         fields::join_cookies(&mut sent);
@@ -250,8 +249,8 @@ impl Origin {
     }
 }
 
-fn failure(error: hyper_util::client::legacy::Error) -> OriginError {
-    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+fn failure(error: BodyError) -> OriginError {
+    let mut source: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(cause) = source {
         if cause.is::<LengthLimitError>() {
             return OriginError::TooLarge;

@@ -6,6 +6,7 @@
 
 mod client;
 mod coding;
+mod connect;
 mod connection;
 mod fields;
 mod hints;
@@ -17,6 +18,6 @@ mod tags;
 mod tunnel;
 
 pub use client::{Exchange, Origin, OriginError};
-pub use connection::Guard;
+pub use connect::Guard;
 pub use settings::Settings;
 pub use tags::{Tag, Tags};

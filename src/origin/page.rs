@@ -13,11 +13,12 @@ use http::header::{
 use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use lol_html::AsciiCompatibleEncoding;
 use tokio::time::{Instant, Sleep};
 
 use super::coding::{Coding, Encoder};
+use super::connection::Flow;
 use super::inject::Rewriter;
 use crate::answer::{AnswerBody, BodyError};
 
@@ -111,13 +112,13 @@ pub(super) fn weaken(fields: &mut HeaderMap) {
 
 /// The body of an origin's answer, that must not be silent for too long.
 pub(super) struct Paced {
-    body: Incoming,
+    body: Flow,
     silence: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
-    pub(super) fn new(body: Incoming, silence: Duration) -> Self {
+    pub(super) fn new(body: Flow, silence: Duration) -> Self {
         Self { body, silence, waiting: None }
     }
 }

@@ -1,0 +1,72 @@
+//! How a connection to an origin is made, and to which addresses it may be.
+
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use rustls::ClientConfig;
+use tower_service::Service;
+
+use super::settings::Settings;
+use crate::answer::BodyError;
+
+/// Whether an address may be connected to.
+pub type Guard = fn(IpAddr) -> bool;
+
+/// Makes connections, with TLS where the origin's address says so.
+pub(super) type Connector = HttpsConnector<HttpConnector<Resolver>>;
+
+/// Makes connections that speak HTTP/1.1 or else, where TLS agrees on it, HTTP/2.
+pub(super) fn connector(
+    settings: &Settings,
+    tls: &ClientConfig,
+    guard: Guard,
+    is_http1: bool,
+) -> Connector {
+    let mut tcp = HttpConnector::new_with_resolver(Resolver(guard));
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(settings.connect_timeout));
+    let tls = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+    if is_http1 {
+        tls.enable_http1().wrap_connector(tcp)
+    } else {
+        tls.enable_http1().enable_http2().wrap_connector(tcp)
+    }
+}
+
+/// What the guard says instead of an address.
+#[derive(Debug, thiserror::Error)]
+#[error("every address of the name is private or reserved")]
+pub(super) struct Guarded;
+
+/// Resolves names, leaving out the addresses that the guard refuses. The connection is made to the
+/// very addresses that were checked, so that a second answer cannot differ.
+#[derive(Clone, Copy)]
+pub(super) struct Resolver(Guard);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    /// Not `io::Error`, whose source hides what it was made of.
+    type Error = BodyError;
+    type Future = BoxFuture<'static, Result<Self::Response, BodyError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let guard = self.0;
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let allowed: Vec<SocketAddr> = found.filter(|address| guard(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err(Guarded.into());
+            }
+            Ok(allowed.into_iter())
+        })
+    }
+}
