@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,20 +13,22 @@ use std::thread;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Empty, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{self, SendRequest};
+use hyper::server::conn as server;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::harness::{Gateway, Process, SITE, eventually, raw};
+use crate::harness::{Gateway, Process, SITE, TAGWAY, eventually, raw, whole};
 use crate::origin::{NAVIGATION, gateway, html, origin, read, read_head, saying, timed};
 
 const HOST: &str = "t.shop.example";
@@ -347,4 +350,110 @@ async fn pages_over_tls_load_from_a_secure_gateway() {
     let page = client.send_request(request).await.unwrap().into_body().collect().await.unwrap();
     let page = String::from_utf8(page.to_bytes().to_vec()).unwrap();
     assert!(page.contains("{api_host:'https://t.shop.example/posthog'}"), "{page}");
+}
+
+/// An origin that speaks TLS and one protocol, and ends each connection after three requests. It says
+/// what it was asked by; counts its connections.
+async fn secure_origin(protocol: &'static str) -> (SocketAddr, String, Arc<AtomicUsize>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counter = count.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Who does not trust it hangs up.
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            counter.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(serve_three(TokioIo::new(stream), protocol));
+        }
+    });
+    (address, made.cert.pem(), count)
+}
+
+async fn serve_three<S>(stream: TokioIo<S>, protocol: &str)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (asked, last) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Notify::new()));
+    let ended = last.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (asked, last) = (asked.clone(), last.clone());
+        async move {
+            let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+            let host = request.uri().authority().map(|it| it.as_str()).or(host);
+            let said = format!("{:?} {} ", request.version(), host.unwrap_or_default());
+            let body = request.into_body().collect().await?.to_bytes();
+            if asked.fetch_add(1, Ordering::Relaxed) == 2 {
+                last.notify_one();
+            }
+            let body = [said.as_bytes(), &body].concat();
+            Ok::<_, hyper::Error>(http::Response::new(Full::new(Bytes::from(body))))
+        }
+    });
+    if protocol == "h2" {
+        let connection =
+            server::http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            _ended = connection.as_mut() => return,
+            () = ended.notified() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.ok();
+    } else {
+        let connection = server::http1::Builder::new().serve_connection(stream, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            _ended = connection.as_mut() => return,
+            () = ended.notified() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_over_tls_is_asked_in_its_own_protocol_over_few_connections() {
+    for (protocol, version) in [("h2", "HTTP/2.0"), ("http/1.1", "HTTP/1.1")] {
+        let (origin, cert, connections) = secure_origin(protocol).await;
+        let folder = tempfile::tempdir().unwrap();
+        let (file, roots) = (folder.path().join("tagway.toml"), folder.path().join("roots.pem"));
+        fs::write(&roots, cert).unwrap();
+        let authority = format!("localhost:{}", origin.port());
+        let settings = format!("{SITE}origin = \"https://{authority}\"\n");
+        fs::write(&file, whole(&folder.path().join("data"), &settings)).unwrap();
+        let mut command = Command::new(TAGWAY);
+        let command = command.arg("serve").arg("--config").arg(&file);
+        let stranger = Process::run(command.env("SSL_CERT_FILE", "/dev/null"));
+        let get = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        assert_eq!(raw(stranger.http, get).unwrap().status, 502, "{protocol}");
+        stranger.terminate();
+
+        let process = Process::run(command.env("SSL_CERT_FILE", &roots));
+        for number in 0..7 {
+            let body = format!("number {number}");
+            let answer = raw(
+                process.http,
+                format!(
+                    "POST /?a=%20 HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+                .as_bytes(),
+            )
+            .unwrap();
+            assert_eq!(answer.body, format!("{version} {authority} {body}"));
+        }
+        // Three requests each, or one more that came before the word of the end.
+        let connections = connections.load(Ordering::Relaxed);
+        assert!((2..=3).contains(&connections), "{protocol}: {connections}");
+        process.terminate();
+    }
 }
