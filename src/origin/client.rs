@@ -17,7 +17,7 @@ use super::coding::Coding;
 use super::connect::{Guard, Guarded};
 use super::connection::{Pool, Sent};
 use super::inject::{Rewriter, Task};
-use super::page::{self, Paced};
+use super::page;
 use super::policy::Admitted;
 use super::settings::Settings;
 use super::tags::Tags;
@@ -149,7 +149,6 @@ impl Origin {
         fields::strip(&mut head.headers);
         fields::passed(&mut head.headers, version);
         head.version = Version::default();
-        let body = Paced::new(body, self.settings.silence);
         let body = match page::encoding(&head).filter(|_| is_page) {
             Some(encoding) => {
                 let task = Task {

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -22,7 +23,8 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 use super::connect::{Connector, Guard, connector};
@@ -38,9 +40,12 @@ pub(super) struct Pool {
     /// Where it is.
     scheme: Scheme,
     authority: Authority,
+    silence: Duration,
     idle_time: Duration,
     idle_connections: usize,
     idle: Mutex<Idle>,
+    /// Connections, and the watch over them: they end with the pool.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// What stands ready.
@@ -74,9 +79,11 @@ impl Pool {
             connector: connector(settings, tls, guard, is_http1),
             scheme: origin.scheme.unwrap_or(Scheme::HTTP),
             authority: origin.authority.map_or_else(|| Authority::try_from(""), Ok)?,
+            silence: settings.silence,
             idle_time: settings.idle_time,
             idle_connections: settings.idle_connections,
             idle: Mutex::default(),
+            tasks: Mutex::default(),
         }))
     }
 
@@ -160,23 +167,23 @@ impl Pool {
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new());
             let (sender, connection) = builder.handshake(stream).await?;
-            tokio::spawn(connection);
+            self.spawn(connection.map(drop));
             self.lock().shared = Some(sender.clone());
             return Ok(Line::Shared(sender));
         }
         let (sender, connection) = http1::handshake(stream).await?;
-        tokio::spawn(connection.with_upgrades());
+        self.spawn(connection.with_upgrades().map(drop));
         Ok(Line::One(sender))
     }
 
     /// The answer, which gives the connection back at its end.
     fn flow(self: &Arc<Self>, answer: Response<Incoming>, line: Line) -> Response<Flow> {
         let line = match line {
-            Line::One(sender) => Some((sender, self.clone())),
+            Line::One(sender) => Some(sender),
             Line::Shared(_) => None,
         };
         answer.map(|body| {
-            let mut flow = Flow { body, line };
+            let mut flow = Flow { body, line, pool: self.clone(), waiting: None };
             if flow.body.is_end_stream() {
                 flow.give_back();
             }
@@ -194,7 +201,7 @@ impl Pool {
         }
         idle.unused.push_back((sender, Instant::now()));
         if !mem::replace(&mut idle.is_watched, true) {
-            tokio::spawn(watch(Arc::downgrade(self), self.idle_time));
+            self.spawn(watch(Arc::downgrade(self), self.idle_time));
         }
     }
 
@@ -205,6 +212,12 @@ impl Pool {
         idle.unused.drain(..fresh);
         idle.is_watched = !idle.unused.is_empty();
         idle.is_watched
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 
     fn lock(&self) -> MutexGuard<'_, Idle> {
@@ -239,38 +252,48 @@ fn was_at_its_end(error: &hyper::Error) -> bool {
     !error.is_parse() && !error.is_user() && !error.is_timeout()
 }
 
-/// The body of an answer.
+/// The body of an answer, which must not be silent for too long.
 pub(super) struct Flow {
     body: Incoming,
-    /// Where its connection takes requests from, and where that belongs.
-    line: Option<(http1::SendRequest<Sent>, Arc<Pool>)>,
+    /// Since the last of it came.
+    waiting: Option<Pin<Box<Sleep>>>,
+    /// Where its connection takes requests from, if it has one of its own.
+    line: Option<http1::SendRequest<Sent>>,
+    /// Whose connection it is.
+    pool: Arc<Pool>,
 }
 
 impl Flow {
     /// Gives the connection back, once all is here. What is dropped before ends its connection.
     fn give_back(&mut self) {
-        if let Some((sender, pool)) = self.line.take() {
-            pool.put(sender);
+        if let Some(sender) = self.line.take() {
+            self.pool.put(sender);
         }
     }
 }
 
 impl Body for Flow {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            let silence = self.pool.silence;
+            let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+            ready!(waiting.as_mut().poll(context));
+            return Poll::Ready(Some(Err("the origin fell silent".into())));
+        };
+        self.waiting = None;
         match &frame {
             Some(Err(_)) => self.line = None,
             // Nobody may ask for the end of a body whose length was said.
             Some(Ok(_)) if !self.body.is_end_stream() => {}
             Some(Ok(_)) | None => self.give_back(),
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,8 +1,7 @@
-//! The body of an answer on its way through: timed, and a page's with the gateway's script.
+//! A page on its way through, which gets the gateway's script.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use encoding_rs::Encoding;
@@ -13,9 +12,8 @@ use http::header::{
 use http::request::Parts as RequestParts;
 use http::response::Parts as ResponseParts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body, Frame};
 use lol_html::AsciiCompatibleEncoding;
-use tokio::time::{Instant, Sleep};
 
 use super::coding::{Coding, Encoder};
 use super::connection::Flow;
@@ -66,7 +64,7 @@ fn text(fields: &HeaderMap, name: HeaderName) -> &str {
 /// The page as it has to be, and compressed if that is wanted and the client takes it.
 pub(super) fn rewritten(
     head: &mut ResponseParts,
-    body: Paced,
+    body: Flow,
     rewriter: Rewriter,
     coding: Option<Option<Coding>>,
 ) -> AnswerBody {
@@ -110,56 +108,9 @@ pub(super) fn weaken(fields: &mut HeaderMap) {
     };
 }
 
-/// The body of an origin's answer, that must not be silent for too long.
-pub(super) struct Paced {
-    body: Flow,
-    silence: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl Paced {
-    pub(super) fn new(body: Flow, silence: Duration) -> Self {
-        Self { body, silence, waiting: None }
-    }
-}
-
-impl Body for Paced {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = &mut *self;
-        match Pin::new(&mut this.body).poll_frame(context) {
-            Poll::Ready(frame) => {
-                this.waiting = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
-            Poll::Pending => {
-                let silence = this.silence;
-                let waiting = this.waiting.get_or_insert_with(|| {
-                    Box::pin(tokio::time::sleep_until(Instant::now() + silence))
-                });
-                ready!(waiting.as_mut().poll(context));
-                Poll::Ready(Some(Err("the origin fell silent".into())))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// A page on its way through.
 struct Page {
-    body: Paced,
+    body: Flow,
     /// Until the page ends.
     rewriter: Option<Rewriter>,
     encoder: Option<Encoder>,

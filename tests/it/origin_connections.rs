@@ -354,7 +354,10 @@ async fn pages_over_tls_load_from_a_secure_gateway() {
 
 /// An origin that speaks TLS and one protocol, and ends each connection after three requests. It says
 /// what it was asked by; counts its connections.
-async fn secure_origin(protocol: &'static str) -> (SocketAddr, String, Arc<AtomicUsize>) {
+async fn secure_origin(
+    protocol: &'static str,
+    tasks: &mut JoinSet<()>,
+) -> (SocketAddr, String, Arc<AtomicUsize>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -369,12 +372,13 @@ async fn secure_origin(protocol: &'static str) -> (SocketAddr, String, Arc<Atomi
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counter = count.clone();
-    tokio::spawn(async move {
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
             // Who does not trust it hangs up.
             let Ok(stream) = acceptor.accept(stream).await else { continue };
             counter.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(serve_three(TokioIo::new(stream), protocol));
+            connections.spawn(serve_three(TokioIo::new(stream), protocol));
         }
     });
     (address, made.cert.pem(), count)
@@ -422,8 +426,9 @@ where
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_over_tls_is_asked_in_its_own_protocol_over_few_connections() {
+    let mut tasks = JoinSet::new();
     for (protocol, version) in [("h2", "HTTP/2.0"), ("http/1.1", "HTTP/1.1")] {
-        let (origin, cert, connections) = secure_origin(protocol).await;
+        let (origin, cert, connections) = secure_origin(protocol, &mut tasks).await;
         let folder = tempfile::tempdir().unwrap();
         let (file, roots) = (folder.path().join("tagway.toml"), folder.path().join("roots.pem"));
         fs::write(&roots, cert).unwrap();
