@@ -225,6 +225,8 @@ pub struct Metrics {
     pub deliveries: Family<OutcomeLabels, Counter>,
     /// Calls to a vendor.
     pub delivery_attempts: Family<AttemptLabels, Counter>,
+    /// Events that had waited for who their visitor is: `known`, `expired`, or `crowded` out.
+    pub identity_holds: Family<AttemptLabels, Counter>,
     /// One call to a vendor.
     pub delivery_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram>,
     /// Events not ended yet.
@@ -287,6 +289,7 @@ impl Metrics {
             journal_writable: Gauge::default(),
             deliveries: Family::default(),
             delivery_attempts: Family::default(),
+            identity_holds: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
             pending_events: Family::default(),
             pending_oldest_seconds: Family::default(),
@@ -342,6 +345,11 @@ impl Metrics {
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
+        r.register(
+            "identity_holds",
+            "Events that had waited for who their visitor is",
+            self.identity_holds.clone(),
+        );
         r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());
         r.register("pending_events", "Events not ended yet", self.pending_events.clone());
         r.register(

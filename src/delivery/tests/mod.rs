@@ -1,5 +1,6 @@
 //! Whole workers over a real journal, against a destination that does as it is told.
 
+mod awaiting;
 mod blame;
 mod holding;
 
