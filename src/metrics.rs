@@ -221,6 +221,8 @@ pub struct Metrics {
     pub dead_evicted: Counter,
     /// 1 while the journal can be written.
     pub journal_writable: Gauge,
+    /// Events of the journal still to be looked at for counters that are new.
+    pub filling_events: Family<SiteLabels, Gauge>,
     /// Events ended at a destination.
     pub deliveries: Family<OutcomeLabels, Counter>,
     /// Calls to a vendor.
@@ -287,6 +289,7 @@ impl Metrics {
             journal_evicted: Counter::default(),
             dead_evicted: Counter::default(),
             journal_writable: Gauge::default(),
+            filling_events: Family::default(),
             deliveries: Family::default(),
             delivery_attempts: Family::default(),
             identity_holds: Family::default(),
@@ -343,6 +346,11 @@ impl Metrics {
         r.register("journal_evicted", "Unsettled events forced out", self.journal_evicted.clone());
         r.register("dead_evicted", "Dead letters forced out", self.dead_evicted.clone());
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
+        r.register(
+            "filling_events",
+            "Events still to be looked at for new counters",
+            self.filling_events.clone(),
+        );
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
         r.register(

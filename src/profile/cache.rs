@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use moka::sync::Cache;
 
 use super::{
-    Changes, Counted, Identity, IdentityKind, ProfileError, ProfileId, ProfileStore, Settings,
-    Unseen, Update, identities,
+    Changes, Counted, CounterStore, Identity, IdentityKind, ProfileError, ProfileId, ProfileStore,
+    Settings, Unseen, Update, identities,
 };
 use crate::event::{Computed, Event, ProfileView, Tally};
 use crate::journal::SiteId;
@@ -274,6 +274,11 @@ impl Profiles {
                 self.cache.insert(key, Entry::Computed(upto, computed));
             }
         }
+    }
+
+    /// Where counters begin and how far they are filled, if the store notes it.
+    pub fn counters(&self) -> Option<&dyn CounterStore> {
+        self.store.counters()
     }
 
     /// The last event of the site that is in the profiles.

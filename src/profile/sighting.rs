@@ -1,7 +1,10 @@
 //! What an event says besides who its visitor is: that it happened, on what device, where, by which
 //! way the visitor came, what they agreed to, of which group they are.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use url::form_urlencoded;
 
 use super::agent;
@@ -31,14 +34,29 @@ const MAX_VALUE: f64 = 1e12;
 pub trait Counters: Send + Sync {
     /// Adds the names for this event.
     fn keys(&self, event: &Event, out: &mut Vec<String>);
+
+    /// All names there are, in order. Equal names stand for equal tests, for ever.
+    fn names(&self) -> Vec<String>;
 }
 
 /// No names but the events' own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCounters;
 
+impl NoCounters {
+    /// None, now and ever.
+    pub fn watched() -> watch::Receiver<Arc<dyn Counters>> {
+        let none: Arc<dyn Counters> = Arc::new(Self);
+        watch::channel(none).1
+    }
+}
+
 impl Counters for NoCounters {
     fn keys(&self, _event: &Event, _out: &mut Vec<String>) {}
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What one event says besides who its visitor is.

@@ -161,7 +161,7 @@ impl Bench {
             anonymous_retain: Duration::from_secs(86_400),
             public: crate::profile::Public::default(),
         });
-        let counters = Arc::new(crate::profile::NoCounters);
+        let counters = crate::profile::NoCounters::watched();
         let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };
         let projection =
             Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone())
