@@ -313,6 +313,7 @@ impl Metrics {
             config_reload_success: Gauge::default(),
         };
         metrics.register();
+        metrics.register_waits();
         metrics
     }
 
@@ -346,18 +347,8 @@ impl Metrics {
         r.register("journal_evicted", "Unsettled events forced out", self.journal_evicted.clone());
         r.register("dead_evicted", "Dead letters forced out", self.dead_evicted.clone());
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
-        r.register(
-            "filling_events",
-            "Events still to be looked at for new counters",
-            self.filling_events.clone(),
-        );
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
-        r.register(
-            "identity_holds",
-            "Events that had waited for who their visitor is",
-            self.identity_holds.clone(),
-        );
         r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());
         r.register("pending_events", "Events not ended yet", self.pending_events.clone());
         r.register(
@@ -407,6 +398,20 @@ impl Metrics {
             "config_reload_success",
             "1 if the last reload succeeded",
             self.config_reload_success.clone(),
+        );
+    }
+
+    fn register_waits(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "filling_events",
+            "Events still to be looked at for new counters",
+            self.filling_events.clone(),
+        );
+        r.register(
+            "identity_holds",
+            "Events that had waited for who their visitor is",
+            self.identity_holds.clone(),
         );
     }
 

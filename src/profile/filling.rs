@@ -225,7 +225,7 @@ impl Filling {
         if counting.is_empty() {
             return None;
         }
-        let seen = Sighting::of(&event, counters)?;
+        let seen = Sighting::of(&event, counters, self.profiles.agents())?;
         let at_ms = stitch::time(&Update { at: event.timestamp, ..Update::default() });
         Some(Deed { identities: identities(&event), at_ms, value: seen.value, counters: counting })
     }

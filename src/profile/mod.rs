@@ -30,6 +30,7 @@ mod stitch;
 mod subject;
 mod traits;
 
+pub use agent::Agents;
 pub use cache::{Found, Profiles};
 pub use company::Company;
 pub use filling::{Counter, CounterStore, Deed, Filling, Step};

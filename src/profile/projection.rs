@@ -125,6 +125,11 @@ impl Projection {
 
     /// Follows the journal until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
+        if self.settings.borrow().activity {
+            // Longer than others on this runtime should wait. That it panics is seen when it is used.
+            let agents = self.profiles.agents().clone();
+            tokio::task::spawn_blocking(move || agents.prepare()).await.ok();
+        }
         let mut head = self.journal.head(self.site);
         loop {
             if let Err(error) = self.follow().await {
@@ -240,7 +245,8 @@ impl Projection {
             }
         };
         let seen = self.counting.as_ref();
-        let seen = seen.and_then(|counters| Sighting::of(&event, counters.as_ref()));
+        let agents = self.profiles.agents();
+        let seen = seen.and_then(|counters| Sighting::of(&event, counters.as_ref(), agents));
         let says = record.identifies || seen.is_some();
         says.then(|| Update { sighting: seen, ..update_of(&event) })
     }

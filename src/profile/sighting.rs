@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::agent;
+use super::agent::{self, Agents};
 use crate::event::{Campaign, Event, Kind, MEMBERSHIP, Object};
 use crate::privacy::Consent;
 
@@ -84,7 +84,7 @@ impl Sighting {
     /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, one that
     /// tells of a segment, or of somebody who can never be met again: none counts as something a person
     /// did.
-    pub fn of(event: &Event, counters: &dyn Counters) -> Option<Self> {
+    pub fn of(event: &Event, counters: &dyn Counters, agents: &Agents) -> Option<Self> {
         let facts = &event.facts;
         let is_nobodys = facts.passing && event.user_id.is_none();
         let is_ours = facts.format == MEMBERSHIP;
@@ -98,7 +98,7 @@ impl Sighting {
             counters: keys,
             value: value(event),
             touch: touch(event),
-            device: agent::device(event),
+            device: agent::device(event, agents),
             place: place(event),
             consent: consent(event),
             group: group(event),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     fn seen(members: Value) -> Sighting {
-        Sighting::of(&event(members), &NoCounters).expect("it counts")
+        Sighting::of(&event(members), &NoCounters, &Agents::default()).expect("it counts")
     }
 
     #[test]
@@ -410,10 +410,14 @@ mod tests {
     #[test]
     fn programs_and_beacons_that_are_passed_on_do_not_count() {
         let bot = event(json!({ "facts": { "suspicion": { "score": 60, "reasons": [] } } }));
-        assert_eq!(Sighting::of(&bot, &NoCounters), None);
+        assert_eq!(Sighting::of(&bot, &NoCounters, &Agents::default()), None);
         let beacon = json!({ "vendor": "meta", "method": "GET", "target": "/" });
         assert_eq!(
-            Sighting::of(&event(json!({ "facts": { "beacon": beacon } })), &NoCounters),
+            Sighting::of(
+                &event(json!({ "facts": { "beacon": beacon } })),
+                &NoCounters,
+                &Agents::default()
+            ),
             None
         );
     }
