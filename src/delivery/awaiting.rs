@@ -171,7 +171,9 @@ impl Worker {
         now: Timestamp,
     ) -> bool {
         let Some(Arrival { names, is_known, waited, is_given_up }) = arrival else { return false };
-        if attempt > UNTRIED || names.is_empty() || !self.settings.is_for(event) {
+        // Who was given an id for one event alone is never met again.
+        let is_nobodys = names.is_empty() || event.facts.passing;
+        if attempt > UNTRIED || is_nobodys || !self.settings.is_for(event) {
             return false;
         }
         let until = event.received_at.checked_add(self.settings.hold_identity).ok();

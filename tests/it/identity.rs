@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tagway::clock::{Clock as _, SystemClock};
 use tagway::demo::simulator::{Kind, Simulator};
 
 use crate::harness::{
@@ -41,7 +42,7 @@ currency = "EUR"
 fn event(kind: &str, id: &str, visitor: &str) -> Value {
     json!({
         "type": kind, "event": "Order Completed", "messageId": id, "anonymousId": visitor,
-        "timestamp": jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1),
+        "timestamp": SystemClock.now() - jiff::SignedDuration::from_hours(1),
         "properties": { "order_id": id, "total": 10, "currency": "EUR",
             "products": [{ "product_id": "p1", "price": 10 }] },
         "context": { "userAgent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/140.0.0.0 Safari/537.36",
@@ -105,7 +106,7 @@ async fn an_order_of_somebody_who_signs_in_later_arrives_with_who_it_is_once() {
         assert_eq!(event["profile"]["traits"]["email"], "u1@shop.example", "{event}");
     }
     let at: jiff::Timestamp = heard[1]["timestamp"].as_str().unwrap().parse().unwrap();
-    let age = jiff::Timestamp::now().duration_since(at);
+    let age = SystemClock.now().duration_since(at);
     assert!(age >= jiff::SignedDuration::from_hours(1), "as of its own time: {age:?}");
     let tally = meta.tally();
     assert_eq!(tally.objections, Vec::<String>::new());

@@ -155,6 +155,17 @@ async fn what_is_not_for_the_destination_waits_for_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_can_never_be_met_again_is_not_waited_for() {
+    let bench = Bench::new().await;
+    let told = Told::new();
+    bench.run_awaiting(&told, LONG).await;
+    bench.say(1, json!({ "anonymousId": "once", "facts": { "passing": true } })).await;
+    bench.say(2, json!({ "anonymousId": "daily", "facts": { "format": "plausible" } })).await;
+    bench.settled("held").await;
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_may_wait_go_the_oldest_first() {
     let bench = Bench::new().await;
     let told = Told::new();
