@@ -208,7 +208,7 @@ fn events(range: std::ops::Range<u64>) -> Vec<Value> {
     range.map(event).collect()
 }
 
-const EARLIER: u64 = 2700;
+const EARLIER: u64 = 4000;
 const LATER: u64 = 600;
 
 async fn counted_from_the_start() -> Rows {
@@ -229,20 +229,28 @@ async fn what_is_filled_is_what_would_have_been_counted_however_often_the_progra
     bed.now().append(&events(0..EARLIER)).await;
     bed.now().projected(EARLIER).await;
     bed.now().counters.send_replace(counting(&[30]));
-    // Two steps of five hundred and what is left, with a death after each.
+    // Steps of five hundred, with a death after each; after the last but one more for long.
     for least in [500, 1000, 1500, 2000] {
         let is_so = |all: &[Counter]| all.first().is_some_and(|it| it.filled >= least);
         let counters = bed.now().until(is_so).await;
         assert!(!counters[0].is_filled() && counters[0].share() < 1.0, "{counters:?}");
         assert_eq!((counters[0].since, counters[0].oldest.unwrap().0), (EARLIER, 1));
         bed.kill().await;
-        bed.start(counting(&[30]), 1000).await;
+        bed.start(counting(&[30]), if least < 2000 { 1000 } else { 10 }).await;
     }
     // While it is filled, more comes in, and another counter begins.
     bed.now().append(&events(EARLIER..EARLIER + LATER)).await;
     bed.now().projected(EARLIER + LATER).await;
+    // As the projection would.
+    let names = counting(&[30, 80]).names();
+    let store = bed.now().profiles.counters().unwrap();
+    store.follow(bed.now().site, EARLIER + LATER, names).await.unwrap();
+    let counters = bed.now().counters().await;
+    assert!(!counters[0].is_filled(), "the two are filled at once: {counters:?}");
     bed.kill().await;
     bed.start(counting(&[30, 80]), 1_000_000).await;
+    let counters = bed.now().until(|all| all.len() == 2).await;
+    assert_eq!(counters.iter().map(|it| it.since).collect::<Vec<_>>(), [EARLIER, EARLIER + LATER]);
     bed.now().filled(2).await;
     let counts = bed.now().counts().await;
     assert!(counts.len() > 100, "{}", counts.len());
