@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, StatusCode};
 use jiff::Timestamp;
@@ -235,10 +235,11 @@ fn count(criterion: &mut Criterion) {
     let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::new(Metrics::new())).unwrap();
     let limits = profile::Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 1000 };
     let profiles = profile::SqliteProfiles::new(Arc::new(store), limits);
+    let agents = profile::Agents::default();
     let updates = |records: &[String]| -> Vec<profile::Update> {
         let update = |record: &String| {
             let event: Event = serde_json::from_str(record).unwrap();
-            let sighting = profile::Sighting::of(&event, &profile::NoCounters);
+            let sighting = profile::Sighting::of(&event, &profile::NoCounters, &agents);
             profile::Update { sighting, ..update_of(&event) }
         };
         records.iter().map(update).collect()
@@ -320,5 +321,38 @@ fn map(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, beacons, project, stitch, count, map, append);
+/// What it costs to see what an event says besides who its visitor is: without a user agent, with one that
+/// was read before, with a new one.
+fn agents(criterion: &mut Criterion) {
+    let agents = profile::Agents::default();
+    agents.prepare();
+    let mut event: Event = serde_json::from_str(ORDER).unwrap();
+    event.context = None;
+    let mut with = |agent: Option<String>| {
+        event.facts.user_agent = agent;
+        event.clone()
+    };
+    let chrome = |n: u64| {
+        let webkit = "AppleWebKit/537.36 (KHTML, like Gecko)";
+        let system = "Windows NT 10.0; Win64; x64";
+        Some(format!("Mozilla/5.0 ({system}) {webkit} Chrome/{n}.0.0.0 Safari/537.36"))
+    };
+    let see = |event: &Event| profile::Sighting::of(event, &profile::NoCounters, &agents);
+    let mut group = criterion.benchmark_group("agent");
+    let none = with(None);
+    group.bench_function("none", |bencher| bencher.iter(|| see(&none)));
+    let known = with(chrome(1));
+    group.bench_function("known", |bencher| bencher.iter(|| see(&known)));
+    let mut n = 1;
+    group.bench_function("new", |bencher| {
+        let new = || {
+            n += 1;
+            with(chrome(n))
+        };
+        bencher.iter_batched(new, |event| see(&event), BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decode, beacons, project, stitch, count, agents, map, append);
 criterion_main!(benches);

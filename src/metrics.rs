@@ -221,10 +221,14 @@ pub struct Metrics {
     pub dead_evicted: Counter,
     /// 1 while the journal can be written.
     pub journal_writable: Gauge,
+    /// Events of the journal still to be looked at for counters that are new.
+    pub filling_events: Family<SiteLabels, Gauge>,
     /// Events ended at a destination.
     pub deliveries: Family<OutcomeLabels, Counter>,
     /// Calls to a vendor.
     pub delivery_attempts: Family<AttemptLabels, Counter>,
+    /// Events that had waited for who their visitor is: `known`, `expired`, or `crowded` out.
+    pub identity_holds: Family<AttemptLabels, Counter>,
     /// One call to a vendor.
     pub delivery_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram>,
     /// Events not ended yet.
@@ -285,8 +289,10 @@ impl Metrics {
             journal_evicted: Counter::default(),
             dead_evicted: Counter::default(),
             journal_writable: Gauge::default(),
+            filling_events: Family::default(),
             deliveries: Family::default(),
             delivery_attempts: Family::default(),
+            identity_holds: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
             pending_events: Family::default(),
             pending_oldest_seconds: Family::default(),
@@ -307,6 +313,7 @@ impl Metrics {
             config_reload_success: Gauge::default(),
         };
         metrics.register();
+        metrics.register_waits();
         metrics
     }
 
@@ -391,6 +398,20 @@ impl Metrics {
             "config_reload_success",
             "1 if the last reload succeeded",
             self.config_reload_success.clone(),
+        );
+    }
+
+    fn register_waits(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "filling_events",
+            "Events still to be looked at for new counters",
+            self.filling_events.clone(),
+        );
+        r.register(
+            "identity_holds",
+            "Events that had waited for who their visitor is",
+            self.identity_holds.clone(),
         );
     }
 

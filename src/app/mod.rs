@@ -144,6 +144,7 @@ impl App {
             profiles: profiles.clone(),
             metrics: metrics.clone(),
             runtime,
+            fill_per_second: settings.segments.fill_per_second,
         });
         let snapshot = sites.snapshot(&settings).await?;
         let scripts = Scripts::new(
@@ -434,7 +435,7 @@ fn open_segments(
     shared: Shared,
 ) -> Arc<Segments> {
     let backend = Arc::new(SqliteSegments::new(store, settings.evaluate_time));
-    let Shared { journal, clock, metrics, runtime, .. } = shared;
+    let Shared { journal, profiles, clock, metrics, runtime, .. } = shared;
     let syncs = Syncs::new(SyncFooting {
         store: backend.clone(),
         segments: backend.clone(),
@@ -446,7 +447,7 @@ fn open_segments(
         runtime,
     });
     let segments = Segments::new(backend, settings.clone(), clock, metrics);
-    Arc::new(segments.with_syncs(syncs))
+    Arc::new(segments.with_syncs(syncs).with_profiles(profiles))
 }
 
 async fn bind_admin(address: SocketAddr) -> anyhow::Result<Admin> {

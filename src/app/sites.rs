@@ -1,6 +1,7 @@
 //! The running sites: their numbers in the journal and their projections.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::integrations;
 use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
 use crate::origin::{self, Origin};
-use crate::profile::{self, Profiles, Projection};
+use crate::profile::{self, Counters, Profiles, Projection};
 use crate::script::Sdk;
 use crate::segment::{FilterCounters, SegmentSettings, SiteSegments};
 use crate::vendors;
@@ -34,6 +35,8 @@ pub(super) struct Footing {
     pub(super) metrics: Arc<Metrics>,
     /// Where projections run.
     pub(super) runtime: Handle,
+    /// Events looked at in a second to fill new counters.
+    pub(super) fill_per_second: NonZeroU32,
 }
 
 /// The running sites of one gateway.
@@ -48,7 +51,7 @@ struct Running {
     site: Site,
     projection: ReaderId,
     profiles: watch::Sender<profile::SiteSettings>,
-    counters: Arc<FilterCounters>,
+    counters: watch::Sender<Arc<dyn Counters>>,
     stop: CancellationToken,
 }
 
@@ -130,22 +133,23 @@ impl Sites {
         segments: &[Arc<SegmentSettings>],
     ) -> anyhow::Result<SiteId> {
         if let Some(running) = self.running.get(name) {
-            running.counters.set(segments);
+            running.counters.send_replace(Arc::new(FilterCounters::of(segments)));
             running.profiles.send_replace(settings.clone());
             return Ok(running.site.id);
         }
         let Footing { journal, profiles, metrics, runtime, .. } = &self.footing;
         let id = journal.site(name).await?;
         let (sender, settings) = watch::channel(settings.clone());
-        let counters = Arc::new(FilterCounters::default());
-        counters.set(segments);
-        let setup =
-            profile::Setup { site: id, name: name.clone(), settings, counters: counters.clone() };
+        let filters: Arc<dyn Counters> = Arc::new(FilterCounters::of(segments));
+        let (counters, filters) = watch::channel(filters);
+        let setup = profile::Setup { site: id, name: name.clone(), settings, counters: filters };
         let projection =
             Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone()).await?;
         let site = Site { id, name: name.clone(), projected: projection.progress() };
         let (stop, reader) = (CancellationToken::new(), projection.reader());
+        let filling = projection.filling(self.footing.fill_per_second);
         self.tasks.spawn_on(projection.run(stop.clone()), runtime);
+        self.tasks.spawn_on(filling.run(stop.clone()), runtime);
         let running = Running { site, projection: reader, profiles: sender, counters, stop };
         self.running.insert(name.clone(), running);
         Ok(id)

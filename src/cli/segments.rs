@@ -207,7 +207,8 @@ fn list(origin: &Origin, options: List) -> Result<(), Failure> {
 
 fn table(listed: &Value) -> String {
     let mut rows = vec![
-        ["SEGMENT", "PLAN", "MEMBERS", "JOINED", "LEFT", "RAN", "DUE", "TOLD"].map(str::to_owned),
+        ["SEGMENT", "PLAN", "MEMBERS", "JOINED", "LEFT", "RAN", "DUE", "COUNTED", "TOLD"]
+            .map(str::to_owned),
     ];
     for segment in listed.as_array().into_iter().flatten() {
         let text = |pointer: &str| match segment.pointer(pointer) {
@@ -228,23 +229,38 @@ fn table(listed: &Value) -> String {
             text("/ran/removed"),
             time("/ran/at_ms"),
             time("/due_ms"),
+            counted(segment),
             syncs(segment),
         ]);
     }
     if rows.len() == 1 {
         return "no segments\n".to_owned();
     }
-    let mut widths = [0; 8];
+    let mut widths = [0; 9];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
-    let line = |row: &[String; 8]| {
+    let line = |row: &[String; 9]| {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// Since when there are counts of what the rule asks for, or how far they are.
+fn counted(segment: &Value) -> String {
+    let Some(counting) = segment.get("counting").filter(|it| it.is_object()) else {
+        return "-".to_owned();
+    };
+    let share = counting.get("share").and_then(Value::as_f64).unwrap_or_default();
+    if counting.get("is_filled") != Some(&Value::Bool(true)) {
+        return format!("filling, {:.0}%", share * 100.0);
+    }
+    let since = counting.get("since_ms").and_then(Value::as_i64);
+    let since = since.and_then(|ms| jiff::Timestamp::from_second(ms / 1000).ok());
+    since.map_or_else(|| "from the start".to_owned(), |since| format!("since {since}"))
 }
 
 /// Of how many people each destination was told, and why it hears no more.

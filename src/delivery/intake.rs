@@ -113,6 +113,7 @@ impl Worker {
                 };
                 if attempt == 0 {
                     self.remember_held(&event, seq);
+                    self.remember_awaiting(&event, seq);
                 } else {
                     self.state.aside.insert(visitor_key(&event), seq, due_at);
                 }
@@ -143,6 +144,7 @@ impl Worker {
             }
             if record.body.is_empty() {
                 self.state.aside.forget(record.seq);
+                self.state.awaiting.remove(record.seq);
                 let screening = Screening::Skip(Reason::new(FORGOTTEN));
                 self.end_early(record.seq, was_parked, screening);
                 continue;
@@ -152,7 +154,11 @@ impl Worker {
                 continue;
             };
             let Found { view, computed } = views.next().unwrap_or_default();
+            let arrival = self.arrive(record.seq, &event, &view, now);
             let Some(event) = self.chosen(record.seq, event, was_parked, now) else { continue };
+            if self.awaits(arrival, (record.seq, &event), (was_parked, attempt), now) {
+                continue;
+            }
             let visitor = visitor_key(&event);
             let enriched = Enriched::new(record.seq, event, view).with_computed(computed);
             let age =

@@ -18,6 +18,7 @@
 //! | nothing works | the breaker opens; one probe per pause |
 
 mod aside;
+mod awaiting;
 mod backoff;
 mod call;
 mod client;
@@ -53,6 +54,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::aside::Aside;
+use self::awaiting::Awaiting;
 use self::backoff::Breaker;
 use self::call::{BatchCall, Line};
 use self::holding::Held;
@@ -361,6 +363,7 @@ impl Dispatcher {
                 taken_up: std::collections::HashMap::new(),
                 aside: Aside::default(),
                 held: Held::new(settings.hold),
+                awaiting: Awaiting::default(),
                 next_due: Some(Instant::now()),
                 trouble_until: None,
             },

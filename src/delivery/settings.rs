@@ -11,7 +11,7 @@ use url::Url;
 use super::backoff::{BreakerSettings, RetrySettings};
 use super::client::ClientSettings;
 use super::filter::Filter;
-use crate::event::{Enriched, Facts, Object};
+use crate::event::{Enriched, Event, Facts, Object};
 use crate::mapping::{Globs, Mapping, Withheld};
 use crate::metrics::Name;
 use crate::privacy::{Policy, Unknown};
@@ -69,6 +69,8 @@ pub struct DestinationSettings {
     pub retry: RetrySettings,
     /// How long events wait for their visitor's consent, where they do.
     pub hold: Duration,
+    /// How long events of visitors nobody knows wait for who it is; zero if they do not.
+    pub hold_identity: Duration,
     /// When it is left alone.
     pub breaker: BreakerSettings,
     /// How often refused credentials are tried again.
@@ -116,6 +118,7 @@ impl DestinationSettings {
         let mut settings = section.section("settings");
         let destination = build(&mut settings, endpoint);
         let habits = read_habits(section, destination.habits());
+        let hold_identity = read_hold_identity(section, habits.max_age.min(destination.oldest()));
         let filter = Filter {
             name: name.clone(),
             vendor: vendor.name,
@@ -138,6 +141,7 @@ impl DestinationSettings {
             mapping: Arc::new(Mapping::read(section)),
             habits,
             hold: section.positive_duration("hold"),
+            hold_identity,
             retry: RetrySettings::read(&mut section.section("retry")),
             breaker: BreakerSettings::read(&mut section.section("breaker")),
             unauthorised_probe: section.duration("unauthorised_probe"),
@@ -174,11 +178,24 @@ impl DestinationSettings {
         self.filter.refuse_consent(Some(context), unknown).is_none()
     }
 
+    /// Whether the event is for this destination, as far as that is the same whoever its visitor is.
+    pub fn is_for(&self, event: &Event) -> bool {
+        let unknown = self.privacy.unknown(&event.facts, self.filter.unknown_consent);
+        !self.has_passed(event)
+            && self.filter.refuse(event, unknown).is_none()
+            && self.mapping.is_for(event)
+    }
+
+    /// Whether the vendor has the event already, or only the destination that passes beacons on is to.
+    fn has_passed(&self, event: &Event) -> bool {
+        let facts = &event.facts;
+        let is_told = facts.told.as_deref() == Some(self.vendor);
+        is_told || (facts.beacon.is_some() && self.vendor != forward::NAME)
+    }
+
     /// The event as this destination is to see it, or why it is not for it.
     pub fn admit(&self, event: Enriched, now: Timestamp) -> (Enriched, Screening) {
-        let facts = &event.event.facts;
-        let is_told = facts.told.as_deref() == Some(self.vendor);
-        if is_told || (facts.beacon.is_some() && self.vendor != forward::NAME) {
+        if self.has_passed(&event.event) {
             return (event, Screening::Skip(Reason::new("passed_on")));
         }
         let unknown = self.privacy.unknown(&event.event.facts, self.filter.unknown_consent);
@@ -220,6 +237,7 @@ impl DestinationSettings {
             mapping: Arc::default(),
             habits: destination.habits(),
             hold: ms(3_600_000),
+            hold_identity: Duration::ZERO,
             retry: RetrySettings {
                 min_wait: ms(1),
                 max_wait: ms(20),
@@ -327,6 +345,22 @@ fn read_habits(section: &mut Section<'_>, vendor: Habits) -> Habits {
             .or(vendor.calls_per_second),
         timeout: section.opt_duration("timeout").unwrap_or(vendor.timeout),
     }
+}
+
+/// How long events wait for who their visitor is. Half of the age up to which the vendor takes them is
+/// left for what may go wrong afterwards.
+fn read_hold_identity(section: &mut Section<'_>, oldest: Duration) -> Duration {
+    let hold = section.duration("hold_identity");
+    let longest = oldest / 2;
+    if hold > longest {
+        let (hours, minutes) = (longest.as_secs() / 3600, longest.as_secs() % 3600 / 60);
+        let longest = if hours > 0 { format!("{hours}h") } else { format!("{minutes}m") };
+        let message = format!(
+            "must be at most {longest}, half the age up to which the destination takes events"
+        );
+        section.mistake("hold_identity", &message);
+    }
+    hold
 }
 
 impl PartialEq for DestinationSettings {

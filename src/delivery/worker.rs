@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::aside::Aside;
+use super::awaiting::Awaiting;
 use super::backoff::Breaker;
 use super::call::{BatchCall, Line};
 use super::holding::Held;
@@ -87,6 +88,8 @@ pub(super) struct State {
     pub(super) aside: Aside,
     /// Events that wait for their visitor's choice.
     pub(super) held: Held,
+    /// Events that wait for their visitor to become known.
+    pub(super) awaiting: Awaiting,
     pub(super) next_due: Option<Instant>,
     pub(super) trouble_until: Option<Instant>,
 }

@@ -122,6 +122,11 @@ impl Mapping {
         is_chosen || !self.rules.is_empty() || !self.condition.is_any()
     }
 
+    /// Whether an event of this kind and name may pass; `where` is another matter.
+    pub fn is_for(&self, event: &Event) -> bool {
+        self.condition.is_for(event.kind, event.label())
+    }
+
     /// The event as the destination is to see it.
     pub fn apply(&self, event: Enriched) -> Result<Enriched, Withheld> {
         if !self.condition.is_for(event.event.kind, event.event.label()) {

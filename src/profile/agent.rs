@@ -1,9 +1,20 @@
 //! What an event says of the device it was made on: by client hints, the client's own word, the user
-//! agent. Only tokens that browsers write of themselves are read; what is not known stays unsaid.
+//! agent. What is not known stays unsaid, and so does what browsers no longer tell: the versions of
+//! desktop systems, of Android in Chrome and of iOS in Safari stand still in every user agent.
+//!
+//! User agents are read by the tables of uap-core (`static/agents`), which costs some microseconds each; those
+//! read lately are remembered. A browser has one name on whatever system ("Chrome", not "Chrome
+//! Mobile iOS"), and every Linux desktop is "Linux".
 
+use std::sync::{Arc, OnceLock};
+
+use moka::sync::Cache;
 use serde_json::{Value, json};
 
 use crate::event::{Event, Object};
+
+/// The tables: regular expressions, and what the parts that they match are.
+const TABLES: &str = include_str!("../../static/agents/regexes.json");
 
 /// The longest user agent that is looked at: browsers' have some 150 bytes.
 const MAX_AGENT_BYTES: usize = 1024;
@@ -11,36 +22,23 @@ const MAX_AGENT_BYTES: usize = 1024;
 /// The longest name that a client gives its device's system.
 const MAX_NAME_BYTES: usize = 64;
 
-/// Tokens of user agents, browsers that pose as others before those they pose as.
+/// User agents that are remembered, some 500 bytes each: what most of a site's visitors have.
+const REMEMBERED: u64 = 4000;
+
+/// Browsers whose name in the tables is not what people call them.
 const BROWSERS: &[(&str, &str)] = &[
-    ("OPR/", "Opera"),
-    ("SamsungBrowser/", "Samsung Internet"),
-    ("Edg/", "Edge"),
-    ("EdgA/", "Edge"),
-    ("EdgiOS/", "Edge"),
-    ("YaBrowser/", "Yandex"),
-    ("Vivaldi/", "Vivaldi"),
-    ("DuckDuckGo/", "DuckDuckGo"),
-    ("UCBrowser/", "UC Browser"),
-    ("CriOS/", "Chrome"),
-    ("FxiOS/", "Firefox"),
-    ("Chrome/", "Chrome"),
-    ("Firefox/", "Firefox"),
-    // Apple's browser names itself last, and its version apart.
-    ("Version/", "Safari"),
+    ("IE", "Internet Explorer"),
+    ("IE Mobile", "Internet Explorer"),
+    ("Yandex Browser", "Yandex"),
+    // An app that does not say which.
+    ("Mobile Safari UI/WKWebView", ""),
 ];
 
-/// Tokens of systems; those that stand in others' user agents last.
-const SYSTEMS: &[(&str, &str)] = &[
-    ("Windows", "Windows"),
-    ("iPhone", "iOS"),
-    ("iPad", "iOS"),
-    ("iPod", "iOS"),
-    ("Android", "Android"),
-    ("CrOS", "Chrome OS"),
-    ("Macintosh", "macOS"),
-    ("Linux", "Linux"),
-];
+/// What the tables append to a browser's name by where it runs.
+const PLACES: [&str; 3] = [" WebView", " iOS", " Mobile"];
+
+/// Systems whose name in the tables is not what people call them.
+const SYSTEMS: &[(&str, &str)] = &[("Mac OS X", "macOS"), ("Web0S", "webOS")];
 
 /// Tokens of devices that are neither telephones nor computers.
 const TYPES: &[(&str, &str)] = &[
@@ -51,8 +49,132 @@ const TYPES: &[(&str, &str)] = &[
     ("Tizen", "tv"),
 ];
 
+/// Reads user agents, and remembers what they said.
+pub struct Agents {
+    tables: OnceLock<Option<Tables>>,
+    known: Cache<Box<str>, Arc<Agent>>,
+}
+
+struct Tables {
+    browsers: ua_parser::user_agent::Extractor<'static>,
+    systems: ua_parser::os::Extractor<'static>,
+}
+
+/// What a user agent says.
+#[derive(Debug, Default)]
+struct Agent {
+    browser: Option<String>,
+    browser_version: Option<String>,
+    os: Option<String>,
+    os_version: Option<String>,
+    kind: Option<&'static str>,
+    is_mobile: bool,
+}
+
+impl Default for Agents {
+    fn default() -> Self {
+        Self { tables: OnceLock::new(), known: Cache::new(REMEMBERED) }
+    }
+}
+
+impl Agents {
+    /// Makes the tables ready, which takes some hundred milliseconds and twelve megabytes; else the first
+    /// user agent waits for it.
+    pub fn prepare(&self) {
+        self.tables();
+    }
+
+    fn tables(&self) -> Option<&Tables> {
+        let tables = self.tables.get_or_init(|| {
+            let tables = Tables::new();
+            if tables.is_none() {
+                tracing::error!("the tables of user agents are not readable; none is read");
+            }
+            tables
+        });
+        tables.as_ref()
+    }
+
+    fn read(&self, agent: &str) -> Arc<Agent> {
+        // Libraries and bots name themselves only; browsers and apps name their system in brackets.
+        let Some((_, inside)) = agent.split_once('(') else { return Arc::default() };
+        if let Some(known) = self.known.get(agent) {
+            return known;
+        }
+        let Some(tables) = self.tables() else { return Arc::default() };
+        let read = Arc::new(tables.read(agent, inside));
+        self.known.insert(agent.into(), read.clone());
+        read
+    }
+}
+
+impl Tables {
+    fn new() -> Option<Self> {
+        let tables: ua_parser::Regexes<'static> = serde_json::from_str(TABLES).ok()?;
+        let browsers = ua_parser::user_agent::Builder::new();
+        let systems = ua_parser::os::Builder::new();
+        Some(Self {
+            browsers: browsers.push_all(tables.user_agent_parsers).ok()?.build().ok()?,
+            systems: systems.push_all(tables.os_parsers).ok()?.build().ok()?,
+        })
+    }
+
+    /// `inside` is what follows the first bracket.
+    fn read(&self, agent: &str, inside: &str) -> Agent {
+        let mut read = Agent {
+            kind: TYPES.iter().find(|(token, _)| inside.contains(token)).map(|(_, kind)| *kind),
+            is_mobile: inside.contains("Mobile") || inside.contains("iPhone"),
+            ..Agent::default()
+        };
+        if let Some(found) = self.browsers.extract(agent) {
+            let name = browser_name(&found.family);
+            if !name.is_empty() {
+                read.browser = Some(name.to_owned());
+                read.browser_version = found.major.map(str::to_owned);
+            }
+        }
+        if let Some(found) = self.systems.extract(agent) {
+            let name = system_name(&found.os, inside);
+            let parts = [found.major.as_deref(), found.minor.as_deref()];
+            let version = parts.into_iter().flatten().collect::<Vec<_>>().join(".");
+            let is_told = match name {
+                "iOS" => !is_older(found.major.as_deref(), &read),
+                "Android" => !inside.contains("Android 10; K)"),
+                _ => false,
+            };
+            read.os = Some(name.to_owned());
+            read.os_version = Some(version).filter(|version| is_told && !version.is_empty());
+        }
+        read
+    }
+}
+
+/// One name for a browser on whatever system.
+fn browser_name(family: &str) -> &str {
+    if let Some((_, name)) = BROWSERS.iter().find(|(named, _)| *named == family) {
+        return name;
+    }
+    let name = PLACES.iter().fold(family, |name, place| name.strip_suffix(place).unwrap_or(name));
+    name.strip_prefix("Mobile ").unwrap_or(name)
+}
+
+fn system_name<'a>(os: &'a str, inside: &str) -> &'a str {
+    if inside.contains("X11") && os != "Chrome OS" {
+        return "Linux";
+    }
+    SYSTEMS.iter().find(|(named, _)| *named == os).map_or(os, |(_, name)| name)
+}
+
+/// Whether the system is older than its own browser, whose version is the system's: what the user agent
+/// says of the system stands still.
+fn is_older(os: Option<&str>, read: &Agent) -> bool {
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
+    read.browser.as_deref() == Some("Safari")
+        && number(read.browser_version.as_deref()) > number(os)
+}
+
 /// `type` (`desktop`, `mobile`, `tablet`, `tv`), `os`, `os_version`, `browser`, `browser_version`.
-pub(super) fn device(event: &Event) -> Object {
+pub(super) fn device(event: &Event, agents: &Agents) -> Object {
     let mut device = Object::new();
     let mut set = |key: &str, value: Option<&str>| {
         if let Some(value) =
@@ -67,21 +189,16 @@ pub(super) fn device(event: &Event) -> Object {
     let agent = event.facts.user_agent.as_deref();
     let agent = agent.or_else(|| event.context.as_ref()?.get("userAgent").and_then(Value::as_str));
     let agent = agent.filter(|agent| agent.len() <= MAX_AGENT_BYTES).unwrap_or_default();
-    // Libraries and bots name themselves only; browsers and apps name their system in brackets.
-    let inside = agent.split_once('(').map(|(_, inside)| inside).unwrap_or_default();
-    let find = |tokens: &[(&str, &'static str)], text: &str| {
-        tokens.iter().find(|(token, _)| text.contains(token)).map(|(_, name)| *name)
-    };
+    let read = agents.read(agent);
     let hints = event.facts.hints.as_ref();
-    let system = find(SYSTEMS, inside);
     let os = hints.and_then(|hints| hints.platform.as_deref());
-    let os = os.or_else(|| said("os", "name")).or(system);
+    let os = os.or_else(|| said("os", "name")).or(read.os.as_deref());
     set("os", os);
-    set("os_version", said("os", "version"));
-    let is_mobile = hints
-        .and_then(|hints| hints.mobile)
-        .unwrap_or_else(|| inside.contains("Mobile") || inside.contains("iPhone"));
-    let kind = find(TYPES, inside).or(match os {
+    let is_same = os == read.os.as_deref();
+    let version = read.os_version.as_deref().filter(|_| is_same);
+    set("os_version", said("os", "version").or(version));
+    let is_mobile = hints.and_then(|hints| hints.mobile).unwrap_or(read.is_mobile);
+    let kind = read.kind.or(match os {
         None => None,
         Some(_) if is_mobile => Some("mobile"),
         Some("Android") => Some("tablet"),
@@ -89,13 +206,8 @@ pub(super) fn device(event: &Event) -> Object {
         Some(_) => Some("desktop"),
     });
     set("type", kind);
-    if let Some((token, name)) = BROWSERS.iter().find(|(token, _)| agent.contains(token)) {
-        let is_one = *name != "Safari" || agent.contains("Safari/");
-        let version = agent.split_once(token).map(|(_, rest)| rest).unwrap_or_default();
-        let version = version.split(|c: char| !c.is_ascii_digit()).next();
-        set("browser", is_one.then_some(*name));
-        set("browser_version", version.filter(|_| is_one));
-    }
+    set("browser", read.browser.as_deref());
+    set("browser_version", read.browser_version.as_deref());
     device
 }
 
@@ -103,46 +215,181 @@ pub(super) fn device(event: &Event) -> Object {
 mod tests {
     use super::*;
 
-    fn known(facts: Value, context: Value) -> Value {
+    fn event(facts: Value, context: Value) -> Event {
         let event = json!({
             "type": "page", "messageId": "m", "timestamp": "2026-11-23T10:00:00Z",
             "receivedAt": "2026-11-23T10:00:00Z", "facts": facts, "context": context,
         });
-        Value::Object(device(&serde_json::from_value(event).unwrap()))
+        serde_json::from_value(event).unwrap()
     }
+
+    fn known(facts: Value, context: Value) -> Value {
+        Value::Object(device(&event(facts, context), &Agents::default()))
+    }
+
+    /// As browsers and apps send them; what is not known is empty.
+    const SEEN: &[(&str, [&str; 5])] = &[
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36 Edg/141.0.0.0",
+            ["desktop", "Windows", "", "Edge", "141"],
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36",
+            ["desktop", "Windows", "", "Chrome", "141"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148 Safari/604.1",
+            ["mobile", "iOS", "18.6", "Safari", "18"],
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36",
+            ["mobile", "Android", "", "Chrome", "140"],
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+            ["tablet", "Android", "", "Chrome", "140"],
+        ),
+        (
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
+            ["desktop", "macOS", "", "Safari", "18"],
+        ),
+        (
+            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:143.0) Gecko/20100101 Firefox/143.0",
+            ["desktop", "macOS", "", "Firefox", "143"],
+        ),
+        (
+            "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
+            ["desktop", "Linux", "", "Firefox", "143"],
+        ),
+        (
+            "Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36",
+            ["desktop", "Chrome OS", "", "Chrome", "139"],
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 14; SAMSUNG SM-S918B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36",
+            ["mobile", "Android", "14", "Samsung Internet", "28"],
+        ),
+        (
+            "Mozilla/5.0 (iPad; CPU OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
+            ["tablet", "iOS", "17.5", "Safari", "17"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6_2 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/140.0.7339.101 Mobile/15E148 Safari/604.1",
+            ["mobile", "iOS", "18.6", "Chrome", "140"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) FxiOS/142.0 Mobile/15E148 Safari/605.1.15",
+            ["mobile", "iOS", "18.5", "Firefox", "142"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 [FBAN/FBIOS;FBAV/525.0.0.53.107;FBBV/777;FBDV/iPhone15,2;FBMD/iPhone;FBSN/iOS;FBSV/18.6;FBSS/3;FBID/phone;FBLC/de_DE;FBOP/5]",
+            ["mobile", "iOS", "18.6", "Facebook", "525"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/22G86 Instagram 397.0.0.31.81 (iPhone14,5; iOS 18_6; de_DE; de; scale=3.00; 1170x2532; 785863906)",
+            ["mobile", "iOS", "18.6", "Instagram", "397"],
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 14; SM-A546B Build/UP1A.231005.007; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/139.0.7258.94 Mobile Safari/537.36 Instagram 395.0.0.43.82 Android",
+            ["mobile", "Android", "14", "Instagram", "395"],
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 13; Pixel 7 Build/TQ3A; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/138.0.7204.179 Mobile Safari/537.36 [FB_IAB/FB4A;FBAV/520.0.0.40.61;]",
+            ["mobile", "Android", "13", "Facebook", "520"],
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Safari/537.36 OPR/123.0.0.0",
+            ["desktop", "Windows", "", "Opera", "123"],
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:143.0) Gecko/20100101 Firefox/143.0",
+            ["desktop", "Windows", "", "Firefox", "143"],
+        ),
+        (
+            "Mozilla/5.0 (SMART-TV; Linux; Tizen 7.0) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/4.0 Chrome/94.0.4606.31 TV Safari/537.36",
+            ["tv", "Tizen", "", "Samsung Internet", "4"],
+        ),
+        (
+            "Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/108.0.5359.211 Safari/537.36 WebAppManager",
+            ["tv", "webOS", "", "Chrome", "108"],
+        ),
+        (
+            "Mozilla/5.0 (Android 14; Mobile; rv:143.0) Gecko/143.0 Firefox/143.0",
+            ["mobile", "Android", "14", "Firefox", "143"],
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 12; SAMSUNG SM-T870) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/27.0 Chrome/125.0.0.0 Safari/537.36",
+            ["tablet", "Android", "12", "Samsung Internet", "27"],
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 6.1; WOW64; Trident/7.0; rv:11.0) like Gecko",
+            ["desktop", "Windows", "", "Internet Explorer", "11"],
+        ),
+        (
+            "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/139.0.0.0 Mobile DuckDuckGo/5 Safari/537.36",
+            ["mobile", "Android", "", "DuckDuckGo", "5"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 DuckDuckGo/7 Safari/605.1.15",
+            ["mobile", "iOS", "18.5", "DuckDuckGo", "7"],
+        ),
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 YaBrowser/25.8.0.0 Safari/537.36",
+            ["desktop", "Windows", "", "Yandex", "25"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) EdgiOS/140.0.3485.66 Version/18.0 Mobile/15E148 Safari/604.1",
+            ["mobile", "iOS", "18.6", "Edge", "140"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) GSA/383.0.797833943 Mobile/15E148 Safari/604.1",
+            ["mobile", "iOS", "18.6", "Google", "383"],
+        ),
+        (
+            "Mozilla/5.0 (PlayStation; PlayStation 5/5.50) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.4 Safari/605.1.15",
+            ["", "", "", "Safari", "16"],
+        ),
+        ("curl/8.5.0", ["", "", "", "", ""]),
+        ("python-requests/2.31.0", ["", "", "", "", ""]),
+        ("okhttp/4.12.0", ["", "", "", "", ""]),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.0 Mobile/15E148 Safari/604.1",
+            ["mobile", "iOS", "", "Safari", "26"],
+        ),
+        (
+            "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
+            ["desktop", "Linux", "", "Firefox", "143"],
+        ),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
+            ["mobile", "iOS", "18.6", "", ""],
+        ),
+    ];
 
     #[test]
     fn devices_are_told_apart() {
-        let webkit = "AppleWebKit/605.1.15 (KHTML, like Gecko)";
-        let chrome = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0";
-        for (agent, expected) in [
-            (
-                format!(
-                    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) {chrome} Safari/537.36 Edg/141.0"
-                ),
-                ["desktop", "Windows", "Edge", "141"],
-            ),
-            (
-                format!(
-                    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) {webkit} Version/18.6 Mobile/15E148 Safari/604.1"
-                ),
-                ["mobile", "iOS", "Safari", "18"],
-            ),
-            (
-                format!("Mozilla/5.0 (Linux; Android 10; K) {chrome} Mobile Safari/537.36"),
-                ["mobile", "Android", "Chrome", "140"],
-            ),
-            (
-                format!("Mozilla/5.0 (Linux; Android 10; K) {chrome} Safari/537.36"),
-                ["tablet", "Android", "Chrome", "140"],
-            ),
-        ] {
-            let found = known(json!({ "userAgent": agent }), json!({}));
-            let [kind, os, browser, version] = expected;
-            let expected =
-                json!({ "type": kind, "os": os, "browser": browser, "browser_version": version });
-            assert_eq!(found, expected, "{agent}");
+        let agents = Agents::default();
+        for _twice in 0..2 {
+            for (agent, said) in SEEN {
+                let event = event(json!({ "userAgent": agent }), json!({}));
+                let found = device(&event, &agents);
+                let keys = ["type", "os", "os_version", "browser", "browser_version"];
+                let found = keys.map(|key| found.get(key).and_then(Value::as_str).unwrap_or(""));
+                assert_eq!(found, *said, "{agent}");
+            }
         }
+    }
+
+    #[test]
+    fn what_is_no_browsers_costs_nothing_and_is_not_kept() {
+        let agents = Agents::default();
+        for agent in ["", "curl/8.5.0", &format!("x ({}", "y".repeat(MAX_AGENT_BYTES))] {
+            assert_eq!(
+                device(&event(json!({ "userAgent": agent }), json!({})), &agents),
+                Object::new()
+            );
+        }
+        assert!(agents.tables.get().is_none());
     }
 
     #[test]

@@ -19,8 +19,8 @@ use jiff::Timestamp;
 use moka::sync::Cache;
 
 use super::{
-    Changes, Counted, Identity, IdentityKind, ProfileError, ProfileId, ProfileStore, Settings,
-    Unseen, Update, identities,
+    Agents, Changes, Counted, CounterStore, Identity, IdentityKind, ProfileError, ProfileId,
+    ProfileStore, Settings, Unseen, Update, identities,
 };
 use crate::event::{Computed, Event, ProfileView, Tally};
 use crate::journal::SiteId;
@@ -85,6 +85,7 @@ pub struct Profiles {
     expiring: Mutex<HashMap<SiteId, (Place, bool)>>,
     metrics: Arc<Metrics>,
     nobody: Arc<ProfileView>,
+    agents: Arc<Agents>,
 }
 
 impl Profiles {
@@ -97,7 +98,7 @@ impl Profiles {
             .build();
         let epochs = RwLock::new(Epochs { known: 0, computed: vec![0; GROUPS] });
         let (expiring, nobody) = (Mutex::default(), Arc::default());
-        Self { store, cache, epochs, expiring, metrics, nobody }
+        Self { store, cache, epochs, expiring, metrics, nobody, agents: Arc::default() }
     }
 
     /// What is known of each event's visitor, by the surest of the event's identities that has a
@@ -274,6 +275,16 @@ impl Profiles {
                 self.cache.insert(key, Entry::Computed(upto, computed));
             }
         }
+    }
+
+    /// What reads user agents.
+    pub fn agents(&self) -> &Arc<Agents> {
+        &self.agents
+    }
+
+    /// Where counters begin and how far they are filled, if the store notes it.
+    pub fn counters(&self) -> Option<&dyn CounterStore> {
+        self.store.counters()
     }
 
     /// The last event of the site that is in the profiles.

@@ -20,6 +20,7 @@
 mod agent;
 mod cache;
 mod company;
+mod filling;
 mod identity;
 mod projection;
 mod public;
@@ -29,8 +30,10 @@ mod stitch;
 mod subject;
 mod traits;
 
+pub use agent::Agents;
 pub use cache::{Found, Profiles};
 pub use company::Company;
+pub use filling::{Counter, CounterStore, Deed, Filling, Step};
 pub use identity::{Device, Identity, IdentityKind, identities};
 pub use projection::{Projection, Setup, update_of};
 pub use public::Public;
@@ -44,6 +47,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::event::{Computed, Object, ProfileView, Tally};
 use crate::journal::{JournalError, NameKey, SiteId};
@@ -263,4 +267,17 @@ pub trait ProfileStore: Send + Sync {
         site: SiteId,
         names: Arc<HashSet<NameKey>>,
     ) -> Result<Changes, ProfileError>;
+
+    /// Where counters begin and how far they are filled; `None` if the store keeps no such notes, so that
+    /// they count from when they are made.
+    fn counters(&self) -> Option<&dyn CounterStore> {
+        None
+    }
+}
+
+/// Returns when there is something new: never, once nobody is left to say it.
+async fn until_changed<T>(watched: &mut watch::Receiver<T>) {
+    if watched.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }

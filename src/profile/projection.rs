@@ -1,5 +1,6 @@
 //! The projection of one site: from the journal into the profiles, and then the word how far.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Counters, Device, Identity, IdentityKind, ProfileError, Profiles, Sighting, SiteSettings,
-    Update, identity,
+    Counters, Device, Filling, Identity, IdentityKind, ProfileError, Profiles, Sighting,
+    SiteSettings, Update, identity, until_changed,
 };
 use crate::event::{Event, Kind, Object};
 use crate::journal::{
@@ -43,8 +44,8 @@ pub struct Setup {
     pub name: Name,
     /// What is kept of its visitors, changing with a reload.
     pub settings: watch::Receiver<SiteSettings>,
-    /// What events count as, besides themselves.
-    pub counters: Arc<dyn Counters>,
+    /// What events count as, besides themselves, changing with a reload.
+    pub counters: watch::Receiver<Arc<dyn Counters>>,
 }
 
 /// The projection of one site.
@@ -52,7 +53,11 @@ pub struct Projection {
     site: SiteId,
     labels: SiteLabels,
     settings: watch::Receiver<SiteSettings>,
-    counters: Arc<dyn Counters>,
+    counters: watch::Receiver<Arc<dyn Counters>>,
+    /// Those under which events count until the next look; `None` where they do not.
+    counting: Option<Arc<dyn Counters>>,
+    /// Their names, once the store knows that events count under these from here on.
+    followed: watch::Sender<Option<Vec<String>>>,
     reader: ReaderId,
     journal: Arc<dyn Journal>,
     profiles: Arc<Profiles>,
@@ -82,6 +87,8 @@ impl Projection {
             labels,
             settings,
             counters,
+            counting: None,
+            followed: watch::Sender::new(None),
             reader,
             journal,
             profiles,
@@ -97,6 +104,20 @@ impl Projection {
         self.reader
     }
 
+    /// What fills the counters for what happened before they began.
+    pub fn filling(&self, per_second: NonZeroU32) -> Filling {
+        Filling {
+            site: self.site,
+            labels: self.labels.clone(),
+            counters: self.counters.clone(),
+            followed: self.followed.subscribe(),
+            journal: self.journal.clone(),
+            profiles: self.profiles.clone(),
+            metrics: self.metrics.clone(),
+            per_second,
+        }
+    }
+
     /// How far the profiles have come, changing as they do.
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.done.subscribe()
@@ -104,8 +125,21 @@ impl Projection {
 
     /// Follows the journal until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
+        if self.settings.borrow().activity {
+            // Longer than others on this runtime should wait. That it panics is seen when it is used.
+            let agents = self.profiles.agents().clone();
+            tokio::task::spawn_blocking(move || agents.prepare()).await.ok();
+        }
         let mut head = self.journal.head(self.site);
         loop {
+            if let Err(error) = self.follow().await {
+                tracing::warn!(%error, site = %self.labels.site, "the profiles stand still");
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY_PAUSE) => {}
+                    () = stop.cancelled() => return,
+                }
+                continue;
+            }
             let target = *head.borrow_and_update();
             let at = *self.done.borrow();
             let lag = i64::try_from(target.seq.saturating_sub(at)).unwrap_or(i64::MAX);
@@ -115,6 +149,8 @@ impl Projection {
                 tokio::select! {
                     changed = head.changed() => if changed.is_err() { return },
                     () = sleep_until(self.noted_at + NOTE_EVERY), if is_behind => {}
+                    () = until_changed(&mut self.settings) => self.settings.mark_changed(),
+                    () = until_changed(&mut self.counters) => self.counters.mark_changed(),
                     () = stop.cancelled() => return,
                 }
                 continue;
@@ -133,10 +169,35 @@ impl Projection {
         self.noted_at.elapsed() >= NOTE_EVERY
     }
 
+    /// Agrees with the store on what events count as from here on, if that has changed: the same until
+    /// the next look, so that what counts where is never in doubt.
+    async fn follow(&mut self) -> Result<(), ProfileError> {
+        let is_new = self.settings.has_changed().unwrap_or(false)
+            || self.counters.has_changed().unwrap_or(false);
+        if self.followed.borrow().is_some() && !is_new {
+            return Ok(());
+        }
+        let counters = self.counters.borrow_and_update().clone();
+        let counting = self.settings.borrow_and_update().activity.then_some(counters);
+        let names = counting.as_ref().map(|counters| counters.names()).unwrap_or_default();
+        if self.followed.borrow().as_ref() != Some(&names) {
+            if let Some(store) = self.profiles.counters() {
+                let at = *self.done.borrow();
+                if let Err(error) = store.follow(self.site, at, names.clone()).await {
+                    self.counters.mark_changed();
+                    return Err(error);
+                }
+            }
+            self.followed.send_replace(Some(names));
+        }
+        self.counting = counting;
+        Ok(())
+    }
+
     /// One step towards `target`, or, once there, the note of where that is.
     async fn advance(&mut self, target: u64, identified: u64) -> Result<(), ProfileError> {
         let at = *self.done.borrow();
-        let counts = self.settings.borrow().activity;
+        let counts = self.counting.is_some();
         let records = if counts {
             self.journal.read(self.site, at, target, COUNTED).await?
         } else if at < identified {
@@ -158,7 +219,7 @@ impl Projection {
                     tokio::task::yield_now().await;
                 }
                 if !forgotten.names_in(self.site, &record.body) {
-                    updates.extend(self.update(record, counts));
+                    updates.extend(self.update(record));
                 }
             }
             self.profiles.apply(self.site, upto, updates).await?;
@@ -171,7 +232,7 @@ impl Projection {
         Ok(())
     }
 
-    fn update(&self, record: &Record, counts: bool) -> Option<Update> {
+    fn update(&self, record: &Record) -> Option<Update> {
         if record.body.is_empty() {
             return None;
         }
@@ -183,7 +244,9 @@ impl Projection {
                 return None;
             }
         };
-        let seen = if counts { Sighting::of(&event, self.counters.as_ref()) } else { None };
+        let seen = self.counting.as_ref();
+        let agents = self.profiles.agents();
+        let seen = seen.and_then(|counters| Sighting::of(&event, counters.as_ref(), agents));
         let says = record.identifies || seen.is_some();
         says.then(|| Update { sighting: seen, ..update_of(&event) })
     }
@@ -266,7 +329,7 @@ mod tests {
             anonymous_retain: Duration::from_secs(86_400),
             public: crate::profile::Public::default(),
         });
-        let counters = Arc::new(crate::profile::NoCounters);
+        let counters = crate::profile::NoCounters::watched();
         let setup = Setup { site, name: "shop".into(), settings, counters };
         let projection = Projection::start(setup, journal.clone(), profiles, metrics);
         let projection = projection.await.unwrap();

@@ -1,10 +1,13 @@
 //! What an event says besides who its visitor is: that it happened, on what device, where, by which
 //! way the visitor came, what they agreed to, of which group they are.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::agent;
+use super::agent::{self, Agents};
 use crate::event::{Campaign, Event, Kind, MEMBERSHIP, Object};
 use crate::privacy::Consent;
 
@@ -31,14 +34,29 @@ const MAX_VALUE: f64 = 1e12;
 pub trait Counters: Send + Sync {
     /// Adds the names for this event.
     fn keys(&self, event: &Event, out: &mut Vec<String>);
+
+    /// All names there are, in order. Equal names stand for equal tests, for ever.
+    fn names(&self) -> Vec<String>;
 }
 
 /// No names but the events' own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCounters;
 
+impl NoCounters {
+    /// None, now and ever.
+    pub fn watched() -> watch::Receiver<Arc<dyn Counters>> {
+        let none: Arc<dyn Counters> = Arc::new(Self);
+        watch::channel(none).1
+    }
+}
+
 impl Counters for NoCounters {
     fn keys(&self, _event: &Event, _out: &mut Vec<String>) {}
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What one event says besides who its visitor is.
@@ -66,7 +84,7 @@ impl Sighting {
     /// What the event says. `None` if it is a program's, a vendor's beacon that is passed on, one that
     /// tells of a segment, or of somebody who can never be met again: none counts as something a person
     /// did.
-    pub fn of(event: &Event, counters: &dyn Counters) -> Option<Self> {
+    pub fn of(event: &Event, counters: &dyn Counters, agents: &Agents) -> Option<Self> {
         let facts = &event.facts;
         let is_nobodys = facts.passing && event.user_id.is_none();
         let is_ours = facts.format == MEMBERSHIP;
@@ -80,7 +98,7 @@ impl Sighting {
             counters: keys,
             value: value(event),
             touch: touch(event),
-            device: agent::device(event),
+            device: agent::device(event, agents),
             place: place(event),
             consent: consent(event),
             group: group(event),
@@ -343,7 +361,7 @@ mod tests {
     }
 
     fn seen(members: Value) -> Sighting {
-        Sighting::of(&event(members), &NoCounters).expect("it counts")
+        Sighting::of(&event(members), &NoCounters, &Agents::default()).expect("it counts")
     }
 
     #[test]
@@ -392,10 +410,14 @@ mod tests {
     #[test]
     fn programs_and_beacons_that_are_passed_on_do_not_count() {
         let bot = event(json!({ "facts": { "suspicion": { "score": 60, "reasons": [] } } }));
-        assert_eq!(Sighting::of(&bot, &NoCounters), None);
+        assert_eq!(Sighting::of(&bot, &NoCounters, &Agents::default()), None);
         let beacon = json!({ "vendor": "meta", "method": "GET", "target": "/" });
         assert_eq!(
-            Sighting::of(&event(json!({ "facts": { "beacon": beacon } })), &NoCounters),
+            Sighting::of(
+                &event(json!({ "facts": { "beacon": beacon } })),
+                &NoCounters,
+                &Agents::default()
+            ),
             None
         );
     }

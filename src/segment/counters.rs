@@ -1,26 +1,26 @@
 //! Events that pass a filter of some rule are counted under names of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use serde::Serialize;
 
 use super::SegmentSettings;
 use super::evaluate::passes;
-use super::rule::Filter;
+use super::rule::{Filter, Rule};
 use crate::event::Event;
-use crate::profile::Counters;
+use crate::profile::{Counter, Counters};
 
 /// Filters by the event's name; each by the name under which it counts.
 type Filters = BTreeMap<String, BTreeMap<String, Filter>>;
 
-/// The counters that the segments of one site need. They follow its settings.
+/// The counters that the segments of one site need.
 #[derive(Debug, Default)]
-pub struct FilterCounters(ArcSwap<Filters>);
+pub struct FilterCounters(Filters);
 
 impl FilterCounters {
-    /// Counts what these segments ask for from now on.
-    pub fn set(&self, segments: &[Arc<SegmentSettings>]) {
+    /// What these segments ask for.
+    pub fn of(segments: &[Arc<SegmentSettings>]) -> Self {
         let mut filters = Filters::new();
         for segment in segments {
             segment.rule.each_event(&mut |event| {
@@ -30,19 +30,60 @@ impl FilterCounters {
                 }
             });
         }
-        self.0.store(Arc::new(filters));
+        Self(filters)
     }
 }
 
 impl Counters for FilterCounters {
     fn keys(&self, event: &Event, out: &mut Vec<String>) {
-        let filters = self.0.load();
-        let Some(filters) = filters.get(event.label()) else { return };
+        let Some(filters) = self.0.get(event.label()) else { return };
         let now_ms = event.timestamp.as_millisecond();
         let passing = filters
             .iter()
             .filter(|(_, filter)| passes(filter, event.properties.as_ref(), now_ms))
             .map(|(name, _)| name.clone());
         out.extend(passing);
+    }
+
+    fn names(&self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.0.values().flat_map(BTreeMap::keys).collect();
+        names.into_iter().cloned().collect()
+    }
+}
+
+/// How far the counters are that a rule asks for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Counting {
+    /// Whether all that the journal had is counted. Until then the rule is not asked.
+    pub is_filled: bool,
+    /// How much of it is.
+    pub share: f64,
+    /// Since when there are counts, in milliseconds since 1970: of the oldest event that the journal still
+    /// had. None where there was none.
+    pub since_ms: Option<i64>,
+}
+
+impl Counting {
+    /// Of a rule that looks at properties of events; none of another.
+    pub(super) fn of(rule: &Rule, counters: &[Counter]) -> Option<Self> {
+        let mut names = BTreeSet::new();
+        rule.each_event(&mut |event| {
+            if !event.filter.is_empty() {
+                names.insert(event.key());
+            }
+        });
+        if names.is_empty() {
+            return None;
+        }
+        let mut counting = Self { is_filled: true, share: 1.0, since_ms: None };
+        for name in names {
+            let known = counters.iter().find(|counter| counter.name == name);
+            let (is_filled, share) = known.map_or((false, 0.0), |it| (it.is_filled(), it.share()));
+            counting.is_filled &= is_filled;
+            counting.share = counting.share.min(share);
+            let since = known.and_then(|it| it.oldest).map(|(_, at)| at);
+            counting.since_ms = counting.since_ms.max(since);
+        }
+        Some(counting)
     }
 }

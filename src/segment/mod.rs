@@ -24,7 +24,8 @@
 //!   what its values add up to; but it has no first and no last time. Values are added as binary
 //!   floating point, so an amount that should be equal may not be.
 //! - Filters on properties are tested when the event is counted, under a name of its own
-//!   ([`EventRule::key`]): it is counted from when the rule exists.
+//!   ([`EventRule::key`]): it is counted from when the rule exists, and for what happened before from
+//!   what the journal still has. A rule is not asked until that is done.
 //! - By group, a rule selects everybody who is of a group of which somebody satisfies it.
 //!
 //! # How it is kept
@@ -53,7 +54,7 @@ pub mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use counters::FilterCounters;
+pub use counters::{Counting, FilterCounters};
 pub use evaluate::{Person, Tally};
 pub use members::Members;
 pub use parse::RuleMistake;
@@ -69,7 +70,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::journal::SiteId;
-use crate::profile::ProfileId;
+use crate::profile::{ProfileError, ProfileId};
 use crate::store::{ReadError, WriteError};
 
 /// Who a segment's members are.
@@ -172,6 +173,9 @@ pub enum SegmentError {
     /// The site has no such segment.
     #[error("there is no such segment")]
     Unknown,
+    /// What it asks for is still being counted from the journal.
+    #[error("its counters are still being filled from the journal")]
+    Filling,
     /// It took longer than `segments.evaluate_time`.
     #[error("the rule took longer than segments.evaluate_time")]
     TooSlow,
@@ -181,6 +185,9 @@ pub enum SegmentError {
     /// The store could not be written.
     #[error("the segments cannot be written")]
     Write(#[from] Arc<WriteError>),
+    /// The profiles failed.
+    #[error("it cannot be told how far the counters are")]
+    Profiles(#[from] ProfileError),
 }
 
 /// Keeps who is of which segment, next to the profiles. One implementation per backend.

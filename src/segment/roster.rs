@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::counters::Counting;
 use super::run::Run;
 use super::schedule::delay_ms;
 use super::sync::{Synced, Syncs};
@@ -21,7 +22,7 @@ use super::{
 use crate::clock::SharedClock;
 use crate::journal::SiteId;
 use crate::metrics::{Metrics, Name, SegmentLabels, SegmentRunLabels};
-use crate::profile::ProfileId;
+use crate::profile::{Counter, ProfileId, Profiles};
 
 /// Previews at once: each reads on a thread of its own for as long as a rule takes.
 const PREVIEWS: usize = 2;
@@ -32,6 +33,9 @@ const MAX_PAUSE_MS: i64 = 3_600_000;
 
 /// The longest sleep: the clock may have been set meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the counters are filled that a rule waits for.
+const FILLING_PAUSE: Duration = Duration::from_secs(1);
 
 /// The segments of one site.
 #[derive(Clone, Debug)]
@@ -56,6 +60,7 @@ pub struct Segments {
     turn: Mutex<()>,
     previews: Semaphore,
     syncs: Option<Syncs>,
+    profiles: Option<Arc<Profiles>>,
     /// By site and segment: runs that failed in a row, and when to try again.
     failed: std::sync::Mutex<BTreeMap<(SiteId, Name), (u32, i64)>>,
 }
@@ -84,6 +89,8 @@ pub struct Listed {
     pub ran: Option<Ran>,
     /// When it is due.
     pub due_ms: Option<i64>,
+    /// How far the counters are that its rule asks for, if it asks for any.
+    pub counting: Option<Counting>,
 }
 
 /// Whom a rule selects, without anything being kept.
@@ -118,6 +125,7 @@ impl Segments {
             turn: Mutex::default(),
             previews: Semaphore::new(PREVIEWS),
             syncs: None,
+            profiles: None,
             failed: std::sync::Mutex::default(),
         }
     }
@@ -126,6 +134,12 @@ impl Segments {
     #[must_use]
     pub fn with_syncs(self, syncs: Syncs) -> Self {
         Self { syncs: Some(syncs), ..self }
+    }
+
+    /// The same, and no rule is asked before these have counted what it asks for.
+    #[must_use]
+    pub fn with_profiles(self, profiles: Arc<Profiles>) -> Self {
+        Self { profiles: Some(profiles), ..self }
     }
 
     /// Takes over what is configured.
@@ -170,8 +184,15 @@ impl Segments {
     async fn step(&self) -> Duration {
         let now = self.clock.now().as_millisecond();
         let mut next: Option<(i64, SiteSegments, Arc<SegmentSettings>)> = None;
+        let mut longest = MAX_SLEEP;
         for site in self.sites.load_full().iter() {
-            let known = match self.store.known(site.id).await {
+            let known = async {
+                Ok::<_, SegmentError>((
+                    self.store.known(site.id).await?,
+                    self.counters(site).await?,
+                ))
+            };
+            let (known, counters) = match known.await {
                 Ok(known) => known,
                 Err(error) => {
                     tracing::warn!(%error, site = %site.name, "the segments stand still");
@@ -179,6 +200,10 @@ impl Segments {
                 }
             };
             for segment in &site.segments {
+                if !is_filled(&segment.rule, counters.as_deref()) {
+                    longest = FILLING_PAUSE;
+                    continue;
+                }
                 let known = known.iter().find(|known| *known.name == *segment.name);
                 let due = self.due(site, segment, known, now);
                 if let Some(due) = due.filter(|due| next.as_ref().is_none_or(|it| *due < it.0)) {
@@ -186,10 +211,10 @@ impl Segments {
                 }
             }
         }
-        let Some((due, site, segment)) = next else { return MAX_SLEEP };
+        let Some((due, site, segment)) = next else { return longest };
         if due > now {
             let wait = u64::try_from(due.saturating_sub(now)).unwrap_or_default();
-            return Duration::from_millis(wait).min(MAX_SLEEP);
+            return Duration::from_millis(wait).min(longest);
         }
         if let Err(error) = self.run_one(&site, &segment).await {
             tracing::warn!(%error, site = %site.name, segment = %segment.name, "a segment stays as it was");
@@ -197,6 +222,13 @@ impl Segments {
         // Its number is new with the first run.
         self.put_syncs_in_order().await;
         Duration::ZERO
+    }
+
+    /// How far the counters of a site are, where that is noted.
+    async fn counters(&self, site: &SiteSegments) -> Result<Option<Vec<Counter>>, SegmentError> {
+        let store = self.profiles.as_ref().and_then(|profiles| profiles.counters());
+        let Some(store) = store else { return Ok(None) };
+        Ok(Some(store.counters(site.id).await?))
     }
 
     /// When a segment is due: at once if it was never asked, was asked another rule, or was cut off.
@@ -312,6 +344,7 @@ impl Segments {
                 continue;
             }
             let known = self.store.known(site.id).await?;
+            let counters = self.counters(site).await?;
             for segment in &site.segments {
                 let known = known.iter().find(|known| *known.name == *segment.name);
                 listed.push(Listed {
@@ -329,6 +362,7 @@ impl Segments {
                     is_running: known.is_some_and(|known| known.begun_at.is_some()),
                     ran: known.and_then(|known| known.ran.clone()),
                     due_ms: self.due(site, segment, known, now),
+                    counting: counters.as_deref().and_then(|it| Counting::of(&segment.rule, it)),
                 });
             }
         }
@@ -367,6 +401,9 @@ impl Segments {
     /// Runs a segment now.
     pub async fn run(&self, site: &str, segment: &str) -> Result<Ran, SegmentError> {
         let (site, segment) = self.find(site, segment)?;
+        if !is_filled(&segment.rule, self.counters(&site).await?.as_deref()) {
+            return Err(SegmentError::Filling);
+        }
         let ran = self.run_one(&site, &segment).await;
         self.changed.notify_one();
         ran
@@ -424,6 +461,12 @@ impl Segments {
         let found = site.segments.iter().find(|it| &*it.name == segment).cloned();
         Ok((site, found.ok_or(SegmentError::Unknown)?))
     }
+}
+
+/// Whether what the rule asks for is counted. Without notes of it nothing is ever waited for.
+fn is_filled(rule: &Rule, counters: Option<&[Counter]>) -> bool {
+    let counting = counters.and_then(|counters| Counting::of(rule, counters));
+    counting.is_none_or(|counting| counting.is_filled)
 }
 
 fn labels(site: &SiteSegments, segment: &str) -> SegmentLabels {

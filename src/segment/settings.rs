@@ -1,5 +1,6 @@
 //! `[segments]` and `[[sites.segments]]`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub batch: usize,
     /// How often all that destinations were told is compared with what is known.
     pub recheck: Duration,
+    /// Events of the journal looked at in a second for counters that are new.
+    pub fill_per_second: NonZeroU32,
 }
 
 impl Settings {
@@ -38,6 +41,8 @@ impl Settings {
             realtime_every: section.positive_duration("realtime_every"),
             batch: section.integer("batch", 1..=100_000),
             recheck: section.positive_duration("recheck"),
+            fill_per_second: NonZeroU32::new(section.integer("fill_per_second", 1..=1_000_000))
+                .unwrap_or(NonZeroU32::MIN),
         }
     }
 }

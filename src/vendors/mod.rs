@@ -196,6 +196,11 @@ pub trait Destination: Send + Sync {
     /// How this vendor likes to be called. Settings may lower what is said here.
     fn habits(&self) -> Habits;
 
+    /// The age up to which the vendor takes an event as of when it happened.
+    fn oldest(&self) -> Duration {
+        self.habits().max_age
+    }
+
     /// What must not be shown to those who watch its requests.
     fn secrets(&self) -> Vec<Secret> {
         Vec::new()

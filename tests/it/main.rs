@@ -14,6 +14,7 @@ mod abuse;
 mod cdn;
 mod delivery;
 mod harness;
+mod identity;
 mod intake;
 mod libraries;
 mod mutants;

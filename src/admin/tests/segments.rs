@@ -33,6 +33,7 @@ pub(super) async fn some() -> (tempfile::TempDir, Arc<Segments>) {
         realtime_every: Duration::from_secs(60),
         batch: 100,
         recheck: Duration::from_secs(86_400),
+        fill_per_second: std::num::NonZeroU32::MIN,
     };
     let backend = SqliteSegments::new(Arc::new(store), settings.evaluate_time);
     let clock = Arc::new(ManualClock::new("2026-11-25T18:00:00Z".parse().unwrap()));

@@ -1,5 +1,6 @@
 //! Whole workers over a real journal, against a destination that does as it is told.
 
+mod awaiting;
 mod blame;
 mod holding;
 
@@ -160,7 +161,7 @@ impl Bench {
             anonymous_retain: Duration::from_secs(86_400),
             public: crate::profile::Public::default(),
         });
-        let counters = Arc::new(crate::profile::NoCounters);
+        let counters = crate::profile::NoCounters::watched();
         let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };
         let projection =
             Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone())

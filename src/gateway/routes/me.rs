@@ -132,7 +132,8 @@ mod tests {
         let cookies = cookies.join("; ");
         let event = house.events().await.remove(0);
         let traits = json!({ "plan": "pro", "email": "jo@x.example" });
-        let sighting = profile::Sighting::of(&event, &profile::NoCounters);
+        let sighting =
+            profile::Sighting::of(&event, &profile::NoCounters, &profile::Agents::default());
         let traits = traits.as_object().unwrap().clone();
         let update = Update { traits, sighting, ..update_of(&event) };
         profiles.apply(house.site, 1, vec![update]).await.unwrap();

@@ -46,7 +46,8 @@ pub(super) fn forget_names(connection: &Connection, site: SiteId) -> rusqlite::R
     connection
         .prepare_cached(
             "DELETE FROM event_names WHERE site = ?
-                 AND NOT EXISTS (SELECT 1 FROM activity a WHERE a.event = event_names.id)",
+                 AND NOT EXISTS (SELECT 1 FROM activity a WHERE a.event = event_names.id)
+                 AND id NOT IN (SELECT event FROM dropped_counters)",
         )?
         .execute([site.0])
         .map(drop)

@@ -1,6 +1,7 @@
 //! Profiles in the embedded database.
 
 mod batch;
+mod counters;
 mod details;
 mod expire;
 mod repeats;
@@ -19,8 +20,8 @@ use tokio::sync::RwLock;
 use self::batch::Batch;
 use self::repeats::Repeats;
 use super::{
-    Changes, ComputedAt, Expired, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject,
-    Unseen, Update,
+    Changes, ComputedAt, CounterStore, Expired, Identity, Limits, ProfileError, ProfileId,
+    ProfileStore, Subject, Unseen, Update,
 };
 use crate::event::{Object, ProfileView};
 use crate::journal::{NameKey, SiteId};
@@ -91,6 +92,21 @@ pub const MIGRATIONS: Migrations = Migrations {
         PRIMARY KEY (profile, event, day)
     ) WITHOUT ROWID;
     CREATE INDEX activity_event ON activity (event, day, profile);
+    ",
+        // Counters that settings make: the projection counts events after `since`, of the earlier ones
+        // those up to `filled` are counted as well; `oldest` was the first that the journal still had,
+        // and `oldest_at` is when it came. Of dropped counters the counts leave in time.
+        "
+    CREATE TABLE counters (
+        site INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        filled INTEGER NOT NULL DEFAULT 0,
+        oldest INTEGER,
+        oldest_at INTEGER,
+        PRIMARY KEY (site, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE dropped_counters (event INTEGER PRIMARY KEY, site INTEGER NOT NULL);
     ",
     ],
 };
@@ -204,6 +220,10 @@ impl ProfileStore for SqliteProfiles {
         // Nothing that was said of them is known any more.
         self.repeats.clear();
         erased
+    }
+
+    fn counters(&self) -> Option<&dyn CounterStore> {
+        Some(self)
     }
 }
 

@@ -78,6 +78,7 @@ impl Bed {
             realtime_every: Duration::from_secs(60),
             batch: 7,
             recheck: Duration::from_secs(86_400),
+            fill_per_second: std::num::NonZeroU32::MIN,
         };
         let metrics = Arc::new(Metrics::new());
         (Arc::new(Segments::new(self.segments.clone(), settings, clock, metrics.clone())), metrics)

@@ -105,6 +105,10 @@ impl Destination for Ga4 {
         }
     }
 
+    fn oldest(&self) -> Duration {
+        MAX_AGE
+    }
+
     fn secrets(&self) -> Vec<Secret> {
         vec![self.settings.api_secret.clone()]
     }

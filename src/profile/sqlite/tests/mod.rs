@@ -1,6 +1,7 @@
 //! What the embedded profiles keep, and what they forget.
 
 mod activity;
+mod filling;
 mod model;
 mod stitching;
 
