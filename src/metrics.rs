@@ -239,6 +239,8 @@ pub struct Metrics {
     pub destination_up: Family<DestinationLabels, Gauge>,
     /// Profile lookups by cache result.
     pub profile_lookups: Family<ResultLabels, Counter>,
+    /// Events that were delivered without what is known of their visitors.
+    pub events_unenriched: Counter,
     /// Traits and identities that a full profile did not take.
     pub profile_refused: Family<ReasonLabels, Counter>,
     /// Events the profile projection has yet to see.
@@ -298,6 +300,7 @@ impl Metrics {
             pending_oldest_seconds: Family::default(),
             destination_up: Family::default(),
             profile_lookups: Family::default(),
+            events_unenriched: Counter::default(),
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
             script_requests: Family::default(),
@@ -358,6 +361,11 @@ impl Metrics {
         );
         r.register("destination_up", "0 while paused or broken", self.destination_up.clone());
         r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
+        r.register(
+            "events_unenriched",
+            "Delivered without what is known of their visitors",
+            self.events_unenriched.clone(),
+        );
         r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
         r.register(
             "projection_lag_events",

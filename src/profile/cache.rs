@@ -14,13 +14,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use moka::sync::Cache;
 
+use super::flights::Flights;
 use super::{
-    Agents, Changes, Counted, CounterStore, Identity, IdentityKind, ProfileError, ProfileId,
-    ProfileStore, Settings, Unseen, Update, identities,
+    Agents, Changes, Counted, CounterStore, Identity, IdentityKind, OnTimeout, ProfileError,
+    ProfileId, ProfileStore, Settings, Unseen, Update, identities,
 };
 use crate::event::{Computed, Event, ProfileView, Tally};
 use crate::journal::SiteId;
@@ -43,7 +45,7 @@ enum Entry {
     Computed(u64, Arc<Computed>),
 }
 
-type Known = Option<(ProfileId, Arc<ProfileView>)>;
+pub(super) type Known = Option<(ProfileId, Arc<ProfileView>)>;
 
 /// What is known of an event's visitor.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +83,9 @@ pub struct Profiles {
     pub(super) store: Arc<dyn ProfileStore>,
     cache: Cache<Key, Entry>,
     epochs: RwLock<Epochs>,
+    flights: Flights,
+    timeout: Duration,
+    on_timeout: OnTimeout,
     /// Where removing visitors goes on, and whether it has removed any since it began.
     expiring: Mutex<HashMap<SiteId, (Place, bool)>>,
     metrics: Arc<Metrics>,
@@ -94,35 +99,78 @@ impl Profiles {
         let cache = Cache::builder()
             .max_capacity(settings.cache_bytes)
             .time_to_idle(settings.cache_idle)
+            .time_to_live(settings.cache_ttl)
             .weigher(weight)
             .build();
         let epochs = RwLock::new(Epochs { known: 0, computed: vec![0; GROUPS] });
         let (expiring, nobody) = (Mutex::default(), Arc::default());
-        Self { store, cache, epochs, expiring, metrics, nobody, agents: Arc::default() }
+        Self {
+            store,
+            cache,
+            epochs,
+            flights: Flights::default(),
+            timeout: settings.timeout,
+            on_timeout: settings.on_timeout,
+            expiring,
+            metrics,
+            nobody,
+            agents: Arc::default(),
+        }
     }
 
     /// What is known of each event's visitor, by the surest of the event's identities that has a
     /// profile. Events of unknown visitors get an empty view.
+    ///
+    /// That takes `timeout` at most. What is not known by then is an error, or goes without, as the
+    /// settings have it.
     pub async fn lookup(
         &self,
         site: SiteId,
         events: &[Arc<Event>],
         with_computed: bool,
     ) -> Result<Vec<Found>, ProfileError> {
-        let wanted = events.iter().map(|event| identities(event)).collect();
-        self.of_identities(site, wanted, with_computed).await
+        let wanted: Vec<Vec<Identity>> = events.iter().map(|event| identities(event)).collect();
+        let found = self.of_identities(site, &wanted, with_computed);
+        let error = match tokio::time::timeout(self.timeout, found).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) => error,
+            Err(_elapsed) => ProfileError::Timeout,
+        };
+        let result = if matches!(error, ProfileError::Timeout) { "timeout" } else { "error" };
+        self.metrics.profile_lookups.get_or_create(&ResultLabels { result }).inc();
+        if self.on_timeout == OnTimeout::Wait {
+            return Err(error);
+        }
+        tracing::warn!(%error, "events go without what is known of their visitors");
+        Ok(wanted.iter().map(|identities| self.remembered(site, identities)).collect())
+    }
+
+    /// What the cache alone knows, if the store does not answer.
+    fn remembered(&self, site: SiteId, identities: &[Identity]) -> Found {
+        let known = self.cached(site, identities);
+        if known.is_none() {
+            self.metrics.events_unenriched.inc();
+        }
+        let Some((profile, view)) = known.flatten() else {
+            return Found { view: self.nobody.clone(), computed: None };
+        };
+        let computed = match self.cache.get(&Key::Computed(profile)) {
+            Some(Entry::Computed(_, computed)) => Some(computed),
+            _ => None,
+        };
+        Found { view, computed }
     }
 
     /// What is known of whom each of these lists names, the surest first.
     async fn of_identities(
         &self,
         site: SiteId,
-        wanted: Vec<Vec<Identity>>,
+        wanted: &[Vec<Identity>],
         with_computed: bool,
     ) -> Result<Vec<Found>, ProfileError> {
         let mut missing = Vec::new();
         let mut views = Vec::with_capacity(wanted.len());
-        for identities in &wanted {
+        for identities in wanted {
             let found = self.cached(site, identities);
             let result = if found.is_some() { "hit" } else { "miss" };
             self.metrics.profile_lookups.get_or_create(&ResultLabels { result }).inc();
@@ -139,7 +187,7 @@ impl Profiles {
         let complete = |(view, identities): (Option<Known>, &Vec<Identity>)| {
             view.unwrap_or_else(|| identities.iter().find_map(known))
         };
-        let known: Vec<Known> = views.into_iter().zip(&wanted).map(complete).collect();
+        let known: Vec<Known> = views.into_iter().zip(wanted).map(complete).collect();
         let computed = if with_computed {
             self.computed(site, known.iter().flatten().map(|(profile, _)| *profile)).await?
         } else {
@@ -160,7 +208,8 @@ impl Profiles {
         with_computed: bool,
     ) -> Result<Found, ProfileError> {
         let identity = Identity::of(IdentityKind::Visitor, Some(id));
-        let found = self.of_identities(site, vec![identity.into_iter().collect()], with_computed);
+        let wanted = [identity.into_iter().collect()];
+        let found = self.of_identities(site, &wanted, with_computed);
         Ok(found.await?.pop().unwrap_or_default())
     }
 
@@ -318,6 +367,30 @@ impl Profiles {
             return Ok(Vec::new());
         }
         let epoch = self.epochs.read().unwrap_or_else(PoisonError::into_inner).known;
+        let mut boarding = self.flights.board(site, identities, epoch);
+        let mut fetched = Vec::new();
+        if !boarding.own.is_empty() {
+            fetched = self.read(site, boarding.own.clone(), epoch).await?;
+            boarding.land(Arc::new(fetched.clone()));
+        }
+        let (others, left) = boarding.others().await;
+        drop(boarding);
+        fetched.extend(others);
+        if !left.is_empty() {
+            fetched.extend(self.read(site, left, epoch).await?);
+        }
+        fetched.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(fetched)
+    }
+
+    /// Reads from the store into the cache, if no change was published since this epoch. In the order
+    /// of the identities.
+    async fn read(
+        &self,
+        site: SiteId,
+        identities: Vec<Identity>,
+        epoch: u64,
+    ) -> Result<Vec<(Identity, Known)>, ProfileError> {
         let found = self.store.find(site, identities.clone()).await?;
         let found = found.into_iter().map(|found| found.map(|(id, view)| (id, Arc::new(view))));
         let fetched: Vec<_> = identities.into_iter().zip(found).collect();
@@ -502,25 +575,30 @@ mod tests {
     }
 
     fn bench() -> (Arc<Slow>, Profiles) {
+        bench_with(|_| ())
+    }
+
+    fn bench_with(set: fn(&mut Settings)) -> (Arc<Slow>, Profiles) {
         let (plan, may_end) = (Mutex::new("free"), Semaphore::new(0));
         let done = Mutex::new((0, ORDER));
         let store = Arc::new(Slow { plan, done, may_end, reads: AtomicUsize::new(0) });
-        let settings = Settings {
-            cache_bytes: 1 << 20,
-            cache_idle: Duration::from_secs(60),
-            limits: Limits { traits_bytes: 1000, identities: 10, event_names: 10 },
-        };
+        let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let mut settings = Settings::small(limits);
+        set(&mut settings);
         let profiles = Profiles::new(store.clone(), &settings, Arc::new(Metrics::new()));
         (store, profiles)
     }
 
-    async fn plan_of(profiles: &Profiles, user: &str) -> String {
-        let event: Event = serde_json::from_value(serde_json::json!({
+    fn event_of(user: &str) -> Arc<Event> {
+        let event = serde_json::from_value(serde_json::json!({
             "type": "track", "messageId": "m", "userId": user,
             "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
-        }))
-        .unwrap();
-        let found = profiles.lookup(SITE, &[Arc::new(event)], false).await.unwrap();
+        }));
+        Arc::new(event.unwrap())
+    }
+
+    async fn plan_of(profiles: &Profiles, user: &str) -> String {
+        let found = profiles.lookup(SITE, &[event_of(user)], false).await.unwrap();
         found[0].view.traits["plan"].as_str().unwrap().to_owned()
     }
 
@@ -533,6 +611,64 @@ mod tests {
     async fn order(profiles: &Profiles, upto: u64) {
         let sighting = Some(crate::profile::Sighting::default());
         profiles.apply(SITE, upto, vec![Update { sighting, ..Update::default() }]).await.unwrap();
+    }
+
+    fn count(profiles: &Profiles, result: &'static str) -> u64 {
+        profiles.metrics.profile_lookups.get_or_create(&ResultLabels { result }).get()
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_the_same_at_the_same_time_waits_for_one_read() {
+        let (store, profiles) = bench();
+        let open = async { store.may_end.add_permits(1) };
+        let (one, two, ()) = tokio::join!(plan_of(&profiles, "u"), plan_of(&profiles, "u"), open);
+        assert_eq!((one.as_str(), two.as_str()), ("free", "free"));
+        assert_eq!(store.reads.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn who_asks_after_a_change_does_not_wait_for_a_read_from_before_it() {
+        let (store, profiles) = bench();
+        let later = async {
+            profiles.apply(SITE, 1, vec![Update::default()]).await.unwrap();
+            let ask = plan_of(&profiles, "u");
+            let open = async { store.may_end.add_permits(2) };
+            tokio::join!(ask, open).0
+        };
+        let (before, after) = tokio::join!(plan_of(&profiles, "u"), later);
+        assert_eq!((before.as_str(), after.as_str()), ("free", "pro"));
+        assert_eq!(store.reads.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_read_that_is_given_up_reads_themselves() {
+        let (store, profiles) = bench();
+        let first = tokio::time::timeout(Duration::from_secs(1), plan_of(&profiles, "u"));
+        let open = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            store.may_end.add_permits(1);
+        };
+        let (first, second, ()) = tokio::join!(first, plan_of(&profiles, "u"), open);
+        assert!(first.is_err());
+        assert_eq!(second, "free");
+        assert_eq!(store.reads.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_stops_events_or_lets_them_go_without() {
+        let (_store, profiles) = bench();
+        let waits = profiles.lookup(SITE, &[event_of("u")], false).await;
+        assert!(matches!(waits, Err(ProfileError::Timeout)));
+        assert_eq!((count(&profiles, "timeout"), profiles.metrics.events_unenriched.get()), (1, 0));
+
+        let (store, profiles) = bench_with(|it| it.on_timeout = OnTimeout::Deliver);
+        store.may_end.add_permits(1);
+        assert_eq!(plan_of(&profiles, "known").await, "free");
+        let events = [event_of("u"), event_of("known")];
+        let found = profiles.lookup(SITE, &events, false).await.unwrap();
+        assert!(found[0].view.traits.is_empty());
+        assert_eq!(found[1].view.traits["plan"], "free", "what is in memory is known");
+        assert_eq!((count(&profiles, "timeout"), profiles.metrics.events_unenriched.get()), (1, 1));
     }
 
     #[tokio::test]

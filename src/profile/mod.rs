@@ -21,6 +21,7 @@ mod agent;
 mod cache;
 mod company;
 mod filling;
+mod flights;
 mod identity;
 mod projection;
 mod public;
@@ -61,8 +62,23 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// How long an unused profile stays in memory.
     pub cache_idle: Duration,
+    /// How long any does.
+    pub cache_ttl: Duration,
+    /// For what is known of some events' visitors.
+    pub timeout: Duration,
+    /// What becomes of events whose visitors could not be looked up.
+    pub on_timeout: OnTimeout,
     /// How much one profile holds.
     pub limits: Limits,
+}
+
+/// What becomes of events whose visitors could not be looked up in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnTimeout {
+    /// They go with what memory knows.
+    Deliver,
+    /// They stay pending, and are looked up again.
+    Wait,
 }
 
 /// How much one profile holds.
@@ -132,11 +148,31 @@ impl Settings {
         Self {
             cache_bytes: section.size("cache_bytes"),
             cache_idle: section.duration("cache_idle"),
+            cache_ttl: section.positive_duration("cache_ttl"),
+            timeout: section.positive_duration("timeout"),
+            on_timeout: section.choice(
+                "on_timeout",
+                &[("wait", OnTimeout::Wait), ("deliver", OnTimeout::Deliver)],
+            ),
             limits: Limits {
                 traits_bytes: section.byte_count("traits_bytes"),
                 identities: section.integer("identities", 1..=100_000),
                 event_names: section.integer("event_names", 0..=1_000_000),
             },
+        }
+    }
+
+    /// What tests have.
+    #[cfg(test)]
+    pub(crate) fn small(limits: Limits) -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            cache_bytes: 1 << 20,
+            cache_idle: minute,
+            cache_ttl: minute,
+            timeout: minute,
+            on_timeout: OnTimeout::Wait,
+            limits,
         }
     }
 }
@@ -216,6 +252,9 @@ pub enum ProfileError {
     /// The store could not be written.
     #[error("the profiles cannot be written")]
     Write(#[from] Arc<WriteError>),
+    /// The store did not answer within `timeout`.
+    #[error("the profiles take too long to read")]
+    Timeout,
     /// The journal they are projected from failed.
     #[error("the profiles cannot follow the journal")]
     Journal(#[from] JournalError),

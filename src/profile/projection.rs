@@ -319,8 +319,7 @@ mod tests {
             SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone()).await;
         let journal = Arc::new(journal.unwrap());
         let limits = Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 100 };
-        let settings =
-            profile::Settings { cache_bytes: 1 << 20, cache_idle: Duration::from_secs(60), limits };
+        let settings = profile::Settings::small(limits);
         let backend = Arc::new(SqliteProfiles::new(store, limits));
         let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
         let site = journal.site("shop").await.unwrap();

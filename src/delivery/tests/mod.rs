@@ -141,15 +141,11 @@ impl Bench {
                 .await
                 .unwrap(),
         );
-        let cache = crate::profile::Settings {
-            cache_bytes: 1 << 20,
-            cache_idle: Duration::from_secs(60),
-            limits: crate::profile::Limits {
-                traits_bytes: 1 << 15,
-                identities: 1000,
-                event_names: 100,
-            },
-        };
+        let cache = crate::profile::Settings::small(crate::profile::Limits {
+            traits_bytes: 1 << 15,
+            identities: 1000,
+            event_names: 100,
+        });
         let profiles = Arc::new(Profiles::new(
             Arc::new(SqliteProfiles::new(store, cache.limits)),
             &cache,

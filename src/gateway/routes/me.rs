@@ -86,11 +86,7 @@ mod tests {
         let schemas = [profile::MIGRATIONS];
         let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
         let limits_of = profile::Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
-        let settings = profile::Settings {
-            cache_bytes: 1 << 20,
-            cache_idle: Duration::from_secs(60),
-            limits: limits_of,
-        };
+        let settings = profile::Settings::small(limits_of);
         let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits_of));
         let profiles = Arc::new(Profiles::new(store, &settings, metrics.clone()));
         house.gateway = house.gateway.with_profiles(profiles.clone());

@@ -80,8 +80,7 @@ impl Bed {
         let journal = SqliteJournal::open(store.clone(), settings, clock, metrics.clone()).await;
         let journal = Arc::new(journal.unwrap());
         let limits = Limits { traits_bytes: 1000, identities: 100, event_names: 100 };
-        let idle = Duration::from_secs(60);
-        let settings = profile::Settings { cache_bytes: 1 << 20, cache_idle: idle, limits };
+        let settings = profile::Settings::small(limits);
         let backend = Arc::new(SqliteProfiles::new(store.clone(), limits));
         let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
         let site = journal.site("shop").await.unwrap();
