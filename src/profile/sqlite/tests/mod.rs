@@ -1,7 +1,6 @@
 //! What the embedded profiles keep, and what they forget.
 
 mod activity;
-mod filling;
 mod model;
 mod stitching;
 

@@ -2,20 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{Counter, CounterStore, Deed, Step};
 use crate::clock::ManualClock;
 use crate::event::Event;
-use crate::journal::{self, Durability, Journal, MessageKey, NewRecord, SqliteJournal};
-use crate::profile::{self, Counter, CounterStore, Counters, Deed, NoCounters, Profiles, Step};
-use crate::profile::{Projection, Setup, SiteSettings};
+use crate::journal::{self, Durability, Journal, MessageKey, NewRecord, SiteId, SqliteJournal};
+use crate::metrics::Metrics;
+use crate::profile::{
+    self, Counters, Device, Identity, IdentityKind, Limits, MIGRATIONS, NoCounters, ProfileStore,
+    Profiles, Projection, Setup, SiteSettings, SqliteProfiles, Update,
+};
+use crate::store::{Store, Sync};
+
+const SITE: SiteId = SiteId(1);
+
+const LIMITS: Limits = Limits { traits_bytes: 1000, identities: 100, event_names: 100 };
 
 /// Counts events of some value and more.
 struct Above(Vec<u64>);
@@ -79,7 +88,7 @@ impl Bed {
         let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
         let journal = SqliteJournal::open(store.clone(), settings, clock, metrics.clone()).await;
         let journal = Arc::new(journal.unwrap());
-        let limits = Limits { traits_bytes: 1000, identities: 100, event_names: 100 };
+        let limits = LIMITS;
         let settings = profile::Settings::small(limits);
         let backend = Arc::new(SqliteProfiles::new(store.clone(), limits));
         let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
@@ -298,8 +307,13 @@ async fn a_counter_that_is_dropped_and_made_again_counts_everything_once() {
 #[tokio::test]
 async fn a_step_that_is_out_of_date_counts_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path());
-    store.apply(SITE, 9, vec![said(Some("u"), "a", json!({}))]).await.unwrap();
+    let opened = Store::open(folder.path(), Sync::Os, &[MIGRATIONS], Arc::new(Metrics::new()));
+    let store = SqliteProfiles::new(Arc::new(opened.unwrap()), LIMITS);
+    let name = |kind, value: &str| Identity { kind, value: value.to_owned() };
+    let (anonymous, user) = (|v| name(IdentityKind::Anonymous, v), |v| name(IdentityKind::User, v));
+    let devices = vec![Device { identity: anonymous("a"), client: None }];
+    let update = Update { user: Some(user("u")), devices, ..Update::default() };
+    store.apply(SITE, 9, vec![update]).await.unwrap();
     store.follow(SITE, 9, vec![key(1)]).await.unwrap();
     let counter = CounterStore::counters(&store, SITE).await.unwrap().remove(0);
     assert_eq!((counter.since, counter.filled, counter.is_filled()), (9, 0, false));

@@ -9,6 +9,9 @@
 //! It takes its time: a bounded number of events a second, in small transactions between those of the
 //! intake. Where counters are not filled yet, whoever asks must know ([`Counter::is_filled`]).
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
