@@ -18,15 +18,19 @@
 //! down once an hour.
 
 mod agent;
+mod batch;
 mod cache;
 mod company;
 mod identity;
 mod projection;
 mod public;
+mod repeats;
+mod rows;
 mod sighting;
 mod sqlite;
 mod stitch;
 mod subject;
+mod tallies;
 mod traits;
 
 pub use cache::{Found, Profiles};

@@ -1,11 +1,9 @@
 //! Profiles in the embedded database.
 
-mod batch;
 mod details;
 mod expire;
-mod repeats;
+mod rows;
 mod subject;
-mod tallies;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +14,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::RwLock;
 
-use self::batch::Batch;
-use self::repeats::Repeats;
+use self::rows::SqliteRows;
+use super::batch::Batch;
+use super::repeats::Repeats;
 use super::{
     Changes, ComputedAt, Expired, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject,
     Unseen, Update,
@@ -127,7 +126,7 @@ impl ProfileStore for SqliteProfiles {
         let (limits, repeats) = (self.limits, self.repeats.clone());
         let _remembering = self.removing.read().await;
         let applied = self.store.write(move |c| {
-            let mut batch = Batch::new(c, site, limits, &repeats);
+            let mut batch = Batch::new(SqliteRows::new(c, site), site, limits, &repeats);
             for update in &updates {
                 batch.apply(update)?;
             }
@@ -136,7 +135,8 @@ impl ProfileStore for SqliteProfiles {
                  ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
             )?
             .execute((site.0, upto))?;
-            batch.finish()
+            let (_, changes, notes) = batch.finish()?;
+            Ok((changes, notes))
         });
         let (changes, notes) = applied.await?;
         self.repeats.take(notes);

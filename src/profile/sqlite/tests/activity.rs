@@ -187,20 +187,20 @@ proptest! {
         let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
-        let (connection, memory) = (database(usize::MAX), repeats::Repeats::default());
+        let (connection, memory) = (database(usize::MAX), Repeats::default());
         let limits = Limits { traits_bytes: 1000, identities: 100, event_names: 10 };
         for updates in shuffled.chunks(step) {
-            let mut batch = Batch::new(&connection, SITE, limits, &memory);
+            let mut batch = Batch::new(SqliteRows::new(&connection, SITE), SITE, limits, &memory);
             for update in updates {
                 batch.apply(update).unwrap();
             }
-            let (_, notes) = batch.finish().unwrap();
+            let (_, _, notes) = batch.finish().unwrap();
             memory.take(notes);
         }
         // One more makes all of them one person.
         let all = (0..5_u8).map(|n| weak(anonymous(&n.to_string())));
         let all = Update { user: Some(user("u")), devices: all.collect(), ..Update::default() };
-        let mut batch = Batch::new(&connection, SITE, limits, &memory);
+        let mut batch = Batch::new(SqliteRows::new(&connection, SITE), SITE, limits, &memory);
         batch.apply(&all).unwrap();
         batch.finish().unwrap();
         prop_assert_eq!(total(&connection), expected);

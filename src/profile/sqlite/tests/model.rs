@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::profile::SEEN_EVERY_MS;
-use crate::profile::sqlite::repeats::Notes;
+use crate::profile::repeats::Notes;
 
 const SITE: SiteId = SiteId(1);
 const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100, event_names: 100 };
@@ -131,11 +131,12 @@ fn apply(connection: &Connection, memory: &Repeats, updates: &[Update]) -> Chang
 
 /// Applies without remembering.
 fn apply_only(connection: &Connection, memory: &Repeats, updates: &[Update]) -> (Changes, Notes) {
-    let mut batch = Batch::new(connection, SITE, LIMITS, memory);
+    let mut batch = Batch::new(SqliteRows::new(connection, SITE), SITE, LIMITS, memory);
     for update in updates {
         batch.apply(update).unwrap();
     }
-    batch.finish().unwrap()
+    let (_, changes, notes) = batch.finish().unwrap();
+    (changes, notes)
 }
 
 fn people(connection: &Connection) -> BTreeSet<Person> {

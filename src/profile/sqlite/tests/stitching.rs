@@ -17,9 +17,9 @@ impl Shop {
     /// An event at a minute, with these members.
     fn takes(&self, minute: i64, members: Value) -> Changes {
         let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
-        let mut batch = Batch::new(&self.0, SITE, limits, &self.1);
+        let mut batch = Batch::new(SqliteRows::new(&self.0, SITE), SITE, limits, &self.1);
         batch.apply(&update_of(&event(minute, members))).unwrap();
-        let (changes, notes) = batch.finish().unwrap();
+        let (_, changes, notes) = batch.finish().unwrap();
         self.1.take(notes);
         changes
     }
