@@ -19,6 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("feed", &[]),
     ("log", &[]),
     ("store", &[]),
+    ("postgres", &[]),
     ("edge", &[]),
     ("visitor", &[]),
     ("privacy", &[]),
@@ -28,15 +29,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vendors", &["privacy"]),
     ("script", &["address", "vendors"]),
     ("journal", &["store"]),
-    ("profile", &["journal", "privacy", "store"]),
+    ("profile", &["journal", "postgres", "privacy", "store"]),
     (
         "gateway",
         &["bots", "geo", "journal", "origin", "privacy", "profile", "script", "vendors", "visitor"],
     ),
     ("mapping", &["vendors"]),
     ("delivery", &["address", "journal", "mapping", "privacy", "profile", "vendors"]),
-    // The store is its SQLite backend's; the journal numbers sites.
-    ("segment", &["delivery", "journal", "profile", "store", "vendors"]),
+    // The databases are its backends'; the journal numbers sites.
+    ("segment", &["delivery", "journal", "postgres", "profile", "store", "vendors"]),
     ("admin", &["delivery", "journal", "profile", "script", "segment"]),
     (
         "config",
@@ -49,6 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "integrations",
             "journal",
             "log",
+            "postgres",
             "privacy",
             "profile",
             "script",
@@ -76,6 +78,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("feed", &["event"]),
     ("log", &["settings"]),
     ("store", &["metrics"]),
+    ("postgres", &["event", "settings"]),
     ("edge", &["answer", "metrics", "settings"]),
     ("visitor", &["event", "settings"]),
     ("privacy", &["event", "settings"]),

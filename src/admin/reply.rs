@@ -85,7 +85,11 @@ fn status_of(error: &RequestError) -> StatusCode {
         | RequestError::Subject(SubjectError::Unavailable(_))
         | RequestError::Pin(PinError::Disk(_) | PinError::Busy)
         | RequestError::Segment(
-            SegmentError::TooSlow | SegmentError::Read(_) | SegmentError::Write(_),
+            SegmentError::Elsewhere
+            | SegmentError::TooSlow
+            | SegmentError::Read(_)
+            | SegmentError::Write(_)
+            | SegmentError::Postgres(_),
         ) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -172,7 +172,14 @@ impl<'r, R: Rows> Batch<'r, R> {
                     has_all = false;
                     false
                 }
-                Some(known) if known.profile == profile => held.is_news(known, at),
+                Some(known) if known.profile == profile => {
+                    let is_news = held.is_news(known, at);
+                    // The next statement of any of their devices may take the claim over.
+                    if is_news && held.claimed > known.claimed {
+                        self.notes.change(profile);
+                    }
+                    is_news
+                }
                 _ => {
                     if self.room(profile, identity.kind)? == 0 {
                         self.changes.identities_refused += 1;

@@ -276,6 +276,14 @@ impl Profiles {
         }
     }
 
+    /// Forgets everything: the store has changed in a way that nobody heard of.
+    pub(super) fn forget(&self) {
+        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        epochs.known += 1;
+        epochs.change_all();
+        self.cache.invalidate_all();
+    }
+
     /// The last event of the site that is in the profiles.
     pub async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
         self.store.projected(site).await
@@ -329,6 +337,10 @@ impl Profiles {
 }
 
 impl Epochs {
+    fn change_all(&mut self) {
+        self.computed.iter_mut().for_each(|epoch| *epoch += 1);
+    }
+
     fn change(&mut self, profile: ProfileId) {
         if let Some(epoch) = self.computed.get_mut(group(profile)) {
             *epoch += 1;
@@ -495,6 +507,7 @@ mod tests {
         let done = Mutex::new((0, ORDER));
         let store = Arc::new(Slow { plan, done, may_end, reads: AtomicUsize::new(0) });
         let settings = Settings {
+            store: crate::profile::Backend::Sqlite,
             cache_bytes: 1 << 20,
             cache_idle: Duration::from_secs(60),
             limits: Limits { traits_bytes: 1000, identities: 10, event_names: 10 },

@@ -58,6 +58,9 @@ pub struct Projection {
     profiles: Arc<Profiles>,
     metrics: Arc<Metrics>,
     done: watch::Sender<u64>,
+    /// Whether `done` is where the profiles stand: after a failure they may stand elsewhere, and
+    /// at the start their store may not answer yet.
+    is_sure: bool,
     /// The place that is written down, and since when.
     noted: u64,
     noted_at: Instant,
@@ -72,7 +75,12 @@ impl Projection {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ProfileError> {
         let Setup { site, name, settings, counters } = setup;
-        let at = profiles.projected(site).await?;
+        let at = profiles.projected(site).await;
+        if let Err(error) = &at {
+            tracing::warn!(%error, site = %name, "the profiles do not answer yet");
+        }
+        let is_sure = at.is_ok();
+        let at = at.unwrap_or(0);
         let reader = journal.reader(site, PROJECTION).await?;
         let (labels, done) = (SiteLabels { site: name }, watch::Sender::new(at));
         // The journal hears of the place after the profiles, so it may have missed the last.
@@ -87,6 +95,7 @@ impl Projection {
             profiles,
             metrics,
             done,
+            is_sure,
             noted,
             noted_at,
         })
@@ -106,6 +115,15 @@ impl Projection {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut head = self.journal.head(self.site);
         loop {
+            if !self.is_sure {
+                if let Err(error) = self.resume().await {
+                    tracing::debug!(%error, site = %self.labels.site, "the profiles do not answer");
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY_PAUSE) => continue,
+                        () = stop.cancelled() => return,
+                    }
+                }
+            }
             let target = *head.borrow_and_update();
             let at = *self.done.borrow();
             let lag = i64::try_from(target.seq.saturating_sub(at)).unwrap_or(i64::MAX);
@@ -121,12 +139,26 @@ impl Projection {
             }
             if let Err(error) = self.advance(target.seq, target.identified).await {
                 tracing::warn!(%error, site = %self.labels.site, "the profiles stand still");
+                self.is_sure = false;
                 tokio::select! {
                     () = tokio::time::sleep(RETRY_PAUSE) => {}
                     () = stop.cancelled() => return,
                 }
             }
         }
+    }
+
+    /// Finds out where the profiles stand. A batch that seemed to fail may have been written: then
+    /// nobody has heard of its changes.
+    async fn resume(&mut self) -> Result<(), ProfileError> {
+        let at = *self.done.borrow();
+        let now = self.profiles.projected(self.site).await?;
+        if now != at {
+            self.profiles.forget();
+            self.done.send_replace(now);
+        }
+        self.is_sure = true;
+        Ok(())
     }
 
     fn note_is_due(&self) -> bool {
@@ -256,8 +288,12 @@ mod tests {
             SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone()).await;
         let journal = Arc::new(journal.unwrap());
         let limits = Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 100 };
-        let settings =
-            profile::Settings { cache_bytes: 1 << 20, cache_idle: Duration::from_secs(60), limits };
+        let settings = profile::Settings {
+            store: profile::Backend::Sqlite,
+            cache_bytes: 1 << 20,
+            cache_idle: Duration::from_secs(60),
+            limits,
+        };
         let backend = Arc::new(SqliteProfiles::new(store, limits));
         let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
         let site = journal.site("shop").await.unwrap();

@@ -42,6 +42,7 @@ mod counters;
 mod evaluate;
 mod members;
 mod parse;
+mod postgres;
 mod roster;
 mod rule;
 mod run;
@@ -49,6 +50,7 @@ mod schedule;
 mod settings;
 pub mod sql;
 mod sqlite;
+mod statements;
 pub mod sync;
 #[cfg(test)]
 mod tests;
@@ -57,6 +59,7 @@ pub use counters::FilterCounters;
 pub use evaluate::{Person, Tally};
 pub use members::Members;
 pub use parse::RuleMistake;
+pub use postgres::{PostgresSegments, SCHEMA};
 pub use roster::{Listed, Preview, Segments, SiteSegments};
 pub use rule::{EventRule, Rule};
 pub use settings::{Draft, SegmentSettings, Settings, SyncKind, SyncSettings};
@@ -69,6 +72,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::journal::SiteId;
+use crate::postgres::PostgresError;
 use crate::profile::ProfileId;
 use crate::store::{ReadError, WriteError};
 
@@ -172,6 +176,9 @@ pub enum SegmentError {
     /// The site has no such segment.
     #[error("there is no such segment")]
     Unknown,
+    /// Another gateway that shares the database runs them.
+    #[error("another gateway runs the segments")]
+    Elsewhere,
     /// It took longer than `segments.evaluate_time`.
     #[error("the rule took longer than segments.evaluate_time")]
     TooSlow,
@@ -181,6 +188,16 @@ pub enum SegmentError {
     /// The store could not be written.
     #[error("the segments cannot be written")]
     Write(#[from] Arc<WriteError>),
+    /// The shared database failed.
+    #[error("the segments cannot be had: {0}")]
+    Postgres(#[from] PostgresError),
+}
+
+impl SegmentError {
+    /// Nothing to tell anybody of, if it is another gateway's business.
+    fn unless_elsewhere(self) -> Result<(), Self> {
+        if matches!(self, Self::Elsewhere) { Ok(()) } else { Err(self) }
+    }
 }
 
 /// Keeps who is of which segment, next to the profiles. One implementation per backend.

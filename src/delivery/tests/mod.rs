@@ -141,6 +141,7 @@ impl Bench {
                 .unwrap(),
         );
         let cache = crate::profile::Settings {
+            store: crate::profile::Backend::Sqlite,
             cache_bytes: 1 << 20,
             cache_idle: Duration::from_secs(60),
             limits: crate::profile::Limits {

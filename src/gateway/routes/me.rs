@@ -87,6 +87,7 @@ mod tests {
         let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
         let limits_of = profile::Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
         let settings = profile::Settings {
+            store: profile::Backend::Sqlite,
             cache_bytes: 1 << 20,
             cache_idle: Duration::from_secs(60),
             limits: limits_of,

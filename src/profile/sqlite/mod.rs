@@ -4,8 +4,6 @@ mod details;
 mod expire;
 mod rows;
 mod subject;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -108,6 +106,12 @@ impl SqliteProfiles {
     /// Profiles in a store that has [`MIGRATIONS`].
     pub fn new(store: Arc<Store>, limits: Limits) -> Self {
         Self { store, limits, repeats: Arc::default(), removing: RwLock::default() }
+    }
+
+    /// Forgets what was said lately.
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        self.repeats.clear();
     }
 }
 
@@ -218,4 +222,49 @@ fn projected(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
 /// The table is written by this program alone; should a row be damaged, its traits start anew.
 fn parse(text: &str) -> Object {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::profile::IdentityKind;
+
+    #[test]
+    fn profiles_from_before_times_were_kept_are_still_who_they_were() {
+        let c = Connection::open_in_memory().unwrap();
+        c.execute_batch(MIGRATIONS.steps[0]).unwrap();
+        let old = "INSERT INTO profiles VALUES (1, 1, 'u', '{\"plan\":\"free\"}');
+            INSERT INTO identities VALUES (1, 'user', 'u', 1), (1, 'visitor', 'v', 1);";
+        c.execute_batch(old).unwrap();
+        for step in &MIGRATIONS.steps[1..] {
+            c.execute_batch(step).unwrap();
+        }
+        let repeats = Repeats::default();
+        let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let takes = |minute: i64, user: Option<&str>| {
+            let start: jiff::Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+            let at = start + jiff::SignedDuration::from_mins(minute);
+            let event = serde_json::from_value(json!({
+                "type": "track", "messageId": "m", "timestamp": at, "receivedAt": at,
+                "anonymousId": "a", "userId": user,
+                "facts": { "visitor": { "id": "v", "since": start } },
+            }));
+            let mut batch = Batch::new(SqliteRows::new(&c, SiteId(1)), SiteId(1), limits, &repeats);
+            batch.apply(&crate::profile::update_of(&event.unwrap())).unwrap();
+            let (_, _, notes) = batch.finish().unwrap();
+            repeats.take(notes);
+        };
+        let whose = |kind: IdentityKind, value: &str| -> Option<String> {
+            let query = "SELECT p.user_id FROM identities i JOIN profiles p ON p.id = i.profile
+                WHERE i.kind = ? AND i.value = ?";
+            c.query_row(query, (kind.name(), value), |row| row.get(0)).unwrap()
+        };
+        takes(0, None);
+        assert_eq!(whose(IdentityKind::Anonymous, "a").as_deref(), Some("u"));
+        takes(1, Some("w"));
+        assert_eq!(whose(IdentityKind::Anonymous, "a").as_deref(), Some("w"));
+        assert_eq!(whose(IdentityKind::User, "u").as_deref(), Some("u"));
+    }
 }
