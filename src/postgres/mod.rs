@@ -15,7 +15,7 @@ mod text;
 mod tls;
 
 #[cfg(test)]
-pub mod server;
+mod server;
 
 pub use exact::{exact, searchable};
 pub use migrate::Schema;
@@ -244,6 +244,28 @@ impl Postgres {
 }
 
 #[cfg(test)]
+impl Postgres {
+    /// A database with these tables and nothing in them; `None` where there is no PostgreSQL.
+    pub(crate) fn of_test(schemas: &'static [Schema]) -> Option<Arc<Self>> {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let settings = Settings {
+            url: Some(Secret::new(server::url()?)),
+            schema: format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+            connections: 4,
+            connect_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(60),
+        };
+        Some(Arc::new(Self::new(settings, schemas).unwrap()))
+    }
+
+    /// The same for another gateway.
+    pub(crate) fn again(&self) -> Arc<Self> {
+        Arc::new(Self::new(self.settings.clone(), self.schemas).unwrap())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -258,5 +280,63 @@ mod tests {
         }
         let shown = wrong("postgresql://me:hunter2@db.example:port/x").unwrap();
         assert!(!shown.contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_newer_schema_is_refused_and_an_older_one_grows() {
+        const ONE: &str = "CREATE TABLE t (n BIGINT)";
+        const OLD: &[Schema] = &[Schema { name: "test", steps: &[ONE] }];
+        const NEW: &[Schema] =
+            &[Schema { name: "test", steps: &[ONE, "CREATE TABLE u (n BIGINT)"] }];
+        let Some(old) = Postgres::of_test(OLD) else { return };
+        let again = |schemas| Postgres::new(old.settings.clone(), schemas).unwrap();
+        let insert = async |database: &Postgres, table: &str| {
+            let client = database.client().await?;
+            let text = format!("INSERT INTO {table} VALUES (1)");
+            Ok::<_, PostgresError>(client.execute(&text, &[]).await?)
+        };
+        // Several at once: one makes the tables, the others wait.
+        let (one, other) = (again(OLD), again(OLD));
+        let made = tokio::join!(insert(&old, "t"), insert(&one, "t"), insert(&other, "t"));
+        assert!(matches!(made, (Ok(1), Ok(1), Ok(1))), "{made:?}");
+        assert!(insert(&old, "u").await.is_err());
+        let new = again(NEW);
+        assert_eq!(insert(&new, "u").await.unwrap(), 1);
+        assert!(matches!(insert(&again(OLD), "t").await, Err(PostgresError::Newer)));
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_ended_by_the_database_or_here() {
+        let Some(database) = Postgres::of_test(&[]) else { return };
+        let mut settings = database.settings.clone();
+        settings.statement_timeout = Duration::from_millis(50);
+        settings.connect_timeout = Duration::from_millis(5000);
+        let hasty = Postgres::new(settings, &[]).unwrap();
+        let asking = async {
+            let client = hasty.client().await?;
+            Ok(client.execute("SELECT pg_sleep(20)", &[]).await?)
+        };
+        let error = hasty.within(asking).await.unwrap_err();
+        assert!(error.is_too_slow(), "{error}");
+        assert!(error.to_string().contains("57014"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_no_wait_without_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = Settings {
+            url: Some(Secret::new(format!(
+                "postgresql://u:p@{}/x",
+                listener.local_addr().unwrap()
+            ))),
+            schema: "t".to_owned(),
+            connections: 2,
+            connect_timeout: Duration::from_millis(50),
+            statement_timeout: Duration::from_secs(1),
+        };
+        // It takes the connection and never says a word.
+        let database = Postgres::new(settings, &[]).unwrap();
+        let error = database.client().await.unwrap_err();
+        assert!(matches!(error, PostgresError::Connect(_)), "{error:?}");
     }
 }

@@ -1,43 +1,26 @@
 //! A PostgreSQL server for the tests: a cluster of its own in a temporary folder, behind a Unix socket,
-//! one for all tests of a process, which each get a schema of their own.
+//! one for all tests of a process.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::*;
-
-/// The server, or why there is none.
-static SERVER: OnceLock<Option<String>> = OnceLock::new();
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
-/// A database with these tables and nothing in them. `None`, with the reason printed, where PostgreSQL
-/// is not installed; in CI it must be.
-pub fn database(schemas: &'static [Schema]) -> Option<Arc<Postgres>> {
-    let url = SERVER.get_or_init(start).as_ref()?;
-    let settings = Settings {
-        url: Some(Secret::new(url.clone())),
-        schema: format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed)),
-        connections: 4,
-        connect_timeout: Duration::from_secs(30),
-        statement_timeout: Duration::from_secs(60),
-    };
-    Some(Arc::new(Postgres::new(settings, schemas).unwrap()))
-}
-
-/// The same database for another gateway.
-pub fn again(database: &Postgres) -> Arc<Postgres> {
-    Arc::new(Postgres::new(database.settings.clone(), database.schemas).unwrap())
+/// The server's URL. `None`, with the reason printed, where PostgreSQL is not installed; in CI it must be.
+pub(crate) fn url() -> Option<&'static str> {
+    static SERVER: OnceLock<Option<String>> = OnceLock::new();
+    SERVER.get_or_init(start).as_deref()
 }
 
 fn start() -> Option<String> {
     let Some(programs) = programs() else {
         assert!(std::env::var_os("CI").is_none(), "PostgreSQL must be installed in CI");
-        eprintln!("skipped: there is no PostgreSQL under /usr/lib/postgresql");
+        let reason = "skipped: there is no PostgreSQL under /usr/lib/postgresql";
+        writeln!(std::io::stderr(), "{reason}").ok();
         return None;
     };
     let folder = tempfile::Builder::new().prefix("tagway-postgres-").tempdir().unwrap().keep();

@@ -15,7 +15,8 @@ pub(super) const BEGIN: &str = "INSERT INTO segments (site, name, begun_at) VALU
 /// Some memberships, in order; where a state or a time is not null, of that alone.
 pub(super) const PAGE: &str = "SELECT profile, state, since FROM memberships
      WHERE segment = ?1 AND profile > ?2
-     AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR since = ?4)
+     AND (CAST(?3 AS BIGINT) IS NULL OR state = ?3)
+     AND (CAST(?4 AS BIGINT) IS NULL OR since = ?4)
      ORDER BY profile LIMIT ?5";
 
 /// How many members there are, are new, and left.

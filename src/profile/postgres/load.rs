@@ -51,25 +51,25 @@ pub(super) async fn load(
             set.names.insert(key, Some(name));
         }
     }
-    let number = transaction
-        .prepare_cached("SELECT nextval('profile_numbers') FROM generate_series(1, $1::bigint)")
-        .await?;
-    let wanted = i64::try_from(new_people(&set, looked_up)).unwrap_or(i64::MAX);
-    for row in transaction.query(&number, &[&wanted]).await? {
-        set.numbers.push_back(row.try_get(0)?);
-    }
+    let wanted = new_people(&set, looked_up);
+    more_numbers(transaction, &mut set, wanted).await?;
     Ok(set)
 }
 
-/// Gives the batch as many numbers as it could possibly need.
+/// Numbers for this many new profiles.
 pub(super) async fn more_numbers(
     transaction: &Transaction<'_>,
     set: &mut Set,
-    updates: usize,
+    count: usize,
 ) -> Result<(), PostgresError> {
-    let wanted = i64::try_from(updates.saturating_sub(set.numbers.len())).unwrap_or(i64::MAX);
-    let query = "SELECT nextval('profile_numbers') FROM generate_series(1, $1::bigint)";
-    for row in transaction.query(query, &[&wanted]).await? {
+    let wanted = i64::try_from(count.saturating_sub(set.numbers.len())).unwrap_or(i64::MAX);
+    if wanted <= 0 {
+        return Ok(());
+    }
+    let number = transaction
+        .prepare_cached("SELECT nextval('profile_numbers') FROM generate_series(1, $1::bigint)")
+        .await?;
+    for row in transaction.query(&number, &[&wanted]).await? {
         set.numbers.push_back(row.try_get(0)?);
     }
     Ok(())

@@ -65,7 +65,7 @@ impl Bed {
                 Kept::Sqlite(SqliteProfiles::new(store.clone(), limits), store, folder)
             }
             Backend::Postgres => {
-                let database = crate::postgres::server::database(&[SCHEMA])?;
+                let database = Postgres::of_test(&[SCHEMA])?;
                 database.name_site(SITE.0, "shop");
                 let profiles = PostgresProfiles::new(database.clone(), "one".to_owned(), limits);
                 Kept::Postgres(profiles, database)
@@ -78,7 +78,7 @@ impl Bed {
     fn other(&self, limits: Limits) -> Option<Self> {
         let Kept::Postgres(_, database) = &self.backend else { return None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let database = crate::postgres::server::again(database);
+        let database = database.again();
         database.name_site(SITE.0, "shop");
         let profiles = PostgresProfiles::new(database.clone(), "other".to_owned(), limits);
         Some(Self { runtime, backend: Kept::Postgres(profiles, database) })

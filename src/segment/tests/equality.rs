@@ -226,7 +226,7 @@ struct Shared {
 impl Shared {
     fn new() -> Option<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let database = crate::postgres::server::database(&[profile::SCHEMA, SCHEMA])?;
+        let database = Postgres::of_test(&[profile::SCHEMA, SCHEMA])?;
         Some(Self { runtime, database })
     }
 

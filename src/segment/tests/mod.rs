@@ -159,7 +159,7 @@ impl Bed {
     }
 
     async fn postgres() -> Option<Self> {
-        let database = crate::postgres::server::database(&[profile::SCHEMA, SCHEMA])?;
+        let database = Postgres::of_test(&[profile::SCHEMA, SCHEMA])?;
         database.name_site(7, "shop");
         let client = database.client().await.unwrap();
         let site = database.site(&client, 7).await.unwrap();
