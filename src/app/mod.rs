@@ -125,8 +125,8 @@ impl App {
     pub async fn start(origin: Origin, settings: Settings) -> anyhow::Result<Arc<Self>> {
         let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new());
         let clock: SharedClock = Arc::new(SystemClock);
-        let Opened { journal, profiles, store, shared: database } =
-            open(&settings, &clock, &metrics).await?;
+        let opened = open(&settings, &clock, &metrics).await?;
+        let (journal, profiles) = (opened.journal.clone(), opened.profiles.clone());
         let (delivery, runtime) = DeliveryRuntime::start()?;
         let shared = || Shared {
             journal: journal.clone(),
@@ -136,16 +136,14 @@ impl App {
             metrics: metrics.clone(),
             runtime: runtime.clone(),
         };
-        let dispatcher = Arc::new(Dispatcher::new(shared()));
-        let stores = (store, database.clone());
-        let segments = open_segments(stores, &settings.segments, dispatcher.clone(), shared());
-        let tasks = TaskTracker::new();
+        let (dispatcher, tasks) = (Arc::new(Dispatcher::new(shared())), TaskTracker::new());
+        let segments = open_segments(&opened, &settings.segments, dispatcher.clone(), shared());
         let subjects = Subjects::new(journal.clone(), profiles.clone(), tasks.clone());
         let mut sites = Sites::new(Footing {
             data_dir: settings.data_dir.clone(),
             journal: journal.clone(),
             profiles: profiles.clone(),
-            database,
+            database: opened.database,
             metrics: metrics.clone(),
             runtime,
         });
@@ -410,7 +408,7 @@ struct Opened {
     profiles: Arc<Profiles>,
     store: Arc<Store>,
     /// The database that gateways share, where profiles and segments are in it.
-    shared: Option<Arc<Postgres>>,
+    database: Option<Arc<Postgres>>,
 }
 
 async fn open(
@@ -437,7 +435,7 @@ async fn open(
     );
     let journal = Arc::new(journal.await.context("the journal")?);
     let limits = settings.profiles.limits;
-    let (backend, shared): (Arc<dyn ProfileStore>, _) = match settings.profiles.store {
+    let (backend, database): (Arc<dyn ProfileStore>, _) = match settings.profiles.store {
         profile::Backend::Sqlite => (Arc::new(SqliteProfiles::new(store.clone(), limits)), None),
         profile::Backend::Postgres => {
             const SCHEMAS: &[postgres::Schema] = &[profile::SCHEMA, segment::SCHEMA];
@@ -447,24 +445,24 @@ async fn open(
         }
     };
     let profiles = Arc::new(Profiles::new(backend, &settings.profiles, metrics.clone()));
-    Ok(Opened { journal, profiles, store, shared })
+    Ok(Opened { journal, profiles, store, database })
 }
 
 /// Segments are where the profiles are.
 fn open_segments(
-    (store, database): (Arc<Store>, Option<Arc<Postgres>>),
+    opened: &Opened,
     settings: &segment::Settings,
     dispatcher: Arc<Dispatcher>,
     shared: Shared,
 ) -> Arc<Segments> {
     let time = settings.evaluate_time;
-    let (memberships, told): (Arc<dyn SegmentStore>, Arc<dyn SyncStore>) = match database {
+    let (memberships, told): (Arc<dyn SegmentStore>, Arc<dyn SyncStore>) = match &opened.database {
         None => {
-            let backend = Arc::new(SqliteSegments::new(store, time));
+            let backend = Arc::new(SqliteSegments::new(opened.store.clone(), time));
             (backend.clone(), backend)
         }
         Some(database) => {
-            let backend = Arc::new(PostgresSegments::new(database, time));
+            let backend = Arc::new(PostgresSegments::new(database.clone(), time));
             (backend.clone(), backend)
         }
     };

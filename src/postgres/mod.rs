@@ -23,7 +23,7 @@ pub use text::{decoded, encoded};
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -152,6 +152,9 @@ fn reason(error: &tokio_postgres::Error) -> String {
 /// A connection of the pool.
 pub type Client = Object;
 
+/// By the journal's numbers.
+type Sites = BTreeMap<u32, (Arc<str>, Option<i64>)>;
+
 /// The shared database.
 pub struct Postgres {
     pool: Pool,
@@ -159,7 +162,7 @@ pub struct Postgres {
     schemas: &'static [Schema],
     is_ready: OnceCell<()>,
     /// The names of the journal's sites, and their numbers here once they are known.
-    sites: Mutex<BTreeMap<u32, (Arc<str>, Option<i64>)>>,
+    sites: Mutex<Sites>,
 }
 
 impl Postgres {
@@ -237,7 +240,7 @@ impl Postgres {
         Ok(number)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, (Arc<str>, Option<i64>)>> {
+    fn known(&self) -> MutexGuard<'_, Sites> {
         // Every change under the lock is one insertion.
         self.sites.lock().unwrap_or_else(PoisonError::into_inner)
     }

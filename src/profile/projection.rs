@@ -115,13 +115,13 @@ impl Projection {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut head = self.journal.head(self.site);
         loop {
-            if !self.is_sure {
-                if let Err(error) = self.resume().await {
-                    tracing::debug!(%error, site = %self.labels.site, "the profiles do not answer");
-                    tokio::select! {
-                        () = tokio::time::sleep(RETRY_PAUSE) => continue,
-                        () = stop.cancelled() => return,
-                    }
+            if !self.is_sure
+                && let Err(error) = self.resume().await
+            {
+                tracing::debug!(%error, site = %self.labels.site, "the profiles do not answer");
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY_PAUSE) => continue,
+                    () = stop.cancelled() => return,
                 }
             }
             let target = *head.borrow_and_update();

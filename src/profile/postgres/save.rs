@@ -54,6 +54,31 @@ pub(super) async fn save(
     count(transaction, &counted, &numbers).await
 }
 
+/// Profiles, column by column.
+const SAVE: &str =
+    "INSERT INTO profiles (site, id, user_id, named_at, first_seen, last_seen, traits,
+         trait_times, touches, device, place, consent, group_id, stated, traits_json,
+         touches_json, device_json, place_json, consent_json)
+     SELECT $1, id, user_id, named_at, first_seen, last_seen, traits, trait_times, touches,
+         device, place, consent, group_id, stated, traits_json::jsonb,
+         touches_json::jsonb, device_json::jsonb, place_json::jsonb, consent_json::jsonb
+     FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
+         $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
+         $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+         $19::text[])
+         AS w (id, user_id, named_at, first_seen, last_seen, traits, trait_times, touches,
+             device, place, consent, group_id, stated, traits_json, touches_json,
+             device_json, place_json, consent_json)
+     ON CONFLICT (id) DO UPDATE SET
+         user_id = excluded.user_id, named_at = excluded.named_at,
+         first_seen = excluded.first_seen, last_seen = excluded.last_seen,
+         traits = excluded.traits, trait_times = excluded.trait_times,
+         touches = excluded.touches, device = excluded.device, place = excluded.place,
+         consent = excluded.consent, group_id = excluded.group_id,
+         stated = excluded.stated, traits_json = excluded.traits_json,
+         touches_json = excluded.touches_json, device_json = excluded.device_json,
+         place_json = excluded.place_json, consent_json = excluded.consent_json";
+
 async fn save_people(
     transaction: &Transaction<'_>,
     site: i64,
@@ -89,32 +114,7 @@ async fn save_people(
     let device_json = each(|it| searchable(&it.details.device));
     let place_json = each(|it| searchable(&it.details.place));
     let consent_json = each(|it| searchable(&it.details.consent));
-    let statement = transaction
-        .prepare_cached(
-            "INSERT INTO profiles (site, id, user_id, named_at, first_seen, last_seen, traits,
-                 trait_times, touches, device, place, consent, group_id, stated, traits_json,
-                 touches_json, device_json, place_json, consent_json)
-             SELECT $1, id, user_id, named_at, first_seen, last_seen, traits, trait_times, touches,
-                 device, place, consent, group_id, stated, traits_json::jsonb,
-                 touches_json::jsonb, device_json::jsonb, place_json::jsonb, consent_json::jsonb
-             FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
-                 $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
-                 $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-                 $19::text[])
-                 AS w (id, user_id, named_at, first_seen, last_seen, traits, trait_times, touches,
-                     device, place, consent, group_id, stated, traits_json, touches_json,
-                     device_json, place_json, consent_json)
-             ON CONFLICT (id) DO UPDATE SET
-                 user_id = excluded.user_id, named_at = excluded.named_at,
-                 first_seen = excluded.first_seen, last_seen = excluded.last_seen,
-                 traits = excluded.traits, trait_times = excluded.trait_times,
-                 touches = excluded.touches, device = excluded.device, place = excluded.place,
-                 consent = excluded.consent, group_id = excluded.group_id,
-                 stated = excluded.stated, traits_json = excluded.traits_json,
-                 touches_json = excluded.touches_json, device_json = excluded.device_json,
-                 place_json = excluded.place_json, consent_json = excluded.consent_json",
-        )
-        .await?;
+    let statement = transaction.prepare_cached(SAVE).await?;
     let parameters: [&(dyn ToSql + Sync); 19] = [
         &site,
         &ids,
