@@ -371,8 +371,10 @@ fn what_visitors_do_is_kept_where_something_asks_for_it() {
 
 #[test]
 fn a_shared_database_has_a_url_that_is_never_shown() {
+    let site = "[[sites]]\nname = \"s\"\nhosts = [\"*\"]\nwrite_key = \"k\"\n";
     let of = |postgres: &str| {
-        load_text(&format!("[profiles]\nstore = \"postgres\"\n[postgres]\n{postgres}"))
+        let store = "[profiles]\nstore = \"postgres\"";
+        load_text(&format!("{store}\n[postgres]\n{postgres}\n{site}"))
             .map(|settings| settings.postgres)
     };
     let good = of("url = \"postgresql://me:${GIVEN}@db.example/x?sslmode=require\"").unwrap();
@@ -388,5 +390,5 @@ fn a_shared_database_has_a_url_that_is_never_shown() {
         assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
     }
     // Where it is not used nobody asks for one.
-    assert_eq!(load_text("").unwrap().postgres.url, None);
+    assert_eq!(load_text(site).unwrap().postgres.url, None);
 }

@@ -42,11 +42,11 @@ mod traits;
 pub use cache::{Found, Profiles};
 pub use company::Company;
 pub use identity::{Device, Identity, IdentityKind, identities};
-pub use postgres::{NODE_MIGRATIONS, PostgresProfiles, SCHEMA, node};
+pub use postgres::{PostgresProfiles, SCHEMA};
 pub use projection::{Projection, Setup, update_of};
 pub use public::Public;
 pub use sighting::{Counters, NoCounters, Sighting};
-pub use sqlite::{MIGRATIONS, SqliteProfiles};
+pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfiles, node};
 pub use subject::{Activity, Subject};
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -17,14 +17,12 @@
 //! batch itself changed its person, everything is read and the batch starts again.
 
 mod load;
-mod node;
 mod people;
 mod save;
 mod schema;
 mod set;
 mod text;
 
-pub use node::{MIGRATIONS as NODE_MIGRATIONS, node};
 pub use schema::SCHEMA;
 
 use std::collections::{BTreeMap, HashSet};

@@ -2,8 +2,11 @@
 
 mod details;
 mod expire;
+mod node;
 mod rows;
 mod subject;
+
+pub use node::{MIGRATIONS as NODE_MIGRATIONS, node};
 
 use std::collections::HashSet;
 use std::sync::Arc;
