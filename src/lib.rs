@@ -29,7 +29,8 @@
 //! - [`settings`] is the language of the configuration; every module reads its own part, and
 //!   [`config`] composes them, loads and reloads.
 //! - [`store`] is the embedded database: one writer thread, groups of commits, connections for
-//!   readers. Only the SQLite backends of journal and profile know it.
+//!   readers. Only the SQLite backends of journal and profile know it. [`postgres`] is the database that
+//!   gateways may share instead, for profiles and segments.
 //! - [`script`] keeps the vendors' own browser scripts as well, and serves them first-party.
 //! - [`address`] is the guard of whatever goes out.
 //! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages
@@ -55,6 +56,7 @@ pub mod script;
 pub mod visitor;
 
 pub mod journal;
+pub mod postgres;
 pub mod profile;
 pub mod store;
 

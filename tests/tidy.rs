@@ -20,6 +20,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("feed", &[]),
     ("log", &[]),
     ("store", &[]),
+    ("postgres", &[]),
     ("edge", &[]),
     ("visitor", &[]),
     ("privacy", &[]),
@@ -29,15 +30,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vendors", &["privacy"]),
     ("script", &["address", "vendors"]),
     ("journal", &["store"]),
-    ("profile", &["journal", "privacy", "store"]),
+    ("profile", &["journal", "postgres", "privacy", "store"]),
     (
         "gateway",
         &["bots", "geo", "journal", "origin", "privacy", "profile", "script", "vendors", "visitor"],
     ),
     ("mapping", &["vendors"]),
     ("delivery", &["address", "journal", "mapping", "privacy", "profile", "vendors"]),
-    // The store is its SQLite backend's; the journal numbers sites.
-    ("segment", &["delivery", "journal", "profile", "store", "vendors"]),
+    // The databases are its backends'; the journal numbers sites.
+    ("segment", &["delivery", "journal", "postgres", "profile", "store", "vendors"]),
     ("admin", &["delivery", "journal", "profile", "script", "segment"]),
     (
         "config",
@@ -50,6 +51,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "integrations",
             "journal",
             "log",
+            "postgres",
             "privacy",
             "profile",
             "script",
@@ -77,6 +79,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("feed", &["event"]),
     ("log", &["settings"]),
     ("store", &["metrics"]),
+    ("postgres", &["event", "settings"]),
     ("edge", &["answer", "metrics", "settings"]),
     ("visitor", &["event", "settings"]),
     ("privacy", &["event", "settings"]),

@@ -85,11 +85,13 @@ fn status_of(error: &RequestError) -> StatusCode {
         | RequestError::Subject(SubjectError::Unavailable(_))
         | RequestError::Pin(PinError::Disk(_) | PinError::Busy)
         | RequestError::Segment(
-            SegmentError::TooSlow
+            SegmentError::Elsewhere
             | SegmentError::Filling
+            | SegmentError::TooSlow
             | SegmentError::Read(_)
             | SegmentError::Write(_)
-            | SegmentError::Profiles(_),
+            | SegmentError::Profiles(_)
+            | SegmentError::Postgres(_),
         ) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

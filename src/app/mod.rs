@@ -36,10 +36,11 @@ use crate::feed::Feed;
 use crate::gateway::{ClientFacts, Gateway};
 use crate::journal::{self, Durability, Journal, SqliteJournal};
 use crate::metrics::Metrics;
-use crate::profile::{self, Profiles, SqliteProfiles};
+use crate::postgres::{self, Postgres};
+use crate::profile::{self, PostgresProfiles, ProfileStore, Profiles, SqliteProfiles};
 use crate::script::proxy::Scripts;
-use crate::segment::sync::{SyncFooting, Syncs};
-use crate::segment::{self, Segments, SqliteSegments};
+use crate::segment::sync::{SyncFooting, SyncStore, Syncs};
+use crate::segment::{self, PostgresSegments, SegmentStore, Segments, SqliteSegments};
 use crate::settings::Mistake;
 use crate::store::{Store, Sync};
 
@@ -124,7 +125,8 @@ impl App {
     pub async fn start(origin: Origin, settings: Settings) -> anyhow::Result<Arc<Self>> {
         let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new());
         let clock: SharedClock = Arc::new(SystemClock);
-        let (journal, profiles, store) = open(&settings, &clock, &metrics).await?;
+        let opened = open(&settings, &clock, &metrics).await?;
+        let (journal, profiles) = (opened.journal.clone(), opened.profiles.clone());
         let (delivery, runtime) = DeliveryRuntime::start()?;
         let shared = || Shared {
             journal: journal.clone(),
@@ -134,14 +136,14 @@ impl App {
             metrics: metrics.clone(),
             runtime: runtime.clone(),
         };
-        let dispatcher = Arc::new(Dispatcher::new(shared()));
-        let segments = open_segments(store, &settings.segments, dispatcher.clone(), shared());
-        let tasks = TaskTracker::new();
+        let (dispatcher, tasks) = (Arc::new(Dispatcher::new(shared())), TaskTracker::new());
+        let segments = open_segments(&opened, &settings.segments, dispatcher.clone(), shared());
         let subjects = Subjects::new(journal.clone(), profiles.clone(), tasks.clone());
         let mut sites = Sites::new(Footing {
             data_dir: settings.data_dir.clone(),
             journal: journal.clone(),
             profiles: profiles.clone(),
+            database: opened.database,
             metrics: metrics.clone(),
             runtime,
             fill_per_second: settings.segments.fill_per_second,
@@ -401,18 +403,28 @@ fn facts(arrival: Arrival) -> ClientFacts {
     ClientFacts { client: arrival.client, secure: arrival.secure }
 }
 
+/// Where everything is kept.
+struct Opened {
+    journal: Arc<SqliteJournal>,
+    profiles: Arc<Profiles>,
+    store: Arc<Store>,
+    /// The database that gateways share, where profiles and segments are in it.
+    database: Option<Arc<Postgres>>,
+}
+
 async fn open(
     settings: &Settings,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
-) -> anyhow::Result<(Arc<SqliteJournal>, Arc<Profiles>, Arc<Store>)> {
+) -> anyhow::Result<Opened> {
     let sync = match settings.journal.durability {
         Durability::Disk => Sync::Disk,
         Durability::Os => Sync::Os,
     };
     let (folder, counted) = (settings.data_dir.clone(), metrics.clone());
     let store = tokio::task::spawn_blocking(move || {
-        let schemas = [journal::MIGRATIONS, profile::MIGRATIONS, segment::MIGRATIONS];
+        let own = [journal::MIGRATIONS, profile::MIGRATIONS, segment::MIGRATIONS];
+        let schemas: Vec<_> = own.into_iter().chain([profile::NODE_MIGRATIONS]).collect();
         Store::open(&folder, sync, &schemas, counted)
     });
     let store = Arc::new(store.await??);
@@ -423,22 +435,42 @@ async fn open(
         metrics.clone(),
     );
     let journal = Arc::new(journal.await.context("the journal")?);
-    let backend = Arc::new(SqliteProfiles::new(store.clone(), settings.profiles.limits));
+    let limits = settings.profiles.limits;
+    let (backend, database): (Arc<dyn ProfileStore>, _) = match settings.profiles.store {
+        profile::Backend::Sqlite => (Arc::new(SqliteProfiles::new(store.clone(), limits)), None),
+        profile::Backend::Postgres => {
+            const SCHEMAS: &[postgres::Schema] = &[profile::SCHEMA, segment::SCHEMA];
+            let database = Postgres::new(settings.postgres.clone(), SCHEMAS)?;
+            let (database, node) = (Arc::new(database), profile::node(&store).await?);
+            (Arc::new(PostgresProfiles::new(database.clone(), node, limits)), Some(database))
+        }
+    };
     let profiles = Arc::new(Profiles::new(backend, &settings.profiles, metrics.clone()));
-    Ok((journal, profiles, store))
+    Ok(Opened { journal, profiles, store, database })
 }
 
+/// Segments are where the profiles are.
 fn open_segments(
-    store: Arc<Store>,
+    opened: &Opened,
     settings: &segment::Settings,
     dispatcher: Arc<Dispatcher>,
     shared: Shared,
 ) -> Arc<Segments> {
-    let backend = Arc::new(SqliteSegments::new(store, settings.evaluate_time));
+    let time = settings.evaluate_time;
+    let (memberships, told): (Arc<dyn SegmentStore>, Arc<dyn SyncStore>) = match &opened.database {
+        None => {
+            let backend = Arc::new(SqliteSegments::new(opened.store.clone(), time));
+            (backend.clone(), backend)
+        }
+        Some(database) => {
+            let backend = Arc::new(PostgresSegments::new(database.clone(), time));
+            (backend.clone(), backend)
+        }
+    };
     let Shared { journal, profiles, clock, metrics, runtime, .. } = shared;
     let syncs = Syncs::new(SyncFooting {
-        store: backend.clone(),
-        segments: backend.clone(),
+        store: told,
+        segments: memberships.clone(),
         journal,
         dispatcher,
         clock: clock.clone(),
@@ -446,7 +478,7 @@ fn open_segments(
         recheck: settings.recheck,
         runtime,
     });
-    let segments = Segments::new(backend, settings.clone(), clock, metrics);
+    let segments = Segments::new(memberships, settings.clone(), clock, metrics);
     Arc::new(segments.with_syncs(syncs).with_profiles(profiles))
 }
 

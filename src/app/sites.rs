@@ -21,6 +21,7 @@ use crate::integrations;
 use crate::journal::{Journal, ReaderId, SiteId};
 use crate::metrics::{Metrics, Name};
 use crate::origin::{self, Origin};
+use crate::postgres::Postgres;
 use crate::profile::{self, Counters, Profiles, Projection};
 use crate::script::Sdk;
 use crate::segment::{FilterCounters, SegmentSettings, SiteSegments};
@@ -32,6 +33,8 @@ pub(super) struct Footing {
     pub(super) data_dir: PathBuf,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) profiles: Arc<Profiles>,
+    /// The database that gateways share, which knows sites by their names.
+    pub(super) database: Option<Arc<Postgres>>,
     pub(super) metrics: Arc<Metrics>,
     /// Where projections run.
     pub(super) runtime: Handle,
@@ -139,6 +142,9 @@ impl Sites {
         }
         let Footing { journal, profiles, metrics, runtime, .. } = &self.footing;
         let id = journal.site(name).await?;
+        if let Some(database) = &self.footing.database {
+            database.name_site(id.0, name);
+        }
         let (sender, settings) = watch::channel(settings.clone());
         let filters: Arc<dyn Counters> = Arc::new(FilterCounters::of(segments));
         let (counters, filters) = watch::channel(filters);

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::geo::Geo;
 use crate::settings::{Environment, Mistake, Report, Section, Source};
-use crate::{admin, delivery, edge, gateway, journal, log, profile, script, segment};
+use crate::{admin, delivery, edge, gateway, journal, log, postgres, profile, script, segment};
 
 /// The default settings, compiled in: the lowest layer of every load.
 const EMBEDDED: &str = include_str!("../../config/tagway.toml");
@@ -39,6 +39,8 @@ pub struct Settings {
     pub journal: journal::Settings,
     /// `[profiles]`.
     pub profiles: profile::Settings,
+    /// `[postgres]`.
+    pub postgres: postgres::Settings,
     /// `[segments]`.
     pub segments: segment::Settings,
     /// `[egress]`.
@@ -62,13 +64,20 @@ impl Settings {
         let mut limits = root.section("limits");
         let edge = edge::Settings::read(&mut listen, &mut limits, &mut root.section("tls"));
         let geo = Geo::read(&mut root.section("geo"));
+        let profiles = profile::Settings::read(&mut root.section("profiles"));
+        let mut shared = root.section("postgres");
+        let postgres = postgres::Settings::read(&mut shared);
+        if profiles.store == profile::Backend::Postgres && postgres.url.is_none() {
+            shared.mistake("url", "must be set: profiles.store = \"postgres\" needs it");
+        }
         Self {
             data_dir,
             edge,
             limits: gateway::Limits::read(&mut limits),
             admin,
             journal: journal::Settings::read(&mut root.section("journal")),
-            profiles: profile::Settings::read(&mut root.section("profiles")),
+            profiles,
+            postgres,
             segments: segment::Settings::read(&mut root.section("segments")),
             egress: delivery::EgressSettings::read(&mut root.section("egress")),
             scripts: script::proxy::Settings::read(&mut root.section("scripts")),
@@ -91,6 +100,7 @@ impl Settings {
             ("[journal]", self.journal != running.journal),
             ("[scripts]", self.scripts != running.scripts),
             ("[profiles]", self.profiles != running.profiles),
+            ("[postgres]", self.postgres != running.postgres),
             ("[segments]", self.segments != running.segments),
             (
                 "[log] format and level",

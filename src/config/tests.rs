@@ -368,3 +368,27 @@ fn what_visitors_do_is_kept_where_something_asks_for_it() {
     assert!(!keeps(&segment("{ trait = \"plan\", \"=\" = \"pro\" }")));
     assert!(keeps(&segment("{ event = \"Order Completed\", within = \"7d\" }")));
 }
+
+#[test]
+fn a_shared_database_has_a_url_that_is_never_shown() {
+    let site = "[[sites]]\nname = \"s\"\nhosts = [\"*\"]\nwrite_key = \"k\"\n";
+    let of = |postgres: &str| {
+        let store = "[profiles]\nstore = \"postgres\"";
+        load_text(&format!("{store}\n[postgres]\n{postgres}\n{site}"))
+            .map(|settings| settings.postgres)
+    };
+    let good = of("url = \"postgresql://me:${GIVEN}@db.example/x?sslmode=require\"").unwrap();
+    assert!(!format!("{good:?}").contains("hunter2"));
+    for (bad, what) in [
+        ("", "must be set"),
+        ("url = \"postgresql://me:${GIVEN}@db.example:port/x\"", "is not a URL of PostgreSQL"),
+        ("url = \"mysql://me:${GIVEN}@db.example/x\"", "must be a URL such as"),
+        ("url = \"postgresql://db/x\"\nschema = \"x; drop\"", "lower-case letters"),
+    ] {
+        let mistakes = of(bad).unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].contains(what), "{mistakes:?}");
+        assert!(!mistakes[0].contains("hunter2"), "{mistakes:?}");
+    }
+    // Where it is not used nobody asks for one.
+    assert_eq!(load_text(site).unwrap().postgres.url, None);
+}

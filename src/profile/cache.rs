@@ -336,6 +336,14 @@ impl Profiles {
         self.store.counters()
     }
 
+    /// Forgets everything: the store has changed in a way that nobody heard of.
+    pub(super) fn forget(&self) {
+        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        epochs.known += 1;
+        epochs.change_all();
+        self.cache.invalidate_all();
+    }
+
     /// The last event of the site that is in the profiles.
     pub async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
         self.store.projected(site).await
@@ -413,6 +421,10 @@ impl Profiles {
 }
 
 impl Epochs {
+    fn change_all(&mut self) {
+        self.computed.iter_mut().for_each(|epoch| *epoch += 1);
+    }
+
     fn change(&mut self, profile: ProfileId) {
         if let Some(epoch) = self.computed.get_mut(group(profile)) {
             *epoch += 1;

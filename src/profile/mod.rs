@@ -16,19 +16,29 @@
 //! goes its way to the destinations. And an event costs what it changes, however many names its
 //! visitor has: the cache keeps names and profiles apart, and times that only move on are written
 //! down once an hour.
+//!
+//! What the rules do with the rows of a batch is in `batch.rs`, once for all backends; how rows are
+//! read and written is each backend's (`rows.rs`).
 
 mod agent;
+mod batch;
 mod cache;
 mod company;
 mod filling;
 mod flights;
 mod identity;
+mod postgres;
 mod projection;
 mod public;
+mod repeats;
+mod rows;
 mod sighting;
 mod sqlite;
 mod stitch;
 mod subject;
+mod tallies;
+#[cfg(test)]
+mod tests;
 mod traits;
 
 pub use agent::Agents;
@@ -36,10 +46,11 @@ pub use cache::{Found, Profiles};
 pub use company::Company;
 pub use filling::{Counter, CounterStore, Deed, Filling, Step};
 pub use identity::{Device, Identity, IdentityKind, identities};
+pub use postgres::{PostgresProfiles, SCHEMA};
 pub use projection::{Projection, Setup, update_of};
 pub use public::Public;
 pub use sighting::{Counters, NoCounters, Sighting};
-pub use sqlite::{MIGRATIONS, SqliteProfiles};
+pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfiles, node};
 pub use subject::{Activity, Subject};
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -52,12 +63,28 @@ use tokio::sync::watch;
 
 use crate::event::{Computed, Object, ProfileView, Tally};
 use crate::journal::{JournalError, NameKey, SiteId};
+use crate::postgres::PostgresError;
 use crate::settings::Section;
 use crate::store::{ReadError, WriteError};
+
+/// Where profiles are kept, and segments with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// In the embedded database.
+    Sqlite,
+    /// In the PostgreSQL database that gateways share.
+    Postgres,
+}
+
+impl Backend {
+    const ALL: [(&str, Self); 2] = [("sqlite", Self::Sqlite), ("postgres", Self::Postgres)];
+}
 
 /// `[profiles]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// Where they are kept.
+    pub store: Backend,
     /// Memory for profiles that were used lately.
     pub cache_bytes: u64,
     /// How long an unused profile stays in memory.
@@ -146,6 +173,7 @@ impl Settings {
     /// Reads `[profiles]`.
     pub fn read(section: &mut Section<'_>) -> Self {
         Self {
+            store: section.choice("store", &Backend::ALL),
             cache_bytes: section.size("cache_bytes"),
             cache_idle: section.duration("cache_idle"),
             cache_ttl: section.positive_duration("cache_ttl"),
@@ -167,6 +195,7 @@ impl Settings {
     pub(crate) fn small(limits: Limits) -> Self {
         let minute = Duration::from_secs(60);
         Self {
+            store: Backend::Sqlite,
             cache_bytes: 1 << 20,
             cache_idle: minute,
             cache_ttl: minute,
@@ -255,6 +284,9 @@ pub enum ProfileError {
     /// The store did not answer within `timeout`.
     #[error("the profiles take too long to read")]
     Timeout,
+    /// The shared database failed.
+    #[error("the profiles cannot be had: {0}")]
+    Postgres(#[from] PostgresError),
     /// The journal they are projected from failed.
     #[error("the profiles cannot follow the journal")]
     Journal(#[from] JournalError),

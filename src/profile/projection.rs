@@ -63,6 +63,9 @@ pub struct Projection {
     profiles: Arc<Profiles>,
     metrics: Arc<Metrics>,
     done: watch::Sender<u64>,
+    /// Whether `done` is where the profiles stand: after a failure they may stand elsewhere, and
+    /// at the start their store may not answer yet.
+    is_sure: bool,
     /// The place that is written down, and since when.
     noted: u64,
     noted_at: Instant,
@@ -77,7 +80,12 @@ impl Projection {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ProfileError> {
         let Setup { site, name, settings, counters } = setup;
-        let at = profiles.projected(site).await?;
+        let at = profiles.projected(site).await;
+        if let Err(error) = &at {
+            tracing::warn!(%error, site = %name, "the profiles do not answer yet");
+        }
+        let is_sure = at.is_ok();
+        let at = at.unwrap_or(0);
         let reader = journal.reader(site, PROJECTION).await?;
         let (labels, done) = (SiteLabels { site: name }, watch::Sender::new(at));
         // The journal hears of the place after the profiles, so it may have missed the last.
@@ -94,6 +102,7 @@ impl Projection {
             profiles,
             metrics,
             done,
+            is_sure,
             noted,
             noted_at,
         })
@@ -132,6 +141,15 @@ impl Projection {
         }
         let mut head = self.journal.head(self.site);
         loop {
+            if !self.is_sure
+                && let Err(error) = self.resume().await
+            {
+                tracing::debug!(%error, site = %self.labels.site, "the profiles do not answer");
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY_PAUSE) => continue,
+                    () = stop.cancelled() => return,
+                }
+            }
             if let Err(error) = self.follow().await {
                 tracing::warn!(%error, site = %self.labels.site, "the profiles stand still");
                 tokio::select! {
@@ -157,12 +175,26 @@ impl Projection {
             }
             if let Err(error) = self.advance(target.seq, target.identified).await {
                 tracing::warn!(%error, site = %self.labels.site, "the profiles stand still");
+                self.is_sure = false;
                 tokio::select! {
                     () = tokio::time::sleep(RETRY_PAUSE) => {}
                     () = stop.cancelled() => return,
                 }
             }
         }
+    }
+
+    /// Finds out where the profiles stand. A batch that seemed to fail may have been written: then
+    /// nobody has heard of its changes.
+    async fn resume(&mut self) -> Result<(), ProfileError> {
+        let at = *self.done.borrow();
+        let now = self.profiles.projected(self.site).await?;
+        if now != at {
+            self.profiles.forget();
+            self.done.send_replace(now);
+        }
+        self.is_sure = true;
+        Ok(())
     }
 
     fn note_is_due(&self) -> bool {

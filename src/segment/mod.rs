@@ -43,6 +43,7 @@ mod counters;
 mod evaluate;
 mod members;
 mod parse;
+mod postgres;
 mod roster;
 mod rule;
 mod run;
@@ -50,6 +51,7 @@ mod schedule;
 mod settings;
 pub mod sql;
 mod sqlite;
+mod statements;
 pub mod sync;
 #[cfg(test)]
 mod tests;
@@ -58,6 +60,7 @@ pub use counters::{Counting, FilterCounters};
 pub use evaluate::{Person, Tally};
 pub use members::Members;
 pub use parse::RuleMistake;
+pub use postgres::{PostgresSegments, SCHEMA};
 pub use roster::{Listed, Preview, Segments, SiteSegments};
 pub use rule::{EventRule, Rule};
 pub use settings::{Draft, SegmentSettings, Settings, SyncKind, SyncSettings};
@@ -70,6 +73,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::journal::SiteId;
+use crate::postgres::PostgresError;
 use crate::profile::{ProfileError, ProfileId};
 use crate::store::{ReadError, WriteError};
 
@@ -176,6 +180,9 @@ pub enum SegmentError {
     /// What it asks for is still being counted from the journal.
     #[error("its counters are still being filled from the journal")]
     Filling,
+    /// Another gateway that shares the database runs them.
+    #[error("another gateway runs the segments")]
+    Elsewhere,
     /// It took longer than `segments.evaluate_time`.
     #[error("the rule took longer than segments.evaluate_time")]
     TooSlow,
@@ -188,6 +195,16 @@ pub enum SegmentError {
     /// The profiles failed.
     #[error("it cannot be told how far the counters are")]
     Profiles(#[from] ProfileError),
+    /// The shared database failed.
+    #[error("the segments cannot be had: {0}")]
+    Postgres(#[from] PostgresError),
+}
+
+impl SegmentError {
+    /// Nothing to tell anybody of, if it is another gateway's business.
+    fn unless_elsewhere(self) -> Result<(), Self> {
+        if matches!(self, Self::Elsewhere) { Ok(()) } else { Err(self) }
+    }
 }
 
 /// Keeps who is of which segment, next to the profiles. One implementation per backend.

@@ -194,6 +194,7 @@ impl Segments {
             };
             let (known, counters) = match known.await {
                 Ok(known) => known,
+                Err(SegmentError::Elsewhere) => return MAX_SLEEP,
                 Err(error) => {
                     tracing::warn!(%error, site = %site.name, "the segments stand still");
                     return MAX_SLEEP;
@@ -259,7 +260,8 @@ impl Segments {
     /// Removes what is no longer configured, and tells the sizes of what is.
     async fn put_in_order(&self) {
         for site in self.sites.load_full().iter() {
-            if let Err(error) = self.put_site_in_order(site).await {
+            let done = self.put_site_in_order(site).await;
+            if let Err(error) = done.or_else(SegmentError::unless_elsewhere) {
                 tracing::warn!(%error, site = %site.name, "segments that are no more are still kept");
             }
         }
@@ -267,7 +269,8 @@ impl Segments {
 
     async fn put_syncs_in_order(&self) {
         let Some(syncs) = &self.syncs else { return };
-        if let Err(error) = syncs.apply(&self.sites.load_full()).await {
+        let done = syncs.apply(&self.sites.load_full()).await;
+        if let Err(error) = done.or_else(SegmentError::unless_elsewhere) {
             tracing::warn!(%error, "destinations hear of segments as they did before");
         }
     }

@@ -6,7 +6,6 @@
 use super::By;
 use super::evaluate::{MILLISECONDS_FROM, time_text};
 use super::rule::{Comparison, EventRule, Literal, Moment, Part, Rule, Span, Test};
-use crate::journal::SiteId;
 
 /// A statement and its parameters, in the order of their numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +40,7 @@ pub struct At {
 /// and its like are parameters as the statement names them.
 pub trait Dialect {
     /// The parameter of this number, counted from 1.
-    fn parameter(&self, number: usize) -> String;
+    fn parameter(&self, number: usize, parameter: &Parameter) -> String;
 
     /// The path of these keys, as JSON functions take it.
     fn path(&self, keys: &[String]) -> String;
@@ -61,11 +60,11 @@ pub trait Dialect {
     /// It is text that contains another.
     fn contains(&self, at: &At, part: &str) -> String;
 
-    /// It is text that begins with another, which has `bytes` bytes.
-    fn starts_with(&self, at: &At, part: &str, bytes: &str) -> String;
+    /// It is text that begins with another.
+    fn starts_with(&self, at: &At, part: &str) -> String;
 
-    /// It is text that ends with another, which has `bytes` bytes.
-    fn ends_with(&self, at: &At, part: &str, bytes: &str) -> String;
+    /// It is text that ends with another.
+    fn ends_with(&self, at: &At, part: &str) -> String;
 
     /// It is a list with an element that equals this value.
     fn has_element(&self, at: &At, element: &Literal, with: &str) -> String;
@@ -74,10 +73,10 @@ pub trait Dialect {
     fn time(&self, at: &At, sign: &str, with: &str) -> String;
 }
 
-/// The numbers of the profiles that a rule selects at this time.
-pub fn compile(rule: &Rule, by: By, site: SiteId, now_ms: i64, dialect: &dyn Dialect) -> Statement {
+/// The numbers of the profiles that a rule selects at this time, of the site of this number there.
+pub fn compile(rule: &Rule, by: By, site: i64, now_ms: i64, dialect: &dyn Dialect) -> Statement {
     let mut compiler = Compiler { dialect, now_ms, parameters: Vec::new(), site: String::new() };
-    compiler.site = compiler.bind(Parameter::Integer(site.0.into()));
+    compiler.site = compiler.bind(Parameter::Integer(site));
     let condition = compiler.rule(rule);
     let site = &compiler.site;
     let text = match by {
@@ -101,8 +100,9 @@ struct Compiler<'d> {
 
 impl Compiler<'_> {
     fn bind(&mut self, parameter: Parameter) -> String {
+        let written = self.dialect.parameter(self.parameters.len() + 1, &parameter);
         self.parameters.push(parameter);
-        self.dialect.parameter(self.parameters.len())
+        written
     }
 
     fn rule(&mut self, rule: &Rule) -> String {
@@ -184,12 +184,12 @@ impl Compiler<'_> {
                 }
             }
             Test::StartsWith(part) => {
-                let (part, bytes) = self.part(part);
-                self.dialect.starts_with(at, &part, &bytes)
+                let part = self.bind(Parameter::Text(part.clone()));
+                self.dialect.starts_with(at, &part)
             }
             Test::EndsWith(part) => {
-                let (part, bytes) = self.part(part);
-                self.dialect.ends_with(at, &part, &bytes)
+                let part = self.bind(Parameter::Text(part.clone()));
+                self.dialect.ends_with(at, &part)
             }
             Test::Before(moment) => self.time(at, "<", *moment),
             Test::After(moment) => self.time(at, ">=", *moment),
@@ -214,11 +214,6 @@ impl Compiler<'_> {
             each.push(self.dialect.number(at, "IN", &format!("({})", numbers.join(", "))));
         }
         format!("({})", each.join(" OR "))
-    }
-
-    fn part(&mut self, text: &str) -> (String, String) {
-        let bytes = i64::try_from(text.len()).unwrap_or(i64::MAX);
-        (self.bind(Parameter::Text(text.to_owned())), self.bind(Parameter::Integer(bytes)))
     }
 
     fn literal(&mut self, literal: &Literal) -> String {

@@ -28,6 +28,7 @@ mod recorded;
 mod reload;
 mod scripts;
 mod segments;
+mod shared;
 mod start;
 mod subjects;
 mod vendors;

@@ -66,7 +66,6 @@ async fn known(arrived: &Arrived<'_>) -> Result<Object, Rejection> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use serde_json::json;
 

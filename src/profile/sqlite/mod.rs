@@ -1,14 +1,13 @@
 //! Profiles in the embedded database.
 
-mod batch;
 mod counters;
 mod details;
 mod expire;
-mod repeats;
+mod node;
+mod rows;
 mod subject;
-mod tallies;
-#[cfg(test)]
-mod tests;
+
+pub use node::{MIGRATIONS as NODE_MIGRATIONS, node};
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,8 +16,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::RwLock;
 
-use self::batch::Batch;
-use self::repeats::Repeats;
+use self::rows::SqliteRows;
+use super::batch::Batch;
+use super::repeats::Repeats;
 use super::{
     Changes, ComputedAt, CounterStore, Expired, Identity, Limits, ProfileError, ProfileId,
     ProfileStore, Subject, Unseen, Update,
@@ -126,6 +126,12 @@ impl SqliteProfiles {
     pub fn new(store: Arc<Store>, limits: Limits) -> Self {
         Self { store, limits, repeats: Arc::default(), removing: RwLock::default() }
     }
+
+    /// Forgets what was said lately.
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        self.repeats.clear();
+    }
 }
 
 #[async_trait]
@@ -143,7 +149,7 @@ impl ProfileStore for SqliteProfiles {
         let (limits, repeats) = (self.limits, self.repeats.clone());
         let _remembering = self.removing.read().await;
         let applied = self.store.write(move |c| {
-            let mut batch = Batch::new(c, site, limits, &repeats);
+            let mut batch = Batch::new(SqliteRows::new(c, site), site, limits, &repeats);
             for update in &updates {
                 batch.apply(update)?;
             }
@@ -152,7 +158,8 @@ impl ProfileStore for SqliteProfiles {
                  ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
             )?
             .execute((site.0, upto))?;
-            batch.finish()
+            let (_, changes, notes) = batch.finish()?;
+            Ok((changes, notes))
         });
         let (changes, notes) = applied.await?;
         self.repeats.take(notes);
@@ -238,4 +245,49 @@ fn projected(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
 /// The table is written by this program alone; should a row be damaged, its traits start anew.
 fn parse(text: &str) -> Object {
     serde_json::from_str(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::profile::IdentityKind;
+
+    #[test]
+    fn profiles_from_before_times_were_kept_are_still_who_they_were() {
+        let c = Connection::open_in_memory().unwrap();
+        c.execute_batch(MIGRATIONS.steps[0]).unwrap();
+        let old = "INSERT INTO profiles VALUES (1, 1, 'u', '{\"plan\":\"free\"}');
+            INSERT INTO identities VALUES (1, 'user', 'u', 1), (1, 'visitor', 'v', 1);";
+        c.execute_batch(old).unwrap();
+        for step in &MIGRATIONS.steps[1..] {
+            c.execute_batch(step).unwrap();
+        }
+        let repeats = Repeats::default();
+        let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let takes = |minute: i64, user: Option<&str>| {
+            let start: jiff::Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+            let at = start + jiff::SignedDuration::from_mins(minute);
+            let event = serde_json::from_value(json!({
+                "type": "track", "messageId": "m", "timestamp": at, "receivedAt": at,
+                "anonymousId": "a", "userId": user,
+                "facts": { "visitor": { "id": "v", "since": start } },
+            }));
+            let mut batch = Batch::new(SqliteRows::new(&c, SiteId(1)), SiteId(1), limits, &repeats);
+            batch.apply(&crate::profile::update_of(&event.unwrap())).unwrap();
+            let (_, _, notes) = batch.finish().unwrap();
+            repeats.take(notes);
+        };
+        let whose = |kind: IdentityKind, value: &str| -> Option<String> {
+            let query = "SELECT p.user_id FROM identities i JOIN profiles p ON p.id = i.profile
+                WHERE i.kind = ? AND i.value = ?";
+            c.query_row(query, (kind.name(), value), |row| row.get(0)).unwrap()
+        };
+        takes(0, None);
+        assert_eq!(whose(IdentityKind::Anonymous, "a").as_deref(), Some("u"));
+        takes(1, Some("w"));
+        assert_eq!(whose(IdentityKind::Anonymous, "a").as_deref(), Some("w"));
+        assert_eq!(whose(IdentityKind::User, "u").as_deref(), Some("u"));
+    }
 }

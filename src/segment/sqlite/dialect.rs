@@ -2,7 +2,7 @@
 //! `json_type` is asked as well: after it, since most values fail already.
 
 use crate::segment::rule::Literal;
-use crate::segment::sql::{At, Dialect};
+use crate::segment::sql::{At, Dialect, Parameter};
 
 /// SQLite.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ fn kind(at: &At) -> String {
 }
 
 impl Dialect for Sqlite {
-    fn parameter(&self, number: usize) -> String {
+    fn parameter(&self, number: usize, _parameter: &Parameter) -> String {
         format!("?{number}")
     }
 
@@ -51,18 +51,17 @@ impl Dialect for Sqlite {
     }
 
     // By bytes: functions of text end at a zero.
-    fn starts_with(&self, at: &At, part: &str, bytes: &str) -> String {
-        let head = format!("substr(CAST({} AS BLOB), 1, {bytes})", value(at));
-        format!("({} = 'text' AND {head} = CAST({part} AS BLOB))", kind(at))
+    fn starts_with(&self, at: &At, part: &str) -> String {
+        let part = format!("CAST({part} AS BLOB)");
+        let head = format!("substr(CAST({} AS BLOB), 1, length({part}))", value(at));
+        format!("({} = 'text' AND {head} = {part})", kind(at))
     }
 
-    fn ends_with(&self, at: &At, part: &str, bytes: &str) -> String {
+    fn ends_with(&self, at: &At, part: &str) -> String {
         let blob = format!("CAST({} AS BLOB)", value(at));
-        let tail = format!("substr({blob}, -{bytes}, {bytes})");
-        format!(
-            "({} = 'text' AND length({blob}) >= {bytes} AND {tail} = CAST({part} AS BLOB))",
-            kind(at)
-        )
+        let part = format!("CAST({part} AS BLOB)");
+        let tail = format!("substr({blob}, -length({part}), length({part}))");
+        format!("({} = 'text' AND length({blob}) >= length({part}) AND {tail} = {part})", kind(at))
     }
 
     fn has_element(&self, at: &At, element: &Literal, with: &str) -> String {

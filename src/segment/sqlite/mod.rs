@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use self::asking::Asking;
 use self::dialect::Sqlite;
 use super::sql::{Parameter, Statement, compile};
+use super::statements;
 use super::{
     By, Change, Known, Members, Membership, Page, Ran, Rule, SegmentError, SegmentId, SegmentStore,
     Which,
@@ -90,10 +91,7 @@ impl SqliteSegments {
 impl SegmentStore for SqliteSegments {
     async fn known(&self, site: SiteId) -> Result<Vec<Known>, SegmentError> {
         let known = self.store.read(move |c| {
-            let mut statement = c.prepare_cached(
-                "SELECT id, name, begun_at, ran_at, took_ms, size, added, removed, fingerprint
-                 FROM segments WHERE site = ? ORDER BY name",
-            )?;
+            let mut statement = c.prepare_cached(statements::KNOWN)?;
             statement.query_map([site.0], known)?.collect()
         });
         Ok(known.await?)
@@ -107,12 +105,7 @@ impl SegmentStore for SqliteSegments {
     ) -> Result<(SegmentId, i64), SegmentError> {
         let name = name.to_owned();
         let begun = self.store.write(move |c| {
-            let mut statement = c.prepare_cached(
-                "INSERT INTO segments (site, name, begun_at) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (site, name)
-                 DO UPDATE SET begun_at = coalesce(begun_at, excluded.begun_at)
-                 RETURNING id, begun_at",
-            )?;
+            let mut statement = c.prepare_cached(statements::BEGIN)?;
             statement
                 .query_row((site.0, name, now_ms), |row| Ok((SegmentId(row.get(0)?), row.get(1)?)))
         });
@@ -129,7 +122,7 @@ impl SegmentStore for SqliteSegments {
         let asking = Asking::default();
         let asked = asking.state.clone();
         let found = self.store.read(move |c| {
-            let statement = compile(&rule, by, site, now_ms, &Sqlite);
+            let statement = compile(&rule, by, site.0.into(), now_ms, &Sqlite);
             asked.during(c, || members(c, &statement))
         });
         // Dropped, the question ends on its thread as well.
@@ -150,12 +143,7 @@ impl SegmentStore for SqliteSegments {
                 Which::Members => (Some(1), None),
                 Which::ChangedAt(since) => (None, Some(since)),
             };
-            let mut statement = c.prepare_cached(
-                "SELECT profile, state, since FROM memberships
-                 WHERE segment = ?1 AND profile > ?2
-                 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR since = ?4)
-                 ORDER BY profile LIMIT ?5",
-            )?;
+            let mut statement = c.prepare_cached(statements::PAGE)?;
             let rows = statement.query_map((segment.0, after.0, state, since, limit), |row| {
                 Ok(Membership {
                     profile: ProfileId(row.get(0)?),
@@ -202,11 +190,7 @@ impl SegmentStore for SqliteSegments {
     ) -> Result<Ran, SegmentError> {
         // Counted beside the writer: nobody else changes memberships meanwhile.
         let counted = self.store.read(move |c| {
-            let mut statement = c.prepare_cached(
-                "SELECT coalesce(sum(state), 0), coalesce(sum(state = 1 AND since = ?2), 0),
-                        coalesce(sum(state = 0 AND since = ?2), 0)
-                 FROM memberships WHERE segment = ?1",
-            )?;
+            let mut statement = c.prepare_cached(statements::COUNTED)?;
             statement.query_row((segment.0, at_ms), |row| {
                 Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?))
             })
@@ -216,8 +200,7 @@ impl SegmentStore for SqliteSegments {
         let noted = ran.clone();
         let ended = self.store.write_durably(move |c| {
             c.execute(
-                "UPDATE segments SET begun_at = NULL, ran_at = ?2, took_ms = ?3, size = ?4,
-                 added = ?5, removed = ?6, fingerprint = ?7 WHERE id = ?1",
+                statements::ENDED,
                 (segment.0, at_ms, took_ms, size, added, removed, noted.fingerprint),
             )
         });
@@ -250,23 +233,9 @@ impl SegmentStore for SqliteSegments {
 
     async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
         let removed = self.store.write(move |c| {
-            let removed = c.execute(
-                "DELETE FROM memberships WHERE segment = ?1 AND profile IN
-                 (SELECT profile FROM memberships WHERE segment = ?1 LIMIT ?2)",
-                (segment.0, limit),
-            )?;
-            // While a destination has been told of somebody it must still hear that they left.
-            c.execute(
-                "DELETE FROM syncs WHERE segment = ?1
-                 AND NOT EXISTS (SELECT 1 FROM told WHERE sync = syncs.id)",
-                [segment.0],
-            )?;
-            c.execute(
-                "DELETE FROM segments WHERE id = ?1
-                 AND NOT EXISTS (SELECT 1 FROM memberships WHERE segment = ?1)
-                 AND NOT EXISTS (SELECT 1 FROM syncs WHERE segment = ?1)",
-                [segment.0],
-            )?;
+            let removed = c.execute(statements::FEWER, (segment.0, limit))?;
+            c.execute(statements::HEARD_OUT, [segment.0])?;
+            c.execute(statements::GONE, [segment.0])?;
             Ok(removed < limit)
         });
         Ok(removed.await?)

@@ -15,6 +15,7 @@
 mod keeper;
 mod pass;
 mod person;
+mod postgres;
 mod sqlite;
 
 pub use keeper::{SyncFooting, Synced, Syncs};

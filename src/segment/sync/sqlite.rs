@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension;
 use serde_json::Value;
 
 use super::super::sqlite::SqliteSegments;
-use super::super::{SegmentError, SegmentId, SyncKind};
+use super::super::{SegmentError, SegmentId, SyncKind, statements};
 use super::person::Someone;
 use super::{Kept, Note, SyncId, SyncStore, Told};
 use crate::event::Object;
@@ -27,15 +27,8 @@ impl SyncStore for SqliteSegments {
         let destination = destination.to_owned();
         let kept = self.store().write(move |c| {
             let key = (segment.0, &destination, kind.name());
-            c.prepare_cached(
-                "INSERT INTO syncs (segment, destination, kind) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(key)?;
-            let mut statement = c.prepare_cached(
-                "SELECT id, list, synced, checked FROM syncs
-                 WHERE segment = ?1 AND destination = ?2 AND kind = ?3",
-            )?;
+            c.prepare_cached(statements::NEW_SYNC)?.execute(key)?;
+            let mut statement = c.prepare_cached(statements::SYNC)?;
             statement.query_row(key, |row| {
                 Ok(Kept {
                     id: SyncId(row.get(0)?),
@@ -50,10 +43,7 @@ impl SyncStore for SqliteSegments {
 
     async fn heard(&self, segment: SegmentId) -> Result<Vec<(String, SyncKind)>, SegmentError> {
         let heard = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(
-                "SELECT destination, kind FROM syncs WHERE segment = ?
-                 AND EXISTS (SELECT 1 FROM told WHERE sync = syncs.id)",
-            )?;
+            let mut statement = c.prepare_cached(statements::HEARD)?;
             let rows = statement.query_map([segment.0], |row| {
                 let kind: String = row.get(1)?;
                 let kind = SyncKind::from_name(&kind).unwrap_or(SyncKind::List);
@@ -67,17 +57,12 @@ impl SyncStore for SqliteSegments {
     async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
         if list.is_none() {
             let forget = move |c: &rusqlite::Connection| {
-                c.prepare_cached(
-                    "DELETE FROM told WHERE sync = ?1 AND profile IN
-                     (SELECT profile FROM told WHERE sync = ?1 LIMIT ?2)",
-                )?
-                .execute((sync.0, FORGOTTEN))
+                c.prepare_cached(statements::FORGOTTEN)?.execute((sync.0, FORGOTTEN))
             };
             while self.store().write(move |c| forget(c)).await? == FORGOTTEN {}
         }
-        let noted = self.store().write_durably(move |c| {
-            c.execute("UPDATE syncs SET list = ?2 WHERE id = ?1", (sync.0, list))
-        });
+        let noted =
+            self.store().write_durably(move |c| c.execute(statements::LISTED, (sync.0, list)));
         noted.await?;
         Ok(())
     }
@@ -90,14 +75,7 @@ impl SyncStore for SqliteSegments {
         limit: usize,
     ) -> Result<Vec<Told>, SegmentError> {
         let told = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(
-                "SELECT t.profile, t.row, t.at, t.is_sure, coalesce(m.state, 0), p.consent,
-                        p.id IS NOT NULL
-                 FROM told t
-                 LEFT JOIN memberships m ON m.segment = ?2 AND m.profile = t.profile
-                 LEFT JOIN profiles p ON p.id = t.profile
-                 WHERE t.sync = ?1 AND t.profile > ?3 ORDER BY t.profile LIMIT ?4",
-            )?;
+            let mut statement = c.prepare_cached(statements::TOLD)?;
             let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
                 let consent: Option<String> = row.get(5)?;
                 let is_known: bool = row.get(6)?;
@@ -123,13 +101,7 @@ impl SyncStore for SqliteSegments {
         limit: usize,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
         let untold = self.store().read(move |c| {
-            let mut statement = c.prepare_cached(
-                "SELECT m.profile, t.at FROM memberships m
-                 LEFT JOIN told t ON t.sync = ?1 AND t.profile = m.profile
-                 WHERE m.segment = ?2 AND m.profile > ?3 AND m.state = 1
-                 AND coalesce(t.is_sure, 0) = 0
-                 ORDER BY m.profile LIMIT ?4",
-            )?;
+            let mut statement = c.prepare_cached(statements::UNTOLD)?;
             let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
                 Ok((ProfileId(row.get(0)?), row.get(1)?))
             })?;
@@ -210,24 +182,16 @@ impl SyncStore for SqliteSegments {
         ran_at: i64,
         checked: Option<i64>,
     ) -> Result<(), SegmentError> {
-        let finished = self.store().write_durably(move |c| {
-            c.execute(
-                "UPDATE syncs SET synced = ?2, checked = coalesce(?3, checked) WHERE id = ?1",
-                (sync.0, ran_at, checked),
-            )
-        });
+        let finished = self
+            .store()
+            .write_durably(move |c| c.execute(statements::FINISHED, (sync.0, ran_at, checked)));
         finished.await?;
         Ok(())
     }
 
     async fn size(&self, sync: SyncId) -> Result<u64, SegmentError> {
-        let size = self.store().read(move |c| {
-            c.query_row(
-                "SELECT count(*) FROM told WHERE sync = ?1 AND is_sure = 1",
-                [sync.0],
-                |row| row.get(0),
-            )
-        });
+        let size =
+            self.store().read(move |c| c.query_row(statements::SIZE, [sync.0], |row| row.get(0)));
         Ok(size.await?)
     }
 }

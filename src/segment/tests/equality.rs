@@ -1,4 +1,4 @@
-//! Any rule selects the same people in memory and in SQLite.
+//! Any rule selects the same people in memory, in SQLite and in PostgreSQL.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -217,15 +217,49 @@ fn person() -> impl Strategy<Value = (Person, Option<&'static str>)> {
     )
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+/// Whom the statement selects in PostgreSQL, of these people alone.
+struct Shared {
+    runtime: tokio::runtime::Runtime,
+    database: Arc<Postgres>,
+}
 
-    #[test]
-    fn sqlite_selects_whom_the_evaluator_selects(
+impl Shared {
+    fn new() -> Option<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let database = Postgres::of_test(&[profile::SCHEMA, SCHEMA])?;
+        Some(Self { runtime, database })
+    }
+
+    fn select(&self, people: &[(Person, Option<&str>)], rule: &Rule, by: By) -> (String, Vec<i64>) {
+        let dialect = crate::segment::postgres::dialect::Postgres;
+        let statement = compile(rule, by, 7, now_ms(), &dialect);
+        let mut filling = String::from("BEGIN;");
+        for (id, (person, group)) in (1_i64..).zip(people) {
+            filling += &added(id, 7, person, *group);
+            filling += &added(id + 100, 8, person, *group);
+        }
+        let found = self.runtime.block_on(async {
+            let client = self.database.client().await.unwrap();
+            client.batch_execute(&filling).await.unwrap();
+            let query = client.prepare(&statement.text).await.unwrap();
+            let bound = statement.parameters.iter().map(crate::segment::postgres::dialect::bound);
+            let rows = client.query_raw(&query, bound.collect::<Vec<_>>()).await.unwrap();
+            let rows: Vec<_> = futures_util::TryStreamExt::try_collect(rows).await.unwrap();
+            client.batch_execute("ROLLBACK").await.unwrap();
+            rows.iter().map(|row: &tokio_postgres::Row| row.get(0)).collect()
+        });
+        (statement.text, found)
+    }
+}
+
+#[test]
+fn databases_select_whom_the_evaluator_selects() {
+    let shared = Shared::new();
+    proptest!(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }, |(
         rule in any_rule(),
         people in vec(person(), 1..12),
         is_of_groups in any::<bool>(),
-    ) {
+    )| {
         let c = Connection::open_in_memory().unwrap();
         for step in profile::MIGRATIONS.steps {
             c.execute_batch(step).unwrap();
@@ -247,11 +281,16 @@ proptest! {
         let expected: Vec<i64> =
             (0..people.len()).filter(|index| is_member(*index)).map(|index| index as i64 + 1).collect();
         let by = if is_of_groups { By::Group } else { By::User };
-        let statement = compile(&rule, by, SiteId(7), now_ms(), &Sqlite);
+        let statement = compile(&rule, by, 7, now_ms(), &Sqlite);
         let mut query = c.prepare(&statement.text).unwrap();
         let rows = query.query_map(rusqlite::params_from_iter(&statement.parameters), |row| row.get(0));
         let mut found: Vec<i64> = rows.unwrap().map(Result::unwrap).collect();
         found.sort_unstable();
-        prop_assert_eq!(found, expected, "{}", statement.text);
-    }
+        prop_assert_eq!(&found, &expected, "{}", statement.text);
+        if let Some(shared) = &shared {
+            let (text, mut found) = shared.select(&people, &rule, by);
+            found.sort_unstable();
+            prop_assert_eq!(found, expected, "{}", text);
+        }
+    });
 }

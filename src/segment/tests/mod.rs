@@ -4,13 +4,18 @@ mod equality;
 mod language;
 mod runs;
 mod speed;
+mod told;
+
+use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::event::Object;
+use crate::postgres::{Postgres, searchable};
 use crate::profile;
+use crate::store::{Store, Sync};
 
 /// The moment of all tests.
 const NOW: &str = "2026-11-25T18:37:55.123Z";
@@ -62,6 +67,136 @@ fn add(c: &Connection, id: i64, site: i64, person: &Person, group: Option<&str>)
                 .unwrap()
                 .execute((id, number, day, tally.count, tally.first, tally.last, tally.sum))
                 .unwrap();
+        }
+    }
+}
+
+/// The same as statements for PostgreSQL.
+fn added(id: i64, site: i64, person: &Person, group: Option<&str>) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let text = |object: &Object| quoted(&serde_json::to_string(object).unwrap());
+    let number = |number: Option<i64>| number.map_or("NULL".to_owned(), |it| it.to_string());
+    let parts = [
+        ("traits", &person.traits),
+        ("touches", &person.touches),
+        ("device", &person.device),
+        ("place", &person.place),
+        ("consent", &person.consent),
+    ];
+    let columns: String = parts.iter().map(|(name, _)| format!(", {name}, {name}_json")).collect();
+    let values: String = parts
+        .iter()
+        .map(|(_, it)| format!(", {}, {}", text(it), quoted(&searchable(it))))
+        .collect();
+    let mut statements = format!(
+        "INSERT INTO profiles (id, site, user_id, first_seen, last_seen, group_id{columns})
+         VALUES ({id}, {site}, 'u{id}', {}, {}, {}{values});",
+        number(person.first_seen),
+        number(person.last_seen),
+        group.map_or("NULL".to_owned(), quoted),
+    );
+    for kind in &person.identities {
+        statements += &format!(
+            "INSERT INTO identities (site, kind, value, profile)
+             VALUES ({site}, '{kind}', '{kind}{id}', {id});"
+        );
+    }
+    for (name, days) in &person.activity {
+        let name = quoted(name);
+        statements += &format!(
+            "INSERT INTO event_names (site, name) VALUES ({site}, {name}) ON CONFLICT DO NOTHING;"
+        );
+        for (day, tally) in days {
+            let Tally { count, first, last, sum } = tally;
+            statements += &format!(
+                "INSERT INTO activity SELECT {id}, id, {day}, {count}, {first}, {last}, {sum}
+                 FROM event_names WHERE site = {site} AND name = {name};"
+            );
+        }
+    }
+    statements
+}
+
+/// The tests of a file that are in every backend. Where there is no PostgreSQL, its tests pass unseen.
+macro_rules! in_every_backend {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $name() {
+                super::$name(crate::segment::tests::Bed::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $name() {
+                if let Some(bed) = crate::segment::tests::Bed::postgres().await {
+                    super::$name(bed).await;
+                }
+            })*
+        }
+    };
+}
+use in_every_backend;
+
+/// Segments in one backend, next to people.
+struct Bed {
+    segments: Arc<dyn SegmentStore>,
+    told: Arc<dyn sync::SyncStore>,
+    people: People,
+}
+
+enum People {
+    Sqlite(Arc<Store>, #[expect(dead_code, reason = "it ends with the bed")] tempfile::TempDir),
+    Postgres(Arc<Postgres>, i64),
+}
+
+impl Bed {
+    fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let schemas = [profile::MIGRATIONS, MIGRATIONS];
+        let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::default()).unwrap();
+        let store = Arc::new(store);
+        let segments = Arc::new(SqliteSegments::new(store.clone(), Duration::from_secs(60)));
+        Self { segments: segments.clone(), told: segments, people: People::Sqlite(store, folder) }
+    }
+
+    async fn postgres() -> Option<Self> {
+        let database = Postgres::of_test(&[profile::SCHEMA, SCHEMA])?;
+        database.name_site(7, "shop");
+        let client = database.client().await.unwrap();
+        let site = database.site(&client, 7).await.unwrap();
+        let segments = PostgresSegments::new(database.clone(), Duration::from_secs(60));
+        let segments = Arc::new(segments);
+        let people = People::Postgres(database, site);
+        Some(Self { segments: segments.clone(), told: segments, people })
+    }
+
+    async fn add(&self, id: i64, person: Person) {
+        match &self.people {
+            People::Sqlite(store, _) => {
+                let added = store.write(move |c| {
+                    add(c, id, 7, &person, None);
+                    Ok(())
+                });
+                added.await.unwrap();
+            }
+            People::Postgres(database, site) => {
+                let client = database.client().await.unwrap();
+                client.batch_execute(&added(id, *site, &person, None)).await.unwrap();
+            }
+        }
+    }
+
+    async fn execute(&self, statement: &'static str) {
+        match &self.people {
+            People::Sqlite(store, _) => {
+                store.write(move |c| c.execute(statement, [])).await.unwrap();
+            }
+            People::Postgres(database, _) => {
+                let client = database.client().await.unwrap();
+                client.batch_execute(statement).await.unwrap();
+                // As the profiles do.
+                let again = "UPDATE profiles SET traits_json = '{}' WHERE traits = '{}'";
+                client.batch_execute(again).await.unwrap();
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Runs against the embedded database.
+//! Runs against each backend.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use crate::clock::{Clock, ManualClock};
 use crate::metrics::Metrics;
 use crate::segment::run::Run;
 use crate::segment::schedule::Schedule;
-use crate::store::{Store, Sync};
 
 const SITE: SiteId = SiteId(7);
 
@@ -29,35 +28,12 @@ pub(super) fn segment(name: &str, rule: Rule) -> SegmentSettings {
     }
 }
 
-struct Bed {
-    _folder: tempfile::TempDir,
-    store: Arc<Store>,
-    segments: Arc<SqliteSegments>,
-}
-
 impl Bed {
-    async fn new(people: i64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let schemas = [profile::MIGRATIONS, MIGRATIONS];
-        let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::default()).unwrap();
-        let store = Arc::new(store);
-        let segments = SqliteSegments::new(store.clone(), Duration::from_secs(60));
-        let bed = Self { _folder: folder, store, segments: Arc::new(segments) };
-        bed.change(move |c| {
-            for id in 1..=people {
-                add(c, id, 7, &doer(&[("A", id % 10)]), None);
-            }
-        })
-        .await;
-        bed
-    }
-
-    async fn change(&self, change: impl FnOnce(&Connection) + Send + 'static) {
-        let changed = self.store.write(move |c| {
-            change(c);
-            Ok(())
-        });
-        changed.await.unwrap();
+    async fn with(self, people: i64) -> Self {
+        for id in 1..=people {
+            self.add(id, doer(&[("A", id % 10)])).await;
+        }
+        self
     }
 
     async fn run(&self, segment: &SegmentSettings, now_ms: i64) -> Ran {
@@ -85,22 +61,25 @@ impl Bed {
     }
 }
 
+in_every_backend!(
+    a_run_writes_what_differs_and_remembers_who_left_until_the_next,
+    a_run_that_was_cut_off_is_one_with_its_repetition,
+    a_preview_shows_people_from_all_over,
+    what_is_gone_is_removed_piece_by_piece,
+);
+
 fn counts(ran: &Ran) -> (u64, u64, u64) {
     (ran.size, ran.added, ran.removed)
 }
 
-#[tokio::test]
-async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next() {
-    let bed = Bed::new(40).await;
+async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next(bed: Bed) {
+    let bed = bed.with(40).await;
     let segment = segment("a", rule(json!({ "trait": "plan", "=": "pro" })));
     assert_eq!(counts(&bed.run(&segment, 1000).await), (40, 40, 0));
     assert_eq!(counts(&bed.run(&segment, 2000).await), (40, 0, 0));
-    bed.change(|c| {
-        c.execute("UPDATE profiles SET traits = '{}' WHERE id <= 9", []).unwrap();
-        c.execute("DELETE FROM profiles WHERE id = 40", []).unwrap();
-        add(c, 41, 7, &doer(&[]), None);
-    })
-    .await;
+    bed.execute("UPDATE profiles SET traits = '{}' WHERE id <= 9").await;
+    bed.execute("DELETE FROM profiles WHERE id = 40").await;
+    bed.add(41, doer(&[])).await;
     assert_eq!(counts(&bed.run(&segment, 3000).await), (31, 1, 10));
     let left = (1..=9).chain([40]).map(|id| (id, false));
     let mut changed: Vec<_> = left.chain([(41, true)]).collect();
@@ -111,9 +90,8 @@ async fn a_run_writes_what_differs_and_remembers_who_left_until_the_next() {
     assert_eq!(bed.members(Which::All).await.len(), 31, "who left is forgotten");
 }
 
-#[tokio::test]
-async fn a_run_that_was_cut_off_is_one_with_its_repetition() {
-    let bed = Bed::new(40).await;
+async fn a_run_that_was_cut_off_is_one_with_its_repetition(bed: Bed) {
+    let bed = bed.with(40).await;
     let segment = segment("a", rule(json!({ "trait": "plan" })));
     let (id, at) = bed.segments.begin(SITE, "a", 1000).await.unwrap();
     let some = (1..=15).map(|id| (ProfileId(id), Change::Join)).collect();
@@ -126,7 +104,7 @@ async fn a_run_that_was_cut_off_is_one_with_its_repetition() {
 
 #[tokio::test(start_paused = true)]
 async fn segments_run_when_they_are_due_by_what_is_on_disk() {
-    let bed = Bed::new(20).await;
+    let bed = Bed::sqlite().with(20).await;
     let clock = Arc::new(ManualClock::new(NOW.parse().unwrap()));
     let site = |segments: Vec<SegmentSettings>| {
         let segments = segments.into_iter().map(Arc::new).collect();
@@ -183,9 +161,8 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     task.join_all().await;
 }
 
-#[tokio::test]
-async fn a_preview_shows_people_from_all_over() {
-    let bed = Bed::new(100).await;
+async fn a_preview_shows_people_from_all_over(bed: Bed) {
+    let bed = bed.with(100).await;
     let (roster, _) = bed.roster(Arc::new(ManualClock::new(NOW.parse().unwrap())));
     roster.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments: Vec::new() }]);
     let rule = Arc::new(rule(json!({ "event": "A", "within": "3d" })));
@@ -197,4 +174,38 @@ async fn a_preview_shows_people_from_all_over() {
     assert_eq!(preview.sample[0]["traits"]["plan"], "pro");
     let elsewhere = roster.preview("other", rule, By::User, 4).await;
     assert!(matches!(elsewhere, Err(SegmentError::Unknown)));
+}
+
+async fn what_is_gone_is_removed_piece_by_piece(bed: Bed) {
+    let bed = bed.with(10).await;
+    bed.run(&segment("a", rule(json!({ "trait": "plan" }))), 1000).await;
+    let id = bed.segments.known(SITE).await.unwrap()[0].id;
+    let mut pieces = vec![bed.segments.remove(id, 4).await.unwrap()];
+    while !pieces[pieces.len() - 1] {
+        pieces.push(bed.segments.remove(id, 4).await.unwrap());
+    }
+    assert_eq!(pieces, [false, false, true]);
+    assert_eq!(bed.segments.known(SITE).await.unwrap(), []);
+}
+
+/// With a database of their own two gateways would each run theirs.
+#[tokio::test]
+async fn of_gateways_that_share_a_database_one_runs_the_segments() {
+    let Some(bed) = Bed::postgres().await else { return };
+    let People::Postgres(database, _) = &bed.people else { panic!() };
+    let other = PostgresSegments::new(database.clone(), Duration::from_secs(60));
+    bed.add(1, doer(&[])).await;
+    assert_eq!(bed.segments.known(SITE).await.unwrap(), []);
+    assert!(matches!(other.known(SITE).await, Err(SegmentError::Elsewhere)));
+    assert!(matches!(other.begin(SITE, "a", 1).await, Err(SegmentError::Elsewhere)));
+    let all = Arc::new(rule(json!({ "trait": "plan" })));
+    assert_eq!(other.evaluate(SITE, all, By::User, 1).await.unwrap().len(), 1, "anyone may ask");
+    let Bed { segments, told, .. } = bed;
+    drop((segments, told));
+    let taken_over = async {
+        while other.known(SITE).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), taken_over).await.expect("it goes on");
 }

@@ -7,10 +7,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::profile::SEEN_EVERY_MS;
-use crate::profile::sqlite::repeats::Notes;
 
-const SITE: SiteId = SiteId(1);
 const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100, event_names: 100 };
 
 /// One event, in small numbers. A person has three devices and an e-mail address of their own.
@@ -122,46 +119,36 @@ fn model(updates: &[Update]) -> BTreeSet<Person> {
     parts.into_iter().map(person).collect()
 }
 
-/// Applies as one transaction; `memory` is of what was applied before.
-fn apply(connection: &Connection, memory: &Repeats, updates: &[Update]) -> Changes {
-    let (changes, notes) = apply_only(connection, memory, updates);
-    memory.take(notes);
-    changes
+/// Applies as one transaction.
+fn apply(bed: &Bed, updates: &[Update]) -> Changes {
+    bed.apply(1, updates.to_vec())
 }
 
-/// Applies without remembering.
-fn apply_only(connection: &Connection, memory: &Repeats, updates: &[Update]) -> (Changes, Notes) {
-    let mut batch = Batch::new(connection, SITE, LIMITS, memory);
-    for update in updates {
-        batch.apply(update).unwrap();
-    }
-    batch.finish().unwrap()
+/// Applies as if nothing had been said lately.
+fn apply_anew(bed: &Bed, updates: &[Update]) -> Changes {
+    bed.forget();
+    bed.apply(1, updates.to_vec())
 }
 
-fn people(connection: &Connection) -> BTreeSet<Person> {
+fn people(bed: &Bed) -> BTreeSet<Person> {
     let mut people = BTreeMap::new();
-    let mut profiles = connection
-        .prepare("SELECT id, user_id, first_seen, last_seen, traits FROM profiles")
-        .unwrap();
-    let mut rows = profiles.query([]).unwrap();
-    while let Some(row) = rows.next().unwrap() {
-        let traits = parse(&row.get::<_, String>(4).unwrap());
+    for row in bed.rows("SELECT id, user_id, first_seen, last_seen, traits FROM profiles") {
+        let text = |n: usize| row[n].clone().unwrap();
+        let traits: crate::event::Object = serde_json::from_str(&text(4)).unwrap();
         let person = Person {
             names: BTreeSet::new(),
-            user: row.get(1).unwrap(),
-            first_seen: row.get(2).unwrap(),
-            last_seen: row.get(3).unwrap(),
+            user: row[1].clone(),
+            first_seen: text(2).parse().unwrap(),
+            last_seen: text(3).parse().unwrap(),
             traits: traits.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
         };
-        people.insert(row.get::<_, i64>(0).unwrap(), person);
+        people.insert(text(0), person);
     }
-    let mut identities = connection.prepare("SELECT profile, kind, value FROM identities").unwrap();
-    let mut rows = identities.query([]).unwrap();
-    while let Some(row) = rows.next().unwrap() {
-        let kind = IdentityKind::from_name(&row.get::<_, String>(1).unwrap()).unwrap();
-        let identity = Identity { kind, value: row.get(2).unwrap() };
-        let person = people.get_mut(&row.get(0).unwrap()).expect("the profile is there");
-        person.names.insert(identity);
+    for row in bed.rows("SELECT profile, kind, value FROM identities") {
+        let text = |n: usize| row[n].clone().unwrap();
+        let kind = IdentityKind::from_name(&text(1)).unwrap();
+        let person = people.get_mut(&text(0)).expect("the profile is there");
+        person.names.insert(Identity { kind, value: text(2) });
     }
     people.into_values().collect()
 }
@@ -169,32 +156,33 @@ fn people(connection: &Connection) -> BTreeSet<Person> {
 /// What a cache may hold: which profile each name is of, and what is known of each profile.
 type Cached = (BTreeMap<Identity, ProfileId>, BTreeMap<ProfileId, (Option<String>, String)>);
 
-fn cached(connection: &Connection) -> Cached {
-    let mut statement = connection.prepare("SELECT kind, value, profile FROM identities").unwrap();
-    let names = statement.query_map([], |row| {
-        let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?).unwrap();
-        Ok((Identity { kind, value: row.get(1)? }, ProfileId(row.get(2)?)))
+fn cached(bed: &Bed) -> Cached {
+    let id = |text: &Option<String>| ProfileId(text.as_ref().unwrap().parse().unwrap());
+    let names = bed.rows("SELECT kind, value, profile FROM identities");
+    let names = names.into_iter().map(|row| {
+        let kind = IdentityKind::from_name(row[0].as_ref().unwrap()).unwrap();
+        (Identity { kind, value: row[1].clone().unwrap() }, id(&row[2]))
     });
-    let names = names.unwrap().collect::<Result<_, _>>().unwrap();
-    let mut statement = connection.prepare("SELECT id, user_id, traits FROM profiles").unwrap();
+    let views = bed.rows("SELECT id, user_id, traits FROM profiles");
     let views =
-        statement.query_map([], |row| Ok((ProfileId(row.get(0)?), (row.get(1)?, row.get(2)?))));
-    (names, views.unwrap().collect::<Result<_, _>>().unwrap())
+        views.into_iter().map(|row| (id(&row[0]), (row[1].clone(), row[2].clone().unwrap())));
+    (names.collect(), views.collect())
 }
 
-/// All that is kept, times included.
-fn kept(connection: &Connection) -> Vec<String> {
-    let rows = |table: &str| {
-        let query = format!("SELECT * FROM {table}");
-        let mut statement = connection.prepare(&query).unwrap();
-        let columns = statement.column_count();
-        let row = |row: &rusqlite::Row<'_>| {
-            let values = (0..columns).map(|n| format!("{:?}", row.get_ref(n).unwrap()));
-            Ok(values.collect::<Vec<_>>().join(" "))
-        };
-        statement.query_map([], row).unwrap().collect::<Result<Vec<_>, _>>().unwrap()
-    };
-    [rows("profiles"), rows("identities")].concat()
+/// All that is kept, times included. Profiles go by their place in the order of their numbers, which
+/// may have gaps.
+fn kept(bed: &Bed) -> Vec<Vec<Option<String>>> {
+    let place = |number: &str| format!("(SELECT count(*) FROM profiles q WHERE q.id <= {number})");
+    let mut rows = bed.rows(&format!(
+        "SELECT {}, user_id, named_at, first_seen, last_seen, traits, trait_times, touches, device,
+             place, consent, group_id, stated FROM profiles ORDER BY id",
+        place("profiles.id")
+    ));
+    rows.extend(bed.rows(&format!(
+        "SELECT kind, value, {}, since, claimed, seen, client FROM identities ORDER BY kind, value",
+        place("profile")
+    )));
+    rows
 }
 
 /// A device nobody else has.
@@ -208,15 +196,19 @@ fn shared(_person: u8, n: u8) -> Identity {
     own(0, n)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+in_every_backend!(
+    without_shared_devices_neither_order_nor_repetition_matters,
+    whatever_people_share_two_user_ids_come_together_by_a_servers_word_only,
+    an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users,
+    what_is_remembered_changes_nothing,
+);
 
-    #[test]
-    fn without_shared_devices_neither_order_nor_repetition_matters(
+fn without_shared_devices_neither_order_nor_repetition_matters(make: Make<'_>) {
+    proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(5), 1..25),
         order in prop::collection::vec(any::<u16>(), 25),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
-    ) {
+    )| {
         let mut updates = updates(&said, own);
         // Whose an address is that no server says depends on who was known when it was said.
         updates.iter_mut().filter(|it| !it.from_server).for_each(|it| it.email = None);
@@ -225,32 +217,32 @@ proptest! {
         shuffled.sort_by_key(|(place, _)| *place);
         let mut shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         shuffled.extend(again.iter().map(|index| index.get(&shuffled).clone()).collect::<Vec<_>>());
-        let connection = database(usize::MAX);
+        let Some(bed) = make(LIMITS) else { return Ok(()) };
         let (first, second) = shuffled.split_at(shuffled.len() / 2);
-        let memory = Repeats::default();
-        apply(&connection, &memory, first);
-        apply(&connection, &memory, second);
-        prop_assert_eq!(people(&connection), expected);
-        for memory in [memory, Repeats::default()] {
-            let again = apply(&connection, &memory, &shuffled);
+        apply(&bed, first);
+        apply(&bed, second);
+        prop_assert_eq!(people(&bed), expected);
+        for again in [apply(&bed, &shuffled), apply_anew(&bed, &shuffled)] {
             prop_assert_eq!(again, Changes::default(), "all of it is known");
         }
-    }
+    });
+}
 
-    #[test]
-    fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(
+fn whatever_people_share_two_user_ids_come_together_by_a_servers_word_only(make: Make<'_>) {
+    proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(4), 1..30),
         order in prop::collection::vec(any::<u16>(), 30),
-    ) {
+    )| {
         let mut shuffled: Vec<_> = order.into_iter().zip(updates(&said, shared)).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
-        let (connection, other) = (database(usize::MAX), database(usize::MAX));
-        let (memory, nothing) = (Repeats::default(), Repeats::default());
-        let mut before = cached(&connection);
+        let (Some(bed), Some(other)) = (make(LIMITS), make(LIMITS)) else {
+            return Ok(());
+        };
+        let mut before = cached(&bed);
         for update in &shuffled {
-            let changes = apply(&connection, &memory, std::slice::from_ref(update));
-            let after = cached(&connection);
+            let changes = apply(&bed, std::slice::from_ref(update));
+            let after = cached(&bed);
             for name in before.0.keys().chain(after.0.keys()) {
                 let is_same = before.0.get(name) == after.0.get(name);
                 prop_assert!(is_same || changes.identities.contains(name), "{:?}", name);
@@ -260,11 +252,11 @@ proptest! {
                 prop_assert!(is_same || changes.profiles.contains(profile), "{:?}", profile);
             }
             before = after;
-            let (again, _) = apply_only(&connection, &nothing, std::slice::from_ref(update));
-            prop_assert_eq!(again.identities, BTreeSet::new(), "said again it is nothing new");
+            let said_again = apply_anew(&bed, std::slice::from_ref(update));
+            prop_assert_eq!(said_again.identities, BTreeSet::new(), "said again it is nothing new");
         }
-        apply_only(&other, &nothing, &shuffled);
-        let found = people(&connection);
+        apply_anew(&other, &shuffled);
+        let found = people(&bed);
         prop_assert_eq!(&people(&other), &found, "the same events make the same people");
         // Who is one by aliases alone.
         let aliases: Vec<Update> = shuffled
@@ -279,15 +271,16 @@ proptest! {
         let expected: BTreeSet<_> = model(&aliases).iter().map(users).collect();
         let found: BTreeSet<_> = found.iter().map(users).filter(|u| !u.is_empty()).collect();
         prop_assert_eq!(found, expected);
-    }
+    });
+}
 
-    #[test]
-    fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(
+fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: Make<'_>) {
+    proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(4), 1..20),
         order in prop::collection::vec(any::<u16>(), 20),
         last in 0..4_u8,
         is_named in any::<bool>(),
-    ) {
+    )| {
         let updates = updates(&said, own);
         let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
         shuffled.sort_by_key(|(place, _)| *place);
@@ -302,26 +295,27 @@ proptest! {
         };
         let without = Update { email: None, ..with.clone() };
         let users = |last: &Update| {
-            let (connection, memory) = (database(usize::MAX), Repeats::default());
-            apply(&connection, &memory, &before);
-            apply(&connection, &memory, std::slice::from_ref(last));
-            let mut users = people(&connection);
+            let bed = make(LIMITS)?;
+            apply(&bed, &before);
+            apply(&bed, std::slice::from_ref(last));
+            let mut users = people(&bed);
             users.retain(|person| person.user.is_some());
             let plain = |mut person: Person| {
                 // One that nobody had may be theirs.
                 person.names.retain(|name| name.kind != IdentityKind::Email);
                 person
             };
-            users.into_iter().map(plain).collect::<BTreeSet<_>>()
+            Some(users.into_iter().map(plain).collect::<BTreeSet<_>>())
         };
         prop_assert_eq!(users(&with), users(&without));
-    }
+    });
+}
 
-    #[test]
-    fn what_is_remembered_changes_nothing(
+fn what_is_remembered_changes_nothing(make: Make<'_>) {
+    proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(3), 2..8),
         order in prop::collection::vec((any::<prop::sample::Index>(), 0..5_i64), 1..40),
-    ) {
+    )| {
         // The same few things again and again, a quarter of an hour apart or so.
         let said = updates(&said, shared);
         let mut minutes = 0;
@@ -333,14 +327,13 @@ proptest! {
                 Update { at, ..index.get(&said).clone() }
             })
             .collect();
-        let (with, without) = (database(usize::MAX), database(usize::MAX));
-        let (memory, nothing) = (Repeats::default(), Repeats::default());
+        let (Some(with), Some(without)) = (make(LIMITS), make(LIMITS)) else { return Ok(()) };
         for updates in stream.chunks(3) {
-            apply(&with, &memory, updates);
+            apply(&with, updates);
             for update in updates {
-                apply_only(&without, &nothing, std::slice::from_ref(update));
+                apply_anew(&without, std::slice::from_ref(update));
             }
             prop_assert_eq!(kept(&with), kept(&without));
         }
-    }
+    });
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use moka::sync::Cache;
 
-use super::super::{ProfileId, Sighting, Update};
+use super::{ProfileId, Sighting, Update};
 use crate::journal::SiteId;
 
 /// Statements, and profiles, that are remembered: about 120 bytes each. What is forgotten is looked up.

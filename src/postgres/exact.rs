@@ -1,0 +1,95 @@
+//! JSON as rules ask for it. What people said is kept as they said it; next to it stands a `jsonb` of
+//! the same, in which every number is written out exactly and texts are as `text.rs` keeps them:
+//! PostgreSQL takes `0.1` for the decimal number, which is not the binary one that it stands for.
+
+use std::fmt::Write as _;
+
+use serde_json::{Number, Value};
+
+use super::encoded;
+use crate::event::Object;
+
+/// An object as the text of a `jsonb`.
+pub fn searchable(object: &Object) -> String {
+    let mut text = String::with_capacity(64);
+    write_object(object, &mut text);
+    text
+}
+
+/// A number's decimal digits, all of them.
+pub fn exact(number: f64) -> String {
+    // The shortest binary fraction has 1074 places.
+    let text = format!("{number:.1074}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
+fn write(value: &Value, text: &mut String) {
+    match value {
+        Value::Null => text.push_str("null"),
+        Value::Bool(is_true) => text.push_str(if *is_true { "true" } else { "false" }),
+        Value::Number(number) => write_number(number, text),
+        Value::String(string) => write_string(string, text),
+        Value::Array(items) => {
+            text.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write(item, text);
+            }
+            text.push(']');
+        }
+        Value::Object(object) => write_object(object, text),
+    }
+}
+
+fn write_object(object: &Object, text: &mut String) {
+    text.push('{');
+    for (index, (key, value)) in object.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        write_string(key, text);
+        text.push(':');
+        write(value, text);
+    }
+    text.push('}');
+}
+
+fn write_string(string: &str, text: &mut String) {
+    // Its own way of writing a text is JSON's.
+    text.push_str(&Value::from(encoded(string)).to_string());
+}
+
+/// Whole numbers of 64 bits with a sign are what they are; all others are binary fractions, as everywhere.
+fn write_number(number: &Number, text: &mut String) {
+    match (number.as_i64(), number.as_f64()) {
+        (Some(whole), _) => {
+            // Writing to a String cannot fail.
+            let _infallible = write!(text, "{whole}");
+        }
+        (None, Some(real)) => text.push_str(&exact(real)),
+        (None, None) => text.push_str("null"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_out() {
+        let value = json!({
+            "a": 0.1, "b": [1.0, -0.0, 9_007_199_254_740_993_i64], "c": { "d\u{0}": 1e22 }, "e": u64::MAX,
+        });
+        let expected = concat!(
+            r#"{"a":0.1000000000000000055511151231257827021181583404541015625,"#,
+            r#""b":[1,0,9007199254740993],"c":{"d\u0001\u0002\u0002":10000000000000000000000},"#,
+            r#""e":18446744073709551616}"#
+        );
+        assert_eq!(searchable(value.as_object().unwrap()), expected);
+    }
+}

@@ -1,0 +1,345 @@
+//! The PostgreSQL database that gateways may share: connections, the schema's steps, and how texts
+//! are kept. What its tables mean is the business of the backends (`profile/postgres`,
+//! `segment/postgres`); the journal is never here.
+//!
+//! - Nothing waits for it at start: connections are made when they are needed, and what needs them fails
+//!   until the database answers, and tries again.
+//! - Every wait has an end: `connect_timeout` for a connection, `statement_timeout` for what the database
+//!   does, kept by itself, and twice that for its answer.
+//! - Gateways number their sites each in its own journal. Here a site is known by its name, under a
+//!   number that all share.
+
+mod exact;
+mod migrate;
+mod text;
+mod tls;
+
+#[cfg(test)]
+mod server;
+
+pub use exact::{exact, searchable};
+pub use migrate::Schema;
+pub use text::{decoded, encoded};
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use tokio::sync::OnceCell;
+use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
+
+use crate::settings::{Secret, Section};
+
+/// Connections that are used by nobody are looked at by the system this often.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The longest name of a schema, in bytes.
+const MAX_SCHEMA_BYTES: usize = 63;
+
+/// `[postgres]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it is, as whom: none if it is not used.
+    pub url: Option<Secret>,
+    /// Where the tables are in it.
+    pub schema: String,
+    /// Connections at once.
+    pub connections: usize,
+    /// For a connection to be made, or to come free.
+    pub connect_timeout: Duration,
+    /// For one statement.
+    pub statement_timeout: Duration,
+}
+
+impl Settings {
+    /// Reads `[postgres]`.
+    pub fn read(section: &mut Section<'_>) -> Self {
+        let url = section.opt_secret("url");
+        if let Some(Err(wrong)) = url.as_ref().map(config) {
+            // What the driver says may quote the password.
+            section.mistake("url", wrong);
+        }
+        let schema = section.string("schema");
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_plain = schema.bytes().all(is_name)
+            && schema.starts_with(|first: char| !first.is_ascii_digit())
+            && schema.len() <= MAX_SCHEMA_BYTES
+            && !schema.starts_with("pg_");
+        if !schema.is_empty() && !is_plain {
+            section.mistake("schema", "must be lower-case letters, digits and underscores");
+        }
+        Self {
+            url,
+            schema,
+            connections: section.integer("connections", 2..=1000),
+            connect_timeout: section.positive_duration("connect_timeout"),
+            statement_timeout: section.positive_duration("statement_timeout"),
+        }
+    }
+}
+
+/// What the URL says, or what is wrong with it.
+fn config(url: &Secret) -> Result<Config, &'static str> {
+    let url = url.expose();
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err("must be a URL such as postgresql://user:password@host:5432/database");
+    }
+    let config: Config = url.parse().map_err(|_quotes_it| {
+        "is not a URL of PostgreSQL: what stands before the host, or an option, cannot be read"
+    })?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err("names no host");
+    }
+    Ok(config)
+}
+
+/// Why the database failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// No connection within `postgres.connect_timeout`.
+    #[error("the PostgreSQL database cannot be reached")]
+    Connect(#[source] Box<PoolError>),
+    /// It refused a statement, or the connection broke.
+    #[error("the PostgreSQL database failed{}", reason(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// It did not answer in time.
+    #[error("the PostgreSQL database does not answer")]
+    Timeout,
+    /// Its tables were made by a newer program.
+    #[error("the PostgreSQL schema was written by a newer version of this program")]
+    Newer,
+    /// There is no URL, or it is none.
+    #[error("postgres.url {0}")]
+    Url(&'static str),
+    /// TLS cannot be set up.
+    #[error("TLS for PostgreSQL cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The connections cannot be kept.
+    #[error("the PostgreSQL connections cannot be set up")]
+    Pool(#[from] deadpool_postgres::BuildError),
+    /// A site was asked for that nobody has named: a mistake in the program.
+    #[error("a site has no name")]
+    Nameless,
+    /// Rows were asked for that had not been read: a mistake in the program.
+    #[error("rows are missing")]
+    Incomplete,
+}
+
+impl PostgresError {
+    /// Whether the database gave up because a statement took too long.
+    pub fn is_too_slow(&self) -> bool {
+        match self {
+            Self::Database(error) => error.code() == Some(&SqlState::QUERY_CANCELED),
+            Self::Timeout => true,
+            _ => false,
+        }
+    }
+}
+
+/// The database's own word for it. Its messages may quote what is personal; its codes do not.
+fn reason(error: &tokio_postgres::Error) -> String {
+    match error.code() {
+        Some(code) => format!(" with SQLSTATE {}", code.code()),
+        None => String::new(),
+    }
+}
+
+/// A connection of the pool.
+pub type Client = Object;
+
+/// By the journal's numbers.
+type Sites = BTreeMap<u32, (Arc<str>, Option<i64>)>;
+
+/// The shared database.
+pub struct Postgres {
+    pool: Pool,
+    settings: Settings,
+    schemas: &'static [Schema],
+    is_ready: OnceCell<()>,
+    /// The names of the journal's sites, and their numbers here once they are known.
+    sites: Mutex<Sites>,
+}
+
+impl Postgres {
+    /// A database whose `schemas` are brought up to date when it is first reached.
+    pub fn new(settings: Settings, schemas: &'static [Schema]) -> Result<Self, PostgresError> {
+        let url = settings.url.as_ref().ok_or(PostgresError::Url("is not set"))?;
+        let mut config = config(url).map_err(PostgresError::Url)?;
+        config
+            .application_name("tagway")
+            .connect_timeout(settings.connect_timeout)
+            .tcp_user_timeout(settings.statement_timeout.saturating_mul(2))
+            .keepalives_idle(KEEPALIVE)
+            .options(format!(
+                "-c search_path={} -c statement_timeout={} -c client_min_messages=warning",
+                settings.schema,
+                settings.statement_timeout.as_millis()
+            ));
+        let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config, tls::Tls::new()?, how);
+        let pool = Pool::builder(manager)
+            .max_size(settings.connections)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(settings.connect_timeout))
+            .create_timeout(Some(settings.connect_timeout))
+            .recycle_timeout(Some(settings.connect_timeout))
+            .build()?;
+        Ok(Self { pool, settings, schemas, is_ready: OnceCell::new(), sites: Mutex::default() })
+    }
+
+    /// A connection, to a database that has its tables.
+    pub async fn client(&self) -> Result<Client, PostgresError> {
+        let unreachable = |error| PostgresError::Connect(Box::new(error));
+        let mut client = self.pool.get().await.map_err(unreachable)?;
+        let ready = self
+            .is_ready
+            .get_or_try_init(|| migrate::apply(&mut client, &self.settings.schema, self.schemas));
+        ready.await?;
+        Ok(client)
+    }
+
+    /// Waits for what asks the database, but not for ever: the connection may be dead.
+    pub async fn within<T>(
+        &self,
+        asking: impl Future<Output = Result<T, PostgresError>>,
+    ) -> Result<T, PostgresError> {
+        let limit = self.settings.connect_timeout + self.settings.statement_timeout * 2;
+        match tokio::time::timeout(limit, asking).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(PostgresError::Timeout),
+        }
+    }
+
+    /// The name of a site, by its number in this gateway's journal.
+    pub fn name_site(&self, local: u32, name: &str) {
+        self.known().entry(local).or_insert_with(|| (name.into(), None));
+    }
+
+    /// The number that all gateways have for the site.
+    pub async fn site(&self, client: &Client, local: u32) -> Result<i64, PostgresError> {
+        let known = self.known().get(&local).cloned();
+        let (name, number) = known.ok_or(PostgresError::Nameless)?;
+        if let Some(number) = number {
+            return Ok(number);
+        }
+        client
+            .execute(
+                "INSERT INTO sites (name) VALUES ($1) ON CONFLICT DO NOTHING",
+                &[&encoded(&name)],
+            )
+            .await?;
+        let row =
+            client.query_one("SELECT id FROM sites WHERE name = $1", &[&encoded(&name)]).await?;
+        let number = row.try_get(0)?;
+        self.known().insert(local, (name, Some(number)));
+        Ok(number)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Sites> {
+        // Every change under the lock is one insertion.
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Postgres {
+    /// A database with these tables and nothing in them; `None` where there is no PostgreSQL.
+    pub(crate) fn of_test(schemas: &'static [Schema]) -> Option<Arc<Self>> {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let settings = Settings {
+            url: Some(Secret::new(server::url()?)),
+            schema: format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+            connections: 4,
+            connect_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(60),
+        };
+        Some(Arc::new(Self::new(settings, schemas).unwrap()))
+    }
+
+    /// The same for another gateway.
+    pub(crate) fn again(&self) -> Arc<Self> {
+        Arc::new(Self::new(self.settings.clone(), self.schemas).unwrap())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_and_as_whom_and_is_never_shown() {
+        let wrong = |url: &str| config(&Secret::new(url)).err();
+        assert_eq!(wrong("postgresql://me:secret@db.example:5432/shop?sslmode=require"), None);
+        for url in
+            ["", "host=db", "mysql://db/x", "postgresql://db/x?sslmode=maybe", "postgresql:///x"]
+        {
+            assert!(wrong(url).is_some(), "{url}");
+        }
+        let shown = wrong("postgresql://me:hunter2@db.example:port/x").unwrap();
+        assert!(!shown.contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_newer_schema_is_refused_and_an_older_one_grows() {
+        const ONE: &str = "CREATE TABLE t (n BIGINT)";
+        const OLD: &[Schema] = &[Schema { name: "test", steps: &[ONE] }];
+        const NEW: &[Schema] =
+            &[Schema { name: "test", steps: &[ONE, "CREATE TABLE u (n BIGINT)"] }];
+        let Some(old) = Postgres::of_test(OLD) else { return };
+        let again = |schemas| Postgres::new(old.settings.clone(), schemas).unwrap();
+        let insert = async |database: &Postgres, table: &str| {
+            let client = database.client().await?;
+            let text = format!("INSERT INTO {table} VALUES (1)");
+            Ok::<_, PostgresError>(client.execute(&text, &[]).await?)
+        };
+        // Several at once: one makes the tables, the others wait.
+        let (one, other) = (again(OLD), again(OLD));
+        let made = tokio::join!(insert(&old, "t"), insert(&one, "t"), insert(&other, "t"));
+        assert!(matches!(made, (Ok(1), Ok(1), Ok(1))), "{made:?}");
+        assert!(insert(&old, "u").await.is_err());
+        let new = again(NEW);
+        assert_eq!(insert(&new, "u").await.unwrap(), 1);
+        assert!(matches!(insert(&again(OLD), "t").await, Err(PostgresError::Newer)));
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_ended_by_the_database_or_here() {
+        let Some(database) = Postgres::of_test(&[]) else { return };
+        let mut settings = database.settings.clone();
+        settings.statement_timeout = Duration::from_millis(50);
+        settings.connect_timeout = Duration::from_millis(5000);
+        let hasty = Postgres::new(settings, &[]).unwrap();
+        let asking = async {
+            let client = hasty.client().await?;
+            Ok(client.execute("SELECT pg_sleep(20)", &[]).await?)
+        };
+        let error = hasty.within(asking).await.unwrap_err();
+        assert!(error.is_too_slow(), "{error}");
+        assert!(error.to_string().contains("57014"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_no_wait_without_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = Settings {
+            url: Some(Secret::new(format!(
+                "postgresql://u:p@{}/x",
+                listener.local_addr().unwrap()
+            ))),
+            schema: "t".to_owned(),
+            connections: 2,
+            connect_timeout: Duration::from_millis(50),
+            statement_timeout: Duration::from_secs(1),
+        };
+        // It takes the connection and never says a word.
+        let database = Postgres::new(settings, &[]).unwrap();
+        let error = database.client().await.unwrap_err();
+        assert!(matches!(error, PostgresError::Connect(_)), "{error:?}");
+    }
+}

@@ -1,0 +1,87 @@
+//! A PostgreSQL server for the tests: a cluster of its own in a temporary folder, behind a Unix socket,
+//! one for all tests of a process.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// The server's URL. `None`, with the reason printed, where PostgreSQL is not installed; in CI it must be.
+pub(crate) fn url() -> Option<&'static str> {
+    static SERVER: OnceLock<Option<String>> = OnceLock::new();
+    SERVER.get_or_init(start).as_deref()
+}
+
+fn start() -> Option<String> {
+    let Some(programs) = programs() else {
+        assert!(std::env::var_os("CI").is_none(), "PostgreSQL must be installed in CI");
+        let reason = "skipped: there is no PostgreSQL under /usr/lib/postgresql";
+        writeln!(std::io::stderr(), "{reason}").ok();
+        return None;
+    };
+    let folder = tempfile::Builder::new().prefix("tagway-postgres-").tempdir().unwrap().keep();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let data = folder.join("data");
+    let made = as_nobody(&programs.join("initdb"))
+        .args(["-U", "tagway", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8", "-D"])
+        .arg(&data)
+        .stdout(Stdio::null())
+        .status();
+    assert!(made.unwrap().success(), "initdb makes a cluster");
+    // The server ends with this process, whichever way that ends: the shell waits for the end of its
+    // input, which is the other end of a pipe that this process holds.
+    let script = format!(
+        "{postgres} -D {data} -k {folder} -c listen_addresses= -c fsync=off \
+         -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 \
+         > {folder}/log 2>&1 & server=$!; cat > /dev/null; kill -QUIT $server; wait $server; \
+         rm -rf {folder}",
+        postgres = programs.join("postgres").display(),
+        data = data.display(),
+        folder = folder.display(),
+    );
+    let mut keeper = as_nobody(Path::new("/bin/sh"));
+    keeper.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Not of this process's group: what ends the tests must not end the keeper before the server.
+    let child = keeper.process_group(0).spawn().unwrap();
+    std::mem::forget(child);
+    let socket = folder.join(".s.PGSQL.5432");
+    let began = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let is_up = || {
+        Command::new(programs.join("pg_isready"))
+            .args(["-q", "-h"])
+            .arg(&folder)
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    while !is_up() {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        assert!(now - began < Duration::from_secs(60), "{} does not answer", socket.display());
+        std::thread::yield_now();
+    }
+    let host = folder.display().to_string().replace('/', "%2F");
+    Some(format!("postgresql://tagway@{host}/postgres"))
+}
+
+/// The folder of the newest installed server.
+fn programs() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = versions.flatten().map(|entry| entry.path()).max_by_key(version)?;
+    let programs = newest.join("bin");
+    programs.join("initdb").exists().then_some(programs)
+}
+
+/// The server refuses to run as root: then it runs as `nobody`.
+fn as_nobody(program: &Path) -> Command {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    command
+}

@@ -1,0 +1,281 @@
+//! People's profiles one by one: what is computed of them, finding, removing and erasing them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::Row;
+
+use super::super::{
+    Activity, Changes, Expired, Identity, IdentityKind, ProfileId, Subject, Unseen,
+};
+use super::load::{DETAILS, details};
+use super::text::{object, optional, text};
+use crate::event::{Computed, Tally};
+use crate::journal::{NameKey, NameKind, SiteId};
+use crate::postgres::{PostgresError, encoded};
+
+/// Profiles looked at in one step of removing those not seen for long.
+const STEP: i64 = 200;
+
+/// Identities looked at in one step of erasing.
+const LOOK_ROWS: i64 = 5000;
+
+/// What is computed of these people, by profile.
+pub(super) async fn computed(
+    client: &impl GenericClient,
+    profiles: &[i64],
+) -> Result<HashMap<i64, Computed>, PostgresError> {
+    let query =
+        format!("SELECT {DETAILS}, id, first_seen, last_seen FROM profiles WHERE id = ANY($1)");
+    let statement = client.prepare_cached(&query).await?;
+    let mut known = HashMap::new();
+    for row in client.query(&statement, &[&profiles]).await? {
+        let own = details(&row)?;
+        let computed = Computed {
+            first_seen: row.try_get(7)?,
+            last_seen: row.try_get(8)?,
+            touches: own.touches,
+            device: own.device,
+            place: own.place,
+            consent: own.consent,
+            group_id: own.group,
+            activity: BTreeMap::new(),
+        };
+        known.insert(row.try_get(6)?, computed);
+    }
+    let statement = client
+        .prepare_cached(
+            "SELECT a.profile, n.name, sum(a.count)::bigint, min(a.first), max(a.last), sum(a.sum)
+             FROM activity a JOIN event_names n ON n.id = a.event
+             WHERE a.profile = ANY($1) GROUP BY a.profile, n.name",
+        )
+        .await?;
+    for row in client.query(&statement, &[&profiles]).await? {
+        if let Some(of) = known.get_mut(&row.try_get(0)?) {
+            of.activity.insert(text(&row, 1)?, tally(&row, 2)?);
+        }
+    }
+    Ok(known)
+}
+
+/// From the columns count, first, last and sum.
+fn tally(row: &Row, from: usize) -> Result<Tally, PostgresError> {
+    Ok(Tally {
+        count: u64::try_from(row.try_get::<_, i64>(from)?).unwrap_or(0),
+        first: row.try_get(from + 1)?,
+        last: row.try_get(from + 2)?,
+        sum: row.try_get(from + 3)?,
+    })
+}
+
+/// What these people did, day by day.
+async fn activity(
+    client: &impl GenericClient,
+    profiles: &[i64],
+) -> Result<HashMap<i64, Vec<Activity>>, PostgresError> {
+    let rows = client
+        .query(
+            "SELECT a.profile, n.name, a.day, a.count, a.first, a.last, a.sum
+             FROM activity a JOIN event_names n ON n.id = a.event
+             WHERE a.profile = ANY($1) ORDER BY a.day, n.name",
+            &[&profiles],
+        )
+        .await?;
+    let mut found: HashMap<i64, Vec<Activity>> = HashMap::new();
+    for row in rows {
+        let (event, day) = (text(&row, 1)?, row.try_get(2)?);
+        let done = Activity { event, day, tally: tally(&row, 3)? };
+        found.entry(row.try_get(0)?).or_default().push(done);
+    }
+    Ok(found)
+}
+
+/// The names of these people, in order.
+async fn names_of(
+    client: &impl GenericClient,
+    profiles: &[i64],
+) -> Result<HashMap<i64, Vec<Identity>>, PostgresError> {
+    let rows = client
+        .query(
+            "SELECT profile, kind, value FROM identities WHERE profile = ANY($1)
+             ORDER BY kind, value",
+            &[&profiles],
+        )
+        .await?;
+    let mut found: HashMap<i64, Vec<Identity>> = HashMap::new();
+    for row in rows {
+        if let Some(kind) = IdentityKind::from_name(row.try_get(1)?) {
+            let identity = Identity { kind, value: text(&row, 2)? };
+            found.entry(row.try_get(0)?).or_default().push(identity);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes profiles and all that is kept of them. Their names are what nobody goes by any more.
+async fn remove(transaction: &Transaction<'_>, profiles: &[i64]) -> Result<Changes, PostgresError> {
+    let names = names_of(transaction, profiles).await?;
+    for statement in [
+        "DELETE FROM identities WHERE profile = ANY($1)",
+        "DELETE FROM activity WHERE profile = ANY($1)",
+        "DELETE FROM profiles WHERE id = ANY($1)",
+    ] {
+        transaction.execute(statement, &[&profiles]).await?;
+    }
+    Ok(Changes {
+        identities: names.into_values().flatten().collect(),
+        profiles: profiles.iter().copied().map(ProfileId).collect(),
+        ..Changes::default()
+    })
+}
+
+/// Removes some of the profiles that have neither a user id nor an e-mail address and were last seen
+/// before `unseen.since`, going on where the last step ended.
+pub(super) async fn expire(
+    transaction: &Transaction<'_>,
+    site: i64,
+    unseen: Unseen,
+) -> Result<Expired, PostgresError> {
+    let (at, after) = unseen.after;
+    let found = transaction
+        .query(
+            "SELECT p.id, p.last_seen, EXISTS (
+                 SELECT 1 FROM identities i WHERE i.profile = p.id AND i.kind = 'email')
+             FROM profiles p
+             WHERE p.site = $1 AND p.user_id IS NULL AND p.last_seen < $2
+                 AND (p.last_seen, p.id) > ($3, $4)
+             ORDER BY p.last_seen, p.id LIMIT $5",
+            &[&site, &unseen.since, &at, &after.0, &STEP],
+        )
+        .await?;
+    let mut gone = Vec::new();
+    let mut last = None;
+    for row in &found {
+        let profile: i64 = row.try_get(0)?;
+        last = Some((row.try_get(1)?, ProfileId(profile)));
+        if !row.try_get::<_, bool>(2)? {
+            gone.push(profile);
+        }
+    }
+    let is_end = i64::try_from(found.len()).is_ok_and(|found| found < STEP);
+    let changes =
+        if gone.is_empty() { Changes::default() } else { remove(transaction, &gone).await? };
+    Ok(Expired { changes, next: last.filter(|_| !is_end) })
+}
+
+/// What is known of whoever has this name, as `sqlite/subject.rs` says.
+pub(super) async fn subjects(
+    client: &impl GenericClient,
+    site: i64,
+    name: &str,
+) -> Result<Vec<Subject>, PostgresError> {
+    let mut profiles: BTreeSet<i64> = BTreeSet::new();
+    let user = Identity::of(IdentityKind::User, Some(name));
+    for Identity { kind, value } in user.into_iter().chain(Identity::of_email(name)) {
+        let rows = client
+            .query(
+                "SELECT profile FROM identities WHERE site = $1 AND kind = $2 AND value = $3",
+                &[&site, &kind.name(), &encoded(&value)],
+            )
+            .await?;
+        take(&rows, &mut profiles)?;
+    }
+    if name.contains('@') {
+        let email = name.trim().to_lowercase();
+        let rows = client
+            .query(
+                "SELECT id FROM profiles WHERE site = $1 AND user_id IS NULL
+                 AND lower(btrim(traits_json ->> 'email') COLLATE \"C\") = $2",
+                &[&site, &encoded(&email)],
+            )
+            .await?;
+        take(&rows, &mut profiles)?;
+    }
+    if profiles.is_empty() {
+        let rows = client
+            .query(
+                "SELECT profile FROM identities
+                 WHERE site = $1 AND value = $2 AND kind NOT IN ('user', 'email')",
+                &[&site, &encoded(name.trim())],
+            )
+            .await?;
+        take(&rows, &mut profiles)?;
+    }
+    let profiles: Vec<i64> = profiles.into_iter().collect();
+    let mut names = names_of(client, &profiles).await?;
+    let mut computed = computed(client, &profiles).await?;
+    let mut activity = activity(client, &profiles).await?;
+    let rows = client
+        .query(
+            "SELECT id, user_id, traits FROM profiles WHERE id = ANY($1) ORDER BY id",
+            &[&profiles],
+        )
+        .await?;
+    let subject = |row: &Row| {
+        let profile: i64 = row.try_get(0)?;
+        Ok(Subject {
+            user_id: optional(row, 1)?,
+            identities: names.remove(&profile).unwrap_or_default(),
+            traits: object(row, 2)?,
+            computed: computed.remove(&profile).unwrap_or_default(),
+            activity: activity.remove(&profile).unwrap_or_default(),
+        })
+    };
+    rows.iter().map(subject).collect()
+}
+
+fn take(rows: &[Row], profiles: &mut BTreeSet<i64>) -> Result<(), PostgresError> {
+    for row in rows {
+        profiles.insert(row.try_get(0)?);
+    }
+    Ok(())
+}
+
+/// Erases the profiles that one of these names is an identity of, but for those of users who are not
+/// among the names. Only digests are known, so all identities of the site are looked at, a step at a
+/// time.
+pub(super) async fn erase(
+    transaction: &Transaction<'_>,
+    (site, number): (SiteId, i64),
+    names: &HashSet<NameKey>,
+) -> Result<Changes, PostgresError> {
+    let mut profiles: BTreeSet<i64> = BTreeSet::new();
+    let mut after = (String::new(), String::new());
+    loop {
+        let rows = transaction
+            .query(
+                "SELECT i.kind, i.value, i.profile, p.user_id IS NOT NULL,
+                     CASE WHEN p.user_id IS NULL AND jsonb_typeof(p.traits_json -> 'email') = 'string'
+                     THEN p.traits_json ->> 'email' END
+                 FROM identities i JOIN profiles p ON p.id = i.profile
+                 WHERE i.site = $1 AND (i.kind, i.value) > ($2, $3)
+                 ORDER BY i.kind, i.value LIMIT $4",
+                &[&number, &after.0, &after.1, &LOOK_ROWS],
+            )
+            .await?;
+        for row in &rows {
+            let kind = IdentityKind::from_name(row.try_get(0)?);
+            // Of a vendor that is no longer known it is a device's.
+            let kind = kind.map_or(NameKind::Device, IdentityKind::name_kind);
+            let is_in = |kind, name: &str| names.contains(&NameKey::new(site, kind, name));
+            // A user who is to go is among the names. Whoever else is a user is another.
+            let is_known: bool = row.try_get(3)?;
+            let is_named = is_in(kind, &text(row, 1)?) && (kind == NameKind::User || !is_known);
+            let address = optional(row, 4)?;
+            if is_named || address.is_some_and(|address| is_in(NameKind::Email, &address)) {
+                profiles.insert(row.try_get(2)?);
+            }
+        }
+        match rows.last() {
+            Some(last) if i64::try_from(rows.len()).is_ok_and(|rows| rows >= LOOK_ROWS) => {
+                after = (last.try_get(0)?, last.try_get(1)?);
+            }
+            _ => break,
+        }
+    }
+    if profiles.is_empty() {
+        return Ok(Changes::default());
+    }
+    let profiles: Vec<i64> = profiles.into_iter().collect();
+    remove(transaction, &profiles).await
+}

@@ -1,0 +1,290 @@
+//! The rows of a batch in memory: read before it, written after it, so that it costs a few round trips
+//! however many events it has.
+//!
+//! Every profile that is here is here with all its names. What is asked for and not here is
+//! [`Missing`]; nothing is guessed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::super::rows::{Person, Rows};
+use super::super::sighting::Details;
+use super::super::stitch::{Binding, Held, Mate};
+use super::super::tallies::Pending;
+use super::super::traits::{Said, Traits};
+use super::super::{Identity, IdentityKind, ProfileId};
+
+/// Something was asked for that was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Missing;
+
+/// An identity's kind and value.
+pub(super) type NameKey = (String, String);
+
+/// An identity. Times are milliseconds since 1970.
+#[derive(Clone, Debug)]
+pub(super) struct Name {
+    pub(super) profile: i64,
+    pub(super) since: i64,
+    pub(super) claimed: i64,
+    pub(super) seen: i64,
+    pub(super) client: Option<String>,
+}
+
+/// A profile.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    pub(super) person: Person,
+    /// Its traits and their times, as they are written.
+    pub(super) traits: String,
+    pub(super) trait_times: String,
+    pub(super) details: Details,
+    pub(super) names: BTreeSet<NameKey>,
+    pub(super) has_activity: bool,
+}
+
+/// What was read, and what becomes of it.
+#[derive(Debug, Default)]
+pub(super) struct Set {
+    pub(super) people: HashMap<i64, Kept>,
+    /// By identity: whose it is, or that it is nobody's.
+    pub(super) names: HashMap<NameKey, Option<Name>>,
+    /// The numbers of events' names; of those that are not counted none.
+    pub(super) events: HashMap<String, Option<i64>>,
+    /// How many names are counted.
+    pub(super) events_counted: usize,
+    /// Numbers for new profiles.
+    pub(super) numbers: std::collections::VecDeque<i64>,
+    pub(super) changes: Written,
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) people: BTreeSet<i64>,
+    pub(super) removed: BTreeSet<i64>,
+    pub(super) names: BTreeSet<NameKey>,
+    /// Under numbers below zero, until they have one.
+    pub(super) events: Vec<String>,
+    /// Whose activity is now whose, in order.
+    pub(super) moves: Vec<(i64, i64)>,
+    pub(super) counted: Pending,
+}
+
+impl Set {
+    fn kept(&self, profile: ProfileId) -> Result<&Kept, Missing> {
+        self.people.get(&profile.0).ok_or(Missing)
+    }
+
+    /// To change it.
+    fn change(&mut self, profile: ProfileId) -> Result<&mut Kept, Missing> {
+        self.changes.people.insert(profile.0);
+        self.people.get_mut(&profile.0).ok_or(Missing)
+    }
+
+    fn name(&self, name: &NameKey) -> Result<Option<&Name>, Missing> {
+        self.names.get(name).map(Option::as_ref).ok_or(Missing)
+    }
+}
+
+fn key(identity: &Identity) -> NameKey {
+    (identity.kind.name().into_owned(), identity.value.clone())
+}
+
+impl Rows for Set {
+    type Error = Missing;
+
+    fn binding(&mut self, identity: &Identity) -> Result<Option<Binding>, Missing> {
+        let Some(name) = self.name(&key(identity))? else { return Ok(None) };
+        let kept = self.kept(ProfileId(name.profile))?;
+        Ok(Some(Binding {
+            profile: ProfileId(name.profile),
+            is_known: kept.person.user_id.is_some(),
+            since: name.since,
+            claimed: name.claimed,
+            seen: name.seen,
+        }))
+    }
+
+    fn mate(&mut self, profile: ProfileId, client: &str) -> Result<Option<Mate>, Missing> {
+        let mut newest: Option<Mate> = None;
+        // By value: of those seen at the same time the first stays.
+        for key in &self.kept(profile)?.names {
+            let Some(name) = self.name(key)? else { continue };
+            let is_mate = key.0 == "anonymous" && name.client.as_deref() == Some(client);
+            if is_mate && newest.as_ref().is_none_or(|(_, seen)| name.seen > *seen) {
+                newest = Some((key.1.clone(), name.seen));
+            }
+        }
+        Ok(newest)
+    }
+
+    fn make(&mut self, at: i64) -> Result<ProfileId, Missing> {
+        let number = self.numbers.pop_front().ok_or(Missing)?;
+        let person = Person { first_seen: Some(at), last_seen: Some(at), ..Person::default() };
+        let empty = || "{}".to_owned();
+        let kept = Kept { person, traits: empty(), trait_times: empty(), ..Kept::default() };
+        self.people.insert(number, kept);
+        self.changes.people.insert(number);
+        Ok(ProfileId(number))
+    }
+
+    fn person(&mut self, profile: ProfileId) -> Result<Person, Missing> {
+        Ok(self.kept(profile)?.person.clone())
+    }
+
+    fn put_person(&mut self, profile: ProfileId, person: &Person) -> Result<(), Missing> {
+        self.change(profile)?.person = person.clone();
+        Ok(())
+    }
+
+    fn claim_all(&mut self, profile: ProfileId, at: i64) -> Result<(), Missing> {
+        for key in self.kept(profile)?.names.clone() {
+            if let Some(name) = self.names.get_mut(&key).ok_or(Missing)? {
+                name.claimed = name.claimed.max(at);
+                self.changes.names.insert(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        identity: &Identity,
+        profile: ProfileId,
+        held: Held,
+        (client, at): (Option<&str>, i64),
+    ) -> Result<(), Missing> {
+        let key = key(identity);
+        let known = self.names.get_mut(&key).ok_or(Missing)?;
+        let client = client.map(str::to_owned);
+        let before = known.take();
+        let Held { since, claimed } = held;
+        let name = match &before {
+            Some(before) => Name {
+                profile: profile.0,
+                since,
+                claimed: claimed.max(before.claimed),
+                seen: at.max(before.seen),
+                client: client.or_else(|| before.client.clone()),
+            },
+            None => Name { profile: profile.0, since, claimed, seen: at, client },
+        };
+        *known = Some(name);
+        if let Some(before) = before
+            && let Some(kept) = self.people.get_mut(&before.profile)
+        {
+            kept.names.remove(&key);
+        }
+        self.people.get_mut(&profile.0).ok_or(Missing)?.names.insert(key.clone());
+        self.changes.names.insert(key);
+        Ok(())
+    }
+
+    fn names_counted(
+        &mut self,
+        profile: ProfileId,
+        kind: IdentityKind,
+        limit: usize,
+    ) -> Result<usize, Missing> {
+        let kind = kind.name();
+        let names = self.kept(profile)?.names.iter();
+        Ok(names.filter(|(own, _)| *own == kind).take(limit).count())
+    }
+
+    fn names_of(&mut self, profile: ProfileId) -> Result<Vec<(String, String)>, Missing> {
+        Ok(self.kept(profile)?.names.iter().cloned().collect())
+    }
+
+    fn unbind(&mut self, (kind, value): (&str, &str)) -> Result<(), Missing> {
+        let key = (kind.to_owned(), value.to_owned());
+        let before = self.names.get_mut(&key).ok_or(Missing)?.take();
+        if let Some(kept) = before.and_then(|name| self.people.get_mut(&name.profile)) {
+            kept.names.remove(&key);
+        }
+        self.changes.names.insert(key);
+        Ok(())
+    }
+
+    fn hand_over(
+        &mut self,
+        (kind, value): (&str, &str),
+        into: ProfileId,
+        claim: i64,
+    ) -> Result<(), Missing> {
+        let key = (kind.to_owned(), value.to_owned());
+        let name = self.names.get_mut(&key).ok_or(Missing)?.as_mut().ok_or(Missing)?;
+        let before = std::mem::replace(&mut name.profile, into.0);
+        name.claimed = name.claimed.max(claim);
+        if let Some(kept) = self.people.get_mut(&before) {
+            kept.names.remove(&key);
+        }
+        self.people.get_mut(&into.0).ok_or(Missing)?.names.insert(key.clone());
+        self.changes.names.insert(key);
+        Ok(())
+    }
+
+    fn traits(&mut self, profile: ProfileId, limit: usize) -> Result<(Traits, Said), Missing> {
+        let kept = self.kept(profile)?;
+        let times: BTreeMap<_, _> = serde_json::from_str(&kept.trait_times).unwrap_or_default();
+        let values = serde_json::from_str(&kept.traits).unwrap_or_default();
+        Ok(Traits::new(values, times, kept.traits.len(), limit))
+    }
+
+    fn put_traits(&mut self, profile: ProfileId, traits: &Traits) -> Result<(), Missing> {
+        let values = serde_json::to_string(&traits.values).map_err(|_unwritable| Missing)?;
+        let times = serde_json::to_string(&traits.times).map_err(|_unwritable| Missing)?;
+        let kept = self.change(profile)?;
+        (kept.traits, kept.trait_times) = (values, times);
+        Ok(())
+    }
+
+    fn details(&mut self, profile: ProfileId) -> Result<Details, Missing> {
+        Ok(self.kept(profile)?.details.clone())
+    }
+
+    fn put_details(&mut self, profile: ProfileId, details: &Details) -> Result<(), Missing> {
+        self.change(profile)?.details = details.clone();
+        Ok(())
+    }
+
+    fn remove(&mut self, profile: ProfileId) -> Result<(), Missing> {
+        self.people.remove(&profile.0).ok_or(Missing)?;
+        self.changes.people.remove(&profile.0);
+        self.changes.removed.insert(profile.0);
+        Ok(())
+    }
+
+    fn event(&mut self, name: &str) -> Result<Option<i64>, Missing> {
+        self.events.get(name).copied().ok_or(Missing)
+    }
+
+    fn events_counted(&mut self) -> Result<usize, Missing> {
+        Ok(self.events_counted)
+    }
+
+    fn add_event(&mut self, name: &str) -> Result<i64, Missing> {
+        self.changes.events.push(name.to_owned());
+        let number = -i64::try_from(self.changes.events.len()).unwrap_or(i64::MAX);
+        self.events.insert(name.to_owned(), Some(number));
+        self.events_counted += 1;
+        Ok(number)
+    }
+
+    fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> Result<bool, Missing> {
+        let has_any = self.kept(from)?.has_activity;
+        if has_any {
+            let into = self.people.get_mut(&into.0).ok_or(Missing)?;
+            into.has_activity = true;
+        }
+        self.people.get_mut(&from.0).ok_or(Missing)?.has_activity = false;
+        if has_any {
+            self.changes.moves.push((from.0, into.0));
+        }
+        Ok(has_any)
+    }
+
+    fn finish(&mut self, counted: &Pending) -> Result<(), Missing> {
+        self.changes.counted = counted.clone();
+        Ok(())
+    }
+}

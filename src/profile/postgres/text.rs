@@ -1,0 +1,20 @@
+//! Texts of rows.
+
+use tokio_postgres::Row;
+
+use crate::event::Object;
+use crate::postgres::{PostgresError, decoded};
+
+pub(super) fn text(row: &Row, column: usize) -> Result<String, PostgresError> {
+    Ok(decoded(row.try_get(column)?))
+}
+
+pub(super) fn optional(row: &Row, column: usize) -> Result<Option<String>, PostgresError> {
+    Ok(row.try_get::<_, Option<String>>(column)?.map(decoded))
+}
+
+/// What is written as JSON needs no decoding: JSON escapes what PostgreSQL does not take. The tables are
+/// written by this program alone; should a row be damaged, it says nothing.
+pub(super) fn object(row: &Row, column: usize) -> Result<Object, PostgresError> {
+    Ok(serde_json::from_str(row.try_get(column)?).unwrap_or_default())
+}

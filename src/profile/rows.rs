@@ -1,0 +1,99 @@
+//! What the logic of a batch asks of a backend: the rows of profiles, of their names and of what they
+//! did. All of one transaction, each change visible to what is asked after it.
+
+use super::sighting::Details;
+use super::stitch::{Binding, Held, Mate};
+use super::tallies::Pending;
+use super::traits::{Said, Traits};
+use super::{Identity, IdentityKind, ProfileId};
+
+/// What is kept of a profile besides its traits and identities. Times are milliseconds since 1970.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Person {
+    pub(super) user_id: Option<String>,
+    /// When one of the site's servers last said by what user id it goes; 0 if never.
+    pub(super) named_at: i64,
+    pub(super) first_seen: Option<i64>,
+    pub(super) last_seen: Option<i64>,
+}
+
+/// The rows of one site in one transaction.
+pub(super) trait Rows {
+    /// Why rows cannot be had.
+    type Error;
+
+    /// To whom an identity belongs.
+    fn binding(&mut self, identity: &Identity) -> Result<Option<Binding>, Self::Error>;
+
+    /// The newest anonymous id of a client with the profile.
+    fn mate(&mut self, profile: ProfileId, client: &str) -> Result<Option<Mate>, Self::Error>;
+
+    /// A new profile, first seen at this time, under a number that no other has or had.
+    fn make(&mut self, at: i64) -> Result<ProfileId, Self::Error>;
+
+    fn person(&mut self, profile: ProfileId) -> Result<Person, Self::Error>;
+
+    fn put_person(&mut self, profile: ProfileId, person: &Person) -> Result<(), Self::Error>;
+
+    /// The user claims what their profile was known by while it was anonymous.
+    fn claim_all(&mut self, profile: ProfileId, at: i64) -> Result<(), Self::Error>;
+
+    /// Makes an identity name the profile, seen at a time with a client.
+    fn bind(
+        &mut self,
+        identity: &Identity,
+        profile: ProfileId,
+        held: Held,
+        seen: (Option<&str>, i64),
+    ) -> Result<(), Self::Error>;
+
+    /// How many identities of a kind the profile has; `limit` if there are more.
+    fn names_counted(
+        &mut self,
+        profile: ProfileId,
+        kind: IdentityKind,
+        limit: usize,
+    ) -> Result<usize, Self::Error>;
+
+    /// The kinds and values of the profile's identities, in their order.
+    fn names_of(&mut self, profile: ProfileId) -> Result<Vec<(String, String)>, Self::Error>;
+
+    /// Removes an identity, by kind and value.
+    fn unbind(&mut self, name: (&str, &str)) -> Result<(), Self::Error>;
+
+    /// Makes an identity, by kind and value, that of another profile, which claims it.
+    fn hand_over(
+        &mut self,
+        name: (&str, &str),
+        into: ProfileId,
+        claim: i64,
+    ) -> Result<(), Self::Error>;
+
+    /// The profile's traits, and what was left out of them because it is beyond `limit`.
+    fn traits(&mut self, profile: ProfileId, limit: usize) -> Result<(Traits, Said), Self::Error>;
+
+    fn put_traits(&mut self, profile: ProfileId, traits: &Traits) -> Result<(), Self::Error>;
+
+    /// What is known of the person's device, place and ways.
+    fn details(&mut self, profile: ProfileId) -> Result<Details, Self::Error>;
+
+    fn put_details(&mut self, profile: ProfileId, details: &Details) -> Result<(), Self::Error>;
+
+    /// Removes a profile that has neither identities nor activity any more.
+    fn remove(&mut self, profile: ProfileId) -> Result<(), Self::Error>;
+
+    /// The number of an event's name, if it is counted.
+    fn event(&mut self, name: &str) -> Result<Option<i64>, Self::Error>;
+
+    /// How many names are counted.
+    fn events_counted(&mut self) -> Result<usize, Self::Error>;
+
+    /// Counts a new name from now on.
+    fn add_event(&mut self, name: &str) -> Result<i64, Self::Error>;
+
+    /// What one profile did was done by another; whether that was anything.
+    fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> Result<bool, Self::Error>;
+
+    /// Adds what was counted, and what else is left for the end.
+    fn finish(&mut self, counted: &Pending) -> Result<(), Self::Error>;
+}

@@ -1,0 +1,283 @@
+//! The rows of a batch, statement by statement: they are in this process, and cost microseconds.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::super::rows::{Person, Rows};
+use super::super::sighting::Details;
+use super::super::stitch::{Binding, Held, Mate};
+use super::super::tallies::Pending;
+use super::super::traits::{Said, Traits};
+use super::super::{Identity, IdentityKind, ProfileId};
+use super::{details, parse};
+use crate::event::Tally;
+use crate::journal::SiteId;
+
+/// The rows of one site.
+pub(super) struct SqliteRows<'c> {
+    connection: &'c Connection,
+    site: SiteId,
+    /// The number of the next profile, once one was made.
+    next: Option<i64>,
+}
+
+impl<'c> SqliteRows<'c> {
+    pub(super) fn new(connection: &'c Connection, site: SiteId) -> Self {
+        Self { connection, site, next: None }
+    }
+}
+
+impl Rows for SqliteRows<'_> {
+    type Error = rusqlite::Error;
+
+    fn binding(&mut self, identity: &Identity) -> rusqlite::Result<Option<Binding>> {
+        let read = |row: &Row<'_>| {
+            Ok(Binding {
+                profile: ProfileId(row.get(0)?),
+                is_known: row.get(1)?,
+                since: row.get(2)?,
+                claimed: row.get(3)?,
+                seen: row.get(4)?,
+            })
+        };
+        self.connection
+            .prepare_cached(
+                "SELECT i.profile, p.user_id IS NOT NULL, i.since, i.claimed, i.seen
+                 FROM identities i JOIN profiles p ON p.id = i.profile
+                 WHERE i.site = ? AND i.kind = ? AND i.value = ?",
+            )?
+            .query_row((self.site.0, identity.kind.name(), &identity.value), read)
+            .optional()
+    }
+
+    fn mate(&mut self, profile: ProfileId, client: &str) -> rusqlite::Result<Option<Mate>> {
+        self.connection
+            .prepare_cached(
+                "SELECT value, seen FROM identities
+                 WHERE profile = ? AND site = ? AND kind = 'anonymous' AND client = ?
+                 ORDER BY seen DESC, value LIMIT 1",
+            )?
+            .query_row((profile.0, self.site.0, client), |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+    }
+
+    fn make(&mut self, at: i64) -> rusqlite::Result<ProfileId> {
+        let number = match self.next {
+            Some(next) => next,
+            None => self
+                .connection
+                .prepare_cached("SELECT next FROM profile_numbers")?
+                .query_row([], |row| row.get(0))?,
+        };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO profiles (id, site, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)",
+            )?
+            .execute((number, self.site.0, at))?;
+        self.next = Some(number + 1);
+        Ok(ProfileId(number))
+    }
+
+    fn person(&mut self, profile: ProfileId) -> rusqlite::Result<Person> {
+        let read = |row: &Row<'_>| {
+            Ok(Person {
+                user_id: row.get(0)?,
+                named_at: row.get(1)?,
+                first_seen: row.get(2)?,
+                last_seen: row.get(3)?,
+            })
+        };
+        self.connection
+            .prepare_cached(
+                "SELECT user_id, named_at, first_seen, last_seen FROM profiles WHERE id = ?",
+            )?
+            .query_row([profile.0], read)
+    }
+
+    fn put_person(&mut self, profile: ProfileId, person: &Person) -> rusqlite::Result<()> {
+        let Person { user_id, named_at, first_seen, last_seen } = person;
+        self.connection
+            .prepare_cached(
+                "UPDATE profiles SET user_id = ?, named_at = ?, first_seen = ?, last_seen = ?
+                 WHERE id = ?",
+            )?
+            .execute((user_id, named_at, first_seen, last_seen, profile.0))
+            .map(drop)
+    }
+
+    fn claim_all(&mut self, profile: ProfileId, at: i64) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("UPDATE identities SET claimed = max(claimed, ?) WHERE profile = ?")?
+            .execute((at, profile.0))
+            .map(drop)
+    }
+
+    fn bind(
+        &mut self,
+        identity: &Identity,
+        profile: ProfileId,
+        held: Held,
+        (client, at): (Option<&str>, i64),
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT INTO identities (site, kind, value, profile, since, claimed, seen, client)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                 ON CONFLICT (site, kind, value) DO UPDATE SET
+                     profile = excluded.profile, since = excluded.since,
+                     claimed = max(claimed, excluded.claimed), seen = max(seen, excluded.seen),
+                     client = coalesce(excluded.client, client)",
+            )?
+            .execute((
+                self.site.0,
+                identity.kind.name(),
+                &identity.value,
+                profile.0,
+                held.since,
+                held.claimed,
+                at,
+                client,
+            ))
+            .map(drop)
+    }
+
+    fn names_counted(
+        &mut self,
+        profile: ProfileId,
+        kind: IdentityKind,
+        limit: usize,
+    ) -> rusqlite::Result<usize> {
+        self.connection
+            .prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM identities
+                     WHERE profile = ? AND site = ? AND kind = ? LIMIT ?)",
+            )?
+            .query_row((profile.0, self.site.0, kind.name(), limit), |row| row.get(0))
+    }
+
+    fn names_of(&mut self, profile: ProfileId) -> rusqlite::Result<Vec<(String, String)>> {
+        self.connection
+            .prepare_cached(
+                "SELECT kind, value FROM identities WHERE profile = ? ORDER BY kind, value",
+            )?
+            .query_map([profile.0], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect()
+    }
+
+    fn unbind(&mut self, (kind, value): (&str, &str)) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM identities WHERE site = ? AND kind = ? AND value = ?")?
+            .execute((self.site.0, kind, value))
+            .map(drop)
+    }
+
+    fn hand_over(
+        &mut self,
+        (kind, value): (&str, &str),
+        into: ProfileId,
+        claim: i64,
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "UPDATE identities SET profile = ?4, claimed = max(claimed, ?5)
+                 WHERE site = ?1 AND kind = ?2 AND value = ?3",
+            )?
+            .execute((self.site.0, kind, value, into.0, claim))
+            .map(drop)
+    }
+
+    fn traits(&mut self, profile: ProfileId, limit: usize) -> rusqlite::Result<(Traits, Said)> {
+        self.connection
+            .prepare_cached("SELECT traits, trait_times FROM profiles WHERE id = ?")?
+            .query_row([profile.0], |row| {
+                let text = row.get_ref(0)?.as_str()?;
+                let times = serde_json::from_str(row.get_ref(1)?.as_str()?).unwrap_or_default();
+                Ok(Traits::new(parse(text), times, text.len(), limit))
+            })
+    }
+
+    fn put_traits(&mut self, profile: ProfileId, traits: &Traits) -> rusqlite::Result<()> {
+        let text = |value: Result<String, serde_json::Error>| {
+            value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+        };
+        let values = text(serde_json::to_string(&traits.values))?;
+        let times = text(serde_json::to_string(&traits.times))?;
+        self.connection
+            .prepare_cached("UPDATE profiles SET traits = ?, trait_times = ? WHERE id = ?")?
+            .execute((values, times, profile.0))
+            .map(drop)
+    }
+
+    fn details(&mut self, profile: ProfileId) -> rusqlite::Result<Details> {
+        details::read(self.connection, profile)
+    }
+
+    fn put_details(&mut self, profile: ProfileId, details: &Details) -> rusqlite::Result<()> {
+        details::write(self.connection, profile, details)
+    }
+
+    fn remove(&mut self, profile: ProfileId) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM profiles WHERE id = ?")?
+            .execute([profile.0])
+            .map(drop)
+    }
+
+    fn event(&mut self, name: &str) -> rusqlite::Result<Option<i64>> {
+        self.connection
+            .prepare_cached("SELECT id FROM event_names WHERE site = ? AND name = ?")?
+            .query_row((self.site.0, name), |row| row.get(0))
+            .optional()
+    }
+
+    fn events_counted(&mut self) -> rusqlite::Result<usize> {
+        self.connection
+            .prepare_cached("SELECT count(*) FROM event_names WHERE site = ?")?
+            .query_row([self.site.0], |row| row.get(0))
+    }
+
+    fn add_event(&mut self, name: &str) -> rusqlite::Result<i64> {
+        self.connection
+            .prepare_cached("INSERT INTO event_names (site, name) VALUES (?, ?)")?
+            .execute((self.site.0, name))?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> rusqlite::Result<bool> {
+        // `WHERE true` tells the parser that no join condition follows.
+        self.connection
+            .prepare_cached(
+                "INSERT INTO activity (profile, event, day, count, first, last, sum)
+                 SELECT ?2, event, day, count, first, last, sum FROM activity
+                 WHERE profile = ?1 AND true
+                 ON CONFLICT (profile, event, day) DO UPDATE SET
+                     count = count + excluded.count, first = min(first, excluded.first),
+                     last = max(last, excluded.last), sum = sum + excluded.sum",
+            )?
+            .execute((from.0, into.0))?;
+        let moved = self
+            .connection
+            .prepare_cached("DELETE FROM activity WHERE profile = ?")?
+            .execute([from.0])?;
+        Ok(moved > 0)
+    }
+
+    fn finish(&mut self, counted: &Pending) -> rusqlite::Result<()> {
+        if let Some(next) = self.next {
+            self.connection
+                .prepare_cached("UPDATE profile_numbers SET next = ?")?
+                .execute([next])?;
+        }
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO activity (profile, event, day, count, first, last, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (profile, event, day) DO UPDATE SET
+                 count = count + excluded.count, first = min(first, excluded.first),
+                 last = max(last, excluded.last), sum = sum + excluded.sum",
+        )?;
+        for ((profile, event, day), tally) in counted {
+            let Tally { count, first, last, sum } = *tally;
+            statement.execute((profile.0, event, day, count, first, last, sum))?;
+        }
+        Ok(())
+    }
+}

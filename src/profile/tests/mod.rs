@@ -1,0 +1,375 @@
+//! What profiles keep, and what they forget: the same in every backend.
+
+mod activity;
+mod model;
+mod stitching;
+
+use serde_json::json;
+
+use super::*;
+use crate::metrics::Metrics;
+use crate::postgres::Postgres;
+use crate::store::{Store, Sync};
+
+const SITE: SiteId = SiteId(1);
+const LIMITS: Limits = Limits { traits_bytes: 100, identities: 3, event_names: 3 };
+
+/// Every test of a file in each backend. Where there is no PostgreSQL, its tests pass unseen.
+macro_rules! in_every_backend {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            use crate::profile::tests::{Backend, Bed};
+            $(#[test] fn $name() { super::$name(&|limits| Bed::new(Backend::Sqlite, limits)) })*
+        }
+        mod postgres {
+            use crate::profile::tests::{Backend, Bed};
+            $(#[test] fn $name() { super::$name(&|limits| Bed::new(Backend::Postgres, limits)) })*
+        }
+    };
+}
+use in_every_backend;
+
+/// Makes a bed, if its backend is here.
+type Make<'m> = &'m dyn Fn(Limits) -> Option<Bed>;
+
+#[derive(Clone, Copy)]
+enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// Profiles in one backend, with nothing in them. Its functions wait for the answer.
+struct Bed {
+    runtime: tokio::runtime::Runtime,
+    backend: Kept,
+}
+
+enum Kept {
+    Sqlite(
+        SqliteProfiles,
+        Arc<Store>,
+        #[expect(dead_code, reason = "it ends with the bed")] tempfile::TempDir,
+    ),
+    Postgres(PostgresProfiles, Arc<Postgres>),
+}
+
+impl Bed {
+    fn new(backend: Backend, limits: Limits) -> Option<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let backend = match backend {
+            Backend::Sqlite => {
+                let folder = tempfile::tempdir().unwrap();
+                let metrics = Arc::new(Metrics::new());
+                let store = Store::open(folder.path(), Sync::Os, &[MIGRATIONS], metrics).unwrap();
+                let store = Arc::new(store);
+                Kept::Sqlite(SqliteProfiles::new(store.clone(), limits), store, folder)
+            }
+            Backend::Postgres => {
+                let database = Postgres::of_test(&[SCHEMA])?;
+                database.name_site(SITE.0, "shop");
+                let profiles = PostgresProfiles::new(database.clone(), "one".to_owned(), limits);
+                Kept::Postgres(profiles, database)
+            }
+        };
+        Some(Self { runtime, backend })
+    }
+
+    /// Another gateway with the same database.
+    fn other(&self, limits: Limits) -> Option<Self> {
+        let Kept::Postgres(_, database) = &self.backend else { return None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let database = database.again();
+        database.name_site(SITE.0, "shop");
+        let profiles = PostgresProfiles::new(database.clone(), "other".to_owned(), limits);
+        Some(Self { runtime, backend: Kept::Postgres(profiles, database) })
+    }
+
+    fn store(&self) -> &dyn ProfileStore {
+        match &self.backend {
+            Kept::Sqlite(profiles, _, _) => profiles,
+            Kept::Postgres(profiles, _) => profiles,
+        }
+    }
+
+    fn apply(&self, upto: u64, updates: Vec<Update>) -> Changes {
+        self.runtime.block_on(self.store().apply(SITE, upto, updates)).unwrap()
+    }
+
+    /// Forgets what was said lately.
+    fn forget(&self) {
+        match &self.backend {
+            Kept::Sqlite(profiles, _, _) => profiles.forget(),
+            Kept::Postgres(profiles, _) => profiles.forget(),
+        }
+    }
+
+    fn find(&self, identity: Identity) -> Option<(ProfileId, ProfileView)> {
+        self.runtime.block_on(self.store().find(SITE, vec![identity])).unwrap().remove(0)
+    }
+
+    fn projected(&self) -> u64 {
+        self.runtime.block_on(self.store().projected(SITE)).unwrap()
+    }
+
+    fn computed(&self, identity: Identity) -> Option<Computed> {
+        let (profile, _) = self.find(identity)?;
+        let found = self.runtime.block_on(self.store().computed(SITE, vec![profile]));
+        found.unwrap().1.remove(0)
+    }
+
+    fn expire(&self, unseen: Unseen) -> Expired {
+        self.runtime.block_on(self.store().expire(SITE, unseen)).unwrap()
+    }
+
+    fn subjects(&self, name: &str) -> Vec<Subject> {
+        self.runtime.block_on(self.store().subjects(SITE, name.to_owned())).unwrap()
+    }
+
+    fn erase(&self, kind: crate::journal::NameKind, name: &str) -> Changes {
+        let names = Arc::new([NameKey::new(SITE, kind, name)].into());
+        self.runtime.block_on(self.store().erase(SITE, names)).unwrap()
+    }
+
+    /// What a query gives, as texts: what stands in the tables is kept the same way in all backends.
+    fn rows(&self, query: &str) -> Vec<Vec<Option<String>>> {
+        let query = query.to_owned();
+        self.runtime.block_on(async {
+            match &self.backend {
+                Kept::Sqlite(_, store, _) => {
+                    let rows = store.read(move |c| {
+                        let mut statement = c.prepare(&query)?;
+                        let columns = statement.column_count();
+                        let rows = statement.query_map([], |row| {
+                            let text = |n: usize| {
+                                use rusqlite::types::ValueRef;
+                                Ok(match row.get_ref(n)? {
+                                    ValueRef::Null => None,
+                                    ValueRef::Integer(number) => Some(number.to_string()),
+                                    ValueRef::Real(number) => Some(number.to_string()),
+                                    ValueRef::Text(text) | ValueRef::Blob(text) => {
+                                        Some(String::from_utf8(text.to_vec()).unwrap())
+                                    }
+                                })
+                            };
+                            (0..columns).map(text).collect()
+                        })?;
+                        rows.collect()
+                    });
+                    rows.await.unwrap()
+                }
+                Kept::Postgres(_, database) => {
+                    let client = database.client().await.unwrap();
+                    let messages = client.simple_query(&query).await.unwrap();
+                    let row = |message| match message {
+                        tokio_postgres::SimpleQueryMessage::Row(row) => {
+                            Some((0..row.len()).map(|n| row.get(n).map(str::to_owned)).collect())
+                        }
+                        _ => None,
+                    };
+                    messages.into_iter().filter_map(row).collect()
+                }
+            }
+        })
+    }
+
+    fn count(&self, table: &str) -> i64 {
+        let rows = self.rows(&format!("SELECT count(*) FROM {table}"));
+        rows[0][0].as_ref().unwrap().parse().unwrap()
+    }
+
+    /// Another value whenever a profile or an identity was written since.
+    fn written(&self) -> Vec<Vec<Option<String>>> {
+        match &self.backend {
+            Kept::Sqlite(_, store, _) => {
+                let changes = store.write(|c| Ok(c.total_changes()));
+                let changes = self.runtime.block_on(changes).unwrap();
+                // Each batch notes its place.
+                let batches = self.projected();
+                vec![vec![Some((changes - batches).to_string())]]
+            }
+            Kept::Postgres(..) => self
+                .rows("SELECT xmin::text FROM profiles UNION ALL SELECT xmin::text FROM identities ORDER BY 1"),
+        }
+    }
+}
+
+fn anonymous(value: &str) -> Identity {
+    Identity { kind: IdentityKind::Anonymous, value: value.into() }
+}
+
+fn user(value: &str) -> Identity {
+    Identity { kind: IdentityKind::User, value: value.into() }
+}
+
+fn weak(identity: Identity) -> Device {
+    Device { identity, client: None }
+}
+
+fn said(user: Option<&str>, device: &str, traits: serde_json::Value) -> Update {
+    let traits = traits.as_object().unwrap().clone();
+    let user = user.map(self::user);
+    Update { user, devices: vec![weak(anonymous(device))], traits, ..Update::default() }
+}
+
+fn view(store: &Bed, identity: Identity) -> Option<(Option<String>, String)> {
+    let (_, view) = store.find(identity)?;
+    Some((view.user_id, serde_json::Value::Object(view.traits).to_string()))
+}
+
+in_every_backend!(
+    an_anonymous_profile_becomes_the_users_and_traits_merge,
+    two_users_of_one_device_stay_two_people,
+    an_event_that_says_nothing_makes_no_profile,
+    what_was_known_of_a_device_lies_beneath_what_its_user_said,
+    what_changes_nothing_is_no_change,
+    a_profile_takes_only_so_many_devices,
+    a_profile_takes_only_so_many_traits_and_keeps_what_it_has,
+    any_character_is_kept,
+);
+
+fn an_anonymous_profile_becomes_the_users_and_traits_merge(make: Make<'_>) {
+    let Some(store) = make(LIMITS) else { return };
+    let updates = vec![
+        said(None, "a", json!({"plan": "free", "town": "Bern"})),
+        said(Some("u"), "a", json!({"plan": "pro", "town": null})),
+        said(Some("u"), "b", json!({})),
+    ];
+    let changed = store.apply(3, updates).identities;
+    assert!([user("u"), anonymous("a"), anonymous("b")].iter().all(|i| changed.contains(i)));
+    let expected = Some((Some("u".to_owned()), r#"{"plan":"pro"}"#.to_owned()));
+    for identity in [user("u"), anonymous("a"), anonymous("b")] {
+        assert_eq!(view(&store, identity), expected);
+    }
+    assert_eq!(view(&store, anonymous("c")), None);
+    assert_eq!(store.projected(), 3);
+}
+
+fn two_users_of_one_device_stay_two_people(make: Make<'_>) {
+    let Some(store) = make(LIMITS) else { return };
+    let updates = vec![
+        said(Some("u"), "a", json!({"name": "U"})),
+        said(Some("v"), "a", json!({"name": "V"})),
+    ];
+    store.apply(2, updates);
+    assert_eq!(view(&store, user("u")).unwrap().1, r#"{"name":"U"}"#);
+    assert_eq!(view(&store, user("v")).unwrap().1, r#"{"name":"V"}"#);
+    assert_eq!(view(&store, anonymous("a")).unwrap().0.as_deref(), Some("v"));
+}
+
+fn an_event_that_says_nothing_makes_no_profile(make: Make<'_>) {
+    let Some(store) = make(LIMITS) else { return };
+    store.apply(1, vec![said(None, "a", json!({}))]);
+    assert_eq!(view(&store, anonymous("a")), None);
+}
+
+fn what_was_known_of_a_device_lies_beneath_what_its_user_said(make: Make<'_>) {
+    let Some(store) = make(LIMITS) else { return };
+    let updates = vec![
+        said(Some("u"), "a", json!({"plan": "pro"})),
+        said(None, "b", json!({"plan": "free", "town": "Bern"})),
+    ];
+    store.apply(2, updates);
+    let changes = store.apply(3, vec![said(Some("u"), "b", json!({}))]);
+    let expected = Some((Some("u".to_owned()), r#"{"plan":"pro","town":"Bern"}"#.to_owned()));
+    for identity in [user("u"), anonymous("a"), anonymous("b")] {
+        assert_eq!(view(&store, identity), expected);
+    }
+    assert_eq!(changes.identities, [anonymous("b")].into());
+    assert_eq!(changes.profiles.len(), 2, "the one that went and the one it went into");
+}
+
+fn what_changes_nothing_is_no_change(make: Make<'_>) {
+    let Some(store) = make(LIMITS) else { return };
+    let update = said(Some("u"), "a", json!({"plan": "pro", "town": null}));
+    assert_eq!(store.apply(1, vec![update.clone()]).profiles.len(), 1);
+    assert_eq!(store.apply(2, vec![update]), Changes::default());
+    let device = said(Some("u"), "b", json!({}));
+    let changes = store.apply(3, vec![device]);
+    assert!(changes.profiles.is_empty(), "another device says nothing new of the person");
+    assert_eq!(changes.identities, [anonymous("b")].into());
+}
+
+fn a_profile_takes_only_so_many_devices(make: Make<'_>) {
+    let Some(store) = make(LIMITS) else { return };
+    let updates = ["a", "b", "c", "d", "a"].map(|device| said(Some("u"), device, json!({})));
+    let changes = store.apply(5, updates.into());
+    assert_eq!(changes.identities_refused, 1);
+    assert!(view(&store, anonymous("c")).is_some());
+    assert_eq!(view(&store, anonymous("d")), None);
+    let other = vec![said(None, "e", json!({"x": 1})), said(Some("u"), "e", json!({}))];
+    let changes = store.apply(7, other);
+    assert_eq!(view(&store, anonymous("e")), None);
+    assert_eq!(view(&store, user("u")).unwrap().1, r#"{"x":1}"#);
+    assert!(changes.identities.contains(&anonymous("e")));
+}
+
+fn a_profile_takes_only_so_many_traits_and_keeps_what_it_has(make: Make<'_>) {
+    let Some(store) = make(LIMITS) else { return };
+    let long = "x".repeat(60);
+    let updates = vec![
+        said(Some("u"), "a", json!({"long": long, "town": "Bern"})),
+        said(Some("u"), "a", json!({"other": long})),
+        said(Some("u"), "a", json!({"town": "x".repeat(61), "plan": "pro"})),
+    ];
+    let changes = store.apply(3, updates);
+    assert_eq!(changes.traits_refused, 2);
+    let (_, traits) = view(&store, user("u")).unwrap();
+    assert_eq!(traits, json!({"long": long, "town": "Bern", "plan": "pro"}).to_string());
+    let shorter = said(Some("u"), "a", json!({"long": null, "other": long}));
+    assert_eq!(store.apply(4, vec![shorter]).traits_refused, 0);
+}
+
+fn any_character_is_kept(make: Make<'_>) {
+    let Some(store) = make(LIMITS) else { return };
+    let odd = "a\u{0}\u{1}\u{2}b\u{3}\u{10ffff}\"\\";
+    let update = said(Some(odd), odd, json!({ odd: odd }));
+    store.apply(1, vec![update]);
+    let known = view(&store, anonymous(odd)).unwrap();
+    assert_eq!(known, (Some(odd.to_owned()), json!({ odd: odd }).to_string()));
+    assert_eq!(store.subjects(odd)[0].identities.len(), 2);
+    store.erase(crate::journal::NameKind::User, odd);
+    assert_eq!(store.count("identities"), 0);
+}
+
+/// Two gateways, each with its own journal.
+#[test]
+fn gateways_share_people_and_each_has_its_own_place() {
+    let Some(one) = Bed::new(Backend::Postgres, LIMITS) else { return };
+    let other = one.other(LIMITS).unwrap();
+    let update = said(Some("u"), "a", json!({ "plan": "pro" }));
+    one.apply(7, vec![update.clone()]);
+    assert_eq!((one.projected(), other.projected()), (7, 0));
+    assert_eq!(view(&other, anonymous("a")).unwrap().1, r#"{"plan":"pro"}"#);
+    // What one remembers as said does not hold once the other has changed it.
+    other.apply(3, vec![said(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))]);
+    one.apply(8, vec![update]);
+    assert_eq!(view(&other, user("u")).unwrap().1, r#"{"town":"Bern","plan":"pro"}"#);
+    one.erase(crate::journal::NameKind::User, "u");
+    other.apply(4, vec![said(Some("u"), "a", json!({ "plan": null, "town": "Bern" }))]);
+    assert_eq!(view(&one, user("u")).unwrap().1, r#"{"town":"Bern"}"#);
+}
+
+/// All at once, and each wants the same rows.
+#[test]
+fn gateways_take_turns() {
+    let Some(one) = Bed::new(Backend::Postgres, LIMITS) else { return };
+    let did = |n: u8| {
+        let sighting = Sighting { name: (n % 3).to_string(), value: 1.0, ..Sighting::default() };
+        let user = Some(user("u"));
+        let devices = vec![weak(anonymous(&(n % 2).to_string()))];
+        Update { user, devices, sighting: Some(sighting), ..Update::default() }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let gateway = one.other(LIMITS).unwrap();
+            scope.spawn(move || {
+                for n in 0..25 {
+                    gateway.apply(u64::from(n), vec![did(n), did(n + 1)]);
+                }
+            });
+        }
+    });
+    let counts = one.computed(user("u")).unwrap().activity;
+    assert_eq!(counts.values().map(|it| it.count).sum::<u64>(), 200);
+    assert_eq!(one.count("profiles"), 1);
+}

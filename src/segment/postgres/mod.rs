@@ -1,0 +1,367 @@
+//! Segments in the PostgreSQL database that gateways share, next to the profiles. One of them runs
+//! them (`keeper.rs`); whom a rule selects anyone may ask.
+
+pub(super) mod dialect;
+mod keeper;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::Object;
+use futures_util::TryStreamExt as _;
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use self::dialect::bound;
+use self::keeper::Keeper;
+use super::sql::{Statement, compile};
+use super::statements::{self, dollars};
+use super::{
+    By, Change, Known, Members, Membership, Page, Ran, Rule, SegmentError, SegmentId, SegmentStore,
+    Which,
+};
+use crate::journal::SiteId;
+use crate::postgres::{Client, Postgres, PostgresError, Schema, decoded, encoded};
+use crate::profile::ProfileId;
+
+/// The segments' tables, as in the embedded database. `since`, `at` and the runs' times are
+/// milliseconds since 1970; `state` is 1 of a member, 0 of who has left.
+pub const SCHEMA: Schema = Schema {
+    name: "segments",
+    steps: &["
+    CREATE TABLE segments (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        site BIGINT NOT NULL,
+        name TEXT COLLATE \"C\" NOT NULL,
+        begun_at BIGINT,
+        ran_at BIGINT,
+        took_ms BIGINT NOT NULL DEFAULT 0,
+        size BIGINT NOT NULL DEFAULT 0,
+        added BIGINT NOT NULL DEFAULT 0,
+        removed BIGINT NOT NULL DEFAULT 0,
+        fingerprint TEXT NOT NULL DEFAULT '',
+        UNIQUE (site, name)
+    );
+    CREATE TABLE memberships (
+        segment BIGINT NOT NULL,
+        profile BIGINT NOT NULL,
+        state BIGINT NOT NULL,
+        since BIGINT NOT NULL,
+        PRIMARY KEY (segment, profile)
+    );
+    CREATE TABLE syncs (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        segment BIGINT NOT NULL,
+        destination TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        list TEXT,
+        synced BIGINT NOT NULL DEFAULT 0,
+        checked BIGINT NOT NULL DEFAULT 0,
+        UNIQUE (segment, destination, kind)
+    );
+    CREATE TABLE told (
+        sync BIGINT NOT NULL,
+        profile BIGINT NOT NULL,
+        row TEXT NOT NULL,
+        at BIGINT NOT NULL,
+        is_sure BIGINT NOT NULL,
+        PRIMARY KEY (sync, profile)
+    );
+    "],
+};
+
+/// Memory for one question: sets of people that a rule asks for are kept in it, some 50 bytes each. With
+/// less, PostgreSQL would go through such a set again for everybody.
+const MEMORY: &str = "256MB";
+
+/// Segments in the shared database.
+pub struct PostgresSegments {
+    database: Arc<Postgres>,
+    evaluate_time: Duration,
+    keeper: Keeper,
+}
+
+impl PostgresSegments {
+    /// Segments in a database that has [`SCHEMA`] and that of the profiles. Whom a rule selects is asked
+    /// for `evaluate_time` at most.
+    pub fn new(database: Arc<Postgres>, evaluate_time: Duration) -> Self {
+        Self { database, evaluate_time, keeper: Keeper::default() }
+    }
+
+    pub(super) fn database(&self) -> &Postgres {
+        &self.database
+    }
+
+    /// Refuses, if another gateway keeps the segments.
+    pub(super) async fn keep(&self) -> Result<(), SegmentError> {
+        let keeping = self.keeper.is_here(&self.database);
+        if self.database.within(keeping).await? { Ok(()) } else { Err(SegmentError::Elsewhere) }
+    }
+
+    async fn select(
+        &self,
+        site: SiteId,
+        rule: &Rule,
+        by: By,
+        now_ms: i64,
+    ) -> Result<Members, PostgresError> {
+        let client = self.database.client().await?;
+        let number = self.database.site(&client, site.0).await?;
+        let statement = compile(rule, by, number, now_ms, &dialect::Postgres);
+        let mut asking = Asking(Some(client));
+        let members = asking.members(&statement, self.evaluate_time).await?;
+        asking.0.take();
+        Ok(members)
+    }
+}
+
+/// A connection that may be asked for long. Dropped before the answer is there it is closed: whoever
+/// had it next would wait for the rest.
+struct Asking(Option<Client>);
+
+impl Asking {
+    async fn members(
+        &mut self,
+        statement: &Statement,
+        limit: Duration,
+    ) -> Result<Members, PostgresError> {
+        let client = self.0.as_ref().ok_or(PostgresError::Incomplete)?;
+        let begin = format!(
+            "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL work_mem = '{MEMORY}'; \
+             SET LOCAL jit = off",
+            limit.as_millis()
+        );
+        client.batch_execute(&begin).await?;
+        let query = client.prepare(&statement.text).await?;
+        let parameters: Vec<String> = statement.parameters.iter().map(bound).collect();
+        let mut members = Members::default();
+        let mut rows = pin!(client.query_raw(&query, parameters).await?);
+        while let Some(row) = rows.try_next().await? {
+            members.insert(row.try_get(0)?);
+        }
+        client.batch_execute("COMMIT").await?;
+        Ok(members)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.take().map(Object::take);
+    }
+}
+
+#[async_trait]
+impl SegmentStore for PostgresSegments {
+    async fn known(&self, site: SiteId) -> Result<Vec<Known>, SegmentError> {
+        self.keep().await?;
+        let asking = async {
+            let client = self.database.client().await?;
+            let number = self.database.site(&client, site.0).await?;
+            let statement = client.prepare_cached(&dollars(statements::KNOWN)).await?;
+            client.query(&statement, &[&number]).await?.iter().map(known).collect()
+        };
+        Ok(self.database.within(asking).await?)
+    }
+
+    async fn begin(
+        &self,
+        site: SiteId,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<(SegmentId, i64), SegmentError> {
+        self.keep().await?;
+        let beginning = async {
+            let client = self.database.client().await?;
+            let number = self.database.site(&client, site.0).await?;
+            let statement = client.prepare_cached(&dollars(statements::BEGIN)).await?;
+            let row = client.query_one(&statement, &[&number, &encoded(name), &now_ms]).await?;
+            Ok((SegmentId(row.try_get(0)?), row.try_get(1)?))
+        };
+        Ok(self.database.within(beginning).await?)
+    }
+
+    async fn evaluate(
+        &self,
+        site: SiteId,
+        rule: Arc<Rule>,
+        by: By,
+        now_ms: i64,
+    ) -> Result<Members, SegmentError> {
+        let selected = self.select(site, &rule, by, now_ms);
+        let found = tokio::time::timeout(self.evaluate_time, selected).await;
+        match found.map_err(|_elapsed| SegmentError::TooSlow)? {
+            Err(error) if error.is_too_slow() => Err(SegmentError::TooSlow),
+            found => Ok(found?),
+        }
+    }
+
+    async fn page(
+        &self,
+        segment: SegmentId,
+        which: Which,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Page, SegmentError> {
+        let (state, since): (Option<i64>, Option<i64>) = match which {
+            Which::All => (None, None),
+            Which::Members => (Some(1), None),
+            Which::ChangedAt(since) => (None, Some(since)),
+        };
+        let reading = async {
+            let client = self.database.client().await?;
+            let statement = client.prepare_cached(&dollars(statements::PAGE)).await?;
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+                [&segment.0, &after.0, &state, &since, &rows_of(limit)];
+            let membership = |row: &Row| {
+                Ok(Membership {
+                    profile: ProfileId(row.try_get(0)?),
+                    is_member: row.try_get::<_, i64>(1)? != 0,
+                    since_ms: row.try_get(2)?,
+                })
+            };
+            client.query(&statement, &parameters).await?.iter().map(membership).collect()
+        };
+        Ok(self.database.within(reading).await?)
+    }
+
+    async fn change(
+        &self,
+        segment: SegmentId,
+        changes: Vec<(ProfileId, Change)>,
+        at_ms: i64,
+    ) -> Result<(), SegmentError> {
+        let (mut kept, mut states, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
+        for (profile, change) in changes {
+            match change {
+                Change::Join => states.push(1_i64),
+                Change::Leave => states.push(0),
+                Change::Forget => {
+                    forgotten.push(profile.0);
+                    continue;
+                }
+            }
+            kept.push(profile.0);
+        }
+        let changing = async {
+            let mut client = self.database.client().await?;
+            let transaction = client.transaction().await?;
+            let set = transaction
+                .prepare_cached(
+                    "INSERT INTO memberships
+                     SELECT $1, w.*, $4::bigint FROM unnest($2::bigint[], $3::bigint[]) AS w
+                     ON CONFLICT (segment, profile)
+                     DO UPDATE SET state = excluded.state, since = excluded.since",
+                )
+                .await?;
+            transaction.execute(&set, &[&segment.0, &kept, &states, &at_ms]).await?;
+            let forget = transaction
+                .prepare_cached("DELETE FROM memberships WHERE segment = $1 AND profile = ANY($2)")
+                .await?;
+            transaction.execute(&forget, &[&segment.0, &forgotten]).await?;
+            Ok(transaction.commit().await?)
+        };
+        Ok(self.database.within(changing).await?)
+    }
+
+    async fn end(
+        &self,
+        segment: SegmentId,
+        at_ms: i64,
+        took_ms: i64,
+        fingerprint: String,
+    ) -> Result<Ran, SegmentError> {
+        let ending = async {
+            let client = self.database.client().await?;
+            // PostgreSQL adds up whole numbers as decimal ones.
+            let counted = format!(
+                "SELECT a::bigint, b::bigint, c::bigint FROM ({}) AS counted (a, b, c)",
+                dollars(statements::COUNTED)
+            );
+            let counted = client.prepare_cached(&counted).await?;
+            let row = client.query_one(&counted, &[&segment.0, &at_ms]).await?;
+            let ended = client.prepare_cached(&dollars(statements::ENDED)).await?;
+            let (size, added, removed): (i64, i64, i64) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+                [&segment.0, &at_ms, &took_ms, &size, &added, &removed, &fingerprint];
+            client.execute(&ended, &parameters).await?;
+            Ok((count(size), count(added), count(removed)))
+        };
+        let (size, added, removed) = self.database.within(ending).await?;
+        Ok(Ran { at_ms, took_ms, size, added, removed, fingerprint })
+    }
+
+    async fn people(
+        &self,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Value)>, SegmentError> {
+        let numbers: Vec<i64> = profiles.iter().map(|profile| profile.0).collect();
+        let reading = async {
+            let client = self.database.client().await?;
+            let statement = client
+                .prepare_cached(
+                    "SELECT p.id, p.user_id, p.traits
+                     FROM unnest($1::bigint[]) WITH ORDINALITY AS w (id, n)
+                     JOIN profiles p ON p.id = w.id ORDER BY w.n",
+                )
+                .await?;
+            let person = |row: &Row| {
+                let profile: i64 = row.try_get(0)?;
+                let user_id = row.try_get::<_, Option<String>>(1)?.map(decoded);
+                let traits: Value = serde_json::from_str(row.try_get(2)?).unwrap_or_default();
+                let shown = json!({ "profile": profile, "user_id": user_id, "traits": traits });
+                Ok((ProfileId(profile), shown))
+            };
+            client.query(&statement, &[&numbers]).await?.iter().map(person).collect()
+        };
+        Ok(self.database.within(reading).await?)
+    }
+
+    async fn remove(&self, segment: SegmentId, limit: usize) -> Result<bool, SegmentError> {
+        self.keep().await?;
+        let removing = async {
+            let mut client = self.database.client().await?;
+            let transaction = client.transaction().await?;
+            let fewer = transaction.prepare_cached(&dollars(statements::FEWER)).await?;
+            let removed = transaction.execute(&fewer, &[&segment.0, &rows_of(limit)]).await?;
+            for statement in [statements::HEARD_OUT, statements::GONE] {
+                transaction.execute(&dollars(statement), &[&segment.0]).await?;
+            }
+            transaction.commit().await?;
+            Ok(removed < u64::try_from(limit).unwrap_or(u64::MAX))
+        };
+        Ok(self.database.within(removing).await?)
+    }
+}
+
+/// A number of rows, as the database takes it.
+pub(super) fn rows_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// A number of rows, as the database gives it.
+pub(super) fn count(rows: i64) -> u64 {
+    u64::try_from(rows).unwrap_or(0)
+}
+
+fn known(row: &Row) -> Result<Known, PostgresError> {
+    let ran_at: Option<i64> = row.try_get(3)?;
+    let ran = |at_ms| {
+        Ok::<Ran, PostgresError>(Ran {
+            at_ms,
+            took_ms: row.try_get(4)?,
+            size: count(row.try_get(5)?),
+            added: count(row.try_get(6)?),
+            removed: count(row.try_get(7)?),
+            fingerprint: row.try_get(8)?,
+        })
+    };
+    Ok(Known {
+        id: SegmentId(row.try_get(0)?),
+        name: decoded(row.try_get(1)?),
+        begun_at: row.try_get(2)?,
+        ran: ran_at.map(ran).transpose()?,
+    })
+}

@@ -1,0 +1,223 @@
+//! What destinations were told, in the database that gateways share, next to the memberships.
+
+use async_trait::async_trait;
+use tokio_postgres::Row as DatabaseRow;
+use tokio_postgres::types::ToSql;
+
+use super::super::postgres::{PostgresSegments, count, rows_of};
+use super::super::statements::{self, dollars};
+use super::super::{SegmentError, SegmentId, SyncKind};
+use super::person::Someone;
+use super::{Kept, Note, SyncId, SyncStore, Told};
+use crate::journal::SiteId;
+use crate::postgres::decoded;
+use crate::profile::ProfileId;
+use crate::vendors::audience::Row;
+
+/// Rows forgotten in one transaction.
+const FORGOTTEN: i64 = 5000;
+
+#[async_trait]
+impl SyncStore for PostgresSegments {
+    async fn sync(
+        &self,
+        segment: SegmentId,
+        destination: &str,
+        kind: SyncKind,
+    ) -> Result<Kept, SegmentError> {
+        self.keep().await?;
+        let asking = async {
+            let client = self.database().client().await?;
+            let key: [&(dyn ToSql + Sync); 3] = [&segment.0, &destination, &kind.name()];
+            client.execute(&dollars(statements::NEW_SYNC), &key).await?;
+            let row = client.query_one(&dollars(statements::SYNC), &key).await?;
+            Ok(Kept {
+                id: SyncId(row.try_get(0)?),
+                list: row.try_get(1)?,
+                synced: row.try_get(2)?,
+                checked: row.try_get(3)?,
+            })
+        };
+        Ok(self.database().within(asking).await?)
+    }
+
+    async fn heard(&self, segment: SegmentId) -> Result<Vec<(String, SyncKind)>, SegmentError> {
+        let asking = async {
+            let client = self.database().client().await?;
+            let heard = |row: &DatabaseRow| {
+                let kind = SyncKind::from_name(row.try_get(1)?).unwrap_or(SyncKind::List);
+                Ok((row.try_get(0)?, kind))
+            };
+            let rows = client.query(&dollars(statements::HEARD), &[&segment.0]).await?;
+            rows.iter().map(heard).collect()
+        };
+        Ok(self.database().within(asking).await?)
+    }
+
+    async fn note_list(&self, sync: SyncId, list: Option<String>) -> Result<(), SegmentError> {
+        let mut is_left = list.is_none();
+        while is_left {
+            let forgetting = async {
+                let client = self.database().client().await?;
+                let text = dollars(statements::FORGOTTEN);
+                Ok(client.execute(&text, &[&sync.0, &FORGOTTEN]).await?)
+            };
+            is_left = self.database().within(forgetting).await? == FORGOTTEN.unsigned_abs();
+        }
+        let noting = async {
+            let client = self.database().client().await?;
+            Ok(client.execute(&dollars(statements::LISTED), &[&sync.0, &list]).await?)
+        };
+        self.database().within(noting).await?;
+        Ok(())
+    }
+
+    async fn told(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Vec<Told>, SegmentError> {
+        let reading = async {
+            let client = self.database().client().await?;
+            let statement = client.prepare_cached(&dollars(statements::TOLD)).await?;
+            let told = |row: &DatabaseRow| {
+                let consent: Option<String> = row.try_get(5)?;
+                let is_known: bool = row.try_get(6)?;
+                Ok(Told {
+                    profile: ProfileId(row.try_get(0)?),
+                    row: Row::kept(row.try_get::<_, String>(1)?),
+                    at: row.try_get(2)?,
+                    is_sure: row.try_get::<_, i64>(3)? != 0,
+                    is_member: row.try_get::<_, i64>(4)? != 0,
+                    consent: is_known.then(|| consent.unwrap_or_default()),
+                })
+            };
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&sync.0, &segment.0, &after.0, &rows_of(limit)];
+            client.query(&statement, &parameters).await?.iter().map(told).collect()
+        };
+        Ok(self.database().within(reading).await?)
+    }
+
+    async fn untold(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        after: ProfileId,
+        limit: usize,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
+        let reading = async {
+            let client = self.database().client().await?;
+            let statement = client.prepare_cached(&dollars(statements::UNTOLD)).await?;
+            let untold = |row: &DatabaseRow| Ok((ProfileId(row.try_get(0)?), row.try_get(1)?));
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&sync.0, &segment.0, &after.0, &rows_of(limit)];
+            client.query(&statement, &parameters).await?.iter().map(untold).collect()
+        };
+        Ok(self.database().within(reading).await?)
+    }
+
+    async fn someone(
+        &self,
+        site: SiteId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Someone>, SegmentError> {
+        let numbers: Vec<i64> = profiles.iter().map(|profile| profile.0).collect();
+        let reading = async {
+            let client = self.database().client().await?;
+            let site = self.database().site(&client, site.0).await?;
+            let last = |kind: &str| {
+                format!(
+                    "(SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = '{kind}'
+                      ORDER BY i.seen DESC, i.since DESC, i.value LIMIT 1)"
+                )
+            };
+            let text = format!(
+                "SELECT p.id, p.user_id, p.traits, p.consent, {}, {}
+                 FROM unnest($1::bigint[]) WITH ORDINALITY AS w (id, n)
+                 JOIN profiles p ON p.id = w.id WHERE p.site = $2 ORDER BY w.n",
+                last("anonymous"),
+                last("email")
+            );
+            let statement = client.prepare_cached(&text).await?;
+            let someone = |row: &DatabaseRow| {
+                let text = |column: usize| {
+                    row.try_get::<_, Option<String>>(column).map(|it| it.map(decoded))
+                };
+                Ok(Someone {
+                    profile: row.try_get(0)?,
+                    user_id: text(1)?,
+                    traits: serde_json::from_str(row.try_get(2)?).unwrap_or_default(),
+                    consent: serde_json::from_str(row.try_get(3)?).unwrap_or_default(),
+                    anonymous_id: text(4)?,
+                    email: text(5)?,
+                })
+            };
+            client.query(&statement, &[&numbers, &site]).await?.iter().map(someone).collect()
+        };
+        Ok(self.database().within(reading).await?)
+    }
+
+    async fn note(&self, sync: SyncId, notes: Vec<(ProfileId, Note)>) -> Result<(), SegmentError> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let noting = async {
+            let mut client = self.database().client().await?;
+            let transaction = client.transaction().await?;
+            let telling = transaction
+                .prepare_cached(
+                    "INSERT INTO told (sync, profile, row, at, is_sure) VALUES ($1, $2, $3, $4, 0)
+                     ON CONFLICT (sync, profile)
+                     DO UPDATE SET row = excluded.row, at = excluded.at, is_sure = 0",
+                )
+                .await?;
+            let told = transaction
+                .prepare_cached("UPDATE told SET is_sure = 1 WHERE sync = $1 AND profile = $2")
+                .await?;
+            let untold = transaction
+                .prepare_cached("DELETE FROM told WHERE sync = $1 AND profile = $2")
+                .await?;
+            // All on their way before the first answer: what is said twice of somebody stays in order.
+            let notes = notes.iter().map(async |(profile, note)| match note {
+                Note::Telling(row, at) => {
+                    let parameters: [&(dyn ToSql + Sync); 4] =
+                        [&sync.0, &profile.0, &row.text(), at];
+                    transaction.execute(&telling, &parameters).await
+                }
+                Note::Told => transaction.execute(&told, &[&sync.0, &profile.0]).await,
+                Note::Untold => transaction.execute(&untold, &[&sync.0, &profile.0]).await,
+            });
+            futures_util::future::try_join_all(notes).await?;
+            Ok(transaction.commit().await?)
+        };
+        self.database().within(noting).await?;
+        Ok(())
+    }
+
+    async fn finish(
+        &self,
+        sync: SyncId,
+        ran_at: i64,
+        checked: Option<i64>,
+    ) -> Result<(), SegmentError> {
+        let noting = async {
+            let client = self.database().client().await?;
+            let text = dollars(statements::FINISHED);
+            Ok(client.execute(&text, &[&sync.0, &ran_at, &checked]).await?)
+        };
+        self.database().within(noting).await?;
+        Ok(())
+    }
+
+    async fn size(&self, sync: SyncId) -> Result<u64, SegmentError> {
+        let counting = async {
+            let client = self.database().client().await?;
+            let row = client.query_one(&dollars(statements::SIZE), &[&sync.0]).await?;
+            Ok(count(row.try_get(0)?))
+        };
+        Ok(self.database().within(counting).await?)
+    }
+}

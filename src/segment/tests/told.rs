@@ -1,0 +1,90 @@
+//! What destinations were told, in each backend.
+
+use super::*;
+use crate::segment::sync::{Note, SyncStore, Told};
+use crate::vendors::audience::Row;
+
+in_every_backend!(what_was_told_is_kept_until_it_is_untold, people_are_known_by_what_was_seen_last);
+
+const SITE: SiteId = SiteId(7);
+
+fn row(text: &str) -> Row {
+    Row::kept(text.to_owned())
+}
+
+async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
+    let (segments, store): (_, &dyn SyncStore) = (&bed.segments, &*bed.told);
+    for id in 1..=4 {
+        bed.add(id, Person { consent: object(json!({ "marketing": id < 4 })), ..doer(&[]) }).await;
+    }
+    let (segment, _) = segments.begin(SITE, "a", 1000).await.unwrap();
+    let join = (1..=3).map(|id| (ProfileId(id), Change::Join)).collect();
+    segments.change(segment, join, 1000).await.unwrap();
+    let kept = store.sync(segment, "crm", SyncKind::List).await.unwrap();
+    assert_eq!((kept.list, kept.synced, kept.checked), (None, 0, 0));
+    let again = store.sync(segment, "crm", SyncKind::List).await.unwrap();
+    assert_eq!(again.id, kept.id);
+    let sync = kept.id;
+    let untold = |after: i64| store.untold(sync, segment, ProfileId(after), 2);
+    let of = |people: Vec<(ProfileId, Option<i64>)>| -> Vec<(i64, Option<i64>)> {
+        people.into_iter().map(|(id, at)| (id.0, at)).collect()
+    };
+    assert_eq!(of(untold(i64::MIN).await.unwrap()), [(1, None), (2, None)]);
+    let telling = |id: i64, text: &str| (ProfileId(id), Note::Telling(row(text), 2000));
+    let notes = vec![telling(1, "one"), telling(2, "two"), telling(4, "four")];
+    store.note(sync, notes).await.unwrap();
+    store.note(sync, vec![(ProfileId(1), Note::Told), (ProfileId(4), Note::Told)]).await.unwrap();
+    assert_eq!(store.size(sync).await.unwrap(), 2);
+    assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)]);
+    assert_eq!(of(untold(2).await.unwrap()), [(3, None)]);
+    bed.execute("DELETE FROM profiles WHERE id = 2").await;
+    let told = store.told(sync, segment, ProfileId(i64::MIN), 10).await.unwrap();
+    let short = |it: &Told| (it.profile.0, it.row.text().to_owned(), it.is_sure, it.is_member);
+    let expected = [(1, "one", true, true), (2, "two", false, true), (4, "four", true, false)];
+    let expected = expected.map(|(id, text, sure, member)| (id, text.to_owned(), sure, member));
+    assert_eq!(told.iter().map(short).collect::<Vec<_>>(), expected);
+    let consents: Vec<_> = told.iter().map(|it| it.consent.as_deref()).collect();
+    assert_eq!(consents, [Some(r#"{"marketing":true}"#), None, Some(r#"{"marketing":false}"#)]);
+    assert_eq!(store.heard(segment).await.unwrap(), [("crm".to_owned(), SyncKind::List)]);
+    store.note(sync, vec![telling(1, "other"), (ProfileId(4), Note::Untold)]).await.unwrap();
+    let told = store.told(sync, segment, ProfileId(0), 1).await.unwrap();
+    assert_eq!(short(&told[0]), (1, "other".to_owned(), false, true), "it is not sure any more");
+    store.note_list(sync, Some("l-1".to_owned())).await.unwrap();
+    store.finish(sync, 3000, Some(4000)).await.unwrap();
+    store.finish(sync, 5000, None).await.unwrap();
+    let kept = store.sync(segment, "crm", SyncKind::List).await.unwrap();
+    assert_eq!((kept.list.as_deref(), kept.synced, kept.checked), (Some("l-1"), 5000, 4000));
+    // While somebody was told, the segment stays until they are untold.
+    assert!(segments.remove(segment, 10).await.unwrap());
+    assert_eq!(segments.known(SITE).await.unwrap().len(), 1);
+    store.note_list(sync, None).await.unwrap();
+    assert_eq!(store.heard(segment).await.unwrap(), []);
+    assert!(segments.remove(segment, 10).await.unwrap());
+    assert_eq!(segments.known(SITE).await.unwrap(), []);
+}
+
+async fn people_are_known_by_what_was_seen_last(bed: Bed) {
+    for id in [1, 2] {
+        let identities = ["anonymous", "email"].map(str::to_owned).into();
+        bed.add(id, Person { identities, ..doer(&[]) }).await;
+    }
+    bed.execute(
+        "INSERT INTO identities (site, kind, value, profile, seen)
+         SELECT site, kind, 'newest', profile, 5 FROM identities
+         WHERE kind = 'anonymous' AND profile = 2",
+    )
+    .await;
+    let asked = [9, 2, 1].map(ProfileId).to_vec();
+    let people = bed.told.someone(SITE, asked).await.unwrap();
+    let short: Vec<_> = people
+        .iter()
+        .map(|it| (it.profile, it.anonymous_id.as_deref(), it.email.as_deref()))
+        .collect();
+    let expected = [(2, Some("newest"), Some("email2")), (1, Some("anonymous1"), Some("email1"))];
+    assert_eq!(short, expected);
+    assert_eq!(
+        (people[0].user_id.as_deref(), &people[0].traits["plan"]),
+        (Some("u2"), &json!("pro"))
+    );
+    assert_eq!(bed.told.someone(SiteId(7), Vec::new()).await.unwrap().len(), 0);
+}

@@ -1,0 +1,133 @@
+//! Profiles in a PostgreSQL database that gateways share, with the real program.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tagway::demo::simulator::{Kind, Simulator};
+
+use crate::harness::{
+    NO_RATES, Process, TAGWAY, batch, eventually, ledger, send, settled, vendor, webhook_site,
+};
+
+#[path = "../../src/postgres/server.rs"]
+mod server;
+
+fn settings(url: &str, schema: &str, webhook: SocketAddr) -> String {
+    let rule = "[[sites.destinations.mapping.rules]]\n\
+        set = { \"properties.plan\" = \"{{ profile.traits.plan }}\", \
+        \"properties.orders\" = \"{{ profile.activity['Order Completed'].count }}\" }";
+    let key = "write_key = \"shop-web\"\n";
+    let site = webhook_site(webhook, rule).replace(key, &format!("{key}bots = \"pass\"\n"));
+    format!(
+        "{NO_RATES}\n[profiles]\nstore = \"postgres\"\n\
+         [postgres]\nurl = \"{url}\"\nschema = \"{schema}\"\n{site}"
+    )
+}
+
+fn start(folder: &Path, settings: &str) -> (Process, PathBuf) {
+    let file = folder.join("tagway.toml");
+    (Process::start(&folder.join("data"), &file, settings), file)
+}
+
+fn post(process: &Process, event: &Value) {
+    let body = batch(std::slice::from_ref(event));
+    let answer = send(process.http, ("POST", "/v1/batch"), &[], body.as_bytes());
+    assert_eq!(answer.unwrap().status, 200);
+}
+
+fn identify(id: &str) -> Value {
+    json!({
+        "type": "identify", "userId": "u", "anonymousId": "a", "messageId": id,
+        "traits": { "plan": "pro" },
+    })
+}
+
+fn order(id: &str) -> Value {
+    json!({ "type": "track", "event": "Order Completed", "userId": "u", "messageId": id })
+}
+
+/// What the destination heard with an event.
+fn told(webhook: &Simulator, id: &str) -> Value {
+    for request in webhook.tally().seen {
+        let events: Value = serde_json::from_slice(&request.body).unwrap();
+        for event in events.as_array().unwrap() {
+            if event["messageId"] == id {
+                return event["properties"].clone();
+            }
+        }
+    }
+    Value::Null
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_share_what_they_know_of_people() {
+    let Some(url) = server::url() else { return };
+    let webhook = vendor(Kind::Webhook).await;
+    let settings = settings(url, "shared_people", webhook.address());
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (one, _) = start(folders[0].path(), &settings);
+    let (other, _) = start(folders[1].path(), &settings);
+    post(&one, &identify("i1"));
+    post(&one, &order("o1"));
+    settled(one.admin, 2).await;
+    post(&other, &order("o2"));
+    settled(other.admin, 1).await;
+    assert_eq!(told(&webhook, "o1"), json!({ "plan": "pro", "orders": 1 }));
+    assert_eq!(told(&webhook, "o2"), json!({ "plan": "pro", "orders": 2 }));
+    one.kill();
+    // Where the first stood is known: nothing counts twice.
+    let (one, file) = start(folders[0].path(), &settings);
+    post(&one, &order("o3"));
+    settled(one.admin, 3).await;
+    assert_eq!(told(&webhook, "o3"), json!({ "plan": "pro", "orders": 3 }));
+    let mut command = Command::new(TAGWAY);
+    command.args(["profiles", "get", "u", "--admin", &one.admin.to_string()]);
+    let output = command.arg("--config").arg(&file).output().unwrap();
+    let profile: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(profile["activity"]["Order Completed"]["count"], 3);
+    assert!(one.terminate().success());
+    assert!(other.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_database_is_away_events_are_taken_and_wait() {
+    let Some(url) = server::url() else { return };
+    let webhook = vendor(Kind::Webhook).await;
+    // A port where nobody listens yet.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let away = format!("postgresql://tagway@{address}/postgres");
+    let (gateway, _) = start(folder.path(), &settings(&away, "away", webhook.address()));
+    post(&gateway, &identify("i1"));
+    post(&gateway, &order("o1"));
+    let rows = ledger(gateway.admin);
+    assert!(rows.iter().all(|row| row.accepted == 2 && row.pending == 2), "{rows:?}");
+    let host = url.split_once('@').unwrap().1.split_once('/').unwrap().0;
+    forward(TcpListener::bind(address).unwrap(), host.replace("%2F", "/"));
+    let is_told = || {
+        let told = told(&webhook, "o1");
+        if told.is_null() { Err("not yet".to_owned()) } else { Ok(told) }
+    };
+    assert_eq!(eventually(is_told).await, json!({ "plan": "pro", "orders": 1 }));
+    settled(gateway.admin, 2).await;
+    assert!(gateway.terminate().success());
+}
+
+/// What arrives at the listener goes to the server's socket.
+fn forward(listener: TcpListener, folder: String) {
+    let copy = |mut from: Box<dyn io::Read + Send>, mut to: Box<dyn io::Write + Send>| {
+        std::thread::spawn(move || io::copy(&mut from, &mut to).ok());
+    };
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let near = near.unwrap();
+            let far = UnixStream::connect(format!("{folder}/.s.PGSQL.5432")).unwrap();
+            copy(Box::new(near.try_clone().unwrap()), Box::new(far.try_clone().unwrap()));
+            copy(Box::new(far), Box::new(near));
+        }
+    });
+}
