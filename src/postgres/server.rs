@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
+
+/// The user `nobody`, and their group.
+const NOBODY: u32 = 65_534;
 
 /// The server's URL. `None`, with the reason printed, where PostgreSQL is not installed; in CI it must be.
 pub(crate) fn url() -> Option<&'static str> {
@@ -24,7 +27,9 @@ fn start() -> Option<String> {
         return None;
     };
     let folder = tempfile::Builder::new().prefix("tagway-postgres-").tempdir().unwrap().keep();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    // Its own, so that it is removed with all that is in it.
+    let owner = rustix::process::geteuid().is_root().then_some(NOBODY);
+    chown(&folder, owner, owner).unwrap();
     let data = folder.join("data");
     let made = as_nobody(&programs.join("initdb"))
         .args(["-U", "tagway", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8", "-D"])
@@ -77,11 +82,11 @@ fn programs() -> Option<PathBuf> {
 
 /// The server refuses to run as root: then it runs as `nobody`.
 fn as_nobody(program: &Path) -> Command {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
+    if !rustix::process::geteuid().is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
+    command.arg("--clear-groups").arg(program);
     command
 }
