@@ -316,8 +316,25 @@ impl Metrics {
             config_reload_success: Gauge::default(),
         };
         metrics.register();
+        metrics.register_profiles();
         metrics.register_waits();
         metrics
+    }
+
+    fn register_profiles(&mut self) {
+        let r = &mut self.registry;
+        r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
+        r.register(
+            "events_unenriched",
+            "Delivered without what is known of their visitors",
+            self.events_unenriched.clone(),
+        );
+        r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
+        r.register(
+            "projection_lag_events",
+            "Events the profiles have yet to see",
+            self.projection_lag_events.clone(),
+        );
     }
 
     // The names of the outside contract. prometheus-client appends `_total` to counters.
@@ -360,18 +377,6 @@ impl Metrics {
             self.pending_oldest_seconds.clone(),
         );
         r.register("destination_up", "0 while paused or broken", self.destination_up.clone());
-        r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
-        r.register(
-            "events_unenriched",
-            "Delivered without what is known of their visitors",
-            self.events_unenriched.clone(),
-        );
-        r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
-        r.register(
-            "projection_lag_events",
-            "Events the profiles have yet to see",
-            self.projection_lag_events.clone(),
-        );
         r.register("script_requests", "Scripts asked for", self.script_requests.clone());
         r.register("script_changes", "New versions of pinned", self.script_changes.clone());
         r.register("scripts_pending", "Pinned, and changed", self.scripts_pending.clone());

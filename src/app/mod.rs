@@ -171,11 +171,8 @@ impl App {
         let handler = Arc::new(GatewayHandler(gateway.clone()));
         let server = Server::bind(&settings.edge, metrics.clone(), handler).await?;
         let admin = bind_admin(settings.admin.address).await?;
-        let addresses = Addresses {
-            http: server.http_addr(),
-            https: server.https_addr(),
-            admin: admin.address(),
-        };
+        let (http, https) = (server.http_addr(), server.https_addr());
+        let addresses = Addresses { http, https, admin: admin.address() };
         let app = Arc::new(Self {
             addresses,
             origin,
