@@ -71,37 +71,42 @@ pub(super) fn passed(fields: &mut HeaderMap, version: Version) {
 /// Says whom the request is from, in place of what the client said of that. Servers that read `_`
 /// for `-` in names must not be told otherwise by it.
 pub(super) fn introduce(fields: &mut HeaderMap, client: IpAddr, secure: bool, host: &str) {
-    let said: Vec<HeaderName> = fields
-        .keys()
-        .filter(|name| {
-            let name = name.as_str().replace('_', "-");
-            name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
-        })
-        .cloned()
-        .collect();
+    let said: Vec<HeaderName> =
+        fields.keys().filter(|name| says_who(name.as_str())).cloned().collect();
     for name in said {
         fields.remove(name);
     }
     fields.remove(EXPECT);
     fields.remove(HOST);
     let proto = if secure { "https" } else { "http" };
+    let address = client.to_string();
     let node = match client {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
+        IpAddr::V4(_) => address.clone(),
+        IpAddr::V6(_) => format!("\"[{address}]\""),
     };
     let quoted = !host.contains(['"', '\\']);
     let forwarded = quoted.then(|| format!("for={node};host=\"{host}\";proto={proto}"));
     let said = [
-        ("x-forwarded-for", Some(client.to_string())),
-        ("x-forwarded-proto", Some(proto.to_owned())),
-        ("x-forwarded-host", Some(host.to_owned())),
-        ("forwarded", forwarded),
+        ("x-forwarded-for", HeaderValue::try_from(address).ok()),
+        ("x-forwarded-proto", Some(HeaderValue::from_static(proto))),
+        ("x-forwarded-host", HeaderValue::from_str(host).ok()),
+        ("forwarded", forwarded.and_then(|value| HeaderValue::try_from(value).ok())),
     ];
     for (name, value) in said {
-        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+        if let Some(value) = value {
             fields.insert(HeaderName::from_static(name), value);
         }
     }
+}
+
+/// Whether a field of this name says whom a request is from, to those who read `_` for `-` as well.
+fn says_who(name: &str) -> bool {
+    let reads = |start: &str| {
+        let same = |(one, other)| one == other || (one, other) == (b'_', b'-');
+        name.len() >= start.len() && name.bytes().zip(start.bytes()).all(same)
+    };
+    let is = |whole: &str| name.len() == whole.len() && reads(whole);
+    reads("x-forwarded-") || is("forwarded") || is("x-real-ip")
 }
 
 #[cfg(test)]
@@ -139,10 +144,12 @@ mod tests {
             ("x_forwarded_for", "6.6.6.6"),
             ("x-forwarded-port", "1"),
             ("forwarded", "for=6.6.6.6"),
-            ("x-real-ip", "6.6.6.6"),
+            ("x-real_ip", "6.6.6.6"),
+            ("forwarded-by", "kept"),
         ]);
         introduce(&mut sent, "2001:db8::1".parse().unwrap(), true, "shop.example:8443");
         let expected = fields(&[
+            ("forwarded-by", "kept"),
             ("x-forwarded-for", "2001:db8::1"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "shop.example:8443"),

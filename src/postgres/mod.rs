@@ -286,6 +286,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_whose_certificate_nobody_vouches_for_is_not_spoken_to() {
+        let Some((url, _)) = server::secure() else { return };
+        let settings = Settings {
+            url: Some(Secret::new(url)),
+            schema: "untrusted".to_owned(),
+            connections: 1,
+            connect_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(60),
+        };
+        let refused = Postgres::new(settings, &[]).unwrap().client().await.err().unwrap();
+        let refused = format!("{:#}", anyhow::Error::from(refused));
+        assert!(refused.contains("invalid peer certificate"), "{refused}");
+    }
+
+    #[tokio::test]
     async fn a_newer_schema_is_refused_and_an_older_one_grows() {
         const ONE: &str = "CREATE TABLE t (n BIGINT)";
         const OLD: &[Schema] = &[Schema { name: "test", steps: &[ONE] }];

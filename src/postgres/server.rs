@@ -1,9 +1,10 @@
-//! A PostgreSQL server for the tests: a cluster of its own in a temporary folder, behind a Unix socket,
-//! one for all tests of a process.
+//! A PostgreSQL server for the tests: a cluster of its own in a temporary folder, behind a Unix socket
+//! and, under TLS, at a port of this machine; one for all tests of a process.
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::chown;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,13 +14,30 @@ use std::time::Duration;
 /// The user `nobody`, and their group.
 const NOBODY: u32 = 65_534;
 
-/// The server's URL. `None`, with the reason printed, where PostgreSQL is not installed; in CI it must be.
-pub(crate) fn url() -> Option<&'static str> {
-    static SERVER: OnceLock<Option<String>> = OnceLock::new();
-    SERVER.get_or_init(start).as_deref()
+/// The server.
+struct Server {
+    /// Its URL, by the socket.
+    url: String,
+    /// Its URL by the port, where it asks for TLS, and the certificate it shows there.
+    secure: (String, PathBuf),
 }
 
-fn start() -> Option<String> {
+/// The server's URL. `None`, with the reason printed, where PostgreSQL is not installed; in CI it must be.
+pub(crate) fn url() -> Option<&'static str> {
+    server().map(|server| server.url.as_str())
+}
+
+/// The server's URL by TLS, and the file of the certificate that is to be trusted for that.
+pub(crate) fn secure() -> Option<(&'static str, &'static Path)> {
+    server().map(|Server { secure: (url, certificate), .. }| (url.as_str(), certificate.as_path()))
+}
+
+fn server() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    SERVER.get_or_init(start).as_ref()
+}
+
+fn start() -> Option<Server> {
     let Some(programs) = programs() else {
         assert!(std::env::var_os("CI").is_none(), "PostgreSQL must be installed in CI");
         let reason = "skipped: there is no PostgreSQL under /usr/lib/postgresql";
@@ -37,10 +55,23 @@ fn start() -> Option<String> {
         .stdout(Stdio::null())
         .status();
     assert!(made.unwrap().success(), "initdb makes a cluster");
+    let secret = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
+    fs::write(&certificate, secret.cert.pem()).unwrap();
+    fs::write(&key, secret.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    chown(&key, owner, owner).unwrap();
+    fs::write(
+        data.join("pg_hba.conf"),
+        "local all all trust\nhostssl all all 127.0.0.1/32 trust\n",
+    )
+    .unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     // The server ends with this process, whichever way that ends: the shell waits for the end of its
     // input, which is the other end of a pipe that this process holds.
     let script = format!(
-        "{postgres} -D {data} -k {folder} -c listen_addresses= -c fsync=off \
+        "{postgres} -D {data} -k {folder} -c listen_addresses=127.0.0.1 -c port={port} \
+         -c ssl=on -c ssl_cert_file={folder}/server.crt -c ssl_key_file={folder}/server.key -c fsync=off \
          -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 \
          > {folder}/log 2>&1 & server=$!; cat > /dev/null; kill -QUIT $server; wait $server; \
          rm -rf {folder}",
@@ -53,11 +84,11 @@ fn start() -> Option<String> {
     // Not of this process's group: what ends the tests must not end the keeper before the server.
     let child = keeper.process_group(0).spawn().unwrap();
     std::mem::forget(child);
-    let socket = folder.join(".s.PGSQL.5432");
+    let socket = folder.join(format!(".s.PGSQL.{port}"));
     let began = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     let is_up = || {
         Command::new(programs.join("pg_isready"))
-            .args(["-q", "-h"])
+            .args(["-q", "-p", &port.to_string(), "-h"])
             .arg(&folder)
             .status()
             .is_ok_and(|status| status.success())
@@ -68,7 +99,9 @@ fn start() -> Option<String> {
         std::thread::yield_now();
     }
     let host = folder.display().to_string().replace('/', "%2F");
-    Some(format!("postgresql://tagway@{host}/postgres"))
+    let url = format!("postgresql://tagway@{host}:{port}/postgres");
+    let secure = format!("postgresql://tagway@localhost:{port}/postgres?sslmode=require");
+    Some(Server { url, secure: (secure, certificate) })
 }
 
 /// The folder of the newest installed server.

@@ -326,6 +326,11 @@ impl Profiles {
         }
     }
 
+    /// After how long without the store events are delivered all the same; `None` if they wait for it.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        (self.on_timeout == OnTimeout::Deliver).then_some(self.timeout)
+    }
+
     /// What reads user agents.
     pub fn agents(&self) -> &Arc<Agents> {
         &self.agents

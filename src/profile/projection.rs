@@ -1,5 +1,7 @@
 //! The projection of one site: from the journal into the profiles, and then the word how far.
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::event::{Event, Kind, Object};
 use crate::journal::{
-    Journal, PROJECTION, Position, ReadLimit, ReaderId, Record, Settlement, SiteId,
+    Head, Journal, PROJECTION, Position, ReadLimit, ReaderId, Record, Settlement, SiteId,
 };
 use crate::metrics::{Metrics, Name, SiteLabels};
 
@@ -62,7 +64,12 @@ pub struct Projection {
     journal: Arc<dyn Journal>,
     profiles: Arc<Profiles>,
     metrics: Arc<Metrics>,
-    done: watch::Sender<u64>,
+    /// How far the profiles have come.
+    done: u64,
+    /// How far events may be delivered: as far, unless their store has failed for longer than they wait.
+    open: watch::Sender<u64>,
+    /// Since when the profiles stand still because something failed.
+    stands_since: Option<Instant>,
     /// Whether `done` is where the profiles stand: after a failure they may stand elsewhere, and
     /// at the start their store may not answer yet.
     is_sure: bool,
@@ -82,12 +89,13 @@ impl Projection {
         let Setup { site, name, settings, counters } = setup;
         let at = profiles.projected(site).await;
         if let Err(error) = &at {
-            tracing::warn!(%error, site = %name, "the profiles do not answer yet");
+            let error = error as &dyn Error;
+            tracing::warn!(error, site = %name, "the profiles do not answer yet");
         }
         let is_sure = at.is_ok();
         let at = at.unwrap_or(0);
         let reader = journal.reader(site, PROJECTION).await?;
-        let (labels, done) = (SiteLabels { site: name }, watch::Sender::new(at));
+        let labels = SiteLabels { site: name };
         // The journal hears of the place after the profiles, so it may have missed the last.
         let (noted, noted_at) = (journal.position(reader).await?.cursor, Instant::now());
         Ok(Self {
@@ -101,7 +109,9 @@ impl Projection {
             journal,
             profiles,
             metrics,
-            done,
+            done: at,
+            open: watch::Sender::new(at),
+            stands_since: None,
             is_sure,
             noted,
             noted_at,
@@ -127,9 +137,10 @@ impl Projection {
         }
     }
 
-    /// How far the profiles have come, changing as they do.
+    /// How far events may be delivered, changing as the profiles come on: everything up to there is in
+    /// them, unless their store fails and events do not wait for it.
     pub fn progress(&self) -> watch::Receiver<u64> {
-        self.done.subscribe()
+        self.open.subscribe()
     }
 
     /// Follows the journal until told to stop.
@@ -141,57 +152,80 @@ impl Projection {
         }
         let mut head = self.journal.head(self.site);
         loop {
-            if !self.is_sure
-                && let Err(error) = self.resume().await
-            {
-                tracing::debug!(%error, site = %self.labels.site, "the profiles do not answer");
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY_PAUSE) => continue,
-                    () = stop.cancelled() => return,
-                }
-            }
-            if let Err(error) = self.follow().await {
-                tracing::warn!(%error, site = %self.labels.site, "the profiles stand still");
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY_PAUSE) => {}
-                    () = stop.cancelled() => return,
-                }
-                continue;
-            }
             let target = *head.borrow_and_update();
-            let at = *self.done.borrow();
-            let lag = i64::try_from(target.seq.saturating_sub(at)).unwrap_or(i64::MAX);
-            self.metrics.projection_lag_events.get_or_create(&self.labels).set(lag);
-            let is_behind = at > self.noted;
-            if at >= target.seq && !(is_behind && self.note_is_due()) {
-                tokio::select! {
-                    changed = head.changed() => if changed.is_err() { return },
-                    () = sleep_until(self.noted_at + NOTE_EVERY), if is_behind => {}
-                    () = until_changed(&mut self.settings) => self.settings.mark_changed(),
-                    () = until_changed(&mut self.counters) => self.counters.mark_changed(),
-                    () = stop.cancelled() => return,
+            let began = Instant::now();
+            let (open, since) = (self.open.clone(), self.stands_since.unwrap_or(began));
+            let passing = pass(&open, &head, since, self.profiles.patience());
+            let stepped = tokio::select! {
+                biased;
+                never = passing => match never {},
+                stepped = self.step(target) => stepped,
+            };
+            match stepped {
+                Ok(true) => self.go_on(),
+                Ok(false) => {
+                    self.go_on();
+                    let is_behind = self.done > self.noted;
+                    tokio::select! {
+                        changed = head.changed() => if changed.is_err() { return },
+                        () = sleep_until(self.noted_at + NOTE_EVERY), if is_behind => {}
+                        () = until_changed(&mut self.settings) => self.settings.mark_changed(),
+                        () = until_changed(&mut self.counters) => self.counters.mark_changed(),
+                        () = stop.cancelled() => return,
+                    }
                 }
-                continue;
-            }
-            if let Err(error) = self.advance(target.seq, target.identified).await {
-                tracing::warn!(%error, site = %self.labels.site, "the profiles stand still");
-                self.is_sure = false;
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY_PAUSE) => {}
-                    () = stop.cancelled() => return,
+                Err(error) => {
+                    self.stand(&error, began);
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY_PAUSE) => {}
+                        () = stop.cancelled() => return,
+                    }
                 }
             }
         }
     }
 
+    /// One step towards `target`; whether there was anything to do.
+    async fn step(&mut self, target: Head) -> Result<bool, ProfileError> {
+        let lag = i64::try_from(target.seq.saturating_sub(self.done)).unwrap_or(i64::MAX);
+        self.metrics.projection_lag_events.get_or_create(&self.labels).set(lag);
+        if !self.is_sure {
+            self.resume().await?;
+        }
+        self.follow().await?;
+        if self.done >= target.seq && (self.done == self.noted || !self.note_is_due()) {
+            return Ok(false);
+        }
+        let advanced = self.advance(target.seq, target.identified).await;
+        self.is_sure = advanced.is_ok();
+        advanced.map(|()| true)
+    }
+
+    /// Lets events follow the profiles. Those that went ahead of them have to be caught up with first.
+    fn go_on(&mut self) {
+        self.stands_since = None;
+        let done = self.done;
+        self.open.send_if_modified(|open| std::mem::replace(open, done) != done);
+    }
+
+    /// Stands still after a failure of a step that began then.
+    fn stand(&mut self, error: &ProfileError, began: Instant) {
+        let (site, error) = (&self.labels.site, error as &dyn Error);
+        if self.stands_since.is_none() {
+            tracing::warn!(error, %site, "the profiles stand still");
+        } else {
+            tracing::debug!(error, %site, "the profiles stand still");
+        }
+        self.stands_since.get_or_insert(began);
+    }
+
     /// Finds out where the profiles stand. A batch that seemed to fail may have been written: then
     /// nobody has heard of its changes.
     async fn resume(&mut self) -> Result<(), ProfileError> {
-        let at = *self.done.borrow();
         let now = self.profiles.projected(self.site).await?;
-        if now != at {
+        if now != self.done {
             self.profiles.forget();
-            self.done.send_replace(now);
+            self.done = now;
         }
         self.is_sure = true;
         Ok(())
@@ -214,8 +248,7 @@ impl Projection {
         let names = counting.as_ref().map(|counters| counters.names()).unwrap_or_default();
         if self.followed.borrow().as_ref() != Some(&names) {
             if let Some(store) = self.profiles.counters() {
-                let at = *self.done.borrow();
-                if let Err(error) = store.follow(self.site, at, names.clone()).await {
+                if let Err(error) = store.follow(self.site, self.done, names.clone()).await {
                     self.counters.mark_changed();
                     return Err(error);
                 }
@@ -228,7 +261,7 @@ impl Projection {
 
     /// One step towards `target`, or, once there, the note of where that is.
     async fn advance(&mut self, target: u64, identified: u64) -> Result<(), ProfileError> {
-        let at = *self.done.borrow();
+        let at = self.done;
         let counts = self.counting.is_some();
         let records = if counts {
             self.journal.read(self.site, at, target, COUNTED).await?
@@ -260,7 +293,7 @@ impl Projection {
             self.journal.settle(self.reader, settlement).await?;
             (self.noted, self.noted_at) = (upto, Instant::now());
         }
-        self.done.send_replace(upto);
+        self.done = upto;
         Ok(())
     }
 
@@ -281,6 +314,22 @@ impl Projection {
         let seen = seen.and_then(|counters| Sighting::of(&event, counters.as_ref(), agents));
         let says = record.identifies || seen.is_some();
         says.then(|| Update { sighting: seen, ..update_of(&event) })
+    }
+}
+
+/// Lets events that wait no longer than that pass profiles that have not come on since then.
+async fn pass(
+    open: &watch::Sender<u64>,
+    head: &watch::Receiver<Head>,
+    since: Instant,
+    patience: Option<Duration>,
+) -> Infallible {
+    let Some(patience) = patience else { return std::future::pending().await };
+    sleep_until(since + patience).await;
+    loop {
+        let head = head.borrow().seq;
+        open.send_if_modified(|open| std::mem::replace(open, head.max(*open)) < head);
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
@@ -319,73 +368,5 @@ pub fn update_of(event: &Event) -> Update {
         devices,
         traits,
         sighting: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::{Clock, ManualClock};
-    use crate::journal::{self, Durability, MessageKey, NewRecord, SqliteJournal};
-    use crate::profile::{self, Limits, SqliteProfiles};
-    use crate::store::{Store, Sync};
-
-    #[tokio::test(start_paused = true)]
-    async fn anonymous_events_leave_the_journal_as_well() {
-        let folder = tempfile::tempdir().unwrap();
-        let metrics = Arc::new(Metrics::new());
-        let schemas = [journal::MIGRATIONS, profile::MIGRATIONS];
-        let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
-        let (store, clock) =
-            (Arc::new(store), Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap())));
-        let settings = journal::Settings {
-            durability: Durability::Os,
-            retain: Duration::from_secs(60),
-            max_bytes: u64::MAX,
-            retain_dead: Duration::from_secs(60),
-            dedupe_window: Duration::from_secs(60),
-            dedupe_entries: 100,
-            queue_bytes: 1 << 20,
-        };
-        let journal =
-            SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone()).await;
-        let journal = Arc::new(journal.unwrap());
-        let limits = Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 100 };
-        let settings = profile::Settings::small(limits);
-        let backend = Arc::new(SqliteProfiles::new(store, limits));
-        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
-        let site = journal.site("shop").await.unwrap();
-        let (_reload, settings) = watch::channel(SiteSettings {
-            activity: true,
-            anonymous_retain: Duration::from_secs(86_400),
-            public: crate::profile::Public::default(),
-        });
-        let counters = crate::profile::NoCounters::watched();
-        let setup = Setup { site, name: "shop".into(), settings, counters };
-        let projection = Projection::start(setup, journal.clone(), profiles, metrics);
-        let projection = projection.await.unwrap();
-        let reader = projection.reader();
-        let stop = CancellationToken::new();
-        let tasks = tokio_util::task::TaskTracker::new();
-        tasks.spawn(projection.run(stop.clone()));
-        let record = NewRecord {
-            site,
-            message: MessageKey::new("shop", "1"),
-            received_at: clock.now(),
-            identifies: false,
-            body: b"{}".to_vec(),
-        };
-        journal.append(vec![record]).await.unwrap();
-        let noted = async {
-            while journal.position(reader).await.unwrap().cursor < 1 {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        };
-        tokio::time::timeout(NOTE_EVERY * 10, noted).await.expect("its place is written down");
-        clock.advance(61_000);
-        assert_eq!(journal.retain(clock.now()).await.unwrap(), 1);
-        stop.cancel();
-        tasks.close();
-        tasks.wait().await;
     }
 }

@@ -11,6 +11,7 @@ use tagway::demo::simulator::{Kind, Simulator};
 
 use crate::harness::{
     NO_RATES, Process, TAGWAY, batch, eventually, ledger, send, settled, vendor, webhook_site,
+    whole,
 };
 
 #[path = "../../src/postgres/server.rs"]
@@ -107,7 +108,9 @@ async fn while_the_database_is_away_events_are_taken_and_wait() {
     let rows = ledger(gateway.admin);
     assert!(rows.iter().all(|row| row.accepted == 2 && row.pending == 2), "{rows:?}");
     let host = url.split_once('@').unwrap().1.split_once('/').unwrap().0;
-    forward(TcpListener::bind(address).unwrap(), host.replace("%2F", "/"));
+    let (folder, port) = host.rsplit_once(':').unwrap();
+    let socket = format!("{}/.s.PGSQL.{port}", folder.replace("%2F", "/"));
+    forward(TcpListener::bind(address).unwrap(), socket);
     let is_told = || {
         let told = told(&webhook, "o1");
         if told.is_null() { Err("not yet".to_owned()) } else { Ok(told) }
@@ -117,15 +120,39 @@ async fn while_the_database_is_away_events_are_taken_and_wait() {
     assert!(gateway.terminate().success());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_trusted_by_its_certificate_alone() {
+    let Some((url, certificate)) = server::secure() else { return };
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tagway.toml");
+    let settings = settings(url, "by_tls", webhook.address());
+    std::fs::write(&file, whole(&folder.path().join("data"), &settings)).unwrap();
+    let mut command = Command::new(TAGWAY);
+    let command = command.arg("serve").arg("--config").arg(&file);
+    // It goes no further than the handshake, and everything waits.
+    let stranger = Process::run(command.env("SSL_CERT_FILE", "/dev/null"));
+    post(&stranger, &identify("i1"));
+    post(&stranger, &order("o1"));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let rows = ledger(stranger.admin);
+    assert!(rows.iter().all(|row| row.accepted == 2 && row.pending == 2), "{rows:?}");
+    stranger.terminate();
+    let process = Process::run(command.env("SSL_CERT_FILE", certificate));
+    settled(process.admin, 2).await;
+    assert_eq!(told(&webhook, "o1"), json!({ "plan": "pro", "orders": 1 }));
+    assert!(process.terminate().success());
+}
+
 /// What arrives at the listener goes to the server's socket.
-fn forward(listener: TcpListener, folder: String) {
+fn forward(listener: TcpListener, socket: String) {
     let copy = |mut from: Box<dyn io::Read + Send>, mut to: Box<dyn io::Write + Send>| {
         std::thread::spawn(move || io::copy(&mut from, &mut to).ok());
     };
     std::thread::spawn(move || {
         for near in listener.incoming() {
             let near = near.unwrap();
-            let far = UnixStream::connect(format!("{folder}/.s.PGSQL.5432")).unwrap();
+            let far = UnixStream::connect(&socket).unwrap();
             copy(Box::new(near.try_clone().unwrap()), Box::new(far.try_clone().unwrap()));
             copy(Box::new(far), Box::new(near));
         }

@@ -2,6 +2,7 @@
 
 mod activity;
 mod model;
+mod projection;
 mod stitching;
 
 use serde_json::json;

@@ -1,0 +1,244 @@
+//! The projection: what it leaves in the journal, and what becomes of deliveries while it cannot go on.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{Clock, ManualClock};
+use crate::event::ProfileView;
+use crate::journal::{
+    self, Durability, Journal, MessageKey, NameKey, NewRecord, ReaderId, SiteId, SqliteJournal,
+};
+use crate::metrics::Metrics;
+use crate::profile::{
+    self, Changes, ComputedAt, Expired, Identity, Limits, OnTimeout, ProfileError, ProfileId,
+    ProfileStore, Profiles, Projection, Setup, SiteSettings, SqliteProfiles, Subject, Unseen,
+    Update,
+};
+use crate::store::{Store, Sync};
+
+/// How long anything here may take.
+const SOON: Duration = Duration::from_secs(60);
+
+/// How long events wait for the profiles, if they do not wait for ever.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// A store that is away at times: it says so, or it hangs.
+struct Absent {
+    is_away: AtomicBool,
+    hangs: bool,
+    store: SqliteProfiles,
+}
+
+impl Absent {
+    async fn answers(&self) -> Result<(), ProfileError> {
+        while self.is_away.load(Ordering::Relaxed) {
+            if !self.hangs {
+                return Err(ProfileError::Timeout);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ProfileStore for Absent {
+    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
+        self.answers().await?;
+        self.store.projected(site).await
+    }
+
+    async fn apply(
+        &self,
+        site: SiteId,
+        upto: u64,
+        updates: Vec<Update>,
+    ) -> Result<Changes, ProfileError> {
+        self.answers().await?;
+        self.store.apply(site, upto, updates).await
+    }
+
+    async fn find(
+        &self,
+        site: SiteId,
+        identities: Vec<Identity>,
+    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
+        self.store.find(site, identities).await
+    }
+
+    async fn computed(
+        &self,
+        site: SiteId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<ComputedAt, ProfileError> {
+        self.store.computed(site, profiles).await
+    }
+
+    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError> {
+        self.store.expire(site, unseen).await
+    }
+
+    async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {
+        self.store.forget_names(site).await
+    }
+
+    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
+        self.store.subjects(site, name).await
+    }
+
+    async fn erase(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<Changes, ProfileError> {
+        self.store.erase(site, names).await
+    }
+}
+
+struct Bed {
+    clock: Arc<ManualClock>,
+    journal: Arc<SqliteJournal>,
+    store: Arc<Absent>,
+    site: SiteId,
+    reader: ReaderId,
+    open: watch::Receiver<u64>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    _settings: watch::Sender<SiteSettings>,
+    _folder: tempfile::TempDir,
+}
+
+impl Bed {
+    async fn new(on_timeout: OnTimeout, hangs: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let schemas = [journal::MIGRATIONS, profile::MIGRATIONS];
+        let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+        let store = Arc::new(store);
+        let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));
+        let settings = journal::Settings {
+            durability: Durability::Os,
+            retain: Duration::from_secs(60),
+            max_bytes: u64::MAX,
+            retain_dead: Duration::from_secs(60),
+            dedupe_window: Duration::from_secs(60),
+            dedupe_entries: 100,
+            queue_bytes: 1 << 20,
+        };
+        let journal =
+            SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone()).await;
+        let journal = Arc::new(journal.unwrap());
+        let limits = Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 100 };
+        let settings =
+            profile::Settings { on_timeout, timeout: PATIENCE, ..profile::Settings::small(limits) };
+        let store = SqliteProfiles::new(store, limits);
+        let store = Arc::new(Absent { is_away: AtomicBool::new(false), hangs, store });
+        let profiles = Arc::new(Profiles::new(store.clone(), &settings, metrics.clone()));
+        let site = journal.site("shop").await.unwrap();
+        let (kept, settings) = watch::channel(SiteSettings {
+            activity: true,
+            anonymous_retain: Duration::from_secs(86_400),
+            public: profile::Public::default(),
+        });
+        let counters = profile::NoCounters::watched();
+        let setup = Setup { site, name: "shop".into(), settings, counters };
+        let projection = Projection::start(setup, journal.clone(), profiles, metrics);
+        let projection = projection.await.unwrap();
+        let (reader, open) = (projection.reader(), projection.progress());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(projection.run(stop.clone()));
+        let (_settings, _folder) = (kept, folder);
+        Self { clock, journal, store, site, reader, open, stop, tasks, _settings, _folder }
+    }
+
+    async fn append(&self, message: &str) {
+        let record = NewRecord {
+            site: self.site,
+            message: MessageKey::new("shop", message),
+            received_at: self.clock.now(),
+            identifies: false,
+            body: b"{}".to_vec(),
+        };
+        self.journal.append(vec![record]).await.unwrap();
+    }
+
+    /// Waits until events are delivered up to here.
+    async fn is_open(&mut self, upto: u64) -> bool {
+        let reached = self.open.wait_for(|open| *open == upto);
+        tokio::time::timeout(SOON, reached).await.is_ok_and(|open| open.is_ok())
+    }
+
+    fn is_away(&self, is_away: bool) {
+        self.store.is_away.store(is_away, Ordering::Relaxed);
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn anonymous_events_leave_the_journal_as_well() {
+    let bed = Bed::new(OnTimeout::Wait, false).await;
+    bed.append("1").await;
+    let noted = async {
+        while bed.journal.position(bed.reader).await.unwrap().cursor < 1 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(SOON, noted).await.expect("its place is written down");
+    bed.clock.advance(61_000);
+    assert_eq!(bed.journal.retain(bed.clock.now()).await.unwrap(), 1);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn events_wait_for_profiles_that_stand_still() {
+    for hangs in [false, true] {
+        let mut bed = Bed::new(OnTimeout::Wait, hangs).await;
+        bed.append("1").await;
+        assert!(bed.is_open(1).await);
+        bed.is_away(true);
+        bed.append("2").await;
+        let waits = tokio::time::timeout(PATIENCE * 8, bed.is_open(2)).await;
+        assert!(waits.is_err(), "delivered without what it says of its visitor");
+        bed.is_away(false);
+        assert!(bed.is_open(2).await);
+        bed.end().await;
+    }
+}
+
+#[tokio::test]
+async fn events_that_do_not_wait_pass_profiles_that_stand_still() {
+    for hangs in [false, true] {
+        let mut bed = Bed::new(OnTimeout::Deliver, hangs).await;
+        bed.append("1").await;
+        assert!(bed.is_open(1).await);
+        bed.is_away(true);
+        let began = tokio::time::Instant::now();
+        bed.append("2").await;
+        assert!(bed.is_open(2).await, "held up for longer than they wait");
+        assert!(began.elapsed() >= PATIENCE, "gone ahead at once");
+        bed.append("3").await;
+        assert!(bed.is_open(3).await);
+        bed.is_away(false);
+        bed.append("4").await;
+        assert!(bed.is_open(4).await);
+        let caught_up = async {
+            while bed.store.projected(bed.site).await.unwrap() < 4 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(SOON, caught_up).await.expect("the profiles come after");
+        bed.end().await;
+    }
+}
