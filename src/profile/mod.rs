@@ -25,7 +25,6 @@ mod batch;
 mod cache;
 mod company;
 mod filling;
-mod flights;
 mod identity;
 mod postgres;
 mod projection;
@@ -93,6 +92,8 @@ pub struct Settings {
     pub cache_ttl: Duration,
     /// For what is known of some events' visitors.
     pub timeout: Duration,
+    /// Reads of the store under way at once.
+    pub lookups: usize,
     /// What becomes of events whose visitors could not be looked up.
     pub on_timeout: OnTimeout,
     /// How much one profile holds.
@@ -178,6 +179,7 @@ impl Settings {
             cache_idle: section.duration("cache_idle"),
             cache_ttl: section.positive_duration("cache_ttl"),
             timeout: section.positive_duration("timeout"),
+            lookups: section.integer("lookups", 1..=100_000),
             on_timeout: section.choice(
                 "on_timeout",
                 &[("wait", OnTimeout::Wait), ("deliver", OnTimeout::Deliver)],
@@ -200,6 +202,7 @@ impl Settings {
             cache_idle: minute,
             cache_ttl: minute,
             timeout: minute,
+            lookups: 64,
             on_timeout: OnTimeout::Wait,
             limits,
         }
@@ -284,6 +287,12 @@ pub enum ProfileError {
     /// The store did not answer within `timeout`.
     #[error("the profiles take too long to read")]
     Timeout,
+    /// A read that several waited for failed.
+    #[error(transparent)]
+    Shared(Arc<ProfileError>),
+    /// A read was given up: the gateway is being stopped.
+    #[error("the profiles are no longer read")]
+    Ended,
     /// The shared database failed.
     #[error("the profiles cannot be had: {0}")]
     Postgres(#[from] PostgresError),

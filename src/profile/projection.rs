@@ -353,7 +353,8 @@ mod tests {
         let limits = Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 100 };
         let settings = profile::Settings::small(limits);
         let backend = Arc::new(SqliteProfiles::new(store, limits));
-        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
+        let runtime = tokio::runtime::Handle::current();
+        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone(), runtime));
         let site = journal.site("shop").await.unwrap();
         let (_reload, settings) = watch::channel(SiteSettings {
             activity: true,

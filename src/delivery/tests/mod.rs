@@ -150,6 +150,7 @@ impl Bench {
             Arc::new(SqliteProfiles::new(store, cache.limits)),
             &cache,
             metrics.clone(),
+            tokio::runtime::Handle::current(),
         ));
         let id = journal.site("shop").await.unwrap();
         let (_, settings) = tokio::sync::watch::channel(crate::profile::SiteSettings {

@@ -91,7 +91,8 @@ impl Bed {
         let limits = LIMITS;
         let settings = profile::Settings::small(limits);
         let backend = Arc::new(SqliteProfiles::new(store.clone(), limits));
-        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
+        let runtime = tokio::runtime::Handle::current();
+        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone(), runtime));
         let site = journal.site("shop").await.unwrap();
         let (kept, settings) = watch::channel(SiteSettings {
             activity: true,
