@@ -26,6 +26,7 @@ mod cache;
 mod company;
 mod filling;
 mod identity;
+mod outside;
 mod postgres;
 mod projection;
 mod public;
@@ -45,6 +46,7 @@ pub use cache::{Found, Profiles};
 pub use company::Company;
 pub use filling::{Counter, CounterStore, Deed, Filling, Step};
 pub use identity::{Device, Identity, IdentityKind, identities};
+pub use outside::{SourceError, SourceSettings};
 pub use postgres::{PostgresProfiles, SCHEMA};
 pub use projection::{Projection, Setup, update_of};
 pub use public::Public;
@@ -130,6 +132,8 @@ pub struct SiteSettings {
     pub anonymous_retain: Duration,
     /// What pages may know of their own visitor.
     pub public: Public,
+    /// Another store of what is known of people, if there is one.
+    pub source: Option<SourceSettings>,
 }
 
 impl SiteSettings {
@@ -140,6 +144,7 @@ impl SiteSettings {
             activity: section.opt_boolean("activity").unwrap_or_default(),
             anonymous_retain: section.positive_duration("anonymous_retain"),
             public: Public::read(section),
+            source: SourceSettings::read(&mut section.section("source")),
         }
     }
 }
@@ -293,6 +298,9 @@ pub enum ProfileError {
     /// A read was given up: the gateway is being stopped.
     #[error("the profiles are no longer read")]
     Ended,
+    /// The site's other store of people failed.
+    #[error("the site's source of traits does not answer: {0}")]
+    Outside(#[from] SourceError),
     /// The shared database failed.
     #[error("the profiles cannot be had: {0}")]
     Postgres(#[from] PostgresError),

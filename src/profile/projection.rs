@@ -360,6 +360,7 @@ mod tests {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
             public: crate::profile::Public::default(),
+            source: None,
         });
         let counters = crate::profile::NoCounters::watched();
         let setup = Setup { site, name: "shop".into(), settings, counters };

@@ -157,6 +157,7 @@ impl Bench {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
             public: crate::profile::Public::default(),
+            source: None,
         });
         let counters = crate::profile::NoCounters::watched();
         let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };

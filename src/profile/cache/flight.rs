@@ -18,7 +18,7 @@ type Landed<K, V> = Result<Arc<BTreeMap<K, V>>, Arc<ProfileError>>;
 type Landing<K, V> = watch::Receiver<Option<Landed<K, V>>>;
 
 /// Reads under way.
-pub(super) struct Flights<K, V>(Mutex<HashMap<K, Flight<K, V>>>);
+pub(in super::super) struct Flights<K, V>(Mutex<HashMap<K, Flight<K, V>>>);
 
 struct Flight<K, V> {
     /// The latest change that was published before it began.
@@ -27,32 +27,32 @@ struct Flight<K, V> {
 }
 
 /// A wait for what is read of one key.
-pub(super) struct Seat<K, V> {
-    pub(super) key: K,
+pub(in super::super) struct Seat<K, V> {
+    pub(in super::super) key: K,
     /// The latest change that was published before the read began.
-    pub(super) epoch: u64,
+    pub(in super::super) epoch: u64,
     /// Whether the read began with the wait.
-    pub(super) is_own: bool,
+    pub(in super::super) is_own: bool,
     landing: Landing<K, V>,
 }
 
 /// A read, to be made. If it is dropped instead, those who wait for it learn so.
-pub(super) struct Takeoff<K: Eq + Hash, V> {
+pub(in super::super) struct Takeoff<K: Eq + Hash, V> {
     flights: Arc<Flights<K, V>>,
     /// What is to be read.
-    pub(super) keys: Vec<K>,
+    pub(in super::super) keys: Vec<K>,
     /// The latest change that was published before.
-    pub(super) epoch: u64,
+    pub(in super::super) epoch: u64,
     landing: watch::Sender<Option<Landed<K, V>>>,
 }
 
 impl<K: Clone + Ord + Hash, V: Clone> Flights<K, V> {
-    pub(super) fn new() -> Arc<Self> {
+    pub(in super::super) fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(HashMap::new())))
     }
 
     /// Takes a seat in what is being read already, and is still true. Returns what is not, besides.
-    pub(super) fn join(
+    pub(in super::super) fn join(
         &self,
         wanted: Vec<K>,
         is_true: impl Fn(&K, u64) -> bool,
@@ -72,7 +72,7 @@ impl<K: Clone + Ord + Hash, V: Clone> Flights<K, V> {
     }
 
     /// Begins a read, which others join from now on.
-    pub(super) fn start(
+    pub(in super::super) fn start(
         self: &Arc<Self>,
         keys: Vec<K>,
         epoch: u64,
@@ -91,7 +91,7 @@ impl<K: Clone + Ord + Hash, V: Clone> Flights<K, V> {
 
 impl<K: Ord + Clone, V: Clone> Seat<K, V> {
     /// What was read.
-    pub(super) async fn landed(&mut self) -> Result<V, ProfileError> {
+    pub(in super::super) async fn landed(&mut self) -> Result<V, ProfileError> {
         let landed = self.landing.wait_for(Option::is_some).await;
         let landed = landed.map_err(|_gone| ProfileError::Ended)?.clone();
         let found = landed.ok_or(ProfileError::Ended)?.map_err(ProfileError::Shared)?;
@@ -101,7 +101,7 @@ impl<K: Ord + Clone, V: Clone> Seat<K, V> {
 
 impl<K: Clone + Ord + Hash, V> Takeoff<K, V> {
     /// Tells those who wait. `found` is in the order of the keys.
-    pub(super) fn land(self, found: Result<Vec<V>, ProfileError>) {
+    pub(in super::super) fn land(self, found: Result<Vec<V>, ProfileError>) {
         let landed = match found {
             Ok(found) => Ok(Arc::new(self.keys.iter().cloned().zip(found).collect())),
             Err(error) => Err(Arc::new(error)),

@@ -15,10 +15,11 @@
 //! already, which its place in the journal says.
 
 mod epoch;
-mod flight;
+pub(super) mod flight;
+mod reads;
 #[cfg(test)]
 mod tests;
-mod weight;
+pub(super) mod weight;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -28,13 +29,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use moka::sync::Cache;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::epoch::Epochs;
 use self::flight::{Flights, Seat, Takeoff};
+pub(super) use self::reads::Reads;
 use self::weight::{Asked, Entry, Key, weight};
+use super::outside::Outside;
 use super::{
     Agents, Changes, Counted, CounterStore, Identity, IdentityKind, OnTimeout, ProfileError,
     ProfileId, ProfileStore, Settings, Unseen, Update, identities,
@@ -69,12 +69,14 @@ pub struct Profiles {
     memory: Arc<Memory>,
     names: Arc<Flights<Name, Known>>,
     computed: Arc<Flights<ProfileId, Option<Arc<Computed>>>>,
-    reads: Reads,
+    pub(super) reads: Reads,
+    /// Other stores that know people of a site.
+    pub(super) sources: RwLock<HashMap<SiteId, Arc<Outside>>>,
     timeout: Duration,
-    on_timeout: OnTimeout,
+    pub(super) on_timeout: OnTimeout,
     /// Where removing visitors goes on, and whether it has removed any since it began.
     expiring: Mutex<HashMap<SiteId, (Place, bool)>>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     nobody: Arc<ProfileView>,
     agents: Arc<Agents>,
 }
@@ -86,15 +88,6 @@ type Name = (SiteId, Identity);
 struct Memory {
     cache: Cache<Key, Entry>,
     epochs: RwLock<Epochs>,
-}
-
-/// Reads of the store, which nobody needs to wait for.
-struct Reads {
-    runtime: Handle,
-    tasks: TaskTracker,
-    /// For as many as may be under way.
-    room: Arc<Semaphore>,
-    stop: CancellationToken,
 }
 
 impl Profiles {
@@ -111,14 +104,13 @@ impl Profiles {
             .time_to_live(settings.cache_ttl)
             .weigher(weight)
             .build();
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let room = Arc::new(Semaphore::new(settings.lookups));
         Self {
             store,
             memory: Arc::new(Memory { cache, epochs: RwLock::new(Epochs::new()) }),
             names: Flights::new(),
             computed: Flights::new(),
-            reads: Reads { runtime, tasks, room, stop },
+            reads: Reads::new(runtime, settings.lookups),
+            sources: RwLock::default(),
             timeout: settings.timeout,
             on_timeout: settings.on_timeout,
             expiring: Mutex::default(),
@@ -130,17 +122,15 @@ impl Profiles {
 
     /// Gives up the reads that are under way. Whoever waits for one, or asks later, gets an error.
     pub async fn stop(&self) {
-        self.reads.room.close();
-        self.reads.stop.cancel();
-        self.reads.tasks.close();
-        self.reads.tasks.wait().await;
+        self.reads.stop().await;
     }
 
-    /// What is known of each event's visitor, by the surest of the event's identities that has a
-    /// profile. Events of unknown visitors get an empty view.
+    /// What is known of each event's visitor: by the surest of the event's identities that has a
+    /// profile, and by the site's other store of people, if it has one. Events of unknown visitors get
+    /// an empty view.
     ///
-    /// That takes `timeout` at most. What is not known by then is an error, or goes without, as the
-    /// settings have it.
+    /// Each of the two takes its `timeout` at most. What is not known by then is an error, or goes
+    /// without, as the settings have it.
     pub async fn lookup(
         &self,
         site: SiteId,
@@ -148,7 +138,18 @@ impl Profiles {
         with_computed: bool,
     ) -> Result<Vec<Found>, ProfileError> {
         let wanted: Vec<Vec<Identity>> = events.iter().map(|event| identities(event)).collect();
-        let found = self.of_identities(site, &wanted, with_computed);
+        let found = self.own(site, &wanted, with_computed).await?;
+        self.with_outside(site, events, &wanted, found).await
+    }
+
+    /// What the profiles alone know.
+    async fn own(
+        &self,
+        site: SiteId,
+        wanted: &[Vec<Identity>],
+        with_computed: bool,
+    ) -> Result<Vec<Found>, ProfileError> {
+        let found = self.of_identities(site, wanted, with_computed);
         let error = match tokio::time::timeout(self.timeout, found).await {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(error)) => error,
@@ -218,8 +219,8 @@ impl Profiles {
         Ok(known.into_iter().map(found).collect())
     }
 
-    /// What is known of the visitor who has this id in the site's own cookie. That takes `timeout` at
-    /// most.
+    /// What is known of the visitor who has this id in the site's own cookie. Takes as
+    /// long as [`Profiles::lookup`].
     pub async fn of_visitor(
         &self,
         site: SiteId,
@@ -231,7 +232,7 @@ impl Profiles {
         let found = self.of_identities(site, &wanted, with_computed);
         let found = tokio::time::timeout(self.timeout, found).await;
         let mut found = found.map_err(|_elapsed| ProfileError::Timeout)??;
-        Ok(found.pop().unwrap_or_default())
+        self.with_outside_of_page(site, found.pop().unwrap_or_default()).await
     }
 
     /// What is computed of these people's events.
@@ -427,8 +428,7 @@ impl Profiles {
         if left.is_empty() {
             return Ok(seats);
         }
-        let Reads { runtime, tasks, room, stop } = &self.reads;
-        let place = room.clone().acquire_owned().await.map_err(|_closed| ProfileError::Ended)?;
+        let place = self.reads.place().await?;
         // Others may have begun while this lookup waited for its place.
         let (joined, left) = flights.join(left, &is_true);
         seats.extend(joined);
@@ -438,12 +438,7 @@ impl Profiles {
         let epoch = self.memory.epochs().now();
         let (own, takeoff) = flights.start(left, epoch);
         seats.extend(own);
-        let (read, stop) = (read(takeoff), stop.clone());
-        let read = async move {
-            stop.run_until_cancelled(read).await;
-            drop(place);
-        };
-        tasks.spawn_on(read, runtime);
+        self.reads.begin(place, read(takeoff));
         Ok(seats)
     }
 }

@@ -9,7 +9,7 @@ use crate::event::{Computed, ProfileView};
 use crate::journal::SiteId;
 
 /// Bytes an entry costs besides its texts: the cache's own bookkeeping, the key, the allocations.
-const ENTRY_BYTES: usize = 200;
+pub(in super::super) const ENTRY_BYTES: usize = 200;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
@@ -72,7 +72,7 @@ pub(super) fn weight(key: &Key, entry: &Entry) -> u32 {
 }
 
 /// A tree's size, roughly: 64 bytes of structure an entry, 24 a value, and the texts.
-fn entry_bytes(key: &str, value: &serde_json::Value) -> usize {
+pub(in super::super) fn entry_bytes(key: &str, value: &serde_json::Value) -> usize {
     64 + key.len() + value_bytes(value)
 }
 

@@ -98,6 +98,7 @@ impl Bed {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
             public: profile::Public::default(),
+            source: None,
         });
         let (counters, watched) = watch::channel(counters);
         let setup = Setup { site, name: "shop".into(), settings, counters: watched };

@@ -1,0 +1,493 @@
+//! Traits from outside, from sources of all kinds: quick, slow, refusing, dead.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use super::redis_server::RedisServer;
+use super::template::Template;
+use super::*;
+use crate::profile::{Limits, Settings, SqliteProfiles, update_of};
+use crate::store::{Store as Database, Sync};
+use crate::vendors::trial;
+
+const SITE: SiteId = SiteId(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the next calls of the tests' source come to.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Well,
+    Down,
+    Hanging,
+}
+
+/// A source that says how often it was asked.
+struct Fake {
+    people: Mutex<HashMap<String, Answer>>,
+    mood: Mutex<Mood>,
+    calls: AtomicUsize,
+    takes: Duration,
+}
+
+#[async_trait]
+impl Source for Fake {
+    fn most(&self) -> usize {
+        1
+    }
+
+    async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<Answer>, SourceError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let mood = *self.mood.lock().unwrap();
+        tokio::time::sleep(self.takes).await;
+        match mood {
+            Mood::Down => return Err(SourceError::Status(503)),
+            Mood::Hanging => std::future::pending().await,
+            Mood::Well => {}
+        }
+        let people = self.people.lock().unwrap();
+        let answer = |key: &Arc<str>| people.get(&**key).cloned().unwrap_or(Answer::Unknown);
+        Ok(keys.iter().map(answer).collect())
+    }
+}
+
+impl Fake {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn says(&self, user: &str, plan: &str) {
+        let traits = json!({ "plan": plan }).as_object().unwrap().clone();
+        self.people.lock().unwrap().insert(user.to_owned(), Answer::Known(traits));
+    }
+
+    fn is(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+}
+
+/// Profiles with nobody in them, and a site's source.
+struct Bed {
+    profiles: Profiles,
+    _folder: tempfile::TempDir,
+}
+
+impl Bed {
+    fn new(on_timeout: OnTimeout) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let schemas = [crate::profile::MIGRATIONS];
+        let store = Database::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+        let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let settings = Settings { on_timeout, ..Settings::small(limits) };
+        let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits));
+        let profiles = Profiles::new(store, &settings, metrics, Handle::current());
+        Self { profiles, _folder: folder }
+    }
+
+    fn with(self, text: &str) -> Self {
+        let settings = settings(text);
+        self.profiles.set_source((SITE, &"shop".into()), Some(&settings), true).unwrap();
+        self
+    }
+
+    /// One with the tests' source, which takes a moment.
+    fn fake(on_timeout: OnTimeout) -> (Self, Arc<Fake>) {
+        let bed = Self::new(on_timeout);
+        let fake = Arc::new(Fake {
+            people: Mutex::default(),
+            mood: Mutex::new(Mood::Well),
+            calls: AtomicUsize::new(0),
+            takes: Duration::from_millis(100),
+        });
+        let settings = SourceSettings {
+            store: Store::Test(Template::key("{user_id}").unwrap()),
+            timeout: 2 * SECOND,
+            reply_bytes: 1000,
+            lookups: 4,
+            cache_bytes: 1 << 20,
+            ttl: 600 * SECOND,
+            negative_ttl: 60 * SECOND,
+            renew_after: 480 * SECOND,
+            stale: 86_400 * SECOND,
+            retry: 10 * SECOND,
+        };
+        let labels = ("shop".into(), bed.profiles.metrics.clone());
+        let outside = Outside::new((settings, true), fake.clone(), &bed.profiles.reads, labels);
+        bed.profiles.sources.write().unwrap().insert(SITE, Arc::new(outside));
+        (bed, fake)
+    }
+
+    async fn traits(&self, event: &Arc<Event>) -> Result<Value, ProfileError> {
+        let events = [event.clone()];
+        let mut found = self.profiles.lookup(SITE, &events, false).await?;
+        Ok(Value::Object(found.remove(0).view.traits.clone()))
+    }
+
+    async fn plan(&self, user: &str) -> Result<Value, ProfileError> {
+        Ok(self.traits(&event(user)).await?["plan"].clone())
+    }
+
+    fn counted(&self, result: &'static str) -> u64 {
+        let labels = SourceLabels { site: "shop".into(), result };
+        self.profiles.metrics.profile_source_lookups.get_or_create(&labels).get()
+    }
+}
+
+fn settings(text: &str) -> SourceSettings {
+    let defaults = "timeout = \"300ms\"\nreply_bytes = \"1KiB\"\nlookups = 4\n\
+        cache_bytes = \"1MiB\"\nttl = \"10m\"\nnegative_ttl = \"1m\"\nrefresh_ahead = 0.8\n\
+        stale = \"24h\"\nretry = \"10s\"\n";
+    trial::settings(&format!("{defaults}{text}"), SourceSettings::read).unwrap()
+}
+
+fn event(user: &str) -> Arc<Event> {
+    event_with(json!({ "type": "track", "userId": user }))
+}
+
+fn event_with(members: Value) -> Arc<Event> {
+    let mut event = json!({
+        "messageId": "m", "timestamp": "2026-11-23T10:00:00Z",
+        "receivedAt": "2026-11-23T10:00:00Z",
+    });
+    event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    Arc::new(serde_json::from_value(event).unwrap())
+}
+
+#[tokio::test]
+async fn what_the_sites_own_events_said_wins() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let traits = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
+    let traits = traits.as_object().unwrap().clone();
+    fake.people.lock().unwrap().insert("u".to_owned(), Answer::Known(traits));
+    let said = json!({ "plan": "pro", "address": { "zip": "1" } });
+    let identify = event_with(json!({
+        "type": "identify", "userId": "u", "anonymousId": "a", "traits": said,
+    }));
+    let outside = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
+    assert_eq!(bed.traits(&identify).await.unwrap(), outside, "nobody knows them yet");
+    bed.profiles.apply(SITE, 1, vec![update_of(&identify)]).await.unwrap();
+    let both = json!({ "plan": "pro", "score": 7, "address": { "zip": "1" } });
+    assert_eq!(bed.traits(&identify).await.unwrap(), both);
+    let later = event_with(json!({ "type": "track", "anonymousId": "a" }));
+    assert_eq!(bed.traits(&later).await.unwrap(), both, "the profile knows the user id");
+    let stranger = event_with(json!({ "type": "track", "anonymousId": "b" }));
+    assert_eq!(bed.traits(&stranger).await.unwrap(), json!({}));
+    assert_eq!((fake.calls(), bed.counted("miss"), bed.counted("hit")), (1, 1, 2));
+    bed.profiles.forget_outside(SITE);
+    bed.traits(&later).await.unwrap();
+    assert_eq!(fake.calls(), 2, "nothing is left of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_for_at_the_same_time_is_asked_for_once() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "pro");
+    let (one, two) = tokio::join!(bed.plan("u"), bed.plan("u"));
+    assert_eq!((one.unwrap(), two.unwrap()), (json!("pro"), json!("pro")));
+    let events: Vec<_> = (0..50).map(|n| event(&format!("u{}", n % 8))).collect();
+    bed.profiles.lookup(SITE, &events, false).await.unwrap();
+    assert_eq!(fake.calls(), 1 + 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_known_or_refused_is_remembered_for_less_long() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.people.lock().unwrap().insert("refused".to_owned(), Answer::Refused);
+    for user in ["nobody", "refused", "nobody", "refused"] {
+        assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
+    }
+    assert_eq!((fake.calls(), bed.counted("refused")), (2, 1));
+    fake.says("nobody", "pro");
+    tokio::time::sleep(61 * SECOND).await;
+    assert_eq!(bed.plan("nobody").await.unwrap(), "pro");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_renewed_behind_its_use() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "free");
+    assert_eq!(bed.plan("u").await.unwrap(), "free");
+    fake.says("u", "pro");
+    tokio::time::sleep(470 * SECOND).await;
+    assert_eq!((bed.plan("u").await.unwrap(), fake.calls()), (json!("free"), 1), "it is young");
+    tokio::time::sleep(20 * SECOND).await;
+    for _ in 0..3 {
+        assert_eq!(bed.plan("u").await.unwrap(), "free", "nobody waits");
+    }
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    assert_eq!((fake.calls(), bed.counted("refresh"), bed.counted("miss")), (2, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_answer_is_used_while_the_source_is_down() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "pro");
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    fake.is(Mood::Down);
+    tokio::time::sleep(700 * SECOND).await;
+    for _ in 0..3 {
+        assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    }
+    assert_eq!((fake.calls(), bed.counted("error")), (2, 1), "it is left alone for a while");
+    tokio::time::sleep(11 * SECOND).await;
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    assert_eq!(fake.calls(), 3);
+    tokio::time::sleep(86_400 * SECOND).await;
+    let error = bed.plan("u").await.unwrap_err();
+    assert!(matches!(error, ProfileError::Outside(SourceError::Status(503))), "it is too old");
+    fake.is(Mood::Well);
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_stops_events_or_lets_them_go_without() {
+    for (mood, result) in [(Mood::Down, "error"), (Mood::Hanging, "timeout")] {
+        let (bed, fake) = Bed::fake(OnTimeout::Wait);
+        fake.is(mood);
+        assert!(matches!(bed.plan("u").await, Err(ProfileError::Outside(_))));
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(bed.counted(result), 1);
+
+        let (bed, fake) = Bed::fake(OnTimeout::Deliver);
+        fake.says("known", "pro");
+        assert_eq!(bed.plan("known").await.unwrap(), "pro");
+        fake.is(mood);
+        let began = Instant::now();
+        let events: Vec<_> = ["known", "a", "b", "c", "d", "e", "f"].map(event).into();
+        let found = bed.profiles.lookup(SITE, &events, false).await.unwrap();
+        assert!(began.elapsed() <= 2 * SECOND, "no longer than the timeout, for all of them");
+        assert_eq!(found[0].view.traits["plan"], "pro");
+        assert!(found[1].view.traits.is_empty());
+        assert_eq!(bed.profiles.metrics.events_unenriched.get(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_takes_longer_than_anybody_waits_is_known_in_the_end() {
+    let (bed, _fake) = Bed::fake(OnTimeout::Wait);
+    // Of 100 ms, four at once: two and a half seconds.
+    let events: Vec<_> = (0..100).map(|n| event(&format!("u{n}"))).collect();
+    assert!(bed.profiles.lookup(SITE, &events, false).await.is_err());
+    bed.profiles.lookup(SITE, &events, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_is_told_by_its_visitors_user_id_alone() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "pro");
+    let visitor = json!({ "id": "v", "since": "2026-11-23T10:00:00Z" });
+    let identify = event_with(json!({
+        "type": "identify", "userId": "u", "facts": { "visitor": visitor },
+    }));
+    bed.profiles.apply(SITE, 1, vec![update_of(&identify)]).await.unwrap();
+    let found = bed.profiles.of_visitor(SITE, "v", false).await.unwrap();
+    assert_eq!(found.view.traits["plan"], "pro");
+    let nobody = bed.profiles.of_visitor(SITE, "w", false).await.unwrap();
+    assert!(nobody.view.traits.is_empty());
+    assert_eq!(fake.calls(), 1);
+}
+
+/// An HTTP server that answers each path with a status and a body; paths that it does not know it
+/// leaves without an answer. Says what it was asked.
+async fn server(
+    answers: &'static [(&'static str, u16, &'static str)],
+) -> (u16, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (seen, mut tasks) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
+    let asked = seen.clone();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let asked = asked.clone();
+            connections.spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read_u8().await {
+                        Ok(byte) => head.push(byte),
+                        Err(_) => return,
+                    }
+                }
+                let head = String::from_utf8(head).unwrap();
+                let path = head.split(' ').nth(1).unwrap().to_owned();
+                asked.lock().unwrap().push(head);
+                let Some((_, status, body)) = answers.iter().find(|(known, ..)| *known == path)
+                else {
+                    return std::future::pending().await;
+                };
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\
+                     location: /p/known\r\nconnection: close\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).await.ok();
+            });
+        }
+    });
+    (port, seen, tasks)
+}
+
+const HUGE: &str = const {
+    const BYTES: [u8; 3000] = [b'1'; 3000];
+    match std::str::from_utf8(&BYTES) {
+        Ok(text) => text,
+        Err(_) => "",
+    }
+};
+
+#[tokio::test]
+async fn an_http_source_answers_refuses_or_fails() {
+    let (port, seen, _tasks) = server(&[
+        ("/p/known", 200, r#"{"data":{"plan":"pro"}}"#),
+        ("/p/a%2F..%3F", 200, r#"{"data":{"plan":"hostile"}}"#),
+        ("/p/empty", 200, r#"{"data":null}"#),
+        ("/p/elsewhere", 200, r#"{"traits":{}}"#),
+        ("/p/none", 204, ""),
+        ("/p/nobody", 404, ""),
+        ("/p/list", 200, r#"{"data":[1]}"#),
+        ("/p/page", 200, "<html>"),
+        ("/p/huge", 200, HUGE),
+        ("/p/bad", 400, ""),
+        ("/p/denied", 401, ""),
+        ("/p/moved", 302, ""),
+        ("/p/late", 408, ""),
+        ("/p/busy", 429, ""),
+        ("/p/broken", 500, ""),
+    ])
+    .await;
+    let bed = Bed::new(OnTimeout::Wait).with(&format!(
+        "kind = \"http\"\nurl = \"http://127.0.0.1:{port}/p/{{user_id}}\"\npath = \"/data\"\n\
+         headers = {{ authorization = \"Bearer t0ken\" }}"
+    ));
+    assert_eq!(bed.plan("known").await.unwrap(), "pro");
+    assert_eq!(bed.plan("a/..?").await.unwrap(), "hostile");
+    assert!(seen.lock().unwrap().iter().all(|head| head.contains("authorization: Bearer t0ken")));
+    for user in ["empty", "elsewhere", "none", "nobody"] {
+        assert_eq!(bed.plan(user).await.unwrap(), Value::Null, "{user}");
+    }
+    assert_eq!(bed.counted("refused"), 0);
+    let refused = ["list", "page", "huge", "bad", "denied", "moved"];
+    for user in refused {
+        assert_eq!(bed.plan(user).await.unwrap(), Value::Null, "{user}");
+    }
+    assert_eq!(bed.counted("refused"), refused.len() as u64);
+    for (user, code) in [("late", 408), ("busy", 429), ("broken", 500)] {
+        let error = bed.plan(user).await.unwrap_err();
+        let ProfileError::Outside(SourceError::Status(status)) = error else { panic!("{error}") };
+        assert_eq!(status, code);
+    }
+    let hanging = bed.plan("hanging").await;
+    assert!(matches!(hanging, Err(ProfileError::Outside(SourceError::Timeout))));
+    let asked = seen.lock().unwrap().len();
+    for user in [".", ".."] {
+        assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
+    }
+    assert_eq!(seen.lock().unwrap().len(), asked, "nobody is called so");
+}
+
+#[tokio::test]
+async fn the_guard_holds_for_sources_as_well() {
+    let bed = Bed::new(OnTimeout::Wait);
+    for host in ["127.0.0.1:1", "localhost:1"] {
+        let text = format!("kind = \"http\"\nurl = \"http://{host}/{{user_id}}\"");
+        let settings = settings(&text);
+        bed.profiles.set_source((SITE, &"shop".into()), Some(&settings), false).unwrap();
+        let error = bed.plan("u").await.unwrap_err();
+        assert!(matches!(error, ProfileError::Outside(SourceError::Forbidden)), "{host}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_stays_the_same_keeps_what_it_remembers() {
+    let (port, seen, _tasks) = server(&[("/known", 200, r#"{"plan":"pro"}"#)]).await;
+    let text = format!("kind = \"http\"\nurl = \"http://127.0.0.1:{port}/{{user_id}}\"\n");
+    let bed = Bed::new(OnTimeout::Wait).with(&text).with(&text);
+    assert_eq!(bed.plan("known").await.unwrap(), "pro");
+    let bed = bed.with(&text);
+    assert_eq!(bed.plan("known").await.unwrap(), "pro");
+    assert_eq!(seen.lock().unwrap().len(), 1);
+    let bed = bed.with(&format!("{text}headers = {{ x = \"other\" }}"));
+    assert_eq!(bed.plan("known").await.unwrap(), "pro");
+    assert_eq!(seen.lock().unwrap().len(), 2);
+    bed.profiles.set_source((SITE, &"shop".into()), None, true).unwrap();
+    assert_eq!(bed.plan("known").await.unwrap(), Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_source_reads_hashes_and_comes_back() {
+    let Some(mut redis) = RedisServer::start() else { return };
+    let fill = |redis: &RedisServer| {
+        let mut connection = redis.connection();
+        let hash = [("plan", "pro"), ("score", "7"), ("tags", r#"["a"]"#), ("note", "{half")];
+        for (name, value) in hash {
+            let mut set = ::redis::cmd("HSET");
+            set.arg("profile:u").arg(name).arg(value).exec(&mut connection).unwrap();
+        }
+        ::redis::cmd("SET").arg("profile:text").arg("x").exec(&mut connection).unwrap();
+        let mut big = ::redis::cmd("HSET");
+        big.arg("profile:big").arg("x").arg("y".repeat(2000)).exec(&mut connection).unwrap();
+    };
+    fill(&redis);
+    let text =
+        format!("kind = \"redis\"\nurl = \"{}\"\nkey = \"profile:{{user_id}}\"\n", redis.url());
+    let bed = Bed::new(OnTimeout::Wait).with(&text);
+    let events = ["u", "text", "big", "nobody", "u"].map(event);
+    let found = bed.profiles.lookup(SITE, &events, false).await.unwrap();
+    let known = json!({ "plan": "pro", "score": 7, "tags": ["a"], "note": "{half" });
+    let traits = |index: usize| Value::Object(found[index].view.traits.clone());
+    assert_eq!((traits(0), traits(4)), (known.clone(), known));
+    assert_eq!((traits(1), traits(2), traits(3)), (json!({}), json!({}), json!({})));
+    assert_eq!((bed.counted("miss"), bed.counted("refused")), (4, 2));
+    redis.end();
+    assert!(bed.plan("other").await.is_err());
+    assert_eq!(bed.plan("u").await.unwrap(), "pro", "it is remembered");
+    redis.run();
+    fill(&redis);
+    let mut connection = redis.connection();
+    ::redis::cmd("HSET").arg(&["profile:other", "plan", "free"]).exec(&mut connection).unwrap();
+    let came_back = async {
+        while bed.plan("other").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bed.plan("other").await.unwrap()
+    };
+    let plan = tokio::time::timeout(30 * SECOND, came_back).await.unwrap();
+    assert_eq!(plan, "free");
+}
+
+#[test]
+fn mistakes_are_told_and_secrets_are_not() {
+    let read = |text: &str| trial::read(text, SourceSettings::read);
+    assert_eq!(read("kind = \"off\"\nttl = \"10m\""), (None, Vec::new()));
+    for (text, key) in [
+        ("kind = \"htp\"", "kind"),
+        ("kind = \"http\"", "url"),
+        ("kind = \"http\"\nurl = \"https://cdp.example/?key=hush\"", "url"),
+        ("kind = \"http\"\nurl = \"https://cdp.example/{user_id}\"\npath = \"data\"", "path"),
+        (
+            "kind = \"http\"\nurl = \"https://cdp.example/{user_id}\"\nheaders = { host = \"x\" }",
+            "headers",
+        ),
+        ("kind = \"redis\"\nurl = \"redis://:hush@h/\"", "key"),
+        ("kind = \"redis\"\nurl = \"http://:hush@h/\"\nkey = \"{user_id}\"", "url"),
+    ] {
+        let (_, mistakes) = read(text);
+        let told = mistakes.iter().any(|mistake| mistake.contains(key));
+        assert!(told, "{text}: {mistakes:?}");
+        assert!(!format!("{mistakes:?}").contains("hush"), "{mistakes:?}");
+    }
+    let settings = settings(
+        "kind = \"http\"\nurl = \"https://cdp.example/{user_id}?k=hush\"\n\
+         headers = { authorization = \"hush\" }",
+    );
+    assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
+}
