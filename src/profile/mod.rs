@@ -17,6 +17,8 @@
 //! visitor has: the cache keeps names and profiles apart, and times that only move on are written
 //! down once an hour.
 //!
+//! What another store knows of people is read for enrichment (`outside/`), and is no part of profiles.
+//!
 //! What the rules do with the rows of a batch is in `batch.rs`, once for all backends; how rows are
 //! read and written is each backend's (`rows.rs`).
 

@@ -16,6 +16,7 @@
 
 mod epoch;
 pub(super) mod flight;
+mod memory;
 mod reads;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ pub(super) mod weight;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,14 +33,15 @@ use tokio::runtime::Handle;
 
 use self::epoch::Epochs;
 use self::flight::{Flights, Seat, Takeoff};
+use self::memory::Memory;
 pub(super) use self::reads::Reads;
-use self::weight::{Asked, Entry, Key, weight};
+use self::weight::{Asked, Entry, weight};
 use super::outside::Outside;
 use super::{
-    Agents, Changes, Counted, CounterStore, Identity, IdentityKind, OnTimeout, ProfileError,
-    ProfileId, ProfileStore, Settings, Unseen, Update, identities,
+    Agents, Changes, CounterStore, Identity, IdentityKind, OnTimeout, ProfileError, ProfileId,
+    ProfileStore, Settings, Unseen, Update, identities,
 };
-use crate::event::{Computed, Event, ProfileView, Tally};
+use crate::event::{Computed, Event, ProfileView};
 use crate::journal::SiteId;
 use crate::metrics::{Metrics, ReasonLabels, ResultLabels};
 
@@ -83,12 +85,6 @@ pub struct Profiles {
 
 /// A name at a site.
 type Name = (SiteId, Identity);
-
-/// What is known, and when it changed.
-struct Memory {
-    cache: Cache<Key, Entry>,
-    epochs: RwLock<Epochs>,
-}
 
 impl Profiles {
     /// Puts a cache in front of `store`, which is read on this runtime.
@@ -459,73 +455,4 @@ async fn read_names(
         found
     });
     takeoff.land(found);
-}
-
-impl Memory {
-    fn epochs(&self) -> RwLockReadGuard<'_, Epochs> {
-        self.epochs.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn changing(&self) -> RwLockWriteGuard<'_, Epochs> {
-        self.epochs.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Remembers whose these names were at an epoch, and what was known of them, as far as that holds.
-    fn keep_names(&self, names: &[Name], found: &[Known], epoch: u64) {
-        let epochs = self.epochs();
-        for ((site, identity), found) in names.iter().zip(found) {
-            if let Some((profile, view)) = found
-                && !epochs.has_profile_changed(*profile, epoch)
-            {
-                self.cache.insert(Key::Profile(*profile), Entry::Known(view.clone()));
-            }
-            if !epochs.has_name_changed(*site, identity, epoch) {
-                let named = found.as_ref().map(|(profile, _)| Entry::Names(*profile));
-                let key = Key::Name(*site, identity.clone());
-                self.cache.insert(key, named.unwrap_or(Entry::Nobody));
-            }
-        }
-    }
-
-    /// Remembers what was computed at an epoch, as far as that holds.
-    fn keep_computed(
-        &self,
-        profiles: &[ProfileId],
-        upto: u64,
-        computed: Vec<Option<Computed>>,
-        epoch: u64,
-    ) -> Vec<Option<Arc<Computed>>> {
-        let epochs = self.epochs();
-        let keep = |(profile, computed): (&ProfileId, Option<Computed>)| {
-            let computed = computed.map(Arc::new)?;
-            if !epochs.has_computed_changed(*profile, epoch) {
-                let entry = Entry::Computed(upto, computed.clone());
-                self.cache.insert(Key::Computed(*profile), entry);
-            }
-            Some(computed)
-        };
-        profiles.iter().zip(computed).map(keep).collect()
-    }
-
-    /// Counts on in what is remembered.
-    fn count_on(&self, epochs: &mut Epochs, upto: u64, counted: Counted) {
-        for (profile, tallies) in counted {
-            epochs.change_computed(profile);
-            let known = self.cache.get(&Asked::Computed(profile));
-            let Some(Entry::Computed(at, mut computed)) = known else { continue };
-            if at < upto {
-                add(&mut Arc::make_mut(&mut computed).activity, tallies);
-                self.cache.insert(Key::Computed(profile), Entry::Computed(upto, computed));
-            }
-        }
-    }
-}
-
-fn add(activity: &mut BTreeMap<String, Tally>, tallies: BTreeMap<String, Tally>) {
-    for (name, tally) in tallies {
-        match activity.get_mut(&name) {
-            Some(known) => known.add(tally),
-            None => drop(activity.insert(name, tally)),
-        }
-    }
 }

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::profile::Limits;
+use crate::event::Tally;
+use crate::profile::{Counted, Limits};
 
 const SITE: SiteId = SiteId(1);
 const ORDER: Tally = Tally::one(5, 2.0);

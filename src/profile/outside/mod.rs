@@ -9,8 +9,6 @@
 
 mod http;
 mod redis;
-#[cfg(test)]
-mod redis_server;
 mod settings;
 mod template;
 #[cfg(test)]

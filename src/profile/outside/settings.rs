@@ -97,7 +97,7 @@ impl SourceSettings {
             lookups: section.integer("lookups", 1..=10_000),
             cache_bytes: section.size("cache_bytes"),
             ttl,
-            negative_ttl: section.duration("negative_ttl"),
+            negative_ttl: section.positive_duration("negative_ttl"),
             renew_after,
             stale,
             retry: section.positive_duration("retry"),

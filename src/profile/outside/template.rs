@@ -80,9 +80,8 @@ impl Template {
         while let Some((before, after)) = rest.split_once('{') {
             let (name, after) = after.split_once('}').ok_or("has a { without its }")?;
             let id = IDS.iter().find(|(known, _)| *known == name).map(|(_, id)| *id);
-            let id = id.ok_or_else(|| {
-                format!("has no {{{name}}}, only {{user_id}}, {{anonymous_id}} and {{email}}")
-            })?;
+            let id =
+                id.ok_or("has a place that is none of {user_id}, {anonymous_id} and {email}")?;
             places.push((before.to_owned(), id));
             rest = after;
         }
@@ -178,7 +177,7 @@ mod tests {
             ("https://{user_id}.example/", "path or the query"),
             ("https://cdp.example{user_id}/", "path or the query"),
             ("https://cdp.example/", "must have"),
-            ("https://cdp.example/{user}", "{user}"),
+            ("https://cdp.example/{user}", "none of {user_id}"),
             ("https://cdp.example/{user_id", "without its }"),
             ("ftp://cdp.example/{user_id}", "http"),
             ("https://me:pw@cdp.example/{user_id}", "headers"),

@@ -1,17 +1,17 @@
 //! Traits from outside, from sources of all kinds: quick, slow, refusing, dead.
 
+mod http;
+mod redis;
+mod redis_server;
+
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
-use super::redis_server::RedisServer;
 use super::template::Template;
 use super::*;
 use crate::profile::{Limits, Settings, SqliteProfiles, update_of};
@@ -186,6 +186,33 @@ async fn what_the_sites_own_events_said_wins() {
     assert_eq!(fake.calls(), 2, "nothing is left of them");
 }
 
+#[test]
+fn a_person_is_asked_for_by_the_events_ids_and_else_by_the_profiles() {
+    let view = |email: &str| ProfileView {
+        user_id: Some("known".into()),
+        traits: json!({ "email": email }).as_object().unwrap().clone(),
+    };
+    let of = |members: Value, email: &str| {
+        let (event, view) = (event_with(members), view(email));
+        let identities = crate::profile::identities(&event);
+        let person = person(&event, &identities, &view);
+        let owned = |id: Option<&str>| id.unwrap_or("-").to_owned();
+        [owned(person.user_id), owned(person.anonymous_id), owned(person.email)].join(" ")
+    };
+    let said = json!({
+        "type": "track", "userId": "u", "anonymousId": "a",
+        "context": { "traits": { "email": " jo@x.example" } },
+    });
+    assert_eq!(of(said, "other@x.example"), "u a jo@x.example");
+    assert_eq!(of(json!({ "type": "track" }), "known@x.example"), "known - known@x.example");
+    let sloppy = json!({ "type": "track", "userId": "null", "anonymousId": "undefined" });
+    assert_eq!(of(sloppy, "none"), "known - -");
+    let daily = json!({
+        "type": "track", "anonymousId": "today's", "facts": { "format": "plausible" },
+    });
+    assert_eq!(of(daily, "test@test.com"), "known - -");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_asked_for_at_the_same_time_is_asked_for_once() {
     let (bed, fake) = Bed::fake(OnTimeout::Wait);
@@ -294,174 +321,6 @@ async fn a_page_is_told_by_its_visitors_user_id_alone() {
     let nobody = bed.profiles.of_visitor(SITE, "w", false).await.unwrap();
     assert!(nobody.view.traits.is_empty());
     assert_eq!(fake.calls(), 1);
-}
-
-/// An HTTP server that answers each path with a status and a body; paths that it does not know it
-/// leaves without an answer. Says what it was asked.
-async fn server(
-    answers: &'static [(&'static str, u16, &'static str)],
-) -> (u16, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (seen, mut tasks) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
-    let asked = seen.clone();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let asked = asked.clone();
-            connections.spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => head.push(byte),
-                        Err(_) => return,
-                    }
-                }
-                let head = String::from_utf8(head).unwrap();
-                let path = head.split(' ').nth(1).unwrap().to_owned();
-                asked.lock().unwrap().push(head);
-                let Some((_, status, body)) = answers.iter().find(|(known, ..)| *known == path)
-                else {
-                    return std::future::pending().await;
-                };
-                let length = body.len();
-                let answer = format!(
-                    "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\
-                     location: /p/known\r\nconnection: close\r\n\r\n{body}"
-                );
-                stream.write_all(answer.as_bytes()).await.ok();
-            });
-        }
-    });
-    (port, seen, tasks)
-}
-
-const HUGE: &str = const {
-    const BYTES: [u8; 3000] = [b'1'; 3000];
-    match std::str::from_utf8(&BYTES) {
-        Ok(text) => text,
-        Err(_) => "",
-    }
-};
-
-#[tokio::test]
-async fn an_http_source_answers_refuses_or_fails() {
-    let (port, seen, _tasks) = server(&[
-        ("/p/known", 200, r#"{"data":{"plan":"pro"}}"#),
-        ("/p/a%2F..%3F", 200, r#"{"data":{"plan":"hostile"}}"#),
-        ("/p/empty", 200, r#"{"data":null}"#),
-        ("/p/elsewhere", 200, r#"{"traits":{}}"#),
-        ("/p/none", 204, ""),
-        ("/p/nobody", 404, ""),
-        ("/p/list", 200, r#"{"data":[1]}"#),
-        ("/p/page", 200, "<html>"),
-        ("/p/huge", 200, HUGE),
-        ("/p/bad", 400, ""),
-        ("/p/denied", 401, ""),
-        ("/p/moved", 302, ""),
-        ("/p/late", 408, ""),
-        ("/p/busy", 429, ""),
-        ("/p/broken", 500, ""),
-    ])
-    .await;
-    let bed = Bed::new(OnTimeout::Wait).with(&format!(
-        "kind = \"http\"\nurl = \"http://127.0.0.1:{port}/p/{{user_id}}\"\npath = \"/data\"\n\
-         headers = {{ authorization = \"Bearer t0ken\" }}"
-    ));
-    assert_eq!(bed.plan("known").await.unwrap(), "pro");
-    assert_eq!(bed.plan("a/..?").await.unwrap(), "hostile");
-    assert!(seen.lock().unwrap().iter().all(|head| head.contains("authorization: Bearer t0ken")));
-    for user in ["empty", "elsewhere", "none", "nobody"] {
-        assert_eq!(bed.plan(user).await.unwrap(), Value::Null, "{user}");
-    }
-    assert_eq!(bed.counted("refused"), 0);
-    let refused = ["list", "page", "huge", "bad", "denied", "moved"];
-    for user in refused {
-        assert_eq!(bed.plan(user).await.unwrap(), Value::Null, "{user}");
-    }
-    assert_eq!(bed.counted("refused"), refused.len() as u64);
-    for (user, code) in [("late", 408), ("busy", 429), ("broken", 500)] {
-        let error = bed.plan(user).await.unwrap_err();
-        let ProfileError::Outside(SourceError::Status(status)) = error else { panic!("{error}") };
-        assert_eq!(status, code);
-    }
-    let hanging = bed.plan("hanging").await;
-    assert!(matches!(hanging, Err(ProfileError::Outside(SourceError::Timeout))));
-    let asked = seen.lock().unwrap().len();
-    for user in [".", ".."] {
-        assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
-    }
-    assert_eq!(seen.lock().unwrap().len(), asked, "nobody is called so");
-}
-
-#[tokio::test]
-async fn the_guard_holds_for_sources_as_well() {
-    let bed = Bed::new(OnTimeout::Wait);
-    for host in ["127.0.0.1:1", "localhost:1"] {
-        let text = format!("kind = \"http\"\nurl = \"http://{host}/{{user_id}}\"");
-        let settings = settings(&text);
-        bed.profiles.set_source((SITE, &"shop".into()), Some(&settings), false).unwrap();
-        let error = bed.plan("u").await.unwrap_err();
-        assert!(matches!(error, ProfileError::Outside(SourceError::Forbidden)), "{host}: {error}");
-    }
-}
-
-#[tokio::test]
-async fn a_source_that_stays_the_same_keeps_what_it_remembers() {
-    let (port, seen, _tasks) = server(&[("/known", 200, r#"{"plan":"pro"}"#)]).await;
-    let text = format!("kind = \"http\"\nurl = \"http://127.0.0.1:{port}/{{user_id}}\"\n");
-    let bed = Bed::new(OnTimeout::Wait).with(&text).with(&text);
-    assert_eq!(bed.plan("known").await.unwrap(), "pro");
-    let bed = bed.with(&text);
-    assert_eq!(bed.plan("known").await.unwrap(), "pro");
-    assert_eq!(seen.lock().unwrap().len(), 1);
-    let bed = bed.with(&format!("{text}headers = {{ x = \"other\" }}"));
-    assert_eq!(bed.plan("known").await.unwrap(), "pro");
-    assert_eq!(seen.lock().unwrap().len(), 2);
-    bed.profiles.set_source((SITE, &"shop".into()), None, true).unwrap();
-    assert_eq!(bed.plan("known").await.unwrap(), Value::Null);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_redis_source_reads_hashes_and_comes_back() {
-    let Some(mut redis) = RedisServer::start() else { return };
-    let fill = |redis: &RedisServer| {
-        let mut connection = redis.connection();
-        let hash = [("plan", "pro"), ("score", "7"), ("tags", r#"["a"]"#), ("note", "{half")];
-        for (name, value) in hash {
-            let mut set = ::redis::cmd("HSET");
-            set.arg("profile:u").arg(name).arg(value).exec(&mut connection).unwrap();
-        }
-        ::redis::cmd("SET").arg("profile:text").arg("x").exec(&mut connection).unwrap();
-        let mut big = ::redis::cmd("HSET");
-        big.arg("profile:big").arg("x").arg("y".repeat(2000)).exec(&mut connection).unwrap();
-    };
-    fill(&redis);
-    let text =
-        format!("kind = \"redis\"\nurl = \"{}\"\nkey = \"profile:{{user_id}}\"\n", redis.url());
-    let bed = Bed::new(OnTimeout::Wait).with(&text);
-    let events = ["u", "text", "big", "nobody", "u"].map(event);
-    let found = bed.profiles.lookup(SITE, &events, false).await.unwrap();
-    let known = json!({ "plan": "pro", "score": 7, "tags": ["a"], "note": "{half" });
-    let traits = |index: usize| Value::Object(found[index].view.traits.clone());
-    assert_eq!((traits(0), traits(4)), (known.clone(), known));
-    assert_eq!((traits(1), traits(2), traits(3)), (json!({}), json!({}), json!({})));
-    assert_eq!((bed.counted("miss"), bed.counted("refused")), (4, 2));
-    redis.end();
-    assert!(bed.plan("other").await.is_err());
-    assert_eq!(bed.plan("u").await.unwrap(), "pro", "it is remembered");
-    redis.run();
-    fill(&redis);
-    let mut connection = redis.connection();
-    ::redis::cmd("HSET").arg(&["profile:other", "plan", "free"]).exec(&mut connection).unwrap();
-    let came_back = async {
-        while bed.plan("other").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        bed.plan("other").await.unwrap()
-    };
-    let plan = tokio::time::timeout(30 * SECOND, came_back).await.unwrap();
-    assert_eq!(plan, "free");
 }
 
 #[test]
