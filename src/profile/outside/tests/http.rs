@@ -49,17 +49,10 @@ pub(super) async fn server(
     (port, seen, tasks)
 }
 
-const HUGE: &str = const {
-    const BYTES: [u8; 3000] = [b'1'; 3000];
-    match std::str::from_utf8(&BYTES) {
-        Ok(text) => text,
-        Err(_) => "",
-    }
-};
-
 #[tokio::test]
 async fn an_http_source_answers_refuses_or_fails() {
-    let (port, seen, _tasks) = server(&[
+    let huge = format!(r#"{{"data":{{"plan":"{}"}}}}"#, "x".repeat(3000));
+    let answers = vec![
         ("/p/known", 200, r#"{"data":{"plan":"pro"}}"#),
         ("/p/a%2F..%3F", 200, r#"{"data":{"plan":"hostile"}}"#),
         ("/p/empty", 200, r#"{"data":null}"#),
@@ -68,15 +61,15 @@ async fn an_http_source_answers_refuses_or_fails() {
         ("/p/nobody", 404, ""),
         ("/p/list", 200, r#"{"data":[1]}"#),
         ("/p/page", 200, "<html>"),
-        ("/p/huge", 200, HUGE),
+        ("/p/huge", 200, &*huge.leak()),
         ("/p/bad", 400, ""),
         ("/p/denied", 401, ""),
         ("/p/moved", 302, ""),
         ("/p/late", 408, ""),
         ("/p/busy", 429, ""),
         ("/p/broken", 500, ""),
-    ])
-    .await;
+    ];
+    let (port, seen, _tasks) = server(answers.leak()).await;
     let bed = Bed::new(OnTimeout::Wait).with(&format!(
         "kind = \"http\"\nurl = \"http://127.0.0.1:{port}/p/{{user_id}}\"\npath = \"/data\"\n\
          headers = {{ authorization = \"Bearer t0ken\" }}"
