@@ -255,6 +255,22 @@ async fn an_answer_is_renewed_behind_its_use() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_are_renewed_at_once_than_there_is_room_for() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let users: Vec<String> = (0..10).map(|n| format!("u{n}")).collect();
+    users.iter().for_each(|user| fake.says(user, "free"));
+    let events: Vec<_> = users.iter().map(|user| event(user)).collect();
+    bed.profiles.lookup(SITE, &events, false).await.unwrap();
+    tokio::time::sleep(500 * SECOND).await;
+    for rounds in 1..=3 {
+        bed.profiles.lookup(SITE, &events, false).await.unwrap();
+        assert_eq!(bed.counted("refresh"), (4 * rounds).min(10), "the others when they are used");
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!((fake.calls(), bed.counted("hit")), (20, 30));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_older_answer_is_used_while_the_source_is_down() {
     let (bed, fake) = Bed::fake(OnTimeout::Wait);
     fake.says("u", "pro");
