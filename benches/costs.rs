@@ -4,8 +4,8 @@
 //! products. `decode` is from a body's bytes to a judged message, `beacon` from a vendor's own request to
 //! canonical messages, `project` from a journal record to what it says of the person, `stitch` from there
 //! to whose it is, `count` from the records of a thousand events to what is kept of their visitors, a million
-//! whom nobody knows, `map` from the event to a vendor's finished request, `append` a group
-//! of 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
+//! whom nobody knows, `profile` what memory knows of the visitors of 256 events, `map` from the event to a
+//! vendor's finished request, `append` a group of 64 concurrent appends, as 64 connections make them, without and with the wait for the disk.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 
 mod destinations;
@@ -271,6 +271,36 @@ fn count(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What is known of the visitors of events that are to be delivered, where memory has it.
+fn hit(criterion: &mut Criterion) {
+    const BATCH: usize = 256;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (metrics, schemas) = (Arc::new(Metrics::new()), [profile::MIGRATIONS]);
+    let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+    let settings = config::load(&[], &Environment::default()).unwrap().profiles;
+    let store = Arc::new(profile::SqliteProfiles::new(Arc::new(store), settings.limits));
+    let profiles = profile::Profiles::new(store, &settings, metrics, runtime.handle().clone());
+    let events: Vec<Arc<Event>> = (0..BATCH)
+        .map(|person| {
+            let mut event: Event = serde_json::from_str(ORDER).unwrap();
+            event.user_id = Some(format!("person-{person}"));
+            event.anonymous_id = Some(format!("device-{person}"));
+            Arc::new(event)
+        })
+        .collect();
+    let updates = events.iter().map(|event| update_of(event)).collect();
+    runtime.block_on(profiles.apply(SiteId(1), 1, updates)).unwrap();
+    let mut group = criterion.benchmark_group("profile");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("hit", |bencher| {
+        let look_up = || runtime.block_on(profiles.lookup(SiteId(1), &events, false)).unwrap();
+        bencher.iter(look_up);
+    });
+    group.finish();
+}
+
 /// A vendor that takes everything at once, and always answers the same.
 struct Yes(&'static str);
 
@@ -354,5 +384,5 @@ fn agents(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, beacons, project, stitch, count, agents, map, append);
+criterion_group!(benches, decode, beacons, project, stitch, count, hit, agents, map, append);
 criterion_main!(benches);

@@ -111,6 +111,16 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
+/// `site, result` of a lookup of a person at a site's source of traits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceLabels {
+    /// The site's name.
+    pub site: Name,
+    /// `hit` or `miss` of each lookup; and of what was asked for then, or by a `refresh` before its
+    /// time, `refused`, `timeout` or `error` where there was no answer.
+    pub result: &'static str,
+}
+
 /// `site, integration`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IntegrationLabels {
@@ -239,6 +249,8 @@ pub struct Metrics {
     pub destination_up: Family<DestinationLabels, Gauge>,
     /// Profile lookups by cache result.
     pub profile_lookups: Family<ResultLabels, Counter>,
+    /// People looked up at sites' sources of traits.
+    pub profile_source_lookups: Family<SourceLabels, Counter>,
     /// Events that were delivered without what is known of their visitors.
     pub events_unenriched: Counter,
     /// Traits and identities that a full profile did not take.
@@ -300,6 +312,7 @@ impl Metrics {
             pending_oldest_seconds: Family::default(),
             destination_up: Family::default(),
             profile_lookups: Family::default(),
+            profile_source_lookups: Family::default(),
             events_unenriched: Counter::default(),
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
@@ -324,6 +337,11 @@ impl Metrics {
     fn register_profiles(&mut self) {
         let r = &mut self.registry;
         r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
+        r.register(
+            "profile_source_lookups",
+            "People looked up at a site's source of traits",
+            self.profile_source_lookups.clone(),
+        );
         r.register(
             "events_unenriched",
             "Delivered without what is known of their visitors",

@@ -30,7 +30,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("vendors", &["privacy"]),
     ("script", &["address", "vendors"]),
     ("journal", &["store"]),
-    ("profile", &["journal", "postgres", "privacy", "store"]),
+    ("profile", &["address", "journal", "postgres", "privacy", "store"]),
     (
         "gateway",
         &["bots", "geo", "journal", "origin", "privacy", "profile", "script", "vendors", "visitor"],

@@ -125,9 +125,9 @@ impl App {
     pub async fn start(origin: Origin, settings: Settings) -> anyhow::Result<Arc<Self>> {
         let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new());
         let clock: SharedClock = Arc::new(SystemClock);
-        let opened = open(&settings, &clock, &metrics).await?;
-        let (journal, profiles) = (opened.journal.clone(), opened.profiles.clone());
         let (delivery, runtime) = DeliveryRuntime::start()?;
+        let opened = open(&settings, &clock, &metrics, &runtime).await?;
+        let (journal, profiles) = (opened.journal.clone(), opened.profiles.clone());
         let shared = || Shared {
             journal: journal.clone(),
             profiles: profiles.clone(),
@@ -304,6 +304,7 @@ impl App {
         self.gateway.stop().await;
         self.dispatcher.stop().await;
         self.sites.lock().await.stop().await;
+        self.profiles.stop().await;
         self.end_chores.cancel();
         self.journal.close().await;
         self.end_admin.cancel();
@@ -413,6 +414,7 @@ async fn open(
     settings: &Settings,
     clock: &SharedClock,
     metrics: &Arc<Metrics>,
+    runtime: &Handle,
 ) -> anyhow::Result<Opened> {
     let sync = match settings.journal.durability {
         Durability::Disk => Sync::Disk,
@@ -442,7 +444,8 @@ async fn open(
             (Arc::new(PostgresProfiles::new(database.clone(), node, limits)), Some(database))
         }
     };
-    let profiles = Arc::new(Profiles::new(backend, &settings.profiles, metrics.clone()));
+    let (settings, metrics) = (&settings.profiles, metrics.clone());
+    let profiles = Arc::new(Profiles::new(backend, settings, metrics, runtime.clone()));
     Ok(Opened { journal, profiles, store, database })
 }
 

@@ -87,8 +87,13 @@ impl Sites {
             if visitor.lacks_secret() {
                 visitor.set_secret(&site_key(&self.footing.data_dir, &site.name)?);
             }
+            let id = self.open(&site.name, &site.profiles, &site.segments).await?;
+            let (profiles, source) = (&self.footing.profiles, site.profiles.source.as_ref());
+            profiles
+                .set_source((id, &site.name), source, settings.egress.allow_private)
+                .with_context(|| format!("the source of traits of the site {}", site.name))?;
             setups.push(SiteSetup {
-                id: self.open(&site.name, &site.profiles, &site.segments).await?,
+                id,
                 name: site.name.clone(),
                 settings: site.gateway.clone(),
                 visitor,

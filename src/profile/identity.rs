@@ -196,13 +196,17 @@ pub fn identities(event: &Event) -> Vec<Identity> {
 
 /// The e-mail address that the event says is the person's.
 pub(super) fn email(event: &Event) -> Option<Identity> {
+    Identity::of_email(said_email(event)?)
+}
+
+/// The same as it is said, whatever that is.
+pub(super) fn said_email(event: &Event) -> Option<&str> {
     let own = match event.kind {
         // The traits of a group event are the group's.
         Kind::Identify => event.traits.as_ref().and_then(|traits| traits.get("email")),
         _ => None,
     };
-    let said = own.or_else(|| context(event, &["traits", "email"]));
-    Identity::of_email(said?.as_str()?)
+    own.or_else(|| context(event, &["traits", "email"]))?.as_str()
 }
 
 /// The devices that an event shows, each once, the surest first.

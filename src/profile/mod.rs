@@ -17,6 +17,8 @@
 //! visitor has: the cache keeps names and profiles apart, and times that only move on are written
 //! down once an hour.
 //!
+//! What another store knows of people is read for enrichment (`outside/`), and is no part of profiles.
+//!
 //! What the rules do with the rows of a batch is in `batch.rs`, once for all backends; how rows are
 //! read and written is each backend's (`rows.rs`).
 
@@ -25,8 +27,8 @@ mod batch;
 mod cache;
 mod company;
 mod filling;
-mod flights;
 mod identity;
+mod outside;
 mod postgres;
 mod projection;
 mod public;
@@ -46,6 +48,7 @@ pub use cache::{Found, Profiles};
 pub use company::Company;
 pub use filling::{Counter, CounterStore, Deed, Filling, Step};
 pub use identity::{Device, Identity, IdentityKind, identities};
+pub use outside::{SourceError, SourceSettings};
 pub use postgres::{PostgresProfiles, SCHEMA};
 pub use projection::{Projection, Setup, update_of};
 pub use public::Public;
@@ -93,6 +96,8 @@ pub struct Settings {
     pub cache_ttl: Duration,
     /// For what is known of some events' visitors.
     pub timeout: Duration,
+    /// Reads of the store under way at once.
+    pub lookups: usize,
     /// What becomes of events whose visitors could not be looked up.
     pub on_timeout: OnTimeout,
     /// How much one profile holds.
@@ -129,6 +134,8 @@ pub struct SiteSettings {
     pub anonymous_retain: Duration,
     /// What pages may know of their own visitor.
     pub public: Public,
+    /// Another store of what is known of people, if there is one.
+    pub source: Option<SourceSettings>,
 }
 
 impl SiteSettings {
@@ -139,6 +146,7 @@ impl SiteSettings {
             activity: section.opt_boolean("activity").unwrap_or_default(),
             anonymous_retain: section.positive_duration("anonymous_retain"),
             public: Public::read(section),
+            source: SourceSettings::read(&mut section.section("source")),
         }
     }
 }
@@ -178,6 +186,7 @@ impl Settings {
             cache_idle: section.duration("cache_idle"),
             cache_ttl: section.positive_duration("cache_ttl"),
             timeout: section.positive_duration("timeout"),
+            lookups: section.integer("lookups", 1..=100_000),
             on_timeout: section.choice(
                 "on_timeout",
                 &[("wait", OnTimeout::Wait), ("deliver", OnTimeout::Deliver)],
@@ -200,6 +209,7 @@ impl Settings {
             cache_idle: minute,
             cache_ttl: minute,
             timeout: minute,
+            lookups: 64,
             on_timeout: OnTimeout::Wait,
             limits,
         }
@@ -284,6 +294,15 @@ pub enum ProfileError {
     /// The store did not answer within `timeout`.
     #[error("the profiles take too long to read")]
     Timeout,
+    /// A read that several waited for failed.
+    #[error(transparent)]
+    Shared(Arc<ProfileError>),
+    /// A read was given up: the gateway is being stopped.
+    #[error("the profiles are no longer read")]
+    Ended,
+    /// The site's other store of people failed.
+    #[error("the site's source of traits does not answer: {0}")]
+    Outside(#[from] SourceError),
     /// The shared database failed.
     #[error("the profiles cannot be had: {0}")]
     Postgres(#[from] PostgresError),

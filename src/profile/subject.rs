@@ -73,6 +73,7 @@ impl Profiles {
         let changes = self.store.erase(site, names).await?;
         let erased = changes.profiles.len();
         self.publish(site, 0, changes);
+        self.forget_outside(site);
         Ok(erased as u64)
     }
 }

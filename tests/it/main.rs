@@ -20,6 +20,7 @@ mod libraries;
 mod mutants;
 mod origin;
 mod origin_connections;
+mod outside;
 mod pages;
 mod pins;
 mod process;

@@ -150,12 +150,14 @@ impl Bench {
             Arc::new(SqliteProfiles::new(store, cache.limits)),
             &cache,
             metrics.clone(),
+            tokio::runtime::Handle::current(),
         ));
         let id = journal.site("shop").await.unwrap();
         let (_, settings) = tokio::sync::watch::channel(crate::profile::SiteSettings {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
             public: crate::profile::Public::default(),
+            source: None,
         });
         let counters = crate::profile::NoCounters::watched();
         let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };

@@ -87,7 +87,8 @@ mod tests {
         let limits_of = profile::Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
         let settings = profile::Settings::small(limits_of);
         let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits_of));
-        let profiles = Arc::new(Profiles::new(store, &settings, metrics.clone()));
+        let runtime = tokio::runtime::Handle::current();
+        let profiles = Arc::new(Profiles::new(store, &settings, metrics.clone(), runtime));
         house.gateway = house.gateway.with_profiles(profiles.clone());
         let text = "activity = true\nanonymous_retain = \"1d\"\n\
             public = [\"traits.plan\", 'activity[\"Order\"].count']";

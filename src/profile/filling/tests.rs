@@ -91,12 +91,14 @@ impl Bed {
         let limits = LIMITS;
         let settings = profile::Settings::small(limits);
         let backend = Arc::new(SqliteProfiles::new(store.clone(), limits));
-        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone()));
+        let runtime = tokio::runtime::Handle::current();
+        let profiles = Arc::new(Profiles::new(backend, &settings, metrics.clone(), runtime));
         let site = journal.site("shop").await.unwrap();
         let (kept, settings) = watch::channel(SiteSettings {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
             public: profile::Public::default(),
+            source: None,
         });
         let (counters, watched) = watch::channel(counters);
         let setup = Setup { site, name: "shop".into(), settings, counters: watched };

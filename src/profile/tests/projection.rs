@@ -140,12 +140,15 @@ impl Bed {
             profile::Settings { on_timeout, timeout: PATIENCE, ..profile::Settings::small(limits) };
         let store = SqliteProfiles::new(store, limits);
         let store = Arc::new(Absent { is_away: AtomicBool::new(false), hangs, store });
-        let profiles = Arc::new(Profiles::new(store.clone(), &settings, metrics.clone()));
+        let runtime = tokio::runtime::Handle::current();
+        let profiles = Profiles::new(store.clone(), &settings, metrics.clone(), runtime);
+        let profiles = Arc::new(profiles);
         let site = journal.site("shop").await.unwrap();
         let (kept, settings) = watch::channel(SiteSettings {
             activity: true,
             anonymous_retain: Duration::from_secs(86_400),
             public: profile::Public::default(),
+            source: None,
         });
         let counters = profile::NoCounters::watched();
         let setup = Setup { site, name: "shop".into(), settings, counters };

@@ -1,0 +1,463 @@
+//! The profiles in memory, in front of their store.
+//!
+//! A name and what is known of the profile it names are entries of their own, so that a change of a
+//! profile is one entry, however many names it has.
+//!
+//! Coherence: what was read goes into the cache only if no change of it was published since before the
+//! read, and publishing a change removes what it made stale; both under one lock. So nothing older
+//! than a published change is ever seen.
+//!
+//! A read goes on behind those who wait for it, and fills the cache when it ends: a store that is always
+//! slower than they wait keeps events up, but not for ever.
+//!
+//! What is computed of a person's events is an entry of its own, read for mappings that ask for it.
+//! Nearly every event changes somebody's: it is not removed but counted on, if the event is not in it
+//! already, which its place in the journal says.
+
+mod epoch;
+pub(super) mod flight;
+mod memory;
+mod reads;
+#[cfg(test)]
+mod tests;
+pub(super) mod weight;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use moka::sync::Cache;
+use tokio::runtime::Handle;
+
+use self::epoch::Epochs;
+use self::flight::{Flights, Seat, Takeoff};
+use self::memory::Memory;
+pub(super) use self::reads::Reads;
+use self::weight::{Asked, Entry, weight};
+use super::outside::Outside;
+use super::{
+    Agents, Changes, CounterStore, Identity, IdentityKind, OnTimeout, ProfileError, ProfileId,
+    ProfileStore, Settings, Unseen, Update, identities,
+};
+use crate::event::{Computed, Event, ProfileView};
+use crate::journal::SiteId;
+use crate::metrics::{Metrics, ReasonLabels, ResultLabels};
+
+pub(super) type Known = Option<(ProfileId, Arc<ProfileView>)>;
+
+/// What is known of an event's visitor.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Who they are.
+    pub view: Arc<ProfileView>,
+    /// What is computed of their events, where it was asked for and there is a profile.
+    pub computed: Option<Arc<Computed>>,
+}
+
+/// Steps of removing visitors in one round, which bounds what the round costs the writer.
+const EXPIRE_STEPS: usize = 10;
+
+/// A time and a profile.
+type Place = (i64, ProfileId);
+
+/// Before all.
+const START: Place = (i64::MIN, ProfileId(0));
+
+/// The profiles of one gateway.
+pub struct Profiles {
+    pub(super) store: Arc<dyn ProfileStore>,
+    memory: Arc<Memory>,
+    names: Arc<Flights<Name, Known>>,
+    computed: Arc<Flights<ProfileId, Option<Arc<Computed>>>>,
+    pub(super) reads: Reads,
+    /// Other stores that know people of a site.
+    pub(super) sources: RwLock<HashMap<SiteId, Arc<Outside>>>,
+    timeout: Duration,
+    pub(super) on_timeout: OnTimeout,
+    /// Where removing visitors goes on, and whether it has removed any since it began.
+    expiring: Mutex<HashMap<SiteId, (Place, bool)>>,
+    pub(super) metrics: Arc<Metrics>,
+    nobody: Arc<ProfileView>,
+    agents: Arc<Agents>,
+}
+
+/// A name at a site.
+type Name = (SiteId, Identity);
+
+impl Profiles {
+    /// Puts a cache in front of `store`, which is read on this runtime.
+    pub fn new(
+        store: Arc<dyn ProfileStore>,
+        settings: &Settings,
+        metrics: Arc<Metrics>,
+        runtime: Handle,
+    ) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(settings.cache_bytes)
+            .time_to_idle(settings.cache_idle)
+            .time_to_live(settings.cache_ttl)
+            .weigher(weight)
+            .build();
+        Self {
+            store,
+            memory: Arc::new(Memory { cache, epochs: RwLock::new(Epochs::new()) }),
+            names: Flights::new(),
+            computed: Flights::new(),
+            reads: Reads::new(runtime, settings.lookups),
+            sources: RwLock::default(),
+            timeout: settings.timeout,
+            on_timeout: settings.on_timeout,
+            expiring: Mutex::default(),
+            metrics,
+            nobody: Arc::default(),
+            agents: Arc::default(),
+        }
+    }
+
+    /// Gives up the reads that are under way. Whoever waits for one, or asks later, gets an error.
+    pub async fn stop(&self) {
+        self.reads.stop().await;
+    }
+
+    /// What is known of each event's visitor: by the surest of the event's identities that has a
+    /// profile, and by the site's other store of people, if it has one. Events of unknown visitors get
+    /// an empty view.
+    ///
+    /// Each of the two takes its `timeout` at most. What is not known by then is an error, or goes
+    /// without, as the settings have it.
+    pub async fn lookup(
+        &self,
+        site: SiteId,
+        events: &[Arc<Event>],
+        with_computed: bool,
+    ) -> Result<Vec<Found>, ProfileError> {
+        let wanted: Vec<Vec<Identity>> = events.iter().map(|event| identities(event)).collect();
+        let found = self.own(site, &wanted, with_computed).await?;
+        self.with_outside(site, events, &wanted, found).await
+    }
+
+    /// What the profiles alone know.
+    async fn own(
+        &self,
+        site: SiteId,
+        wanted: &[Vec<Identity>],
+        with_computed: bool,
+    ) -> Result<Vec<Found>, ProfileError> {
+        let found = self.of_identities(site, wanted, with_computed);
+        let error = match tokio::time::timeout(self.timeout, found).await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(error)) => error,
+            Err(_elapsed) => ProfileError::Timeout,
+        };
+        let result = if matches!(error, ProfileError::Timeout) { "timeout" } else { "error" };
+        self.metrics.profile_lookups.get_or_create(&ResultLabels { result }).inc();
+        if self.on_timeout == OnTimeout::Wait {
+            return Err(error);
+        }
+        tracing::warn!(%error, "events go without what is known of their visitors");
+        Ok(wanted.iter().map(|identities| self.remembered(site, identities)).collect())
+    }
+
+    /// What the cache alone knows, if the store does not answer.
+    fn remembered(&self, site: SiteId, identities: &[Identity]) -> Found {
+        let known = self.cached(site, identities);
+        if known.is_none() {
+            self.metrics.events_unenriched.inc();
+        }
+        let Some((profile, view)) = known.flatten() else {
+            return Found { view: self.nobody.clone(), computed: None };
+        };
+        let computed = match self.memory.cache.get(&Asked::Computed(profile)) {
+            Some(Entry::Computed(_, computed)) => Some(computed),
+            _ => None,
+        };
+        Found { view, computed }
+    }
+
+    /// What is known of whom each of these lists names, the surest first.
+    async fn of_identities(
+        &self,
+        site: SiteId,
+        wanted: &[Vec<Identity>],
+        with_computed: bool,
+    ) -> Result<Vec<Found>, ProfileError> {
+        let mut missing = Vec::new();
+        let mut views = Vec::with_capacity(wanted.len());
+        for identities in wanted {
+            let found = self.cached(site, identities);
+            let result = if found.is_some() { "hit" } else { "miss" };
+            self.metrics.profile_lookups.get_or_create(&ResultLabels { result }).inc();
+            if found.is_none() {
+                missing.extend(identities.iter().cloned());
+            }
+            views.push(found);
+        }
+        let fetched = self.fetch(site, missing).await?;
+        let known = |identity: &Identity| {
+            let index = fetched.binary_search_by(|(known, _)| known.cmp(identity)).ok()?;
+            fetched.get(index)?.1.clone()
+        };
+        let complete = |(view, identities): (Option<Known>, &Vec<Identity>)| {
+            view.unwrap_or_else(|| identities.iter().find_map(known))
+        };
+        let known: Vec<Known> = views.into_iter().zip(wanted).map(complete).collect();
+        let computed = if with_computed {
+            self.computed(site, known.iter().flatten().map(|(profile, _)| *profile)).await?
+        } else {
+            BTreeMap::new()
+        };
+        let found = |known: Known| match known {
+            None => Found { view: self.nobody.clone(), computed: None },
+            Some((profile, view)) => Found { view, computed: computed.get(&profile).cloned() },
+        };
+        Ok(known.into_iter().map(found).collect())
+    }
+
+    /// What is known of the visitor who has this id in the site's own cookie. Takes as
+    /// long as [`Profiles::lookup`].
+    pub async fn of_visitor(
+        &self,
+        site: SiteId,
+        id: &str,
+        with_computed: bool,
+    ) -> Result<Found, ProfileError> {
+        let identity = Identity::of(IdentityKind::Visitor, Some(id));
+        let wanted = [identity.into_iter().collect()];
+        let found = self.of_identities(site, &wanted, with_computed);
+        let found = tokio::time::timeout(self.timeout, found).await;
+        let mut found = found.map_err(|_elapsed| ProfileError::Timeout)??;
+        self.with_outside_of_page(site, found.pop().unwrap_or_default()).await
+    }
+
+    /// What is computed of these people's events.
+    async fn computed(
+        &self,
+        site: SiteId,
+        profiles: impl Iterator<Item = ProfileId>,
+    ) -> Result<BTreeMap<ProfileId, Arc<Computed>>, ProfileError> {
+        let mut found = BTreeMap::new();
+        let mut missing = Vec::new();
+        for profile in profiles {
+            match self.memory.cache.get(&Asked::Computed(profile)) {
+                _ if found.contains_key(&profile) || missing.contains(&profile) => {}
+                Some(Entry::Computed(_, computed)) => drop(found.insert(profile, computed)),
+                _ => missing.push(profile),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let is_true = |profile: &ProfileId, since| {
+            !self.memory.epochs().has_computed_changed(*profile, since)
+        };
+        let read = |takeoff: Takeoff<ProfileId, _>| {
+            let (store, memory) = (self.store.clone(), self.memory.clone());
+            async move {
+                let read = store.computed(site, takeoff.keys.clone()).await;
+                let read = read.map(|(upto, computed)| {
+                    memory.keep_computed(&takeoff.keys, upto, computed, takeoff.epoch)
+                });
+                takeoff.land(read);
+            }
+        };
+        for mut seat in self.board(&self.computed, missing, is_true, read).await? {
+            if let Some(computed) = seat.landed().await? {
+                found.insert(seat.key, computed);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Applies updates to the store and forgets what they changed.
+    pub async fn apply(
+        &self,
+        site: SiteId,
+        upto: u64,
+        updates: Vec<Update>,
+    ) -> Result<(), ProfileError> {
+        let changes = self.store.apply(site, upto, updates).await?;
+        for (reason, count) in [
+            ("traits", changes.traits_refused),
+            ("identities", changes.identities_refused),
+            ("event_names", changes.names_refused),
+        ] {
+            if count > 0 {
+                self.metrics.profile_refused.get_or_create(&ReasonLabels { reason }).inc_by(count);
+            }
+        }
+        self.publish(site, upto, changes);
+        Ok(())
+    }
+
+    /// Removes some of the visitors nobody knows who were not seen since then.
+    pub async fn expire(&self, site: SiteId, since: Timestamp) -> Result<(), ProfileError> {
+        let since = since.as_millisecond();
+        let expiring = || self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut after, mut has_removed) = expiring().get(&site).copied().unwrap_or((START, false));
+        for _ in 0..EXPIRE_STEPS {
+            let expired = self.store.expire(site, Unseen { since, after }).await?;
+            has_removed |= !expired.changes.profiles.is_empty();
+            self.publish(site, 0, expired.changes);
+            let Some(next) = expired.next else {
+                if has_removed {
+                    self.store.forget_names(site).await?;
+                }
+                (after, has_removed) = (START, false);
+                break;
+            };
+            after = next;
+        }
+        expiring().insert(site, (after, has_removed));
+        Ok(())
+    }
+
+    /// Makes known what changed with the events up to `upto`.
+    pub(super) fn publish(&self, site: SiteId, upto: u64, changes: Changes) {
+        let is_as_known = changes.identities.is_empty() && changes.profiles.is_empty();
+        if is_as_known && changes.counted.is_empty() {
+            return;
+        }
+        let mut epochs = self.memory.changing();
+        epochs.begin();
+        let cache = &self.memory.cache;
+        for identity in &changes.identities {
+            epochs.change_name(site, identity);
+            cache.invalidate(&Asked::Name(site, identity));
+        }
+        for profile in &changes.profiles {
+            epochs.change_profile(*profile);
+            cache.invalidate(&Asked::Profile(*profile));
+            cache.invalidate(&Asked::Computed(*profile));
+        }
+        self.memory.count_on(&mut epochs, upto, changes.counted);
+    }
+
+    /// After how long without the store events are delivered all the same; `None` if they wait for it.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        (self.on_timeout == OnTimeout::Deliver).then_some(self.timeout)
+    }
+
+    /// What reads user agents.
+    pub fn agents(&self) -> &Arc<Agents> {
+        &self.agents
+    }
+
+    /// Where counters begin and how far they are filled, if the store notes it.
+    pub fn counters(&self) -> Option<&dyn CounterStore> {
+        self.store.counters()
+    }
+
+    /// Forgets everything: the store has changed in a way that nobody heard of.
+    pub(super) fn forget(&self) {
+        let mut epochs = self.memory.changing();
+        epochs.begin();
+        epochs.change_all();
+        self.memory.cache.invalidate_all();
+    }
+
+    /// The last event of the site that is in the profiles.
+    pub async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
+        self.store.projected(site).await
+    }
+
+    /// The view, if the cache alone can tell: every identity before the first that has a profile
+    /// is known to have none.
+    fn cached(&self, site: SiteId, identities: &[Identity]) -> Option<Known> {
+        let cache = &self.memory.cache;
+        for identity in identities {
+            if let Entry::Names(profile) = cache.get(&Asked::Name(site, identity))? {
+                return match cache.get(&Asked::Profile(profile)) {
+                    Some(Entry::Known(view)) => Some(Some((profile, view))),
+                    _ => None,
+                };
+            }
+        }
+        Some(None)
+    }
+
+    /// Reads from the store into the cache. Sorted by identity.
+    async fn fetch(
+        &self,
+        site: SiteId,
+        mut identities: Vec<Identity>,
+    ) -> Result<Vec<(Identity, Known)>, ProfileError> {
+        identities.sort();
+        identities.dedup();
+        let mut missing: Vec<Name> = identities.into_iter().map(|it| (site, it)).collect();
+        let mut fetched = Vec::with_capacity(missing.len());
+        while !missing.is_empty() {
+            let is_true = |(site, identity): &Name, since| {
+                !self.memory.epochs().has_name_changed(*site, identity, since)
+            };
+            let read = |takeoff| read_names(self.store.clone(), self.memory.clone(), takeoff);
+            let wanted = std::mem::take(&mut missing);
+            for mut seat in self.board(&self.names, wanted, is_true, read).await? {
+                let known = seat.landed().await?;
+                // Whose name it is, only the read could tell: what is known of them may have changed
+                // before this lookup joined it.
+                let has_changed = known.as_ref().is_some_and(|(profile, _)| {
+                    self.memory.epochs().has_profile_changed(*profile, seat.epoch)
+                });
+                if has_changed && !seat.is_own {
+                    missing.push(seat.key);
+                } else {
+                    fetched.push((seat.key.1, known));
+                }
+            }
+        }
+        fetched.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(fetched)
+    }
+
+    /// Seats in the reads of these keys: in those that are under way, if what they see is still true, and
+    /// in one that begins.
+    async fn board<K, V, F>(
+        &self,
+        flights: &Arc<Flights<K, V>>,
+        wanted: Vec<K>,
+        is_true: impl Fn(&K, u64) -> bool,
+        read: impl FnOnce(Takeoff<K, V>) -> F,
+    ) -> Result<Vec<Seat<K, V>>, ProfileError>
+    where
+        K: Clone + Ord + Hash,
+        V: Clone,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (mut seats, left) = flights.join(wanted, &is_true);
+        if left.is_empty() {
+            return Ok(seats);
+        }
+        let place = self.reads.place().await?;
+        // Others may have begun while this lookup waited for its place.
+        let (joined, left) = flights.join(left, &is_true);
+        seats.extend(joined);
+        if left.is_empty() {
+            return Ok(seats);
+        }
+        let epoch = self.memory.epochs().now();
+        let (own, takeoff) = flights.start(left, epoch);
+        seats.extend(own);
+        self.reads.begin(place, read(takeoff));
+        Ok(seats)
+    }
+}
+
+/// Reads whose these names are, into the cache.
+async fn read_names(
+    store: Arc<dyn ProfileStore>,
+    memory: Arc<Memory>,
+    takeoff: Takeoff<Name, Known>,
+) {
+    let Some(&(site, _)) = takeoff.keys.first() else { return };
+    let names = takeoff.keys.iter().map(|(_, identity)| identity.clone()).collect();
+    let found = store.find(site, names).await;
+    let found = found.map(|found| {
+        let shared = |(profile, view)| (profile, Arc::new(view));
+        let found: Vec<Known> = found.into_iter().map(|found| found.map(shared)).collect();
+        memory.keep_names(&takeoff.keys, &found, takeoff.epoch);
+        found
+    });
+    takeoff.land(found);
+}

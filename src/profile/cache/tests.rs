@@ -1,0 +1,338 @@
+//! Looking up people while they change, and while the store is slow.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::event::Tally;
+use crate::profile::{Counted, Limits};
+
+const SITE: SiteId = SiteId(1);
+const ORDER: Tally = Tally::one(5, 2.0);
+
+/// One profile, which every identity names, and reads that end when they may.
+struct Slow {
+    plan: Mutex<&'static str>,
+    done: Mutex<(u64, Tally)>,
+    may_end: Semaphore,
+    reads: AtomicUsize,
+}
+
+#[async_trait]
+impl ProfileStore for Slow {
+    async fn projected(&self, _site: SiteId) -> Result<u64, ProfileError> {
+        Ok(0)
+    }
+
+    async fn apply(
+        &self,
+        _site: SiteId,
+        upto: u64,
+        updates: Vec<Update>,
+    ) -> Result<Changes, ProfileError> {
+        if updates.iter().any(|update| update.sighting.is_some()) {
+            let mut done = self.done.lock().unwrap();
+            *done = (upto, done.1.and(ORDER));
+            let counted = BTreeMap::from([("Order".to_owned(), ORDER)]);
+            let counted = Counted::from([(ProfileId(1), counted)]);
+            return Ok(Changes { counted, ..Changes::default() });
+        }
+        *self.plan.lock().unwrap() = "pro";
+        Ok(Changes { profiles: [ProfileId(1)].into(), ..Changes::default() })
+    }
+
+    async fn find(
+        &self,
+        _site: SiteId,
+        identities: Vec<Identity>,
+    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let traits = serde_json::json!({"plan": *self.plan.lock().unwrap()});
+        let traits = traits.as_object().unwrap().clone();
+        self.may_end.acquire().await.unwrap().forget();
+        let view = ProfileView { user_id: Some("u".into()), traits };
+        Ok(identities.iter().map(|_| Some((ProfileId(1), view.clone()))).collect())
+    }
+
+    async fn computed(
+        &self,
+        _site: SiteId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<crate::profile::ComputedAt, ProfileError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        // As it is now, whatever is written until the read ends.
+        let (upto, tally) = *self.done.lock().unwrap();
+        self.may_end.acquire().await.unwrap().forget();
+        let activity = BTreeMap::from([("Order".to_owned(), tally)]);
+        let computed = Computed { activity, ..Computed::default() };
+        Ok((upto, profiles.iter().map(|_| Some(computed.clone())).collect()))
+    }
+
+    async fn expire(
+        &self,
+        _site: SiteId,
+        _unseen: Unseen,
+    ) -> Result<crate::profile::Expired, ProfileError> {
+        Ok(crate::profile::Expired::default())
+    }
+
+    async fn forget_names(&self, _site: SiteId) -> Result<(), ProfileError> {
+        Ok(())
+    }
+
+    async fn subjects(
+        &self,
+        _site: SiteId,
+        _name: String,
+    ) -> Result<Vec<crate::profile::Subject>, ProfileError> {
+        Ok(Vec::new())
+    }
+
+    async fn erase(
+        &self,
+        _site: SiteId,
+        _names: Arc<std::collections::HashSet<crate::journal::NameKey>>,
+    ) -> Result<Changes, ProfileError> {
+        Ok(Changes::default())
+    }
+}
+
+fn bench() -> (Arc<Slow>, Profiles) {
+    bench_with(|_| ())
+}
+
+fn bench_with(set: fn(&mut Settings)) -> (Arc<Slow>, Profiles) {
+    let (plan, may_end) = (Mutex::new("free"), Semaphore::new(0));
+    let done = Mutex::new((0, ORDER));
+    let store = Arc::new(Slow { plan, done, may_end, reads: AtomicUsize::new(0) });
+    let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+    let mut settings = Settings::small(limits);
+    set(&mut settings);
+    let profiles =
+        Profiles::new(store.clone(), &settings, Arc::new(Metrics::new()), Handle::current());
+    (store, profiles)
+}
+
+fn event_of(user: &str) -> Arc<Event> {
+    let event = serde_json::from_value(serde_json::json!({
+        "type": "track", "messageId": "m", "userId": user,
+        "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
+    }));
+    Arc::new(event.unwrap())
+}
+
+async fn plan_of(profiles: &Profiles, user: &str) -> String {
+    let found = profiles.lookup(SITE, &[event_of(user)], false).await.unwrap();
+    found[0].view.traits["plan"].as_str().unwrap().to_owned()
+}
+
+/// How many orders are known of somebody.
+async fn orders(profiles: &Profiles) -> u64 {
+    let found = profiles.computed(SITE, [ProfileId(1)].into_iter()).await.unwrap();
+    found[&ProfileId(1)].activity["Order"].count
+}
+
+async fn order(profiles: &Profiles, upto: u64) {
+    let sighting = Some(crate::profile::Sighting::default());
+    profiles.apply(SITE, upto, vec![Update { sighting, ..Update::default() }]).await.unwrap();
+}
+
+/// Until so many reads have begun.
+async fn begun(store: &Slow, reads: usize) {
+    while store.reads.load(Ordering::Relaxed) < reads {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn count(profiles: &Profiles, result: &'static str) -> u64 {
+    profiles.metrics.profile_lookups.get_or_create(&ResultLabels { result }).get()
+}
+
+#[tokio::test]
+async fn who_asks_for_the_same_at_the_same_time_waits_for_one_read() {
+    let (store, profiles) = bench();
+    let open = async { store.may_end.add_permits(1) };
+    let (one, two, ()) = tokio::join!(plan_of(&profiles, "u"), plan_of(&profiles, "u"), open);
+    assert_eq!((one.as_str(), two.as_str()), ("free", "free"));
+    assert_eq!(store.reads.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn who_asks_after_a_change_does_not_wait_for_a_read_from_before_it() {
+    let (store, profiles) = bench();
+    let later = async {
+        begun(&store, 1).await;
+        profiles.apply(SITE, 1, vec![Update::default()]).await.unwrap();
+        let ask = plan_of(&profiles, "u");
+        let open = async { store.may_end.add_permits(2) };
+        tokio::join!(ask, open).0
+    };
+    let (before, after) = tokio::join!(plan_of(&profiles, "u"), later);
+    assert_eq!((before.as_str(), after.as_str()), ("free", "pro"));
+    assert_eq!(store.reads.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_goes_on_without_the_one_who_began_it() {
+    let (store, profiles) = bench();
+    let first = tokio::time::timeout(Duration::from_secs(1), plan_of(&profiles, "u"));
+    let open = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        store.may_end.add_permits(1);
+    };
+    let (first, second, ()) = tokio::join!(first, plan_of(&profiles, "u"), open);
+    assert!(first.is_err());
+    assert_eq!(second, "free");
+    assert_eq!(store.reads.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slower_than_anybody_waits_fills_the_cache() {
+    let (store, profiles) = bench_with(|it| it.timeout = Duration::from_secs(2));
+    let events = [event_of("u")];
+    let opened = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        // Others change meanwhile, which is nothing to this one.
+        let profiles_changed = [ProfileId(2)].into();
+        let changes = Changes { profiles: profiles_changed, ..Changes::default() };
+        profiles.publish(SITE, 1, changes);
+        store.may_end.add_permits(1);
+    };
+    let asked = async {
+        let first = profiles.lookup(SITE, &events, false).await;
+        assert!(matches!(first, Err(ProfileError::Timeout)));
+        plan_of(&profiles, "u").await
+    };
+    assert_eq!(tokio::join!(asked, opened).0, "free");
+    assert_eq!(plan_of(&profiles, "u").await, "free");
+    assert_eq!(store.reads.load(Ordering::Relaxed), 1, "the second joined it, the third is a hit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_computed_slowly_is_read_once_as_well() {
+    let (store, profiles) = bench();
+    let patience = Duration::from_secs(1);
+    assert!(tokio::time::timeout(patience, orders(&profiles)).await.is_err());
+    let open = async { store.may_end.add_permits(1) };
+    let (one, two, ()) = tokio::join!(orders(&profiles), orders(&profiles), open);
+    assert_eq!((one, two), (1, 1));
+    assert_eq!(orders(&profiles).await, 1);
+    assert_eq!(store.reads.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_reads_are_under_way() {
+    let (store, profiles) = bench_with(|it| it.lookups = 2);
+    let all = async { tokio::join!(plan_of(&profiles, "a"), plan_of(&profiles, "b")) };
+    let third = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        plan_of(&profiles, "c").await
+    };
+    let open = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(store.reads.load(Ordering::Relaxed), 2);
+        store.may_end.add_permits(3);
+    };
+    tokio::join!(all, third, open);
+    assert_eq!(store.reads.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_ends_with_the_gateway() {
+    let (_store, profiles) = bench();
+    let events = [event_of("u")];
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        profiles.stop().await;
+    };
+    let (found, ()) = tokio::join!(profiles.lookup(SITE, &events, false), stop);
+    assert!(matches!(found, Err(ProfileError::Ended)));
+    let later = profiles.lookup(SITE, &events, false).await;
+    assert!(matches!(later, Err(ProfileError::Ended)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_stops_events_or_lets_them_go_without() {
+    let (_store, profiles) = bench();
+    let waits = profiles.lookup(SITE, &[event_of("u")], false).await;
+    assert!(matches!(waits, Err(ProfileError::Timeout)));
+    assert_eq!((count(&profiles, "timeout"), profiles.metrics.events_unenriched.get()), (1, 0));
+
+    let (store, profiles) = bench_with(|it| it.on_timeout = OnTimeout::Deliver);
+    store.may_end.add_permits(1);
+    assert_eq!(plan_of(&profiles, "known").await, "free");
+    let events = [event_of("u"), event_of("known")];
+    let found = profiles.lookup(SITE, &events, false).await.unwrap();
+    assert!(found[0].view.traits.is_empty());
+    assert_eq!(found[1].view.traits["plan"], "free", "what is in memory is known");
+    assert_eq!((count(&profiles, "timeout"), profiles.metrics.events_unenriched.get()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_counted_is_counted_on_in_memory_and_never_twice() {
+    let (store, profiles) = bench();
+    store.may_end.add_permits(1);
+    assert_eq!(orders(&profiles).await, 1);
+    for upto in 1..=3 {
+        order(&profiles, upto).await;
+        assert_eq!(orders(&profiles).await, 1 + upto);
+    }
+    assert_eq!(store.reads.load(Ordering::Relaxed), 1);
+    // Written before it is read, made known after.
+    let changes = store.apply(
+        SITE,
+        4,
+        vec![Update { sighting: Some(crate::profile::Sighting::default()), ..Update::default() }],
+    );
+    let changes = changes.await.unwrap();
+    profiles.memory.cache.invalidate_all();
+    store.may_end.add_permits(1);
+    assert_eq!(orders(&profiles).await, 5);
+    profiles.publish(SITE, 4, changes);
+    assert_eq!(orders(&profiles).await, 5, "it was in what was read");
+}
+
+#[tokio::test]
+async fn what_was_counted_during_a_read_is_not_missed_after_it() {
+    let (store, profiles) = bench();
+    let change = async {
+        begun(&store, 1).await;
+        order(&profiles, 1).await;
+        store.may_end.add_permits(2);
+    };
+    let (before, ()) = tokio::join!(orders(&profiles), change);
+    assert_eq!(before, 1, "this lookup began before");
+    assert_eq!(orders(&profiles).await, 2);
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_change_is_not_remembered_after_it() {
+    let (store, profiles) = bench();
+    let change = async {
+        begun(&store, 1).await;
+        profiles.apply(SITE, 1, Vec::new()).await.unwrap();
+        store.may_end.add_permits(2);
+    };
+    let (plan, ()) = tokio::join!(plan_of(&profiles, "u"), change);
+    assert_eq!(plan, "free", "this lookup began before");
+    assert_eq!(plan_of(&profiles, "u").await, "pro");
+}
+
+#[tokio::test]
+async fn a_change_of_a_profile_reaches_all_its_names() {
+    let (store, profiles) = bench();
+    store.may_end.add_permits(4);
+    for name in ["a", "b", "a"] {
+        assert_eq!(plan_of(&profiles, name).await, "free");
+    }
+    assert_eq!(store.reads.load(Ordering::Relaxed), 2, "the third was remembered");
+    profiles.apply(SITE, 1, Vec::new()).await.unwrap();
+    for name in ["a", "b"] {
+        assert_eq!(plan_of(&profiles, name).await, "pro");
+    }
+    assert_eq!(store.reads.load(Ordering::Relaxed), 3, "and read again once");
+}

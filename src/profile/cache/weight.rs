@@ -1,0 +1,111 @@
+//! What the cache holds, and what each entry costs in memory.
+
+use std::sync::Arc;
+
+use moka::Equivalent;
+
+use super::super::{Identity, ProfileId};
+use crate::event::{Computed, ProfileView};
+use crate::journal::SiteId;
+
+/// Bytes an entry costs besides its texts: the cache's own bookkeeping, the key, the allocations.
+pub(in super::super) const ENTRY_BYTES: usize = 200;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Name(SiteId, Identity),
+    Profile(ProfileId),
+    Computed(ProfileId),
+}
+
+/// A key that is only looked up: nothing is allocated for it. It hashes as the key does, since its
+/// variants and their members are the same, in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Asked<'a> {
+    Name(SiteId, &'a Identity),
+    Profile(ProfileId),
+    Computed(ProfileId),
+}
+
+impl Equivalent<Key> for Asked<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        match (self, key) {
+            (Self::Name(site, name), Key::Name(of, known)) => site == of && *name == known,
+            (Self::Profile(asked), Key::Profile(known))
+            | (Self::Computed(asked), Key::Computed(known)) => asked == known,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Entry {
+    /// The name is nobody's, which is worth remembering as well.
+    Nobody,
+    Names(ProfileId),
+    Known(Arc<ProfileView>),
+    /// As of an event of the journal.
+    Computed(u64, Arc<Computed>),
+}
+
+pub(super) fn weight(key: &Key, entry: &Entry) -> u32 {
+    let name = match key {
+        Key::Name(_, identity) => identity.value.len(),
+        Key::Profile(_) | Key::Computed(_) => 0,
+    };
+    let known = match entry {
+        Entry::Nobody | Entry::Names(_) => 0,
+        Entry::Computed(_, computed) => {
+            let Computed { touches, device, place, consent, group_id, activity, .. } = &**computed;
+            let objects = [touches, device, place, consent].into_iter().flatten();
+            let group = group_id.as_ref().map_or(0, String::len);
+            // A tally has 32 bytes.
+            let activity = activity.keys().map(|name| 96 + name.len()).sum::<usize>();
+            group + activity + objects.map(|(key, value)| entry_bytes(key, value)).sum::<usize>()
+        }
+        Entry::Known(view) => {
+            let user = view.user_id.as_ref().map_or(0, String::len);
+            user + view.traits.iter().map(|(key, value)| entry_bytes(key, value)).sum::<usize>()
+        }
+    };
+    u32::try_from(ENTRY_BYTES + name + known).unwrap_or(u32::MAX)
+}
+
+/// A tree's size, roughly: 64 bytes of structure an entry, 24 a value, and the texts.
+pub(in super::super) fn entry_bytes(key: &str, value: &serde_json::Value) -> usize {
+    64 + key.len() + value_bytes(value)
+}
+
+fn value_bytes(value: &serde_json::Value) -> usize {
+    use serde_json::Value;
+    24 + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(value_bytes).sum(),
+        Value::Object(object) => object.iter().map(|(key, value)| entry_bytes(key, value)).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+    use super::super::super::IdentityKind;
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_hashes_as_its_key_does() {
+        let hash = BuildHasherDefault::<DefaultHasher>::default();
+        let (site, profile) = (SiteId(3), ProfileId(7));
+        let name = Identity { kind: IdentityKind::Device("app"), value: "d".to_owned() };
+        for (asked, key) in [
+            (Asked::Name(site, &name), Key::Name(site, name.clone())),
+            (Asked::Profile(profile), Key::Profile(profile)),
+            (Asked::Computed(profile), Key::Computed(profile)),
+        ] {
+            assert_eq!(hash.hash_one(asked), hash.hash_one(&key));
+            assert!(asked.equivalent(&key));
+            assert!(!asked.equivalent(&Key::Profile(ProfileId(8))));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What a person is asked for by: a URL or a key, with the person's ids in their places.
+//!
+//! Anybody can say any id. Of a URL it fills its place and nothing else: it is percent-encoded, and one
+//! that would move the path (`..`) is not asked for.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+
+/// What a person may be asked for by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Person<'p> {
+    pub(super) user_id: Option<&'p str>,
+    pub(super) anonymous_id: Option<&'p str>,
+    pub(super) email: Option<&'p str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Id {
+    User,
+    Anonymous,
+    Email,
+}
+
+const IDS: [(&str, Id); 3] =
+    [("user_id", Id::User), ("anonymous_id", Id::Anonymous), ("email", Id::Email)];
+
+/// What RFC 3986 calls unreserved stands for itself everywhere.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A text with places for ids. It may hold a secret, and does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Template {
+    is_url: bool,
+    /// Each id with the text before it.
+    places: Vec<(String, Id)>,
+    rest: String,
+}
+
+impl Template {
+    /// Reads the key of a store of keys.
+    pub(super) fn key(text: &str) -> Result<Self, String> {
+        let template = Self::parse(text, false)?;
+        let mut between = template.places.iter().skip(1).map(|(text, _)| text);
+        if between.any(String::is_empty) {
+            return Err("must have something between its ids".to_owned());
+        }
+        Ok(template)
+    }
+
+    /// Reads a URL, whose host no id can change.
+    pub(super) fn url(text: &str) -> Result<Self, String> {
+        let template = Self::parse(text, true)?;
+        let written = template.with(|_| Some("x"), |text| text.to_owned());
+        let written = written.unwrap_or_default();
+        let url = Url::parse(&written).map_err(|error| format!("is no URL: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("must be an http or https URL".to_owned());
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+            return Err("must hold no user name, password or fragment: use headers".to_owned());
+        }
+        let first = template.places.first().map_or("", |(text, _)| text);
+        let is_below_host = first.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        if !is_below_host {
+            return Err("must have its ids in the path or the query".to_owned());
+        }
+        if url.as_str() != written {
+            // Not repeated here: it may hold a secret.
+            let form = "must be written as it is sent: without . and .. in its path, its host in \
+                        small letters, spaces and the like percent-encoded";
+            return Err(form.to_owned());
+        }
+        Ok(template)
+    }
+
+    fn parse(text: &str, is_url: bool) -> Result<Self, String> {
+        let (mut places, mut rest) = (Vec::new(), text);
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, after) = after.split_once('}').ok_or("has a { without its }")?;
+            let id = IDS.iter().find(|(known, _)| *known == name).map(|(_, id)| *id);
+            let id =
+                id.ok_or("has a place that is none of {user_id}, {anonymous_id} and {email}")?;
+            places.push((before.to_owned(), id));
+            rest = after;
+        }
+        if places.is_empty() {
+            return Err("must have {user_id}, {anonymous_id} or {email}".to_owned());
+        }
+        Ok(Self { is_url, places, rest: rest.to_owned() })
+    }
+
+    /// What this person is asked for by. `None` for who lacks an id, or has one that would not be
+    /// itself in its place.
+    pub(super) fn fill(&self, person: &Person<'_>) -> Option<String> {
+        let id = |id| match id {
+            Id::User => person.user_id,
+            Id::Anonymous => person.anonymous_id,
+            Id::Email => person.email,
+        };
+        if !self.is_url {
+            let ends = self.places.iter().skip(1).map(|(text, _)| text.as_str());
+            // Else two people's ids could be one key.
+            let is_plain =
+                |((_, of), end): (&(String, Id), &str)| !id(*of).is_some_and(|id| id.contains(end));
+            return self
+                .places
+                .iter()
+                .zip(ends)
+                .all(is_plain)
+                .then(|| self.with(id, str::to_owned))?;
+        }
+        let text = self.with(id, |text| utf8_percent_encode(text, ENCODED).to_string())?;
+        // A path of dots would be another's.
+        Url::parse(&text).is_ok_and(|url| url.as_str() == text).then_some(text)
+    }
+
+    fn with<'p>(
+        &self,
+        id: impl Fn(Id) -> Option<&'p str>,
+        write: impl Fn(&str) -> String,
+    ) -> Option<String> {
+        let mut text = String::with_capacity(128);
+        for (before, place) in &self.places {
+            text.push_str(before);
+            text.push_str(&write(id(*place).filter(|id| !id.is_empty())?));
+        }
+        text.push_str(&self.rest);
+        Some(text)
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[template]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(user_id: &str) -> Person<'_> {
+        Person { user_id: Some(user_id), ..Person::default() }
+    }
+
+    #[test]
+    fn an_id_fills_its_place_and_nothing_else() {
+        let template = Template::url("https://cdp.example/v1/users/{user_id}/traits?a=b").unwrap();
+        let filled = |id: &str| template.fill(&of(id)).unwrap_or_default();
+        let around = |id: &str| format!("https://cdp.example/v1/users/{id}/traits?a=b");
+        assert_eq!(filled("u-1"), around("u-1"));
+        for (hostile, written) in [
+            ("a/../b", "a%2F..%2Fb"),
+            ("a?b#c&d", "a%3Fb%23c%26d"),
+            ("%2e%2e", "%252e%252e"),
+            ("a\r\nHost: x", "a%0D%0AHost%3A%20x"),
+            ("a\\b", "a%5Cb"),
+            ("ü@x", "%C3%BC%40x"),
+        ] {
+            assert_eq!(filled(hostile), around(written));
+        }
+        for moving in ["..", ".", ""] {
+            assert_eq!(template.fill(&of(moving)), None, "{moving:?}");
+        }
+        let query = Template::url("https://cdp.example/?id={user_id}&mail={email}").unwrap();
+        assert_eq!(query.fill(&of("..")), None, "who has no e-mail address is not asked for");
+        let person = Person { email: Some("jo+1@x.example"), ..of("..") };
+        let filled = query.fill(&person).unwrap();
+        assert_eq!(filled, "https://cdp.example/?id=..&mail=jo%2B1%40x.example");
+    }
+
+    #[test]
+    fn a_url_has_its_ids_below_its_host() {
+        for (bad, why) in [
+            ("https://{user_id}.example/", "path or the query"),
+            ("https://cdp.example{user_id}/", "path or the query"),
+            ("https://cdp.example/", "must have"),
+            ("https://cdp.example/{user}", "none of {user_id}"),
+            ("https://cdp.example/{user_id", "without its }"),
+            ("ftp://cdp.example/{user_id}", "http"),
+            ("https://me:pw@cdp.example/{user_id}", "headers"),
+            ("https://cdp.example/a/../{user_id}", "as it is sent"),
+            ("https://CDP.example/{user_id}", "as it is sent"),
+            ("cdp.example/{user_id}", "no URL"),
+        ] {
+            let error = Template::url(bad).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_of_two_people_are_never_the_same() {
+        let one = Template::key("profile:{user_id}").unwrap();
+        assert_eq!(one.fill(&of("a:b\r\n")).as_deref(), Some("profile:a:b\r\n"));
+        let two = Template::key("p:{user_id}:{anonymous_id}").unwrap();
+        let person = |user_id, anonymous_id| Person {
+            user_id: Some(user_id),
+            anonymous_id: Some(anonymous_id),
+            email: None,
+        };
+        assert_eq!(two.fill(&person("a", "b:c")).as_deref(), Some("p:a:b:c"));
+        assert_eq!(two.fill(&person("a:b", "c")), None);
+        assert!(Template::key("p:{user_id}{email}").is_err());
+    }
+}

@@ -1,0 +1,368 @@
+//! Traits from outside, from sources of all kinds: quick, slow, refusing, dead.
+
+mod http;
+mod redis;
+mod redis_server;
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::template::Template;
+use super::*;
+use crate::profile::{Limits, Settings, SqliteProfiles, update_of};
+use crate::store::{Store as Database, Sync};
+use crate::vendors::trial;
+
+const SITE: SiteId = SiteId(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the next calls of the tests' source come to.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Well,
+    Down,
+    Hanging,
+}
+
+/// A source that says how often it was asked.
+struct Fake {
+    people: Mutex<HashMap<String, Answer>>,
+    mood: Mutex<Mood>,
+    calls: AtomicUsize,
+    takes: Duration,
+}
+
+#[async_trait]
+impl Source for Fake {
+    fn most(&self) -> usize {
+        1
+    }
+
+    async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<Answer>, SourceError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let mood = *self.mood.lock().unwrap();
+        tokio::time::sleep(self.takes).await;
+        match mood {
+            Mood::Down => return Err(SourceError::Status(503)),
+            Mood::Hanging => std::future::pending().await,
+            Mood::Well => {}
+        }
+        let people = self.people.lock().unwrap();
+        let answer = |key: &Arc<str>| people.get(&**key).cloned().unwrap_or(Answer::Unknown);
+        Ok(keys.iter().map(answer).collect())
+    }
+}
+
+impl Fake {
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn says(&self, user: &str, plan: &str) {
+        let traits = json!({ "plan": plan }).as_object().unwrap().clone();
+        self.people.lock().unwrap().insert(user.to_owned(), Answer::Known(traits));
+    }
+
+    fn is(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+}
+
+/// Profiles with nobody in them, and a site's source.
+struct Bed {
+    profiles: Profiles,
+    _folder: tempfile::TempDir,
+}
+
+impl Bed {
+    fn new(on_timeout: OnTimeout) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let schemas = [crate::profile::MIGRATIONS];
+        let store = Database::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+        let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let settings = Settings { on_timeout, ..Settings::small(limits) };
+        let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits));
+        let profiles = Profiles::new(store, &settings, metrics, Handle::current());
+        Self { profiles, _folder: folder }
+    }
+
+    fn with(self, text: &str) -> Self {
+        let settings = settings(text);
+        self.profiles.set_source((SITE, &"shop".into()), Some(&settings), true).unwrap();
+        self
+    }
+
+    /// One with the tests' source, which takes a moment.
+    fn fake(on_timeout: OnTimeout) -> (Self, Arc<Fake>) {
+        let bed = Self::new(on_timeout);
+        let fake = Arc::new(Fake {
+            people: Mutex::default(),
+            mood: Mutex::new(Mood::Well),
+            calls: AtomicUsize::new(0),
+            takes: Duration::from_millis(100),
+        });
+        let settings = SourceSettings {
+            store: Store::Test(Template::key("{user_id}").unwrap()),
+            timeout: 2 * SECOND,
+            reply_bytes: 1000,
+            lookups: 4,
+            cache_bytes: 1 << 20,
+            ttl: 600 * SECOND,
+            negative_ttl: 60 * SECOND,
+            renew_after: 480 * SECOND,
+            stale: 86_400 * SECOND,
+            retry: 10 * SECOND,
+        };
+        let labels = ("shop".into(), bed.profiles.metrics.clone());
+        let outside = Outside::new((settings, true), fake.clone(), &bed.profiles.reads, labels);
+        bed.profiles.sources.write().unwrap().insert(SITE, Arc::new(outside));
+        (bed, fake)
+    }
+
+    async fn traits(&self, event: &Arc<Event>) -> Result<Value, ProfileError> {
+        let events = [event.clone()];
+        let mut found = self.profiles.lookup(SITE, &events, false).await?;
+        Ok(Value::Object(found.remove(0).view.traits.clone()))
+    }
+
+    async fn plan(&self, user: &str) -> Result<Value, ProfileError> {
+        Ok(self.traits(&event(user)).await?["plan"].clone())
+    }
+
+    fn counted(&self, result: &'static str) -> u64 {
+        let labels = SourceLabels { site: "shop".into(), result };
+        self.profiles.metrics.profile_source_lookups.get_or_create(&labels).get()
+    }
+}
+
+fn settings(text: &str) -> SourceSettings {
+    let defaults = "timeout = \"300ms\"\nreply_bytes = \"1KiB\"\nlookups = 4\n\
+        cache_bytes = \"1MiB\"\nttl = \"10m\"\nnegative_ttl = \"1m\"\nrefresh_ahead = 0.8\n\
+        stale = \"24h\"\nretry = \"10s\"\n";
+    trial::settings(&format!("{defaults}{text}"), SourceSettings::read).unwrap()
+}
+
+fn event(user: &str) -> Arc<Event> {
+    event_with(json!({ "type": "track", "userId": user }))
+}
+
+fn event_with(members: Value) -> Arc<Event> {
+    let mut event = json!({
+        "messageId": "m", "timestamp": "2026-11-23T10:00:00Z",
+        "receivedAt": "2026-11-23T10:00:00Z",
+    });
+    event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    Arc::new(serde_json::from_value(event).unwrap())
+}
+
+#[tokio::test]
+async fn what_the_sites_own_events_said_wins() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let traits = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
+    let traits = traits.as_object().unwrap().clone();
+    fake.people.lock().unwrap().insert("u".to_owned(), Answer::Known(traits));
+    let said = json!({ "plan": "pro", "address": { "zip": "1" } });
+    let identify = event_with(json!({
+        "type": "identify", "userId": "u", "anonymousId": "a", "traits": said,
+    }));
+    let outside = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
+    assert_eq!(bed.traits(&identify).await.unwrap(), outside, "nobody knows them yet");
+    bed.profiles.apply(SITE, 1, vec![update_of(&identify)]).await.unwrap();
+    let both = json!({ "plan": "pro", "score": 7, "address": { "zip": "1" } });
+    assert_eq!(bed.traits(&identify).await.unwrap(), both);
+    let later = event_with(json!({ "type": "track", "anonymousId": "a" }));
+    assert_eq!(bed.traits(&later).await.unwrap(), both, "the profile knows the user id");
+    let stranger = event_with(json!({ "type": "track", "anonymousId": "b" }));
+    assert_eq!(bed.traits(&stranger).await.unwrap(), json!({}));
+    assert_eq!((fake.calls(), bed.counted("miss"), bed.counted("hit")), (1, 1, 2));
+    bed.profiles.forget_outside(SITE);
+    bed.traits(&later).await.unwrap();
+    assert_eq!(fake.calls(), 2, "nothing is left of them");
+}
+
+#[test]
+fn a_person_is_asked_for_by_the_events_ids_and_else_by_the_profiles() {
+    let view = |email: &str| ProfileView {
+        user_id: Some("known".into()),
+        traits: json!({ "email": email }).as_object().unwrap().clone(),
+    };
+    let of = |members: Value, email: &str| {
+        let (event, view) = (event_with(members), view(email));
+        let identities = crate::profile::identities(&event);
+        let person = person(&event, &identities, &view);
+        let owned = |id: Option<&str>| id.unwrap_or("-").to_owned();
+        [owned(person.user_id), owned(person.anonymous_id), owned(person.email)].join(" ")
+    };
+    let said = json!({
+        "type": "track", "userId": "u", "anonymousId": "a",
+        "context": { "traits": { "email": " jo@x.example" } },
+    });
+    assert_eq!(of(said, "other@x.example"), "u a jo@x.example");
+    assert_eq!(of(json!({ "type": "track" }), "known@x.example"), "known - known@x.example");
+    let sloppy = json!({ "type": "track", "userId": "null", "anonymousId": "undefined" });
+    assert_eq!(of(sloppy, "none"), "known - -");
+    let daily = json!({
+        "type": "track", "anonymousId": "today's", "facts": { "format": "plausible" },
+    });
+    assert_eq!(of(daily, "test@test.com"), "known - -");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_for_at_the_same_time_is_asked_for_once() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "pro");
+    let (one, two) = tokio::join!(bed.plan("u"), bed.plan("u"));
+    assert_eq!((one.unwrap(), two.unwrap()), (json!("pro"), json!("pro")));
+    let events: Vec<_> = (0..50).map(|n| event(&format!("u{}", n % 8))).collect();
+    bed.profiles.lookup(SITE, &events, false).await.unwrap();
+    assert_eq!(fake.calls(), 1 + 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_known_or_refused_is_remembered_for_less_long() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.people.lock().unwrap().insert("refused".to_owned(), Answer::Refused);
+    for user in ["nobody", "refused", "nobody", "refused"] {
+        assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
+    }
+    assert_eq!((fake.calls(), bed.counted("refused")), (2, 1));
+    fake.says("nobody", "pro");
+    tokio::time::sleep(61 * SECOND).await;
+    assert_eq!(bed.plan("nobody").await.unwrap(), "pro");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_renewed_behind_its_use() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "free");
+    assert_eq!(bed.plan("u").await.unwrap(), "free");
+    fake.says("u", "pro");
+    tokio::time::sleep(470 * SECOND).await;
+    assert_eq!((bed.plan("u").await.unwrap(), fake.calls()), (json!("free"), 1), "it is young");
+    tokio::time::sleep(20 * SECOND).await;
+    for _ in 0..3 {
+        assert_eq!(bed.plan("u").await.unwrap(), "free", "nobody waits");
+    }
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    assert_eq!((fake.calls(), bed.counted("refresh"), bed.counted("miss")), (2, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_renewed_at_once_than_there_is_room_for() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    let users: Vec<String> = (0..10).map(|n| format!("u{n}")).collect();
+    users.iter().for_each(|user| fake.says(user, "free"));
+    let events: Vec<_> = users.iter().map(|user| event(user)).collect();
+    bed.profiles.lookup(SITE, &events, false).await.unwrap();
+    tokio::time::sleep(500 * SECOND).await;
+    for rounds in 1..=3 {
+        bed.profiles.lookup(SITE, &events, false).await.unwrap();
+        assert_eq!(bed.counted("refresh"), (4 * rounds).min(10), "the others when they are used");
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!((fake.calls(), bed.counted("hit")), (20, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_answer_is_used_while_the_source_is_down() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "pro");
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    fake.is(Mood::Down);
+    tokio::time::sleep(700 * SECOND).await;
+    for _ in 0..3 {
+        assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    }
+    assert_eq!((fake.calls(), bed.counted("error")), (2, 1), "it is left alone for a while");
+    tokio::time::sleep(11 * SECOND).await;
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    assert_eq!(fake.calls(), 3);
+    tokio::time::sleep(86_400 * SECOND).await;
+    let error = bed.plan("u").await.unwrap_err();
+    assert!(matches!(error, ProfileError::Outside(SourceError::Status(503))), "it is too old");
+    fake.is(Mood::Well);
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_does_not_answer_stops_events_or_lets_them_go_without() {
+    for (mood, result) in [(Mood::Down, "error"), (Mood::Hanging, "timeout")] {
+        let (bed, fake) = Bed::fake(OnTimeout::Wait);
+        fake.is(mood);
+        assert!(matches!(bed.plan("u").await, Err(ProfileError::Outside(_))));
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(bed.counted(result), 1);
+
+        let (bed, fake) = Bed::fake(OnTimeout::Deliver);
+        fake.says("known", "pro");
+        assert_eq!(bed.plan("known").await.unwrap(), "pro");
+        fake.is(mood);
+        let began = Instant::now();
+        let events: Vec<_> = ["known", "a", "b", "c", "d", "e", "f"].map(event).into();
+        let found = bed.profiles.lookup(SITE, &events, false).await.unwrap();
+        assert!(began.elapsed() <= 2 * SECOND, "no longer than the timeout, for all of them");
+        assert_eq!(found[0].view.traits["plan"], "pro");
+        assert!(found[1].view.traits.is_empty());
+        assert_eq!(bed.profiles.metrics.events_unenriched.get(), 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_takes_longer_than_anybody_waits_is_known_in_the_end() {
+    let (bed, _fake) = Bed::fake(OnTimeout::Wait);
+    // Of 100 ms, four at once: two and a half seconds.
+    let events: Vec<_> = (0..100).map(|n| event(&format!("u{n}"))).collect();
+    assert!(bed.profiles.lookup(SITE, &events, false).await.is_err());
+    bed.profiles.lookup(SITE, &events, false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_is_told_by_its_visitors_user_id_alone() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "pro");
+    let visitor = json!({ "id": "v", "since": "2026-11-23T10:00:00Z" });
+    let identify = event_with(json!({
+        "type": "identify", "userId": "u", "facts": { "visitor": visitor },
+    }));
+    bed.profiles.apply(SITE, 1, vec![update_of(&identify)]).await.unwrap();
+    let found = bed.profiles.of_visitor(SITE, "v", false).await.unwrap();
+    assert_eq!(found.view.traits["plan"], "pro");
+    let nobody = bed.profiles.of_visitor(SITE, "w", false).await.unwrap();
+    assert!(nobody.view.traits.is_empty());
+    assert_eq!(fake.calls(), 1);
+}
+
+#[test]
+fn mistakes_are_told_and_secrets_are_not() {
+    let read = |text: &str| trial::read(text, SourceSettings::read);
+    assert_eq!(read("kind = \"off\"\nttl = \"10m\""), (None, Vec::new()));
+    for (text, key) in [
+        ("kind = \"htp\"", "kind"),
+        ("kind = \"http\"", "url"),
+        ("kind = \"http\"\nurl = \"https://cdp.example/?key=hush\"", "url"),
+        ("kind = \"http\"\nurl = \"https://cdp.example/{user_id}\"\npath = \"data\"", "path"),
+        (
+            "kind = \"http\"\nurl = \"https://cdp.example/{user_id}\"\nheaders = { host = \"x\" }",
+            "headers",
+        ),
+        ("kind = \"redis\"\nurl = \"redis://:hush@h/\"", "key"),
+        ("kind = \"redis\"\nurl = \"http://:hush@h/\"\nkey = \"{user_id}\"", "url"),
+    ] {
+        let (_, mistakes) = read(text);
+        let told = mistakes.iter().any(|mistake| mistake.contains(key));
+        assert!(told, "{text}: {mistakes:?}");
+        assert!(!format!("{mistakes:?}").contains("hush"), "{mistakes:?}");
+    }
+    let settings = settings(
+        "kind = \"http\"\nurl = \"https://cdp.example/{user_id}?k=hush\"\n\
+         headers = { authorization = \"hush\" }",
+    );
+    assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
+}

@@ -1,0 +1,72 @@
+//! A Redis server for a test, behind a Unix socket in a temporary folder.
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+/// A running server. It ends with this, or with the process, whichever way that ends.
+pub(super) struct RedisServer {
+    keeper: Option<Child>,
+    folder: tempfile::TempDir,
+}
+
+impl RedisServer {
+    /// Starts one. `None`, with the reason printed, where Redis is not installed; in CI it must be.
+    pub(super) fn start() -> Option<Self> {
+        let is_installed = Command::new("redis-server").arg("--version").output().is_ok();
+        if !is_installed {
+            assert!(std::env::var_os("CI").is_none(), "Redis must be installed in CI");
+            writeln!(std::io::stderr(), "skipped: there is no redis-server").ok();
+            return None;
+        }
+        let folder = tempfile::Builder::new().prefix("tagway-redis-").tempdir().unwrap();
+        let mut server = Self { keeper: None, folder };
+        server.run();
+        Some(server)
+    }
+
+    /// Its URL.
+    pub(super) fn url(&self) -> String {
+        format!("redis+unix://{}/socket", self.folder.path().display())
+    }
+
+    /// A connection of the test's own.
+    pub(super) fn connection(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// Starts it, empty, and waits until it answers.
+    pub(super) fn run(&mut self) {
+        // The shell waits for the end of its input, which is the other end of a pipe that this process
+        // holds.
+        let script = format!(
+            "redis-server --port 0 --unixsocket {folder}/socket --dir {folder} --save '' \
+             --appendonly no > {folder}/log 2>&1 & server=$!; cat > /dev/null; \
+             kill -KILL $server; wait $server",
+            folder = self.folder.path().display(),
+        );
+        let mut keeper = Command::new("/bin/sh");
+        keeper.arg("-c").arg(script).stdin(Stdio::piped()).stdout(Stdio::null());
+        self.keeper = Some(keeper.stderr(Stdio::null()).process_group(0).spawn().unwrap());
+        let began = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        while redis::Client::open(self.url()).unwrap().get_connection().is_err() {
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            assert!((now - began).as_secs() < 30, "Redis does not answer");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn end(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            keeper.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
