@@ -72,7 +72,7 @@ pub(super) const TOLD: &str =
      LEFT JOIN profiles p ON p.id = t.profile
      WHERE t.sync = ?1 AND t.profile > ?3 ORDER BY t.profile LIMIT ?4";
 
-/// Members of whom nothing was told for sure.
+/// Members of whom nothing was told for sure; those whom the destination would not take off wait.
 pub(super) const UNTOLD: &str = "SELECT m.profile, t.at FROM memberships m
      LEFT JOIN told t ON t.sync = ?1 AND t.profile = m.profile
      WHERE m.segment = ?2 AND m.profile > ?3 AND m.state = 1
@@ -83,8 +83,10 @@ pub(super) const UNTOLD: &str = "SELECT m.profile, t.at FROM memberships m
 pub(super) const FINISHED: &str =
     "UPDATE syncs SET synced = ?2, checked = coalesce(?3, checked) WHERE id = ?1";
 
-/// Of how many people a destination surely heard.
-pub(super) const SIZE: &str = "SELECT count(*) FROM told WHERE sync = ?1 AND is_sure = 1";
+/// Of how many people a destination surely heard, and whom it would not take off.
+pub(super) const SIZES: &str = "SELECT coalesce(sum(CASE WHEN is_sure = 1 THEN 1 ELSE 0 END), 0),
+         coalesce(sum(CASE WHEN is_sure = 2 THEN 1 ELSE 0 END), 0)
+     FROM told WHERE sync = ?1";
 
 /// The statement with PostgreSQL's parameters.
 pub(super) fn dollars(statement: &str) -> String {

@@ -24,7 +24,8 @@ use crate::profile::ProfileId;
 use crate::store::{Migrations, Store};
 
 /// The segments' tables. `since`, `at` and the runs' times are milliseconds since 1970; `state` is 1 of
-/// a member, 0 of who has left.
+/// a member, 0 of who has left; `is_sure` is 0 of what a destination was perhaps told, 1 of what it surely
+/// was, 2 of one whom it would not take off.
 pub const MIGRATIONS: Migrations = Migrations {
     name: "segments",
     steps: &["

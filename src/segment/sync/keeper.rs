@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::{SegmentError, SegmentId, SegmentStore, SiteSegments, SyncSettings};
 use super::pass::{Counts, Pass, Stopped};
-use super::{Kept, SyncStore};
+use super::{Kept, Sizes, SyncStore};
 use crate::clock::SharedClock;
 use crate::delivery::Dispatcher;
 use crate::journal::{Journal, SiteId};
@@ -66,6 +66,10 @@ pub struct Synced {
     pub removed: u64,
     /// Of the last pass: members whom the destination does not hear of, by the reason.
     pub left_out: BTreeMap<&'static str, u64>,
+    /// Of the last pass: people whom the destination would not take off, by the reason.
+    pub not_removed: BTreeMap<&'static str, u64>,
+    /// People whom it would not take off, and who are tried again at each recheck.
+    pub stuck: u64,
     /// The run of the segment that the destination has heard of wholly.
     pub synced_ms: Option<i64>,
     /// Why it stands still.
@@ -223,6 +227,16 @@ impl Syncs {
     }
 }
 
+/// What a sync waits for.
+enum Next {
+    /// Its segment's next run.
+    Run,
+    /// So much time.
+    Again(Duration),
+    /// Nothing more.
+    Over,
+}
+
 /// One sync's task.
 struct Task {
     footing: Arc<SyncFooting>,
@@ -239,10 +253,10 @@ impl Task {
         loop {
             ran.mark_unchanged();
             let wait = match self.turn().await {
-                Ok(true) if self.order.drains => return,
-                Ok(_) => {
+                Ok(Next::Over) => return,
+                Ok(next) => {
                     failures = 0;
-                    None
+                    if let Next::Again(pause) = next { Some(pause) } else { None }
                 }
                 Err(stopped) => {
                     let pause = pause(&stopped, failures);
@@ -264,27 +278,32 @@ impl Task {
         }
     }
 
-    /// Tells what there is to tell, if there is; whether there was.
-    async fn turn(&self) -> Result<bool, Stopped> {
+    /// Tells what there is to tell, if there is.
+    async fn turn(&self) -> Result<Next, Stopped> {
         let SyncFooting { store, segments, .. } = &*self.footing;
         let known = segments.known(self.order.site).await?;
         let known = known.into_iter().find(|known| known.id == self.order.segment);
-        let Some(known) = known else { return Ok(self.order.drains) };
+        let Some(known) = known else {
+            return Ok(if self.order.drains { Next::Over } else { Next::Run });
+        };
         let kept = self.kept().await?;
         let ran = known.ran.map(|ran| ran.at_ms);
         // One that is under way changes memberships: its end calls again.
         let has_news = ran.is_some_and(|at| at > kept.synced) && known.begun_at.is_none();
         if !self.order.drains && !has_news {
             self.tell(&kept, None).await?;
-            return Ok(false);
+            return Ok(Next::Run);
         }
         let now = self.footing.clock.now().as_millisecond();
         let age = u64::try_from(now.saturating_sub(kept.checked)).unwrap_or_default();
         let rechecks = Duration::from_millis(age) >= self.footing.recheck;
         if self.has_moved(&kept) {
             // Off the list that was, before the one that is.
-            self.pass(&kept, false, true).await?;
-            store.note_list(kept.id, None).await?;
+            match self.pass(&kept, false, true).await {
+                // With the list, everybody is off it.
+                Ok(_) | Err(Stopped::ListGone) => store.note_list(kept.id, None).await?,
+                Err(other) => return Err(other),
+            }
         }
         let (kept, drains) = (self.kept().await?, self.order.drains);
         let counts = match self.pass(&kept, rechecks, drains).await {
@@ -301,8 +320,12 @@ impl Task {
             other => other?,
         };
         store.finish(kept.id, ran.unwrap_or(kept.synced), rechecks.then_some(now)).await?;
-        self.tell(&self.kept().await?, Some(counts)).await?;
-        Ok(true)
+        let sizes = self.tell(&self.kept().await?, Some(counts)).await?;
+        Ok(match sizes.stuck {
+            _ if !drains => Next::Run,
+            0 => Next::Over,
+            _ => Next::Again(self.footing.recheck),
+        })
     }
 
     async fn kept(&self) -> Result<Kept, SegmentError> {
@@ -339,8 +362,8 @@ impl Task {
     }
 
     /// Tells operators how it is going.
-    async fn tell(&self, kept: &Kept, counts: Option<Counts>) -> Result<(), Stopped> {
-        let size = self.footing.store.size(kept.id).await?;
+    async fn tell(&self, kept: &Kept, counts: Option<Counts>) -> Result<Sizes, Stopped> {
+        let sizes = self.footing.store.sizes(kept.id).await?;
         let Key { site, segment, destination, .. } = self.key.clone();
         let labels = SyncLabels {
             site: site.clone(),
@@ -348,14 +371,16 @@ impl Task {
             destination: destination.clone(),
         };
         let metrics = &self.footing.metrics;
-        metrics.segment_synced_members.get_or_create(&labels).set(size);
+        metrics.segment_synced_members.get_or_create(&labels).set(sizes.heard);
         let at = u64::try_from(kept.synced / 1000).unwrap_or_default();
         metrics.segment_synced_timestamp_seconds.get_or_create(&labels).set(at);
         if let Some(counts) = &counts {
-            let left_out = counts.left_out.values().sum();
-            for (result, count) in
-                [("added", counts.added), ("removed", counts.removed), ("left_out", left_out)]
-            {
+            for (result, count) in [
+                ("added", counts.added),
+                ("removed", counts.removed),
+                ("left_out", counts.left_out.values().sum()),
+                ("not_removed", counts.not_removed.values().sum()),
+            ] {
                 let labels = SyncChangeLabels {
                     site: site.clone(),
                     segment: segment.clone(),
@@ -367,14 +392,15 @@ impl Task {
         }
         self.note(|state| {
             state.list.clone_from(&kept.list);
-            state.size = size;
+            (state.size, state.stuck) = (sizes.heard, sizes.stuck);
             state.synced_ms = Some(kept.synced).filter(|at| *at > 0);
             state.problem = None;
-            if let Some(Counts { added, removed, left_out }) = counts {
-                (state.added, state.removed, state.left_out) = (added, removed, left_out);
+            if let Some(Counts { added, removed, left_out, not_removed }) = counts {
+                (state.added, state.removed) = (added, removed);
+                (state.left_out, state.not_removed) = (left_out, not_removed);
             }
         });
-        Ok(())
+        Ok(sizes)
     }
 
     fn note(&self, note: impl FnOnce(&mut Synced)) {

@@ -8,7 +8,7 @@ use super::super::postgres::{PostgresSegments, count, rows_of};
 use super::super::statements::{self, dollars};
 use super::super::{SegmentError, SegmentId, SyncKind};
 use super::person::Someone;
-use super::{Kept, Note, SyncId, SyncStore, Told};
+use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
 use crate::journal::SiteId;
 use crate::postgres::decoded;
 use crate::profile::ProfileId;
@@ -89,7 +89,7 @@ impl SyncStore for PostgresSegments {
                     profile: ProfileId(row.try_get(0)?),
                     row: Row::kept(row.try_get::<_, String>(1)?),
                     at: row.try_get(2)?,
-                    is_sure: row.try_get::<_, i64>(3)? != 0,
+                    heard: Heard::of_number(row.try_get(3)?),
                     is_member: row.try_get::<_, i64>(4)? != 0,
                     consent: is_known.then(|| consent.unwrap_or_default()),
                 })
@@ -180,6 +180,9 @@ impl SyncStore for PostgresSegments {
             let untold = transaction
                 .prepare_cached("DELETE FROM told WHERE sync = $1 AND profile = $2")
                 .await?;
+            let stuck = transaction
+                .prepare_cached("UPDATE told SET is_sure = 2 WHERE sync = $1 AND profile = $2")
+                .await?;
             // All on their way before the first answer: what is said twice of somebody stays in order.
             let notes = notes.iter().map(async |(profile, note)| match note {
                 Note::Telling(row, at) => {
@@ -189,6 +192,7 @@ impl SyncStore for PostgresSegments {
                 }
                 Note::Told => transaction.execute(&told, &[&sync.0, &profile.0]).await,
                 Note::Untold => transaction.execute(&untold, &[&sync.0, &profile.0]).await,
+                Note::Stuck => transaction.execute(&stuck, &[&sync.0, &profile.0]).await,
             });
             futures_util::future::try_join_all(notes).await?;
             Ok(transaction.commit().await?)
@@ -212,11 +216,11 @@ impl SyncStore for PostgresSegments {
         Ok(())
     }
 
-    async fn size(&self, sync: SyncId) -> Result<u64, SegmentError> {
+    async fn sizes(&self, sync: SyncId) -> Result<Sizes, SegmentError> {
         let counting = async {
             let client = self.database().client().await?;
-            let row = client.query_one(&dollars(statements::SIZE), &[&sync.0]).await?;
-            Ok(count(row.try_get(0)?))
+            let row = client.query_one(&dollars(statements::SIZES), &[&sync.0]).await?;
+            Ok(Sizes { heard: count(row.try_get(0)?), stuck: count(row.try_get(1)?) })
         };
         Ok(self.database().within(counting).await?)
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::sqlite::SqliteSegments;
 use super::super::{SegmentError, SegmentId, SyncKind, statements};
 use super::person::Someone;
-use super::{Kept, Note, SyncId, SyncStore, Told};
+use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
 use crate::event::Object;
 use crate::journal::SiteId;
 use crate::profile::ProfileId;
@@ -83,7 +83,7 @@ impl SyncStore for SqliteSegments {
                     profile: ProfileId(row.get(0)?),
                     row: Row::kept(row.get::<_, String>(1)?),
                     at: row.get(2)?,
-                    is_sure: row.get(3)?,
+                    heard: Heard::of_number(row.get(3)?),
                     is_member: row.get(4)?,
                     consent: is_known.then(|| consent.unwrap_or_default()),
                 })
@@ -161,6 +161,8 @@ impl SyncStore for SqliteSegments {
                 c.prepare_cached("UPDATE told SET is_sure = 1 WHERE sync = ?1 AND profile = ?2")?;
             let mut untold =
                 c.prepare_cached("DELETE FROM told WHERE sync = ?1 AND profile = ?2")?;
+            let mut stuck =
+                c.prepare_cached("UPDATE told SET is_sure = 2 WHERE sync = ?1 AND profile = ?2")?;
             for (profile, note) in notes {
                 match note {
                     Note::Telling(row, at) => {
@@ -168,6 +170,7 @@ impl SyncStore for SqliteSegments {
                     }
                     Note::Told => told.execute((sync.0, profile.0))?,
                     Note::Untold => untold.execute((sync.0, profile.0))?,
+                    Note::Stuck => stuck.execute((sync.0, profile.0))?,
                 };
             }
             Ok(())
@@ -189,10 +192,13 @@ impl SyncStore for SqliteSegments {
         Ok(())
     }
 
-    async fn size(&self, sync: SyncId) -> Result<u64, SegmentError> {
-        let size =
-            self.store().read(move |c| c.query_row(statements::SIZE, [sync.0], |row| row.get(0)));
-        Ok(size.await?)
+    async fn sizes(&self, sync: SyncId) -> Result<Sizes, SegmentError> {
+        let sizes = self.store().read(move |c| {
+            c.query_row(statements::SIZES, [sync.0], |row| {
+                Ok(Sizes { heard: row.get(0)?, stuck: row.get(1)? })
+            })
+        });
+        Ok(sizes.await?)
     }
 }
 

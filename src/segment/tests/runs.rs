@@ -16,7 +16,7 @@ const SITE: SiteId = SiteId(7);
 /// In a time that passes by itself while the database works.
 const PATIENCE: Duration = Duration::from_secs(10_000_000);
 
-pub(super) fn segment(name: &str, rule: Rule) -> SegmentSettings {
+pub(in crate::segment) fn segment(name: &str, rule: Rule) -> SegmentSettings {
     SegmentSettings {
         name: name.into(),
         by: By::User,

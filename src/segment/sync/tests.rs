@@ -1,0 +1,536 @@
+//! Passes and whole syncs, with a vendor that has a list, takes so many calls and refuses some people.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use super::pass::{Counts, Pass, Stopped};
+use super::*;
+use crate::clock::ManualClock;
+use crate::delivery::{self, DestinationSettings, Dispatcher, EgressSettings};
+use crate::event::Enriched;
+use crate::feed::Feed;
+use crate::journal::{self, Durability, Journal, ReadLimit, SqliteJournal};
+use crate::metrics::Metrics;
+use crate::profile::{self, Limits, Profiles, SqliteProfiles};
+use crate::segment::tests::{NOW, add};
+use crate::segment::{
+    self, Change as Membership, Person, SegmentSettings, SegmentStore, SiteSegments,
+    SqliteSegments, SyncSettings,
+};
+use crate::store::{Store, Sync};
+use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed};
+use crate::vendors::{Call, Destination, Habits, Outcome, Reason, Screening, Unit};
+
+/// People in one call.
+const CALL: usize = 4;
+
+/// A vendor with one list of addresses.
+#[derive(Default)]
+struct Vendor(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// How often a list was made; the last one is there.
+    made: u64,
+    is_gone: bool,
+    members: BTreeSet<String>,
+    calls: Vec<(Change, Vec<String>)>,
+    /// Calls after which it wants to be left alone.
+    takes: Option<usize>,
+    /// A call with one of these is refused as a whole.
+    refuses: BTreeSet<String>,
+}
+
+impl Vendor {
+    fn set(&self, set: impl FnOnce(&mut State)) {
+        set(&mut self.0.lock().unwrap());
+    }
+
+    fn members(&self) -> Vec<String> {
+        self.0.lock().unwrap().members.iter().cloned().collect()
+    }
+
+    /// What it was told since the last look.
+    fn calls(&self) -> Vec<(Change, Vec<String>)> {
+        std::mem::take(&mut self.0.lock().unwrap().calls)
+    }
+
+    /// How many people it was told of since the last look.
+    fn rows(&self) -> usize {
+        self.calls().iter().map(|(_, rows)| rows.len()).sum()
+    }
+}
+
+fn later() -> Outcome {
+    Outcome::Retry { reason: Reason::new("busy"), after: None }
+}
+
+#[async_trait]
+impl Audience for Vendor {
+    fn max_rows(&self) -> usize {
+        CALL
+    }
+
+    fn row(&self, person: &Enriched) -> Result<Row, Reason> {
+        let email = person.profile.traits.get("email").and_then(Value::as_str);
+        Row::of(&email.ok_or(Reason::new("no_identifier"))?)
+    }
+
+    async fn open(&self, _list: &Listed<'_>, _call: &dyn Call) -> Result<String, Outcome> {
+        let mut state = self.0.lock().unwrap();
+        state.made += 1;
+        state.is_gone = false;
+        state.members.clear();
+        Ok(format!("l{}", state.made))
+    }
+
+    async fn change(
+        &self,
+        list: &str,
+        change: Change,
+        rows: &[Row],
+        _call: &dyn Call,
+    ) -> Vec<Outcome> {
+        let mut state = self.0.lock().unwrap();
+        let state = &mut *state;
+        let rows: Vec<String> = rows.iter().map(|row| row.read().unwrap()).collect();
+        let all = |end: Outcome| vec![end; rows.len()];
+        if let Some(takes) = &mut state.takes {
+            let Some(left) = takes.checked_sub(1) else { return all(later()) };
+            *takes = left;
+        }
+        state.calls.push((change, rows.clone()));
+        if state.is_gone || list != format!("l{}", state.made) {
+            return all(Outcome::Dead(Reason::new(LIST_GONE)));
+        }
+        if rows.iter().any(|row| state.refuses.contains(row)) {
+            return all(Outcome::Refused(Reason::new("bad_row")));
+        }
+        for row in &rows {
+            match change {
+                Change::Add => state.members.insert(row.clone()),
+                Change::Remove => state.members.remove(row),
+            };
+        }
+        all(Outcome::Delivered)
+    }
+}
+
+#[async_trait]
+impl Destination for Vendor {
+    fn habits(&self) -> Habits {
+        Habits {
+            unit: Unit::Site,
+            max_events: 1,
+            max_bytes: 1 << 20,
+            linger: Duration::ZERO,
+            max_age: Duration::MAX,
+            concurrency: 1,
+            calls_per_second: None,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn screen(&self, _event: &Enriched, _now: Timestamp) -> Screening {
+        Screening::Skip(Reason::new("lists_only"))
+    }
+
+    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
+        vec![Outcome::Delivered; batch.len()]
+    }
+
+    fn audience(&self) -> Option<&dyn Audience> {
+        Some(self)
+    }
+}
+
+/// A gateway with one segment, and the vendor as its destination `crm`.
+struct Shop {
+    store: Arc<Store>,
+    segments: Arc<SqliteSegments>,
+    journal: Arc<dyn Journal>,
+    dispatcher: Arc<Dispatcher>,
+    metrics: Arc<Metrics>,
+    clock: Arc<ManualClock>,
+    vendor: Arc<Vendor>,
+    site: SiteId,
+    segment: SegmentId,
+    sync: SyncSettings,
+    _folder: tempfile::TempDir,
+}
+
+impl Shop {
+    async fn open(kind: SyncKind) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let schemas = [journal::MIGRATIONS, profile::MIGRATIONS, segment::MIGRATIONS];
+        let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
+        let (store, clock) = (Arc::new(store), Arc::new(ManualClock::new(NOW.parse().unwrap())));
+        let settings = journal::Settings {
+            durability: Durability::Os,
+            retain: Duration::from_secs(86_400),
+            max_bytes: u64::MAX,
+            retain_dead: Duration::from_secs(60),
+            dedupe_window: Duration::from_secs(60),
+            dedupe_entries: 1000,
+            queue_bytes: 1 << 24,
+        };
+        let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());
+        let journal = Arc::new(journal.await.unwrap());
+        let limits = Limits { traits_bytes: 1 << 15, identities: 100, event_names: 100 };
+        let backend = Arc::new(SqliteProfiles::new(store.clone(), limits));
+        let profiles = Profiles::new(backend, &profile::Settings::small(limits), metrics.clone());
+        let site = journal.site("shop").await.unwrap();
+        let shared = delivery::Shared {
+            journal: journal.clone(),
+            profiles: Arc::new(profiles),
+            clock: clock.clone(),
+            feed: Feed::new(),
+            metrics: metrics.clone(),
+            runtime: Handle::current(),
+        };
+        let segments = Arc::new(SqliteSegments::new(store.clone(), Duration::from_secs(60)));
+        let (segment, _) = segments.begin(site, "vip", 1000).await.unwrap();
+        let shop = Self {
+            store,
+            segments,
+            journal,
+            dispatcher: Arc::new(Dispatcher::new(shared)),
+            metrics,
+            clock,
+            vendor: Arc::default(),
+            site,
+            segment,
+            sync: SyncSettings {
+                destination: "crm".into(),
+                kind,
+                audience: "VIP".to_owned(),
+                list: None,
+                traits: Vec::new(),
+            },
+            _folder: folder,
+        };
+        shop.connect(true).await;
+        shop
+    }
+
+    /// The configuration has the destination, which asks for consent to marketing, or has it no more.
+    async fn connect(&self, is_there: bool) {
+        let mut settings = DestinationSettings::for_tests("crm", self.vendor.clone());
+        settings.filter.consent = vec!["marketing".to_owned()];
+        let (_, projected) = tokio::sync::watch::channel(0);
+        let site = delivery::Site { id: self.site, name: "shop".into(), projected };
+        let egress = EgressSettings {
+            allow_private: true,
+            reply_bytes: 1000,
+            connect_timeout: Duration::from_secs(1),
+            idle_time: Duration::from_secs(1),
+            idle_per_host: 1,
+        };
+        let there = is_there.then(|| Arc::new(settings)).into_iter().collect();
+        self.dispatcher.apply(&[(site, there)], &egress).await.unwrap();
+    }
+
+    /// These people exist, and are members.
+    async fn fill(&self, ids: std::ops::RangeInclusive<i64>) {
+        let site = i64::from(self.site.0);
+        for id in ids.clone() {
+            let person = Person {
+                traits: object(json!({ "email": format!("{id:02}@a") })),
+                consent: object(json!({ "marketing": true })),
+                ..Person::default()
+            };
+            let added = self.store.write(move |c| {
+                add(c, id, site, &person, None);
+                Ok(())
+            });
+            added.await.unwrap();
+        }
+        self.change(ids, Membership::Join).await;
+    }
+
+    async fn change(&self, ids: impl IntoIterator<Item = i64>, change: Membership) {
+        let changes = ids.into_iter().map(|id| (ProfileId(id), change)).collect();
+        self.segments.change(self.segment, changes, 1000).await.unwrap();
+    }
+
+    async fn execute(&self, statement: &'static str) {
+        self.store.write(move |c| c.execute(statement, [])).await.unwrap();
+    }
+
+    async fn kept(&self) -> Kept {
+        self.segments.sync(self.segment, "crm", self.sync.kind).await.unwrap()
+    }
+
+    async fn pass(&self, rechecks: bool) -> Result<Counts, Stopped> {
+        self.clock.advance(1000);
+        let outlet = self.dispatcher.outlet("shop", "crm").unwrap();
+        let clock: crate::clock::SharedClock = self.clock.clone();
+        let pass = Pass {
+            store: &*self.segments,
+            journal: &self.journal,
+            clock: &clock,
+            site: self.site,
+            site_name: "shop",
+            segment: self.segment,
+            segment_name: "vip",
+            sync: &self.sync,
+            outlet: &outlet,
+            rechecks,
+            drains: false,
+        };
+        pass.run(&self.kept().await).await
+    }
+
+    async fn passes(&self, rechecks: bool) -> (u64, u64) {
+        let counts = self.pass(rechecks).await.unwrap();
+        (counts.added, counts.removed)
+    }
+
+    async fn sizes(&self) -> (u64, u64) {
+        let sizes = self.segments.sizes(self.kept().await.id).await.unwrap();
+        (sizes.heard, sizes.stuck)
+    }
+
+    /// The segment ran.
+    async fn ran(&self, at_ms: i64) {
+        self.segments.end(self.segment, at_ms, 0, String::new()).await.unwrap();
+    }
+
+    fn syncs(&self) -> Syncs {
+        Syncs::new(SyncFooting {
+            store: self.segments.clone(),
+            segments: self.segments.clone(),
+            journal: self.journal.clone(),
+            dispatcher: self.dispatcher.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            recheck: Duration::from_secs(86_400),
+            runtime: Handle::current(),
+        })
+    }
+
+    /// The site, whose segment goes to the destination or nowhere.
+    fn sites(&self, is_synced: bool) -> Vec<SiteSegments> {
+        let rule = crate::segment::Rule::parse(&json!({ "trait": "email" }));
+        let rule = rule.ok().unwrap();
+        let segment = SegmentSettings {
+            syncs: is_synced.then(|| self.sync.clone()).into_iter().collect(),
+            ..crate::segment::tests::segment("vip", rule)
+        };
+        vec![SiteSegments { id: self.site, name: "shop".into(), segments: vec![Arc::new(segment)] }]
+    }
+}
+
+fn object(value: Value) -> crate::event::Object {
+    value.as_object().cloned().unwrap()
+}
+
+fn addresses(ids: impl IntoIterator<Item = i64>) -> Vec<String> {
+    ids.into_iter().map(|id| format!("{id:02}@a")).collect()
+}
+
+/// Until it is so, in a time that passes by itself.
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it becomes so");
+}
+
+#[tokio::test]
+async fn who_withdraws_consent_or_is_forgotten_is_taken_off_by_the_row_they_came_with() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=6).await;
+    assert_eq!(shop.passes(false).await, (6, 0));
+    assert_eq!(shop.vendor.members(), addresses(1..=6));
+    shop.execute("UPDATE profiles SET consent = '{\"marketing\":false}' WHERE id = 2").await;
+    shop.execute("DELETE FROM profiles WHERE id = 3").await;
+    shop.change([4], Membership::Leave).await;
+    shop.vendor.calls();
+    assert_eq!(shop.passes(false).await, (0, 3));
+    assert_eq!(shop.vendor.calls(), [(Change::Remove, addresses(2..=4))]);
+    assert_eq!(shop.vendor.members(), addresses([1, 5, 6]));
+    // Whoever agrees again is on it again.
+    shop.execute("UPDATE profiles SET consent = '{\"marketing\":true}' WHERE id = 2").await;
+    assert_eq!(shop.passes(false).await, (1, 0));
+    assert_eq!(shop.sizes().await, (4, 0));
+}
+
+#[tokio::test]
+async fn who_is_known_by_another_row_is_taken_off_by_the_old_and_put_on_by_the_new() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=3).await;
+    shop.pass(false).await.unwrap();
+    shop.execute("UPDATE profiles SET traits = '{\"email\":\"new@a\"}' WHERE id = 1").await;
+    shop.execute("UPDATE profiles SET traits = '{}' WHERE id = 2").await;
+    shop.vendor.calls();
+    assert_eq!(shop.passes(false).await, (0, 0), "looked for at a recheck alone");
+    let counts = shop.pass(true).await.unwrap();
+    assert_eq!((counts.added, counts.removed), (1, 2));
+    assert_eq!(counts.left_out, [("no_identifier", 1)].into(), "2 has no address any more");
+    let new = vec!["new@a".to_owned()];
+    assert_eq!(shop.vendor.calls(), [(Change::Remove, addresses(1..=2)), (Change::Add, new)]);
+    assert_eq!(shop.vendor.members(), ["03@a", "new@a"]);
+}
+
+#[tokio::test]
+async fn one_whom_the_vendor_refuses_is_found_by_halves_and_left_out() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=8).await;
+    shop.vendor.set(|state| state.refuses = addresses([3]).into_iter().collect());
+    let counts = shop.pass(false).await.unwrap();
+    assert_eq!((counts.added, counts.left_out), (7, [("bad_row", 1)].into()));
+    let told: Vec<Vec<String>> = shop.vendor.calls().into_iter().map(|(_, rows)| rows).collect();
+    let halves = [1..=4, 1..=2, 3..=4, 3..=3, 4..=4, 5..=8].map(addresses);
+    assert_eq!(told, halves);
+    assert_eq!(shop.vendor.members(), addresses([1, 2, 4, 5, 6, 7, 8]));
+    assert_eq!(shop.sizes().await, (7, 0));
+    // The others are not told again.
+    shop.pass(false).await.unwrap();
+    assert_eq!(shop.vendor.calls(), [(Change::Add, addresses([3]))]);
+}
+
+#[tokio::test]
+async fn what_holds_one_half_up_holds_up_the_other() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=4).await;
+    shop.vendor.set(|state| {
+        state.refuses = addresses([4]).into_iter().collect();
+        state.takes = Some(1);
+    });
+    assert!(matches!(shop.pass(false).await, Err(Stopped::Destination(_, None))));
+    assert_eq!(shop.vendor.rows(), 4, "one call");
+    shop.vendor.set(|state| state.takes = None);
+    assert_eq!(shop.passes(false).await, (3, 0));
+}
+
+#[tokio::test]
+async fn whom_the_vendor_will_not_take_off_is_kept_and_tried_again_at_each_recheck() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=4).await;
+    shop.pass(false).await.unwrap();
+    shop.vendor.set(|state| state.refuses = addresses([2]).into_iter().collect());
+    shop.change([1, 2], Membership::Leave).await;
+    let counts = shop.pass(false).await.unwrap();
+    assert_eq!((counts.removed, counts.not_removed), (1, [("bad_row", 1)].into()));
+    assert_eq!((counts.left_out.len(), shop.sizes().await), (0, (2, 1)));
+    shop.vendor.calls();
+    assert_eq!(shop.passes(false).await, (0, 0));
+    assert_eq!(shop.vendor.rows(), 0, "not with every run");
+    shop.pass(true).await.unwrap();
+    assert_eq!(shop.vendor.calls(), [(Change::Remove, addresses([2]))]);
+    shop.vendor.set(|state| state.refuses.clear());
+    assert_eq!(shop.passes(true).await, (0, 1));
+    assert_eq!((shop.vendor.members(), shop.sizes().await), (addresses(3..=4), (2, 0)));
+}
+
+#[tokio::test]
+async fn who_comes_back_before_they_could_be_taken_off_is_told_by_one_row_at_a_time() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=2).await;
+    shop.pass(false).await.unwrap();
+    shop.vendor.set(|state| state.refuses = addresses(1..=2).into_iter().collect());
+    shop.change([1, 2], Membership::Leave).await;
+    shop.pass(false).await.unwrap();
+    assert_eq!(shop.sizes().await, (0, 2));
+    shop.change([1, 2], Membership::Join).await;
+    shop.execute("UPDATE profiles SET traits = '{\"email\":\"new@a\"}' WHERE id = 1").await;
+    // The old row of 1 stands in the way of the new one, and must not be lost.
+    shop.pass(true).await.unwrap();
+    assert_eq!(shop.vendor.members(), addresses(1..=2));
+    shop.vendor.set(|state| state.refuses.clear());
+    shop.pass(true).await.unwrap();
+    assert_eq!(shop.vendor.members(), ["02@a", "new@a"]);
+    assert_eq!(shop.sizes().await, (2, 0));
+}
+
+#[tokio::test]
+async fn a_pass_that_breaks_off_goes_on_where_it_stood() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=20).await;
+    shop.vendor.set(|state| state.takes = Some(2));
+    assert!(matches!(shop.pass(false).await, Err(Stopped::Destination(_, None))));
+    assert_eq!((shop.vendor.rows(), shop.sizes().await), (8, (8, 0)));
+    shop.vendor.set(|state| state.takes = None);
+    assert_eq!(shop.passes(false).await, (12, 0));
+    assert_eq!(shop.vendor.rows(), 12, "nobody twice");
+    assert_eq!(shop.vendor.members(), addresses(1..=20));
+    shop.change(1..=20, Membership::Leave).await;
+    shop.vendor.set(|state| state.takes = Some(3));
+    assert!(shop.pass(false).await.is_err());
+    shop.vendor.set(|state| state.takes = None);
+    assert_eq!(shop.passes(false).await, (0, 8));
+    assert_eq!((shop.vendor.rows(), shop.sizes().await), (20, (0, 0)));
+}
+
+#[tokio::test]
+async fn one_who_was_perhaps_told_is_not_lost_where_the_repetition_is_refused() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=1).await;
+    let kept = shop.kept().await;
+    let row = Row::of(&"01@a").unwrap();
+    shop.segments.note(kept.id, vec![(ProfileId(1), Note::Telling(row, 5))]).await.unwrap();
+    shop.vendor.set(|state| state.refuses = addresses([1]).into_iter().collect());
+    assert_eq!(shop.pass(false).await.unwrap().left_out, [("bad_row", 1)].into());
+    shop.vendor.set(|state| state.refuses.clear());
+    shop.change([1], Membership::Leave).await;
+    shop.vendor.calls();
+    shop.pass(false).await.unwrap();
+    assert_eq!(shop.vendor.calls(), [(Change::Remove, addresses([1]))]);
+}
+
+#[tokio::test]
+async fn events_say_who_came_and_who_left_under_the_consent_they_came_with() {
+    let shop = Shop::open(SyncKind::Events).await;
+    shop.fill(1..=2).await;
+    assert_eq!(shop.passes(false).await, (2, 0));
+    shop.execute("DELETE FROM profiles WHERE id = 1").await;
+    assert_eq!(shop.passes(true).await, (0, 1));
+    assert_eq!(shop.passes(true).await, (0, 0));
+    let limit = ReadLimit { events: 10, bytes: 1 << 20 };
+    let records = shop.journal.read(shop.site, 0, 10, limit).await.unwrap();
+    let said: Vec<Value> =
+        records.iter().map(|it| serde_json::from_slice(&it.body).unwrap()).collect();
+    let short = |it: &Value| {
+        format!("{} {}", it["event"].as_str().unwrap(), it["userId"].as_str().unwrap())
+    };
+    let short: Vec<String> = said.iter().map(short).collect();
+    assert_eq!(short, ["Segment Entered u1", "Segment Entered u2", "Segment Exited u1"]);
+    let last = &said[2];
+    assert_eq!(last["context"]["consent"]["categoryPreferences"]["marketing"], true);
+    assert_eq!(last["integrations"], json!({ "All": false, "crm": true }));
+    assert_eq!(shop.vendor.rows(), 0, "its list is left alone");
+}
+
+#[tokio::test]
+async fn a_list_that_is_gone_is_made_anew_and_told_of_everybody() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=6).await;
+    shop.ran(1000).await;
+    let syncs = shop.syncs();
+    syncs.apply(&shop.sites(true)).await.unwrap();
+    until(|| shop.vendor.members().len() == 6).await;
+    until(|| syncs.states().iter().any(|it| it.size == 6)).await;
+    shop.vendor.set(|state| {
+        state.is_gone = true;
+        state.members.clear();
+        state.calls.clear();
+    });
+    shop.change([6], Membership::Leave).await;
+    shop.ran(2000).await;
+    syncs.hear();
+    until(|| syncs.states().iter().any(|it| it.synced_ms == Some(2000))).await;
+    assert_eq!(shop.vendor.members(), addresses(1..=5));
+    assert_eq!(shop.vendor.rows(), 1 + 5, "one call finds out");
+    assert_eq!(shop.kept().await.list.as_deref(), Some("l2"));
+    syncs.stop().await;
+}
