@@ -180,6 +180,12 @@ pub enum SegmentError {
     /// What it asks for is still being counted from the journal.
     #[error("its counters are still being filled from the journal")]
     Filling,
+    /// The destination was told of nobody.
+    #[error("the destination was told of nobody of the segment")]
+    Untold,
+    /// What a destination is told cannot be forgotten while it is told.
+    #[error("the destination hears of the segment: take the sync out of the configuration first")]
+    StillTold,
     /// Another gateway that shares the database runs them.
     #[error("another gateway runs the segments")]
     Elsewhere,

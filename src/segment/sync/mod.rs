@@ -12,6 +12,9 @@
 //! Whom a destination refuses to take off is kept, counted, and tried again at each recheck; until it
 //! has let go of the old row, nothing else is said of that person.
 //!
+//! A sync whose destination is no more, while it was told of somebody, is abandoned: nothing can be said
+//! there, so what it was told stays until the destination comes back, or somebody forgets it.
+//!
 //! A destination without lists, and one that is to hear of events, is told by events of the journal that
 //! are for it alone: `Segment Entered` and `Segment Exited`. They are delivered like any other.
 
@@ -20,10 +23,11 @@ mod pass;
 mod person;
 mod postgres;
 mod sqlite;
+mod task;
 #[cfg(test)]
 mod tests;
 
-pub use keeper::{SyncFooting, Synced, Syncs};
+pub use keeper::{Stand, SyncFooting, Synced, Syncs};
 
 use async_trait::async_trait;
 
