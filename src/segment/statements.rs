@@ -66,7 +66,7 @@ pub(super) const LISTED: &str = "UPDATE syncs SET list = ?2 WHERE id = ?1";
 /// What was told, with what is known of it now.
 pub(super) const TOLD: &str =
     "SELECT t.profile, t.row, t.at, t.is_sure, coalesce(m.state, 0), p.consent,
-         p.id IS NOT NULL
+         p.id IS NOT NULL, p.place
      FROM told t
      LEFT JOIN memberships m ON m.segment = ?2 AND m.profile = t.profile
      LEFT JOIN profiles p ON p.id = t.profile

@@ -100,6 +100,8 @@ pub struct Told {
     pub is_member: bool,
     /// What they chose, as JSON; `None` of who is not known any more.
     pub consent: Option<String>,
+    /// The country they seem to be in.
+    pub country: Option<String>,
 }
 
 /// What becomes of what a destination was told.

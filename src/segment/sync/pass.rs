@@ -168,7 +168,8 @@ impl Pass<'_> {
 
     fn stays(&self, told: &Told) -> bool {
         let consent = told.consent.as_deref();
-        let may_be_known = consent.is_some_and(|it| consents(it, &self.outlet.settings));
+        let country = told.country.clone();
+        let may_be_known = consent.is_some_and(|it| consents(it, country, &self.outlet.settings));
         !self.drains && told.is_member && may_be_known
     }
 
@@ -218,7 +219,7 @@ impl Pass<'_> {
         let person = someone.admitted(self.sync, &self.outlet.settings, now)?;
         match (self.sync.kind, self.outlet.settings.destination.audience()) {
             (SyncKind::List, Some(audience)) => audience.row(&person),
-            _ => Row::of(&Named::of(&person)?),
+            _ => Row::of(&Named::of(&person, &self.outlet.settings)?),
         }
     }
 

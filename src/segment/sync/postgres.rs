@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::super::postgres::{PostgresSegments, count, rows_of};
 use super::super::statements::{self, dollars};
 use super::super::{SegmentError, SegmentId, SyncKind};
-use super::person::Someone;
+use super::person::{Someone, country};
 use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
 use crate::journal::SiteId;
 use crate::postgres::decoded;
@@ -85,6 +85,8 @@ impl SyncStore for PostgresSegments {
             let told = |row: &DatabaseRow| {
                 let consent: Option<String> = row.try_get(5)?;
                 let is_known: bool = row.try_get(6)?;
+                let place: Option<&str> = row.try_get(7)?;
+                let place = place.map(|place| serde_json::from_str(place).unwrap_or_default());
                 Ok(Told {
                     profile: ProfileId(row.try_get(0)?),
                     row: Row::kept(row.try_get::<_, String>(1)?),
@@ -92,6 +94,7 @@ impl SyncStore for PostgresSegments {
                     heard: Heard::of_number(row.try_get(3)?),
                     is_member: row.try_get::<_, i64>(4)? != 0,
                     consent: is_known.then(|| consent.unwrap_or_default()),
+                    country: place.and_then(country),
                 })
             };
             let parameters: [&(dyn ToSql + Sync); 4] =
@@ -135,7 +138,7 @@ impl SyncStore for PostgresSegments {
                 )
             };
             let text = format!(
-                "SELECT p.id, p.user_id, p.traits, p.consent, {}, {}
+                "SELECT p.id, p.user_id, p.traits, p.consent, {}, {}, p.place
                  FROM unnest($1::bigint[]) WITH ORDINALITY AS w (id, n)
                  JOIN profiles p ON p.id = w.id WHERE p.site = $2 ORDER BY w.n",
                 last("anonymous"),
@@ -153,6 +156,7 @@ impl SyncStore for PostgresSegments {
                     consent: serde_json::from_str(row.try_get(3)?).unwrap_or_default(),
                     anonymous_id: text(4)?,
                     email: text(5)?,
+                    country: country(serde_json::from_str(row.try_get(6)?).unwrap_or_default()),
                 })
             };
             client.query(&statement, &[&numbers, &site]).await?.iter().map(someone).collect()

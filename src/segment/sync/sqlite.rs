@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::sqlite::SqliteSegments;
 use super::super::{SegmentError, SegmentId, SyncKind, statements};
-use super::person::Someone;
+use super::person::{Someone, country};
 use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
 use crate::event::Object;
 use crate::journal::SiteId;
@@ -79,6 +79,7 @@ impl SyncStore for SqliteSegments {
             let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
                 let consent: Option<String> = row.get(5)?;
                 let is_known: bool = row.get(6)?;
+                let place: Option<String> = row.get(7)?;
                 Ok(Told {
                     profile: ProfileId(row.get(0)?),
                     row: Row::kept(row.get::<_, String>(1)?),
@@ -86,6 +87,7 @@ impl SyncStore for SqliteSegments {
                     heard: Heard::of_number(row.get(3)?),
                     is_member: row.get(4)?,
                     consent: is_known.then(|| consent.unwrap_or_default()),
+                    country: place.and_then(|place| country(parsed(&place))),
                 })
             })?;
             rows.collect()
@@ -117,7 +119,7 @@ impl SyncStore for SqliteSegments {
     ) -> Result<Vec<Someone>, SegmentError> {
         let people = self.store().read(move |c| {
             let mut person = c.prepare_cached(
-                "SELECT user_id, traits, consent FROM profiles WHERE id = ?1 AND site = ?2",
+                "SELECT user_id, traits, consent, place FROM profiles WHERE id = ?1 AND site = ?2",
             )?;
             let mut name = c.prepare_cached(
                 "SELECT value FROM identities WHERE profile = ?1 AND kind = ?2
@@ -128,9 +130,11 @@ impl SyncStore for SqliteSegments {
                 let found = person.query_row((profile.0, site.0), |row| {
                     let user_id = row.get(0)?;
                     let consent: Option<String> = row.get(2)?;
-                    Ok((user_id, parsed(row.get_ref(1)?.as_str()?), consent.map(|it| parsed(&it))))
+                    let place = parsed(row.get_ref(3)?.as_str()?);
+                    let traits = parsed(row.get_ref(1)?.as_str()?);
+                    Ok((user_id, traits, consent.map(|it| parsed(&it)), place))
                 });
-                let Some((user_id, traits, consent)) = found.optional()? else { continue };
+                let Some((user_id, traits, consent, place)) = found.optional()? else { continue };
                 let mut last = |kind: &str| {
                     name.query_row((profile.0, kind), |row| row.get::<_, String>(0)).optional()
                 };
@@ -141,6 +145,7 @@ impl SyncStore for SqliteSegments {
                     email: last("email")?,
                     traits,
                     consent: consent.unwrap_or_default(),
+                    country: country(place),
                 });
             }
             Ok(people)

@@ -59,8 +59,8 @@ impl Task {
             let was_away = std::mem::take(&mut is_away);
             let wait = match self.turn(was_away).await {
                 Ok(Next::Over) => {
-                    self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
                     self.footing.conceal(&self.key, &self.states);
+                    self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
                     return;
                 }
                 Ok(next) => {
@@ -197,8 +197,6 @@ impl Task {
         self.note(|state| was_told = state.stand == Stand::Abandoned);
         let sizes = self.tell(kept, None, Stand::Abandoned).await?;
         let people = sizes.heard.saturating_add(sizes.stuck);
-        let gauge = &self.footing.metrics.segment_abandoned_members;
-        gauge.get_or_create(&self.key.labels()).set(people);
         if !was_told {
             tracing::warn!(
                 site = %self.key.site, segment = %self.key.segment,
@@ -221,7 +219,10 @@ impl Task {
         let labels = self.key.labels();
         let metrics = &self.footing.metrics;
         metrics.segment_synced_members.get_or_create(&labels).set(sizes.heard);
-        if stand != Stand::Abandoned {
+        if stand == Stand::Abandoned {
+            let people = sizes.heard.saturating_add(sizes.stuck);
+            metrics.segment_abandoned_members.get_or_create(&labels).set(people);
+        } else {
             metrics.segment_abandoned_members.remove(&labels);
         }
         let at = u64::try_from(kept.synced / 1000).unwrap_or_default();

@@ -136,7 +136,13 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     ran_at(&roster, began).await;
     let listed = roster.list(Some("shop")).await.unwrap();
     assert_eq!(listed[0].due_ms, Some(began + 3_600_000));
-    assert!(metrics.render().contains("tagway_segment_members{site=\"shop\",segment=\"a\"} 20"));
+    let size = "tagway_segment_members{site=\"shop\",segment=\"a\"} 20";
+    let counted = async {
+        while !metrics.render().contains(size) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("it is counted once it is written");
     stop.cancel();
     task.join_all().await;
     clock.advance(3_599_000);

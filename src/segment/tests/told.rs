@@ -15,7 +15,9 @@ fn row(text: &str) -> Row {
 async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
     let (segments, store): (_, &dyn SyncStore) = (&bed.segments, &*bed.told);
     for id in 1..=4 {
-        bed.add(id, Person { consent: object(json!({ "marketing": id < 4 })), ..doer(&[]) }).await;
+        let (consent, place) = (json!({ "marketing": id < 4 }), json!({ "country": "CH" }));
+        let person = Person { consent: object(consent), place: object(place), ..doer(&[]) };
+        bed.add(id, person).await;
     }
     let (segment, _) = segments.begin(SITE, "a", 1000).await.unwrap();
     let join = (1..=3).map(|id| (ProfileId(id), Change::Join)).collect();
@@ -47,6 +49,8 @@ async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
     assert_eq!(told.iter().map(short).collect::<Vec<_>>(), expected);
     let consents: Vec<_> = told.iter().map(|it| it.consent.as_deref()).collect();
     assert_eq!(consents, [Some(r#"{"marketing":true}"#), None, Some(r#"{"marketing":false}"#)]);
+    let countries: Vec<_> = told.iter().map(|it| it.country.as_deref()).collect();
+    assert_eq!(countries, [Some("CH"), None, Some("CH")]);
     assert_eq!(store.heard(segment).await.unwrap(), [("crm".to_owned(), SyncKind::List)]);
     store.note(sync, vec![telling(1, "other"), (ProfileId(4), Note::Untold)]).await.unwrap();
     let told = store.told(sync, segment, ProfileId(0), 1).await.unwrap();
@@ -73,7 +77,8 @@ async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
 async fn people_are_known_by_what_was_seen_last(bed: Bed) {
     for id in [1, 2] {
         let identities = ["anonymous", "email"].map(str::to_owned).into();
-        bed.add(id, Person { identities, ..doer(&[]) }).await;
+        let place = object(json!({ "country": "CH" }));
+        bed.add(id, Person { identities, place, ..doer(&[]) }).await;
     }
     bed.execute(
         "INSERT INTO identities (site, kind, value, profile, seen)
@@ -93,5 +98,6 @@ async fn people_are_known_by_what_was_seen_last(bed: Bed) {
         (people[0].user_id.as_deref(), &people[0].traits["plan"]),
         (Some("u2"), &json!("pro"))
     );
+    assert_eq!(people[0].country.as_deref(), Some("CH"));
     assert_eq!(bed.told.someone(SiteId(7), Vec::new()).await.unwrap().len(), 0);
 }

@@ -20,6 +20,7 @@ use crate::event::Enriched;
 use crate::feed::Feed;
 use crate::journal::{self, Durability, Journal, ReadLimit, SqliteJournal};
 use crate::metrics::Metrics;
+use crate::privacy::Policy;
 use crate::profile::{self, Limits, Profiles, SqliteProfiles};
 use crate::segment::tests::{NOW, add};
 use crate::segment::{
@@ -170,6 +171,8 @@ struct Shop {
     site: SiteId,
     segment: SegmentId,
     sync: SyncSettings,
+    /// The countries that want a yes.
+    opt_in: &'static [&'static str],
     _folder: tempfile::TempDir,
 }
 
@@ -222,6 +225,7 @@ impl Shop {
                 list: None,
                 traits: Vec::new(),
             },
+            opt_in: &[],
             _folder: folder,
         };
         shop.connect(true).await;
@@ -232,6 +236,7 @@ impl Shop {
     async fn connect(&self, is_there: bool) {
         let mut settings = DestinationSettings::for_tests("crm", self.vendor.clone());
         settings.filter.consent = vec!["marketing".to_owned()];
+        settings.privacy = Arc::new(Policy::opting_in(self.opt_in));
         let (_, projected) = tokio::sync::watch::channel(0);
         let site = delivery::Site { id: self.site, name: "shop".into(), projected };
         let egress = EgressSettings {

@@ -166,3 +166,45 @@ async fn events_say_who_came_and_who_left_under_the_consent_they_came_with() {
     assert_eq!(last["integrations"], json!({ "All": false, "crm": true }));
     assert_eq!(shop.vendor.rows(), 0, "its list is left alone");
 }
+
+#[tokio::test]
+async fn silence_is_a_yes_only_where_the_law_takes_it_for_one() {
+    let mut shop = Shop::open(SyncKind::List).await;
+    shop.opt_in = &["DE", "FR"];
+    shop.connect(false).await;
+    shop.connect(true).await;
+    shop.fill(1..=4).await;
+    shop.execute("UPDATE profiles SET consent = '{}' WHERE id < 4").await;
+    shop.execute("UPDATE profiles SET place = '{\"country\":\"CH\"}' WHERE id = 1").await;
+    shop.execute("UPDATE profiles SET place = '{\"country\":\"DE\"}' WHERE id IN (2, 4)").await;
+    let counts = shop.pass(false).await.unwrap();
+    assert_eq!(shop.vendor.members(), addresses([1, 4]), "of 3 no country is known");
+    assert_eq!(counts.left_out.values().sum::<u64>(), 2);
+    shop.execute("UPDATE profiles SET place = '{\"country\":\"FR\"}' WHERE id = 1").await;
+    assert_eq!(shop.passes(false).await, (0, 1));
+    assert_eq!(shop.vendor.members(), addresses([4]));
+}
+
+#[tokio::test]
+async fn events_say_where_their_people_are_if_that_alone_let_them_be_told() {
+    let mut shop = Shop::open(SyncKind::Events).await;
+    shop.opt_in = &["DE"];
+    shop.connect(false).await;
+    shop.connect(true).await;
+    shop.fill(1..=2).await;
+    shop.execute("UPDATE profiles SET place = '{\"country\":\"CH\"}'").await;
+    shop.execute("UPDATE profiles SET consent = '{}' WHERE id = 1").await;
+    assert_eq!(shop.passes(false).await, (2, 0));
+    // What it was told says where from, so that it may hear as well that they left.
+    shop.execute("DELETE FROM profiles").await;
+    assert_eq!(shop.passes(false).await, (0, 2));
+    let limit = ReadLimit { events: 10, bytes: 1 << 20 };
+    let settings = shop.dispatcher.outlet("shop", "crm").unwrap().settings;
+    for record in shop.journal.read(shop.site, 0, 10, limit).await.unwrap() {
+        let event: crate::event::Event = serde_json::from_slice(&record.body).unwrap();
+        let place = event.facts.place.as_ref().and_then(|place| place.country.as_deref());
+        let wanted = (event.user_id.as_deref() == Some("u1")).then_some("CH");
+        assert_eq!(place, wanted, "{event:?}");
+        assert!(settings.is_for(&event), "{event:?}");
+    }
+}
