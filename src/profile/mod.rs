@@ -40,6 +40,7 @@ mod tallies;
 #[cfg(test)]
 mod tests;
 mod traits;
+mod watched;
 
 pub use agent::Agents;
 pub use cache::{Found, Profiles};
@@ -52,6 +53,7 @@ pub use public::Public;
 pub use sighting::{Counters, NoCounters, Sighting};
 pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfiles, node};
 pub use subject::{Activity, Subject};
+pub use watched::{Changed, Watched};
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

@@ -235,6 +235,18 @@ pub trait SegmentStore: Send + Sync {
         rule: Arc<Rule>,
         by: By,
         now_ms: i64,
+    ) -> Result<Members, SegmentError> {
+        self.evaluate_of(site, rule, by, now_ms, None).await
+    }
+
+    /// The same, of these profiles alone, at least one, where some are given.
+    async fn evaluate_of(
+        &self,
+        site: SiteId,
+        rule: Arc<Rule>,
+        by: By,
+        now_ms: i64,
+        of: Option<Vec<ProfileId>>,
     ) -> Result<Members, SegmentError>;
 
     /// The memberships of profiles after `after`, in order, `limit` at most.
@@ -244,6 +256,13 @@ pub trait SegmentStore: Send + Sync {
         which: Which,
         after: ProfileId,
         limit: usize,
+    ) -> Result<Page, SegmentError>;
+
+    /// The memberships of these profiles, at least one, in order.
+    async fn page_of(
+        &self,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
     ) -> Result<Page, SegmentError>;
 
     /// Changes memberships in one transaction.

@@ -1,6 +1,8 @@
 //! What both databases are asked in the same words. Parameters are written as SQLite takes them;
 //! [`dollars`] writes them as PostgreSQL does.
 
+use crate::profile::ProfileId;
+
 /// What is known of a site's segments.
 pub(super) const KNOWN: &str =
     "SELECT id, name, begun_at, ran_at, took_ms, size, added, removed, fingerprint
@@ -87,6 +89,14 @@ pub(super) const FINISHED: &str =
 pub(super) const SIZES: &str = "SELECT coalesce(sum(CASE WHEN is_sure = 1 THEN 1 ELSE 0 END), 0),
          coalesce(sum(CASE WHEN is_sure = 2 THEN 1 ELSE 0 END), 0)
      FROM told WHERE sync = ?1";
+
+/// The statement of what comes after a profile, of these alone: in `column` is whose it is. Numbers are
+/// no text that anybody wrote.
+pub(super) fn of_these(statement: &str, column: &str, profiles: &[ProfileId]) -> String {
+    let numbers: Vec<String> = profiles.iter().map(|profile| profile.0.to_string()).collect();
+    let these = format!("{column} IN ({}) AND {column} >", numbers.join(", "));
+    statement.replacen(&format!("{column} >"), &these, 1)
+}
 
 /// The statement with PostgreSQL's parameters.
 pub(super) fn dollars(statement: &str) -> String {

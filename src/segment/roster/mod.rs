@@ -1,6 +1,7 @@
 //! The segments of all sites: when each is due, and what operators ask of them.
 
 mod listing;
+mod pushing;
 
 pub use listing::Listed;
 
@@ -26,7 +27,7 @@ use super::{
 use crate::clock::SharedClock;
 use crate::journal::SiteId;
 use crate::metrics::{Metrics, Name, SegmentLabels, SegmentRunLabels};
-use crate::profile::{Counter, ProfileId, Profiles};
+use crate::profile::{Changed, Counter, ProfileId, Profiles};
 
 /// Previews at once: each reads on a thread of its own for as long as a rule takes.
 const PREVIEWS: usize = 2;
@@ -65,6 +66,8 @@ pub struct Segments {
     previews: Semaphore,
     syncs: Option<Syncs>,
     profiles: Option<Arc<Profiles>>,
+    /// Who changed.
+    people: Option<Arc<Changed>>,
     /// By site and segment: runs that failed in a row, and when to try again.
     failed: std::sync::Mutex<BTreeMap<(SiteId, Name), (u32, i64)>>,
 }
@@ -102,6 +105,7 @@ impl Segments {
             previews: Semaphore::new(PREVIEWS),
             syncs: None,
             profiles: None,
+            people: None,
             failed: std::sync::Mutex::default(),
         }
     }
@@ -118,6 +122,12 @@ impl Segments {
         Self { profiles: Some(profiles), ..self }
     }
 
+    /// The same, and segments in real time look at those who changed.
+    #[must_use]
+    pub fn with_changed(self, people: Arc<Changed>) -> Self {
+        Self { people: Some(people), ..self }
+    }
+
     /// Takes over what is configured.
     pub fn apply(&self, sites: Vec<SiteSegments>) {
         self.sites.store(Arc::new(sites));
@@ -126,7 +136,7 @@ impl Segments {
 
     /// Runs what is due, until told to stop. A run that is cut off is begun anew at the next start.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        self.run_all(stop).await;
+        tokio::join!(self.run_all(stop.clone()), self.push_all(stop));
         if let Some(syncs) = &self.syncs {
             syncs.stop().await;
         }

@@ -1,13 +1,13 @@
 //! Keeps every sync going: a task for each, so that a vendor who takes one person a second holds no
 //! other up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +18,7 @@ use crate::clock::SharedClock;
 use crate::delivery::Dispatcher;
 use crate::journal::{Journal, SiteId};
 use crate::metrics::{Metrics, Name, SyncLabels};
+use crate::profile::ProfileId;
 
 /// One sync of one site's segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +37,8 @@ pub(super) struct Order {
     pub(super) sync: SyncSettings,
     /// The segment is no more: whoever was put on is to be taken off.
     pub(super) drains: bool,
+    /// The destination does not run.
+    pub(super) is_away: bool,
 }
 
 /// What a sync is about.
@@ -102,11 +105,36 @@ pub struct SyncFooting {
     pub recheck: Duration,
     /// Where syncs run.
     pub runtime: Handle,
+    /// People at most who wait to be told of between two runs.
+    pub realtime_people: usize,
+}
+
+/// People who are to be told of before the segment's next run, which tells of everybody.
+pub(super) struct Pushed {
+    people: Mutex<BTreeSet<ProfileId>>,
+    most: usize,
+    pub(super) has_more: Notify,
+}
+
+impl Pushed {
+    /// Adds some; of more than there is room for, the next run tells.
+    pub(super) fn add(&self, people: impl IntoIterator<Item = ProfileId>) {
+        let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.most.saturating_sub(own.len());
+        own.extend(people.into_iter().take(room));
+    }
+
+    /// All who wait, from now on nobody.
+    pub(super) fn take(&self) -> Vec<ProfileId> {
+        let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *own).into_iter().collect()
+    }
 }
 
 /// A task, and how it is ended.
 struct Running {
     order: Order,
+    pushed: Arc<Pushed>,
     stop: CancellationToken,
     ended: CancellationToken,
 }
@@ -149,9 +177,11 @@ impl Syncs {
                     destination: sync.destination.clone(),
                     kind: sync.kind.name(),
                 };
+                let dispatcher = &self.footing.dispatcher;
                 let order = |sync: SyncSettings, drains| Order {
                     site: site.id,
                     segment: known.id,
+                    is_away: dispatcher.outlet(&site.name, &sync.destination).is_none(),
                     sync,
                     drains,
                 };
@@ -166,8 +196,6 @@ impl Syncs {
             }
         }
         self.replace(wanted);
-        // Destinations may have come or gone.
-        self.hear();
         Ok(())
     }
 
@@ -191,7 +219,13 @@ impl Syncs {
                 continue;
             }
             let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+            let pushed = Arc::new(Pushed {
+                people: Mutex::default(),
+                most: self.footing.realtime_people,
+                has_more: Notify::new(),
+            });
             let task = Task {
+                pushed: pushed.clone(),
                 footing: self.footing.clone(),
                 states: self.states.clone(),
                 ran: self.ran.subscribe(),
@@ -212,7 +246,7 @@ impl Syncs {
                 }
             };
             self.tasks.spawn_on(work, &self.footing.runtime);
-            running.insert(key, Running { order, stop, ended });
+            running.insert(key, Running { order, pushed, stop, ended });
         }
     }
 
@@ -262,6 +296,14 @@ impl Syncs {
     fn stand(&self, key: &Key) -> Option<Stand> {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         states.get(key).map(|state| state.stand)
+    }
+
+    /// Tells the syncs of a segment that these people came or left between two runs.
+    pub(in crate::segment) fn push(&self, segment: SegmentId, people: &[ProfileId]) {
+        for running in self.lock().values().filter(|it| it.order.segment == segment) {
+            running.pushed.add(people.iter().copied());
+            running.pushed.has_more.notify_one();
+        }
     }
 
     /// Tells all syncs that a segment was run.

@@ -152,6 +152,22 @@ pub trait SyncStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
 
+    /// What was told of these profiles, at least one, in order.
+    async fn told_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Told>, SegmentError>;
+
+    /// Which of these, at least one, are members of whom nothing was told, or not surely; in order.
+    async fn untold_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
+
     /// What is known of these people, in order; who is not known any more is left out.
     async fn someone(
         &self,

@@ -68,7 +68,12 @@ pub(super) struct Pass<'p> {
     pub(super) rechecks: bool,
     /// Nobody is a member any more, whatever the memberships say.
     pub(super) drains: bool,
+    /// Of whom alone it is; of everybody without.
+    pub(super) of: Option<Vec<ProfileId>>,
 }
+
+/// Before all profiles.
+const START: ProfileId = ProfileId(i64::MIN);
 
 /// How a destination hears.
 enum Way<'w> {
@@ -130,9 +135,9 @@ impl Pass<'_> {
         way: &Way<'_>,
         counts: &mut Counts,
     ) -> Result<(), Stopped> {
-        let mut after = ProfileId(i64::MIN);
+        let mut after = START;
         loop {
-            let page = self.store.told(kept.id, self.segment, after, PAGE).await?;
+            let page = self.told(kept, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.profile;
             // Whom it would not take off it would not take off a moment later.
@@ -142,7 +147,7 @@ impl Pass<'_> {
             // One that was perhaps told is told again; if by another row, the first must go.
             let doubtful: Vec<Told> = staying
                 .into_iter()
-                .filter(|it| self.rechecks || it.heard == Heard::Perhaps)
+                .filter(|it| self.rechecks || self.of.is_some() || it.heard == Heard::Perhaps)
                 .collect();
             if !doubtful.is_empty() {
                 let (changed, same) = self.compared(doubtful).await?;
@@ -163,6 +168,30 @@ impl Pass<'_> {
                 .collect();
             let removed = self.tell_all(kept, way, Change::Remove, &gone, counts).await?;
             counts.removed += removed;
+        }
+    }
+
+    async fn told(&self, kept: &Kept, after: ProfileId) -> Result<Vec<Told>, SegmentError> {
+        match &self.of {
+            None => self.store.told(kept.id, self.segment, after, PAGE).await,
+            Some(of) if after == START => {
+                self.store.told_of(kept.id, self.segment, of.clone()).await
+            }
+            Some(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn untold(
+        &self,
+        kept: &Kept,
+        after: ProfileId,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
+        match &self.of {
+            None => self.store.untold(kept.id, self.segment, after, PAGE).await,
+            Some(of) if after == START => {
+                self.store.untold_of(kept.id, self.segment, of.clone()).await
+            }
+            Some(_) => Ok(Vec::new()),
         }
     }
 
@@ -188,9 +217,9 @@ impl Pass<'_> {
 
     /// Puts on who is a member and was not told of.
     async fn put_on(&self, kept: &Kept, way: &Way<'_>, counts: &mut Counts) -> Result<(), Stopped> {
-        let mut after = ProfileId(i64::MIN);
+        let mut after = START;
         loop {
-            let page = self.store.untold(kept.id, self.segment, after, PAGE).await?;
+            let page = self.untold(kept, after).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
             let since: BTreeMap<ProfileId, Option<i64>> = page.into_iter().collect();

@@ -10,7 +10,7 @@ use super::super::{SegmentError, SegmentId, SyncKind};
 use super::person::{Someone, country};
 use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
 use crate::journal::SiteId;
-use crate::postgres::decoded;
+use crate::postgres::{PostgresError, decoded};
 use crate::profile::ProfileId;
 use crate::vendors::audience::Row;
 
@@ -82,21 +82,6 @@ impl SyncStore for PostgresSegments {
         let reading = async {
             let client = self.database().client().await?;
             let statement = client.prepare_cached(&dollars(statements::TOLD)).await?;
-            let told = |row: &DatabaseRow| {
-                let consent: Option<String> = row.try_get(5)?;
-                let is_known: bool = row.try_get(6)?;
-                let place: Option<&str> = row.try_get(7)?;
-                let place = place.map(|place| serde_json::from_str(place).unwrap_or_default());
-                Ok(Told {
-                    profile: ProfileId(row.try_get(0)?),
-                    row: Row::kept(row.try_get::<_, String>(1)?),
-                    at: row.try_get(2)?,
-                    heard: Heard::of_number(row.try_get(3)?),
-                    is_member: row.try_get::<_, i64>(4)? != 0,
-                    consent: is_known.then(|| consent.unwrap_or_default()),
-                    country: place.and_then(country),
-                })
-            };
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&sync.0, &segment.0, &after.0, &rows_of(limit)];
             client.query(&statement, &parameters).await?.iter().map(told).collect()
@@ -114,10 +99,41 @@ impl SyncStore for PostgresSegments {
         let reading = async {
             let client = self.database().client().await?;
             let statement = client.prepare_cached(&dollars(statements::UNTOLD)).await?;
-            let untold = |row: &DatabaseRow| Ok((ProfileId(row.try_get(0)?), row.try_get(1)?));
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&sync.0, &segment.0, &after.0, &rows_of(limit)];
             client.query(&statement, &parameters).await?.iter().map(untold).collect()
+        };
+        Ok(self.database().within(reading).await?)
+    }
+
+    async fn told_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Told>, SegmentError> {
+        let reading = async {
+            let client = self.database().client().await?;
+            let text = statements::of_these(statements::TOLD, "t.profile", &profiles);
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
+            client.query(&dollars(&text), &parameters).await?.iter().map(told).collect()
+        };
+        Ok(self.database().within(reading).await?)
+    }
+
+    async fn untold_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
+        let reading = async {
+            let client = self.database().client().await?;
+            let text = statements::of_these(statements::UNTOLD, "m.profile", &profiles);
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
+            client.query(&dollars(&text), &parameters).await?.iter().map(untold).collect()
         };
         Ok(self.database().within(reading).await?)
     }
@@ -228,4 +244,24 @@ impl SyncStore for PostgresSegments {
         };
         Ok(self.database().within(counting).await?)
     }
+}
+
+fn told(row: &DatabaseRow) -> Result<Told, PostgresError> {
+    let consent: Option<String> = row.try_get(5)?;
+    let is_known: bool = row.try_get(6)?;
+    let place: Option<&str> = row.try_get(7)?;
+    let place = place.map(|place| serde_json::from_str(place).unwrap_or_default());
+    Ok(Told {
+        profile: ProfileId(row.try_get(0)?),
+        row: Row::kept(row.try_get::<_, String>(1)?),
+        at: row.try_get(2)?,
+        heard: Heard::of_number(row.try_get(3)?),
+        is_member: row.try_get::<_, i64>(4)? != 0,
+        consent: is_known.then(|| consent.unwrap_or_default()),
+        country: place.and_then(country),
+    })
+}
+
+fn untold(row: &DatabaseRow) -> Result<(ProfileId, Option<i64>), PostgresError> {
+    Ok((ProfileId(row.try_get(0)?), row.try_get(1)?))
 }

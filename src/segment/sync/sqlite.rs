@@ -1,7 +1,7 @@
 //! What destinations were told, in the embedded database, next to the memberships.
 
 use async_trait::async_trait;
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Row as DatabaseRow};
 use serde_json::Value;
 
 use super::super::sqlite::SqliteSegments;
@@ -74,25 +74,11 @@ impl SyncStore for SqliteSegments {
         after: ProfileId,
         limit: usize,
     ) -> Result<Vec<Told>, SegmentError> {
-        let told = self.store().read(move |c| {
+        let read = self.store().read(move |c| {
             let mut statement = c.prepare_cached(statements::TOLD)?;
-            let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
-                let consent: Option<String> = row.get(5)?;
-                let is_known: bool = row.get(6)?;
-                let place: Option<String> = row.get(7)?;
-                Ok(Told {
-                    profile: ProfileId(row.get(0)?),
-                    row: Row::kept(row.get::<_, String>(1)?),
-                    at: row.get(2)?,
-                    heard: Heard::of_number(row.get(3)?),
-                    is_member: row.get(4)?,
-                    consent: is_known.then(|| consent.unwrap_or_default()),
-                    country: place.and_then(|place| country(parsed(&place))),
-                })
-            })?;
-            rows.collect()
+            statement.query_map((sync.0, segment.0, after.0, limit), told)?.collect()
         });
-        Ok(told.await?)
+        Ok(read.await?)
     }
 
     async fn untold(
@@ -102,14 +88,39 @@ impl SyncStore for SqliteSegments {
         after: ProfileId,
         limit: usize,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
-        let untold = self.store().read(move |c| {
+        let read = self.store().read(move |c| {
             let mut statement = c.prepare_cached(statements::UNTOLD)?;
-            let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
-                Ok((ProfileId(row.get(0)?), row.get(1)?))
-            })?;
-            rows.collect()
+            statement.query_map((sync.0, segment.0, after.0, limit), untold)?.collect()
         });
-        Ok(untold.await?)
+        Ok(read.await?)
+    }
+
+    async fn told_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Told>, SegmentError> {
+        let read = self.store().read(move |c| {
+            let text = statements::of_these(statements::TOLD, "t.profile", &profiles);
+            let asked = (sync.0, segment.0, i64::MIN, profiles.len());
+            c.prepare(&text)?.query_map(asked, told)?.collect()
+        });
+        Ok(read.await?)
+    }
+
+    async fn untold_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
+        let read = self.store().read(move |c| {
+            let text = statements::of_these(statements::UNTOLD, "m.profile", &profiles);
+            let asked = (sync.0, segment.0, i64::MIN, profiles.len());
+            c.prepare(&text)?.query_map(asked, untold)?.collect()
+        });
+        Ok(read.await?)
     }
 
     async fn someone(
@@ -205,6 +216,25 @@ impl SyncStore for SqliteSegments {
         });
         Ok(sizes.await?)
     }
+}
+
+fn told(row: &DatabaseRow<'_>) -> rusqlite::Result<Told> {
+    let consent: Option<String> = row.get(5)?;
+    let is_known: bool = row.get(6)?;
+    let place: Option<String> = row.get(7)?;
+    Ok(Told {
+        profile: ProfileId(row.get(0)?),
+        row: Row::kept(row.get::<_, String>(1)?),
+        at: row.get(2)?,
+        heard: Heard::of_number(row.get(3)?),
+        is_member: row.get(4)?,
+        consent: is_known.then(|| consent.unwrap_or_default()),
+        country: place.and_then(|place| country(parsed(&place))),
+    })
+}
+
+fn untold(row: &DatabaseRow<'_>) -> rusqlite::Result<(ProfileId, Option<i64>)> {
+    Ok((ProfileId(row.get(0)?), row.get(1)?))
 }
 
 /// The profiles alone write it; should a row be damaged, it says nothing.

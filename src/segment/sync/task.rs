@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::SegmentError;
-use super::keeper::{Key, Order, Stand, SyncFooting, Synced};
+use super::keeper::{Key, Order, Pushed, Stand, SyncFooting, Synced};
 use super::pass::{Counts, Pass, Stopped};
 use super::{Kept, Sizes};
 use crate::delivery::Outlet;
 use crate::metrics::SyncChangeLabels;
+use crate::profile::ProfileId;
 
 /// The pause after a failure that names none, doubled with each, and its end.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
@@ -21,7 +22,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(900);
 /// How long a sync waits that somebody must mend something for.
 const MENDING: Duration = Duration::from_secs(600);
 
-/// How long a destination may be away before it counts as gone: a reload takes it away for a moment.
+/// The pause where a destination is away that is configured: a reload takes it away for a moment.
 const AWAY: Duration = Duration::from_secs(5);
 
 /// Why nobody can be told any more.
@@ -31,8 +32,8 @@ const GONE: &str = "the destination is not there: it comes back, or what it was 
 enum Next {
     /// Its segment's next run.
     Run,
-    /// Its destination, which does not run.
-    Destination,
+    /// Whatever it is, another task waits for it.
+    Nothing,
     /// So much time.
     Again(Duration),
     /// Nothing more.
@@ -45,6 +46,8 @@ pub(super) struct Task {
     pub(super) states: Arc<Mutex<BTreeMap<Key, Synced>>>,
     /// Changes with every run of a segment, and with the configuration.
     pub(super) ran: watch::Receiver<()>,
+    /// Who came or left since.
+    pub(super) pushed: Arc<Pushed>,
     pub(super) key: Key,
     pub(super) order: Order,
 }
@@ -53,24 +56,24 @@ impl Task {
     /// Runs for as long as there is something to tell.
     pub(super) async fn run(self) {
         let mut ran = self.ran.clone();
-        let (mut failures, mut is_away) = (0_u32, false);
+        let mut failures: u32 = 0;
         loop {
             ran.mark_unchanged();
-            let was_away = std::mem::take(&mut is_away);
-            let wait = match self.turn(was_away).await {
+            let wait = match self.turn().await {
                 Ok(Next::Over) => {
                     self.footing.conceal(&self.key, &self.states);
                     self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
                     return;
                 }
-                Ok(next) => {
+                // Another task begins when the destination is back.
+                Ok(Next::Nothing) => std::future::pending().await,
+                Ok(Next::Again(pause)) => {
                     failures = 0;
-                    is_away = matches!(next, Next::Destination);
-                    match next {
-                        Next::Again(pause) => Some(pause),
-                        Next::Destination if !was_away => Some(AWAY),
-                        Next::Destination | Next::Run | Next::Over => None,
-                    }
+                    Some(pause)
+                }
+                Ok(Next::Run) => {
+                    failures = 0;
+                    None
                 }
                 Err(stopped) => {
                     let pause = pause(&stopped, failures);
@@ -89,14 +92,16 @@ impl Task {
             };
             match wait {
                 Some(pause) => tokio::time::sleep(pause).await,
-                None if ran.changed().await.is_err() => return,
-                None => {}
+                None => tokio::select! {
+                    changed = ran.changed() => if changed.is_err() { return },
+                    () = self.pushed.has_more.notified() => {}
+                },
             }
         }
     }
 
-    /// Tells what there is to tell, if there is. `was_away`: the destination did not run a while ago.
-    async fn turn(&self, was_away: bool) -> Result<Next, Stopped> {
+    /// Tells what there is to tell, if there is.
+    async fn turn(&self) -> Result<Next, Stopped> {
         let SyncFooting { store, segments, dispatcher, .. } = &*self.footing;
         let known = segments.known(self.order.site).await?;
         let known = known.into_iter().find(|known| known.id == self.order.segment);
@@ -104,15 +109,22 @@ impl Task {
             return Ok(if self.order.drains { Next::Over } else { Next::Run });
         };
         let kept = self.kept().await?;
+        if self.order.is_away {
+            self.abandon(&kept).await?;
+            return Ok(Next::Nothing);
+        }
         let Some(outlet) = dispatcher.outlet(&self.key.site, &self.key.destination) else {
-            if was_away {
-                self.abandon(&kept).await?;
-            }
-            return Ok(Next::Destination);
+            return Ok(Next::Again(AWAY));
         };
         let ran = known.ran.map(|ran| ran.at_ms);
         // One that is under way changes memberships: its end calls again.
-        let has_news = ran.is_some_and(|at| at > kept.synced) && known.begun_at.is_none();
+        let has_news = ran.is_some_and(|at| at > kept.synced || self.has_moved(&kept))
+            && known.begun_at.is_none();
+        // A whole pass tells of these as well.
+        let pushed = self.pushed.take();
+        if !self.order.drains && !has_news && !pushed.is_empty() {
+            return self.push(&outlet, &kept, pushed).await;
+        }
         if !self.order.drains && !has_news {
             self.tell(&kept, None, self.stand()).await?;
             return Ok(Next::Run);
@@ -122,14 +134,14 @@ impl Task {
         let rechecks = Duration::from_millis(age) >= self.footing.recheck;
         if self.has_moved(&kept) {
             // Off the list that was, before the one that is.
-            match self.pass(&outlet, &kept, (false, true)).await {
+            match self.pass(&outlet, &kept, (false, true), None).await {
                 // With the list, everybody is off it.
                 Ok(_) | Err(Stopped::ListGone) => store.note_list(kept.id, None).await?,
                 Err(other) => return Err(other),
             }
         }
         let (kept, drains) = (self.kept().await?, self.order.drains);
-        let counts = match self.pass(&outlet, &kept, (rechecks, drains)).await {
+        let counts = match self.pass(&outlet, &kept, (rechecks, drains), None).await {
             // With the list, everybody is off it.
             Err(Stopped::ListGone) if drains => {
                 store.note_list(kept.id, None).await?;
@@ -138,7 +150,7 @@ impl Task {
             Err(Stopped::ListGone) => {
                 store.note_list(kept.id, None).await?;
                 let reopened = self.kept().await?;
-                self.pass(&outlet, &reopened, (rechecks, drains)).await?
+                self.pass(&outlet, &reopened, (rechecks, drains), None).await?
             }
             other => other?,
         };
@@ -151,6 +163,40 @@ impl Task {
             0 => Next::Over,
             _ => Next::Again(self.footing.recheck),
         })
+    }
+
+    /// Tells of those who came or left since the run that it heard of.
+    async fn push(
+        &self,
+        outlet: &Outlet,
+        kept: &Kept,
+        people: Vec<ProfileId>,
+    ) -> Result<Next, Stopped> {
+        let store = &self.footing.store;
+        match self.pass(outlet, kept, (false, false), Some(people.clone())).await {
+            Ok(counts) => {
+                self.count(&counts);
+                self.note(|state| {
+                    state.stand = self.stand();
+                    state.problem = None;
+                    // Until the next run counts them.
+                    state.size = state.size.saturating_add(counts.added);
+                    state.size = state.size.saturating_sub(counts.removed);
+                    let gauge = &self.footing.metrics.segment_synced_members;
+                    gauge.get_or_create(&self.key.labels()).set(state.size);
+                });
+                Ok(Next::Run)
+            }
+            Err(Stopped::ListGone) => {
+                store.note_list(kept.id, None).await?;
+                store.finish(kept.id, 0, None).await?;
+                Ok(Next::Again(Duration::ZERO))
+            }
+            Err(other) => {
+                self.pushed.add(people);
+                Err(other)
+            }
+        }
     }
 
     async fn kept(&self) -> Result<Kept, SegmentError> {
@@ -169,6 +215,7 @@ impl Task {
         outlet: &Outlet,
         kept: &Kept,
         (rechecks, drains): (bool, bool),
+        of: Option<Vec<ProfileId>>,
     ) -> Result<Counts, Stopped> {
         let SyncFooting { store, journal, clock, .. } = &*self.footing;
         let pass = Pass {
@@ -183,6 +230,7 @@ impl Task {
             outlet,
             rechecks,
             drains,
+            of,
         };
         pass.run(kept).await
     }
@@ -215,7 +263,6 @@ impl Task {
         stand: Stand,
     ) -> Result<Sizes, Stopped> {
         let sizes = self.footing.store.sizes(kept.id).await?;
-        let Key { site, segment, destination, .. } = self.key.clone();
         let labels = self.key.labels();
         let metrics = &self.footing.metrics;
         metrics.segment_synced_members.get_or_create(&labels).set(sizes.heard);
@@ -228,20 +275,7 @@ impl Task {
         let at = u64::try_from(kept.synced / 1000).unwrap_or_default();
         metrics.segment_synced_timestamp_seconds.get_or_create(&labels).set(at);
         if let Some(counts) = &counts {
-            for (result, count) in [
-                ("added", counts.added),
-                ("removed", counts.removed),
-                ("left_out", counts.left_out.values().sum()),
-                ("not_removed", counts.not_removed.values().sum()),
-            ] {
-                let labels = SyncChangeLabels {
-                    site: site.clone(),
-                    segment: segment.clone(),
-                    destination: destination.clone(),
-                    result,
-                };
-                metrics.segment_sync_changes.get_or_create(&labels).inc_by(count);
-            }
+            self.count(counts);
         }
         self.note(|state| {
             state.list.clone_from(&kept.list);
@@ -255,6 +289,24 @@ impl Task {
             }
         });
         Ok(sizes)
+    }
+
+    fn count(&self, counts: &Counts) {
+        let Key { site, segment, destination, .. } = &self.key;
+        for (result, count) in [
+            ("added", counts.added),
+            ("removed", counts.removed),
+            ("left_out", counts.left_out.values().sum()),
+            ("not_removed", counts.not_removed.values().sum()),
+        ] {
+            let labels = SyncChangeLabels {
+                site: site.clone(),
+                segment: segment.clone(),
+                destination: destination.clone(),
+                result,
+            };
+            self.footing.metrics.segment_sync_changes.get_or_create(&labels).inc_by(count);
+        }
     }
 
     fn note(&self, note: impl FnOnce(&mut Synced)) {

@@ -2,6 +2,7 @@
 
 mod equality;
 mod language;
+mod pushes;
 mod runs;
 mod speed;
 mod told;

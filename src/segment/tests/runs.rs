@@ -29,7 +29,7 @@ pub(in crate::segment) fn segment(name: &str, rule: Rule) -> SegmentSettings {
 }
 
 impl Bed {
-    async fn with(self, people: i64) -> Self {
+    pub(super) async fn with(self, people: i64) -> Self {
         for id in 1..=people {
             self.add(id, doer(&[("A", id % 10)])).await;
         }
@@ -48,16 +48,23 @@ impl Bed {
     }
 
     fn roster(&self, clock: Arc<ManualClock>) -> (Arc<Segments>, Arc<Metrics>) {
+        let (segments, metrics) = self.segments(clock);
+        (Arc::new(segments), metrics)
+    }
+
+    pub(super) fn segments(&self, clock: Arc<ManualClock>) -> (Segments, Arc<Metrics>) {
         let settings = Settings {
             evaluate_time: Duration::from_secs(60),
             jitter: Duration::ZERO,
             realtime_every: Duration::from_secs(60),
+            realtime_delay: Duration::from_millis(20),
+            realtime_people: 100,
             batch: 7,
             recheck: Duration::from_secs(86_400),
             fill_per_second: std::num::NonZeroU32::MIN,
         };
         let metrics = Arc::new(Metrics::new());
-        (Arc::new(Segments::new(self.segments.clone(), settings, clock, metrics.clone())), metrics)
+        (Segments::new(self.segments.clone(), settings, clock, metrics.clone()), metrics)
     }
 }
 

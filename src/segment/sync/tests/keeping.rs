@@ -143,3 +143,32 @@ async fn whom_the_vendor_will_not_take_off_in_the_end_is_tried_again_at_each_rec
     assert_eq!(shop.vendor.members().len(), 0);
     syncs.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_pushed_is_told_of_alone_and_without_a_run() {
+    let shop = Shop::open(SyncKind::List).await;
+    let syncs = shop.told().await;
+    shop.change([1], Membership::Leave).await;
+    shop.change([2], Membership::Leave).await;
+    shop.execute("UPDATE profiles SET traits = '{\"email\":\"new@a\"}' WHERE id = 3").await;
+    syncs.push(shop.segment, &[ProfileId(1), ProfileId(3)]);
+    until(|| shop.vendor.members() == ["02@a", "new@a"]).await;
+    assert_eq!(shop.vendor.rows(), 3, "1 and the old row of 3 off, the new one on");
+    // A vendor that does not answer hears of them later.
+    shop.vendor.set(|state| state.takes = Some(0));
+    syncs.push(shop.segment, &[ProfileId(2)]);
+    until(|| syncs.states().iter().any(|it| it.problem.is_some())).await;
+    shop.vendor.set(|state| state.takes = None);
+    until(|| shop.vendor.members() == ["new@a"]).await;
+    until(|| syncs.states().iter().any(|it| it.problem.is_none() && it.size == 1)).await;
+    assert_eq!(shop.sizes().await, (1, 0));
+    // One whose list is gone is told of everybody.
+    shop.vendor.set(|state| {
+        state.is_gone = true;
+        state.members.clear();
+    });
+    shop.change([1, 2], Membership::Join).await;
+    syncs.push(shop.segment, &[ProfileId(1)]);
+    until(|| shop.vendor.members() == ["01@a", "02@a", "new@a"]).await;
+    syncs.stop().await;
+}

@@ -35,7 +35,7 @@ use crate::vendors::{Call, Destination, Habits, Outcome, Reason, Screening, Unit
 const CALL: usize = 4;
 
 /// In a time that passes by itself while the database works.
-const PATIENCE: Duration = Duration::from_secs(10_000_000);
+const PATIENCE: Duration = Duration::from_secs(200_000);
 
 /// A vendor with one list of addresses.
 #[derive(Default)]
@@ -297,6 +297,7 @@ impl Shop {
             outlet: &outlet,
             rechecks,
             drains: false,
+            of: None,
         };
         pass.run(&self.kept().await).await
     }
@@ -326,6 +327,7 @@ impl Shop {
             metrics: self.metrics.clone(),
             recheck: Duration::from_secs(86_400),
             runtime: Handle::current(),
+            realtime_people: 100,
         })
     }
 
@@ -352,8 +354,10 @@ fn addresses(ids: impl IntoIterator<Item = i64>) -> Vec<String> {
 /// Until it is so, in a time that passes by itself.
 async fn until(is_so: impl Fn() -> bool) {
     let waiting = async {
+        let mut pause = Duration::from_millis(20);
         while !is_so() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(60));
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.expect("it becomes so");
