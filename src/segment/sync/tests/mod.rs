@@ -51,6 +51,8 @@ struct State {
     calls: Vec<(Change, Vec<String>)>,
     /// Calls after which it wants to be left alone.
     takes: Option<usize>,
+    /// Calls that it did not take.
+    turned_away: usize,
     /// A call with one of these is refused as a whole.
     refuses: BTreeSet<String>,
 }
@@ -111,7 +113,10 @@ impl Audience for Vendor {
         let rows: Vec<String> = rows.iter().map(|row| row.read().unwrap()).collect();
         let all = |end: Outcome| vec![end; rows.len()];
         if let Some(takes) = &mut state.takes {
-            let Some(left) = takes.checked_sub(1) else { return all(later()) };
+            let Some(left) = takes.checked_sub(1) else {
+                state.turned_away += 1;
+                return all(later());
+            };
             *takes = left;
         }
         state.calls.push((change, rows.clone()));

@@ -65,7 +65,10 @@ async fn what_holds_one_half_up_holds_up_the_other() {
     });
     assert!(matches!(shop.pass(false).await, Err(Stopped::Destination(_, None))));
     assert_eq!(shop.vendor.rows(), 4, "one call");
-    shop.vendor.set(|state| state.takes = None);
+    shop.vendor.set(|state| {
+        assert_eq!(std::mem::take(&mut state.turned_away), 1, "the other half is not tried");
+        state.takes = None;
+    });
     assert_eq!(shop.passes(false).await, (3, 0));
 }
 
