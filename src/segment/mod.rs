@@ -26,7 +26,8 @@
 //! - Filters on properties are tested when the event is counted, under a name of its own
 //!   ([`EventRule::key`]): it is counted from when the rule exists, and for what happened before from
 //!   what the journal still has. A rule is not asked until that is done.
-//! - By group, a rule selects everybody who is of a group of which somebody satisfies it.
+//! - By group, a rule selects everybody who is of a group of which somebody satisfies it. What it counts
+//!   is what that one person did, not what the group did together.
 //!
 //! # How it is kept
 //!
