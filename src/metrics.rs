@@ -273,6 +273,8 @@ pub struct Metrics {
     pub segment_run_timestamp_seconds: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// Members of a segment that a destination was surely told of.
     pub segment_synced_members: Family<SyncLabels, Gauge<u64, AtomicU64>>,
+    /// People of whom a destination was told that is no more.
+    pub segment_abandoned_members: Family<SyncLabels, Gauge<u64, AtomicU64>>,
     /// When the run of a segment began that a destination has heard of, in seconds since 1970.
     pub segment_synced_timestamp_seconds: Family<SyncLabels, Gauge<u64, AtomicU64>>,
     /// Changes of members that destinations were told of.
@@ -324,6 +326,7 @@ impl Metrics {
             segment_runs: Family::default(),
             segment_run_timestamp_seconds: Family::default(),
             segment_synced_members: Family::default(),
+            segment_abandoned_members: Family::default(),
             segment_synced_timestamp_seconds: Family::default(),
             segment_sync_changes: Family::default(),
             config_reload_success: Gauge::default(),
@@ -414,6 +417,11 @@ impl Metrics {
             "segment_synced_members",
             "Members that a destination was told of",
             self.segment_synced_members.clone(),
+        );
+        r.register(
+            "segment_abandoned_members",
+            "People of whom a destination was told that is no more",
+            self.segment_abandoned_members.clone(),
         );
         r.register(
             "segment_synced_timestamp_seconds",

@@ -66,7 +66,9 @@ fn status_of(error: &RequestError) -> StatusCode {
         | RequestError::Send(SendError::UnknownSite)
         | RequestError::Subject(SubjectError::UnknownSite)
         | RequestError::Pin(PinError::Unknown)
-        | RequestError::Segment(SegmentError::Unknown) => StatusCode::NOT_FOUND,
+        | RequestError::Segment(SegmentError::Unknown | SegmentError::Untold) => {
+            StatusCode::NOT_FOUND
+        }
         RequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
         RequestError::Unauthorised => StatusCode::UNAUTHORIZED,
         RequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -77,6 +79,7 @@ fn status_of(error: &RequestError) -> StatusCode {
         RequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
         RequestError::Send(SendError::Duplicate)
+        | RequestError::Segment(SegmentError::StillTold)
         | RequestError::Pin(PinError::NothingPending | PinError::Changed | PinError::Configured) => {
             StatusCode::CONFLICT
         }

@@ -40,7 +40,7 @@ GET  /api/v1/scripts/diff?site=&vendor=&script= (token)
 POST /api/v1/scripts/approve                    (token)
 GET  /api/v1/segments?site= /api/v1/segments/SITE/NAME         (token)
 GET  /api/v1/segments/SITE/NAME/members /api/v1/segments/SITE/NAME/diff  (token)
-POST /api/v1/segments/preview /api/v1/segments/run             (token)
+POST /api/v1/segments/preview /api/v1/segments/run /api/v1/segments/forget (token)
 
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
@@ -92,7 +92,7 @@ pub(super) async fn answer(
                 token()?;
                 scripts::diff(context, &query).await
             }
-            ["api", "v1", "segments", "preview" | "run"] => Err(RequestError::Method),
+            ["api", "v1", "segments", "preview" | "run" | "forget"] => Err(RequestError::Method),
             ["api", "v1", "segments", rest @ ..] => {
                 token()?;
                 segments::get(context, rest, &query).await
@@ -114,6 +114,7 @@ pub(super) async fn answer(
                 ["export"] => subject::export(context, &body).await,
                 ["scripts", "approve"] => scripts::approve(context, &body).await,
                 ["segments", "preview"] => segments::preview(context, &body).await,
+                ["segments", "forget"] => segments::forget(context, &body).await,
                 ["segments", "run"] => segments::run(context, &body).await,
                 _ => Err(RequestError::NotFound),
             }

@@ -99,6 +99,20 @@ pub(super) async fn run(context: &Context, body: &[u8]) -> Result<Answer, Reques
     Ok(reply::json(StatusCode::OK, &json!(ran)))
 }
 
+/// `POST /api/v1/segments/forget`: what a destination was told that is no more.
+pub(super) async fn forget(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        site: String,
+        segment: String,
+        destination: String,
+    }
+    let Asked { site, segment, destination } = parse(body)?;
+    let people = context.segments.forget((&site, &segment), &destination).await?;
+    Ok(reply::json(StatusCode::OK, &json!({ "people": people })))
+}
+
 fn read(rule: &Value) -> Result<Rule, RequestError> {
     Rule::parse(rule).map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();

@@ -37,7 +37,9 @@ use crate::gateway::{ClientFacts, Gateway};
 use crate::journal::{self, Durability, Journal, SqliteJournal};
 use crate::metrics::Metrics;
 use crate::postgres::{self, Postgres};
-use crate::profile::{self, PostgresProfiles, ProfileStore, Profiles, SqliteProfiles};
+use crate::profile::{
+    self, Changed, PostgresProfiles, ProfileStore, Profiles, SqliteProfiles, Watched,
+};
 use crate::script::proxy::Scripts;
 use crate::segment::sync::{SyncFooting, SyncStore, Syncs};
 use crate::segment::{self, PostgresSegments, SegmentStore, Segments, SqliteSegments};
@@ -406,6 +408,8 @@ struct Opened {
     journal: Arc<SqliteJournal>,
     profiles: Arc<Profiles>,
     store: Arc<Store>,
+    /// Who changed, for segments in real time.
+    changed: Arc<Changed>,
     /// The database that gateways share, where profiles and segments are in it.
     database: Option<Arc<Postgres>>,
 }
@@ -444,9 +448,11 @@ async fn open(
             (Arc::new(PostgresProfiles::new(database.clone(), node, limits)), Some(database))
         }
     };
+    let changed = Arc::new(Changed::new(settings.segments.realtime_people));
+    let backend = Arc::new(Watched::new(backend, changed.clone()));
     let (settings, metrics) = (&settings.profiles, metrics.clone());
     let profiles = Arc::new(Profiles::new(backend, settings, metrics, runtime.clone()));
-    Ok(Opened { journal, profiles, store, database })
+    Ok(Opened { journal, profiles, store, changed, database })
 }
 
 /// Segments are where the profiles are.
@@ -477,9 +483,11 @@ fn open_segments(
         metrics: metrics.clone(),
         recheck: settings.recheck,
         runtime,
+        realtime_people: settings.realtime_people,
     });
     let segments = Segments::new(memberships, settings.clone(), clock, metrics);
-    Arc::new(segments.with_syncs(syncs).with_profiles(profiles))
+    let segments = segments.with_syncs(syncs).with_profiles(profiles);
+    Arc::new(segments.with_changed(opened.changed.clone()))
 }
 
 async fn bind_admin(address: SocketAddr) -> anyhow::Result<Admin> {

@@ -27,6 +27,21 @@ pub(super) enum Command {
     Diff(Named),
     /// Show the members, as lines of JSON.
     Export(Named),
+    /// Strike out what a destination was told that is no more: nobody is taken off its list any more.
+    Forget(Forget),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Forget {
+    /// The segment; it need not be in the configuration any more.
+    segment: String,
+    /// The destination.
+    destination: String,
+    /// The site; needed if there are several.
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 #[derive(Args, Debug)]
@@ -98,9 +113,22 @@ pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
             })
         }
         Command::Ls(options) => list(origin, options),
+        Command::Forget(options) => forget(origin, options),
         Command::Diff(options) => stream(origin, options, "diff"),
         Command::Export(options) => stream(origin, options, "members"),
     }
+}
+
+fn forget(origin: &Origin, options: Forget) -> Result<(), Failure> {
+    let client = Client::new(origin, &options.reach)?;
+    block_on(async {
+        let site = subject::find_site(&client, options.site.as_deref()).await?;
+        let Forget { segment, destination, .. } = options;
+        let body = json!({ "site": site, "segment": segment, "destination": destination });
+        let struck = client.post("/api/v1/segments/forget", &body).await?;
+        let people = struck.get("people").and_then(Value::as_u64).unwrap_or_default();
+        say(&format!("what it was told of {people} people is forgotten\n"))
+    })
 }
 
 fn check(origin: &Origin, file: Option<&Path>) -> Result<(), Failure> {
@@ -271,7 +299,12 @@ fn syncs(segment: &Value) -> String {
         let name = render::escape(text("destination").unwrap_or("?"), 60);
         let size = state.get("size").and_then(Value::as_u64).unwrap_or_default();
         let problem = text("problem").map(|why| format!(" ({})", render::escape(why, 80)));
-        format!("{name} {size}{}", problem.unwrap_or_default())
+        let stand = text("stand").filter(|stand| *stand != "follows");
+        let stand = stand.map(|stand| format!(" {}", render::escape(stand, 20)));
+        let stuck = state.get("stuck").and_then(Value::as_u64).filter(|stuck| *stuck > 0);
+        let stuck = stuck.map(|stuck| format!(", {stuck} not taken off"));
+        let parts = [stand, stuck, problem].into_iter().flatten().collect::<String>();
+        format!("{name} {size}{parts}")
     });
     let told: Vec<String> = told.collect();
     if told.is_empty() { "-".to_owned() } else { told.join(", ") }

@@ -172,9 +172,10 @@ impl DestinationSettings {
         })
     }
 
-    /// Whether somebody whose choice stands in this context may be known to this destination.
-    pub fn consents(&self, context: &Object) -> bool {
-        let unknown = self.privacy.unknown(&Facts::default(), self.filter.unknown_consent);
+    /// Whether somebody of whom this was observed, and whose choice stands in this context, may be known
+    /// to this destination.
+    pub fn consents(&self, context: &Object, facts: &Facts) -> bool {
+        let unknown = self.privacy.unknown(facts, self.filter.unknown_consent);
         self.filter.refuse_consent(Some(context), unknown).is_none()
     }
 

@@ -233,6 +233,15 @@ fn is_address(word: &str) -> bool {
 }
 
 #[cfg(test)]
+impl Policy {
+    /// One that wants a yes in these countries.
+    pub(crate) fn opting_in(countries: &[&str]) -> Self {
+        let opt_in_countries = countries.iter().map(ToString::to_string).collect();
+        Self { opt_in_countries, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::Place;

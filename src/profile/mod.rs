@@ -42,6 +42,7 @@ mod tallies;
 #[cfg(test)]
 mod tests;
 mod traits;
+mod watched;
 
 pub use agent::Agents;
 pub use cache::{Found, Profiles};
@@ -55,6 +56,7 @@ pub use public::Public;
 pub use sighting::{Counters, NoCounters, Sighting};
 pub use sqlite::{MIGRATIONS, NODE_MIGRATIONS, SqliteProfiles, node};
 pub use subject::{Activity, Subject};
+pub use watched::{Changed, Watched};
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

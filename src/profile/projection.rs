@@ -247,11 +247,11 @@ impl Projection {
         let counting = self.settings.borrow_and_update().activity.then_some(counters);
         let names = counting.as_ref().map(|counters| counters.names()).unwrap_or_default();
         if self.followed.borrow().as_ref() != Some(&names) {
-            if let Some(store) = self.profiles.counters() {
-                if let Err(error) = store.follow(self.site, self.done, names.clone()).await {
-                    self.counters.mark_changed();
-                    return Err(error);
-                }
+            if let Some(store) = self.profiles.counters()
+                && let Err(error) = store.follow(self.site, self.done, names.clone()).await
+            {
+                self.counters.mark_changed();
+                return Err(error);
             }
             self.followed.send_replace(Some(names));
         }

@@ -26,7 +26,8 @@
 //! - Filters on properties are tested when the event is counted, under a name of its own
 //!   ([`EventRule::key`]): it is counted from when the rule exists, and for what happened before from
 //!   what the journal still has. A rule is not asked until that is done.
-//! - By group, a rule selects everybody who is of a group of which somebody satisfies it.
+//! - By group, a rule selects everybody who is of a group of which somebody satisfies it. What it counts
+//!   is what that one person did, not what the group did together.
 //!
 //! # How it is kept
 //!
@@ -180,6 +181,12 @@ pub enum SegmentError {
     /// What it asks for is still being counted from the journal.
     #[error("its counters are still being filled from the journal")]
     Filling,
+    /// The destination was told of nobody.
+    #[error("the destination was told of nobody of the segment")]
+    Untold,
+    /// What a destination is told cannot be forgotten while it is told.
+    #[error("the destination hears of the segment: take the sync out of the configuration first")]
+    StillTold,
     /// Another gateway that shares the database runs them.
     #[error("another gateway runs the segments")]
     Elsewhere,
@@ -229,6 +236,18 @@ pub trait SegmentStore: Send + Sync {
         rule: Arc<Rule>,
         by: By,
         now_ms: i64,
+    ) -> Result<Members, SegmentError> {
+        self.evaluate_of(site, rule, by, now_ms, None).await
+    }
+
+    /// The same, of these profiles alone, at least one, where some are given.
+    async fn evaluate_of(
+        &self,
+        site: SiteId,
+        rule: Arc<Rule>,
+        by: By,
+        now_ms: i64,
+        of: Option<Vec<ProfileId>>,
     ) -> Result<Members, SegmentError>;
 
     /// The memberships of profiles after `after`, in order, `limit` at most.
@@ -238,6 +257,13 @@ pub trait SegmentStore: Send + Sync {
         which: Which,
         after: ProfileId,
         limit: usize,
+    ) -> Result<Page, SegmentError>;
+
+    /// The memberships of these profiles, at least one, in order.
+    async fn page_of(
+        &self,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
     ) -> Result<Page, SegmentError>;
 
     /// Changes memberships in one transaction.

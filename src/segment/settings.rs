@@ -22,8 +22,12 @@ pub struct Settings {
     pub evaluate_time: Duration,
     /// How much later than planned a run may start.
     pub jitter: Duration,
-    /// How often a segment in real time is evaluated.
+    /// How often a segment in real time is evaluated for everybody.
     pub realtime_every: Duration,
+    /// How long changes of people are gathered for segments in real time.
+    pub realtime_delay: Duration,
+    /// People of a site at most whose changes are looked at between two such runs, at once.
+    pub realtime_people: usize,
     /// Memberships changed in one transaction.
     pub batch: usize,
     /// How often all that destinations were told is compared with what is known.
@@ -39,6 +43,8 @@ impl Settings {
             evaluate_time: section.positive_duration("evaluate_time"),
             jitter: section.duration("jitter"),
             realtime_every: section.positive_duration("realtime_every"),
+            realtime_delay: section.positive_duration("realtime_delay"),
+            realtime_people: section.integer("realtime_people", 1..=10_000),
             batch: section.integer("batch", 1..=100_000),
             recheck: section.positive_duration("recheck"),
             fill_per_second: NonZeroU32::new(section.integer("fill_per_second", 1..=1_000_000))

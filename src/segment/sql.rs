@@ -6,6 +6,7 @@
 use super::By;
 use super::evaluate::{MILLISECONDS_FROM, time_text};
 use super::rule::{Comparison, EventRule, Literal, Moment, Part, Rule, Span, Test};
+use crate::profile::ProfileId;
 
 /// A statement and its parameters, in the order of their numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,20 +75,45 @@ pub trait Dialect {
 }
 
 /// The numbers of the profiles that a rule selects at this time, of the site of this number there.
-pub fn compile(rule: &Rule, by: By, site: i64, now_ms: i64, dialect: &dyn Dialect) -> Statement {
-    let mut compiler = Compiler { dialect, now_ms, parameters: Vec::new(), site: String::new() };
+/// Where `of` are given, at least one, of these profiles alone, and nobody else is looked at if members are people.
+pub fn compile(
+    rule: &Rule,
+    by: By,
+    (site, of): (i64, Option<&[ProfileId]>),
+    now_ms: i64,
+    dialect: &dyn Dialect,
+) -> Statement {
+    let mut compiler =
+        Compiler { dialect, now_ms, parameters: Vec::new(), site: String::new(), actors: "" };
     compiler.site = compiler.bind(Parameter::Integer(site));
+    if by == By::User && of.is_some() {
+        compiler.actors = " AND a.profile IN (SELECT id FROM these)";
+    }
     let condition = compiler.rule(rule);
-    let site = &compiler.site;
+    let (site, these) = (&compiler.site, of.map(these).unwrap_or_default());
+    let of = |column: &str| match of {
+        Some(_) => format!(" AND {column} IN (SELECT id FROM these)"),
+        None => String::new(),
+    };
     let text = match by {
-        By::User => format!("SELECT p.id FROM profiles p WHERE p.site = {site} AND {condition}"),
+        By::User => {
+            let of = of("p.id");
+            format!("{these}SELECT p.id FROM profiles p WHERE p.site = {site}{of} AND {condition}")
+        }
         By::Group => format!(
-            "SELECT g.id FROM profiles g WHERE g.site = {site} AND g.group_id IN (\
+            "{these}SELECT g.id FROM profiles g WHERE g.site = {site}{} AND g.group_id IN (\
              SELECT p.group_id FROM profiles p \
-             WHERE p.site = {site} AND p.group_id IS NOT NULL AND {condition})"
+             WHERE p.site = {site} AND p.group_id IS NOT NULL AND {condition})",
+            of("g.id")
         ),
     };
     Statement { text, parameters: compiler.parameters }
+}
+
+/// The numbers of profiles, once, however often they are asked for: they are no text that anybody wrote.
+fn these(profiles: &[ProfileId]) -> String {
+    let numbers: Vec<String> = profiles.iter().map(|profile| format!("({})", profile.0)).collect();
+    format!("WITH these (id) AS (VALUES {}) ", numbers.join(", "))
 }
 
 struct Compiler<'d> {
@@ -96,6 +122,8 @@ struct Compiler<'d> {
     parameters: Vec<Parameter>,
     /// The site's parameter.
     site: String,
+    /// Of whose events alone is asked, as a condition.
+    actors: &'static str,
 }
 
 impl Compiler<'_> {
@@ -262,6 +290,7 @@ impl Compiler<'_> {
              WHERE a.event = (SELECT id FROM event_names WHERE site = {} AND name = {name})",
             self.site
         );
+        rows.push_str(self.actors);
         if day != i64::MIN {
             let day = self.bind(Parameter::Integer(day));
             rows += &format!(" AND a.day >= {day}");

@@ -1,6 +1,8 @@
 //! What both databases are asked in the same words. Parameters are written as SQLite takes them;
 //! [`dollars`] writes them as PostgreSQL does.
 
+use crate::profile::ProfileId;
+
 /// What is known of a site's segments.
 pub(super) const KNOWN: &str =
     "SELECT id, name, begun_at, ran_at, took_ms, size, added, removed, fingerprint
@@ -66,13 +68,13 @@ pub(super) const LISTED: &str = "UPDATE syncs SET list = ?2 WHERE id = ?1";
 /// What was told, with what is known of it now.
 pub(super) const TOLD: &str =
     "SELECT t.profile, t.row, t.at, t.is_sure, coalesce(m.state, 0), p.consent,
-         p.id IS NOT NULL
+         p.id IS NOT NULL, p.place
      FROM told t
      LEFT JOIN memberships m ON m.segment = ?2 AND m.profile = t.profile
      LEFT JOIN profiles p ON p.id = t.profile
      WHERE t.sync = ?1 AND t.profile > ?3 ORDER BY t.profile LIMIT ?4";
 
-/// Members of whom nothing was told for sure.
+/// Members of whom nothing was told for sure; those whom the destination would not take off wait.
 pub(super) const UNTOLD: &str = "SELECT m.profile, t.at FROM memberships m
      LEFT JOIN told t ON t.sync = ?1 AND t.profile = m.profile
      WHERE m.segment = ?2 AND m.profile > ?3 AND m.state = 1
@@ -83,8 +85,18 @@ pub(super) const UNTOLD: &str = "SELECT m.profile, t.at FROM memberships m
 pub(super) const FINISHED: &str =
     "UPDATE syncs SET synced = ?2, checked = coalesce(?3, checked) WHERE id = ?1";
 
-/// Of how many people a destination surely heard.
-pub(super) const SIZE: &str = "SELECT count(*) FROM told WHERE sync = ?1 AND is_sure = 1";
+/// Of how many people a destination surely heard, and whom it would not take off.
+pub(super) const SIZES: &str = "SELECT coalesce(sum(CASE WHEN is_sure = 1 THEN 1 ELSE 0 END), 0),
+         coalesce(sum(CASE WHEN is_sure = 2 THEN 1 ELSE 0 END), 0)
+     FROM told WHERE sync = ?1";
+
+/// The statement of what comes after a profile, of these alone: in `column` is whose it is. Numbers are
+/// no text that anybody wrote.
+pub(super) fn of_these(statement: &str, column: &str, profiles: &[ProfileId]) -> String {
+    let numbers: Vec<String> = profiles.iter().map(|profile| profile.0.to_string()).collect();
+    let these = format!("{column} IN ({}) AND {column} >", numbers.join(", "));
+    statement.replacen(&format!("{column} >"), &these, 1)
+}
 
 /// The statement with PostgreSQL's parameters.
 pub(super) fn dollars(statement: &str) -> String {

@@ -256,3 +256,184 @@ async fn a_rule_that_comes_later_selects_by_what_was_done_before_it() {
     assert_eq!(activity.len(), 2, "{profile}");
     shop.process.terminate();
 }
+
+/// A shop whose cart abandoners are on lists of Google's, TikTok's and Klaviyo's.
+fn listed(vendors: [SocketAddr; 3], segments: &str, every: &str) -> String {
+    let [google, tiktok, klaviyo] = vendors;
+    let destination = |name: &str, address: SocketAddr, settings: &str| {
+        format!(
+            "[[sites.destinations]]\nname = \"{name}\"\nvendor = \"{name}\"\n\
+             endpoint = \"http://{address}\"\ncalls_per_second = 200\n\
+             [sites.destinations.settings]\n{settings}\n"
+        )
+    };
+    let google = destination(
+        "google_ads",
+        google,
+        "client_id = \"c\"\nclient_secret = \"s\"\nrefresh_token = \"r\"\ncustomer_id = \"1234567890\"",
+    );
+    let tiktok = destination("tiktok", tiktok, "access_token = \"t\"\nadvertiser_id = \"1\"");
+    let klaviyo = destination("klaviyo", klaviyo, "api_key = \"pk\"");
+    format!(
+        r#"
+{NO_RATES}
+[segments]
+jitter = "0s"
+realtime_every = "1h"
+{segments}
+{SITE}
+bots = "pass"
+{google}{tiktok}{klaviyo}
+[[sites.segments]]
+name = "cart_abandoners"
+every = "{every}"
+where = {{ all = [
+    {{ event = "Product Added", count = ">= 1", within = "7d" }},
+    {{ not = {{ event = "Order Completed", within = "7d" }} }},
+] }}
+[[sites.segments.sync]]
+destination = "google_ads"
+list = "4711"
+[[sites.segments.sync]]
+destination = "tiktok"
+audience = "{TITLE}"
+[[sites.segments.sync]]
+destination = "klaviyo"
+audience = "{TITLE}"
+"#
+    )
+}
+
+fn digest(user: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(format!("{user}@shop.example"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn vendors_of_lists() -> [Simulator; 3] {
+    [vendor(Kind::GoogleAds).await, vendor(Kind::TikTok).await, vendor(Kind::Klaviyo).await]
+}
+
+/// Until these are on each list, and nobody else.
+async fn all_have(vendors: &[Simulator; 3], wanted: &BTreeSet<String>) {
+    let digests: BTreeSet<String> = wanted.iter().map(|user| digest(user)).collect();
+    for (vendor, list, wanted) in [(0, "4711", &digests), (1, TITLE, &digests), (2, TITLE, wanted)]
+    {
+        eventually(|| {
+            let members = vendors[vendor].lists().remove(list).unwrap_or_default();
+            let tally = vendors[vendor].tally();
+            let said = || format!("{list} {members:?} {:?}", tally.objections);
+            if members == *wanted { Ok(()) } else { Err(said()) }
+        })
+        .await;
+    }
+    for vendor in vendors {
+        let objections = vendor.tally().objections;
+        assert!(objections.is_empty(), "{objections:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_google_tiktok_and_klaviyo_follow_a_segment_through_a_kill() {
+    let vendors = vendors_of_lists().await;
+    let addresses = [0, 1, 2].map(|index: usize| vendors[index].address());
+    let settings = listed(addresses, "", "24h");
+    let mut shop = Shop::open(&settings);
+    let users: Vec<String> = (0..120).map(|n| format!("u{n}")).collect();
+    let events: Vec<Value> = users.iter().flat_map(|user| came(user)).collect();
+    shop.post(&events);
+    settled(shop.process.admin, 240).await;
+    shop.run();
+    let members = || vendors[2].lists().remove(TITLE).unwrap_or_default();
+    eventually(|| if members().is_empty() { Err("nobody yet".to_owned()) } else { Ok(()) }).await;
+    assert!(members().len() < users.len(), "killed half way");
+    shop = shop.again(&settings);
+    let wanted: BTreeSet<String> = users.into_iter().collect();
+    all_have(&vendors, &wanted).await;
+    // Fifty are told at once: what was on its way when it was killed may be said again, no more.
+    let told = vendors[2]
+        .tally()
+        .seen
+        .into_iter()
+        .filter(|seen| seen.target.path().contains("relationships"));
+    let told = told.map(|seen| {
+        let body: Value = serde_json::from_slice(&seen.body).unwrap();
+        body["data"].as_array().unwrap().len()
+    });
+    let told: usize = told.sum();
+    assert!((120..=170).contains(&told), "{told}");
+    shop.post(&[ordered("u7")]);
+    settled(shop.process.admin, 241).await;
+    assert_eq!(shop.run()["removed"], 1);
+    let wanted = wanted.into_iter().filter(|user| user != "u7").collect();
+    all_have(&vendors, &wanted).await;
+    shop.process.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_in_real_time_is_pushed_when_somebody_changes() {
+    let vendors = vendors_of_lists().await;
+    let addresses = [0, 1, 2].map(|index: usize| vendors[index].address());
+    let shop = Shop::open(&listed(addresses, "realtime_delay = \"100ms\"", "realtime"));
+    // The first run, of nobody; the next is an hour away.
+    shop.run();
+    shop.post(&["u1", "u2"].map(came).concat());
+    all_have(&vendors, &names(&["u1", "u2"])).await;
+    shop.post(&[ordered("u1")]);
+    all_have(&vendors, &names(&["u2"])).await;
+    let new = json!({ "type": "identify", "userId": "u2", "messageId": "new",
+        "traits": { "email": "u3@shop.example" } });
+    shop.post(&[new]);
+    let wanted = BTreeSet::from([digest("u3")]);
+    eventually(|| {
+        let members = vendors[1].lists().remove(TITLE).unwrap_or_default();
+        if members == wanted { Ok(()) } else { Err(format!("{members:?}")) }
+    })
+    .await;
+    shop.process.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_destination_was_told_that_is_no_more_is_seen_and_can_be_forgotten() {
+    let (meta, intercom) =
+        (vendor(Kind::Meta).await, vendor(Kind::Intercom(Workspace::PLAIN)).await);
+    let with = settings(meta.address(), intercom.address());
+    let mut shop = Shop::open(&with);
+    shop.post(&["u1", "u2"].map(came).concat());
+    settled(shop.process.admin, 4).await;
+    shop.run();
+    become_members(&meta, &names(&["u1", "u2"])).await;
+    become_members(&intercom, &names(&["u1", "u2"])).await;
+    let (head, _) = with.split_once("[[sites.segments.sync]]\ndestination = \"intercom\"").unwrap();
+    let (before, rest) = head.split_once("[[sites.destinations]]\nname = \"intercom\"").unwrap();
+    let (_, after) = rest.split_once("[[sites.segments]]").unwrap();
+    let without = format!("{before}[[sites.segments]]{after}");
+    shop = shop.again(&without);
+    let tagway = |arguments: &[&str]| {
+        let admin = shop.process.admin.to_string();
+        let output = std::process::Command::new(crate::harness::TAGWAY)
+            .args(arguments)
+            .args(["--admin", &admin, "--config"])
+            .arg(&shop.file)
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8(said).unwrap()
+    };
+    eventually(|| {
+        let listed = tagway(&["segments", "ls"]);
+        if listed.contains("intercom 2 abandoned") { Ok(()) } else { Err(listed) }
+    })
+    .await;
+    let refused = tagway(&["segments", "forget", "cart_abandoners", "meta"]);
+    assert!(refused.contains("hears of the segment"), "{refused}");
+    let forgotten = tagway(&["segments", "forget", "cart_abandoners", "intercom"]);
+    assert_eq!(forgotten, "what it was told of 2 people is forgotten\n");
+    eventually(|| {
+        let listed = tagway(&["segments", "ls"]);
+        if listed.contains("intercom") { Err(listed) } else { Ok(()) }
+    })
+    .await;
+    assert_eq!(members(&intercom).len(), 2, "they stay");
+    shop.process.terminate();
+}

@@ -31,6 +31,8 @@ pub(super) async fn some() -> (tempfile::TempDir, Arc<Segments>) {
         evaluate_time: Duration::from_secs(60),
         jitter: Duration::ZERO,
         realtime_every: Duration::from_secs(60),
+        realtime_delay: Duration::from_secs(1),
+        realtime_people: 100,
         batch: 100,
         recheck: Duration::from_secs(86_400),
         fill_per_second: std::num::NonZeroU32::MIN,

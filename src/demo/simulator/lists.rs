@@ -12,12 +12,28 @@ use serde_json::{Value, json};
 use super::{Kind, MIXPANEL_TOKEN, Rehearsal};
 use crate::event::{Enriched, ProfileView};
 use crate::vendors::audience::{Change, Listed, Row};
+use crate::vendors::digest::sha256;
 use crate::vendors::{Call, CallError, Destination, Outcome, Reply, trial};
 
 const TITLE: &str = "Cart abandoners";
 
 /// A vendor that answers without a socket.
 struct Direct(Rehearsal);
+
+/// One that may object.
+struct Objecting(Rehearsal);
+
+#[async_trait]
+impl Call for Objecting {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        let (head, body) = self.0.ask(&request, self.now()).0.into_parts();
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+
+    fn now(&self) -> Timestamp {
+        trial::now()
+    }
+}
 
 #[async_trait]
 impl Call for Direct {
@@ -73,6 +89,15 @@ async fn who_is_added_is_there_and_who_is_removed_is_not() {
         ),
         ("intercom", "access_token = \"t\"".to_owned(), Some(identify.clone())),
         ("drift", "access_token = \"t\"".to_owned(), Some(identify.clone())),
+        (
+            "google_ads",
+            "client_id = \"c\"\nclient_secret = \"s\"\nrefresh_token = \"r\"\n\
+             customer_id = \"123-456-7890\"\nad_user_data = \"granted\""
+                .to_owned(),
+            None,
+        ),
+        ("tiktok", "access_token = \"t\"\nadvertiser_id = \"1\"".to_owned(), None),
+        ("klaviyo", "api_key = \"pk\"".to_owned(), None),
     ] {
         let destination = destination(vendor, &settings);
         let line = Direct(Rehearsal::of(Kind::of_vendor(vendor).unwrap()));
@@ -80,7 +105,9 @@ async fn who_is_added_is_there_and_who_is_removed_is_not() {
             introduce(&*destination, &line, &["u1", "u2", "u3"], event).await;
         }
         let audience = destination.audience().unwrap();
-        let listed = Listed { title: TITLE, segment: "cart_abandoners", id: None };
+        // Google's lists are made by hand, and have no other name than their number.
+        let id = (vendor == "google_ads").then_some("4711");
+        let listed = Listed { title: TITLE, segment: "cart_abandoners", id };
         let list = audience.open(&listed, &line).await.unwrap();
         let row = |user: &str| audience.row(&person(user)).unwrap();
         // A row is kept as a text between two runs.
@@ -88,8 +115,13 @@ async fn who_is_added_is_there_and_who_is_removed_is_not() {
         let added = [row("u1"), row("u2"), row("u3"), row("u1")];
         let ends = audience.change(&list, Change::Add, &added, &line).await;
         assert_eq!(ends, vec![Outcome::Delivered; 4], "{vendor}");
-        let members = |line: &Direct| line.0.lists().remove(TITLE).unwrap_or_default();
-        let of = |users: &[&str]| users.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let members =
+            |line: &Direct| line.0.lists().remove(id.unwrap_or(TITLE)).unwrap_or_default();
+        let member = |user: &&str| match vendor {
+            "google_ads" | "tiktok" => sha256(&format!("{user}@shop.example")).unwrap(),
+            _ => (*user).to_owned(),
+        };
+        let of = |users: &[&str]| users.iter().map(member).collect::<BTreeSet<_>>();
         assert_eq!(members(&line), of(&["u1", "u2", "u3"]), "{vendor}");
         let ends = audience.change(&list, Change::Remove, &[kept("u2"), kept("u1")], &line).await;
         assert_eq!(ends, vec![Outcome::Delivered; 2], "{vendor}");
@@ -112,5 +144,46 @@ async fn whom_the_vendor_does_not_know_is_skipped() {
         let rows = [audience.row(&person("u9")).unwrap()];
         let ends = audience.change(&list, Change::Add, &rows, &line).await;
         assert!(matches!(&ends[..], [Outcome::Skipped(_)]), "{vendor} {ends:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_or_a_row_that_is_none_is_refused() {
+    let digest = sha256("u1@shop.example").unwrap();
+    for (vendor, settings, good, bad) in [
+        (
+            "google_ads",
+            "client_id = \"c\"\nclient_secret = \"s\"\nrefresh_token = \"r\"\ncustomer_id = \"1234567890\"",
+            json!([{ "emailAddress": digest }]),
+            json!([{ "emailAddress": "u1@shop.example" }]),
+        ),
+        (
+            "tiktok",
+            "access_token = \"t\"\nadvertiser_id = \"1\"",
+            json!([digest, null]),
+            json!(["u1@shop.example", null]),
+        ),
+        (
+            "klaviyo",
+            "api_key = \"pk\"",
+            json!({ "email": "u1@shop.example" }),
+            json!({ "email": "u1" }),
+        ),
+    ] {
+        let destination = destination(vendor, settings);
+        let line = Objecting(Rehearsal::of(Kind::of_vendor(vendor).unwrap()));
+        let audience = destination.audience().unwrap();
+        let id = (vendor == "google_ads").then_some("4711");
+        let listed = Listed { title: TITLE, segment: "cart_abandoners", id };
+        let list = audience.open(&listed, &line).await.unwrap();
+        let [good, bad] = [good, bad].map(|row| Row::kept(row.to_string()));
+        let told = async |list: &str, row: &Row| {
+            audience.change(list, Change::Add, std::slice::from_ref(row), &line).await.remove(0)
+        };
+        assert_eq!(told(&list, &good).await, Outcome::Delivered, "{vendor}");
+        let is_refused = |end| matches!(end, Outcome::Refused(_) | Outcome::Dead(_));
+        assert!(is_refused(told(&list, &bad).await), "{vendor}");
+        assert!(is_refused(told("no-such-list", &good).await), "{vendor}");
+        assert_eq!(line.0.lists().values().map(BTreeSet::len).sum::<usize>(), 1, "{vendor}");
     }
 }

@@ -7,11 +7,14 @@ mod direct;
 mod drift;
 mod fault;
 mod ga4;
+mod google_ads;
 mod intercom;
+mod klaviyo;
 #[cfg(test)]
 mod lists;
 pub(crate) mod meta;
 mod mixpanel;
+mod tiktok;
 mod webhook;
 
 pub use fault::Fault;
@@ -67,6 +70,12 @@ pub enum Kind {
     Meta,
     /// Amplitude's upload APIs: any key of 32 hexadecimal digits is one of its customers'.
     Amplitude,
+    /// Google's Data Manager API: the lists of Customer Match, whoever's they are.
+    GoogleAds,
+    /// TikTok's custom audiences: answers 200 whatever it is sent.
+    TikTok,
+    /// Klaviyo's profiles and lists.
+    Klaviyo,
     /// A receiver of Standard Webhooks: refuses what is not signed with [`WEBHOOK_SECRET`].
     Webhook,
 }
@@ -118,8 +127,8 @@ trait Desk: Send {
     }
 }
 
-/// Who is on which of a vendor's lists, by the list's name: by the id that the site knows them by, where
-/// the vendor was told it.
+/// Who is on which of a vendor's lists, by the list's name, or its number where it has none: by the id that
+/// the site knows them by, where the vendor was told it, else by what it was told.
 pub type MemberLists = BTreeMap<String, BTreeSet<String>>;
 
 /// What a vendor makes of a request that it reads.
@@ -141,6 +150,9 @@ impl Kind {
             "amplitude" => Some(Self::Amplitude),
             "intercom" => Some(Self::Intercom(Workspace::default())),
             "drift" => Some(Self::Drift),
+            "google_ads" => Some(Self::GoogleAds),
+            "tiktok" => Some(Self::TikTok),
+            "klaviyo" => Some(Self::Klaviyo),
             _ => None,
         }
     }
@@ -153,6 +165,9 @@ impl Kind {
             Self::Mixpanel => Box::new(mixpanel::Project::default()),
             Self::Meta => Box::<meta::Graph>::default(),
             Self::Amplitude => Box::<amplitude::Amplitude>::default(),
+            Self::GoogleAds => Box::<google_ads::Google>::default(),
+            Self::TikTok => Box::<tiktok::TikTok>::default(),
+            Self::Klaviyo => Box::<klaviyo::Klaviyo>::default(),
             Self::Webhook => Box::new(webhook::Receiver),
         }
     }
@@ -324,6 +339,13 @@ fn answer(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
     let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     answer
+}
+
+/// Why a text cannot be the digest of an identifier: in lower case, and of something.
+fn digest_objection(text: &str) -> Option<String> {
+    const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let is_one = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (!is_one || text == OF_NOTHING).then(|| format!("{text} is no digest"))
 }
 
 /// The body as JSON, or an objection.

@@ -102,19 +102,27 @@ impl PostgresSegments {
 
     async fn select(
         &self,
-        site: SiteId,
+        (site, of): (SiteId, Option<Vec<ProfileId>>),
         rule: &Rule,
         by: By,
         now_ms: i64,
     ) -> Result<Members, PostgresError> {
         let client = self.database.client().await?;
         let number = self.database.site(&client, site.0).await?;
-        let statement = compile(rule, by, number, now_ms, &dialect::Postgres);
+        let statement = compile(rule, by, (number, of.as_deref()), now_ms, &dialect::Postgres);
         let mut asking = Asking(Some(client));
         let members = asking.members(&statement, self.evaluate_time).await?;
         asking.0.take();
         Ok(members)
     }
+}
+
+fn membership(row: &Row) -> Result<Membership, PostgresError> {
+    Ok(Membership {
+        profile: ProfileId(row.try_get(0)?),
+        is_member: row.try_get::<_, i64>(1)? != 0,
+        since_ms: row.try_get(2)?,
+    })
 }
 
 /// A connection that may be asked for long. Dropped before the answer is there it is closed: whoever
@@ -182,14 +190,15 @@ impl SegmentStore for PostgresSegments {
         Ok(self.database.within(beginning).await?)
     }
 
-    async fn evaluate(
+    async fn evaluate_of(
         &self,
         site: SiteId,
         rule: Arc<Rule>,
         by: By,
         now_ms: i64,
+        of: Option<Vec<ProfileId>>,
     ) -> Result<Members, SegmentError> {
-        let selected = self.select(site, &rule, by, now_ms);
+        let selected = self.select((site, of), &rule, by, now_ms);
         let found = tokio::time::timeout(self.evaluate_time, selected).await;
         match found.map_err(|_elapsed| SegmentError::TooSlow)? {
             Err(error) if error.is_too_slow() => Err(SegmentError::TooSlow),
@@ -214,13 +223,23 @@ impl SegmentStore for PostgresSegments {
             let statement = client.prepare_cached(&dollars(statements::PAGE)).await?;
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
                 [&segment.0, &after.0, &state, &since, &rows_of(limit)];
-            let membership = |row: &Row| {
-                Ok(Membership {
-                    profile: ProfileId(row.try_get(0)?),
-                    is_member: row.try_get::<_, i64>(1)? != 0,
-                    since_ms: row.try_get(2)?,
-                })
-            };
+            client.query(&statement, &parameters).await?.iter().map(membership).collect()
+        };
+        Ok(self.database.within(reading).await?)
+    }
+
+    async fn page_of(
+        &self,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Page, SegmentError> {
+        let reading = async {
+            let client = self.database.client().await?;
+            let text = statements::of_these(statements::PAGE, "profile", &profiles);
+            let statement = client.prepare(&dollars(&text)).await?;
+            let none: Option<i64> = None;
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+                [&segment.0, &i64::MIN, &none, &none, &rows_of(profiles.len())];
             client.query(&statement, &parameters).await?.iter().map(membership).collect()
         };
         Ok(self.database.within(reading).await?)

@@ -24,7 +24,8 @@ use crate::profile::ProfileId;
 use crate::store::{Migrations, Store};
 
 /// The segments' tables. `since`, `at` and the runs' times are milliseconds since 1970; `state` is 1 of
-/// a member, 0 of who has left.
+/// a member, 0 of who has left; `is_sure` is 0 of what a destination was perhaps told, 1 of what it surely
+/// was, 2 of one whom it would not take off.
 pub const MIGRATIONS: Migrations = Migrations {
     name: "segments",
     steps: &["
@@ -112,17 +113,18 @@ impl SegmentStore for SqliteSegments {
         Ok(begun.await?)
     }
 
-    async fn evaluate(
+    async fn evaluate_of(
         &self,
         site: SiteId,
         rule: Arc<Rule>,
         by: By,
         now_ms: i64,
+        of: Option<Vec<ProfileId>>,
     ) -> Result<Members, SegmentError> {
         let asking = Asking::default();
         let asked = asking.state.clone();
         let found = self.store.read(move |c| {
-            let statement = compile(&rule, by, site.0.into(), now_ms, &Sqlite);
+            let statement = compile(&rule, by, (site.0.into(), of.as_deref()), now_ms, &Sqlite);
             asked.during(c, || members(c, &statement))
         });
         // Dropped, the question ends on its thread as well.
@@ -144,14 +146,22 @@ impl SegmentStore for SqliteSegments {
                 Which::ChangedAt(since) => (None, Some(since)),
             };
             let mut statement = c.prepare_cached(statements::PAGE)?;
-            let rows = statement.query_map((segment.0, after.0, state, since, limit), |row| {
-                Ok(Membership {
-                    profile: ProfileId(row.get(0)?),
-                    is_member: row.get(1)?,
-                    since_ms: row.get(2)?,
-                })
-            })?;
-            rows.collect()
+            statement.query_map((segment.0, after.0, state, since, limit), membership)?.collect()
+        });
+        Ok(page.await?)
+    }
+
+    async fn page_of(
+        &self,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Page, SegmentError> {
+        let page = self.store.read(move |c| {
+            let none: Option<i64> = None;
+            let text = statements::of_these(statements::PAGE, "profile", &profiles);
+            let mut statement = c.prepare(&text)?;
+            let asked = (segment.0, i64::MIN, none, none, profiles.len());
+            statement.query_map(asked, membership)?.collect()
         });
         Ok(page.await?)
     }
@@ -260,6 +270,14 @@ fn ran(row: &Row<'_>, at_ms: i64) -> rusqlite::Result<Ran> {
         added: row.get(6)?,
         removed: row.get(7)?,
         fingerprint: row.get(8)?,
+    })
+}
+
+fn membership(row: &Row<'_>) -> rusqlite::Result<Membership> {
+    Ok(Membership {
+        profile: ProfileId(row.get(0)?),
+        is_member: row.get(1)?,
+        since_ms: row.get(2)?,
     })
 }
 

@@ -1,48 +1,57 @@
 //! Keeps every sync going: a task for each, so that a vendor who takes one person a second holds no
-//! other up. A task waits for its segment's next run, and after a failure until it is worth another try.
+//! other up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::{SegmentError, SegmentId, SegmentStore, SiteSegments, SyncSettings};
-use super::pass::{Counts, Pass, Stopped};
-use super::{Kept, SyncStore};
+use super::SyncStore;
+use super::task::Task;
 use crate::clock::SharedClock;
 use crate::delivery::Dispatcher;
 use crate::journal::{Journal, SiteId};
-use crate::metrics::{Metrics, Name, SyncChangeLabels, SyncLabels};
-
-/// The pause after a failure that names none, doubled with each, and its end.
-const MIN_PAUSE: Duration = Duration::from_secs(5);
-const MAX_PAUSE: Duration = Duration::from_secs(900);
-
-/// How long a sync waits that somebody must mend something for.
-const MENDING: Duration = Duration::from_secs(600);
+use crate::metrics::{Metrics, Name, SyncLabels};
+use crate::profile::ProfileId;
 
 /// One sync of one site's segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    site: Name,
-    segment: Name,
-    destination: Name,
+pub(super) struct Key {
+    pub(super) site: Name,
+    pub(super) segment: Name,
+    pub(super) destination: Name,
     kind: &'static str,
 }
 
 /// What a sync is to do.
 #[derive(Clone, Debug, PartialEq)]
-struct Order {
-    site: SiteId,
-    segment: SegmentId,
-    sync: SyncSettings,
+pub(super) struct Order {
+    pub(super) site: SiteId,
+    pub(super) segment: SegmentId,
+    pub(super) sync: SyncSettings,
     /// The segment is no more: whoever was put on is to be taken off.
-    drains: bool,
+    pub(super) drains: bool,
+    /// The destination does not run.
+    pub(super) is_away: bool,
+}
+
+/// What a sync is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stand {
+    /// It tells who came and who left.
+    #[default]
+    Follows,
+    /// It is no more, and takes off whom it put on.
+    Drains,
+    /// Its destination is no more, so that nobody can be taken off.
+    Abandoned,
 }
 
 /// How a sync is doing. Times are milliseconds since 1970.
@@ -56,6 +65,8 @@ pub struct Synced {
     pub destination: Name,
     /// `list` or `events`.
     pub kind: &'static str,
+    /// What it is about.
+    pub stand: Stand,
     /// The vendor's own name of the list.
     pub list: Option<String>,
     /// People whom the destination was told of.
@@ -66,6 +77,10 @@ pub struct Synced {
     pub removed: u64,
     /// Of the last pass: members whom the destination does not hear of, by the reason.
     pub left_out: BTreeMap<&'static str, u64>,
+    /// Of the last pass: people whom the destination would not take off, by the reason.
+    pub not_removed: BTreeMap<&'static str, u64>,
+    /// People whom it would not take off, and who are tried again at each recheck.
+    pub stuck: u64,
     /// The run of the segment that the destination has heard of wholly.
     pub synced_ms: Option<i64>,
     /// Why it stands still.
@@ -90,11 +105,36 @@ pub struct SyncFooting {
     pub recheck: Duration,
     /// Where syncs run.
     pub runtime: Handle,
+    /// People at most who wait to be told of between two runs.
+    pub realtime_people: usize,
+}
+
+/// People who are to be told of before the segment's next run, which tells of everybody.
+pub(super) struct Pushed {
+    people: Mutex<BTreeSet<ProfileId>>,
+    most: usize,
+    pub(super) has_more: Notify,
+}
+
+impl Pushed {
+    /// Adds some; of more than there is room for, the next run tells.
+    pub(super) fn add(&self, people: impl IntoIterator<Item = ProfileId>) {
+        let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.most.saturating_sub(own.len());
+        own.extend(people.into_iter().take(room));
+    }
+
+    /// All who wait, from now on nobody.
+    pub(super) fn take(&self) -> Vec<ProfileId> {
+        let mut own = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *own).into_iter().collect()
+    }
 }
 
 /// A task, and how it is ended.
 struct Running {
     order: Order,
+    pushed: Arc<Pushed>,
     stop: CancellationToken,
     ended: CancellationToken,
 }
@@ -137,9 +177,11 @@ impl Syncs {
                     destination: sync.destination.clone(),
                     kind: sync.kind.name(),
                 };
+                let dispatcher = &self.footing.dispatcher;
                 let order = |sync: SyncSettings, drains| Order {
                     site: site.id,
                     segment: known.id,
+                    is_away: dispatcher.outlet(&site.name, &sync.destination).is_none(),
                     sync,
                     drains,
                 };
@@ -166,6 +208,9 @@ impl Syncs {
                 it.stop.cancel();
                 ending.insert(key.clone(), it.ended.clone());
                 self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+                if !wanted.contains_key(key) {
+                    self.footing.conceal(key, &self.states);
+                }
             }
             stays
         });
@@ -174,7 +219,13 @@ impl Syncs {
                 continue;
             }
             let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+            let pushed = Arc::new(Pushed {
+                people: Mutex::default(),
+                most: self.footing.realtime_people,
+                has_more: Notify::new(),
+            });
             let task = Task {
+                pushed: pushed.clone(),
                 footing: self.footing.clone(),
                 states: self.states.clone(),
                 ran: self.ran.subscribe(),
@@ -195,7 +246,63 @@ impl Syncs {
                 }
             };
             self.tasks.spawn_on(work, &self.footing.runtime);
-            running.insert(key, Running { order, stop, ended });
+            running.insert(key, Running { order, pushed, stop, ended });
+        }
+    }
+
+    /// Strikes out what a destination was told that is no more, or of a segment that goes there no more.
+    /// Returns of how many people it was told.
+    pub(in crate::segment) async fn forget(
+        &self,
+        (site, segment): (&str, SegmentId),
+        name: &str,
+        destination: &str,
+    ) -> Result<u64, SegmentError> {
+        let store = &self.footing.store;
+        let heard = store.heard(segment).await?;
+        let kinds: Vec<_> = heard.into_iter().filter(|(it, _)| it == destination).collect();
+        if kinds.is_empty() {
+            return Err(SegmentError::Untold);
+        }
+        let mut people = 0;
+        for (destination, kind) in kinds {
+            let key = Key {
+                site: site.into(),
+                segment: name.into(),
+                destination: destination.as_str().into(),
+                kind: kind.name(),
+            };
+            let is_told = self.lock().get(&key).is_some_and(|it| !it.order.drains);
+            if is_told && self.stand(&key) != Some(Stand::Abandoned) {
+                return Err(SegmentError::StillTold);
+            }
+            // What is under way would write down more.
+            let running = self.lock().remove(&key);
+            if let Some(running) = running {
+                running.stop.cancel();
+                running.ended.cancelled().await;
+            }
+            let sync = store.sync(segment, &destination, kind).await?.id;
+            let sizes = store.sizes(sync).await?;
+            people += sizes.heard + sizes.stuck;
+            store.note_list(sync, None).await?;
+            store.finish(sync, 0, None).await?;
+            self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            self.footing.conceal(&key, &self.states);
+        }
+        Ok(people)
+    }
+
+    fn stand(&self, key: &Key) -> Option<Stand> {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        states.get(key).map(|state| state.stand)
+    }
+
+    /// Tells the syncs of a segment that these people came or left between two runs.
+    pub(in crate::segment) fn push(&self, segment: SegmentId, people: &[ProfileId]) {
+        for running in self.lock().values().filter(|it| it.order.segment == segment) {
+            running.pushed.add(people.iter().copied());
+            running.pushed.has_more.notify_one();
         }
     }
 
@@ -223,179 +330,27 @@ impl Syncs {
     }
 }
 
-/// One sync's task.
-struct Task {
-    footing: Arc<SyncFooting>,
-    states: Arc<Mutex<BTreeMap<Key, Synced>>>,
-    ran: watch::Receiver<()>,
-    key: Key,
-    order: Order,
-}
-
-impl Task {
-    async fn run(self) {
-        let mut ran = self.ran.clone();
-        let mut failures: u32 = 0;
-        loop {
-            ran.mark_unchanged();
-            let wait = match self.turn().await {
-                Ok(true) if self.order.drains => return,
-                Ok(_) => {
-                    failures = 0;
-                    None
-                }
-                Err(stopped) => {
-                    let pause = pause(&stopped, failures);
-                    failures = failures.saturating_add(1);
-                    tracing::warn!(
-                        error = %stopped, site = %self.key.site, segment = %self.key.segment,
-                        destination = %self.key.destination, seconds = pause.as_secs(),
-                        "a segment's members are not all told"
-                    );
-                    self.note(|state| state.problem = Some(stopped.to_string()));
-                    Some(pause)
-                }
-            };
-            match wait {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None if ran.changed().await.is_err() => return,
-                None => {}
-            }
+impl Key {
+    pub(super) fn labels(&self) -> SyncLabels {
+        SyncLabels {
+            site: self.site.clone(),
+            segment: self.segment.clone(),
+            destination: self.destination.clone(),
         }
-    }
-
-    /// Tells what there is to tell, if there is; whether there was.
-    async fn turn(&self) -> Result<bool, Stopped> {
-        let SyncFooting { store, segments, .. } = &*self.footing;
-        let known = segments.known(self.order.site).await?;
-        let known = known.into_iter().find(|known| known.id == self.order.segment);
-        let Some(known) = known else { return Ok(self.order.drains) };
-        let kept = self.kept().await?;
-        let ran = known.ran.map(|ran| ran.at_ms);
-        // One that is under way changes memberships: its end calls again.
-        let has_news = ran.is_some_and(|at| at > kept.synced) && known.begun_at.is_none();
-        if !self.order.drains && !has_news {
-            self.tell(&kept, None).await?;
-            return Ok(false);
-        }
-        let now = self.footing.clock.now().as_millisecond();
-        let age = u64::try_from(now.saturating_sub(kept.checked)).unwrap_or_default();
-        let rechecks = Duration::from_millis(age) >= self.footing.recheck;
-        if self.has_moved(&kept) {
-            // Off the list that was, before the one that is.
-            self.pass(&kept, false, true).await?;
-            store.note_list(kept.id, None).await?;
-        }
-        let (kept, drains) = (self.kept().await?, self.order.drains);
-        let counts = match self.pass(&kept, rechecks, drains).await {
-            // With the list, everybody is off it.
-            Err(Stopped::ListGone) if drains => {
-                store.note_list(kept.id, None).await?;
-                Counts::default()
-            }
-            Err(Stopped::ListGone) => {
-                store.note_list(kept.id, None).await?;
-                let reopened = self.kept().await?;
-                self.pass(&reopened, rechecks, drains).await?
-            }
-            other => other?,
-        };
-        store.finish(kept.id, ran.unwrap_or(kept.synced), rechecks.then_some(now)).await?;
-        self.tell(&self.kept().await?, Some(counts)).await?;
-        Ok(true)
-    }
-
-    async fn kept(&self) -> Result<Kept, SegmentError> {
-        let Order { segment, sync, .. } = &self.order;
-        self.footing.store.sync(*segment, &sync.destination, sync.kind).await
-    }
-
-    /// Whether the settings name another list than the one that was told.
-    fn has_moved(&self, kept: &Kept) -> bool {
-        let wanted = self.order.sync.list.as_deref();
-        wanted.is_some() && kept.list.is_some() && wanted != kept.list.as_deref()
-    }
-
-    async fn pass(&self, kept: &Kept, rechecks: bool, drains: bool) -> Result<Counts, Stopped> {
-        let SyncFooting { store, journal, dispatcher, clock, .. } = &*self.footing;
-        let Some(outlet) = dispatcher.outlet(&self.key.site, &self.key.destination) else {
-            let reason = crate::vendors::Reason::new("not_running");
-            return Err(Stopped::Destination(reason, None));
-        };
-        let pass = Pass {
-            store: &**store,
-            journal,
-            clock,
-            site: self.order.site,
-            site_name: &self.key.site,
-            segment: self.order.segment,
-            segment_name: &self.key.segment,
-            sync: &self.order.sync,
-            outlet: &outlet,
-            rechecks,
-            drains,
-        };
-        pass.run(kept).await
-    }
-
-    /// Tells operators how it is going.
-    async fn tell(&self, kept: &Kept, counts: Option<Counts>) -> Result<(), Stopped> {
-        let size = self.footing.store.size(kept.id).await?;
-        let Key { site, segment, destination, .. } = self.key.clone();
-        let labels = SyncLabels {
-            site: site.clone(),
-            segment: segment.clone(),
-            destination: destination.clone(),
-        };
-        let metrics = &self.footing.metrics;
-        metrics.segment_synced_members.get_or_create(&labels).set(size);
-        let at = u64::try_from(kept.synced / 1000).unwrap_or_default();
-        metrics.segment_synced_timestamp_seconds.get_or_create(&labels).set(at);
-        if let Some(counts) = &counts {
-            let left_out = counts.left_out.values().sum();
-            for (result, count) in
-                [("added", counts.added), ("removed", counts.removed), ("left_out", left_out)]
-            {
-                let labels = SyncChangeLabels {
-                    site: site.clone(),
-                    segment: segment.clone(),
-                    destination: destination.clone(),
-                    result,
-                };
-                metrics.segment_sync_changes.get_or_create(&labels).inc_by(count);
-            }
-        }
-        self.note(|state| {
-            state.list.clone_from(&kept.list);
-            state.size = size;
-            state.synced_ms = Some(kept.synced).filter(|at| *at > 0);
-            state.problem = None;
-            if let Some(Counts { added, removed, left_out }) = counts {
-                (state.added, state.removed, state.left_out) = (added, removed, left_out);
-            }
-        });
-        Ok(())
-    }
-
-    fn note(&self, note: impl FnOnce(&mut Synced)) {
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = states.entry(self.key.clone()).or_insert_with(|| Synced {
-            site: self.key.site.clone(),
-            segment: self.key.segment.clone(),
-            destination: self.key.destination.clone(),
-            kind: self.order.sync.kind.name(),
-            ..Synced::default()
-        });
-        note(state);
     }
 }
 
-/// How long to wait after this, the so-and-so-manieth failure in a row.
-fn pause(stopped: &Stopped, failures: u32) -> Duration {
-    let usual = MIN_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE);
-    match stopped {
-        Stopped::Destination(_, Some(asked)) => (*asked).clamp(Duration::from_secs(1), MAX_PAUSE),
-        Stopped::Destination(_, None) | Stopped::Store(_) | Stopped::ListGone => usual,
-        Stopped::Unauthorised(_) | Stopped::Impossible(_) => MENDING,
+impl SyncFooting {
+    /// Ends the series of a sync that is no more, unless another kind of it is.
+    pub(super) fn conceal(&self, key: &Key, states: &Mutex<BTreeMap<Key, Synced>>) {
+        let labels = key.labels();
+        let others = states.lock().unwrap_or_else(PoisonError::into_inner);
+        if others.keys().any(|other| other != key && other.labels() == labels) {
+            return;
+        }
+        drop(others);
+        self.metrics.segment_synced_members.remove(&labels);
+        self.metrics.segment_abandoned_members.remove(&labels);
+        self.metrics.segment_synced_timestamp_seconds.remove(&labels);
     }
 }

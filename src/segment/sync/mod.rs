@@ -9,6 +9,12 @@
 //! row they were put on with. Where what a vendor knows them by has changed they are taken off by the
 //! old row and put on by the new; that is looked for in all rows once in `segments.recheck`.
 //!
+//! Whom a destination refuses to take off is kept, counted, and tried again at each recheck; until it
+//! has let go of the old row, nothing else is said of that person.
+//!
+//! A sync whose destination is no more, while it was told of somebody, is abandoned: nothing can be said
+//! there, so what it was told stays until the destination comes back, or somebody forgets it.
+//!
 //! A destination without lists, and one that is to hear of events, is told by events of the journal that
 //! are for it alone: `Segment Entered` and `Segment Exited`. They are delivered like any other.
 
@@ -17,8 +23,11 @@ mod pass;
 mod person;
 mod postgres;
 mod sqlite;
+mod task;
+#[cfg(test)]
+mod tests;
 
-pub use keeper::{SyncFooting, Synced, Syncs};
+pub use keeper::{Stand, SyncFooting, Synced, Syncs};
 
 use async_trait::async_trait;
 
@@ -45,6 +54,37 @@ pub struct Kept {
     pub checked: i64,
 }
 
+/// How far a destination has heard what it was told of a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Perhaps: the call was about to be made.
+    Perhaps,
+    /// For sure.
+    Surely,
+    /// It has, and would not take them off when it was asked to.
+    Stuck,
+}
+
+impl Heard {
+    /// As it is kept.
+    fn of_number(number: i64) -> Self {
+        match number {
+            1 => Self::Surely,
+            2 => Self::Stuck,
+            _ => Self::Perhaps,
+        }
+    }
+}
+
+/// Of how many people a destination was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Surely, and they are to be known there.
+    pub heard: u64,
+    /// People whom it would not take off.
+    pub stuck: u64,
+}
+
 /// What a destination was told of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -54,12 +94,14 @@ pub struct Told {
     pub row: Row,
     /// When it was first said, in milliseconds since 1970.
     pub at: i64,
-    /// Whether the destination has certainly heard it.
-    pub is_sure: bool,
+    /// Whether the destination has heard it.
+    pub heard: Heard,
     /// Whether they are a member of the segment.
     pub is_member: bool,
     /// What they chose, as JSON; `None` of who is not known any more.
     pub consent: Option<String>,
+    /// The country they seem to be in.
+    pub country: Option<String>,
 }
 
 /// What becomes of what a destination was told.
@@ -71,6 +113,8 @@ pub enum Note {
     Told,
     /// It has been told that they are gone, or never was told of them.
     Untold,
+    /// It will not take them off, so they may be known there still.
+    Stuck,
 }
 
 /// Keeps what destinations were told, next to the memberships.
@@ -108,6 +152,22 @@ pub trait SyncStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
 
+    /// What was told of these profiles, at least one, in order.
+    async fn told_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Told>, SegmentError>;
+
+    /// Which of these, at least one, are members of whom nothing was told, or not surely; in order.
+    async fn untold_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError>;
+
     /// What is known of these people, in order; who is not known any more is left out.
     async fn someone(
         &self,
@@ -127,6 +187,6 @@ pub trait SyncStore: Send + Sync {
         checked: Option<i64>,
     ) -> Result<(), SegmentError>;
 
-    /// How many people the destination was surely told of.
-    async fn size(&self, sync: SyncId) -> Result<u64, SegmentError>;
+    /// How many people the destination was told of.
+    async fn sizes(&self, sync: SyncId) -> Result<Sizes, SegmentError>;
 }

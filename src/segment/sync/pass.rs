@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::super::{SegmentError, SegmentId, SyncKind, SyncSettings};
 use super::person::{Named, Someone, consents};
-use super::{Kept, Note, SyncStore, Told};
+use super::{Heard, Kept, Note, SyncStore, Told};
 use crate::clock::SharedClock;
 use crate::delivery::Outlet;
 use crate::journal::{Journal, MessageKey, NewRecord, SiteId};
@@ -49,6 +49,8 @@ pub(super) struct Counts {
     pub(super) removed: u64,
     /// Members whom the destination does not hear of, by the reason.
     pub(super) left_out: BTreeMap<&'static str, u64>,
+    /// People whom the destination would not take off, by the reason.
+    pub(super) not_removed: BTreeMap<&'static str, u64>,
 }
 
 /// One pass.
@@ -66,7 +68,12 @@ pub(super) struct Pass<'p> {
     pub(super) rechecks: bool,
     /// Nobody is a member any more, whatever the memberships say.
     pub(super) drains: bool,
+    /// Of whom alone it is; of everybody without.
+    pub(super) of: Option<Vec<ProfileId>>,
 }
+
+/// Before all profiles.
+const START: ProfileId = ProfileId(i64::MIN);
 
 /// How a destination hears.
 enum Way<'w> {
@@ -81,6 +88,8 @@ struct Telling {
     profile: ProfileId,
     row: Row,
     at: i64,
+    /// Whether the destination may have heard of them before.
+    is_doubtful: bool,
 }
 
 impl Pass<'_> {
@@ -126,36 +135,75 @@ impl Pass<'_> {
         way: &Way<'_>,
         counts: &mut Counts,
     ) -> Result<(), Stopped> {
-        let mut after = ProfileId(i64::MIN);
+        let mut after = START;
         loop {
-            let page = self.store.told(kept.id, self.segment, after, PAGE).await?;
+            let page = self.told(kept, after).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.profile;
+            // Whom it would not take off it would not take off a moment later.
+            let tries = |told: &Told| self.rechecks || self.drains || told.heard != Heard::Stuck;
             let (mut gone, staying): (Vec<Told>, Vec<Told>) =
-                page.into_iter().partition(|told| !self.stays(told));
+                page.into_iter().filter(tries).partition(|told| !self.stays(told));
             // One that was perhaps told is told again; if by another row, the first must go.
-            let doubtful: Vec<Told> =
-                staying.into_iter().filter(|it| self.rechecks || !it.is_sure).collect();
+            let doubtful: Vec<Told> = staying
+                .into_iter()
+                .filter(|it| self.rechecks || self.of.is_some() || it.heard == Heard::Perhaps)
+                .collect();
             if !doubtful.is_empty() {
-                gone.extend(self.changed(doubtful).await?);
+                let (changed, same) = self.compared(doubtful).await?;
+                gone.extend(changed);
+                // They are to be known there again, and by the same row.
+                let same = same.into_iter().filter(|it| it.heard == Heard::Stuck);
+                let again = same.map(|it| (it.profile, Note::Telling(it.row, it.at))).collect();
+                self.store.note(kept.id, again).await?;
             }
             let gone: Vec<Telling> = gone
                 .into_iter()
-                .map(|Told { profile, row, at, .. }| Telling { profile, row, at })
+                .map(|Told { profile, row, at, .. }| Telling {
+                    profile,
+                    row,
+                    at,
+                    is_doubtful: true,
+                })
                 .collect();
             let removed = self.tell_all(kept, way, Change::Remove, &gone, counts).await?;
             counts.removed += removed;
         }
     }
 
+    async fn told(&self, kept: &Kept, after: ProfileId) -> Result<Vec<Told>, SegmentError> {
+        match &self.of {
+            None => self.store.told(kept.id, self.segment, after, PAGE).await,
+            Some(of) if after == START => {
+                self.store.told_of(kept.id, self.segment, of.clone()).await
+            }
+            Some(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn untold(
+        &self,
+        kept: &Kept,
+        after: ProfileId,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
+        match &self.of {
+            None => self.store.untold(kept.id, self.segment, after, PAGE).await,
+            Some(of) if after == START => {
+                self.store.untold_of(kept.id, self.segment, of.clone()).await
+            }
+            Some(_) => Ok(Vec::new()),
+        }
+    }
+
     fn stays(&self, told: &Told) -> bool {
         let consent = told.consent.as_deref();
-        let may_be_known = consent.is_some_and(|it| consents(it, &self.outlet.settings));
+        let country = told.country.clone();
+        let may_be_known = consent.is_some_and(|it| consents(it, country, &self.outlet.settings));
         !self.drains && told.is_member && may_be_known
     }
 
-    /// Those whose row would be another now.
-    async fn changed(&self, told: Vec<Told>) -> Result<Vec<Told>, Stopped> {
+    /// Those whose row would be another now, and those whose would not.
+    async fn compared(&self, told: Vec<Told>) -> Result<(Vec<Told>, Vec<Told>), Stopped> {
         let ids = told.iter().map(|it| it.profile).collect();
         let known = self.store.someone(self.site, ids).await?;
         let now = self.clock.now();
@@ -164,14 +212,14 @@ impl Pass<'_> {
             Some((id, self.row(someone, now).ok()?))
         });
         let rows: BTreeMap<ProfileId, Row> = rows.collect();
-        Ok(told.into_iter().filter(|it| rows.get(&it.profile) != Some(&it.row)).collect())
+        Ok(told.into_iter().partition(|it| rows.get(&it.profile) != Some(&it.row)))
     }
 
     /// Puts on who is a member and was not told of.
     async fn put_on(&self, kept: &Kept, way: &Way<'_>, counts: &mut Counts) -> Result<(), Stopped> {
-        let mut after = ProfileId(i64::MIN);
+        let mut after = START;
         loop {
-            let page = self.store.untold(kept.id, self.segment, after, PAGE).await?;
+            let page = self.untold(kept, after).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
             let since: BTreeMap<ProfileId, Option<i64>> = page.into_iter().collect();
@@ -182,9 +230,10 @@ impl Pass<'_> {
                 let profile = someone.id();
                 match self.row(someone, now) {
                     Ok(row) => {
-                        let at = since.get(&profile).copied().flatten();
-                        let at = at.unwrap_or_else(|| now.as_millisecond());
-                        new.push(Telling { profile, row, at });
+                        let told_at = since.get(&profile).copied().flatten();
+                        let at = told_at.unwrap_or_else(|| now.as_millisecond());
+                        let is_doubtful = told_at.is_some();
+                        new.push(Telling { profile, row, at, is_doubtful });
                     }
                     Err(reason) => *counts.left_out.entry(reason.code).or_default() += 1,
                 }
@@ -199,7 +248,7 @@ impl Pass<'_> {
         let person = someone.admitted(self.sync, &self.outlet.settings, now)?;
         match (self.sync.kind, self.outlet.settings.destination.audience()) {
             (SyncKind::List, Some(audience)) => audience.row(&person),
-            _ => Row::of(&Named::of(&person)?),
+            _ => Row::of(&Named::of(&person, &self.outlet.settings)?),
         }
     }
 
@@ -229,12 +278,20 @@ impl Pass<'_> {
             for (telling, end) in some.iter().zip(ends) {
                 let note = match (&end, change) {
                     (Outcome::Delivered, Change::Add) => Note::Told,
-                    (Outcome::Delivered, Change::Remove) => Note::Untold,
+                    (Outcome::Delivered | Outcome::Skipped(_), Change::Remove) => Note::Untold,
                     (Outcome::Dead(reason), _) if reason.code == LIST_GONE => {
                         return Err(Stopped::ListGone);
                     }
-                    (Outcome::Skipped(reason) | Outcome::Dead(reason), _) => {
+                    (Outcome::Dead(reason), Change::Remove) => {
+                        *counts.not_removed.entry(reason.code).or_default() += 1;
+                        Note::Stuck
+                    }
+                    (Outcome::Skipped(reason) | Outcome::Dead(reason), Change::Add) => {
                         *counts.left_out.entry(reason.code).or_default() += 1;
+                        if telling.is_doubtful {
+                            // An earlier call may have put them on.
+                            continue;
+                        }
                         Note::Untold
                     }
                     _ => {
@@ -277,7 +334,11 @@ impl Pass<'_> {
             return ends.into_iter().map(buried).collect();
         }
         let mut ends = Box::pin(self.tell(kept, way, change, first)).await;
-        ends.extend(Box::pin(self.tell(kept, way, change, second)).await);
+        // What holds the first half up holds the second up.
+        match ends.iter().find(|end| holds_up(end)).cloned() {
+            Some(end) => ends.resize(some.len(), end),
+            None => ends.extend(Box::pin(self.tell(kept, way, change, second)).await),
+        }
         ends
     }
 
@@ -316,6 +377,15 @@ impl Pass<'_> {
             });
         }
         ends
+    }
+}
+
+/// Whether what ended so is no word on the person.
+fn holds_up(end: &Outcome) -> bool {
+    match end {
+        Outcome::Delivered | Outcome::Skipped(_) | Outcome::Refused(_) => false,
+        Outcome::Dead(reason) => reason.code == LIST_GONE,
+        Outcome::Retry { .. } | Outcome::Throttled { .. } | Outcome::Unauthorised(_) => true,
     }
 }
 

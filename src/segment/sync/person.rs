@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::SyncSettings;
 use crate::delivery::DestinationSettings;
-use crate::event::{Enriched, Event, MEMBERSHIP, Object, ProfileView};
+use crate::event::{Enriched, Event, Facts, MEMBERSHIP, Object, Place, ProfileView};
 use crate::profile::ProfileId;
 use crate::vendors::Reason;
 
@@ -26,6 +26,8 @@ pub struct Someone {
     pub traits: Object,
     /// What they chose, by category.
     pub consent: Object,
+    /// The country they seem to be in, as two letters.
+    pub country: Option<String>,
 }
 
 impl Someone {
@@ -56,6 +58,7 @@ impl Someone {
             "timestamp": now,
             "receivedAt": now,
             "context": { "consent": { "categoryPreferences": self.consent } },
+            "facts": facts(self.country),
         });
         let event: Event =
             serde_json::from_value(event).map_err(|_impossible| Reason::new("unmappable"))?;
@@ -66,10 +69,28 @@ impl Someone {
 
 /// Whether somebody who chose so is to be known to this destination. What cannot be read was never
 /// chosen.
-pub(super) fn consents(consent: &str, destination: &DestinationSettings) -> bool {
+pub(super) fn consents(
+    consent: &str,
+    country: Option<String>,
+    destination: &DestinationSettings,
+) -> bool {
     let choice: Value = serde_json::from_str(consent).unwrap_or_default();
     let context = json!({ "consent": { "categoryPreferences": choice } });
-    context.as_object().is_some_and(|context| destination.consents(context))
+    context.as_object().is_some_and(|context| destination.consents(context, &facts(country)))
+}
+
+/// The country of where somebody seems to be.
+pub(super) fn country(mut place: Object) -> Option<String> {
+    match place.remove("country") {
+        Some(Value::String(country)) => Some(country),
+        _ => None,
+    }
+}
+
+/// What is observed of somebody: what their silence means depends on where they are.
+fn facts(country: Option<String>) -> Facts {
+    let place = country.map(|country| Place { country: Some(country), ..Place::default() });
+    Facts { place, ..Facts::default() }
 }
 
 /// The names of the events that tell of members.
@@ -86,11 +107,15 @@ pub(super) struct Named {
     /// What they chose: whoever leaves is told of under the consent they came with.
     #[serde(default)]
     consent: Object,
+    /// Where they were, if only that let them be told of: elsewhere it would make another row of
+    /// everybody who travels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    country: Option<String>,
 }
 
 impl Named {
     /// Whoever it is, if a destination could know them at all.
-    pub(super) fn of(person: &Enriched) -> Result<Self, Reason> {
+    pub(super) fn of(person: &Enriched, destination: &DestinationSettings) -> Result<Self, Reason> {
         let user = person.user_id().map(str::to_owned);
         let device = person.event.anonymous_id.clone();
         if user.is_none() && device.is_none() {
@@ -98,7 +123,12 @@ impl Named {
         }
         let consent = person.context(&["consent", "categoryPreferences"]);
         let consent = consent.and_then(Value::as_object).cloned().unwrap_or_default();
-        Ok(Self { user, device, consent })
+        let context = json!({ "consent": { "categoryPreferences": consent } });
+        let consents = |context| destination.consents(context, &Facts::default());
+        let is_sure = context.as_object().is_some_and(consents);
+        let place = person.event.facts.place.as_ref();
+        let country = place.and_then(|place| place.country.clone()).filter(|_| !is_sure);
+        Ok(Self { user, device, consent, country })
     }
 
     /// The event that they came, or that they left. A repetition has the same id.
@@ -114,6 +144,8 @@ impl Named {
         let mut switches = Object::new();
         switches.insert("All".to_owned(), false.into());
         switches.insert(destination.to_owned(), true.into());
+        let mut facts = facts(self.country);
+        (facts.format, facts.from_server) = (MEMBERSHIP.to_owned(), true);
         let event = json!({
             "type": "track",
             "event": name,
@@ -129,7 +161,7 @@ impl Named {
                 "consent": { "categoryPreferences": self.consent },
             },
             "integrations": switches,
-            "facts": { "format": MEMBERSHIP, "fromServer": true },
+            "facts": facts,
         });
         serde_json::from_value(event).map_err(|_impossible| Reason::new("unmappable"))
     }

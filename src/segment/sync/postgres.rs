@@ -7,10 +7,10 @@ use tokio_postgres::types::ToSql;
 use super::super::postgres::{PostgresSegments, count, rows_of};
 use super::super::statements::{self, dollars};
 use super::super::{SegmentError, SegmentId, SyncKind};
-use super::person::Someone;
-use super::{Kept, Note, SyncId, SyncStore, Told};
+use super::person::{Someone, country};
+use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
 use crate::journal::SiteId;
-use crate::postgres::decoded;
+use crate::postgres::{PostgresError, decoded};
 use crate::profile::ProfileId;
 use crate::vendors::audience::Row;
 
@@ -82,18 +82,6 @@ impl SyncStore for PostgresSegments {
         let reading = async {
             let client = self.database().client().await?;
             let statement = client.prepare_cached(&dollars(statements::TOLD)).await?;
-            let told = |row: &DatabaseRow| {
-                let consent: Option<String> = row.try_get(5)?;
-                let is_known: bool = row.try_get(6)?;
-                Ok(Told {
-                    profile: ProfileId(row.try_get(0)?),
-                    row: Row::kept(row.try_get::<_, String>(1)?),
-                    at: row.try_get(2)?,
-                    is_sure: row.try_get::<_, i64>(3)? != 0,
-                    is_member: row.try_get::<_, i64>(4)? != 0,
-                    consent: is_known.then(|| consent.unwrap_or_default()),
-                })
-            };
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&sync.0, &segment.0, &after.0, &rows_of(limit)];
             client.query(&statement, &parameters).await?.iter().map(told).collect()
@@ -111,10 +99,41 @@ impl SyncStore for PostgresSegments {
         let reading = async {
             let client = self.database().client().await?;
             let statement = client.prepare_cached(&dollars(statements::UNTOLD)).await?;
-            let untold = |row: &DatabaseRow| Ok((ProfileId(row.try_get(0)?), row.try_get(1)?));
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&sync.0, &segment.0, &after.0, &rows_of(limit)];
             client.query(&statement, &parameters).await?.iter().map(untold).collect()
+        };
+        Ok(self.database().within(reading).await?)
+    }
+
+    async fn told_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Told>, SegmentError> {
+        let reading = async {
+            let client = self.database().client().await?;
+            let text = statements::of_these(statements::TOLD, "t.profile", &profiles);
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
+            client.query(&dollars(&text), &parameters).await?.iter().map(told).collect()
+        };
+        Ok(self.database().within(reading).await?)
+    }
+
+    async fn untold_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
+        let reading = async {
+            let client = self.database().client().await?;
+            let text = statements::of_these(statements::UNTOLD, "m.profile", &profiles);
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&sync.0, &segment.0, &i64::MIN, &rows_of(profiles.len())];
+            client.query(&dollars(&text), &parameters).await?.iter().map(untold).collect()
         };
         Ok(self.database().within(reading).await?)
     }
@@ -135,7 +154,7 @@ impl SyncStore for PostgresSegments {
                 )
             };
             let text = format!(
-                "SELECT p.id, p.user_id, p.traits, p.consent, {}, {}
+                "SELECT p.id, p.user_id, p.traits, p.consent, {}, {}, p.place
                  FROM unnest($1::bigint[]) WITH ORDINALITY AS w (id, n)
                  JOIN profiles p ON p.id = w.id WHERE p.site = $2 ORDER BY w.n",
                 last("anonymous"),
@@ -153,6 +172,7 @@ impl SyncStore for PostgresSegments {
                     consent: serde_json::from_str(row.try_get(3)?).unwrap_or_default(),
                     anonymous_id: text(4)?,
                     email: text(5)?,
+                    country: country(serde_json::from_str(row.try_get(6)?).unwrap_or_default()),
                 })
             };
             client.query(&statement, &[&numbers, &site]).await?.iter().map(someone).collect()
@@ -180,6 +200,9 @@ impl SyncStore for PostgresSegments {
             let untold = transaction
                 .prepare_cached("DELETE FROM told WHERE sync = $1 AND profile = $2")
                 .await?;
+            let stuck = transaction
+                .prepare_cached("UPDATE told SET is_sure = 2 WHERE sync = $1 AND profile = $2")
+                .await?;
             // All on their way before the first answer: what is said twice of somebody stays in order.
             let notes = notes.iter().map(async |(profile, note)| match note {
                 Note::Telling(row, at) => {
@@ -189,6 +212,7 @@ impl SyncStore for PostgresSegments {
                 }
                 Note::Told => transaction.execute(&told, &[&sync.0, &profile.0]).await,
                 Note::Untold => transaction.execute(&untold, &[&sync.0, &profile.0]).await,
+                Note::Stuck => transaction.execute(&stuck, &[&sync.0, &profile.0]).await,
             });
             futures_util::future::try_join_all(notes).await?;
             Ok(transaction.commit().await?)
@@ -212,12 +236,32 @@ impl SyncStore for PostgresSegments {
         Ok(())
     }
 
-    async fn size(&self, sync: SyncId) -> Result<u64, SegmentError> {
+    async fn sizes(&self, sync: SyncId) -> Result<Sizes, SegmentError> {
         let counting = async {
             let client = self.database().client().await?;
-            let row = client.query_one(&dollars(statements::SIZE), &[&sync.0]).await?;
-            Ok(count(row.try_get(0)?))
+            let row = client.query_one(&dollars(statements::SIZES), &[&sync.0]).await?;
+            Ok(Sizes { heard: count(row.try_get(0)?), stuck: count(row.try_get(1)?) })
         };
         Ok(self.database().within(counting).await?)
     }
+}
+
+fn told(row: &DatabaseRow) -> Result<Told, PostgresError> {
+    let consent: Option<String> = row.try_get(5)?;
+    let is_known: bool = row.try_get(6)?;
+    let place: Option<&str> = row.try_get(7)?;
+    let place = place.map(|place| serde_json::from_str(place).unwrap_or_default());
+    Ok(Told {
+        profile: ProfileId(row.try_get(0)?),
+        row: Row::kept(row.try_get::<_, String>(1)?),
+        at: row.try_get(2)?,
+        heard: Heard::of_number(row.try_get(3)?),
+        is_member: row.try_get::<_, i64>(4)? != 0,
+        consent: is_known.then(|| consent.unwrap_or_default()),
+        country: place.and_then(country),
+    })
+}
+
+fn untold(row: &DatabaseRow) -> Result<(ProfileId, Option<i64>), PostgresError> {
+    Ok((ProfileId(row.try_get(0)?), row.try_get(1)?))
 }

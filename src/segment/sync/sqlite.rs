@@ -1,13 +1,13 @@
 //! What destinations were told, in the embedded database, next to the memberships.
 
 use async_trait::async_trait;
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Row as DatabaseRow};
 use serde_json::Value;
 
 use super::super::sqlite::SqliteSegments;
 use super::super::{SegmentError, SegmentId, SyncKind, statements};
-use super::person::Someone;
-use super::{Kept, Note, SyncId, SyncStore, Told};
+use super::person::{Someone, country};
+use super::{Heard, Kept, Note, Sizes, SyncId, SyncStore, Told};
 use crate::event::Object;
 use crate::journal::SiteId;
 use crate::profile::ProfileId;
@@ -74,23 +74,11 @@ impl SyncStore for SqliteSegments {
         after: ProfileId,
         limit: usize,
     ) -> Result<Vec<Told>, SegmentError> {
-        let told = self.store().read(move |c| {
+        let read = self.store().read(move |c| {
             let mut statement = c.prepare_cached(statements::TOLD)?;
-            let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
-                let consent: Option<String> = row.get(5)?;
-                let is_known: bool = row.get(6)?;
-                Ok(Told {
-                    profile: ProfileId(row.get(0)?),
-                    row: Row::kept(row.get::<_, String>(1)?),
-                    at: row.get(2)?,
-                    is_sure: row.get(3)?,
-                    is_member: row.get(4)?,
-                    consent: is_known.then(|| consent.unwrap_or_default()),
-                })
-            })?;
-            rows.collect()
+            statement.query_map((sync.0, segment.0, after.0, limit), told)?.collect()
         });
-        Ok(told.await?)
+        Ok(read.await?)
     }
 
     async fn untold(
@@ -100,14 +88,39 @@ impl SyncStore for SqliteSegments {
         after: ProfileId,
         limit: usize,
     ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
-        let untold = self.store().read(move |c| {
+        let read = self.store().read(move |c| {
             let mut statement = c.prepare_cached(statements::UNTOLD)?;
-            let rows = statement.query_map((sync.0, segment.0, after.0, limit), |row| {
-                Ok((ProfileId(row.get(0)?), row.get(1)?))
-            })?;
-            rows.collect()
+            statement.query_map((sync.0, segment.0, after.0, limit), untold)?.collect()
         });
-        Ok(untold.await?)
+        Ok(read.await?)
+    }
+
+    async fn told_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<Told>, SegmentError> {
+        let read = self.store().read(move |c| {
+            let text = statements::of_these(statements::TOLD, "t.profile", &profiles);
+            let asked = (sync.0, segment.0, i64::MIN, profiles.len());
+            c.prepare(&text)?.query_map(asked, told)?.collect()
+        });
+        Ok(read.await?)
+    }
+
+    async fn untold_of(
+        &self,
+        sync: SyncId,
+        segment: SegmentId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Option<i64>)>, SegmentError> {
+        let read = self.store().read(move |c| {
+            let text = statements::of_these(statements::UNTOLD, "m.profile", &profiles);
+            let asked = (sync.0, segment.0, i64::MIN, profiles.len());
+            c.prepare(&text)?.query_map(asked, untold)?.collect()
+        });
+        Ok(read.await?)
     }
 
     async fn someone(
@@ -117,7 +130,7 @@ impl SyncStore for SqliteSegments {
     ) -> Result<Vec<Someone>, SegmentError> {
         let people = self.store().read(move |c| {
             let mut person = c.prepare_cached(
-                "SELECT user_id, traits, consent FROM profiles WHERE id = ?1 AND site = ?2",
+                "SELECT user_id, traits, consent, place FROM profiles WHERE id = ?1 AND site = ?2",
             )?;
             let mut name = c.prepare_cached(
                 "SELECT value FROM identities WHERE profile = ?1 AND kind = ?2
@@ -128,9 +141,11 @@ impl SyncStore for SqliteSegments {
                 let found = person.query_row((profile.0, site.0), |row| {
                     let user_id = row.get(0)?;
                     let consent: Option<String> = row.get(2)?;
-                    Ok((user_id, parsed(row.get_ref(1)?.as_str()?), consent.map(|it| parsed(&it))))
+                    let place = parsed(row.get_ref(3)?.as_str()?);
+                    let traits = parsed(row.get_ref(1)?.as_str()?);
+                    Ok((user_id, traits, consent.map(|it| parsed(&it)), place))
                 });
-                let Some((user_id, traits, consent)) = found.optional()? else { continue };
+                let Some((user_id, traits, consent, place)) = found.optional()? else { continue };
                 let mut last = |kind: &str| {
                     name.query_row((profile.0, kind), |row| row.get::<_, String>(0)).optional()
                 };
@@ -141,6 +156,7 @@ impl SyncStore for SqliteSegments {
                     email: last("email")?,
                     traits,
                     consent: consent.unwrap_or_default(),
+                    country: country(place),
                 });
             }
             Ok(people)
@@ -161,6 +177,8 @@ impl SyncStore for SqliteSegments {
                 c.prepare_cached("UPDATE told SET is_sure = 1 WHERE sync = ?1 AND profile = ?2")?;
             let mut untold =
                 c.prepare_cached("DELETE FROM told WHERE sync = ?1 AND profile = ?2")?;
+            let mut stuck =
+                c.prepare_cached("UPDATE told SET is_sure = 2 WHERE sync = ?1 AND profile = ?2")?;
             for (profile, note) in notes {
                 match note {
                     Note::Telling(row, at) => {
@@ -168,6 +186,7 @@ impl SyncStore for SqliteSegments {
                     }
                     Note::Told => told.execute((sync.0, profile.0))?,
                     Note::Untold => untold.execute((sync.0, profile.0))?,
+                    Note::Stuck => stuck.execute((sync.0, profile.0))?,
                 };
             }
             Ok(())
@@ -189,11 +208,33 @@ impl SyncStore for SqliteSegments {
         Ok(())
     }
 
-    async fn size(&self, sync: SyncId) -> Result<u64, SegmentError> {
-        let size =
-            self.store().read(move |c| c.query_row(statements::SIZE, [sync.0], |row| row.get(0)));
-        Ok(size.await?)
+    async fn sizes(&self, sync: SyncId) -> Result<Sizes, SegmentError> {
+        let sizes = self.store().read(move |c| {
+            c.query_row(statements::SIZES, [sync.0], |row| {
+                Ok(Sizes { heard: row.get(0)?, stuck: row.get(1)? })
+            })
+        });
+        Ok(sizes.await?)
     }
+}
+
+fn told(row: &DatabaseRow<'_>) -> rusqlite::Result<Told> {
+    let consent: Option<String> = row.get(5)?;
+    let is_known: bool = row.get(6)?;
+    let place: Option<String> = row.get(7)?;
+    Ok(Told {
+        profile: ProfileId(row.get(0)?),
+        row: Row::kept(row.get::<_, String>(1)?),
+        at: row.get(2)?,
+        heard: Heard::of_number(row.get(3)?),
+        is_member: row.get(4)?,
+        consent: is_known.then(|| consent.unwrap_or_default()),
+        country: place.and_then(|place| country(parsed(&place))),
+    })
+}
+
+fn untold(row: &DatabaseRow<'_>) -> rusqlite::Result<(ProfileId, Option<i64>)> {
+    Ok((ProfileId(row.get(0)?), row.get(1)?))
 }
 
 /// The profiles alone write it; should a row be damaged, it says nothing.

@@ -230,9 +230,14 @@ impl Shared {
         Some(Self { runtime, database })
     }
 
-    fn select(&self, people: &[(Person, Option<&str>)], rule: &Rule, by: By) -> (String, Vec<i64>) {
+    fn select(
+        &self,
+        people: &[(Person, Option<&str>)],
+        rule: &Rule,
+        (by, of): (By, Option<&[ProfileId]>),
+    ) -> (String, Vec<i64>) {
         let dialect = crate::segment::postgres::dialect::Postgres;
-        let statement = compile(rule, by, 7, now_ms(), &dialect);
+        let statement = compile(rule, by, (7, of), now_ms(), &dialect);
         let mut filling = String::from("BEGIN;");
         for (id, (person, group)) in (1_i64..).zip(people) {
             filling += &added(id, 7, person, *group);
@@ -259,6 +264,7 @@ fn databases_select_whom_the_evaluator_selects() {
         rule in any_rule(),
         people in vec(person(), 1..12),
         is_of_groups in any::<bool>(),
+        of in proptest::option::of(btree_set(1..14_i64, 1..6)),
     )| {
         let c = Connection::open_in_memory().unwrap();
         for step in profile::MIGRATIONS.steps {
@@ -278,17 +284,19 @@ fn databases_select_whom_the_evaluator_selects() {
             let same = people.iter().zip(&holds).any(|((_, other), holds)| *holds && *other == group);
             group.is_some() && same
         };
-        let expected: Vec<i64> =
-            (0..people.len()).filter(|index| is_member(*index)).map(|index| index as i64 + 1).collect();
+        let is_asked = |id: &i64| of.as_ref().is_none_or(|of| of.contains(id));
+        let all = (0..people.len()).filter(|index| is_member(*index)).map(|index| index as i64 + 1);
+        let expected: Vec<i64> = all.filter(is_asked).collect();
+        let of: Option<Vec<ProfileId>> = of.map(|of| of.into_iter().map(ProfileId).collect());
         let by = if is_of_groups { By::Group } else { By::User };
-        let statement = compile(&rule, by, 7, now_ms(), &Sqlite);
+        let statement = compile(&rule, by, (7, of.as_deref()), now_ms(), &Sqlite);
         let mut query = c.prepare(&statement.text).unwrap();
         let rows = query.query_map(rusqlite::params_from_iter(&statement.parameters), |row| row.get(0));
         let mut found: Vec<i64> = rows.unwrap().map(Result::unwrap).collect();
         found.sort_unstable();
         prop_assert_eq!(&found, &expected, "{}", statement.text);
         if let Some(shared) = &shared {
-            let (text, mut found) = shared.select(&people, &rule, by);
+            let (text, mut found) = shared.select(&people, &rule, (by, of.as_deref()));
             found.sort_unstable();
             prop_assert_eq!(found, expected, "{}", text);
         }

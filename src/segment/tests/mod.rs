@@ -2,9 +2,12 @@
 
 mod equality;
 mod language;
+mod pushes;
 mod runs;
 mod speed;
 mod told;
+
+pub(in crate::segment) use runs::segment;
 
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use crate::profile;
 use crate::store::{Store, Sync};
 
 /// The moment of all tests.
-const NOW: &str = "2026-11-25T18:37:55.123Z";
+pub(in crate::segment) const NOW: &str = "2026-11-25T18:37:55.123Z";
 
 fn now_ms() -> i64 {
     NOW.parse::<jiff::Timestamp>().unwrap().as_millisecond()
@@ -29,7 +32,13 @@ fn object(value: Value) -> Object {
 }
 
 /// Adds a person with this number to the profiles' tables.
-fn add(c: &Connection, id: i64, site: i64, person: &Person, group: Option<&str>) {
+pub(in crate::segment) fn add(
+    c: &Connection,
+    id: i64,
+    site: i64,
+    person: &Person,
+    group: Option<&str>,
+) {
     let text = |object: &Object| serde_json::to_string(object).unwrap();
     c.prepare_cached(
         "INSERT INTO profiles (id, site, user_id, traits, first_seen, last_seen, touches, device,

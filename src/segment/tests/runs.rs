@@ -16,7 +16,7 @@ const SITE: SiteId = SiteId(7);
 /// In a time that passes by itself while the database works.
 const PATIENCE: Duration = Duration::from_secs(10_000_000);
 
-pub(super) fn segment(name: &str, rule: Rule) -> SegmentSettings {
+pub(in crate::segment) fn segment(name: &str, rule: Rule) -> SegmentSettings {
     SegmentSettings {
         name: name.into(),
         by: By::User,
@@ -29,7 +29,7 @@ pub(super) fn segment(name: &str, rule: Rule) -> SegmentSettings {
 }
 
 impl Bed {
-    async fn with(self, people: i64) -> Self {
+    pub(super) async fn with(self, people: i64) -> Self {
         for id in 1..=people {
             self.add(id, doer(&[("A", id % 10)])).await;
         }
@@ -48,16 +48,23 @@ impl Bed {
     }
 
     fn roster(&self, clock: Arc<ManualClock>) -> (Arc<Segments>, Arc<Metrics>) {
+        let (segments, metrics) = self.segments(clock);
+        (Arc::new(segments), metrics)
+    }
+
+    pub(super) fn segments(&self, clock: Arc<ManualClock>) -> (Segments, Arc<Metrics>) {
         let settings = Settings {
             evaluate_time: Duration::from_secs(60),
             jitter: Duration::ZERO,
             realtime_every: Duration::from_secs(60),
+            realtime_delay: Duration::from_millis(20),
+            realtime_people: 100,
             batch: 7,
             recheck: Duration::from_secs(86_400),
             fill_per_second: std::num::NonZeroU32::MIN,
         };
         let metrics = Arc::new(Metrics::new());
-        (Arc::new(Segments::new(self.segments.clone(), settings, clock, metrics.clone())), metrics)
+        (Segments::new(self.segments.clone(), settings, clock, metrics.clone()), metrics)
     }
 }
 
@@ -136,7 +143,13 @@ async fn segments_run_when_they_are_due_by_what_is_on_disk() {
     ran_at(&roster, began).await;
     let listed = roster.list(Some("shop")).await.unwrap();
     assert_eq!(listed[0].due_ms, Some(began + 3_600_000));
-    assert!(metrics.render().contains("tagway_segment_members{site=\"shop\",segment=\"a\"} 20"));
+    let size = "tagway_segment_members{site=\"shop\",segment=\"a\"} 20";
+    let counted = async {
+        while !metrics.render().contains(size) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("it is counted once it is written");
     stop.cancel();
     task.join_all().await;
     clock.advance(3_599_000);

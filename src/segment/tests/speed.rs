@@ -89,7 +89,7 @@ async fn a_million_people() {
     ];
     for (name, written) in rules {
         let rule = Arc::new(rule(written));
-        let statement = compile(&rule, By::User, 7, now_ms(), &Sqlite);
+        let statement = compile(&rule, By::User, (7, None), now_ms(), &Sqlite);
         let plan = store.read(move |c| {
             let mut plan = c.prepare(&format!("EXPLAIN QUERY PLAN {}", statement.text))?;
             let parameters = rusqlite::params_from_iter(&statement.parameters);

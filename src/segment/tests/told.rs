@@ -1,7 +1,7 @@
 //! What destinations were told, in each backend.
 
 use super::*;
-use crate::segment::sync::{Note, SyncStore, Told};
+use crate::segment::sync::{Heard, Note, Sizes, SyncStore, Told};
 use crate::vendors::audience::Row;
 
 in_every_backend!(what_was_told_is_kept_until_it_is_untold, people_are_known_by_what_was_seen_last);
@@ -15,7 +15,9 @@ fn row(text: &str) -> Row {
 async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
     let (segments, store): (_, &dyn SyncStore) = (&bed.segments, &*bed.told);
     for id in 1..=4 {
-        bed.add(id, Person { consent: object(json!({ "marketing": id < 4 })), ..doer(&[]) }).await;
+        let (consent, place) = (json!({ "marketing": id < 4 }), json!({ "country": "CH" }));
+        let person = Person { consent: object(consent), place: object(place), ..doer(&[]) };
+        bed.add(id, person).await;
     }
     let (segment, _) = segments.begin(SITE, "a", 1000).await.unwrap();
     let join = (1..=3).map(|id| (ProfileId(id), Change::Join)).collect();
@@ -34,21 +36,30 @@ async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
     let notes = vec![telling(1, "one"), telling(2, "two"), telling(4, "four")];
     store.note(sync, notes).await.unwrap();
     store.note(sync, vec![(ProfileId(1), Note::Told), (ProfileId(4), Note::Told)]).await.unwrap();
-    assert_eq!(store.size(sync).await.unwrap(), 2);
+    assert_eq!(store.sizes(sync).await.unwrap(), Sizes { heard: 2, stuck: 0 });
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)]);
     assert_eq!(of(untold(2).await.unwrap()), [(3, None)]);
     bed.execute("DELETE FROM profiles WHERE id = 2").await;
     let told = store.told(sync, segment, ProfileId(i64::MIN), 10).await.unwrap();
-    let short = |it: &Told| (it.profile.0, it.row.text().to_owned(), it.is_sure, it.is_member);
+    let short = |it: &Told| {
+        (it.profile.0, it.row.text().to_owned(), it.heard == Heard::Surely, it.is_member)
+    };
     let expected = [(1, "one", true, true), (2, "two", false, true), (4, "four", true, false)];
     let expected = expected.map(|(id, text, sure, member)| (id, text.to_owned(), sure, member));
     assert_eq!(told.iter().map(short).collect::<Vec<_>>(), expected);
     let consents: Vec<_> = told.iter().map(|it| it.consent.as_deref()).collect();
     assert_eq!(consents, [Some(r#"{"marketing":true}"#), None, Some(r#"{"marketing":false}"#)]);
+    let countries: Vec<_> = told.iter().map(|it| it.country.as_deref()).collect();
+    assert_eq!(countries, [Some("CH"), None, Some("CH")]);
     assert_eq!(store.heard(segment).await.unwrap(), [("crm".to_owned(), SyncKind::List)]);
     store.note(sync, vec![telling(1, "other"), (ProfileId(4), Note::Untold)]).await.unwrap();
     let told = store.told(sync, segment, ProfileId(0), 1).await.unwrap();
     assert_eq!(short(&told[0]), (1, "other".to_owned(), false, true), "it is not sure any more");
+    store.note(sync, vec![(ProfileId(1), Note::Stuck)]).await.unwrap();
+    assert_eq!(store.sizes(sync).await.unwrap(), Sizes { heard: 0, stuck: 1 });
+    let told = store.told(sync, segment, ProfileId(0), 1).await.unwrap();
+    assert_eq!(told[0].heard, Heard::Stuck);
+    assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)], "1 waits");
     store.note_list(sync, Some("l-1".to_owned())).await.unwrap();
     store.finish(sync, 3000, Some(4000)).await.unwrap();
     store.finish(sync, 5000, None).await.unwrap();
@@ -66,7 +77,8 @@ async fn what_was_told_is_kept_until_it_is_untold(bed: Bed) {
 async fn people_are_known_by_what_was_seen_last(bed: Bed) {
     for id in [1, 2] {
         let identities = ["anonymous", "email"].map(str::to_owned).into();
-        bed.add(id, Person { identities, ..doer(&[]) }).await;
+        let place = object(json!({ "country": "CH" }));
+        bed.add(id, Person { identities, place, ..doer(&[]) }).await;
     }
     bed.execute(
         "INSERT INTO identities (site, kind, value, profile, seen)
@@ -86,5 +98,6 @@ async fn people_are_known_by_what_was_seen_last(bed: Bed) {
         (people[0].user_id.as_deref(), &people[0].traits["plan"]),
         (Some("u2"), &json!("pro"))
     );
+    assert_eq!(people[0].country.as_deref(), Some("CH"));
     assert_eq!(bed.told.someone(SiteId(7), Vec::new()).await.unwrap().len(), 0);
 }

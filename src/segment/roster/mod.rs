@@ -1,5 +1,10 @@
 //! The segments of all sites: when each is due, and what operators ask of them.
 
+mod listing;
+mod pushing;
+
+pub use listing::Listed;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::counters::Counting;
 use super::run::Run;
 use super::schedule::delay_ms;
-use super::sync::{Synced, Syncs};
+use super::sync::Syncs;
 use super::{
     By, Known, Membership, Ran, Rule, SegmentError, SegmentId, SegmentSettings, SegmentStore,
     Settings, Which,
@@ -22,7 +27,7 @@ use super::{
 use crate::clock::SharedClock;
 use crate::journal::SiteId;
 use crate::metrics::{Metrics, Name, SegmentLabels, SegmentRunLabels};
-use crate::profile::{Counter, ProfileId, Profiles};
+use crate::profile::{Changed, Counter, ProfileId, Profiles};
 
 /// Previews at once: each reads on a thread of its own for as long as a rule takes.
 const PREVIEWS: usize = 2;
@@ -61,36 +66,10 @@ pub struct Segments {
     previews: Semaphore,
     syncs: Option<Syncs>,
     profiles: Option<Arc<Profiles>>,
+    /// Who changed.
+    people: Option<Arc<Changed>>,
     /// By site and segment: runs that failed in a row, and when to try again.
     failed: std::sync::Mutex<BTreeMap<(SiteId, Name), (u32, i64)>>,
-}
-
-/// A segment as operators see it. Times are milliseconds since 1970.
-#[derive(Clone, Debug, Serialize)]
-pub struct Listed {
-    /// The site's name.
-    pub site: Name,
-    /// The segment's name.
-    pub name: Name,
-    /// `user` or `group`.
-    pub by: &'static str,
-    /// Its plan.
-    pub schedule: String,
-    /// The rule, as it is written.
-    #[serde(rename = "where")]
-    pub rule: Value,
-    /// Where its members go.
-    pub destinations: Vec<Name>,
-    /// How these hear of them.
-    pub syncs: Vec<Synced>,
-    /// Whether a run was begun and has not ended.
-    pub is_running: bool,
-    /// The last run.
-    pub ran: Option<Ran>,
-    /// When it is due.
-    pub due_ms: Option<i64>,
-    /// How far the counters are that its rule asks for, if it asks for any.
-    pub counting: Option<Counting>,
 }
 
 /// Whom a rule selects, without anything being kept.
@@ -126,6 +105,7 @@ impl Segments {
             previews: Semaphore::new(PREVIEWS),
             syncs: None,
             profiles: None,
+            people: None,
             failed: std::sync::Mutex::default(),
         }
     }
@@ -142,6 +122,12 @@ impl Segments {
         Self { profiles: Some(profiles), ..self }
     }
 
+    /// The same, and segments in real time look at those who changed.
+    #[must_use]
+    pub fn with_changed(self, people: Arc<Changed>) -> Self {
+        Self { people: Some(people), ..self }
+    }
+
     /// Takes over what is configured.
     pub fn apply(&self, sites: Vec<SiteSegments>) {
         self.sites.store(Arc::new(sites));
@@ -150,7 +136,7 @@ impl Segments {
 
     /// Runs what is due, until told to stop. A run that is cut off is begun anew at the next start.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        self.run_all(stop).await;
+        tokio::join!(self.run_all(stop.clone()), self.push_all(stop));
         if let Some(syncs) = &self.syncs {
             syncs.stop().await;
         }
@@ -337,41 +323,6 @@ impl Segments {
         result
     }
 
-    /// Every segment of a site, or of all.
-    pub async fn list(&self, of: Option<&str>) -> Result<Vec<Listed>, SegmentError> {
-        let now = self.clock.now().as_millisecond();
-        let states = self.syncs.as_ref().map(Syncs::states).unwrap_or_default();
-        let mut listed = Vec::new();
-        for site in self.sites.load_full().iter() {
-            if of.is_some_and(|name| name != &*site.name) {
-                continue;
-            }
-            let known = self.store.known(site.id).await?;
-            let counters = self.counters(site).await?;
-            for segment in &site.segments {
-                let known = known.iter().find(|known| *known.name == *segment.name);
-                listed.push(Listed {
-                    site: site.name.clone(),
-                    name: segment.name.clone(),
-                    by: segment.by.name(),
-                    schedule: segment.schedule.describe(),
-                    rule: segment.written.clone(),
-                    destinations: segment.syncs.iter().map(|it| it.destination.clone()).collect(),
-                    syncs: states
-                        .iter()
-                        .filter(|it| it.site == site.name && it.segment == segment.name)
-                        .cloned()
-                        .collect(),
-                    is_running: known.is_some_and(|known| known.begun_at.is_some()),
-                    ran: known.and_then(|known| known.ran.clone()),
-                    due_ms: self.due(site, segment, known, now),
-                    counting: counters.as_deref().and_then(|it| Counting::of(&segment.rule, it)),
-                });
-            }
-        }
-        Ok(listed)
-    }
-
     /// Whom a rule selects now, and some of them.
     pub async fn preview(
         &self,
@@ -410,6 +361,24 @@ impl Segments {
         let ran = self.run_one(&site, &segment).await;
         self.changed.notify_one();
         ran
+    }
+
+    /// Strikes out what a destination was told that hears no more of the segment, which need not be
+    /// configured. Returns of how many people.
+    pub async fn forget(
+        &self,
+        (site, segment): (&str, &str),
+        destination: &str,
+    ) -> Result<u64, SegmentError> {
+        let site = self.site(site)?;
+        let known = self.store.known(site.id).await?;
+        let known = known.into_iter().find(|known| known.name == segment);
+        let known = known.ok_or(SegmentError::Unknown)?;
+        let syncs = self.syncs.as_ref().ok_or(SegmentError::Untold)?;
+        let people = syncs.forget((&site.name, known.id), segment, destination).await;
+        // Of a segment that is no more nothing may be left to keep.
+        self.changed.notify_one();
+        people
     }
 
     /// Some members after `after`, or, with `changed`, some of those who joined or left at the last run.

@@ -1,0 +1,157 @@
+//! Tells who changed, to whoever acts on it within moments. Nothing here is durable and nothing waits: who
+//! is not told of is found by whoever looks at everybody from time to time.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use super::{
+    Changes, ComputedAt, CounterStore, Expired, Identity, ProfileError, ProfileId, ProfileStore,
+    ProfileView, Subject, Unseen, Update,
+};
+use crate::journal::{NameKey, SiteId};
+
+/// Who changed since it was last asked for, by site.
+pub struct Changed {
+    /// People of a site at most: of more than that, none are told of.
+    most: usize,
+    people: Mutex<HashMap<SiteId, BTreeSet<ProfileId>>>,
+    has_more: Notify,
+}
+
+impl Changed {
+    /// Nobody yet; `most` is how many people of a site are remembered.
+    pub fn new(most: usize) -> Self {
+        Self { most, people: Mutex::default(), has_more: Notify::new() }
+    }
+
+    /// Waits until somebody changed.
+    pub async fn wait(&self) {
+        self.has_more.notified().await;
+    }
+
+    /// Whom of the site it was, from now on nobody. None of more than are remembered.
+    pub fn take(&self, site: SiteId) -> BTreeSet<ProfileId> {
+        let people = self.people.lock().unwrap_or_else(PoisonError::into_inner).remove(&site);
+        people.filter(|people| people.len() <= self.most).unwrap_or_default()
+    }
+
+    /// Notes whom these changes are of.
+    pub fn note(&self, site: SiteId, changes: &Changes) {
+        if changes.profiles.is_empty() && changes.counted.is_empty() {
+            return;
+        }
+        let mut all = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let people = all.entry(site).or_default();
+        // One too many says that it was too many.
+        let room = self.most.saturating_add(1).saturating_sub(people.len());
+        people.extend(changes.profiles.iter().chain(changes.counted.keys()).take(room));
+        self.has_more.notify_one();
+    }
+}
+
+/// A store of profiles whose changes are noted.
+pub struct Watched {
+    store: Arc<dyn ProfileStore>,
+    changed: Arc<Changed>,
+}
+
+impl Watched {
+    /// The same store, whose changes are noted.
+    pub fn new(store: Arc<dyn ProfileStore>, changed: Arc<Changed>) -> Self {
+        Self { store, changed }
+    }
+}
+
+#[async_trait]
+impl ProfileStore for Watched {
+    async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
+        self.store.projected(site).await
+    }
+
+    async fn apply(
+        &self,
+        site: SiteId,
+        upto: u64,
+        updates: Vec<Update>,
+    ) -> Result<Changes, ProfileError> {
+        let changes = self.store.apply(site, upto, updates).await?;
+        self.changed.note(site, &changes);
+        Ok(changes)
+    }
+
+    async fn find(
+        &self,
+        site: SiteId,
+        identities: Vec<Identity>,
+    ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
+        self.store.find(site, identities).await
+    }
+
+    async fn computed(
+        &self,
+        site: SiteId,
+        profiles: Vec<ProfileId>,
+    ) -> Result<ComputedAt, ProfileError> {
+        self.store.computed(site, profiles).await
+    }
+
+    async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError> {
+        let expired = self.store.expire(site, unseen).await?;
+        self.changed.note(site, &expired.changes);
+        Ok(expired)
+    }
+
+    async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {
+        self.store.forget_names(site).await
+    }
+
+    async fn subjects(&self, site: SiteId, name: String) -> Result<Vec<Subject>, ProfileError> {
+        self.store.subjects(site, name).await
+    }
+
+    async fn erase(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+    ) -> Result<Changes, ProfileError> {
+        let changes = self.store.erase(site, names).await?;
+        self.changed.note(site, &changes);
+        Ok(changes)
+    }
+
+    fn counters(&self) -> Option<&dyn CounterStore> {
+        self.store.counters()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE: SiteId = SiteId(1);
+
+    fn of(profiles: std::ops::Range<i64>) -> Changes {
+        Changes { profiles: profiles.map(ProfileId).collect(), ..Changes::default() }
+    }
+
+    #[tokio::test]
+    async fn who_changed_is_told_once_and_too_many_are_nobody() {
+        let changed = Changed::new(4);
+        changed.note(SITE, &of(1..3));
+        let counted = [(ProfileId(9), Default::default())].into();
+        changed.note(SITE, &Changes { counted, ..of(2..4) });
+        changed.note(SiteId(2), &of(5..6));
+        changed.wait().await;
+        let numbers = |site| changed.take(site).into_iter().map(|it| it.0).collect::<Vec<_>>();
+        assert_eq!((numbers(SITE), numbers(SiteId(2))), (vec![1, 2, 3, 9], vec![5]));
+        assert!(numbers(SITE).is_empty());
+        changed.note(SITE, &of(1..4));
+        changed.note(SITE, &of(7..9));
+        assert!(numbers(SITE).is_empty(), "of five none");
+        changed.note(SITE, &of(1..2));
+        assert_eq!(numbers(SITE), [1]);
+    }
+}

@@ -1,0 +1,109 @@
+//! Segments in real time: who changed is looked at within moments, alone. Whoever becomes a member by the
+//! time that passes, or by what others of their group do, is found by the next whole run, and so is whom
+//! this misses.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::super::schedule::Schedule;
+use super::super::{By, Change, Known, SegmentError, SegmentSettings};
+use super::{Segments, SiteSegments, is_filled, labels};
+use crate::profile::ProfileId;
+
+impl Segments {
+    /// Looks at those who change, until told to stop.
+    pub(super) async fn push_all(&self, stop: CancellationToken) {
+        let Some(people) = &self.people else { return };
+        loop {
+            tokio::select! {
+                () = people.wait() => {}
+                () = stop.cancelled() => return,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.settings.realtime_delay) => {}
+                () = stop.cancelled() => return,
+            }
+            for site in self.sites.load_full().iter() {
+                let of_site: Vec<ProfileId> = people.take(site.id).into_iter().collect();
+                if of_site.is_empty() {
+                    continue;
+                }
+                let pushed = tokio::select! {
+                    pushed = self.push_site(site, &of_site) => pushed,
+                    () = stop.cancelled() => return,
+                };
+                if let Err(error) = pushed.or_else(SegmentError::unless_elsewhere) {
+                    tracing::warn!(%error, site = %site.name, "segments stay as they were until they run");
+                }
+            }
+        }
+    }
+
+    async fn push_site(
+        &self,
+        site: &SiteSegments,
+        people: &[ProfileId],
+    ) -> Result<(), SegmentError> {
+        let is_pushed = |it: &&Arc<SegmentSettings>| {
+            matches!(it.schedule, Schedule::Realtime) && it.by == By::User
+        };
+        let segments: Vec<_> = site.segments.iter().filter(is_pushed).collect();
+        if segments.is_empty() {
+            return Ok(());
+        }
+        let counters = self.counters(site).await?;
+        for segment in segments {
+            if is_filled(&segment.rule, counters.as_deref()) {
+                self.push(site, segment, people).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether these people are members, writes down what differs, and tells of it.
+    async fn push(
+        &self,
+        site: &SiteSegments,
+        segment: &SegmentSettings,
+        people: &[ProfileId],
+    ) -> Result<(), SegmentError> {
+        let _turn = self.turn.lock().await;
+        let known = self.store.known(site.id).await?;
+        let known = known.into_iter().find(|known| *known.name == *segment.name);
+        // One that is to run anew looks at everybody soon.
+        let Some(known) = known.filter(|known| is_settled(known, segment)) else { return Ok(()) };
+        let now_ms = self.clock.now().as_millisecond();
+        let (rule, of) = (Arc::new(segment.rule.clone()), people.to_vec());
+        let members = self.store.evaluate_of(site.id, rule, segment.by, now_ms, Some(of)).await?;
+        let page = self.store.page_of(known.id, people.to_vec()).await?;
+        let was = |profile: ProfileId| page.iter().any(|it| it.profile == profile && it.is_member);
+        let mut changes = Vec::new();
+        for profile in people.iter().copied() {
+            match (was(profile), members.contains(profile.0)) {
+                (false, true) => changes.push((profile, Change::Join)),
+                (true, false) => changes.push((profile, Change::Leave)),
+                (false, false) | (true, true) => {}
+            }
+        }
+        let changed: Vec<ProfileId> = changes.iter().map(|(profile, _)| *profile).collect();
+        let joined = changes.iter().filter(|(_, change)| *change == Change::Join).count();
+        if !changes.is_empty() {
+            self.store.change(known.id, changes, now_ms).await?;
+            let gauge = self.metrics.segment_members.get_or_create(&labels(site, &segment.name));
+            gauge.inc_by(joined as u64);
+            gauge.dec_by((changed.len() - joined) as u64);
+        }
+        if let Some(syncs) = &self.syncs {
+            // Of those who stay something else may be known, or allowed.
+            syncs.push(known.id, people);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the last run was of this rule, and none is under way.
+fn is_settled(known: &Known, segment: &SegmentSettings) -> bool {
+    let ran = known.ran.as_ref();
+    known.begun_at.is_none() && ran.is_some_and(|ran| ran.fingerprint == segment.fingerprint())
+}

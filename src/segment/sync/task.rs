@@ -1,0 +1,334 @@
+//! One sync's task: it tells its destination after each run of its segment, and after a failure when it is
+//! worth another try.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::super::SegmentError;
+use super::keeper::{Key, Order, Pushed, Stand, SyncFooting, Synced};
+use super::pass::{Counts, Pass, Stopped};
+use super::{Kept, Sizes};
+use crate::delivery::Outlet;
+use crate::metrics::SyncChangeLabels;
+use crate::profile::ProfileId;
+
+/// The pause after a failure that names none, doubled with each, and its end.
+const MIN_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(900);
+
+/// How long a sync waits that somebody must mend something for.
+const MENDING: Duration = Duration::from_secs(600);
+
+/// The pause where a destination is away that is configured: a reload takes it away for a moment.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// Why nobody can be told any more.
+const GONE: &str = "the destination is not there: it comes back, or what it was told is forgotten";
+
+/// What a sync waits for.
+enum Next {
+    /// Its segment's next run.
+    Run,
+    /// Whatever it is, another task waits for it.
+    Nothing,
+    /// So much time.
+    Again(Duration),
+    /// Nothing more.
+    Over,
+}
+
+/// One sync's task.
+pub(super) struct Task {
+    pub(super) footing: Arc<SyncFooting>,
+    pub(super) states: Arc<Mutex<BTreeMap<Key, Synced>>>,
+    /// Changes with every run of a segment, and with the configuration.
+    pub(super) ran: watch::Receiver<()>,
+    /// Who came or left since.
+    pub(super) pushed: Arc<Pushed>,
+    pub(super) key: Key,
+    pub(super) order: Order,
+}
+
+impl Task {
+    /// Runs for as long as there is something to tell.
+    pub(super) async fn run(self) {
+        let mut ran = self.ran.clone();
+        let mut failures: u32 = 0;
+        loop {
+            ran.mark_unchanged();
+            let wait = match self.turn().await {
+                Ok(Next::Over) => {
+                    self.footing.conceal(&self.key, &self.states);
+                    self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+                    return;
+                }
+                // Another task begins when the destination is back.
+                Ok(Next::Nothing) => std::future::pending().await,
+                Ok(Next::Again(pause)) => {
+                    failures = 0;
+                    Some(pause)
+                }
+                Ok(Next::Run) => {
+                    failures = 0;
+                    None
+                }
+                Err(stopped) => {
+                    let pause = pause(&stopped, failures);
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(
+                        error = %stopped, site = %self.key.site, segment = %self.key.segment,
+                        destination = %self.key.destination, seconds = pause.as_secs(),
+                        "a segment's members are not all told"
+                    );
+                    self.note(|state| {
+                        state.stand = self.stand();
+                        state.problem = Some(stopped.to_string());
+                    });
+                    Some(pause)
+                }
+            };
+            match wait {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => tokio::select! {
+                    changed = ran.changed() => if changed.is_err() { return },
+                    () = self.pushed.has_more.notified() => {}
+                },
+            }
+        }
+    }
+
+    /// Tells what there is to tell, if there is.
+    async fn turn(&self) -> Result<Next, Stopped> {
+        let SyncFooting { store, segments, dispatcher, .. } = &*self.footing;
+        let known = segments.known(self.order.site).await?;
+        let known = known.into_iter().find(|known| known.id == self.order.segment);
+        let Some(known) = known else {
+            return Ok(if self.order.drains { Next::Over } else { Next::Run });
+        };
+        let kept = self.kept().await?;
+        if self.order.is_away {
+            self.abandon(&kept).await?;
+            return Ok(Next::Nothing);
+        }
+        let Some(outlet) = dispatcher.outlet(&self.key.site, &self.key.destination) else {
+            return Ok(Next::Again(AWAY));
+        };
+        let ran = known.ran.map(|ran| ran.at_ms);
+        // One that is under way changes memberships: its end calls again.
+        let has_news = ran.is_some_and(|at| at > kept.synced || self.has_moved(&kept))
+            && known.begun_at.is_none();
+        // A whole pass tells of these as well.
+        let pushed = self.pushed.take();
+        if !self.order.drains && !has_news && !pushed.is_empty() {
+            return self.push(&outlet, &kept, pushed).await;
+        }
+        if !self.order.drains && !has_news {
+            self.tell(&kept, None, self.stand()).await?;
+            return Ok(Next::Run);
+        }
+        let now = self.footing.clock.now().as_millisecond();
+        let age = u64::try_from(now.saturating_sub(kept.checked)).unwrap_or_default();
+        let rechecks = Duration::from_millis(age) >= self.footing.recheck;
+        if self.has_moved(&kept) {
+            // Off the list that was, before the one that is.
+            match self.pass(&outlet, &kept, (false, true), None).await {
+                // With the list, everybody is off it.
+                Ok(_) | Err(Stopped::ListGone) => store.note_list(kept.id, None).await?,
+                Err(other) => return Err(other),
+            }
+        }
+        let (kept, drains) = (self.kept().await?, self.order.drains);
+        let counts = match self.pass(&outlet, &kept, (rechecks, drains), None).await {
+            // With the list, everybody is off it.
+            Err(Stopped::ListGone) if drains => {
+                store.note_list(kept.id, None).await?;
+                Counts::default()
+            }
+            Err(Stopped::ListGone) => {
+                store.note_list(kept.id, None).await?;
+                let reopened = self.kept().await?;
+                self.pass(&outlet, &reopened, (rechecks, drains), None).await?
+            }
+            other => other?,
+        };
+        // Whoever asks for the sync again asks for everybody.
+        let synced = if drains { 0 } else { ran.unwrap_or(kept.synced) };
+        store.finish(kept.id, synced, rechecks.then_some(now)).await?;
+        let sizes = self.tell(&self.kept().await?, Some(counts), self.stand()).await?;
+        Ok(match sizes.stuck {
+            _ if !drains => Next::Run,
+            0 => Next::Over,
+            _ => Next::Again(self.footing.recheck),
+        })
+    }
+
+    /// Tells of those who came or left since the run that it heard of.
+    async fn push(
+        &self,
+        outlet: &Outlet,
+        kept: &Kept,
+        people: Vec<ProfileId>,
+    ) -> Result<Next, Stopped> {
+        let store = &self.footing.store;
+        match self.pass(outlet, kept, (false, false), Some(people.clone())).await {
+            Ok(counts) => {
+                self.count(&counts);
+                self.note(|state| {
+                    state.stand = self.stand();
+                    state.problem = None;
+                    // Until the next run counts them.
+                    state.size = state.size.saturating_add(counts.added);
+                    state.size = state.size.saturating_sub(counts.removed);
+                    let gauge = &self.footing.metrics.segment_synced_members;
+                    gauge.get_or_create(&self.key.labels()).set(state.size);
+                });
+                Ok(Next::Run)
+            }
+            Err(Stopped::ListGone) => {
+                store.note_list(kept.id, None).await?;
+                store.finish(kept.id, 0, None).await?;
+                Ok(Next::Again(Duration::ZERO))
+            }
+            Err(other) => {
+                self.pushed.add(people);
+                Err(other)
+            }
+        }
+    }
+
+    async fn kept(&self) -> Result<Kept, SegmentError> {
+        let Order { segment, sync, .. } = &self.order;
+        self.footing.store.sync(*segment, &sync.destination, sync.kind).await
+    }
+
+    /// Whether the settings name another list than the one that was told.
+    fn has_moved(&self, kept: &Kept) -> bool {
+        let wanted = self.order.sync.list.as_deref();
+        wanted.is_some() && kept.list.is_some() && wanted != kept.list.as_deref()
+    }
+
+    async fn pass(
+        &self,
+        outlet: &Outlet,
+        kept: &Kept,
+        (rechecks, drains): (bool, bool),
+        of: Option<Vec<ProfileId>>,
+    ) -> Result<Counts, Stopped> {
+        let SyncFooting { store, journal, clock, .. } = &*self.footing;
+        let pass = Pass {
+            store: &**store,
+            journal,
+            clock,
+            site: self.order.site,
+            site_name: &self.key.site,
+            segment: self.order.segment,
+            segment_name: &self.key.segment,
+            sync: &self.order.sync,
+            outlet,
+            rechecks,
+            drains,
+            of,
+        };
+        pass.run(kept).await
+    }
+
+    fn stand(&self) -> Stand {
+        if self.order.drains { Stand::Drains } else { Stand::Follows }
+    }
+
+    /// Tells operators, once, that nobody can be told any more.
+    async fn abandon(&self, kept: &Kept) -> Result<(), Stopped> {
+        let mut was_told = false;
+        self.note(|state| was_told = state.stand == Stand::Abandoned);
+        let sizes = self.tell(kept, None, Stand::Abandoned).await?;
+        let people = sizes.heard.saturating_add(sizes.stuck);
+        if !was_told {
+            tracing::warn!(
+                site = %self.key.site, segment = %self.key.segment,
+                destination = %self.key.destination, people,
+                "a destination is no more that was told of a segment's members"
+            );
+        }
+        Ok(())
+    }
+
+    /// Tells operators how it is going.
+    async fn tell(
+        &self,
+        kept: &Kept,
+        counts: Option<Counts>,
+        stand: Stand,
+    ) -> Result<Sizes, Stopped> {
+        let sizes = self.footing.store.sizes(kept.id).await?;
+        let labels = self.key.labels();
+        let metrics = &self.footing.metrics;
+        metrics.segment_synced_members.get_or_create(&labels).set(sizes.heard);
+        if stand == Stand::Abandoned {
+            let people = sizes.heard.saturating_add(sizes.stuck);
+            metrics.segment_abandoned_members.get_or_create(&labels).set(people);
+        } else {
+            metrics.segment_abandoned_members.remove(&labels);
+        }
+        let at = u64::try_from(kept.synced / 1000).unwrap_or_default();
+        metrics.segment_synced_timestamp_seconds.get_or_create(&labels).set(at);
+        if let Some(counts) = &counts {
+            self.count(counts);
+        }
+        self.note(|state| {
+            state.list.clone_from(&kept.list);
+            (state.size, state.stuck) = (sizes.heard, sizes.stuck);
+            state.synced_ms = Some(kept.synced).filter(|at| *at > 0);
+            state.stand = stand;
+            state.problem = (stand == Stand::Abandoned).then(|| GONE.to_owned());
+            if let Some(Counts { added, removed, left_out, not_removed }) = counts {
+                (state.added, state.removed) = (added, removed);
+                (state.left_out, state.not_removed) = (left_out, not_removed);
+            }
+        });
+        Ok(sizes)
+    }
+
+    fn count(&self, counts: &Counts) {
+        let Key { site, segment, destination, .. } = &self.key;
+        for (result, count) in [
+            ("added", counts.added),
+            ("removed", counts.removed),
+            ("left_out", counts.left_out.values().sum()),
+            ("not_removed", counts.not_removed.values().sum()),
+        ] {
+            let labels = SyncChangeLabels {
+                site: site.clone(),
+                segment: segment.clone(),
+                destination: destination.clone(),
+                result,
+            };
+            self.footing.metrics.segment_sync_changes.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Synced)) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = states.entry(self.key.clone()).or_insert_with(|| Synced {
+            site: self.key.site.clone(),
+            segment: self.key.segment.clone(),
+            destination: self.key.destination.clone(),
+            kind: self.order.sync.kind.name(),
+            stand: self.stand(),
+            ..Synced::default()
+        });
+        note(state);
+    }
+}
+
+/// How long to wait after this, the so-and-so-manieth failure in a row.
+fn pause(stopped: &Stopped, failures: u32) -> Duration {
+    let usual = MIN_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE);
+    match stopped {
+        Stopped::Destination(_, Some(asked)) => (*asked).clamp(Duration::from_secs(1), MAX_PAUSE),
+        Stopped::Destination(_, None) | Stopped::Store(_) | Stopped::ListGone => usual,
+        Stopped::Unauthorised(_) | Stopped::Impossible(_) => MENDING,
+    }
+}

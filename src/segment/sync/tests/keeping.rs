@@ -1,0 +1,174 @@
+//! Whole syncs: after runs, through reloads, and with destinations that come and go.
+
+use super::*;
+
+impl Shop {
+    /// A sync whose destination was told of three.
+    async fn told(&self) -> Syncs {
+        self.fill(1..=3).await;
+        self.ran(1000).await;
+        let syncs = self.syncs();
+        syncs.apply(&self.sites(true)).await.unwrap();
+        until(|| syncs.states().iter().any(|it| it.size == 3)).await;
+        assert_eq!(self.vendor.rows(), 3);
+        syncs
+    }
+
+    /// The same, whose destination is no more.
+    async fn abandoned(&self) -> Syncs {
+        let syncs = self.told().await;
+        self.connect(false).await;
+        syncs.apply(&self.sites(false)).await.unwrap();
+        until(|| syncs.states().iter().any(|it| it.stand == Stand::Abandoned)).await;
+        syncs
+    }
+
+    fn has_series(&self, name: &str) -> bool {
+        self.metrics.render().contains(&format!("tagway_segment_{name}{LABELS}"))
+    }
+}
+
+const LABELS: &str = "{site=\"shop\",segment=\"vip\",destination=\"crm\"}";
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_gone_is_made_anew_and_told_of_everybody() {
+    let shop = Shop::open(SyncKind::List).await;
+    shop.fill(1..=6).await;
+    shop.ran(1000).await;
+    let syncs = shop.syncs();
+    syncs.apply(&shop.sites(true)).await.unwrap();
+    until(|| shop.vendor.members().len() == 6).await;
+    until(|| syncs.states().iter().any(|it| it.size == 6)).await;
+    shop.vendor.set(|state| {
+        state.is_gone = true;
+        state.members.clear();
+        state.calls.clear();
+    });
+    shop.change([6], Membership::Leave).await;
+    shop.ran(2000).await;
+    syncs.hear();
+    until(|| syncs.states().iter().any(|it| it.synced_ms == Some(2000))).await;
+    assert_eq!(shop.vendor.members(), addresses(1..=5));
+    assert_eq!(shop.vendor.rows(), 1 + 5, "one call finds out");
+    assert_eq!(shop.kept().await.list.as_deref(), Some("l2"));
+    syncs.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_list_is_told_of_everybody_where_the_old_one_is_gone() {
+    let mut shop = Shop::open(SyncKind::List).await;
+    let syncs = shop.told().await;
+    shop.vendor.set(|state| {
+        state.is_gone = true;
+        state.members.clear();
+    });
+    shop.sync.list = Some("mine".to_owned());
+    shop.ran(2000).await;
+    syncs.apply(&shop.sites(true)).await.unwrap();
+    until(|| shop.vendor.members().len() == 3).await;
+    until(|| syncs.states().iter().any(|it| it.list.as_deref() == Some("mine"))).await;
+    syncs.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_whose_destination_is_no_more_is_abandoned_and_goes_on_when_it_is_back() {
+    let shop = Shop::open(SyncKind::List).await;
+    let syncs = shop.abandoned().await;
+    let state = syncs.states().remove(0);
+    assert_eq!((state.size, state.problem.is_some()), (3, true), "{state:?}");
+    assert!(shop.metrics.render().contains(&format!("abandoned_members{LABELS} 3")));
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    assert_eq!(shop.vendor.rows(), 0);
+    shop.connect(true).await;
+    shop.change([1], Membership::Leave).await;
+    shop.ran(2000).await;
+    syncs.apply(&shop.sites(true)).await.unwrap();
+    until(|| shop.vendor.members() == addresses(2..=3)).await;
+    until(|| syncs.states().iter().any(|it| it.synced_ms == Some(2000))).await;
+    assert_eq!(shop.vendor.rows(), 1, "the others were told before");
+    let state = syncs.states().remove(0);
+    assert_eq!((state.stand, state.size, state.problem), (Stand::Follows, 2, None));
+    assert!(!shop.has_series("abandoned_members") && shop.has_series("synced_members"));
+    syncs.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_destination_was_told_that_is_no_more_can_be_forgotten() {
+    let shop = Shop::open(SyncKind::List).await;
+    let syncs = shop.abandoned().await;
+    let name = ("shop", shop.segment);
+    let other = syncs.forget(name, "vip", "other").await;
+    assert!(matches!(other, Err(SegmentError::Untold)), "{other:?}");
+    assert_eq!(syncs.forget(name, "vip", "crm").await.unwrap(), 3);
+    syncs.apply(&shop.sites(false)).await.unwrap();
+    assert_eq!((syncs.states().len(), shop.sizes().await), (0, (0, 0)));
+    assert!(!shop.has_series("abandoned_members") && !shop.has_series("synced_members"));
+    assert!(matches!(syncs.forget(name, "vip", "crm").await, Err(SegmentError::Untold)));
+    // Back again, it is told of everybody, without another run.
+    shop.connect(true).await;
+    syncs.apply(&shop.sites(true)).await.unwrap();
+    until(|| syncs.states().iter().any(|it| it.size == 3)).await;
+    assert_eq!(shop.vendor.rows(), 3);
+    let told = syncs.forget(name, "vip", "crm").await;
+    assert!(matches!(told, Err(SegmentError::StillTold)), "{told:?}");
+    syncs.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_a_sync_that_took_everybody_off() {
+    let shop = Shop::open(SyncKind::List).await;
+    let syncs = shop.told().await;
+    assert!(shop.has_series("synced_members") && shop.has_series("synced_timestamp_seconds"));
+    syncs.apply(&shop.sites(false)).await.unwrap();
+    until(|| shop.vendor.members().is_empty()).await;
+    until(|| syncs.states().is_empty()).await;
+    assert!(!shop.has_series("synced_members") && !shop.has_series("synced_timestamp_seconds"));
+    // Asked for again, it is told of everybody, without another run.
+    syncs.apply(&shop.sites(true)).await.unwrap();
+    until(|| shop.vendor.members() == addresses(1..=3)).await;
+    syncs.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_the_vendor_will_not_take_off_in_the_end_is_tried_again_at_each_recheck() {
+    let shop = Shop::open(SyncKind::List).await;
+    let syncs = shop.told().await;
+    shop.vendor.set(|state| state.refuses = addresses([2]).into_iter().collect());
+    syncs.apply(&shop.sites(false)).await.unwrap();
+    until(|| syncs.states().iter().any(|it| it.stuck == 1)).await;
+    assert_eq!(syncs.states()[0].stand, Stand::Drains);
+    assert_eq!(shop.vendor.members(), addresses([2]));
+    shop.vendor.set(|state| state.refuses.clear());
+    until(|| syncs.states().is_empty()).await;
+    assert_eq!(shop.vendor.members().len(), 0);
+    syncs.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_pushed_is_told_of_alone_and_without_a_run() {
+    let shop = Shop::open(SyncKind::List).await;
+    let syncs = shop.told().await;
+    shop.change([1], Membership::Leave).await;
+    shop.change([2], Membership::Leave).await;
+    shop.execute("UPDATE profiles SET traits = '{\"email\":\"new@a\"}' WHERE id = 3").await;
+    syncs.push(shop.segment, &[ProfileId(1), ProfileId(3)]);
+    until(|| shop.vendor.members() == ["02@a", "new@a"]).await;
+    assert_eq!(shop.vendor.rows(), 3, "1 and the old row of 3 off, the new one on");
+    // A vendor that does not answer hears of them later.
+    shop.vendor.set(|state| state.takes = Some(0));
+    syncs.push(shop.segment, &[ProfileId(2)]);
+    until(|| syncs.states().iter().any(|it| it.problem.is_some())).await;
+    shop.vendor.set(|state| state.takes = None);
+    until(|| shop.vendor.members() == ["new@a"]).await;
+    until(|| syncs.states().iter().any(|it| it.problem.is_none() && it.size == 1)).await;
+    assert_eq!(shop.sizes().await, (1, 0));
+    // One whose list is gone is told of everybody.
+    shop.vendor.set(|state| {
+        state.is_gone = true;
+        state.members.clear();
+    });
+    shop.change([1, 2], Membership::Join).await;
+    syncs.push(shop.segment, &[ProfileId(1)]);
+    until(|| shop.vendor.members() == ["01@a", "02@a", "new@a"]).await;
+    syncs.stop().await;
+}

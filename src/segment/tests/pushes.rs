@@ -1,0 +1,73 @@
+//! Segments in real time, in each backend.
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::profile::{Changed, Changes};
+use crate::segment::schedule::Schedule;
+
+const SITE: SiteId = SiteId(7);
+
+/// Far longer than a look takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+in_every_backend!(who_changes_is_looked_at_alone_and_at_once);
+
+async fn members(roster: &Segments, name: &str) -> Vec<i64> {
+    let page = roster.page(("shop", name), false, ProfileId(i64::MIN), 1000).await.unwrap();
+    page.iter().map(|(it, _)| it.profile.0).collect()
+}
+
+async fn are_members(roster: &Segments, wanted: &[i64]) {
+    let waiting = async {
+        while members(roster, "now").await != wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("they become members");
+}
+
+async fn who_changes_is_looked_at_alone_and_at_once(bed: Bed) {
+    let bed = bed.with(6).await;
+    // A clock that stands still: nothing is due but the first runs.
+    let (segments, metrics) = bed.segments(Arc::new(ManualClock::new(NOW.parse().unwrap())));
+    let changed = Arc::new(Changed::new(4));
+    let roster = Arc::new(segments.with_changed(changed.clone()));
+    let rule = || rule(json!({ "trait": "plan", "=": "pro" }));
+    let segments = [("now", Schedule::Realtime), ("daily", Schedule::Every(PATIENCE))];
+    let segments = segments
+        .map(|(name, schedule)| Arc::new(SegmentSettings { schedule, ..segment(name, rule()) }));
+    let site = SiteSegments { id: SITE, name: "shop".into(), segments: segments.to_vec() };
+    roster.apply(vec![site]);
+    let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
+    task.spawn(roster.clone().follow(stop.clone()));
+    let have_run = async {
+        while roster.list(None).await.unwrap().iter().any(|it| it.ran.is_none()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, have_run).await.expect("both run once");
+    are_members(&roster, &[1, 2, 3, 4, 5, 6]).await;
+    bed.execute("UPDATE profiles SET traits = '{}' WHERE id IN (1, 2)").await;
+    bed.execute("DELETE FROM profiles WHERE id = 3").await;
+    bed.add(7, doer(&[])).await;
+    let say = |ids: &[i64]| {
+        let profiles = ids.iter().copied().map(ProfileId).collect();
+        changed.note(SITE, &Changes { profiles, ..Changes::default() });
+    };
+    say(&[1, 3, 6, 7]);
+    are_members(&roster, &[2, 4, 5, 6, 7]).await;
+    assert_eq!(members(&roster, "daily").await, [1, 2, 3, 4, 5, 6], "it has a plan");
+    let size = "tagway_segment_members{site=\"shop\",segment=\"now\"} 5";
+    assert!(metrics.render().contains(size), "{}", metrics.render());
+    // Of too many nobody is looked at; then somebody is.
+    say(&[1, 2, 3, 4, 5]);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(members(&roster, "now").await, [2, 4, 5, 6, 7]);
+    say(&[2]);
+    are_members(&roster, &[4, 5, 6, 7]).await;
+    stop.cancel();
+    task.join_all().await;
+}
