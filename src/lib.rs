@@ -10,7 +10,8 @@
 //!    sent; [`bots`] whether it is a person at all; [`geo`] where. All are pure.
 //! 4. [`journal`] appends. The call returns when the group is on disk, and then the client is
 //!    answered: acknowledged is durable.
-//! 5. [`profile`] follows the journal and keeps what is known of each visitor.
+//! 5. [`profile`] follows the journal and keeps what is known of each visitor; what a store outside knows
+//!    of them it reads besides.
 //! 6. [`delivery`] follows the journal behind it, one reader per destination: filter, enrich, map,
 //!    batch, throttle, call, settle. In which form the site lets an event through is [`mapping`]'s
 //!    business, the same for every vendor; what a call says and what its reply means is that of

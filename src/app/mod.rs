@@ -6,6 +6,7 @@
 
 mod admin_control;
 mod keys;
+mod opened;
 mod sites;
 mod subjects;
 
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use self::admin_control::AppControl;
 pub use self::keys::site_key;
+use self::opened::{open, open_segments};
 use self::sites::{Footing, Sites};
 use self::subjects::Subjects;
 use crate::admin::{self, Admin, Readiness, load_token};
@@ -34,17 +36,12 @@ use crate::delivery::{Dispatcher, Shared};
 use crate::edge::{self, Arrival, Handler, Server};
 use crate::feed::Feed;
 use crate::gateway::{ClientFacts, Gateway};
-use crate::journal::{self, Durability, Journal, SqliteJournal};
+use crate::journal::{Journal, JournalError, SqliteJournal};
 use crate::metrics::Metrics;
-use crate::postgres::{self, Postgres};
-use crate::profile::{
-    self, Changed, PostgresProfiles, ProfileStore, Profiles, SqliteProfiles, Watched,
-};
+use crate::profile::Profiles;
 use crate::script::proxy::Scripts;
-use crate::segment::sync::{SyncFooting, SyncStore, Syncs};
-use crate::segment::{self, PostgresSegments, SegmentStore, Segments, SqliteSegments};
+use crate::segment::Segments;
 use crate::settings::Mistake;
-use crate::store::{Store, Sync};
 
 /// How often accounts are published as metrics.
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
@@ -341,7 +338,7 @@ impl App {
         }
     }
 
-    async fn observe(&self) -> Result<(), journal::JournalError> {
+    async fn observe(&self) -> Result<(), JournalError> {
         let usage = self.journal.usage().await?;
         self.metrics.journal_bytes.set(usage.bytes);
         self.metrics.journal_events.set(usage.events);
@@ -359,7 +356,7 @@ impl App {
         }
     }
 
-    async fn retain(&self) -> Result<(), journal::JournalError> {
+    async fn retain(&self) -> Result<(), JournalError> {
         let removed = self.journal.retain(self.clock.now()).await?;
         if removed > 0 {
             tracing::debug!(removed, "events left the journal");
@@ -401,93 +398,6 @@ impl Handler for GatewayHandler {
 
 fn facts(arrival: Arrival) -> ClientFacts {
     ClientFacts { client: arrival.client, secure: arrival.secure }
-}
-
-/// Where everything is kept.
-struct Opened {
-    journal: Arc<SqliteJournal>,
-    profiles: Arc<Profiles>,
-    store: Arc<Store>,
-    /// Who changed, for segments in real time.
-    changed: Arc<Changed>,
-    /// The database that gateways share, where profiles and segments are in it.
-    database: Option<Arc<Postgres>>,
-}
-
-async fn open(
-    settings: &Settings,
-    clock: &SharedClock,
-    metrics: &Arc<Metrics>,
-    runtime: &Handle,
-) -> anyhow::Result<Opened> {
-    let sync = match settings.journal.durability {
-        Durability::Disk => Sync::Disk,
-        Durability::Os => Sync::Os,
-    };
-    let (folder, counted) = (settings.data_dir.clone(), metrics.clone());
-    let store = tokio::task::spawn_blocking(move || {
-        let own = [journal::MIGRATIONS, profile::MIGRATIONS, segment::MIGRATIONS];
-        let schemas: Vec<_> = own.into_iter().chain([profile::NODE_MIGRATIONS]).collect();
-        Store::open(&folder, sync, &schemas, counted)
-    });
-    let store = Arc::new(store.await??);
-    let journal = SqliteJournal::open(
-        store.clone(),
-        settings.journal.clone(),
-        clock.clone(),
-        metrics.clone(),
-    );
-    let journal = Arc::new(journal.await.context("the journal")?);
-    let limits = settings.profiles.limits;
-    let (backend, database): (Arc<dyn ProfileStore>, _) = match settings.profiles.store {
-        profile::Backend::Sqlite => (Arc::new(SqliteProfiles::new(store.clone(), limits)), None),
-        profile::Backend::Postgres => {
-            const SCHEMAS: &[postgres::Schema] = &[profile::SCHEMA, segment::SCHEMA];
-            let database = Postgres::new(settings.postgres.clone(), SCHEMAS)?;
-            let (database, node) = (Arc::new(database), profile::node(&store).await?);
-            (Arc::new(PostgresProfiles::new(database.clone(), node, limits)), Some(database))
-        }
-    };
-    let changed = Arc::new(Changed::new(settings.segments.realtime_people));
-    let backend = Arc::new(Watched::new(backend, changed.clone()));
-    let (settings, metrics) = (&settings.profiles, metrics.clone());
-    let profiles = Arc::new(Profiles::new(backend, settings, metrics, runtime.clone()));
-    Ok(Opened { journal, profiles, store, changed, database })
-}
-
-/// Segments are where the profiles are.
-fn open_segments(
-    opened: &Opened,
-    settings: &segment::Settings,
-    dispatcher: Arc<Dispatcher>,
-    shared: Shared,
-) -> Arc<Segments> {
-    let time = settings.evaluate_time;
-    let (memberships, told): (Arc<dyn SegmentStore>, Arc<dyn SyncStore>) = match &opened.database {
-        None => {
-            let backend = Arc::new(SqliteSegments::new(opened.store.clone(), time));
-            (backend.clone(), backend)
-        }
-        Some(database) => {
-            let backend = Arc::new(PostgresSegments::new(database.clone(), time));
-            (backend.clone(), backend)
-        }
-    };
-    let Shared { journal, profiles, clock, metrics, runtime, .. } = shared;
-    let syncs = Syncs::new(SyncFooting {
-        store: told,
-        segments: memberships.clone(),
-        journal,
-        dispatcher,
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        recheck: settings.recheck,
-        runtime,
-        realtime_people: settings.realtime_people,
-    });
-    let segments = Segments::new(memberships, settings.clone(), clock, metrics);
-    let segments = segments.with_syncs(syncs).with_profiles(profiles);
-    Arc::new(segments.with_changed(opened.changed.clone()))
 }
 
 async fn bind_admin(address: SocketAddr) -> anyhow::Result<Admin> {

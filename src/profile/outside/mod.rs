@@ -3,10 +3,11 @@
 //!
 //! What the site's own events said of a person wins over what is said outside, so that an identify is
 //! visible to the next event, always. Answers are remembered for a while, renewed behind their use, and
-//! used on while there is no newer. A person the source refuses is as one it does not know: one person
-//! never stops a destination. Where the source as a whole does not answer, `on_timeout` says what becomes
+//! used on while there is no newer. A person the source refuses, or fails over again and again while it
+//! answers of others, is as one it does not know: one person never stops a destination. Where the source as a whole does not answer, `on_timeout` says what becomes
 //! of the events. A read goes on behind those who wait for it, as one of the profiles does.
 
+mod blame;
 mod http;
 mod redis;
 mod settings;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use moka::sync::Cache;
 use tokio::time::Instant;
 
+use self::blame::Blame;
 use self::http::Http;
 use self::redis::Redis;
 pub use self::settings::SourceSettings;
@@ -109,6 +111,7 @@ pub(super) struct Outside {
     cache: Cache<Arc<str>, Entry>,
     flights: Arc<Flights<Arc<str>, Result<Traits, SourceError>>>,
     reads: Reads,
+    blame: Blame,
     site: Name,
     metrics: Arc<Metrics>,
 }
@@ -133,7 +136,8 @@ impl Outside {
             .weigher(weight)
             .build();
         let (flights, reads) = (Flights::new(), reads.of_another(settings.lookups));
-        Self { settings, allow_private, source, cache, flights, reads, site, metrics }
+        let blame = Blame::new(settings.ttl);
+        Self { settings, allow_private, source, cache, flights, reads, blame, site, metrics }
     }
 
     /// What is known of whom these keys name. Takes `timeout` at most.
@@ -216,7 +220,16 @@ impl Outside {
     async fn read(self: Arc<Self>, takeoff: Takeoff<Arc<str>, Result<Traits, SourceError>>) {
         let fetch = self.source.fetch(&takeoff.keys);
         let said = tokio::time::timeout(self.settings.timeout, fetch).await;
-        let said = said.unwrap_or(Err(SourceError::Timeout));
+        let mut said = said.unwrap_or(Err(SourceError::Timeout));
+        match (&said, &*takeoff.keys) {
+            (Ok(_), keys) => self.blame.answered(keys),
+            (Err(SourceError::Timeout | SourceError::Status(_)), [key])
+                if self.blame.is_theirs(key, &*self.source, self.settings.timeout).await =>
+            {
+                said = Ok(vec![Answer::Refused]);
+            }
+            _ => {}
+        }
         let answer = |(index, key): (usize, &Arc<str>)| match &said {
             // What a source leaves out it does not know.
             Ok(answers) => Ok(self.remember(key, answers.get(index))),

@@ -27,6 +27,8 @@ enum Mood {
     Well,
     Down,
     Hanging,
+    /// Well, but for one person.
+    WellBut(&'static str),
 }
 
 /// A source that says how often it was asked.
@@ -48,9 +50,12 @@ impl Source for Fake {
         let mood = *self.mood.lock().unwrap();
         tokio::time::sleep(self.takes).await;
         match mood {
+            Mood::WellBut(whom) if keys.iter().any(|key| **key == *whom) => {
+                return Err(SourceError::Status(500));
+            }
             Mood::Down => return Err(SourceError::Status(503)),
             Mood::Hanging => std::future::pending().await,
-            Mood::Well => {}
+            Mood::Well | Mood::WellBut(_) => {}
         }
         let people = self.people.lock().unwrap();
         let answer = |key: &Arc<str>| people.get(&**key).cloned().unwrap_or(Answer::Unknown);
@@ -159,6 +164,27 @@ fn event_with(members: Value) -> Arc<Event> {
     });
     event.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     Arc::new(serde_json::from_value(event).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
+    let (bed, fake) = Bed::fake(OnTimeout::Wait);
+    fake.says("u", "pro");
+    fake.is(Mood::WellBut("broken"));
+    assert!(bed.plan("broken").await.is_err());
+    assert_eq!(bed.plan("u").await.unwrap(), "pro");
+    assert!(bed.plan("broken").await.is_err(), "it may be its own trouble");
+    assert_eq!(bed.plan("broken").await.unwrap(), Value::Null);
+    assert_eq!(bed.counted("refused"), 1);
+    let calls = fake.calls();
+    assert_eq!(bed.plan("broken").await.unwrap(), Value::Null);
+    assert_eq!(fake.calls(), calls, "they are left alone for a while");
+    // Where all fail it is nobody's fault.
+    tokio::time::sleep(700 * SECOND).await;
+    fake.is(Mood::Down);
+    for _ in 0..5 {
+        assert!(bed.plan("another").await.is_err());
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,58 @@
+//! Whose fault it is that a source does not answer: its own, or the one person's it was asked for. An API
+//! that fails over one broken record fails each time; events of that person must not wait for ever, nor
+//! all behind them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use super::Source;
+
+/// How often one person is asked for in vain before somebody else is asked for as well.
+const TRIES: u32 = 3;
+
+/// People who are remembered as asked for in vain.
+const PEOPLE: u64 = 1000;
+
+/// Who was asked for in vain.
+pub(super) struct Blame {
+    tries: Cache<Arc<str>, u32>,
+    /// The last one that the source said anything of.
+    answered: Mutex<Option<Arc<str>>>,
+}
+
+impl Blame {
+    /// Tries count together if no more than `within` lies between.
+    pub(super) fn new(within: Duration) -> Self {
+        let tries = Cache::builder().max_capacity(PEOPLE).time_to_live(within).build();
+        Self { tries, answered: Mutex::default() }
+    }
+
+    /// The source said something of these.
+    pub(super) fn answered(&self, keys: &[Arc<str>]) {
+        if self.tries.entry_count() > 0 {
+            keys.iter().for_each(|key| self.tries.invalidate(key));
+        }
+        if let Some(key) = keys.first() {
+            *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
+        }
+    }
+
+    /// The source failed over this one. Whether that is theirs alone: it did so several times, and says
+    /// something of another, who is asked for to see.
+    pub(super) async fn is_theirs(
+        &self,
+        key: &Arc<str>,
+        source: &dyn Source,
+        timeout: Duration,
+    ) -> bool {
+        let tries = self.tries.get(key).unwrap_or(0) + 1;
+        self.tries.insert(key.clone(), tries);
+        let other = self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(other) = other.filter(|other| tries >= TRIES && other != key) else {
+            return false;
+        };
+        matches!(tokio::time::timeout(timeout, source.fetch(&[other])).await, Ok(Ok(_)))
+    }
+}
