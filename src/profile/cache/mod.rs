@@ -185,14 +185,19 @@ impl Profiles {
     ) -> Result<Vec<Found>, ProfileError> {
         let mut missing = Vec::new();
         let mut views = Vec::with_capacity(wanted.len());
+        let mut hits = 0;
         for identities in wanted {
             let found = self.cached(site, identities);
-            let result = if found.is_some() { "hit" } else { "miss" };
-            self.metrics.profile_lookups.get_or_create(&ResultLabels { result }).inc();
-            if found.is_none() {
+            if found.is_some() {
+                hits += 1;
+            } else {
                 missing.extend(identities.iter().cloned());
             }
             views.push(found);
+        }
+        for (result, count) in [("hit", hits), ("miss", wanted.len() as u64 - hits)] {
+            let labels = ResultLabels { result };
+            self.metrics.profile_lookups.get_or_create(&labels).inc_by(count);
         }
         let fetched = self.fetch(site, missing).await?;
         let known = |identity: &Identity| {
