@@ -2,12 +2,13 @@
 //! start does, and changes nothing.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::{Failure, block_on, load, say};
 use crate::config::{Origin, Settings, SiteSettings};
-use crate::delivery::Mode;
+use crate::delivery::{DestinationSettings, Mode};
 use crate::edge;
-use crate::vendors;
+use crate::vendors::{self, forward};
 
 pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
     let settings = load(origin)?;
@@ -59,6 +60,19 @@ fn summary(settings: &Settings, file: &str) -> String {
 /// What is allowed, and perhaps not meant.
 fn warnings(site: &SiteSettings) -> Vec<String> {
     let mut warnings = Vec::new();
+    if site.tagged.len() > 1 {
+        let tags: Vec<&str> = site.tagged.iter().copied().collect();
+        let hears_all = |it: &&Arc<DestinationSettings>| {
+            it.mode == Mode::Server && it.vendor != forward::NAME && it.filter.tags.is_none()
+        };
+        for destination in site.destinations.iter().filter(hears_all) {
+            warnings.push(format!(
+                "{}: hears the same from each of the tags of {}; name one in tags",
+                destination.name,
+                tags.join(", ")
+            ));
+        }
+    }
     for destination in site.destinations.iter().filter(|it| it.client.is_some()) {
         let name = &destination.name;
         let twice = vendors::find(destination.vendor).and_then(|it| it.client?.twice);

@@ -24,6 +24,8 @@ pub struct SiteSettings {
     pub name: Name,
     /// How its host answers.
     pub gateway: gateway::SiteSettings,
+    /// Vendors whose tags make events in its pages, as far as it says.
+    pub tagged: BTreeSet<&'static str>,
     /// How its visitors are known.
     pub visitor: visitor::Settings,
     /// What is kept of its visitors.
@@ -124,6 +126,8 @@ fn read_site<'a>(
     let is_in_page = |it: &&Arc<DestinationSettings>| it.mode != Mode::Server;
     let in_page: Vec<&str> = destinations.iter().filter(is_in_page).map(|it| it.vendor).collect();
     let mut gateway = gateway::SiteSettings::read(section, privacy.clone(), &in_page);
+    let tagged = gateway.mounts.iter().filter(|it| it.is_tagged()).map(|it| it.vendor);
+    let mut tagged: BTreeSet<&str> = tagged.collect();
     for mount in &mut gateway.mounts {
         mount.takes_tags |= destinations.iter().any(|it| it.vendor == mount.vendor);
     }
@@ -154,10 +158,26 @@ fn read_site<'a>(
     }
     let sdk = script::Settings::read(&mut section.section("sdk"));
     let sdk = script::Settings { shim_settings: gateway.shims.clone(), ..sdk };
+    tagged.extend(&sdk.shims);
+    for destination in &mut destinations {
+        if destination.mode == Mode::Server && tagged.contains(&destination.vendor) {
+            Arc::make_mut(destination).hear_own_tags();
+        }
+    }
     check_in_page(section, &destinations, &gateway, &sdk);
     let integrations = read_integrations(section);
     let visitor = visitor::Settings::read(section);
-    SiteSettings { name, gateway, visitor, profiles, sdk, integrations, destinations, segments }
+    SiteSettings {
+        name,
+        gateway,
+        tagged,
+        visitor,
+        profiles,
+        sdk,
+        integrations,
+        destinations,
+        segments,
+    }
 }
 
 /// What stands in the way of the vendors' own libraries in the page.

@@ -392,3 +392,41 @@ fn a_shared_database_has_a_url_that_is_never_shown() {
     // Where it is not used nobody asks for one.
     assert_eq!(load_text(site).unwrap().postgres.url, None);
 }
+
+#[test]
+fn where_several_vendors_have_tags_each_destination_hears_its_own() {
+    let destination =
+        |name: &str, more: &str| format!("[[sites.destinations]]\nname = \"{name}\"\n{more}\n");
+    let ga4 = "vendor = \"ga4\"\nsettings = { measurement_id = \"G-1\", api_secret = \"s\" }";
+    let meta = "vendor = \"meta\"\nsettings = { pixel_id = \"1\", access_token = \"t\" }";
+    let console = "vendor = \"console\"";
+    let heard = |more: &str| -> Vec<Vec<&str>> {
+        let text = format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}")
+            + &destination("g", ga4)
+            + &destination("m", &format!("{meta}\n"))
+            + &destination("c", console)
+            + &destination("n", &format!("tags = []\n{console}"))
+            + &destination("x", &format!("tags = [\"*\", \"!meta\"]\n{ga4}"));
+        let settings = load_text(&text).unwrap();
+        let hears = |it: &std::sync::Arc<crate::delivery::DestinationSettings>| {
+            let tags = it.filter.tags.clone();
+            let hears = |tag: &&str| tags.as_ref().is_none_or(|tags| tags.matches(tag));
+            ["ga4", "meta"].into_iter().filter(hears).collect()
+        };
+        settings.sites[0].destinations.iter().map(hears).collect()
+    };
+    let (all, none) = (vec!["ga4", "meta"], vec![]);
+    let said = [all.clone(), none.clone(), vec!["ga4"]];
+    assert_eq!(heard(""), [&[all.clone(), all.clone()], &said[..]].concat());
+    let own = [&[vec!["ga4"], vec!["meta"]], &said[..]].concat();
+    assert_eq!(heard("[sites.sdk]\nshims = [\"ga4\", \"meta\"]\n"), own);
+    let tables = "[sites.vendors.ga4]\n[sites.vendors.meta]\nmount = \"/m\"\n";
+    assert_eq!(heard(tables), own);
+    let off = "[sites.vendors.ga4]\nbeacons = \"off\"\nscripts = \"off\"\n";
+    assert_eq!(heard(off), [&[all.clone(), all], &said[..]].concat());
+    let mistakes = load_text(&format!(
+        "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{}",
+        destination("c", &format!("tags = [\"gaa4\"]\n{console}"))
+    ));
+    assert!(mistakes.unwrap_err()[0].contains("ga4"));
+}

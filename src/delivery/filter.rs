@@ -16,6 +16,8 @@ pub struct Filter {
     pub known_as: &'static [&'static str],
     /// By event name.
     pub events: Globs,
+    /// By the vendor whose tag in the page told of it; `None`: whichever it was.
+    pub tags: Option<Globs>,
     /// The consent categories the visitor must have granted.
     pub consent: Vec<String>,
     /// What holds for a visitor whose choice is not known.
@@ -28,6 +30,11 @@ impl Filter {
     pub fn refuse(&self, event: &Event, unknown: Unknown) -> Option<Reason> {
         if !self.events.matches(event.label()) {
             return Some(Reason::new("not_selected"));
+        }
+        if let (Some(tags), Some(tag)) = (&self.tags, &event.facts.tag)
+            && !tags.matches(tag)
+        {
+            return Some(Reason::new("other_tag"));
         }
         if event.integrations.as_ref().is_some_and(|switches| self.is_switched_off(switches)) {
             return Some(Reason::new("switched_off"));
@@ -83,6 +90,7 @@ mod tests {
             vendor: "ga4",
             known_as: &["Google Analytics 4"],
             events: Globs::new(&texts(events)),
+            tags: None,
             consent: texts(consent),
             unknown_consent: Unknown::Deny,
         }
@@ -102,6 +110,21 @@ mod tests {
         assert_eq!(code(&filter(&["!Product*"], &[]), none), None);
         let page = serde_json::json!({"type": "page", "event": null});
         assert_eq!(code(&filter(&["page"], &[]), page), None);
+    }
+
+    #[test]
+    fn what_another_vendors_tag_told_is_not_told_again() {
+        let told = |tags: Option<&[&str]>, facts: serde_json::Value| {
+            let mut filter = filter(&["*"], &[]);
+            filter.tags = tags
+                .map(|tags| Globs::new(&tags.iter().map(|&tag| tag.into()).collect::<Vec<_>>()));
+            code(&filter, serde_json::json!({ "facts": facts }))
+        };
+        let (own, other) = (serde_json::json!({"tag": "ga4"}), serde_json::json!({"tag": "meta"}));
+        assert_eq!(told(Some(&["ga4"]), own), None);
+        assert_eq!(told(Some(&["ga4"]), other.clone()), Some("other_tag"));
+        assert_eq!(told(None, other), None);
+        assert_eq!(told(Some(&["ga4"]), serde_json::json!({"format": "sdk"})), None, "no tag");
     }
 
     #[test]

@@ -124,6 +124,7 @@ impl DestinationSettings {
             vendor: vendor.name,
             known_as: vendor.known_as,
             events: Globs::new(&section.strings("events")),
+            tags: read_tags(section),
             consent: section.strings("consent"),
             unknown_consent: section.choice(
                 "unknown_consent",
@@ -157,6 +158,15 @@ impl DestinationSettings {
     /// Whether it needs to see what is computed of a person's events.
     pub fn wants_computed(&self) -> bool {
         self.mapping.wants_computed()
+    }
+
+    /// Takes, of what vendors' tags in the page tell, only what its own vendor's do, unless the site says
+    /// which: the same is told once by each of them.
+    pub fn hear_own_tags(&mut self) {
+        if self.filter.tags.is_none() {
+            self.filter.tags = Some(Globs::new(&[self.vendor.to_owned()]));
+            self.fingerprint.push_str(" own tags");
+        }
     }
 
     /// A member of a segment as this destination is to see them, or why it is not to hear of them. The
@@ -231,6 +241,7 @@ impl DestinationSettings {
                 vendor: "console",
                 known_as: &[],
                 events: Globs::new(&[]),
+                tags: None,
                 consent: Vec::new(),
                 unknown_consent: Unknown::Allow,
             },
@@ -315,6 +326,25 @@ impl Destination for Absent {
     async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
         batch.iter().map(|_| Outcome::Skipped(Reason::new("page_delivers"))).collect()
     }
+}
+
+/// Whose tags a destination takes events of, if the site says so: of nobody's, if it names none.
+fn read_tags(section: &mut Section<'_>) -> Option<Globs> {
+    if !section.has("tags") {
+        return None;
+    }
+    let mut tags = section.strings("tags");
+    let known: Vec<&str> = VENDORS.iter().map(|vendor| vendor.name).collect();
+    for tag in &tags {
+        let name = tag.trim_start_matches('!');
+        if !name.contains(['*', '?']) && !known.contains(&name) {
+            section.unknown_name("tags", name, "vendor", &known);
+        }
+    }
+    if tags.is_empty() {
+        tags.push("!*".to_owned());
+    }
+    Some(Globs::new(&tags))
 }
 
 /// The base URL that stands in for the vendor's.

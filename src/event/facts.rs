@@ -15,6 +15,9 @@ pub struct Facts {
     /// The wire format the beacon spoke (`sdk`, `segment`, `pixel`, ...).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub format: String,
+    /// The vendor whose tag in the page told of it: its library's beacon, or a call that a shim took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// The visitor's address: the connection's, through trusted proxies, or the one a server
     /// holding the site's token reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]

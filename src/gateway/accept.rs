@@ -313,8 +313,13 @@ impl Arrived<'_> {
         if sender == Sender::Server {
             return (Facts { format, from_server: true, ..Facts::default() }, Vec::new(), None);
         }
+        let tag = match self.route {
+            Route::Beacon { vendor, .. } => Some(vendor.to_owned()),
+            _ => None,
+        };
         let mut facts = Facts {
             format,
+            tag,
             place: self.snapshot.geo.locate(self.client.client),
             ip: Some(self.kept_address()),
             user_agent: head::user_agent(fields, max),
@@ -349,6 +354,9 @@ impl Observed {
             (event.facts.visitor, event.facts.session) = (None, None);
         }
         (event.facts.beacon, event.facts.told) = (draft.beacon, draft.told);
+        if let Some(shim) = draft.shim {
+            event.facts.tag = Some(shim.to_owned());
+        }
         if self.sender == Sender::Server {
             event.facts.ip = draft.ip;
             event.facts.user_agent = draft.user_agent;

@@ -134,6 +134,12 @@ impl Mount {
         (mounts, shims)
     }
 
+    /// Whether pages have tags of the vendor's that make events, as far as the site says.
+    pub fn is_tagged(&self) -> bool {
+        let serving = self.scripts.as_ref().map(|scripts| scripts.serving);
+        self.takes_tags && (self.converts || serving == Some(Serving::Shim))
+    }
+
     /// The mount of a vendor at its own name, if there is anything below it.
     pub fn at_its_name(vendor: &Vendor) -> Option<Self> {
         let mount = Self::of(vendor);

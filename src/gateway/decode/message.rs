@@ -16,6 +16,7 @@ use super::{Terms, time};
 use crate::event::{Event, Facts, Kind, Object, RawBeacon, RawObject};
 use crate::gateway::rejection::Rejection;
 use crate::privacy::Consent;
+use crate::vendors;
 
 /// A message that passed every check but those of identity, and what the gateway needs to know of
 /// its context.
@@ -37,6 +38,8 @@ pub struct Draft {
     pub consent: Option<Consent>,
     /// The beacon that is all there is to it, if it is to be passed on to its vendor.
     pub beacon: Option<RawBeacon>,
+    /// The vendor whose shim tells of it.
+    pub shim: Option<&'static str>,
     /// The vendor that hears of it by its own beacon.
     pub told: Option<String>,
     /// Whether it is kept, and not only looked at on behalf of its beacon.
@@ -246,15 +249,18 @@ impl<'a> Envelope<'a> {
         text: &str,
         terms: &Terms<'_>,
     ) -> Result<Draft, Invalid> {
+        let shim = fields.shim.text().and_then(vendors::find).filter(|it| it.shim.is_some());
         let is_short = text.len() <= terms.limits.event_bytes;
-        match retold(fields.shim.text().filter(|_| is_short), text)? {
-            None => self.draft(index, fields, text.len(), terms),
+        let mut draft = match retold(shim.filter(|_| is_short), text)? {
+            None => self.draft(index, fields, text.len(), terms)?,
             Some(text) => {
                 let fields: Fields<'_> =
                     serde_json::from_str(&text).map_err(|_invalid| "malformed")?;
-                self.draft(index, &fields, text.len(), terms)
+                self.draft(index, &fields, text.len(), terms)?
             }
-        }
+        };
+        draft.shim = shim.map(|vendor| vendor.name);
+        Ok(draft)
     }
 
     fn draft(
@@ -316,6 +322,7 @@ impl<'a> Envelope<'a> {
             has_traits,
             consent,
             beacon: None,
+            shim: None,
             told: None,
             is_kept: true,
         })
@@ -361,6 +368,7 @@ impl Draft {
             has_traits: false,
             consent,
             beacon: Some(beacon),
+            shim: None,
             told: None,
             is_kept: true,
         }

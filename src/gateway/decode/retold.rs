@@ -2,12 +2,11 @@
 
 use super::message::Invalid;
 use crate::event::Object;
-use crate::vendors;
+use crate::vendors::Vendor;
 
 /// The message in the spec's words, if it is in a vendor's. Its text is within the bounds of one event.
-pub(super) fn retold(shim: Option<&str>, text: &str) -> Result<Option<String>, Invalid> {
-    let vendor = shim.and_then(vendors::find);
-    let Some(retell) = vendor.and_then(|vendor| vendor.shim?.retell) else { return Ok(None) };
+pub(super) fn retold(shim: Option<&Vendor>, text: &str) -> Result<Option<String>, Invalid> {
+    let Some(retell) = shim.and_then(|vendor| vendor.shim?.retell) else { return Ok(None) };
     let mut message: Object = serde_json::from_str(text).map_err(|_invalid| "malformed")?;
     retell(&mut message);
     serde_json::to_string(&message).map(Some).map_err(|_impossible| "malformed")
@@ -37,7 +36,10 @@ mod tests {
         };
         assert_eq!(of(message("ga4")), ["Order Completed"]);
         let batch = json!({ "batch": [message("ga4"), message("segment"), message("nobody")] });
-        assert_eq!(of(batch), ["Order Completed", "purchase", "purchase"]);
+        assert_eq!(of(batch.clone()), ["Order Completed", "purchase", "purchase"]);
+        let (drafts, _) = read(batch.to_string().as_bytes(), &terms).unwrap();
+        let shims: Vec<_> = drafts.iter().map(|draft| draft.shim).collect();
+        assert_eq!(shims, [Some("ga4"), Some("segment"), None]);
     }
 
     #[test]
