@@ -1,9 +1,9 @@
 //! Browser libraries that speak to the gateway as to their vendors, each at its mount.
 
 use serde_json::json;
-use tagway::demo::simulator::Kind;
+use tagway::demo::simulator::{Kind, WEBHOOK_SECRET};
 
-use crate::harness::{Gateway, send, vendor, webhook_site};
+use crate::harness::{Gateway, SITE, send, vendor, webhook_site};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_the_segment_spec_and_snowplow_are_heard_and_answered() {
@@ -38,4 +38,64 @@ async fn clients_of_the_segment_spec_and_snowplow_are_heard_and_answered() {
     let mut ids: Vec<String> = webhook.tally().events.into_keys().collect();
     ids.sort();
     assert_eq!(ids, ["batch", "jitsu", "rudder", "segment", "snowplow"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_two_tags_tell_of_is_told_once_to_each_vendor() {
+    let (ga4, meta) = (vendor(Kind::Ga4).await, vendor(Kind::Meta).await);
+    let webhook = vendor(Kind::Webhook).await;
+    let destination = |name: &str, address: std::net::SocketAddr, more: &str, settings: &str| {
+        format!(
+            "[[sites.destinations]]\nname = \"{name}\"\nvendor = \"{name}\"\n{more}\n\
+             [sites.destinations.settings]\n{settings}\n",
+        )
+        .replace("ENDPOINT", &format!("endpoint = \"http://{address}\""))
+    };
+    let settings = [
+        SITE.to_owned(),
+        "[sites.sdk]\nshims = [\"ga4\"]\n[sites.vendors.meta]\n".to_owned(),
+        destination(
+            "ga4",
+            ga4.address(),
+            "ENDPOINT",
+            "measurement_id = \"G-1\"\napi_secret = \"s\"",
+        ),
+        destination("meta", meta.address(), "ENDPOINT", "pixel_id = \"1\"\naccess_token = \"t\""),
+        destination(
+            "webhook",
+            webhook.address(),
+            "tags = [\"meta\"]",
+            &format!("url = \"http://{}/hook\"\nsecret = \"{WEBHOOK_SECRET}\"", webhook.address()),
+        ),
+    ];
+    let gateway = Gateway::start(&settings.concat()).await;
+    let product = json!({ "item_id": "p1", "item_name": "Mug", "price": 12.5, "quantity": 2 });
+    let context = json!({ "page": { "url": "https://shop.example/" }, "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36" });
+    let said = |shim: &str, event: &str, properties: serde_json::Value| {
+        json!({ "type": "track", "event": event, "messageId": shim, "shim": shim,
+            "anonymousId": "a1", "userId": "u1", "properties": properties, "context": context })
+    };
+    let batch = json!({ "writeKey": "shop-web", "batch": [
+        said("ga4", "purchase", json!({ "transaction_id": "t9", "value": 25, "currency": "EUR",
+            "items": [product] })),
+        said("meta", "Purchase", json!({ "value": 25, "currency": "EUR", "content_ids": ["p1"] })),
+        said("sdk", "Signed Up", json!({})),
+    ] });
+    let fields = [
+        ("origin", "https://shop.example"),
+        ("content-type", "text/plain"),
+        (
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36",
+        ),
+    ];
+    let answer = gateway.post("/e", &fields, batch.to_string().as_bytes()).await;
+    assert!(answer.status < 300, "{answer:?}");
+    let rows = gateway.settled(3).await;
+    for row in &rows {
+        assert_eq!((row.delivered, row.skipped, row.dead), (2, 1, 0), "{rows:?}");
+    }
+    let mut ids: Vec<String> = webhook.tally().events.into_keys().collect();
+    ids.sort();
+    assert_eq!(ids, ["meta", "sdk"]);
 }
