@@ -45,9 +45,13 @@ impl Changed {
         }
         let mut all = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         let people = all.entry(site).or_default();
-        // One too many says that it was too many.
-        let room = self.most.saturating_add(1).saturating_sub(people.len());
-        people.extend(changes.profiles.iter().chain(changes.counted.keys()).take(room));
+        for profile in changes.profiles.iter().chain(changes.counted.keys()) {
+            // One too many says that it was too many.
+            if people.len() > self.most {
+                break;
+            }
+            people.insert(*profile);
+        }
         self.has_more.notify_one();
     }
 }
@@ -151,7 +155,9 @@ mod tests {
         changed.note(SITE, &of(1..4));
         changed.note(SITE, &of(7..9));
         assert!(numbers(SITE).is_empty(), "of five none");
-        changed.note(SITE, &of(1..2));
-        assert_eq!(numbers(SITE), [1]);
+        changed.note(SITE, &of(1..4));
+        let counted = (1..5).map(|id| (ProfileId(id), Default::default())).collect();
+        changed.note(SITE, &Changes { counted, ..Changes::default() });
+        assert_eq!(numbers(SITE), [1, 2, 3, 4], "who changes again takes no room");
     }
 }
