@@ -43,7 +43,6 @@ pub struct Mapping {
     currency: Option<String>,
     country: Option<String>,
     rules: Vec<Rule>,
-    looks_within: bool,
     looks: Looks,
 }
 
@@ -67,7 +66,6 @@ impl Default for Mapping {
             currency: None,
             country: None,
             rules: Vec::new(),
-            looks_within: false,
             looks: Looks::default(),
         }
     }
@@ -96,19 +94,8 @@ impl Mapping {
         for mut rule in section.sections("rules", None) {
             rules.push(Rule::read(&mut rule, &mut templates));
         }
-        let looks_within = condition.looks_within() || rules.iter().any(Rule::looks_within);
         let looks = Looks::of(&templates.names());
-        Self {
-            templates,
-            condition,
-            properties,
-            traits,
-            currency,
-            country,
-            rules,
-            looks_within,
-            looks,
-        }
+        Self { templates, condition, properties, traits, currency, country, rules, looks }
     }
 
     /// Whether it needs to see what is computed of a person's events.
@@ -133,7 +120,10 @@ impl Mapping {
             return Err(Withheld::NotSelected);
         }
         let computed = event.computed.as_ref();
-        let mut sight = self.sight(&event.event, &event.profile, computed);
+        let mut sight = minijinja::Value::UNDEFINED;
+        if self.condition.looks_within() {
+            sight = self.sight(&event.event, &event.profile, computed);
+        }
         match self.condition.holds(&self.templates, &sight) {
             Ok(true) => {}
             Ok(false) => return Err(Withheld::NotSelected),
@@ -174,16 +164,13 @@ impl Mapping {
             || self.rules.iter().any(is_for)
     }
 
-    /// What conditions and templates see; nothing where none looks.
+    /// What conditions and templates see.
     fn sight(
         &self,
         event: &Event,
         profile: &ProfileView,
         computed: Option<&Arc<Computed>>,
     ) -> minijinja::Value {
-        if !self.looks_within {
-            return minijinja::Value::UNDEFINED;
-        }
         sight::sight(self.looks, event, profile, computed)
     }
 

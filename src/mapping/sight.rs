@@ -12,9 +12,13 @@ use crate::vendors::person::Person;
 /// What is seen of a profile without a look at what is computed.
 const KNOWN: [&str; 2] = ["profile.traits", "profile.user_id"];
 
-/// What the templates of a mapping look at, besides the event.
+/// What the templates of a mapping look at: the rest is not made for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Looks {
+    /// The event's own members.
+    pub(super) event: bool,
+    /// The person's traits, wherever they are said.
+    pub(super) traits: bool,
     /// The person's profile.
     pub(super) profile: bool,
     /// What is computed of the person's events.
@@ -24,33 +28,40 @@ pub(super) struct Looks {
 impl Looks {
     /// By the variables that the templates name, with what they name in them.
     pub(super) fn of(names: &HashSet<String>) -> Self {
+        let roots = || names.iter().filter_map(|name| name.split('.').next());
         let within = |name: &&String| *name == "profile" || name.starts_with("profile.");
         let is_known = |name: &String| {
             let rest = KNOWN.iter().find_map(|known| name.strip_prefix(known));
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         Self {
+            event: roots().any(|root| !matches!(root, "profile" | "traits")),
+            traits: roots().any(|root| root == "traits"),
             profile: names.iter().any(|name| within(&name)),
             computed: names.iter().filter(within).any(|name| !is_known(name)),
         }
     }
 }
 
-/// The event, and of its profile what `looks` says.
+/// Of the event and its profile what `looks` says.
 pub(super) fn sight(
     looks: Looks,
     event: &Event,
     profile: &ProfileView,
     computed: Option<&Arc<Computed>>,
 ) -> minijinja::Value {
-    let event_json = serde_json::to_value(event).unwrap_or_default();
     let mut seen: BTreeMap<String, minijinja::Value> = BTreeMap::new();
-    for (key, value) in event_json.as_object().into_iter().flatten() {
-        seen.insert(key.clone(), Serde(value).into());
+    if looks.event {
+        let event_json = serde_json::to_value(event).unwrap_or_default();
+        for (key, value) in event_json.as_object().into_iter().flatten() {
+            seen.insert(key.clone(), Serde(value).into());
+        }
     }
-    let enriched = Enriched::new(0, Arc::new(event.clone()), Arc::new(profile.clone()));
-    let traits = Value::Object(Person::of(&enriched).traits());
-    seen.insert("traits".to_owned(), Serde(&traits).into());
+    if looks.traits {
+        let enriched = Enriched::new(0, Arc::new(event.clone()), Arc::new(profile.clone()));
+        let traits = Value::Object(Person::of(&enriched).traits());
+        seen.insert("traits".to_owned(), Serde(&traits).into());
+    }
     if looks.profile {
         let mut known: BTreeMap<String, minijinja::Value> = BTreeMap::new();
         known.insert("user_id".to_owned(), Serde(&profile.user_id).into());
