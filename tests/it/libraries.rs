@@ -98,4 +98,14 @@ async fn an_order_that_two_tags_tell_of_is_told_once_to_each_vendor() {
     let mut ids: Vec<String> = webhook.tally().events.into_keys().collect();
     ids.sort();
     assert_eq!(ids, ["meta", "sdk"]);
+    // A beacon of the library's own is its tag's word as well.
+    let page = "dl=https%3A%2F%2Fshop.example%2F";
+    let beacon =
+        format!("/meta/tr/?id=1&ev=Lead&eid=beacon&fbp=fb.1.1700000000000.1234567890&{page}");
+    let answer = send(gateway.http, ("GET", &beacon), &fields[2..], b"").unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let rows = gateway.settled(4).await;
+    let skipped = |name: &str| rows.iter().find(|row| row.destination == name).unwrap().skipped;
+    assert_eq!((skipped("ga4"), skipped("meta"), skipped("webhook")), (2, 1, 1), "{rows:?}");
+    assert_eq!(webhook.tally().events.len(), 3);
 }

@@ -218,4 +218,14 @@ fn a_check_warns_of_what_counts_twice() {
     let said = check(&client);
     assert!(!said.contains("warning: ga4"), "{said}");
     assert!(said.contains("warning: meta: the beacons of its library become events"), "{said}");
+    let tags = |more: &str| {
+        let shims = "[sites.sdk]\nshims = [\"ga4\", \"meta\"]\n";
+        let console =
+            format!("[[sites.destinations]]\nname = \"log\"\nvendor = \"console\"\n{more}");
+        check(&format!("{SITE}{shims}{}{console}", destination("ga4", "server", ga4)))
+    };
+    let warning = "warning: log: hears the same from each of the tags of ga4, meta";
+    let said = tags("");
+    assert!(said.contains(warning) && !said.contains("warning: ga4"), "{said}");
+    assert!(!tags("tags = [\"ga4\"]\n").contains("warning"), "it says which");
 }

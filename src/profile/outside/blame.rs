@@ -23,7 +23,7 @@ pub(super) struct Blame {
 }
 
 impl Blame {
-    /// Tries count together if no more than `within` lies between.
+    /// Tries count together if none was answered, and no more than `within` lies between two.
     pub(super) fn new(within: Duration) -> Self {
         let tries = Cache::builder().max_capacity(PEOPLE).time_to_live(within).build();
         Self { tries, answered: Mutex::default() }
@@ -31,9 +31,7 @@ impl Blame {
 
     /// The source said something of these.
     pub(super) fn answered(&self, keys: &[Arc<str>]) {
-        if self.tries.entry_count() > 0 {
-            keys.iter().for_each(|key| self.tries.invalidate(key));
-        }
+        keys.iter().for_each(|key| self.tries.invalidate(key));
         if let Some(key) = keys.first() {
             *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.clone());
         }

@@ -179,6 +179,16 @@ async fn a_source_that_fails_over_one_person_stops_nobody_for_long() {
     let calls = fake.calls();
     assert_eq!(bed.plan("broken").await.unwrap(), Value::Null);
     assert_eq!(fake.calls(), calls, "they are left alone for a while");
+    // Failures with an answer between them are not the same trouble.
+    let user = "at-times";
+    fake.is(Mood::WellBut(user));
+    assert!(bed.plan(user).await.is_err() && bed.plan(user).await.is_err());
+    fake.is(Mood::Well);
+    assert_eq!(bed.plan(user).await.unwrap(), Value::Null);
+    tokio::time::sleep(61 * SECOND).await;
+    fake.is(Mood::WellBut(user));
+    assert_eq!(bed.plan("somebody").await.unwrap(), Value::Null);
+    assert!(bed.plan(user).await.is_err(), "once");
     // Where all fail it is nobody's fault.
     tokio::time::sleep(700 * SECOND).await;
     fake.is(Mood::Down);
