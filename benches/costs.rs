@@ -76,6 +76,7 @@ fn record(site: SiteId, id: u64) -> NewRecord {
     NewRecord {
         site,
         message: MessageKey::new("shop", &id.to_string()),
+        rank: tagway::event::SenderRank::Server,
         received_at: SystemClock.now(),
         identifies: false,
         body: ORDER.as_bytes().to_vec(),

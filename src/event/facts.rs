@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::SenderRank;
+
 /// What was observed about one event's arrival. Every field is absent when it was not observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -71,6 +73,21 @@ pub struct Facts {
     /// The sender proved to be one of the site's servers, so its claims about the visitor hold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_server: bool,
+    /// The message carried a valid login proof of the site for its user id.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proven: bool,
+}
+
+impl Facts {
+    /// The rank that the message itself showed. A browser that an earlier message bound to the user
+    /// may rank higher: the profiles know.
+    pub const fn rank(&self) -> SenderRank {
+        match (self.from_server, self.proven) {
+            (true, _) => SenderRank::Server,
+            (false, true) => SenderRank::Proven,
+            (false, false) => SenderRank::Claimed,
+        }
+    }
 }
 
 /// A vendor's own beacon, as its library sent it.

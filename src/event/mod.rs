@@ -13,6 +13,7 @@ mod computed;
 mod enriched;
 mod facts;
 mod nobody;
+mod rank;
 
 pub use computed::{Computed, Tally};
 pub use enriched::{Enriched, ProfileView};
@@ -20,6 +21,7 @@ pub use facts::{
     Campaign, ClickId, ClientHints, Facts, Place, RawBeacon, Session, Suspicion, VisitorFact,
 };
 pub use nobody::names_somebody;
+pub use rank::SenderRank;
 
 use std::fmt;
 

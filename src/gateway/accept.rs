@@ -21,7 +21,7 @@ use super::snapshot::Snapshot;
 use super::{Arrived, Gateway, head};
 use crate::event::{Event, Facts, Kind, RawObject};
 use crate::feed::Happening;
-use crate::journal::{AppendError, Appended, MessageKey, NewRecord};
+use crate::journal::{AppendError, Appended, MessageKey, MessageScope, NewRecord, SiteId};
 use crate::privacy;
 use crate::visitor::{self, Leave, Recognised, Seen};
 
@@ -210,7 +210,8 @@ impl Arrived<'_> {
                     continue;
                 }
             };
-            let mut record = record(self.site.id, &self.site.name, &event, has_traits)?;
+            let mut record =
+                record((self.site.id, &self.site.name), &event, has_traits, observed.is_known)?;
             bytes = bytes.saturating_add(record.body.len());
             if bytes > self.snapshot.limits.inflated_bytes {
                 return Err(Rejection::TooLarge);
@@ -372,16 +373,23 @@ impl Observed {
     }
 }
 
+/// `is_returning`: the request brought the visitor's cookie, so that a second attempt of it will, too.
 fn record(
-    site: crate::journal::SiteId,
-    name: &str,
+    (site, name): (SiteId, &str),
     event: &Event<RawObject>,
     has_traits: bool,
+    is_returning: bool,
 ) -> Result<NewRecord, Rejection> {
     let tells = matches!(event.kind, Kind::Identify | Kind::Group | Kind::Alias);
+    let scope = match &event.facts.visitor {
+        _ if event.facts.from_server => MessageScope::Servers,
+        Some(visitor) if is_returning => MessageScope::Browser(&visitor.id),
+        _ => MessageScope::Strangers,
+    };
     Ok(NewRecord {
         site,
-        message: MessageKey::new(name, &event.message_id),
+        message: MessageKey::in_scope(name, scope, &event.message_id),
+        rank: event.facts.rank(),
         received_at: event.received_at,
         identifies: tells || has_traits || event.user_id.is_some(),
         body: serde_json::to_vec(event).map_err(|_impossible| Rejection::Malformed("not JSON"))?,
@@ -423,7 +431,7 @@ impl Gateway {
         let site = snapshot.named(site).ok_or(SendError::UnknownSite)?;
         let received_at = head::to_millisecond(self.clock.now());
         let (event, has_traits) = of_operator(&snapshot.limits, message, received_at)?;
-        let record = record(site.id, &site.name, &event, has_traits)
+        let record = record((site.id, &site.name), &event, has_traits, false)
             .map_err(|rejection| SendError::Invalid(rejection.code()))?;
         if self.forgotten.names_in(site.id, &record.body) {
             return Err(SendError::Invalid("forgotten"));

@@ -10,18 +10,42 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// What makes two events the same event: a digest of the site and the message id. Cryptographic, so
-/// that nobody can choose an id that hides somebody else's event.
+/// The senders among whom a message id is unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageScope<'a> {
+    /// The site's servers.
+    Servers,
+    /// One browser, by the id in the gateway's cookie.
+    Browser(&'a str),
+    /// Senders without that cookie.
+    Strangers,
+}
+
+/// What makes two events the same event: a digest of the site, the scope and the message id.
+/// Cryptographic, so that no sender can choose an id that hides an event of another scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey(u128);
 
 impl MessageKey {
-    /// The key of a site's message id.
+    /// The key of a message id that one of the site's servers sent.
     pub fn new(site: &str, message_id: &str) -> Self {
+        Self::in_scope(site, MessageScope::Servers, message_id)
+    }
+
+    /// The key of a site's message id in a scope.
+    pub fn in_scope(site: &str, scope: MessageScope<'_>, message_id: &str) -> Self {
         let mut digest = Sha256::new();
         digest.update(site);
-        // No site's name holds this byte, so no two pairs run together.
-        digest.update([0]);
+        // No site's name and no visitor's id holds these bytes, so no two triples run together.
+        match scope {
+            MessageScope::Servers => digest.update([0]),
+            MessageScope::Strangers => digest.update([1]),
+            MessageScope::Browser(visitor) => {
+                digest.update([2]);
+                digest.update(visitor);
+                digest.update([0]);
+            }
+        }
         digest.update(message_id);
         let bytes: [u8; 32] = digest.finalize().into();
         let (half, _) = bytes.split_at(16);
@@ -102,6 +126,15 @@ mod tests {
     fn keys_differ_by_site_and_by_id() {
         assert_ne!(MessageKey::new("a", "bc"), MessageKey::new("ab", "c"));
         assert_ne!(MessageKey::new("a", "1"), MessageKey::new("a", "2"));
+        let scopes = [
+            MessageScope::Servers,
+            MessageScope::Strangers,
+            MessageScope::Browser("v1"),
+            MessageScope::Browser("v2"),
+        ];
+        let keys = scopes.map(|scope| MessageKey::in_scope("a", scope, "1"));
+        let distinct: HashSet<u128> = keys.iter().map(|key| key.0).collect();
+        assert_eq!(distinct.len(), scopes.len());
         let key = MessageKey::new("a", "1");
         assert_eq!(MessageKey::from_bytes(key.to_bytes()), key);
     }

@@ -14,7 +14,7 @@ mod forgotten;
 mod sqlite;
 mod subject;
 
-pub use dedupe::MessageKey;
+pub use dedupe::{MessageKey, MessageScope};
 pub use forgotten::{Forgotten, NameKey, NameKind};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
 pub use subject::{Erased, Held, HeldAt, HeldPage, Subjects};
@@ -27,6 +27,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::event::SenderRank;
 use crate::settings::Section;
 
 /// The name of the projection's reader, which no destination can have. It keeps events from leaving
@@ -102,6 +103,8 @@ pub struct NewRecord {
     pub site: SiteId,
     /// What makes it a duplicate of another.
     pub message: MessageKey,
+    /// How far its sender proved who it speaks for: lower ranks are evicted first.
+    pub rank: SenderRank,
     /// When the gateway received it.
     pub received_at: Timestamp,
     /// Whether it says something about who the visitor is (user id, traits, group, alias, ids that were

@@ -215,6 +215,7 @@ impl Bench {
             NewRecord {
                 site: self.site.id,
                 message: MessageKey::new("shop", &id.to_string()),
+                rank: crate::event::SenderRank::Server,
                 received_at,
                 identifies: false,
                 body: serde_json::to_vec(&event).unwrap(),

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::super::dedupe::{MessageKey, Window};
 use super::super::{AppendError, Appended, Head, JournalError, NewRecord, Settings, SiteId};
-use super::{Heads, IDENTIFIES, MAX_SEQ, append_error, lock, place, time};
+use super::{Heads, MAX_SEQ, append_error, flags, lock, place, time};
 use crate::store::{Store, Urgency, Write, WriteError};
 
 /// The shared state of all appends.
@@ -185,7 +185,7 @@ impl Write for Flush {
                 insert.execute((
                     place(record.site, seq),
                     record.received_at.as_millisecond(),
-                    if record.identifies { IDENTIFIES } else { 0 },
+                    flags(record),
                     record.message.to_bytes(),
                     Body(&record.body),
                 ))?;

@@ -334,6 +334,7 @@ mod tests {
         let record = |(n, user): (usize, &&str)| NewRecord {
             site: b.site,
             message: MessageKey::new("shop", &format!("{user}{n}")),
+            rank: crate::event::SenderRank::Server,
             received_at: b.clock.now(),
             identifies: true,
             body: format!(r#"{{"userId":"{user}"}}"#).into_bytes(),

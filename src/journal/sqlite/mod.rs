@@ -128,6 +128,16 @@ pub const MIGRATIONS: Migrations = Migrations {
 /// `events.flags`: the event says who the visitor is.
 const IDENTIFIES: i64 = 1;
 
+/// `events.flags`: where the number of the sender's rank begins, two bits. Events that older versions
+/// wrote have the lowest rank.
+const RANK_SHIFT: u32 = 1;
+
+/// `events.flags` of a record.
+fn flags(record: &NewRecord) -> i64 {
+    let identifies = if record.identifies { IDENTIFIES } else { 0 };
+    identifies | i64::from(record.rank.number()) << RANK_SHIFT
+}
+
 /// The bits of an event's place that are its number in its site's sequence: 70 million million
 /// events for each of 131,072 sites.
 const SEQ_BITS: u32 = 46;

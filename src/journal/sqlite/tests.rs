@@ -61,6 +61,7 @@ impl Bench {
         NewRecord {
             site: self.site,
             message: MessageKey::new("shop", &id.to_string()),
+            rank: crate::event::SenderRank::Server,
             received_at: self.clock.now(),
             identifies: id.is_multiple_of(2),
             body: format!("{{\"n\":{id}}}").into_bytes(),

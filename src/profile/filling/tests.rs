@@ -142,6 +142,7 @@ impl Running {
         let record = |event: &Value| NewRecord {
             site: self.site,
             message: MessageKey::new("shop", event["messageId"].as_str().unwrap()),
+            rank: crate::event::SenderRank::Server,
             received_at: "2026-11-23T09:00:00Z".parse().unwrap(),
             identifies: event.get("userId").is_some(),
             body: serde_json::to_vec(event).unwrap(),

@@ -165,6 +165,7 @@ impl Bed {
         let record = NewRecord {
             site: self.site,
             message: MessageKey::new("shop", message),
+            rank: crate::event::SenderRank::Server,
             received_at: self.clock.now(),
             identifies: false,
             body: b"{}".to_vec(),

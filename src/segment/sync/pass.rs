@@ -12,6 +12,7 @@ use super::person::{Named, Someone, consents};
 use super::{Heard, Kept, Note, SyncStore, Told};
 use crate::clock::SharedClock;
 use crate::delivery::Outlet;
+use crate::event::SenderRank;
 use crate::journal::{Journal, MessageKey, NewRecord, SiteId};
 use crate::profile::ProfileId;
 use crate::vendors::audience::{Change, LIST_GONE, Listed, Row};
@@ -355,7 +356,8 @@ impl Pass<'_> {
                 serde_json::to_vec(&event).map_err(|_impossible| Reason::new("unmappable"))?;
             let message = MessageKey::new(self.site_name, &event.message_id);
             let (site, received_at) = (self.site, now);
-            Ok(NewRecord { site, message, received_at, identifies: false, body })
+            let rank = SenderRank::Server;
+            Ok(NewRecord { site, message, rank, received_at, identifies: false, body })
         };
         let made: Vec<Result<NewRecord, Reason>> = some.iter().map(record).collect();
         let mut ends: Vec<Outcome> = made
