@@ -38,6 +38,12 @@ impl Changed {
         people.filter(|people| people.len() <= self.most).unwrap_or_default()
     }
 
+    /// Whether nobody of the site is noted any more.
+    #[cfg(test)]
+    pub(crate) fn is_taken(&self, site: SiteId) -> bool {
+        !self.people.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&site)
+    }
+
     /// Notes whom these changes are of.
     pub fn note(&self, site: SiteId, changes: &Changes) {
         if changes.profiles.is_empty() && changes.counted.is_empty() {

@@ -12,11 +12,11 @@ use crate::harness::{
 
 /// Sends `start`, then a byte every 50 ms; how long the server puts up with it.
 fn patience(address: SocketAddr, start: &[u8]) -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "measures the server's own clock")]
+    let started = Instant::now();
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     stream.write_all(start).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "measures the server's own clock")]
-    let started = Instant::now();
     let mut byte = [0];
     while started.elapsed() < DEADLINE {
         if stream.write_all(b"a").is_err() {
@@ -52,8 +52,7 @@ async fn a_trickle_ends_and_takes_nobody_along() {
             gateway.accept(&meanwhile),
         );
         let trickle = trickle.unwrap();
-        assert!(trickle > Duration::from_millis(200), "{trickle:?}");
-        assert!(trickle < Duration::from_secs(5), "{trickle:?}");
+        assert!(trickle >= Duration::from_millis(400), "cut before its time: {trickle:?}");
     }
     assert_eq!(gateway.settled(2).await[0].delivered, 2);
 }

@@ -207,10 +207,7 @@ impl Syncs {
             if !stays {
                 it.stop.cancel();
                 ending.insert(key.clone(), it.ended.clone());
-                self.states.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-                if !wanted.contains_key(key) {
-                    self.footing.conceal(key, &self.states);
-                }
+                self.pass_on(key, wanted.get(key));
             }
             stays
         });
@@ -247,6 +244,24 @@ impl Syncs {
             };
             self.tasks.spawn_on(work, &self.footing.runtime);
             running.insert(key, Running { order, pushed, stop, ended });
+        }
+    }
+
+    /// Keeps the state of a sync for the one that takes its place, so that operators see it all the
+    /// time; removes the state and the series of a sync that has no successor.
+    fn pass_on(&self, key: &Key, successor: Option<&Order>) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        match (successor, states.get_mut(key)) {
+            (None, _) => {
+                states.remove(key);
+                drop(states);
+                self.footing.conceal(key, &self.states);
+            }
+            (Some(order), Some(state)) if order.drains && !order.is_away => {
+                state.stand = Stand::Drains;
+            }
+            (Some(order), Some(state)) if !order.is_away => state.stand = Stand::Follows,
+            (Some(_), _) => {}
         }
     }
 
