@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// No wait in a test is longer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A simulated vendor on a free port.
 pub(crate) async fn vendor(kind: Kind) -> Simulator {

@@ -254,7 +254,7 @@ impl Bench {
         name: &str,
         is_so: impl Fn(&Ledger, ReaderStatus) -> bool,
     ) -> Ledger {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let ledger = self.ledger(name).await;
             if is_so(&ledger, self.reader(name).status) {

@@ -77,7 +77,7 @@ const say = (page, message) => page.evaluate((it) => window.tagway.say(it), mess
 const track = (event, more) => ({ type: "track", event, messageId: `m-${event}`, properties: {}, ...more });
 
 async function until(check, what) {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + 60_000;
   for (;;) {
     const value = await check();
     if (value) return value;

@@ -15,7 +15,7 @@ import { chromium } from "playwright-core";
 
 export const TAGWAY = process.env.TAGWAY ?? new URL("../../../target/debug/tagway", import.meta.url).pathname;
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 60_000;
 // Some clients are silent in browsers that call themselves headless or automated. Said on the command
 // line, because requests that outlive their page would lose what a page is told to say.
 const AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) " +

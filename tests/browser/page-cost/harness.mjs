@@ -24,7 +24,7 @@ export const TAGWAY = process.env.TAGWAY ?? new URL("../../../target/debug/tagwa
 export const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 export const SHOP = "www.shop.test";
 export const VARIANTS = ["none", "vendors", "proxied", "tagway"];
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 60_000;
 
 // Where a vendor's library comes from and where it sends, and the page's code that starts it.
 const VENDORS = [

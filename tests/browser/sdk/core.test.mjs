@@ -160,7 +160,7 @@ test("a reset goes alone and after what was said before it, and makes another vi
   });
   await arrived("Before", "After");
   // The browser may tell of its requests later than the gateway of what they brought.
-  for (let wait = 0; asked.length < 3 && wait < 100; wait += 1) await page.waitForTimeout(50);
+  for (let wait = 0; asked.length < 3 && wait < 1000; wait += 1) await page.waitForTimeout(50);
   assert.deepEqual(asked.map(({ pathname }) => pathname), ["/e", "/reset", "/e"]);
   const [earlier, later] = ["Before", "After"].map((name) => events().find(({ event }) => event === name));
   assert.notEqual(earlier.anonymousId, later.anonymousId);
