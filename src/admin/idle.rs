@@ -43,10 +43,13 @@ impl Idle {
     }
 
     /// Ends the connection that has waited longest, if one waits.
-    pub(super) fn evict(&self) {
-        if let Some((_, cut)) = self.lock().by_age.pop_first() {
+    pub(super) fn evict(&self) -> bool {
+        let longest = self.lock().by_age.pop_first();
+        let is_found = longest.is_some();
+        if let Some((_, cut)) = longest {
             cut.cancel();
         }
+        is_found
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

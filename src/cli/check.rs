@@ -19,6 +19,11 @@ pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
     say(&summary(&settings, file.as_deref().unwrap_or("the embedded default")))
 }
 
+/// Why an admin listener is better on loopback.
+const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: metrics and the names of sites and \
+    destinations are shown without a token, and the token travels in the clear; bind it to 127.0.0.1, \
+    or let a private network alone reach it";
+
 /// Writing to a String cannot fail, so the results are dropped.
 fn summary(settings: &Settings, file: &str) -> String {
     let mut out = format!("{file} is valid.\n\n");
@@ -27,6 +32,9 @@ fn summary(settings: &Settings, file: &str) -> String {
     };
     row("data", &settings.data_dir.display());
     row("admin", &settings.admin.address);
+    if !settings.admin.address.ip().to_canonical().is_loopback() {
+        row("  warning:", &BEYOND_LOOPBACK);
+    }
     let _infallible = writeln!(out);
     for site in &settings.sites {
         let _infallible = writeln!(out, "site {}", site.name);
@@ -72,6 +80,13 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
                 tags.join(", ")
             ));
         }
+    }
+    for mount in site.gateway.mounts.iter().filter(|mount| mount.lacks_ids()) {
+        warnings.push(format!(
+            "sites.vendors.{}: scripts = \"proxy\" serves none that differ by customer, as no id of the \
+             site's is known; say ids = [..]",
+            mount.vendor
+        ));
     }
     for destination in site.destinations.iter().filter(|it| it.client.is_some()) {
         let name = &destination.name;

@@ -129,7 +129,10 @@ fn read_site<'a>(
     let tagged = gateway.mounts.iter().filter(|it| it.is_tagged()).map(|it| it.vendor);
     let mut tagged: BTreeSet<&str> = tagged.collect();
     for mount in &mut gateway.mounts {
-        mount.takes_tags |= destinations.iter().any(|it| it.vendor == mount.vendor);
+        let vendor = mount.vendor;
+        let mut own = destinations.iter().filter(|it| it.vendor == vendor).peekable();
+        mount.takes_tags |= own.peek().is_some();
+        mount.know_ids(own.flat_map(|it| &it.public_ids));
     }
     for mount in &gateway.mounts {
         let Some(forward) = &mount.forward else { continue };
