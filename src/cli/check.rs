@@ -81,6 +81,11 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
             ));
         }
     }
+    if site.shares_secret {
+        let what = "cookies are the site's own all the same, but those from before signatures named \
+                    their site are taken no more; say another secret for each site";
+        warnings.push(format!("secret: another site has it, too: {what}"));
+    }
     for mount in site.gateway.mounts.iter().filter(|mount| mount.lacks_ids()) {
         warnings.push(format!(
             "sites.vendors.{}: scripts = \"proxy\" serves none that differ by customer, as no id of the \

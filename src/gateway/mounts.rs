@@ -246,10 +246,12 @@ impl Mount {
         if !pins.is_empty() && said.is_none() && !is_proxied {
             table.mistake("pin", "is of no use without scripts = \"proxy\"");
         }
-        let mut ids = read_ids(table, vendor);
+        let mut ids = read_ids(table);
         if !ids.is_empty() && said.is_none() && !is_proxied {
             table.mistake("ids", "is of no use without scripts = \"proxy\"");
         }
+        let of_shim = vendor.shim.into_iter().flat_map(|shim| shim.ids);
+        ids.extend(of_shim.filter_map(|name| table.opt_string(name)));
         for (name, _) in &pins {
             let (path, query) = name.split_once('?').unwrap_or((name, ""));
             let id = script.file(path).and_then(|file| file.id(path, query));
@@ -356,15 +358,13 @@ impl Mounted {
     }
 }
 
-/// The ids of `ids`, and those that the shim of the vendor gets.
-fn read_ids(table: &mut Section<'_>, vendor: &Vendor) -> Vec<String> {
-    let mut ids = table.strings("ids");
+/// `ids`: the site's own at the vendor.
+fn read_ids(table: &mut Section<'_>) -> Vec<String> {
+    let ids = table.strings("ids");
     for id in ids.iter().filter(|id| !is_id(id)) {
         let why = "must be 1 to 64 letters, digits and any of \"-_\"";
         table.mistake_about("ids", id, why, None);
     }
-    let names = vendor.shim.into_iter().flat_map(|shim| shim.ids);
-    ids.extend(names.filter_map(|name| table.opt_string(name)));
     ids
 }
 

@@ -17,7 +17,6 @@ use hyper::body::{Body, Frame};
 use lol_html::AsciiCompatibleEncoding;
 
 use super::coding::{Coding, Encoder};
-use super::connection::Flow;
 use super::inject::Rewriter;
 use crate::answer::{AnswerBody, BodyError};
 
@@ -91,12 +90,15 @@ fn text(fields: &HeaderMap, name: HeaderName) -> &str {
 }
 
 /// The page as it has to be, and compressed if that is wanted and the client takes it.
-pub(super) fn rewritten(
+pub(super) fn rewritten<B>(
     head: &mut ResponseParts,
-    body: Flow,
+    body: B,
     rewriter: Rewriter,
     coding: Option<Option<Coding>>,
-) -> AnswerBody {
+) -> AnswerBody
+where
+    B: Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static,
+{
     let encoder = announce(head, coding);
     let page = Page { body, rewriter: Some(rewriter), encoder, rest: Bytes::new(), is_due: true };
     AnswerBody::stream(page)
@@ -158,8 +160,8 @@ fn weaken(fields: &mut HeaderMap) {
 }
 
 /// A page on its way through.
-struct Page {
-    body: Flow,
+struct Page<B> {
+    body: B,
     /// Until the page ends.
     rewriter: Option<Rewriter>,
     encoder: Option<Encoder>,
@@ -169,7 +171,7 @@ struct Page {
     is_due: bool,
 }
 
-impl Page {
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Page<B> {
     /// What more there is to send after this much more of the page; all if it ended.
     fn advance(&mut self, more: Option<&Bytes>) -> Result<Vec<u8>, BodyError> {
         let plain = match (more, &mut self.rewriter) {
@@ -208,7 +210,7 @@ impl Page {
     }
 }
 
-impl Body for Page {
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for Page<B> {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -233,5 +235,45 @@ impl Body for Page {
             }
         }
         Poll::Ready(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+
+    use super::super::inject::Task;
+    use super::*;
+
+    /// One frame of an origin's may be large; the thread is not its own.
+    #[test]
+    fn page_yields_between_its_steps() {
+        let task = Task {
+            injects: true,
+            tags: Default::default(),
+            admitted: Default::default(),
+            authority: "t.shop.example".to_owned(),
+            secure: true,
+        };
+        let rewriter = Rewriter::new(AsciiCompatibleEncoding::utf_8(), task, (1 << 20, 1 << 20));
+        let text = Bytes::from("<p>x".repeat(STEP_BYTES));
+        let frames = [Ok::<_, BodyError>(Frame::data(text.clone()))];
+        let body = StreamBody::new(stream::iter(frames));
+        let (mut head, ()) = http::Response::new(()).into_parts();
+        let mut page = rewritten(&mut head, body, rewriter, None);
+        let mut context = Context::from_waker(Waker::noop());
+        let (mut steps, mut length) = (0, 0);
+        loop {
+            match Pin::new(&mut page).poll_frame(&mut context) {
+                Poll::Pending => steps += 1,
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(frame)) => length += frame.unwrap().into_data().unwrap().len(),
+            }
+        }
+        assert_eq!(length, text.len());
+        assert_eq!(steps, text.len() / STEP_BYTES - 1);
     }
 }

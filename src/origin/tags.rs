@@ -357,7 +357,7 @@ pub(super) mod tests {
                 mount: format!("/{}", vendor.name),
                 script: vendor.script.filter(|_| is_proxy || vendor.shim.is_some())?,
                 is_shim: !is_proxy,
-                ids: ["G-1", "AW-1", "GTM-1", "abc", "key"].map(str::to_owned).to_vec(),
+                ids: ["G", "G-1", "AW-1", "GTM-1", "abc", "key"].map(str::to_owned).to_vec(),
                 endpoint: (vendor.name == "matomo")
                     .then(|| "https://stats.shop.example/matomo/".parse().unwrap()),
                 takes_beacons: true,

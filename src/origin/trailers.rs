@@ -55,7 +55,18 @@ const NEVER: &[&str] = &[
     "via",
     "warning",
     "www-authenticate",
-    "x-*",
+    "x-api-*",
+    "x-auth*",
+    "x-client-*",
+    "x-cluster-*",
+    "x-csrf*",
+    "x-forwarded*",
+    "x-http-method*",
+    "x-original-*",
+    "x-real-*",
+    "x-remote-*",
+    "x-rewrite-*",
+    "x-user*",
 ];
 
 /// Reads `trailers`.

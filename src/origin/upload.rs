@@ -125,9 +125,9 @@ impl UploadState {
     }
 
     /// Counts it among a connection's streams.
-    pub(super) fn join(&self, streams: &Arc<()>) {
+    pub(super) fn join(&self, place: Arc<()>) {
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        *stream = Some(streams.clone());
+        *stream = Some(place);
     }
 
     fn enter(&self, stage: Stage) {
