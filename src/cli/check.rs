@@ -113,3 +113,51 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tagway.toml");
+        std::fs::write(&file, text).unwrap();
+        let settings = Origin { file: Some(file), variables: Default::default() }.load().unwrap();
+        summary(&settings, "file")
+    }
+
+    #[test]
+    fn check_warns_of_an_admin_listener_beyond_loopback() {
+        for (address, warns) in [
+            ("127.0.0.1:9090", false),
+            ("[::1]:9090", false),
+            ("[::ffff:127.0.0.1]:9090", false),
+            ("0.0.0.0:9090", true),
+            ("[::]:9090", true),
+            ("10.0.0.1:9090", true),
+        ] {
+            let said = said(&format!("[listen]\nadmin = \"{address}\"\n"));
+            assert_eq!(said.contains("is not a loopback address"), warns, "{said}");
+        }
+    }
+
+    const SITES: &str = "[[sites]]\nname = \"shop\"\nhosts = [\"t.shop.example\"]\n\
+        secret = \"0123456789abcdef\"\n[[sites]]\nname = \"blog\"\nhosts = [\"t.blog.example\"]\n";
+
+    #[test]
+    fn check_warns_of_a_secret_that_two_sites_have() {
+        for (secret, warnings) in [("0123456789abcdef", 2), ("fedcba9876543210", 0)] {
+            let said = said(&format!("{SITES}secret = \"{secret}\"\n"));
+            assert_eq!(said.matches("another site has it").count(), warnings, "{said}");
+        }
+    }
+
+    #[test]
+    fn check_warns_of_scripts_that_no_id_is_known_for() {
+        for (more, warns) in [("", true), ("ids = [\"KEY\"]\n", false)] {
+            let segment = "[sites.vendors.segment]\nscripts = \"proxy\"\n";
+            let said = said(&format!("{SITES}{segment}{more}"));
+            assert_eq!(said.contains("say ids = [..]"), warns, "{said}");
+        }
+    }
+}
