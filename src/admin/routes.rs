@@ -45,7 +45,7 @@ POST /api/v1/segments/preview /api/v1/segments/run /api/v1/segments/forget (toke
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
 
-/// Whether a path is one of health or metrics, which are answered however many connections there are.
+/// Returns true for the paths of health and metrics, which are answered however many connections there are.
 pub(super) fn is_health(path: &str) -> bool {
     matches!(path, "/livez" | "/readyz" | "/metrics")
 }

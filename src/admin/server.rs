@@ -93,7 +93,7 @@ impl Admin {
     }
 }
 
-/// What a connection is for.
+/// The requests that a connection may carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Anything,

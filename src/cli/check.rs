@@ -19,7 +19,7 @@ pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
     say(&summary(&settings, file.as_deref().unwrap_or("the embedded default")))
 }
 
-/// Why an admin listener is better on loopback.
+/// The warning about an admin listener beyond loopback.
 const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: metrics and the names of sites and \
     destinations are shown without a token, and the token travels in the clear; bind it to 127.0.0.1, \
     or let a private network alone reach it";

@@ -20,7 +20,7 @@ use crate::config::{Origin, SiteSettings};
 const BATCH_MESSAGES: usize = 500;
 const BATCH_BYTES: usize = 256 << 10;
 
-/// What stands around the messages of a request.
+/// The bytes around the messages of a request.
 const ENVELOPE_BYTES: usize = 64;
 
 /// How often a request is tried again that the gateway has no room for, and how long one of these waits

@@ -10,7 +10,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
 use anyhow::{Context as _, bail};
 
-/// What is shown of a record that is too large.
+/// The bytes that are shown of a record that is too large.
 const SHOWN_BYTES: usize = 1024;
 
 /// The next record of a file.
@@ -44,7 +44,7 @@ pub(super) fn skip_mark(reader: &mut BufReader<File>) -> anyhow::Result<()> {
 /// The records of a file.
 pub(super) struct Records {
     reader: BufReader<File>,
-    /// Where in the file the reader is.
+    /// The reader's position in the file.
     at: u64,
     most: usize,
 }
@@ -63,7 +63,7 @@ struct Scan {
     state: State,
     held: Vec<u8>,
     length: u64,
-    /// How much of it is in its first line, with the line's end.
+    /// The length of its first line, with the line's end.
     first_line: Option<u64>,
 }
 
@@ -84,7 +84,7 @@ impl Records {
         Ok(Self { reader, at, most })
     }
 
-    /// How much of the file is read.
+    /// The bytes of the file that are read.
     pub(super) const fn position(&self) -> u64 {
         self.at
     }

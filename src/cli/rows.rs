@@ -81,7 +81,7 @@ pub(super) fn column(text: &str) -> Result<Column, String> {
 pub(super) struct Row {
     /// Which it is, from 1 on, the line of names aside.
     pub(super) number: u64,
-    /// How long it is in the file.
+    /// Its length in the file.
     pub(super) bytes: usize,
     /// As it stands in the file.
     pub(super) found: Value,
@@ -103,7 +103,7 @@ enum Source {
     Ndjson(BufReader<File>),
 }
 
-/// What is found in a row, or what there is of it instead and why it is no row.
+/// The members of a row, or its text and the reason why it is no row.
 type Found = Result<Map<String, Value>, (Value, &'static str)>;
 
 const TOO_LONG: &str = "is longer than --row-bytes";

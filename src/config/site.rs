@@ -28,7 +28,7 @@ pub struct SiteSettings {
     pub tagged: BTreeSet<&'static str>,
     /// How its visitors are known.
     pub visitor: visitor::Settings,
-    /// Whether another site has one of its secrets.
+    /// True if another site has one of its secrets.
     pub shares_secret: bool,
     /// What is kept of its visitors.
     pub profiles: profile::SiteSettings,

@@ -244,7 +244,7 @@ impl Gateway {
         self.answered(request, client, Rejection::Overloaded.into_response())
     }
 
-    /// Whether the host that a request names is some site's.
+    /// Returns true if the host that a request names is a site's.
     pub fn serves<B>(&self, request: &Request<B>) -> bool {
         let host = head::host(head::authority(request.uri(), request.headers()));
         !host.is_empty() && self.snapshot.load().site(&host).is_some()

@@ -291,7 +291,7 @@ impl Mount {
         }
     }
 
-    /// Whether the vendor's own scripts are served, and all of those that differ by customer are refused
+    /// Returns true if the vendor's own scripts are served, and all that differ by customer are refused
     /// because no id is known.
     pub fn lacks_ids(&self) -> bool {
         self.scripts.as_ref().is_some_and(|it| {

@@ -37,7 +37,7 @@ pub struct Origin {
     /// HTTP/1.1: for upgrades, and for a host that is not the connection's.
     http1: Arc<Pool>,
     authority: HeaderValue,
-    /// What its clients have under way.
+    /// The requests of its clients under way.
     clients: Arc<ClientRequests>,
 }
 

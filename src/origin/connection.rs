@@ -59,7 +59,7 @@ pub(super) struct Pool {
     silence: Duration,
     idle_time: Duration,
     idle_connections: usize,
-    /// Of one connection of HTTP/2.
+    /// The requests under way in one connection of HTTP/2.
     streams: usize,
     stream_bytes: usize,
     trailers: Arc<[HeaderName]>,
@@ -75,7 +75,7 @@ struct Idle {
     unused: VecDeque<(http1::SendRequest<Sent>, Instant)>,
     /// Whether somebody will end those that stay unused.
     is_watched: bool,
-    /// Of HTTP/2, each for many requests.
+    /// The connections of HTTP/2, each for many requests.
     shared: Vec<Shared>,
 }
 
@@ -88,7 +88,7 @@ struct Shared {
     used: Instant,
 }
 
-/// How many requests an origin takes at once over a connection of HTTP/2.
+/// The number of requests that an origin takes at once over a connection of HTTP/2.
 struct Room {
     /// One, until the first answer: the origin says the number before that.
     most: AtomicUsize,
@@ -404,7 +404,7 @@ pub(super) struct Flow {
     line: Option<http1::SendRequest<Sent>>,
     /// Whose connection it is.
     pool: Arc<Pool>,
-    /// What it answers.
+    /// The state of the request that it answers.
     upload: Arc<UploadState>,
 }
 

@@ -152,8 +152,7 @@ fn says_who(name: &str) -> bool {
     read.starts_with("x-forwarded-") || SAY_WHO.contains(&read.as_str())
 }
 
-/// Whether a field of this name is one of those that the gateway decides on, to those who read `_` for
-/// `-` as well.
+/// Returns true if a server that reads `_` for `-` takes the field for one that the gateway decides on.
 fn is_disguised(name: &str) -> bool {
     let is_one = |read: &str| HOP_BY_HOP.contains(&read) || END_TO_END.contains(&read);
     name.contains('_') && is_one(&name.replace('_', "-"))

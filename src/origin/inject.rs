@@ -40,7 +40,7 @@ pub(super) struct Rewriter {
     /// Until it gives up.
     parser: Option<Parser>,
     page: Arc<Page>,
-    /// What is held of the page at most for an inline script.
+    /// The most bytes of the page that are held for an inline script.
     inline_limit: usize,
 }
 

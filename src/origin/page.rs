@@ -20,7 +20,7 @@ use super::coding::{Coding, Encoder};
 use super::inject::Rewriter;
 use crate::answer::{AnswerBody, BodyError};
 
-/// What is read of a page at once: less than a millisecond's work.
+/// The bytes of a page that are read at once: less than a millisecond's work.
 const STEP_BYTES: usize = 16 << 10;
 
 const NO_TRANSFORM: &str = "no-transform";
@@ -77,7 +77,7 @@ fn may_change(fields: &HeaderMap) -> bool {
         .any(|it| it.trim().eq_ignore_ascii_case(NO_TRANSFORM))
 }
 
-/// Whether it is kept as a file, and not shown: any disposition but "inline" (RFC 6266, section 4.2).
+/// Returns true if it is kept as a file and not shown: any disposition but "inline" (RFC 6266, 4.2).
 fn is_file(fields: &HeaderMap) -> bool {
     fields.get_all(CONTENT_DISPOSITION).iter().any(|value| {
         let kind = value.to_str().ok().and_then(|value| value.split(';').next());
@@ -165,9 +165,9 @@ struct Page<B> {
     /// Until the page ends.
     rewriter: Option<Rewriter>,
     encoder: Option<Encoder>,
-    /// What came of it and is still to be read.
+    /// The bytes that came and are still to be read.
     rest: Bytes,
-    /// Whether the next step may be taken at once. Between two of them others have their turn.
+    /// True if the next step may be taken at once. Between two steps other tasks have their turn.
     is_due: bool,
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Admitted {
     policies: Vec<Policy>,
     /// Whether one says which Trusted Types policies there may be, and not the snippet's.
     refuses_types: bool,
-    /// Whether there is more of them than is read: they may admit nothing.
+    /// True if there are more of them than are read: they may admit nothing.
     is_beyond: bool,
 }
 

@@ -42,7 +42,7 @@ pub struct Settings {
     pub inline_bytes: usize,
     /// The requests under way in one connection of HTTP/2.
     pub streams: usize,
-    /// What each of them may be ahead of its client.
+    /// The bytes that each of them may be ahead of its client.
     pub stream_bytes: usize,
     /// How long an unused connection is kept.
     pub idle_time: Duration,

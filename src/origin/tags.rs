@@ -204,12 +204,12 @@ impl Tag {
         self.is_shim && pairs.any(is_foreign)
     }
 
-    /// Whether the script of this address is the site's own; a shim stands in for any.
+    /// Returns true if the script of this address is the site's own; a shim stands in for any.
     fn has(&self, file: &File, below: &str, query: &str) -> bool {
         self.is_shim || file.is_of(below, query, &self.ids)
     }
 
-    /// Whether nobody else's files are at this host, and no other customer's that pages may load.
+    /// Returns true if no other vendor's files are at this host, and no other customer's.
     fn owns(&self, host: &str) -> bool {
         let is_known = |file: &File| self.is_shim || file.id.is_none() || !self.ids.is_empty();
         let mut files = self.script.files.iter().filter(|file| file.is_at(host)).peekable();
@@ -287,7 +287,7 @@ impl Tag {
 /// An inline script that is looked through.
 struct Inline<'s> {
     script: &'s [u8],
-    /// What stands before paths, with a scheme.
+    /// The text before paths, with a scheme.
     base: &'s str,
     /// Which texts a literal in it begins with, as far as it was looked for.
     known: Vec<(&'static str, bool)>,
@@ -299,7 +299,7 @@ impl Inline<'_> {
         file.foreign.iter().any(|(_, start)| self.has_literal(start))
     }
 
-    /// Whether a text stands in it.
+    /// Returns true if a text stands in it.
     fn has(&self, text: &str) -> bool {
         memmem::find(self.script, text.as_bytes()).is_some()
     }

@@ -89,7 +89,7 @@ fn is_never(name: &str) -> bool {
     })
 }
 
-/// What of a body's frame passes: data, and trailers that are allowed.
+/// Returns the part of a body's frame that passes: data, and trailers that are allowed.
 pub(super) fn filtered(frame: Frame<Bytes>, allowed: &[HeaderName]) -> Option<Frame<Bytes>> {
     let mut trailers = match frame.into_trailers() {
         Ok(trailers) => trailers,
@@ -107,7 +107,7 @@ pub(super) fn filtered(frame: Frame<Bytes>, allowed: &[HeaderName]) -> Option<Fr
     (!kept.is_empty()).then(|| Frame::trailers(kept))
 }
 
-/// What a head says of the trailers that follow it and pass. To be read before [`super::fields::strip`].
+/// A head's fields about trailers that pass. To be read before [`super::fields::strip`].
 pub(super) struct Announced {
     trailer: Option<HeaderValue>,
     takes: bool,

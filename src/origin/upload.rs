@@ -1,6 +1,6 @@
 //! The body of a request on its way from the client to an origin.
 //!
-//! What ends it early is the client's doing, not the origin's. The state of an upload outlives the
+//! An upload that ends early is the client's error, not the origin's. The state of an upload outlives the
 //! request: a connection whose upload still runs takes no other request, even if its answer is here.
 
 use std::error::Error;
@@ -20,7 +20,7 @@ use super::clients::RequestPlace;
 use super::trailers;
 use crate::answer::BodyError;
 
-/// Why a request's body did not come whole.
+/// A request's body that did not come whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
     /// It is longer than `upload_bytes`.
@@ -77,7 +77,7 @@ pub fn client_gone() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-/// How far an upload is.
+/// The stages of an upload.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Stage {
@@ -89,7 +89,7 @@ enum Stage {
     Ended,
 }
 
-/// What is known of an upload, and what is held until it ends and its answer does.
+/// The state of an upload, and the places that it holds until it ends and its answer does.
 pub(super) struct UploadState {
     stage: AtomicU8,
     error: OnceLock<UploadError>,
@@ -109,17 +109,17 @@ impl UploadState {
         })
     }
 
-    /// Whether the connection is done with the upload.
+    /// Returns true if the connection is done with the upload.
     pub(super) fn is_ended(&self) -> bool {
         self.stage.load(Ordering::Acquire) == Stage::Ended as u8
     }
 
-    /// Whether it is the client that the upload waits for.
+    /// Returns true if the upload waits for its client.
     pub(super) fn is_waiting(&self) -> bool {
         self.stage.load(Ordering::Acquire) == Stage::Waiting as u8
     }
 
-    /// What ended it early.
+    /// The error that ended it early.
     pub(super) fn error(&self) -> Option<UploadError> {
         self.error.get().copied()
     }
@@ -135,7 +135,7 @@ impl UploadState {
     }
 }
 
-/// What an upload is held to.
+/// The limits of an upload.
 #[derive(Clone, Debug)]
 pub(super) struct UploadLimits {
     pub(super) bytes: u64,
@@ -147,7 +147,7 @@ pub(super) struct UploadLimits {
 pub(super) struct Upload<B> {
     body: Pin<Box<B>>,
     limits: UploadLimits,
-    /// How much of it came.
+    /// The bytes that came.
     length: u64,
     /// Since the last of it came.
     waiting: Option<Pin<Box<Sleep>>>,

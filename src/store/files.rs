@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-/// What SQLite files of this program say that they are: "TGWY".
+/// The application id of this program's SQLite files: "TGWY".
 const APPLICATION_ID: u32 = 0x5447_5759;
 
 /// The lengths of a database's header, of its log's and of each page's in the log
@@ -27,7 +27,7 @@ const FRAME_HEADER_BYTES: usize = 24;
 
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Why the database's files cannot be what the gateway left there.
+/// Files that cannot be what the gateway left there.
 #[derive(Debug, thiserror::Error)]
 pub enum UnsoundError {
     /// It is no file.
@@ -117,7 +117,7 @@ pub(super) fn examine(path: &Path) -> Result<(), UnsoundError> {
     }
 }
 
-/// Whether the database is another program's, by its tables. Leaves it as it is.
+/// Returns true if the database is another program's, by its tables. Leaves it as it is.
 pub(super) fn is_foreign(connection: &Connection) -> rusqlite::Result<bool> {
     let tables = "SELECT count(*) > 0 AND sum(name = 'migrations') = 0 FROM sqlite_schema";
     let is_foreign = connection.query_row(tables, [], |row| row.get::<_, Option<bool>>(0))?;
@@ -151,7 +151,7 @@ fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     }
 }
 
-/// What a database says of itself.
+/// The header of a database.
 struct Header {
     page_bytes: u32,
     /// Nothing, if an old program wrote it that did not say.

@@ -30,10 +30,10 @@ pub struct File {
     pub origin: &'static str,
     /// What is taken off the beginning of the path there.
     pub strip: &'static str,
-    /// Where the address says whose script it is, if each customer has another: those of other
-    /// customers are not served.
+    /// The place of the customer's id in the address, if each customer has another script: those of
+    /// other customers are not served.
     pub id: Option<IdPlace>,
-    /// Whether the path begins with a language, as `en_US`.
+    /// True if the path begins with a language, as `en_US`.
     pub has_locale: bool,
     /// The parameters that are passed on, and their values' shapes.
     pub query: &'static [(&'static str, Shape)],
@@ -48,7 +48,7 @@ pub struct File {
     pub shared: bool,
 }
 
-/// Where the address of a script says whose it is.
+/// The place of a customer's id in the address of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdPlace {
     /// In a parameter.
@@ -188,7 +188,7 @@ impl File {
         Some(id).filter(|id| !id.is_empty())
     }
 
-    /// Whether the script of this address is a customer's whose ids these are, or everybody's.
+    /// Returns true if the script of this address is of one of these ids, or everybody's.
     pub fn is_of(&self, path: &str, query: &str, ids: &[String]) -> bool {
         self.id.is_none() || self.id(path, query).is_some_and(|id| ids.iter().any(|own| own == id))
     }

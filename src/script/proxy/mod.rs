@@ -70,7 +70,7 @@ struct Inner {
     comparing: Semaphore,
     /// One at a time: the best levels take a core for a second.
     compressing: Arc<Semaphore>,
-    /// How many scripts that are not at hand clients ask each vendor for, by site.
+    /// The limits of scripts that are not at hand, by site and vendor.
     news: DefaultKeyedRateLimiter<(Name, &'static str)>,
     /// Fetches, which outlive the requests that began them.
     tasks: TaskTracker,
