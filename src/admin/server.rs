@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::idle::{Held, Idle};
+use super::idle::{Held, Idle, Seat};
 use super::{Context, RequestError, reply, routes};
 
 /// A request's head may be this long: tokens and queries are short.
@@ -66,9 +66,12 @@ impl Admin {
                 () = drain.cancelled() => break,
                 place = find_place(&room, &reserve) => place,
             };
+            // It is idle from now on, whenever its task has its first turn.
+            let evicted = CancellationToken::new();
+            let seat = idle.seat(evicted.clone());
             let (context, drain) = (Arc::clone(&context), drain.clone());
             connections.spawn(async move {
-                serve_connection(stream, context, (drain, idle), purpose).await;
+                serve_connection(stream, context, (drain, evicted, seat), purpose).await;
                 drop(slot);
             });
         }
@@ -131,22 +134,26 @@ async fn find_place(room: &Room, reserve: &Room) -> (Option<OwnedSemaphorePermit
     if let Some(slot) = room.enter().await {
         return (Some(slot), room.idle.clone(), Purpose::Anything);
     }
-    let slot = match reserve.enter().await {
-        Some(slot) => Some(slot),
-        // None of its answers waits for anything.
-        None => Arc::clone(&reserve.limit).acquire_owned().await.ok(),
-    };
-    (slot, reserve.idle.clone(), Purpose::Health)
+    loop {
+        if let Some(slot) = reserve.enter().await {
+            return (Some(slot), reserve.idle.clone(), Purpose::Health);
+        }
+        // None of its answers waits for anything: somebody is idle or gone at once.
+        tokio::select! {
+            slot = Arc::clone(&reserve.limit).acquire_owned() => {
+                return (slot.ok(), reserve.idle.clone(), Purpose::Health);
+            }
+            () = reserve.idle.begins() => {}
+        }
+    }
 }
 
 async fn serve_connection(
     stream: TcpStream,
     context: Arc<Context>,
-    (drain, idle): (CancellationToken, Idle),
+    (drain, evicted, seat): (CancellationToken, CancellationToken, Arc<Seat>),
     purpose: Purpose,
 ) {
-    let evicted = CancellationToken::new();
-    let seat = idle.seat(evicted.clone());
     let header_time = context.settings.header_time;
     let service = service_fn(|request: Request<Incoming>| {
         let (context, drain) = (Arc::clone(&context), drain.clone());

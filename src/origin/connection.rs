@@ -112,7 +112,7 @@ impl Room {
 
     /// The connection's task runs, and the origin said this number, if it said one yet.
     fn note(&self, context: &Context<'_>, most: usize) {
-        self.task.register(context.waker());
+        AtomicWaker::register(&self.task, context.waker());
         if self.has_answered.load(Ordering::Acquire) {
             self.most.store(most, Ordering::Relaxed);
         }

@@ -12,6 +12,7 @@ mod connection;
 mod fields;
 mod hints;
 mod inject;
+mod inline;
 mod page;
 mod policy;
 mod settings;

@@ -10,15 +10,10 @@ use std::ops::Range;
 use memchr::memmem;
 use url::Url;
 
+use super::inline::{Inline, hashes, host_at};
 use crate::script::literal::Address;
 use crate::vendors::Script;
 use crate::vendors::script::{File, Rewrite};
-
-/// How scripts name the hash that another must have.
-const HASHES: &[&str] = &["sha256-", "sha384-", "sha512-"];
-
-/// The longest host that is looked for.
-const MAX_HOST_BYTES: usize = 300;
 
 /// A vendor's scripts, as the site serves them.
 #[derive(Debug)]
@@ -138,7 +133,7 @@ impl Tags {
     /// which is the same with a scheme. Nothing if any of it could then not load.
     /// It takes time in proportion to the script's length.
     pub(super) fn within(&self, script: &[u8], base: &str) -> Vec<Change> {
-        let mut inline = Inline { script, base, known: Vec::new() };
+        let mut inline = Inline::new(script, base);
         let slashes = memmem::find_iter(script, "//").map(|at| at + 2);
         let escaped = memmem::find_iter(script, "\\/\\/").map(|at| at + 4);
         let mut changes: Vec<Change> = Vec::new();
@@ -218,7 +213,7 @@ impl Tag {
 
     /// The same of an address in a script, which may be the beginning of a longer one: what is added
     /// is an id of the site's, if one stands in the script.
-    fn may_have(&self, file: &File, (below, query): (&str, &str), inline: &Inline<'_>) -> bool {
+    fn may_have(&self, file: &File, (below, query): (&str, &str), inline: &mut Inline<'_>) -> bool {
         if self.is_shim || file.id.is_none() {
             return true;
         }
@@ -284,65 +279,8 @@ impl Tag {
     }
 }
 
-/// An inline script that is looked through.
-struct Inline<'s> {
-    script: &'s [u8],
-    /// The text before paths, with a scheme.
-    base: &'s str,
-    /// Which texts a literal in it begins with, as far as it was looked for.
-    known: Vec<(&'static str, bool)>,
-}
-
-impl Inline<'_> {
-    /// Whether a script that adds the parameters itself has another product's at hand.
-    fn may_be_other(&mut self, file: &File) -> bool {
-        file.foreign.iter().any(|(_, start)| self.has_literal(start))
-    }
-
-    /// Returns true if a text stands in it.
-    fn has(&self, text: &str) -> bool {
-        memmem::find(self.script, text.as_bytes()).is_some()
-    }
-
-    fn has_literal(&mut self, start: &'static str) -> bool {
-        if let Some((_, has)) = self.known.iter().find(|(known, _)| *known == start) {
-            return *has;
-        }
-        let before = |at: usize| self.script.get(at.checked_sub(1)?);
-        let has = memmem::find_iter(self.script, start).any(|at| before(at).is_some_and(is_quote));
-        self.known.push((start, has));
-        has
-    }
-}
-
-/// The host that stands here in a script, and a port with it.
-fn host_at(script: &[u8], at: usize) -> Option<&str> {
-    let rest = script.get(at..)?;
-    let rest = rest.get(..MAX_HOST_BYTES).unwrap_or(rest);
-    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(byte);
-    let length = rest.iter().position(|byte| !is_host(byte)).unwrap_or(rest.len());
-    std::str::from_utf8(rest.get(..length)?).ok().filter(|host| !host.is_empty())
-}
-
-const fn is_quote(byte: &u8) -> bool {
-    matches!(*byte, b'"' | b'\'' | b'`')
-}
-
 fn authority(url: &Url) -> &str {
     url.authority()
-}
-
-/// The literals in a script that are the hash of another; no more than two of them.
-fn hashes(script: &[u8]) -> Vec<Range<usize>> {
-    let found = HASHES.iter().flat_map(|hash| memmem::find_iter(script, hash));
-    found
-        .filter_map(|start| {
-            let quote = script.get(start.checked_sub(1)?).filter(|byte| is_quote(byte))?;
-            let length = script.get(start..)?.iter().position(|byte| byte == quote)?;
-            Some(start..start + length)
-        })
-        .take(2)
-        .collect()
 }
 
 #[cfg(test)]

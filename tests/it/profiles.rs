@@ -176,7 +176,7 @@ async fn import_goes_on_behind_rows_that_cannot_be_taken() {
         [
             (41, "is longer than --row-bytes"),
             (42, "opens a quote and does not close it"),
-            (43, "has 20105 bytes, more than limits.body_bytes"),
+            (43, "has 20110 bytes, more than limits.body_bytes"),
             (45, "has NUL bytes"),
         ]
     );

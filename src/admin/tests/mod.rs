@@ -494,3 +494,14 @@ async fn health_is_answered_while_all_connections_are_watchers() {
     // Everything is answered again when one of them has left.
     while running.ask("GET /api/v1/sites", "", "").await.0 != 200 {}
 }
+
+#[tokio::test]
+async fn health_is_answered_behind_a_burst_of_idle_connections() {
+    let running = Running::start().await;
+    // All at once: the listener sees them before any of their tasks has its turn.
+    let connect = || std::net::TcpStream::connect(running.address).unwrap();
+    let _idle: Vec<_> = (0..100).map(|_| connect()).collect();
+    let started = tokio::time::Instant::now();
+    assert_eq!(running.ask("GET /livez", "", "").await.0, 200);
+    assert!(started.elapsed() < Duration::from_secs(4), "it waited for header_time");
+}
