@@ -270,17 +270,17 @@ impl Importing {
     /// Until the gateway has the messages on disk. Returns which of them it refuses, and why. Of some
     /// that are refused together, each half is sent alone, so that one stands for none of the others.
     async fn deliver(&self, messages: &[&Value]) -> anyhow::Result<Vec<(usize, String)>> {
-        let (mut refused, mut parts) = (Vec::new(), vec![0..messages.len()]);
-        while let Some(part) = parts.pop() {
-            let some = messages.get(part.clone()).unwrap_or_default();
+        let (mut refused, mut parts) = (Vec::new(), vec![(0, messages.len())]);
+        while let Some((start, end)) = parts.pop() {
+            let some = messages.get(start..end).unwrap_or_default();
             match self.deliver_once(&json!({ "batch": some })).await? {
                 Ok(places) => {
-                    refused.extend(places.into_iter().map(|(at, why)| (part.start + at, why)));
+                    refused.extend(places.into_iter().map(|(at, why)| (start + at, why)));
                 }
-                Err(why) if some.len() <= 1 => refused.push((part.start, why)),
+                Err(why) if some.len() <= 1 => refused.push((start, why)),
                 Err(_) => {
-                    let middle = part.start + some.len() / 2;
-                    parts.extend([middle..part.end, part.start..middle]);
+                    let middle = start + some.len() / 2;
+                    parts.extend([(middle, end), (start, middle)]);
                 }
             }
         }
