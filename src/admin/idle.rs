@@ -11,11 +11,19 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// All connections that wait.
 #[derive(Clone, Default)]
-pub(super) struct Idle(Arc<Mutex<Waiting>>);
+pub(super) struct Idle(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    /// Told when a connection begins to wait.
+    begins: Notify,
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -43,14 +51,22 @@ impl Idle {
     }
 
     /// Ends the connection that has waited longest, if one waits.
-    pub(super) fn evict(&self) {
-        if let Some((_, cut)) = self.lock().by_age.pop_first() {
+    pub(super) fn evict(&self) -> bool {
+        let longest = self.lock().by_age.pop_first();
+        let is_found = longest.is_some();
+        if let Some((_, cut)) = longest {
             cut.cancel();
         }
+        is_found
+    }
+
+    /// Until a connection begins to wait, or began since the last call.
+    pub(super) async fn begins(&self) {
+        self.0.begins.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,6 +83,7 @@ impl Seat {
         waiting.next += 1;
         waiting.by_age.insert(place, self.cut.clone());
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+        self.idle.0.begins.notify_one();
     }
 
     fn leave(&self) {

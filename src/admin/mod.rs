@@ -47,6 +47,8 @@ pub struct Settings {
     pub names: Vec<String>,
     /// Connections at once; beyond, who has been idle longest makes room.
     pub connections: usize,
+    /// Connections besides, for health and metrics alone.
+    pub reserve: usize,
     /// The largest request body.
     pub body_bytes: usize,
     /// For a request's head, and for the next request of a connection.
@@ -67,6 +69,7 @@ impl Settings {
             address: listen.parsed("admin", SocketAddr::from(([127, 0, 0, 1], 0))),
             names: names.collect(),
             connections: admin.integer("connections", 1..=10_000),
+            reserve: admin.integer("reserve", 1..=1_000),
             body_bytes: admin.byte_count("body_bytes"),
             header_time: admin.positive_duration("header_time"),
             body_time: admin.positive_duration("body_time"),
@@ -206,6 +209,8 @@ enum RequestError {
     ForeignOrigin,
     #[error("{0}")]
     Malformed(String),
+    #[error("all admin.connections are busy: only health and metrics are answered")]
+    Full,
     #[error("the body is longer than admin.body_bytes")]
     TooLarge,
     #[error("the body took longer than admin.body_time")]

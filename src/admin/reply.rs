@@ -83,7 +83,8 @@ fn status_of(error: &RequestError) -> StatusCode {
         | RequestError::Pin(PinError::NothingPending | PinError::Changed | PinError::Configured) => {
             StatusCode::CONFLICT
         }
-        RequestError::Journal(_)
+        RequestError::Full
+        | RequestError::Journal(_)
         | RequestError::Send(SendError::Unavailable(_))
         | RequestError::Subject(SubjectError::Unavailable(_))
         | RequestError::Pin(PinError::Disk(_) | PinError::Busy)

@@ -45,6 +45,11 @@ POST /api/v1/segments/preview /api/v1/segments/run /api/v1/segments/forget (toke
 The token is in data_dir/admin.token: Authorization: Bearer TOKEN
 ";
 
+/// Returns true for the paths of health and metrics, which are answered however many connections there are.
+pub(super) fn is_health(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/metrics")
+}
+
 /// Answers one request.
 pub(super) async fn answer(
     request: Request<Incoming>,

@@ -1,4 +1,8 @@
 //! The listener: accepts, bounds and drains connections.
+//!
+//! Health and metrics are answered however many connections there are: a caller who finds the listener
+//! full takes the place of whoever has been idle longest, and if nobody is idle, one of the reserve,
+//! where nothing else is answered.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,17 +19,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::idle::{Held, Idle};
-use super::{Context, reply, routes};
+use super::idle::{Held, Idle, Seat};
+use super::{Context, RequestError, reply, routes};
 
 /// A request's head may be this long: tokens and queries are short.
 const HEAD_BYTES: usize = 16 * 1024;
 
 /// How long accepting pauses when the system has no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often a caller who found the listener full looks for somebody idle.
-const ROOM_EVERY: Duration = Duration::from_millis(50);
 
 /// The bound listener.
 #[derive(Debug)]
@@ -50,25 +51,27 @@ impl Admin {
     /// Serves until `drain` is cancelled, then ends the watchers, finishes the answers under way
     /// within `admin.drain_time`, and returns.
     pub async fn serve(self, context: Context, drain: CancellationToken) {
-        let limit = Arc::new(Semaphore::new(context.settings.connections));
+        let room = Room::new(context.settings.connections);
+        let reserve = Room::new(context.settings.reserve);
         let drain_time = context.settings.drain_time;
         let context = Arc::new(context);
         let mut connections = JoinSet::new();
-        let idle = Idle::default();
         loop {
             let stream = tokio::select! {
                 () = drain.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
                 stream = self.accept() => stream,
             };
-            // Beyond the limit one caller waits here, the others in the system's backlog.
-            let slot = tokio::select! {
+            let (slot, idle, purpose) = tokio::select! {
                 () = drain.cancelled() => break,
-                slot = find_room(&limit, &idle) => slot,
+                place = find_place(&room, &reserve) => place,
             };
-            let (context, drain, idle) = (Arc::clone(&context), drain.clone(), idle.clone());
+            // It is idle from now on, whenever its task has its first turn.
+            let evicted = CancellationToken::new();
+            let seat = idle.seat(evicted.clone());
+            let (context, drain) = (Arc::clone(&context), drain.clone());
             connections.spawn(async move {
-                serve_connection(stream, context, drain, &idle).await;
+                serve_connection(stream, context, (drain, evicted, seat), purpose).await;
                 drop(slot);
             });
         }
@@ -93,13 +96,54 @@ impl Admin {
     }
 }
 
-/// A place for a connection, of somebody idle if there is no other.
-async fn find_room(limit: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphorePermit> {
+/// The requests that a connection may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Anything,
+    /// One request of health or metrics.
+    Health,
+}
+
+/// Places for connections.
+struct Room {
+    limit: Arc<Semaphore>,
+    idle: Idle,
+}
+
+impl Room {
+    fn new(places: usize) -> Self {
+        Self { limit: Arc::new(Semaphore::new(places)), idle: Idle::default() }
+    }
+
+    /// A place, that of whoever has been idle longest if there is no other. `None`: nobody is idle.
+    async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        let free = Arc::clone(&self.limit).try_acquire_owned();
+        if free.is_err() && !self.idle.evict() {
+            return None;
+        }
+        match free {
+            Ok(slot) => Some(slot),
+            // Whoever has to leave does so at its next turn, and nobody else takes places.
+            Err(_) => Arc::clone(&self.limit).acquire_owned().await.ok(),
+        }
+    }
+}
+
+/// A place for a connection, and what it is for there.
+async fn find_place(room: &Room, reserve: &Room) -> (Option<OwnedSemaphorePermit>, Idle, Purpose) {
+    if let Some(slot) = room.enter().await {
+        return (Some(slot), room.idle.clone(), Purpose::Anything);
+    }
     loop {
-        let slot = Arc::clone(limit).acquire_owned();
-        match tokio::time::timeout(ROOM_EVERY, slot).await {
-            Ok(slot) => return slot.ok(),
-            Err(_) => idle.evict(),
+        if let Some(slot) = reserve.enter().await {
+            return (Some(slot), reserve.idle.clone(), Purpose::Health);
+        }
+        // None of its answers waits for anything: somebody is idle or gone at once.
+        tokio::select! {
+            slot = Arc::clone(&reserve.limit).acquire_owned() => {
+                return (slot.ok(), reserve.idle.clone(), Purpose::Health);
+            }
+            () = reserve.idle.begins() => {}
         }
     }
 }
@@ -107,20 +151,23 @@ async fn find_room(limit: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphore
 async fn serve_connection(
     stream: TcpStream,
     context: Arc<Context>,
-    drain: CancellationToken,
-    idle: &Idle,
+    (drain, evicted, seat): (CancellationToken, CancellationToken, Arc<Seat>),
+    purpose: Purpose,
 ) {
-    let evicted = CancellationToken::new();
-    let seat = idle.seat(evicted.clone());
     let header_time = context.settings.header_time;
     let service = service_fn(|request: Request<Incoming>| {
         let (context, drain) = (Arc::clone(&context), drain.clone());
         let busy = seat.begin();
         async move {
             let is_head = request.method() == Method::HEAD;
-            let answer = routes::answer(request, &context, drain).await;
+            let answer = match purpose {
+                Purpose::Health if !routes::is_health(request.uri().path()) => {
+                    Err(RequestError::Full)
+                }
+                _ => routes::answer(request, &context, drain).await,
+            };
             let mut answer = answer.unwrap_or_else(|error| {
-                if let super::RequestError::Journal(error) = &error {
+                if let RequestError::Journal(error) = &error {
                     tracing::error!(
                         error = error as &dyn std::error::Error,
                         "an admin request failed"
@@ -138,6 +185,7 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(header_time)
         .max_buf_size(HEAD_BYTES)
+        .keep_alive(purpose == Purpose::Anything)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // How a caller's connection ended is the caller's matter.

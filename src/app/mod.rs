@@ -386,6 +386,10 @@ impl Handler for GatewayHandler {
         self.0.overloaded(request, facts(arrival))
     }
 
+    fn serves(&self, request: &http::Request<Incoming>) -> bool {
+        self.0.serves(request)
+    }
+
     fn answered(
         &self,
         request: &http::Request<Incoming>,

@@ -19,6 +19,11 @@ pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
     say(&summary(&settings, file.as_deref().unwrap_or("the embedded default")))
 }
 
+/// The warning about an admin listener beyond loopback.
+const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: metrics and the names of sites and \
+    destinations are shown without a token, and the token travels in the clear; bind it to 127.0.0.1, \
+    or let a private network alone reach it";
+
 /// Writing to a String cannot fail, so the results are dropped.
 fn summary(settings: &Settings, file: &str) -> String {
     let mut out = format!("{file} is valid.\n\n");
@@ -27,6 +32,9 @@ fn summary(settings: &Settings, file: &str) -> String {
     };
     row("data", &settings.data_dir.display());
     row("admin", &settings.admin.address);
+    if !settings.admin.address.ip().to_canonical().is_loopback() {
+        row("  warning:", &BEYOND_LOOPBACK);
+    }
     let _infallible = writeln!(out);
     for site in &settings.sites {
         let _infallible = writeln!(out, "site {}", site.name);
@@ -73,6 +81,18 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
             ));
         }
     }
+    if site.shares_secret {
+        let what = "cookies are the site's own all the same, but those from before signatures named \
+                    their site are taken no more; say another secret for each site";
+        warnings.push(format!("secret: another site has it, too: {what}"));
+    }
+    for mount in site.gateway.mounts.iter().filter(|mount| mount.lacks_ids()) {
+        warnings.push(format!(
+            "sites.vendors.{}: scripts = \"proxy\" serves none that differ by customer, as no id of the \
+             site's is known; say ids = [..]",
+            mount.vendor
+        ));
+    }
     for destination in site.destinations.iter().filter(|it| it.client.is_some()) {
         let name = &destination.name;
         let twice = vendors::find(destination.vendor).and_then(|it| it.client?.twice);
@@ -92,4 +112,52 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
         }
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tagway.toml");
+        std::fs::write(&file, text).unwrap();
+        let settings = Origin { file: Some(file), variables: Default::default() }.load().unwrap();
+        summary(&settings, "file")
+    }
+
+    #[test]
+    fn check_warns_of_an_admin_listener_beyond_loopback() {
+        for (address, warns) in [
+            ("127.0.0.1:9090", false),
+            ("[::1]:9090", false),
+            ("[::ffff:127.0.0.1]:9090", false),
+            ("0.0.0.0:9090", true),
+            ("[::]:9090", true),
+            ("10.0.0.1:9090", true),
+        ] {
+            let said = said(&format!("[listen]\nadmin = \"{address}\"\n"));
+            assert_eq!(said.contains("is not a loopback address"), warns, "{said}");
+        }
+    }
+
+    const SITES: &str = "[[sites]]\nname = \"shop\"\nhosts = [\"t.shop.example\"]\n\
+        secret = \"0123456789abcdef\"\n[[sites]]\nname = \"blog\"\nhosts = [\"t.blog.example\"]\n";
+
+    #[test]
+    fn check_warns_of_a_secret_that_two_sites_have() {
+        for (secret, warnings) in [("0123456789abcdef", 2), ("fedcba9876543210", 0)] {
+            let said = said(&format!("{SITES}secret = \"{secret}\"\n"));
+            assert_eq!(said.matches("another site has it").count(), warnings, "{said}");
+        }
+    }
+
+    #[test]
+    fn check_warns_of_scripts_that_no_id_is_known_for() {
+        for (more, warns) in [("", true), ("ids = [\"KEY\"]\n", false)] {
+            let segment = "[sites.vendors.segment]\nscripts = \"proxy\"\n";
+            let said = said(&format!("{SITES}{segment}{more}"));
+            assert_eq!(said.contains("say ids = [..]"), warns, "{said}");
+        }
+    }
 }

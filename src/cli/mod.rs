@@ -9,6 +9,7 @@ mod dead;
 mod demo;
 mod preview;
 mod profiles;
+mod records;
 mod rehearsal;
 pub mod render;
 mod replay;

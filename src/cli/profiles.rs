@@ -20,6 +20,9 @@ use crate::config::{Origin, SiteSettings};
 const BATCH_MESSAGES: usize = 500;
 const BATCH_BYTES: usize = 256 << 10;
 
+/// The bytes around the messages of a request.
+const ENVELOPE_BYTES: usize = 64;
+
 /// How often a request is tried again that the gateway has no room for, and how long one of these waits
 /// lasts at most.
 const TRIES: u32 = 60;
@@ -58,6 +61,10 @@ pub(super) struct Import {
     /// :boolean behind it, converted. Columns without one are what their names say, or traits.
     #[arg(long = "map", value_name = "COLUMN=TARGET", value_parser = column)]
     columns: Vec<Column>,
+    /// The longest row that is held, in bytes; a longer one is rejected. The gateway takes messages of
+    /// limits.event_bytes, 32 KiB by default, but columns may go nowhere.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    row_bytes: usize,
     /// Where rows go that cannot be taken, each with the reason; by default FILE.rejects.
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
@@ -131,11 +138,12 @@ fn import(origin: &Origin, options: Import) -> Result<(), Failure> {
     };
     let most = settings.limits.batch_events.min(BATCH_MESSAGES);
     let (state, rejects) = (beside(options.state, ".import"), beside(options.rejects, ".rejects"));
-    let rows = Rows::open(&options.file, options.format, options.columns)?;
+    let rows = Rows::open(&options.file, options.format, options.columns, options.row_bytes)?;
     let mut importing = Importing {
         rows,
         client,
         most,
+        body_bytes: settings.limits.body_bytes,
         done: read_state(&state)?,
         state,
         rejects_path: rejects,
@@ -169,6 +177,8 @@ struct Importing {
     client: Client,
     /// Messages of one request at most.
     most: usize,
+    /// The longest request that the gateway takes.
+    body_bytes: usize,
     done: State,
     state: PathBuf,
     rejects_path: PathBuf,
@@ -186,7 +196,9 @@ impl Importing {
             if row.number <= from {
                 continue;
             }
-            bytes += row.message.as_ref().map_or(0, |message| message.to_string().len());
+            let row = self.fit(row);
+            // A row that is rejected is held as well until then.
+            bytes += row.message.as_ref().map_or(0, |it| it.to_string().len()).max(row.bytes);
             batch.push(row);
             if batch.len() >= self.most || bytes >= BATCH_BYTES {
                 self.send(std::mem::take(&mut batch)).await?;
@@ -213,15 +225,23 @@ impl Importing {
         }
     }
 
+    /// A row whose message is longer than any request may be is rejected here: the gateway would cut its
+    /// connection while the row is sent.
+    fn fit(&self, row: Row) -> Row {
+        let length = row.message.as_ref().map_or(0, |message| message.to_string().len());
+        if length + ENVELOPE_BYTES <= self.body_bytes {
+            return row;
+        }
+        let message = Err(format!("has {length} bytes, more than limits.body_bytes"));
+        Row { found: Value::Null, message, ..row }
+    }
+
     /// Sends some rows, and notes what became of them once the gateway has them on disk.
     async fn send(&mut self, rows: Vec<Row>) -> anyhow::Result<()> {
         let messages: Vec<&Value> =
             rows.iter().filter_map(|row| row.message.as_ref().ok()).collect();
-        let refused = if messages.is_empty() {
-            Vec::new()
-        } else {
-            self.deliver(&json!({ "batch": messages })).await?
-        };
+        let refused =
+            if messages.is_empty() { Vec::new() } else { self.deliver(&messages).await? };
         let mut places = 0..;
         for row in &rows {
             let reason = match &row.message {
@@ -247,8 +267,31 @@ impl Importing {
         self.note()
     }
 
-    /// Until the gateway has the messages on disk. Returns which of them it refuses, and why.
-    async fn deliver(&self, body: &Value) -> anyhow::Result<Vec<(usize, String)>> {
+    /// Until the gateway has the messages on disk. Returns which of them it refuses, and why. Of some
+    /// that are refused together, each half is sent alone, so that one stands for none of the others.
+    async fn deliver(&self, messages: &[&Value]) -> anyhow::Result<Vec<(usize, String)>> {
+        let (mut refused, mut parts) = (Vec::new(), vec![(0, messages.len())]);
+        while let Some((start, end)) = parts.pop() {
+            let some = messages.get(start..end).unwrap_or_default();
+            match self.deliver_once(&json!({ "batch": some })).await? {
+                Ok(places) => {
+                    refused.extend(places.into_iter().map(|(at, why)| (start + at, why)));
+                }
+                Err(why) if some.len() <= 1 => refused.push((start, why)),
+                Err(_) => {
+                    let middle = start + some.len() / 2;
+                    parts.extend([(middle, end), (start, middle)]);
+                }
+            }
+        }
+        Ok(refused)
+    }
+
+    /// The same of one request; `Err` inside: it was refused as a whole, for what it says.
+    async fn deliver_once(
+        &self,
+        body: &Value,
+    ) -> anyhow::Result<Result<Vec<(usize, String)>, String>> {
         for _ in 0..TRIES {
             let Told { status, wait, body } = self.client.tell("/v1/batch", body).await?;
             let has_list = body.get("rejected").is_some();
@@ -259,13 +302,23 @@ impl Importing {
                     let reason = refused.get("reason").and_then(Value::as_str);
                     Some((at, reason.unwrap_or("invalid").to_owned()))
                 };
-                return Ok(refused.into_iter().flatten().filter_map(refusal).collect());
+                return Ok(Ok(refused.into_iter().flatten().filter_map(refusal).collect()));
+            }
+            let detail = body.get("detail").and_then(Value::as_str).unwrap_or_default();
+            let detail = render::escape(detail, 500);
+            let is_of_the_body = matches!(
+                status,
+                hyper::StatusCode::BAD_REQUEST
+                    | hyper::StatusCode::PAYLOAD_TOO_LARGE
+                    | hyper::StatusCode::UNPROCESSABLE_ENTITY
+            );
+            if is_of_the_body {
+                return Ok(Err(format!("refused ({}): {detail}", status.as_u16())));
             }
             let is_busy = status == hyper::StatusCode::TOO_MANY_REQUESTS
                 || status == hyper::StatusCode::SERVICE_UNAVAILABLE;
             if !is_busy {
-                let detail = body.get("detail").and_then(Value::as_str).unwrap_or_default();
-                bail!("the gateway refused ({}): {}", status.as_u16(), render::escape(detail, 500));
+                bail!("the gateway refused ({}): {detail}", status.as_u16());
             }
             tokio::time::sleep(wait.clamp(Duration::from_millis(100), MAX_WAIT)).await;
         }

@@ -1,15 +1,14 @@
 //! Rows of a CSV or NDJSON file as messages that say who somebody is.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _, Seek as _};
+use std::io::{BufReader, Seek as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The longest line of NDJSON: the gateway takes no longer message either.
-const LINE_BYTES: u64 = 1 << 20;
+use super::records::{Record, Records, read_line, skip_mark};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -82,6 +81,8 @@ pub(super) fn column(text: &str) -> Result<Column, String> {
 pub(super) struct Row {
     /// Which it is, from 1 on, the line of names aside.
     pub(super) number: u64,
+    /// Its length in the file.
+    pub(super) bytes: usize,
     /// As it stands in the file.
     pub(super) found: Value,
     pub(super) message: Result<Value, String>,
@@ -91,13 +92,60 @@ pub(super) struct Row {
 pub(super) struct Rows {
     source: Source,
     columns: Vec<Column>,
+    /// The longest row that is held.
+    row_bytes: usize,
     number: u64,
     length: u64,
 }
 
 enum Source {
-    Csv(Box<csv::Reader<File>>, csv::StringRecord),
+    Csv(Records, csv::StringRecord),
     Ndjson(BufReader<File>),
+}
+
+/// The members of a row, or its text and the reason why it is no row.
+type Found = Result<Map<String, Value>, (Value, &'static str)>;
+
+const TOO_LONG: &str = "is longer than --row-bytes";
+
+/// The cells of a record by the names of their columns. What is empty is not said.
+fn cells(record: &[u8], names: &csv::StringRecord) -> Found {
+    let record = match parse(record) {
+        Ok(record) => record,
+        Err(problem) => return Err((lossy(record), problem)),
+    };
+    if record.len() > names.len() {
+        let cells: Vec<&str> = record.iter().take(names.len() + 1).collect();
+        return Err((json!(cells), "has too many columns"));
+    }
+    let pairs = names.iter().zip(&record).filter(|(_, value)| !value.is_empty());
+    Ok(pairs.map(|(name, value)| (name.to_owned(), json!(value))).collect())
+}
+
+fn parse(record: &[u8]) -> Result<csv::StringRecord, &'static str> {
+    if record.contains(&0) {
+        return Err("has NUL bytes");
+    }
+    let mut reader = csv::ReaderBuilder::new();
+    let reader = reader.has_headers(false).flexible(true).buffer_capacity(record.len().max(1));
+    let mut cells = csv::StringRecord::new();
+    match reader.from_reader(record).read_record(&mut cells) {
+        Ok(_) => Ok(cells),
+        Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => Err("is not UTF-8"),
+        Err(_) => Err("is no record of CSV"),
+    }
+}
+
+/// The members of a line of JSON.
+fn object(line: &[u8]) -> Found {
+    if line.trim_ascii().is_empty() {
+        return Err((Value::Null, "is empty"));
+    }
+    serde_json::from_slice(line).map_err(|_not_json| (lossy(line), "is no object of JSON"))
+}
+
+fn lossy(bytes: &[u8]) -> Value {
+    String::from_utf8_lossy(bytes).trim().into()
 }
 
 impl Rows {
@@ -106,6 +154,7 @@ impl Rows {
         path: &Path,
         format: Option<Format>,
         columns: Vec<Column>,
+        row_bytes: usize,
     ) -> anyhow::Result<Self> {
         let file =
             File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
@@ -114,25 +163,37 @@ impl Rows {
         let is_json = ending.ends_with("json") || ending.ends_with("jsonl");
         let by_name = if is_json { Format::Ndjson } else { Format::Csv };
         let source = match format.unwrap_or(by_name) {
-            Format::Ndjson => Source::Ndjson(BufReader::new(file)),
+            Format::Ndjson => {
+                let mut reader = BufReader::new(file);
+                skip_mark(&mut reader)?;
+                Source::Ndjson(reader)
+            }
             Format::Csv => {
-                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-                let names = reader.headers().context("the first line has no names")?.clone();
+                let mut records = Records::new(file, row_bytes)?;
+                let names = match records.next().context("the file cannot be read")? {
+                    None => bail!("the first line has no names: the file is empty"),
+                    Some(Record::Whole(record)) => parse(&record)
+                        .map_err(|problem| anyhow::anyhow!("the first line {problem}"))?,
+                    Some(Record::TooLong(_)) => bail!("the first line {TOO_LONG}"),
+                    Some(Record::OpenQuote(_)) => {
+                        bail!("the first line opens a quote and does not close it")
+                    }
+                };
                 for column in &columns {
                     if !names.iter().any(|name| name == column.name) {
                         bail!("there is no column {:?}", column.name);
                     }
                 }
-                Source::Csv(Box::new(reader), names)
+                Source::Csv(records, names)
             }
         };
-        Ok(Self { source, columns, number: 0, length })
+        Ok(Self { source, columns, row_bytes, number: 0, length })
     }
 
     /// How much of the file is read, from 0 to 1.
     pub(super) fn progress(&mut self) -> f64 {
         let at = match &mut self.source {
-            Source::Csv(reader, _) => reader.position().byte(),
+            Source::Csv(records, _) => records.position(),
             Source::Ndjson(reader) => reader.stream_position().unwrap_or_default(),
         };
         #[expect(clippy::cast_precision_loss, reason = "a share for people to see")]
@@ -142,41 +203,23 @@ impl Rows {
 
     /// The next row; `None` at the end.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<Row>> {
-        let found = match &mut self.source {
-            Source::Csv(reader, names) => {
-                let mut record = csv::StringRecord::new();
-                match reader.read_record(&mut record) {
-                    Ok(false) => return Ok(None),
-                    Ok(true) if record.len() > names.len() => {
-                        Err((json!(record.iter().collect::<Vec<_>>()), "has too many columns"))
+        let (bytes, found) = match &mut self.source {
+            Source::Csv(records, names) => {
+                match records.next().context("the file cannot be read")? {
+                    None => return Ok(None),
+                    Some(Record::Whole(record)) => (record.len(), cells(&record, names)),
+                    Some(Record::TooLong(shown)) => (shown.len(), Err((lossy(&shown), TOO_LONG))),
+                    Some(Record::OpenQuote(shown)) => {
+                        (shown.len(), Err((lossy(&shown), "opens a quote and does not close it")))
                     }
-                    Ok(true) => {
-                        let pairs = names.iter().zip(&record);
-                        // What is empty is not said.
-                        let pairs = pairs.filter(|(_, value)| !value.is_empty());
-                        Ok(pairs.map(|(name, value)| (name.to_owned(), json!(value))).collect())
-                    }
-                    Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                        Err((Value::Null, "is not UTF-8"))
-                    }
-                    Err(error) => return Err(error).context("the file cannot be read"),
                 }
             }
             Source::Ndjson(reader) => {
-                let mut line = Vec::new();
-                let read = reader.by_ref().take(LINE_BYTES).read_until(b'\n', &mut line);
-                if read.context("the file cannot be read")? == 0 {
-                    return Ok(None);
-                }
-                if line.len() as u64 == LINE_BYTES && !line.ends_with(b"\n") {
-                    reader.skip_until(b'\n').context("the file cannot be read")?;
-                    Err((Value::Null, "is too long"))
-                } else if line.trim_ascii().is_empty() {
-                    Err((Value::Null, "is empty"))
-                } else {
-                    serde_json::from_slice::<Map<String, Value>>(&line).map_err(|_not_json| {
-                        (String::from_utf8_lossy(&line).trim().into(), "is no object of JSON")
-                    })
+                let line = read_line(reader, self.row_bytes).context("the file cannot be read")?;
+                match line {
+                    None => return Ok(None),
+                    Some(Ok(line)) => (line.len(), object(&line)),
+                    Some(Err(shown)) => (shown.len(), Err((lossy(&shown), TOO_LONG))),
                 }
             }
         };
@@ -184,11 +227,12 @@ impl Rows {
         Ok(Some(match found {
             Ok(members) => Row {
                 number: self.number,
+                bytes,
                 message: self.message(&members),
                 found: Value::Object(members),
             },
             Err((found, problem)) => {
-                Row { number: self.number, found, message: Err(problem.to_owned()) }
+                Row { number: self.number, bytes, found, message: Err(problem.to_owned()) }
             }
         }))
     }
@@ -267,11 +311,15 @@ mod tests {
     use super::*;
 
     fn rows(name: &str, text: &str, columns: &[&str]) -> Vec<Row> {
+        bounded(name, text, columns, 1 << 20)
+    }
+
+    fn bounded(name: &str, text: &str, columns: &[&str], row_bytes: usize) -> Vec<Row> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         let columns = columns.iter().map(|text| column(text).unwrap()).collect();
-        let mut rows = Rows::open(&path, None, columns).unwrap();
+        let mut rows = Rows::open(&path, None, columns, row_bytes).unwrap();
         std::iter::from_fn(|| rows.next().unwrap()).collect()
     }
 
@@ -310,6 +358,34 @@ mod tests {
         assert_eq!(rows[1].found, "no");
         assert!(rows[1].message.is_err() && rows[2].message.is_err());
         assert_eq!(told(&rows[3])["userId"], "u");
+    }
+
+    #[test]
+    fn row_that_cannot_be_read_stands_alone() {
+        let long = "x".repeat(5000);
+        let text =
+            format!("user_id,bio\n1,a\n2,{long}\n3,\"open\n4,b\0\n5,c\n6,\"d\"\n7,\"end\n8,e\n");
+        let rows = bounded("people.csv", &text, &[], 1000);
+        let problems: Vec<_> = rows.iter().map(|row| row.message.as_ref().err().cloned()).collect();
+        let open = Some("opens a quote and does not close it".to_owned());
+        let expected = [
+            None,
+            Some(TOO_LONG.to_owned()),
+            open.clone(),
+            Some("has NUL bytes".to_owned()),
+            None,
+            None,
+            open,
+            None,
+        ];
+        assert_eq!(problems, expected);
+        assert_eq!(told(&rows[7])["userId"], "8");
+        assert!(rows.iter().all(|row| row.bytes <= 1024), "none is held beyond the bound");
+        let lines =
+            format!("{{\"user_id\":\"1\",\"bio\":\"{long}\"}}\n{{\"user_id\":\"2\"}}\n{long}");
+        let rows = bounded("people.jsonl", &lines, &[], 1000);
+        let problems: Vec<_> = rows.iter().map(|row| row.message.is_err()).collect();
+        assert_eq!(problems, [true, false, true]);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct SiteSettings {
     pub tagged: BTreeSet<&'static str>,
     /// How its visitors are known.
     pub visitor: visitor::Settings,
+    /// True if another site has one of its secrets.
+    pub shares_secret: bool,
     /// What is kept of its visitors.
     pub profiles: profile::SiteSettings,
     /// The script of its pages.
@@ -63,6 +65,11 @@ pub(super) fn read_sites(root: &mut Section<'_>, geo: &Geo) -> Vec<SiteSettings>
     let mut sites = Vec::new();
     for mut section in root.sections("sites", Some("site_defaults")) {
         sites.push(read_site(&mut section, &destination_defaults, geo, &mut taken));
+    }
+    let visitors: Vec<visitor::Settings> = sites.iter().map(|site| site.visitor.clone()).collect();
+    for (place, site) in sites.iter_mut().enumerate() {
+        let others = visitors.iter().enumerate().filter(|(other, _)| *other != place);
+        site.shares_secret = site.visitor.part_from(others.map(|(_, visitor)| visitor));
     }
     // The defaults are read beneath each destination, where their own mistakes are noted.
     if sites.iter().all(|site| site.destinations.is_empty()) {
@@ -129,7 +136,10 @@ fn read_site<'a>(
     let tagged = gateway.mounts.iter().filter(|it| it.is_tagged()).map(|it| it.vendor);
     let mut tagged: BTreeSet<&str> = tagged.collect();
     for mount in &mut gateway.mounts {
-        mount.takes_tags |= destinations.iter().any(|it| it.vendor == mount.vendor);
+        let vendor = mount.vendor;
+        let mut own = destinations.iter().filter(|it| it.vendor == vendor).peekable();
+        mount.takes_tags |= own.peek().is_some();
+        mount.know_ids(own.flat_map(|it| &it.public_ids));
     }
     for mount in &gateway.mounts {
         let Some(forward) = &mount.forward else { continue };
@@ -172,6 +182,7 @@ fn read_site<'a>(
         gateway,
         tagged,
         visitor,
+        shares_secret: false,
         profiles,
         sdk,
         integrations,

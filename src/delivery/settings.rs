@@ -57,6 +57,8 @@ pub struct DestinationSettings {
     pub vendor: &'static str,
     /// Where its events come from.
     pub mode: Mode,
+    /// The ids by which the vendor shows every visitor whose pages these are.
+    pub public_ids: Vec<String>,
     /// Which events are for it.
     pub filter: Filter,
     /// In which form.
@@ -117,6 +119,8 @@ impl DestinationSettings {
         let endpoint = read_endpoint(section);
         let mut settings = section.section("settings");
         let destination = build(&mut settings, endpoint);
+        let keys = vendor.client.iter().flat_map(|client| client.required);
+        let public_ids = keys.filter_map(|key| settings.opt_string(key)).collect();
         let habits = read_habits(section, destination.habits());
         let hold_identity = read_hold_identity(section, habits.max_age.min(destination.oldest()));
         let filter = Filter {
@@ -137,6 +141,7 @@ impl DestinationSettings {
             vendor: vendor.name,
             mode,
             client,
+            public_ids,
             filter,
             privacy,
             mapping: Arc::new(Mapping::read(section)),
@@ -233,6 +238,7 @@ impl DestinationSettings {
     pub(crate) fn for_tests(name: &str, destination: Arc<dyn Destination>) -> Self {
         let ms = Duration::from_millis;
         Self {
+            public_ids: Vec::new(),
             name: name.into(),
             vendor: "console",
             mode: Mode::Server,

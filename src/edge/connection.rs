@@ -293,10 +293,11 @@ impl Line {
         let mut response = match (&slot, live.redirect.filter(|_| !secure)) {
             (None, _) => handler.overloaded(&request, arrival),
             (Some(_), _) if is_too_large => handler.answered(&request, arrival, too_large()),
-            (Some(_), Some(port)) => {
+            // No other host is sent anywhere: the handler refuses it.
+            (Some(_), Some(port)) if handler.serves(&request) => {
                 handler.answered(&request, arrival, redirect::to_https(&request, port))
             }
-            (Some(_), None) => handler.handle(request, arrival).await,
+            (Some(_), _) => handler.handle(request, arrival).await,
         };
         if let Some(hsts) = live.hsts.as_ref().filter(|_| secure) {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());

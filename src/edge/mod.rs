@@ -66,6 +66,9 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a request for which there is no place, at once and by its head alone.
     fn overloaded(&self, request: &Request<Incoming>, arrival: Arrival) -> Response<Body>;
 
+    /// Returns true if the host that a request names is served here.
+    fn serves(&self, request: &Request<Incoming>) -> bool;
+
     /// Is told of a request that the edge answers itself, and may add to the answer's head.
     fn answered(
         &self,

@@ -177,7 +177,6 @@ impl Gateway {
         {
             let (method, authority) = (head.method.clone(), authority.to_owned());
             let origin = (origin.as_ref(), &site.tags);
-            let response = proxied::answer(origin, head, body, &authority, client).await;
             let seen = observe::Seen {
                 site: Some(site),
                 route: Some(Route::Origin),
@@ -185,7 +184,9 @@ impl Gateway {
                 client: client.client,
                 started,
             };
-            self.observe(&seen, response.status(), snapshot.access_sample);
+            let mut awaited = proxied::Awaited::new(self, seen, snapshot.access_sample);
+            let response = proxied::answer(origin, head, body, &authority, client).await;
+            awaited.is_answered(response.status());
             return response;
         }
         let response = match site {
@@ -241,6 +242,12 @@ impl Gateway {
             }
         }
         self.answered(request, client, Rejection::Overloaded.into_response())
+    }
+
+    /// Returns true if the host that a request names is a site's.
+    pub fn serves<B>(&self, request: &Request<B>) -> bool {
+        let host = head::host(head::authority(request.uri(), request.headers()));
+        !host.is_empty() && self.snapshot.load().site(&host).is_some()
     }
 
     /// Counts an answer that the edge gave itself, and lets the site's pages read it.

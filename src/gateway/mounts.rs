@@ -47,6 +47,9 @@ pub struct Scripts {
     pub script: &'static Script,
     /// What is served under their paths.
     pub serving: Serving,
+    /// The site's own ids at the vendor. Of scripts that each customer has another of, the vendor's own
+    /// of these are served and no others: its host serves those of anybody.
+    pub ids: Vec<String>,
     /// Stands in for the vendor's own host.
     pub endpoint: Option<Url>,
     /// Scripts that are held to a version, by path and query below the mount.
@@ -149,8 +152,13 @@ impl Mount {
     /// What a vendor has below its mount while nobody says anything about it.
     fn of(vendor: &Vendor) -> Self {
         let shimmed = vendor.script.filter(|_| vendor.shim.is_some());
-        let serve =
-            |script| Scripts { script, serving: Serving::Shim, endpoint: None, pins: Vec::new() };
+        let serve = |script| Scripts {
+            script,
+            serving: Serving::Shim,
+            ids: Vec::new(),
+            endpoint: None,
+            pins: Vec::new(),
+        };
         Self {
             vendor: vendor.name,
             beacon: vendor.beacon.unwrap_or(&Silent),
@@ -238,7 +246,18 @@ impl Mount {
         if !pins.is_empty() && said.is_none() && !is_proxied {
             table.mistake("pin", "is of no use without scripts = \"proxy\"");
         }
-        self.scripts = serving.map(|serving| Scripts { script, serving, endpoint, pins });
+        let mut ids = read_ids(table);
+        if !ids.is_empty() && said.is_none() && !is_proxied {
+            table.mistake("ids", "is of no use without scripts = \"proxy\"");
+        }
+        let of_shim = vendor.shim.into_iter().flat_map(|shim| shim.ids);
+        ids.extend(of_shim.filter_map(|name| table.opt_string(name)));
+        for (name, _) in &pins {
+            let (path, query) = name.split_once('?').unwrap_or((name, ""));
+            let id = script.file(path).and_then(|file| file.id(path, query));
+            ids.extend(id.map(str::to_owned));
+        }
+        self.scripts = serving.map(|serving| Scripts { script, serving, ids, endpoint, pins });
     }
 
     /// The ids that the vendor's shim gets, and where it finds the vendor's own scripts: at the mount,
@@ -265,6 +284,22 @@ impl Mount {
         Some(ids)
     }
 
+    /// The vendor's settings at the site name these ids.
+    pub fn know_ids<'i>(&mut self, ids: impl IntoIterator<Item = &'i String>) {
+        if let Some(scripts) = &mut self.scripts {
+            scripts.ids.extend(ids.into_iter().cloned());
+        }
+    }
+
+    /// Returns true if the vendor's own scripts are served, and all that differ by customer are refused
+    /// because no id is known.
+    pub fn lacks_ids(&self) -> bool {
+        self.scripts.as_ref().is_some_and(|it| {
+            let has_ids = it.script.files.iter().any(|file| file.id.is_some());
+            it.serving == Serving::Proxy && has_ids && it.ids.is_empty()
+        })
+    }
+
     /// Whether a path below the mount is one of the vendor's scripts, as the mount serves them.
     pub(super) fn has_script(&self, below: &str) -> bool {
         let file = |scripts: &Scripts| Some((scripts.serving, scripts.script.file(below)?));
@@ -281,6 +316,7 @@ impl Mount {
         Some(Tag {
             mount: self.path.clone(),
             script: scripts.script,
+            ids: scripts.ids.clone(),
             is_shim: scripts.serving == Serving::Shim,
             endpoint: scripts.endpoint.clone(),
             takes_beacons: self.converts || self.forward.is_some(),
@@ -315,11 +351,21 @@ impl Mounted {
         let labels = FormatLabels { site: site.clone(), format: mount.vendor };
         let proxied = mount.scripts.as_ref().filter(|it| it.serving == Serving::Proxy);
         let place = proxied.map(|own| {
-            let scripts = (own.script, own.endpoint.as_ref());
+            let scripts = (own.script, own.endpoint.as_ref(), own.ids.as_slice());
             Place::new((site, hosts), mount.vendor, scripts, &mount.path, &own.pins)
         });
         Self { mount, accepted: metrics.events_accepted.get_or_create_owned(&labels), place }
     }
+}
+
+/// `ids`: the site's own at the vendor.
+fn read_ids(table: &mut Section<'_>) -> Vec<String> {
+    let ids = table.strings("ids");
+    for id in ids.iter().filter(|id| !is_id(id)) {
+        let why = "must be 1 to 64 letters, digits and any of \"-_\"";
+        table.mistake_about("ids", id, why, None);
+    }
+    ids
 }
 
 /// `pin`: the scripts that are held to a version.
@@ -445,10 +491,33 @@ mod tests {
             ),
             ("[vendors.ga4]\nscripts = \"proxy\"\npin.\"/gtag/js\" = \"sha256-\"", "is neither"),
             ("[vendors.console]\nscripts = \"off\"", "vendor with beacons or scripts"),
+            ("[vendors.ga4]\nids = [\"G-1\"]", "of no use without"),
+            ("[vendors.ga4]\nscripts = \"proxy\"\nids = [\"G 1\"]", "1 to 64 letters"),
         ] {
             let (_, mistakes) = read(said, &[]);
             assert!(mistakes.contains(mistake), "{said}: {mistakes}");
         }
+    }
+
+    #[test]
+    fn scripts_of_the_vendor_are_those_of_the_sites_ids() {
+        let text = "[vendors.ga4]\nscripts = \"proxy\"\nids = [\"GTM-1\"]\n\
+                    pin.\"/gtag/js?id=G-1\" = \"first\"\n\
+                    [vendors.drift]\nscripts = \"proxy\"\nembed_id = \"abc\"\n\
+                    [vendors.segment]\nscripts = \"proxy\"\n[vendors.umami]\nscripts = \"proxy\"";
+        let (mut mounts, mistakes) = read(text, &[]);
+        assert_eq!(mistakes, "");
+        let mut mount =
+            |vendor: &str| mounts.iter_mut().find(|it| it.vendor == vendor).cloned().unwrap();
+        let ids = |mount: &Mount| mount.scripts.clone().unwrap().ids;
+        assert_eq!(ids(&mount("ga4")), ["GTM-1", "G-1"]);
+        assert_eq!(ids(&mount("drift")), ["abc"]);
+        let mut segment = mount("segment");
+        assert!(
+            segment.lacks_ids() && !mount("umami").lacks_ids() && !mount("mixpanel").lacks_ids()
+        );
+        segment.know_ids(&["key".to_owned()]);
+        assert!(!segment.lacks_ids());
     }
 
     #[test]

@@ -8,14 +8,40 @@ use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Body;
 
-use super::ClientFacts;
+use super::observe::Seen;
+use super::{ClientFacts, Gateway};
 use crate::answer::AnswerBody;
-use crate::origin::{Exchange, Origin, Tags};
+use crate::origin::{Exchange, Origin, Tags, client_gone};
+
+/// A request to an origin until it is answered. One whose client goes away before is counted as the
+/// client's doing.
+pub(super) struct Awaited<'r> {
+    gateway: &'r Gateway,
+    seen: Seen<'r>,
+    access_sample: f64,
+    status: StatusCode,
+}
+
+impl<'r> Awaited<'r> {
+    pub(super) fn new(gateway: &'r Gateway, seen: Seen<'r>, access_sample: f64) -> Self {
+        Self { gateway, seen, access_sample, status: client_gone() }
+    }
+
+    pub(super) fn is_answered(&mut self, status: StatusCode) {
+        self.status = status;
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.gateway.observe(&self.seen, self.status, self.access_sample);
+    }
+}
 
 /// The origin's answer, or that it has none.
 pub(super) async fn answer<B>(
@@ -39,6 +65,9 @@ where
             let fields = response.headers_mut();
             fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            if status == StatusCode::TOO_MANY_REQUESTS {
+                fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
             response
         }
     }

@@ -1,18 +1,21 @@
 //! One exchange with an origin.
 
 use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::upgrade::OnUpgrade;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
+use super::clients::ClientRequests;
 use super::coding::Coding;
 use super::connect::{Guard, Guarded};
 use super::connection::{Pool, Sent};
@@ -21,6 +24,8 @@ use super::page;
 use super::policy::Admitted;
 use super::settings::Settings;
 use super::tags::Tags;
+use super::trailers::Announced;
+use super::upload::{Upload, UploadError, UploadLimits, UploadState};
 use super::{fields, hints, tunnel};
 use crate::answer::{AnswerBody, BodyError, Tunnel};
 
@@ -32,6 +37,8 @@ pub struct Origin {
     /// HTTP/1.1: for upgrades, and for a host that is not the connection's.
     http1: Arc<Pool>,
     authority: HeaderValue,
+    /// The requests of its clients under way.
+    clients: Arc<ClientRequests>,
 }
 
 /// What the gateway knows of a request that goes to the origin.
@@ -62,10 +69,13 @@ pub enum OriginError {
     /// The request came from here.
     #[error("the request comes from the gateway itself")]
     Loop,
-    /// The upload is longer than `upload_bytes`.
-    #[error("the upload is too large")]
-    TooLarge,
-    /// No head within `head_time`.
+    /// The client has `client_requests` under way.
+    #[error("too many requests of this client are under way")]
+    Busy,
+    /// The client did not send the upload that it began.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// No connection within `connect_timeout`, or no head within `head_time`.
     #[error("the origin took too long")]
     Timeout,
     /// No connection, or an answer that is none.
@@ -79,7 +89,8 @@ impl OriginError {
         match self {
             Self::Unfit => StatusCode::BAD_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Self::Upload(error) => error.status(),
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Tls(_) | Self::Forbidden | Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
         }
@@ -111,7 +122,8 @@ impl Origin {
             pool.map_err(|_unfit| OriginError::Unfit)
         };
         let (any, http1) = (pool(false)?, pool(true)?);
-        Ok(Self { settings, any, http1, authority })
+        let clients = ClientRequests::new(settings.client_requests);
+        Ok(Self { settings, any, http1, authority, clients })
     }
 
     /// Passes a request on, and answers with what comes back.
@@ -133,23 +145,42 @@ impl Origin {
             client.filter(|_| version == Version::HTTP_11 && fields::is_websocket(&head.headers));
         let rewrites = self.settings.rewrite_tags && !from.tags.is_empty();
         let is_page = (self.settings.inject || rewrites) && page::may_be_page(&head);
+        let place = self.clients.enter(from.client).ok_or(OriginError::Busy)?;
+        let upload = UploadState::new(Some(place));
+        let is_head = head.method == Method::HEAD;
+        let body = Upload::new(body, self.upload_limits(), upload.clone());
         let request = self.request(head, body, from, upgrade.is_some(), is_page)?;
         let is_http1 = upgrade.is_some() || self.settings.preserve_host;
         let pool = if is_http1 { &self.http1 } else { &self.any };
-        let answer = tokio::time::timeout(self.settings.head_time, pool.send(request)).await;
-        let answer = answer.map_err(|_elapsed| OriginError::Timeout)?;
-        let mut answer = answer.map_err(failure)?;
+        let answer = tokio::time::timeout(self.settings.head_time, pool.send(request, &upload));
+        let mut answer = match answer.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                return Err(upload.error().map_or_else(|| failure(error), Into::into));
+            }
+            Err(_elapsed) if upload.is_waiting() => return Err(UploadError::TooSlow.into()),
+            Err(_elapsed) => return Err(OriginError::Timeout),
+        };
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client = upgrade.ok_or(OriginError::Unreachable(None))?;
             let origin = hyper::upgrade::on(&mut answer);
-            return Ok(self.switch(answer.map(drop), client, origin));
+            return Ok(self.switch(answer.map(drop), (client, origin), upload));
         }
         let version = answer.version();
         let (mut head, body) = answer.into_parts();
+        let trailers = Announced::of(&head.headers, &self.settings.trailers);
         fields::strip(&mut head.headers);
         fields::passed(&mut head.headers, version);
+        trailers.write(&mut head.headers);
         head.version = Version::default();
-        let body = match page::encoding(&head).filter(|_| is_page) {
+        if !is_page {
+            return Ok(Response::from_parts(head, AnswerBody::stream(body)));
+        }
+        let body = match page::encoding(&head) {
+            Some(_) if is_head => {
+                page::announce(&mut head, coding);
+                AnswerBody::stream(body)
+            }
             Some(encoding) => {
                 let task = Task {
                     injects: self.settings.inject,
@@ -161,17 +192,23 @@ impl Origin {
                 if task.admitted.may_load(None) {
                     hints::prune(&mut head.headers, &task.tags);
                 }
-                let rewriter = Rewriter::new(encoding, task, self.settings.tag_bytes);
-                page::rewritten(&mut head, body, rewriter, coding)
+                let limits = (self.settings.tag_bytes, self.settings.inline_bytes);
+                page::rewritten(&mut head, body, Rewriter::new(encoding, task, limits), coding)
             }
             None => {
-                if is_page && head.status == StatusCode::NOT_MODIFIED {
-                    page::weaken(&mut head.headers);
-                }
+                page::pass(&mut head);
                 AnswerBody::stream(body)
             }
         };
         Ok(Response::from_parts(head, body))
+    }
+
+    fn upload_limits(&self) -> UploadLimits {
+        UploadLimits {
+            bytes: self.settings.upload_bytes as u64,
+            silence: self.settings.upload_silence,
+            trailers: self.settings.trailers.clone(),
+        }
     }
 
     /// How a page is compressed for the client; `None` inside: it takes no coding that there is.
@@ -183,7 +220,7 @@ impl Origin {
     fn request<B>(
         &self,
         head: Parts,
-        body: B,
+        body: Upload<B>,
         from: Exchange<'_>,
         upgrades: bool,
         is_page: bool,
@@ -195,14 +232,16 @@ impl Origin {
         let path = path.filter(|_| head.method != Method::CONNECT).ok_or(OriginError::Unfit)?;
         let hint = body.size_hint();
         if hint.lower() > self.settings.upload_bytes as u64 {
-            return Err(OriginError::TooLarge);
+            return Err(UploadError::TooLarge.into());
         }
         let uri = Uri::from(path.clone());
         let mut sent = head.headers;
+        let trailers = Announced::of(&sent, &self.settings.trailers);
         fields::strip(&mut sent);
         fields::join_cookies(&mut sent);
         fields::introduce(&mut sent, from.client, from.secure, from.authority);
         fields::passed(&mut sent, head.version);
+        trailers.write(&mut sent);
         let host = if self.settings.preserve_host {
             HeaderValue::from_str(from.authority).map_err(|_unfit| OriginError::Unfit)?
         } else {
@@ -222,8 +261,7 @@ impl Origin {
             sent.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             sent.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
-        let body = Limited::new(body, self.settings.upload_bytes).boxed_unsync();
-        let mut request = Request::new(body);
+        let mut request = Request::new(body.boxed_unsync());
         *request.method_mut() = head.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = sent;
@@ -234,8 +272,8 @@ impl Origin {
     fn switch(
         &self,
         answer: Response<()>,
-        client: OnUpgrade,
-        origin: OnUpgrade,
+        (client, origin): (OnUpgrade, OnUpgrade),
+        upload: Arc<UploadState>,
     ) -> Response<AnswerBody> {
         let (mut head, ()) = answer.into_parts();
         fields::strip(&mut head.headers);
@@ -243,7 +281,9 @@ impl Origin {
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         head.extensions.clear();
-        head.extensions.insert(Tunnel::new(tunnel::run(client, origin, self.settings.silence)));
+        let tunnel = tunnel::run(client, origin, self.settings.silence);
+        // It is one of its client's requests until it ends.
+        head.extensions.insert(Tunnel::new(tunnel.map(move |()| drop(upload))));
         Response::from_parts(head, AnswerBody::default())
     }
 }
@@ -251,11 +291,12 @@ impl Origin {
 fn failure(error: BodyError) -> OriginError {
     let mut source: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(cause) = source {
-        if cause.is::<LengthLimitError>() {
-            return OriginError::TooLarge;
-        }
         if cause.is::<Guarded>() {
             return OriginError::Forbidden;
+        }
+        let cause_of_io = cause.downcast_ref::<io::Error>();
+        if cause_of_io.is_some_and(|it| it.kind() == io::ErrorKind::TimedOut) {
+            return OriginError::Timeout;
         }
         source = cause.source();
     }
@@ -263,12 +304,12 @@ fn failure(error: BodyError) -> OriginError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use http_body_util::Empty;
 
     use super::*;
 
-    fn settings(origin: &str) -> Settings {
+    pub(in crate::origin) fn settings(origin: &str) -> Settings {
         let time = std::time::Duration::from_secs(5);
         Settings {
             origin: origin.parse().unwrap(),
@@ -280,7 +321,13 @@ mod tests {
             head_time: time,
             silence: time,
             upload_bytes: 1 << 20,
+            upload_silence: time,
+            client_requests: 2,
+            trailers: Arc::new([]),
             tag_bytes: 1 << 20,
+            inline_bytes: 1 << 20,
+            streams: 100,
+            stream_bytes: 1 << 18,
             idle_time: time,
             idle_connections: 1,
         }

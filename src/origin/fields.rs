@@ -2,15 +2,58 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, COOKIE, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, COOKIE, EXPECT, HOST, HeaderName, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue, Version};
 
 /// The gateway's name in Via.
 const NAME: &str = "tagway";
 
 /// Fields that concern one connection, named in Connection or not (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: &[&str] =
-    &["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te"];
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Fields that are for the other end, whatever Connection says: without one of them the message would
+/// mean something else, and nobody may have it taken off.
+const END_TO_END: &[&str] = &[
+    "authorization",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-security-policy",
+    "content-type",
+    "cookie",
+    "host",
+    "if-match",
+    "if-none-match",
+    "location",
+    "origin",
+    "range",
+    "referer",
+    "set-cookie",
+    "strict-transport-security",
+    "vary",
+    "via",
+    "x-content-type-options",
+    "x-frame-options",
+];
+
+/// The names of who a client is said to be, besides `X-Forwarded-*`. What a network for the delivery of
+/// content puts in its own name passes: such a network overwrites what clients say there.
+const SAY_WHO: &[&str] =
+    &["forwarded", "x-real-ip", "x-client-ip", "client-ip", "x-cluster-client-ip"];
 
 /// Takes off what concerns one connection only.
 pub(super) fn strip(fields: &mut HeaderMap) {
@@ -20,10 +63,9 @@ pub(super) fn strip(fields: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse::<HeaderName>().ok())
-        // Without these the message would mean something else: nobody may have them taken off.
-        .filter(|name| !matches!(name.as_str(), "host" | "content-length" | "cookie"))
+        .filter(|name| !END_TO_END.contains(&name.as_str()) && !name.as_str().starts_with("sec-"))
         .collect();
-    for name in named.iter().chain(&[CONNECTION, TRANSFER_ENCODING, UPGRADE]) {
+    for name in &named {
         fields.remove(name);
     }
     for name in HOP_BY_HOP {
@@ -71,13 +113,18 @@ pub(super) fn passed(fields: &mut HeaderMap, version: Version) {
 /// Says whom the request is from, in place of what the client said of that. Servers that read `_`
 /// for `-` in names must not be told otherwise by it.
 pub(super) fn introduce(fields: &mut HeaderMap, client: IpAddr, secure: bool, host: &str) {
-    let said: Vec<HeaderName> =
-        fields.keys().filter(|name| says_who(name.as_str())).cloned().collect();
+    let said: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| says_who(name.as_str()) || is_disguised(name.as_str()))
+        .cloned()
+        .collect();
     for name in said {
         fields.remove(name);
     }
-    fields.remove(EXPECT);
-    fields.remove(HOST);
+    // `Proxy` is what programs behind CGI take for their own proxy (httpoxy).
+    for name in [EXPECT, HOST, HeaderName::from_static("proxy")] {
+        fields.remove(name);
+    }
     let proto = if secure { "https" } else { "http" };
     let address = client.to_string();
     let node = match client {
@@ -101,12 +148,14 @@ pub(super) fn introduce(fields: &mut HeaderMap, client: IpAddr, secure: bool, ho
 
 /// Whether a field of this name says whom a request is from, to those who read `_` for `-` as well.
 fn says_who(name: &str) -> bool {
-    let reads = |start: &str| {
-        let same = |(one, other)| one == other || (one, other) == (b'_', b'-');
-        name.len() >= start.len() && name.bytes().zip(start.bytes()).all(same)
-    };
-    let is = |whole: &str| name.len() == whole.len() && reads(whole);
-    reads("x-forwarded-") || is("forwarded") || is("x-real-ip")
+    let read = name.replace('_', "-");
+    read.starts_with("x-forwarded-") || SAY_WHO.contains(&read.as_str())
+}
+
+/// Returns true if a server that reads `_` for `-` takes the field for one that the gateway decides on.
+fn is_disguised(name: &str) -> bool {
+    let is_one = |read: &str| HOP_BY_HOP.contains(&read) || END_TO_END.contains(&read);
+    name.contains('_') && is_one(&name.replace('_', "-"))
 }
 
 #[cfg(test)]
@@ -123,8 +172,12 @@ mod tests {
     #[test]
     fn what_concerns_one_connection_stays_there() {
         let mut sent = fields(&[
-            ("connection", "keep-alive, X-Secret, Host"),
+            ("connection", "keep-alive, X-Secret, Host, authorization, Sec-Fetch-Site"),
             ("x-secret", "1"),
+            ("authorization", "Bearer x"),
+            ("sec-fetch-site", "cross-site"),
+            ("trailer", "x-forwarded-for"),
+            ("http2-settings", "AAA"),
             ("keep-alive", "timeout=5"),
             ("te", "trailers"),
             ("upgrade", "h2c"),
@@ -134,7 +187,13 @@ mod tests {
             ("accept", "*/*"),
         ]);
         strip(&mut sent);
-        assert_eq!(sent, fields(&[("host", "shop.example"), ("accept", "*/*")]));
+        let kept = fields(&[
+            ("authorization", "Bearer x"),
+            ("sec-fetch-site", "cross-site"),
+            ("host", "shop.example"),
+            ("accept", "*/*"),
+        ]);
+        assert_eq!(sent, kept);
     }
 
     #[test]
@@ -145,11 +204,18 @@ mod tests {
             ("x-forwarded-port", "1"),
             ("forwarded", "for=6.6.6.6"),
             ("x-real_ip", "6.6.6.6"),
+            ("client_ip", "6.6.6.6"),
+            ("x-cluster-client-ip", "6.6.6.6"),
+            ("content_length", "0"),
+            ("transfer_encoding", "chunked"),
+            ("proxy", "http://evil.example"),
+            ("x_own_field", "kept"),
             ("forwarded-by", "kept"),
         ]);
         introduce(&mut sent, "2001:db8::1".parse().unwrap(), true, "shop.example:8443");
         let expected = fields(&[
             ("forwarded-by", "kept"),
+            ("x_own_field", "kept"),
             ("x-forwarded-for", "2001:db8::1"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "shop.example:8443"),

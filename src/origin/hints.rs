@@ -12,6 +12,9 @@ pub(super) const FETCHING: &[&str] = &["preload", "prefetch", "modulepreload"];
 /// What links do with hosts from which pages load later.
 pub(super) const CONNECTING: &[&str] = &["preconnect", "dns-prefetch"];
 
+/// A longer field passes as it is.
+const MAX_BYTES: usize = 16 << 10;
+
 /// Whether the words of a `rel` have one of these.
 pub(super) fn has(rel: &str, words: &[&str]) -> bool {
     rel.split_ascii_whitespace().any(|it| words.iter().any(|word| it.eq_ignore_ascii_case(word)))
@@ -25,7 +28,7 @@ pub(super) fn prune(fields: &mut HeaderMap, tags: &Tags) {
     }
     fields.remove(LINK);
     for value in values {
-        let Ok(text) = value.to_str() else {
+        let Some(text) = value.to_str().ok().filter(|text| text.len() <= MAX_BYTES) else {
             fields.append(LINK, value);
             continue;
         };

@@ -40,8 +40,8 @@ pub(super) struct Rewriter {
     /// Until it gives up.
     parser: Option<Parser>,
     page: Arc<Page>,
-    /// What is held of the page at most.
-    limit: usize,
+    /// The most bytes of the page that are held for an inline script.
+    inline_limit: usize,
 }
 
 /// What is to be done to a page.
@@ -97,8 +97,13 @@ struct Held {
 }
 
 impl Rewriter {
-    /// A page in this encoding. `limit` bytes of it are held at most, and as many by the parser.
-    pub(super) fn new(encoding: AsciiCompatibleEncoding, task: Task, limit: usize) -> Self {
+    /// A page in this encoding. `limit` bytes of it are held by the parser at most, for a tag, and
+    /// `inline_limit` for an inline script.
+    pub(super) fn new(
+        encoding: AsciiCompatibleEncoding,
+        task: Task,
+        (limit, inline_limit): (usize, usize),
+    ) -> Self {
         let page = Arc::new(Page::new(task));
         let mut settings = Settings::new_send();
         let mut handlers = Vec::new();
@@ -148,31 +153,35 @@ impl Rewriter {
             it.parsed.fetch_add(bytes.len(), Ordering::Relaxed);
         });
         let parser = Some(HtmlRewriter::new(settings, sink));
-        Self { parser, page, limit }
+        Self { parser, page, inline_limit }
     }
 
     /// What can be said of the page after this much more of it.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let Some(parser) = &mut self.parser else { return bytes.to_vec() };
         let mut out = Vec::with_capacity(bytes.len() + self.page.tag.len());
         for piece in bytes.chunks(PIECE) {
-            self.page.lock().pending.extend_from_slice(piece);
+            self.write_piece(piece, &mut out);
         }
-        let parsed = bytes.chunks(PIECE).try_for_each(|piece| parser.write(piece));
+        out
+    }
+
+    fn write_piece(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let Some(parser) = &mut self.parser else { return out.extend_from_slice(piece) };
+        self.page.lock().pending.extend_from_slice(piece);
+        let parsed = parser.write(piece);
         let mut progress = self.page.lock();
         let upto = self.page.parsed.load(Ordering::Relaxed);
-        if progress.held.is_some_and(|held| upto.saturating_sub(held.from) > self.limit) {
+        if progress.held.is_some_and(|held| upto.saturating_sub(held.from) > self.inline_limit) {
             progress.held = None;
         }
         let held = progress.held.map_or(upto, |held| held.from);
         if parsed.is_ok() {
-            progress.pass(held.min(upto), &mut out);
+            progress.pass(held.min(upto), out);
         } else {
             self.parser = None;
-            progress.pass(upto, &mut out);
+            progress.pass(upto, out);
             out.append(&mut progress.pending);
         }
-        out
     }
 
     /// The rest.
@@ -256,7 +265,8 @@ impl Page {
         if self.injects && src.as_deref().is_some_and(|src| is_ours(src, &self.authority)) {
             if mem::replace(&mut self.lock().is_done, true) {
                 self.hold(script, tag.start, move |_, progress, end| {
-                    progress.changes.retain(|(range, _)| range.end <= tag.start);
+                    // What is in it was noted last.
+                    while progress.changes.pop_if(|(range, _)| range.end > tag.start).is_some() {}
                     progress.changes.push((tag.start..end.end, String::new()));
                 });
             }
@@ -430,6 +440,11 @@ mod tests {
 
     /// The page, cut into pieces of this size.
     fn by(page: &str, size: usize, limit: usize) -> String {
+        held(page, size, (limit, limit))
+    }
+
+    /// The same, where so much is held for a tag, and for an inline script.
+    fn held(page: &str, size: usize, limits: (usize, usize)) -> String {
         let encoding = AsciiCompatibleEncoding::utf_8();
         let task = Task {
             injects: true,
@@ -438,7 +453,7 @@ mod tests {
             authority: "t.shop.example".to_owned(),
             secure: true,
         };
-        let mut rewriter = Rewriter::new(encoding, task, limit);
+        let mut rewriter = Rewriter::new(encoding, task, limits);
         let mut out = Vec::new();
         for chunk in page.as_bytes().chunks(size) {
             out.extend(rewriter.write(chunk));
@@ -598,6 +613,30 @@ mod tests {
         for size in [1, 100, 4096] {
             assert_eq!(by(&long, size, 4096), expected, "{size}");
         }
+    }
+
+    /// The work is counted by what is held, and that is bounded by a setting of its own.
+    #[test]
+    fn inline_scripts_beyond_their_bound_pass_as_they_are() {
+        let from = "x('https://connect.facebook.net/en_US/fbevents.js');";
+        let script = |length: usize| format!("<script>{}{from}</script>", ";".repeat(length));
+        let page = format!("<head>{}{}", script(10), script(3000));
+        let out = held(&page, 512, (1 << 20, 1000));
+        assert_eq!(out.matches("//t.shop.example/meta/").count(), 1);
+        assert!(out.ends_with(&script(3000)));
+    }
+
+    #[test]
+    fn policies_beyond_their_bound_leave_the_page_as_it_is() {
+        let inline = "<script>x('https://connect.facebook.net/en_US/fbevents.js')</script>";
+        let meta = "<meta http-equiv=content-security-policy content=\"script-src 'self' 'unsafe-inline'\">";
+        let few = format!("<head>{meta}{inline}");
+        assert!(bare(&few).contains("/meta/en_US/"));
+        let many = format!("<head>{}{inline}", meta.repeat(100));
+        assert_eq!(by(&many, 4096, 1 << 20).replace(&own(), ""), many);
+        let long = meta.replace("'self'", &format!("'self' {}", "x ".repeat(10_000)));
+        let long = format!("<head>{long}{inline}");
+        assert_eq!(by(&long, 4096, 1 << 20).replace(&own(), ""), long);
     }
 
     #[test]

@@ -5,19 +5,24 @@
 //! head gets the gateway's script, and tags of vendors point at what the gateway has of theirs.
 
 mod client;
+mod clients;
 mod coding;
 mod connect;
 mod connection;
 mod fields;
 mod hints;
 mod inject;
+mod inline;
 mod page;
 mod policy;
 mod settings;
 mod tags;
+mod trailers;
 mod tunnel;
+mod upload;
 
 pub use client::{Exchange, Origin, OriginError};
 pub use connect::Guard;
 pub use settings::Settings;
 pub use tags::{Tag, Tags};
+pub use upload::{UploadError, client_gone};

@@ -11,7 +11,15 @@ pub(super) struct Admitted {
     policies: Vec<Policy>,
     /// Whether one says which Trusted Types policies there may be, and not the snippet's.
     refuses_types: bool,
+    /// True if there are more of them than are read: they may admit nothing.
+    is_beyond: bool,
 }
+
+/// The longest text of policies that is read; those of sites with many hosts have some 4 KB.
+const MAX_BYTES: usize = 16 << 10;
+
+/// The most policies of a page: each script of the page is held against all.
+const MAX_POLICIES: usize = 16;
 
 /// The snippet's Trusted Types policy.
 const TYPES: &str = "tagway-snippet";
@@ -42,6 +50,11 @@ impl Admitted {
 
     /// Adds the policies of a field, or of the page itself.
     pub(super) fn add(&mut self, policies: &str, authority: &str) {
+        let room = MAX_POLICIES.saturating_sub(self.policies.len());
+        self.is_beyond |= policies.len() > MAX_BYTES || policies.split(',').nth(room).is_some();
+        if self.is_beyond {
+            return;
+        }
         let of = |policy| Some(Policy::of(words(policy, SCRIPTS)?, authority));
         self.policies.extend(policies.split(',').filter_map(of));
         self.refuses_types |= policies
@@ -60,28 +73,29 @@ impl Admitted {
     /// Whether a script in the page itself runs with the nonce that there is.
     pub(super) fn inline(&self) -> bool {
         let nonce = self.nonce();
-        self.policies
-            .iter()
-            .all(|it| it.is_open || (nonce.is_some() && it.nonce.as_deref() == nonce))
+        let runs = |it: &Policy| it.is_open || (nonce.is_some() && it.nonce.as_deref() == nonce);
+        !self.is_beyond && self.policies.iter().all(runs)
     }
 
     /// Whether the snippet runs, with the nonce that there is, and can load the script from here.
     pub(super) fn brings(&self) -> bool {
         let nonce = self.nonce();
         let admits = |it: &Policy| it.knows(nonce) || (it.is_open && it.is_own);
-        !self.refuses_types && self.policies.iter().all(admits)
+        !self.is_beyond && !self.refuses_types && self.policies.iter().all(admits)
     }
 
     /// Whether an inline script with this nonce runs whatever it says, and can load from here.
     pub(super) fn may_change(&self, nonce: Option<&str>) -> bool {
-        self.policies.iter().all(|policy| {
+        let admits = |policy: &Policy| {
             (policy.is_open || policy.knows(nonce)) && (policy.is_own || policy.is_strict)
-        })
+        };
+        !self.is_beyond && self.policies.iter().all(admits)
     }
 
     /// Whether a tag with this nonce can load from here.
     pub(super) fn may_load(&self, nonce: Option<&str>) -> bool {
-        self.policies.iter().all(|it| it.knows(nonce) || (it.is_own && !it.is_strict))
+        let admits = |it: &Policy| it.knows(nonce) || (it.is_own && !it.is_strict);
+        !self.is_beyond && self.policies.iter().all(admits)
     }
 }
 

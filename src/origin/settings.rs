@@ -1,9 +1,12 @@
 //! What a site says of the server behind it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use url::Url;
 
+use super::trailers;
 use crate::settings::Section;
 
 /// `origin` and `[sites.proxy]`.
@@ -27,8 +30,20 @@ pub struct Settings {
     pub silence: Duration,
     /// An upload.
     pub upload_bytes: usize,
+    /// Between two pieces of an upload.
+    pub upload_silence: Duration,
+    /// The requests of one client under way; 0 = unlimited.
+    pub client_requests: usize,
+    /// The trailer fields that pass.
+    pub trailers: Arc<[HeaderName]>,
     /// What is held of a page until a tag in it is whole.
     pub tag_bytes: usize,
+    /// The longest inline script that is looked through.
+    pub inline_bytes: usize,
+    /// The requests under way in one connection of HTTP/2.
+    pub streams: usize,
+    /// The bytes that each of them may be ahead of its client.
+    pub stream_bytes: usize,
     /// How long an unused connection is kept.
     pub idle_time: Duration,
     /// Unused connections kept.
@@ -50,7 +65,13 @@ impl Settings {
             head_time: section.positive_duration("head_time"),
             silence: section.positive_duration("silence"),
             upload_bytes: section.byte_count("upload_bytes"),
+            upload_silence: section.positive_duration("upload_silence"),
+            client_requests: section.integer("client_requests", 0..=1_000_000),
+            trailers: trailers::read(&mut section),
             tag_bytes: section.byte_count("tag_bytes"),
+            inline_bytes: section.byte_count("inline_bytes"),
+            streams: section.integer("streams", 1..=10_000),
+            stream_bytes: section.byte_count("stream_bytes"),
             idle_time: section.positive_duration("idle_time"),
             idle_connections: section.integer("idle_connections", 0..=10_000),
         };

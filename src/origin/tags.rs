@@ -4,17 +4,16 @@
 //! The hosts are those of the vendors' own lists of scripts ([`crate::vendors::script`]); what is not
 //! served stays as it is.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use memchr::memmem;
 use url::Url;
 
+use super::inline::{Inline, hashes, host_at};
 use crate::script::literal::Address;
 use crate::vendors::Script;
 use crate::vendors::script::{File, Rewrite};
-
-/// How scripts name the hash that another must have.
-const HASHES: &[&str] = &["sha256-", "sha384-", "sha512-"];
 
 /// A vendor's scripts, as the site serves them.
 #[derive(Debug)]
@@ -25,6 +24,9 @@ pub struct Tag {
     pub script: &'static Script,
     /// Whether only what pages load is served, by what stands in for it.
     pub is_shim: bool,
+    /// The site's own ids at the vendor: of scripts that each customer has another of, the gateway has
+    /// these.
+    pub ids: Vec<String>,
     /// What stands in for the vendor's own host.
     pub endpoint: Option<Url>,
     /// Whether the mount takes the vendor's beacons.
@@ -33,7 +35,11 @@ pub struct Tag {
 
 /// The tags of a site's vendors.
 #[derive(Debug, Default)]
-pub struct Tags(Vec<Tag>);
+pub struct Tags {
+    tags: Vec<Tag>,
+    /// Which of them have something to do with a host.
+    by_host: HashMap<String, Vec<usize>>,
+}
 
 /// An address in an attribute of a page.
 #[derive(Clone, Copy, Debug)]
@@ -89,39 +95,53 @@ impl<'a> Link<'a> {
 impl Tags {
     /// The tags of these vendors. Of several with one address, the first has it.
     pub fn new(tags: Vec<Tag>) -> Self {
-        Self(tags)
+        let mut by_host: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, tag) in tags.iter().enumerate() {
+            for host in tag.hosts() {
+                by_host.entry(host.to_owned()).or_default().push(place);
+            }
+        }
+        Self { tags, by_host }
     }
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.tags.is_empty()
     }
 
     /// Where the gateway has the script of this address, if it does.
     pub(super) fn place(&self, link: &Link<'_>) -> Option<Place> {
-        self.0.iter().find_map(|tag| {
+        self.tags.iter().find_map(|tag| {
             tag.places(link.host, link.path).find(|place| {
                 let below = tag.below(place, link.path);
                 let file = tag.script.file(&below);
-                file.is_some_and(|file| tag.serves(file) && !tag.is_foreign(file, link.query))
+                file.is_some_and(|file| {
+                    tag.serves(file)
+                        && !tag.is_foreign(file, link.query)
+                        && tag.has(file, &below, &link.query.replace("&amp;", "&"))
+                })
             })
         })
     }
 
     /// Whether a host is only there for scripts that the gateway has.
     pub(super) fn is_needless(&self, host: &str) -> bool {
-        self.0.iter().any(|tag| tag.owns(host))
+        self.tags.iter().any(|tag| tag.owns(host))
     }
 
     /// What of an inline script changes so that what it loads comes from `//AUTHORITY`, and `base`,
     /// which is the same with a scheme. Nothing if any of it could then not load.
+    /// It takes time in proportion to the script's length.
     pub(super) fn within(&self, script: &[u8], base: &str) -> Vec<Change> {
+        let mut inline = Inline::new(script, base);
+        let slashes = memmem::find_iter(script, "//").map(|at| at + 2);
+        let escaped = memmem::find_iter(script, "\\/\\/").map(|at| at + 4);
         let mut changes: Vec<Change> = Vec::new();
-        for tag in &self.0 {
-            for host in tag.hosts() {
-                let found = memmem::find_iter(script, host);
-                changes.extend(found.filter_map(|at| tag.change(script, at, host, base)));
-            }
+        for at in slashes.chain(escaped) {
+            let Some(host) = host_at(script, at) else { continue };
+            let tags = self.by_host.get(host).into_iter().flatten();
+            let mut tags = tags.filter_map(|place| self.tags.get(*place));
+            changes.extend(tags.find_map(|tag| tag.change(&mut inline, at, host)));
         }
         changes.sort_by_key(|(range, _)| range.start);
         changes.dedup_by_key(|(range, _)| range.start);
@@ -179,10 +199,28 @@ impl Tag {
         self.is_shim && pairs.any(is_foreign)
     }
 
-    /// Whether nobody else's files are at this host.
+    /// Returns true if the script of this address is the site's own; a shim stands in for any.
+    fn has(&self, file: &File, below: &str, query: &str) -> bool {
+        self.is_shim || file.is_of(below, query, &self.ids)
+    }
+
+    /// Returns true if no other vendor's files are at this host, and no other customer's.
     fn owns(&self, host: &str) -> bool {
+        let is_known = |file: &File| self.is_shim || file.id.is_none() || !self.ids.is_empty();
         let mut files = self.script.files.iter().filter(|file| file.is_at(host)).peekable();
-        files.peek().is_some() && files.all(|file| !file.shared)
+        files.peek().is_some() && files.all(|file| !file.shared && is_known(file))
+    }
+
+    /// The same of an address in a script, which may be the beginning of a longer one: what is added
+    /// is an id of the site's, if one stands in the script.
+    fn may_have(&self, file: &File, (below, query): (&str, &str), inline: &mut Inline<'_>) -> bool {
+        if self.is_shim || file.id.is_none() {
+            return true;
+        }
+        match file.id(below, query) {
+            Some(id) => self.ids.iter().any(|own| own == id),
+            None => self.ids.iter().any(|own| inline.has(own)),
+        }
     }
 
     fn hosts(&self) -> impl Iterator<Item = &str> {
@@ -197,9 +235,10 @@ impl Tag {
     }
 
     /// What becomes of an address in a script, which may be the beginning of a longer one.
-    fn change(&self, script: &[u8], at: usize, host: &str, base: &str) -> Option<Change> {
-        let address = Address::at(script, at, host)?;
-        let rest = script.get(address.end..)?;
+    fn change(&self, inline: &mut Inline<'_>, at: usize, host: &str) -> Option<Change> {
+        let base = inline.base;
+        let address = Address::at(inline.script, at, host)?;
+        let rest = inline.script.get(address.end..)?;
         let length = rest.iter().position(|byte| b"\"'`$".contains(byte))?;
         let rest = std::str::from_utf8(rest.get(..length)?).ok()?;
         let rest = if address.escaped { rest.replace("\\/", "/") } else { rest.to_owned() };
@@ -214,10 +253,11 @@ impl Tag {
         }
         let place = self.places(host, path).find(|place| {
             let below = self.below(place, path);
-            let is_served = |file: &File| {
+            let mut is_served = |file: &File| {
                 self.serves(file)
                     && !self.is_foreign(file, query)
-                    && !self.may_be_other(file, script)
+                    && !(self.is_shim && inline.may_be_other(file))
+                    && self.may_have(file, (&below, query), inline)
             };
             match self.script.file(&below) {
                 Some(file) => is_served(file),
@@ -237,35 +277,10 @@ impl Tag {
         let to = address.spelt(format!("{here}{}", place.to));
         Some((address.start..address.end + place.skip, to))
     }
-
-    /// Whether a script that adds the parameters itself has another product's at hand.
-    fn may_be_other(&self, file: &File, script: &[u8]) -> bool {
-        self.is_shim
-            && file.foreign.iter().any(|(_, start)| {
-                memmem::find_iter(script, start)
-                    .any(|at| at.checked_sub(1).and_then(|at| script.get(at)).is_some_and(is_quote))
-            })
-    }
-}
-
-const fn is_quote(byte: &u8) -> bool {
-    matches!(*byte, b'"' | b'\'' | b'`')
 }
 
 fn authority(url: &Url) -> &str {
     url.authority()
-}
-
-/// The literals in a script that are the hash of another.
-fn hashes(script: &[u8]) -> Vec<Range<usize>> {
-    let found = HASHES.iter().flat_map(|hash| memmem::find_iter(script, hash).collect::<Vec<_>>());
-    found
-        .filter_map(|start| {
-            let quote = script.get(start.checked_sub(1)?).filter(|byte| is_quote(byte))?;
-            let length = script.get(start..)?.iter().position(|byte| byte == quote)?;
-            Some(start..start + length)
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -280,6 +295,7 @@ pub(super) mod tests {
                 mount: format!("/{}", vendor.name),
                 script: vendor.script.filter(|_| is_proxy || vendor.shim.is_some())?,
                 is_shim: !is_proxy,
+                ids: ["G", "G-1", "AW-1", "GTM-1", "abc", "key"].map(str::to_owned).to_vec(),
                 endpoint: (vendor.name == "matomo")
                     .then(|| "https://stats.shop.example/matomo/".parse().unwrap()),
                 takes_beacons: true,
@@ -311,6 +327,10 @@ pub(super) mod tests {
             ("https://us-assets.i.posthog.com/static/array.js", true, true),
             ("https://eu-assets.i.posthog.com/static/array.js", true, true),
             ("https://widget.intercom.io/widget/abc", true, true),
+            ("https://widget.intercom.io/widget/abd", true, false),
+            ("https://www.googletagmanager.com/gtag/js?l=x&amp;id=G-2", true, false),
+            ("//www.googletagmanager.com/gtm.js?id=GTM-2", false, false),
+            ("https://cdn.segment.com/analytics.js/v1/other/analytics.min.js", true, false),
             ("https://js.intercomcdn.com/frame.1.js", false, true),
             ("https://js.driftt.com/include/1/abc.js", true, true),
             ("https://cdn.segment.com/analytics.js/v1/key/analytics.min.js", true, true),

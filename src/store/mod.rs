@@ -17,10 +17,12 @@
 //! migrations and statements.
 
 mod checkpoint;
+mod files;
 mod migrate;
 mod pool;
 mod writer;
 
+pub use files::UnsoundError;
 pub use migrate::Migrations;
 pub use writer::{Urgency, Write, WriteError};
 
@@ -60,6 +62,9 @@ pub enum OpenError {
     /// The database cannot be opened, or is not one.
     #[error("the database in {0} cannot be opened")]
     Database(PathBuf, #[source] rusqlite::Error),
+    /// The database's files are not what was left there.
+    #[error(transparent)]
+    Unsound(#[from] UnsoundError),
     /// The database was written by a newer program.
     #[error("the database in {0} was written by a newer version of this program")]
     Newer(PathBuf),
@@ -105,15 +110,21 @@ impl Store {
         }
         let lock = lock(folder)?;
         let path = folder.join(FILE);
+        files::examine(&path)?;
         // SQLite would make it as the umask says; its other files take the mode of this one.
         private_file(&path).map_err(|error| OpenError::Folder(folder.to_owned(), error))?;
         let refused = |error| OpenError::Database(folder.to_owned(), error);
-        let mut connection = connect(&path, sync).map_err(refused)?;
+        let connection = Connection::open(&path).map_err(refused)?;
+        if files::is_foreign(&connection).map_err(refused)? {
+            return Err(UnsoundError::Foreign(path).into());
+        }
+        let mut connection = configured(connection, sync).map_err(refused)?;
         for schema in schemas {
             if !migrate::apply(&mut connection, schema).map_err(refused)? {
                 return Err(OpenError::Newer(folder.to_owned()));
             }
         }
+        files::sign(&connection).map_err(refused)?;
         let reopen = {
             let path = path.clone();
             move || connect(&path, sync)
@@ -228,7 +239,10 @@ where
 }
 
 fn connect(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    configured(Connection::open(path)?, sync)
+}
+
+fn configured(connection: Connection, sync: Sync) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", writer::synchronous(sync))?;
     // Checkpoints are the business of `checkpoint`.

@@ -30,8 +30,13 @@ pub struct File {
     pub origin: &'static str,
     /// What is taken off the beginning of the path there.
     pub strip: &'static str,
-    /// The parameters that are passed on.
-    pub query: &'static [&'static str],
+    /// The place of the customer's id in the address, if each customer has another script: those of
+    /// other customers are not served.
+    pub id: Option<IdPlace>,
+    /// True if the path begins with a language, as `en_US`.
+    pub has_locale: bool,
+    /// The parameters that are passed on, and their values' shapes.
+    pub query: &'static [(&'static str, Shape)],
     /// Whether the path names a version, so that what it leads to never changes.
     pub immutable: bool,
     /// Whether it brings what pages call, so that the vendor's shim can stand in for it. The others
@@ -43,12 +48,61 @@ pub struct File {
     pub shared: bool,
 }
 
+/// The place of a customer's id in the address of a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdPlace {
+    /// In a parameter.
+    Query(&'static str),
+    /// In a segment of the path below the mount, counted from 1, after these letters and before `.js`.
+    Segment(usize, &'static str),
+}
+
+/// The values that a parameter may have: each choice of a client's is another script to fetch and keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A customer's id.
+    Id,
+    /// A name in JavaScript, as of a data layer.
+    Name,
+    /// A version.
+    Version,
+    /// A lower-case word.
+    Word,
+    /// A host's name.
+    Host,
+    /// A vendor's own mark for what it sent before.
+    Mark,
+}
+
+impl Shape {
+    fn fits(self, value: &str) -> bool {
+        let all = |most: usize, fits: fn(u8) -> bool| {
+            (1..=most).contains(&value.len()) && value.bytes().all(fits)
+        };
+        match self {
+            Self::Id => all(64, |byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
+            Self::Name => {
+                all(64, |byte| byte.is_ascii_alphanumeric() || byte == b'_')
+                    && !value.starts_with(|first: char| first.is_ascii_digit())
+            }
+            Self::Version => all(16, |byte| byte.is_ascii_digit() || byte == b'.'),
+            Self::Word => all(16, |byte| byte.is_ascii_lowercase()),
+            Self::Host => all(253, |byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte)
+            }),
+            Self::Mark => all(64, is_plain),
+        }
+    }
+}
+
 impl File {
     /// What most have.
     pub const PLAIN: Self = Self {
         path: "",
         origin: "",
         strip: "",
+        id: None,
+        has_locale: false,
         query: &[],
         immutable: false,
         entry: false,
@@ -88,7 +142,10 @@ impl Script {
         if path.len() > MAX_PATH_BYTES || !is_plain_path(path) {
             return None;
         }
-        self.files.iter().find(|file| matches(file.path, path))
+        let is_it = |file: &&File| {
+            matches(file.path, path) && (!file.has_locale || is_locale(segment(path, 1)))
+        };
+        self.files.iter().find(is_it)
     }
 
     /// The files that a path can become when more is added at its end.
@@ -104,22 +161,56 @@ impl File {
     pub fn target(&self, path: &str, query: Option<&str>) -> Option<String> {
         let mut target = path.strip_prefix(self.strip).unwrap_or(path).to_owned();
         let mut mark = '?';
-        for name in self.query {
-            let of = |pair: &'_ str| pair.split_once('=').is_some_and(|(key, _)| key == *name);
-            let Some(pair) = query.into_iter().flat_map(|query| query.split('&')).find(|it| of(it))
-            else {
-                continue;
-            };
-            let (_, value) = pair.split_once('=')?;
-            if value.len() > MAX_VALUE_BYTES || !value.bytes().all(is_plain) {
+        for (name, shape) in self.query {
+            let Some(value) = value_of(query.unwrap_or_default(), name) else { continue };
+            if value.len() > MAX_VALUE_BYTES || !value.bytes().all(is_plain) || !shape.fits(value) {
                 return None;
             }
             target.push(mark);
-            target.push_str(pair);
+            target.push_str(name);
+            target.push('=');
+            target.push_str(value);
             mark = '&';
         }
         Some(target)
     }
+
+    /// The id in a path below the mount and a query, as far as these go; nothing if it is still to
+    /// come.
+    pub fn id<'a>(&self, path: &'a str, query: &'a str) -> Option<&'a str> {
+        let id = match self.id? {
+            IdPlace::Query(name) => value_of(query, name)?,
+            IdPlace::Segment(place, prefix) => {
+                let segment = segment(path, place).strip_prefix(prefix)?;
+                segment.strip_suffix(".js").unwrap_or(segment)
+            }
+        };
+        Some(id).filter(|id| !id.is_empty())
+    }
+
+    /// Returns true if the script of this address is of one of these ids, or everybody's.
+    pub fn is_of(&self, path: &str, query: &str, ids: &[String]) -> bool {
+        self.id.is_none() || self.id(path, query).is_some_and(|id| ids.iter().any(|own| own == id))
+    }
+}
+
+/// The value of the first parameter of this name.
+fn value_of<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// A segment of a path that begins with a slash, counted from 1; nothing if it has not so many.
+fn segment(path: &str, place: usize) -> &str {
+    path.split('/').nth(place).unwrap_or_default()
+}
+
+/// A language, and a country's variant of it, as `en_US`.
+fn is_locale(text: &str) -> bool {
+    let Some((language, country)) = text.split_once('_') else { return false };
+    let lower = |it: &str| it.bytes().all(|byte| byte.is_ascii_lowercase());
+    let upper = |it: &str| it.bytes().all(|byte| byte.is_ascii_uppercase());
+    (2..=3).contains(&language.len()) && lower(language) && country.len() == 2 && upper(country)
 }
 
 /// Letters that mean nothing in a URL: no escapes, so that nothing is decoded anywhere.
@@ -182,8 +273,13 @@ mod tests {
 
     const SCRIPT: Script = Script {
         files: &[
-            File { path: "/gtag/js", query: &["id", "l"], ..File::PLAIN },
-            File { path: "/widget/*", ..File::PLAIN },
+            File {
+                path: "/gtag/js",
+                id: Some(IdPlace::Query("id")),
+                query: &[("id", Shape::Id), ("l", Shape::Name)],
+                ..File::PLAIN
+            },
+            File { path: "/widget/*", id: Some(IdPlace::Segment(2, "")), ..File::PLAIN },
             File { path: "/js/**", strip: "/js", ..File::PLAIN },
             File { path: "/x/script.*.js", ..File::PLAIN },
         ],
@@ -244,11 +340,63 @@ mod tests {
         let target = |query| file.target("/gtag/js", query);
         assert_eq!(target(None).unwrap(), "/gtag/js");
         assert_eq!(target(Some("x=1&l=dl&id=G-1&id=G-2&y")).unwrap(), "/gtag/js?id=G-1&l=dl");
-        for bad in ["id=a%26b", "id=a/b", "id=a#b", "id=a?b"] {
+        for bad in
+            ["id=a%26b", "id=a/b", "id=a#b", "id=a?b", "id=a.b", "id=", "l=a.b", "l=1", "l=a(b)"]
+        {
             assert_eq!(target(Some(bad)), None, "{bad}");
         }
         let file = SCRIPT.file("/js/a.js").unwrap();
         assert_eq!(file.target("/js/a.js", Some("id=1")).unwrap(), "/a.js");
+    }
+
+    #[test]
+    fn scripts_of_other_customers_are_told_apart() {
+        let ids = ["G-1".to_owned(), "abc".to_owned()];
+        let is_of = |path: &str, query: &str| SCRIPT.file(path).unwrap().is_of(path, query, &ids);
+        assert!(is_of("/gtag/js", "l=x&id=G-1") && is_of("/widget/abc", ""));
+        assert!(is_of("/js/anything.js", ""), "it is everybody's");
+        for query in ["", "id=", "id=G-2", "id=G-2&id=G-1", "id=g-1", "Id=G-1", "id=G-1%20"] {
+            assert!(!is_of("/gtag/js", query), "{query}");
+        }
+        assert!(!is_of("/widget/abd", ""));
+    }
+
+    /// The addresses of each vendor's scripts that differ by customer.
+    #[test]
+    fn every_vendors_script_of_a_customer_is_served_by_its_id_alone() {
+        for (vendor, path, query) in [
+            ("ga4", "/gtm.js", "id=OWN"),
+            ("ga4", "/gtag/js", "id=OWN"),
+            ("ga4", "/gtag/destination", "id=OWN"),
+            ("meta", "/signals/config/OWN", ""),
+            ("segment", "/analytics.js/v1/OWN/analytics.min.js", ""),
+            ("amplitude", "/script/OWN.js", ""),
+            ("posthog", "/array/OWN/array.js", ""),
+            ("intercom", "/widget/OWN", ""),
+            ("drift", "/include/1700000000/OWN.js", ""),
+            ("plausible", "/js/pa-OWN.js", ""),
+        ] {
+            let file = crate::vendors::find(vendor).unwrap().script.unwrap().file(path).unwrap();
+            assert!(file.is_of(path, query, &["OWN".to_owned()]), "{vendor} {path}");
+            assert!(!file.is_of(path, query, &["OTHER".to_owned()]), "{vendor} {path}");
+        }
+    }
+
+    #[test]
+    fn paths_and_parameters_that_choose_code_have_a_shape() {
+        let file = |vendor, path| crate::vendors::find(vendor).unwrap().script.unwrap().file(path);
+        assert!(file("meta", "/en_US/fbevents.js").is_some());
+        for path in ["/en/fbevents.js", "/EN_us/fbevents.js", "/x.y_ZZ/fbevents.js"] {
+            assert!(file("meta", path).is_none(), "{path}");
+        }
+        let target = |query| {
+            let path = "/signals/config/1";
+            file("meta", path).unwrap().target(path, Some(query))
+        };
+        assert!(target("v=2.9.123&r=stable&domain=www.shop.example&callback=x").is_some());
+        for query in ["v=2.9-x", "r=Stable", "domain=a_b", "domain=A"] {
+            assert_eq!(target(query), None, "{query}");
+        }
     }
 
     #[test]

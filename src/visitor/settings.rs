@@ -36,6 +36,7 @@ impl Settings {
     /// Reads one of `[[sites]]`. If it names no `secret`, [`Settings::set_secret`] must follow.
     pub fn read(section: &mut Section<'_>) -> Self {
         let cookie_name = section.string("cookie_name");
+        let site = section.opt_string("name").unwrap_or_default();
         let secret = section.opt_secret("secret");
         let previous = section.secrets("previous_secrets");
         let cookie_domain = section.opt_string("cookie_domain");
@@ -49,7 +50,7 @@ impl Settings {
             click_id_max_age: section.duration("click_id_max_age"),
             cookie_consent: section.strings("cookie_consent"),
             click_id_consent: section.strings("click_id_consent"),
-            keys: Keys::new(secret.as_ref(), &previous),
+            keys: Keys::new(&site, secret.as_ref(), &previous),
         };
         let is_short = |secret: &Secret| secret.expose().chars().count() < MIN_SECRET_CHARS;
         if secret.as_ref().is_some_and(is_short) {
@@ -118,6 +119,12 @@ impl Settings {
     /// What was signed for the purpose; none if it was not.
     pub fn open(&self, purpose: &str, value: &str) -> Option<Vec<u8>> {
         self.keys.open(purpose, value).map(|opened| opened.payload)
+    }
+
+    /// Takes no values from before signatures named their site, if one of these sites has one of the
+    /// secrets as well; says whether one has.
+    pub fn part_from<'s>(&mut self, others: impl IntoIterator<Item = &'s Self>) -> bool {
+        self.keys.part_from(others.into_iter().map(|it| &it.keys))
     }
 
     /// Signs with this secret from now on.

@@ -1,6 +1,10 @@
 //! Signed values: `1.KEY.PAYLOAD.MAC`, each part base64url without padding but for the version. The
 //! MAC is HMAC-SHA256 over the cookie's name and the first three parts, cut to 128 bits, so that a
 //! value cannot move to another cookie.
+//!
+//! Its key is made of the secret and the site's name: sites that share a secret do not take each other's
+//! values. Values that the secret itself signed are from before keys had a site. They are taken where no
+//! other site has the secret, and signed anew.
 
 use std::fmt;
 
@@ -21,8 +25,11 @@ const MAC_BYTES: usize = 16;
 /// The keys that values are signed with.
 #[derive(Clone)]
 pub(super) struct Keys {
+    site: String,
     /// The current key first, if there is one; all verify.
     all: Vec<Key>,
+    /// The secrets themselves as keys, which only verify.
+    unbound: Vec<Key>,
     has_current: bool,
 }
 
@@ -30,6 +37,8 @@ pub(super) struct Keys {
 struct Key {
     /// Tells keys apart, and nothing of the secret.
     id: String,
+    /// The same among all that there can be.
+    digest: [u8; 32],
     /// The state after the key itself, so that it is not hashed again for every cookie.
     mac: Hmac<Sha256>,
 }
@@ -48,9 +57,25 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    pub(super) fn new(current: Option<&Secret>, previous: &[Secret]) -> Self {
-        let all = current.into_iter().chain(previous).filter_map(Key::new).collect();
-        Self { all, has_current: current.is_some() }
+    pub(super) fn new(site: &str, current: Option<&Secret>, previous: &[Secret]) -> Self {
+        let secrets =
+            || current.into_iter().chain(previous).map(|secret| secret.expose().as_bytes());
+        Self {
+            site: site.to_owned(),
+            all: secrets().filter_map(|secret| Key::bound(site, secret)).collect(),
+            unbound: secrets().filter_map(Key::new).collect(),
+            has_current: current.is_some(),
+        }
+    }
+
+    /// Takes no values from before keys had a site, where one of these sites has the secret as well.
+    /// Returns whether one has.
+    pub(super) fn part_from<'k>(&mut self, others: impl IntoIterator<Item = &'k Self>) -> bool {
+        let before = self.unbound.len();
+        for other in others {
+            self.unbound.retain(|key| other.unbound.iter().all(|it| it.digest != key.digest));
+        }
+        self.unbound.len() < before
     }
 
     /// Whether no key signs.
@@ -59,8 +84,10 @@ impl Keys {
     }
 
     pub(super) fn set_current(&mut self, secret: &Secret) {
-        if let Some(key) = Key::new(secret) {
+        let secret = secret.expose().as_bytes();
+        if let Some(key) = Key::bound(&self.site, secret) {
             self.all.insert(0, key);
+            self.unbound.extend(Key::new(secret));
             self.has_current = true;
         }
     }
@@ -94,7 +121,8 @@ impl Keys {
         if version != VERSION || parts.next().is_some() {
             return None;
         }
-        let (place, key) = self.all.iter().enumerate().find(|(_, key)| key.id == id)?;
+        let (place, key) =
+            self.all.iter().chain(&self.unbound).enumerate().find(|(_, key)| key.id == id)?;
         let mut given = [0; MAC_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(mac, &mut given).ok()?;
         if length != MAC_BYTES || !bool::from(key.mac(name, signed).ct_eq(&given)) {
@@ -105,15 +133,24 @@ impl Keys {
 }
 
 impl Key {
-    fn new(secret: &Secret) -> Option<Self> {
+    /// The key of a site.
+    fn bound(site: &str, secret: &[u8]) -> Option<Self> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
+        mac.update(b"tagway cookie key of the site ");
+        mac.update(site.as_bytes());
+        let key: [u8; 32] = mac.finalize().into_bytes().into();
+        Self::new(&key)
+    }
+
+    fn new(secret: &[u8]) -> Option<Self> {
         let mut digest = Sha256::new();
         digest.update("tagway cookie key id ");
-        digest.update(secret.expose());
+        digest.update(secret);
         let digest: [u8; 32] = digest.finalize().into();
         let (start, _) = digest.split_first_chunk::<3>()?;
         // HMAC takes keys of any length.
-        let mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;
-        Some(Self { id: URL_SAFE_NO_PAD.encode(start), mac })
+        let mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
+        Some(Self { id: URL_SAFE_NO_PAD.encode(start), digest, mac })
     }
 
     fn mac(&self, name: &str, signed: &str) -> [u8; MAC_BYTES] {
@@ -127,5 +164,44 @@ impl Key {
             *to = from;
         }
         cut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(site: &str) -> Keys {
+        Keys::new(site, Some(&Secret::new("0123456789abcdef")), &[])
+    }
+
+    /// Signs as before keys had a site.
+    fn unbound() -> Keys {
+        let Keys { site, unbound, has_current, .. } = keys("shop");
+        Keys { site, all: unbound, unbound: Vec::new(), has_current }
+    }
+
+    #[test]
+    fn value_of_another_site_with_the_same_secret_is_not_taken() {
+        let (shop, blog) = (keys("shop"), keys("blog"));
+        let value = shop.seal("_tw", b"visitor");
+        assert!(shop.open("_tw", &value).is_some_and(|it| !it.is_old));
+        assert!(blog.open("_tw", &value).is_none());
+        assert_ne!(shop.name("x"), blog.name("x"));
+    }
+
+    #[test]
+    fn value_from_before_keys_had_a_site_is_taken_where_one_site_alone_has_the_secret() {
+        let before = unbound().seal("_tw", b"visitor");
+        let mut shop = keys("shop");
+        let other = Keys::new("blog", Some(&Secret::new("fedcba9876543210")), &[]);
+        assert!(!shop.part_from([&other]));
+        let opened = shop.open("_tw", &before).unwrap();
+        assert!(opened.is_old && opened.payload == b"visitor", "it is signed anew");
+        let former = Secret::new("0123456789abcdef");
+        let other = Keys::new("blog", Some(&Secret::new("fedcba9876543210")), &[former]);
+        assert!(shop.part_from([&other]), "as another's secret of before as well");
+        assert!(shop.open("_tw", &before).is_none());
+        assert!(shop.open("_tw", &shop.seal("_tw", b"visitor")).is_some());
     }
 }

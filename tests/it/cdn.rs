@@ -161,6 +161,6 @@ pub(crate) fn settings(cdn: &Cdn, scripts: &str) -> String {
     let address = cdn.address;
     format!(
         "{NO_RATES}[scripts]\nscript_bytes = \"200KiB\"\ntimeout = \"300ms\"\n{scripts}\n{SITE}\
-         [sites.vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"http://{address}\"\n"
+         [sites.vendors.ga4]\nscripts = \"proxy\"\nids = [\"G-1\"]\nscript_endpoint = \"http://{address}\"\n"
     )
 }

@@ -19,6 +19,7 @@ mod intake;
 mod libraries;
 mod mutants;
 mod origin;
+mod origin_clients;
 mod origin_connections;
 mod outside;
 mod pages;

@@ -20,7 +20,7 @@ fn pinned(cdn: &Cdn, version: &str) -> String {
     let pin = format!("[sites.vendors.ga4.pin]\n\"/gtag/js?id=G-1\" = \"{version}\"\n");
     let other = format!(
         "[[sites]]\nname = \"other\"\nhosts = [\"t.other.example\"]\n[sites.vendors.ga4]\n\
-         scripts = \"proxy\"\nscript_endpoint = \"http://{}\"\n",
+         scripts = \"proxy\"\nids = [\"G-1\"]\nscript_endpoint = \"http://{}\"\n",
         cdn.address
     );
     settings(cdn, NO_ROOM) + &pin + &other
@@ -84,7 +84,7 @@ async fn a_new_version_waits_for_its_approval_through_crashes_and_with_the_vendo
     })
     .await;
     for n in 0..20 {
-        get(process.http, &format!("/ga4/gtag/js?id=G-{n}"));
+        get(process.http, &format!("/ga4/gtag/js?id=G-1&gtm={n}"));
     }
     let metrics = admin_get(process.admin, "/metrics").unwrap().body;
     for line in [

@@ -26,12 +26,17 @@ struct Shop {
 impl Shop {
     /// A shop whose destination has this more in its table.
     fn open(webhook: std::net::SocketAddr, more: &str) -> Self {
+        Self::limited(webhook, more, "")
+    }
+
+    /// The same with these limits.
+    fn limited(webhook: std::net::SocketAddr, more: &str, limits: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
         let key = "write_key = \"shop-web\"\n";
         let site = webhook_site(webhook, more)
             .replace(key, &format!("{key}bots = \"pass\"\nserver_token = \"{TOKEN}\"\n"));
-        let process = Process::start(&data, &file, &format!("{NO_RATES}{site}"));
+        let process = Process::start(&data, &file, &format!("{NO_RATES}{limits}{site}"));
         Self { process, file, folder }
     }
 
@@ -137,4 +142,43 @@ async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
     assert!(!fs::exists(format!("{file}.import")).unwrap(), "what is done is not noted");
     let rows = settled(shop.process.admin, 1200).await;
     assert_eq!(rows[0].accepted, 1200, "no row was taken twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_goes_on_behind_rows_that_cannot_be_taken() {
+    let webhook = vendor(Kind::Webhook).await;
+    let shop = Shop::limited(webhook.address(), "", "body_bytes = \"16KiB\"\n");
+    let path = shop.folder.path().join("people.csv");
+    let mut text = "\u{feff}user_id,bio\n".to_owned();
+    // More in one request of the import's than the gateway takes.
+    for n in 0..40 {
+        text.push_str(&format!("p{n},{}\n", "x".repeat(2000)));
+    }
+    text.push_str(&format!("huge,{}\n", "x".repeat(1_500_000)));
+    text.push_str("open,\"never closed\nlarge,");
+    text.push_str(&format!("{}\np40,\"a\nb\"\nnul,\0\np41,c\n", "x".repeat(20_000)));
+    fs::write(&path, text).unwrap();
+    let (file, to) = (path.display().to_string(), shop.process.http.to_string());
+    let output = shop.tagway(&["profiles", "import", &file, "--to", &to]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("46 rows: 42 taken, 4 rejected"), "{said}");
+    let rejects = fs::read_to_string(format!("{file}.rejects")).unwrap();
+    assert!(rejects.len() < 10_000, "of a row that is too long its beginning is kept");
+    let rejects: Vec<Value> =
+        rejects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let why: Vec<_> = rejects
+        .iter()
+        .map(|it| (it["row"].as_u64().unwrap(), it["reason"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        why,
+        [
+            (41, "is longer than --row-bytes"),
+            (42, "opens a quote and does not close it"),
+            (43, "has 20110 bytes, more than limits.body_bytes"),
+            (45, "has NUL bytes"),
+        ]
+    );
+    settled(shop.process.admin, 42).await;
 }

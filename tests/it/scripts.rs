@@ -172,7 +172,7 @@ async fn a_restart_needs_no_vendor() {
     for _ in 0..5 {
         assert_eq!(get(&gateway, TAG, &[]).body, SERVED);
     }
-    assert_eq!(get(&gateway, "/ga4/gtag/js?id=G-2", &[]).status, 502);
+    assert_eq!(get(&gateway, "/ga4/gtag/js?id=G-1&gtm=2", &[]).status, 502);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,8 +204,62 @@ async fn a_vendor_that_says_it_is_the_same_is_believed_for_as_long_as_it_says() 
     assert_eq!(cdn.asked().len(), asked.len());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_of_others_are_not_fetched_from_the_vendor() {
+    let cdn = Cdn::start();
+    cdn.script(TEXT);
+    let endpoint = format!("scripts = \"proxy\"\nscript_endpoint = \"http://{}\"\n", cdn.address);
+    let more = format!(
+        "[[sites.destinations]]\nname = \"meta\"\nvendor = \"meta\"\nmode = \"client\"\n\
+         [sites.destinations.settings]\npixel_id = \"123\"\n[sites.vendors.meta]\n{endpoint}\
+         [sites.vendors.segment]\nids = [\"KEY\"]\n{endpoint}\
+         [sites.vendors.intercom]\napp_id = \"app\"\n{endpoint}\
+         [sites.vendors.posthog]\n{endpoint}"
+    );
+    let gateway = Gateway::start(&(settings(&cdn, "") + &more)).await;
+    for path in [
+        "/ga4/gtm.js?id=GTM-ATTACKER",
+        "/ga4/gtag/js?id=G-2",
+        "/ga4/gtag/js?x=1&id=G-2&id=G-1",
+        "/ga4/gtag/js",
+        "/ga4/gtag/js?id=G-1&l=alert(1)",
+        "/ga4/gtag/destination?id=AW-1",
+        "/meta/signals/config/124",
+        "/meta/../x_YZ/fbevents.js",
+        "/meta/xx/fbevents.js",
+        "/segment/analytics.js/v1/OTHERKEY/analytics.min.js",
+        "/intercom/widget/other",
+        "/posthog/array/phc_other/array.js",
+    ] {
+        assert_eq!(get(&gateway, path, &[]).status, 404, "{path}");
+    }
+    assert_eq!(cdn.asked().len(), 0);
+    for path in [
+        "/ga4/gtag/js?id=G-1&callback=x",
+        "/meta/signals/config/123?v=2.9.1&r=stable",
+        "/meta/en_US/fbevents.js",
+        "/segment/analytics.js/v1/KEY/analytics.min.js",
+        "/intercom/widget/app",
+        "/posthog/static/array.js",
+    ] {
+        assert_eq!(get(&gateway, path, &[]).status, 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_are_not_at_hand_are_fetched_at_a_bounded_rate() {
+    let cdn = Cdn::start();
+    cdn.script(TEXT);
+    let gateway = Gateway::start(&settings(&cdn, "new_per_minute = 1")).await;
+    assert_eq!(get(&gateway, TAG, &[]).status, 200);
+    let path = |n: usize| format!("/ga4/gtag/js?id=G-1&gtm={n}");
+    let statuses: Vec<u16> = (0..4).map(|n| get(&gateway, &path(n), &[]).status).collect();
+    assert_eq!(statuses, [502; 4]);
+    assert_eq!(get(&gateway, TAG, &[]).status, 200, "what is at hand is served as ever");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_flood_of_ids_fills_neither_memory_nor_disk_nor_the_vendor() {
+async fn a_flood_of_parameters_fills_neither_memory_nor_disk_nor_the_vendor() {
     let cdn = Cdn::start();
     let limits = "fetches = 3\ncache_bytes = \"40KiB\"\ndisk_bytes = \"60KiB\"";
     cdn.reply(Reply::Slow(
@@ -218,7 +272,7 @@ async fn a_flood_of_ids_fills_neither_memory_nor_disk_nor_the_vendor() {
         .map(|thread| {
             std::thread::spawn(move || {
                 let ask = |n| {
-                    let path = format!("/ga4/gtag/js?id=G-{thread}-{n}");
+                    let path = format!("/ga4/gtag/js?id=G-1&gtm={thread}-{n}");
                     send(http, ("GET", &path), &[], b"").unwrap().status
                 };
                 (0..40).map(ask).collect::<Vec<u16>>()
@@ -240,7 +294,7 @@ async fn a_flood_of_ids_fills_neither_memory_nor_disk_nor_the_vendor() {
     assert!((1..=60 << 10).contains(&on_disk()), "{}", on_disk());
     // What is in memory is listed. Its cache makes room behind the requests.
     let held = eventually(|| {
-        get(&gateway, "/ga4/gtag/js?id=G-1-1", &[]);
+        get(&gateway, "/ga4/gtag/js?id=G-1&gtm=1-1", &[]);
         let scripts = gateway.scripts();
         let bytes = |row: &Value| row["served"]["bytes"].as_u64().unwrap();
         let held: u64 = scripts.as_array().unwrap().iter().map(bytes).sum();

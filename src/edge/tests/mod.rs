@@ -76,6 +76,11 @@ impl Handler for Echo {
         })
     }
 
+    fn serves(&self, request: &Request<Incoming>) -> bool {
+        let evil = http::HeaderValue::from_static("evil.example");
+        request.headers().get("host") != Some(&evil)
+    }
+
     fn overloaded(&self, _request: &Request<Incoming>, arrival: Arrival) -> Response<Body> {
         let mut response = Response::new(Body::new(format!("no place, {}", arrival.client).into()));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -344,4 +349,13 @@ async fn plain_requests_are_sent_to_https() {
     assert!(twice.starts_with("HTTP/1.1 400"), "{twice}");
     let bad = house.ask(b"GET / HTTP/1.1\r\nhost: a@b\r\n\r\n").await;
     assert!(bad.starts_with("HTTP/1.1 400"), "{bad}");
+}
+
+#[tokio::test]
+async fn redirect_to_https_is_for_hosts_that_are_served_alone() {
+    let mut settings = settings();
+    settings.redirect_to_https = true;
+    let house = House::start(&settings).await;
+    let answer = house.ask(b"GET / HTTP/1.1\r\nhost: evil.example\r\n\r\n").await;
+    assert!(!answer.starts_with("HTTP/1.1 308") && !answer.contains("location"), "{answer}");
 }

@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use moka::future::Cache;
@@ -45,7 +46,7 @@ use self::pin::{Noticed, Pin, Pins};
 use self::served::Served;
 use self::source::{Hash, Source};
 use crate::clock::SharedClock;
-use crate::metrics::{Metrics, ScriptLabels, VendorLabels};
+use crate::metrics::{Metrics, Name, ScriptLabels, VendorLabels};
 use crate::vendors::script::Rewrite;
 
 /// What an entry without a script weighs.
@@ -69,6 +70,8 @@ struct Inner {
     comparing: Semaphore,
     /// One at a time: the best levels take a core for a second.
     compressing: Arc<Semaphore>,
+    /// The limits of scripts that are not at hand, by site and vendor.
+    news: DefaultKeyedRateLimiter<(Name, &'static str)>,
     /// Fetches, which outlive the requests that began them.
     tasks: TaskTracker,
 }
@@ -99,6 +102,10 @@ struct Found {
     /// How it was found, or why it was not: a word for metrics.
     how: &'static str,
 }
+
+/// More scripts that are not at hand were asked for than `scripts.new_per_minute`.
+#[derive(Debug)]
+struct Limited;
 
 /// One request of a script.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +147,7 @@ impl Scripts {
             .build();
         Ok(Self(Arc::new(Inner {
             fetcher: Fetcher::new(&settings, allow_private)?,
+            news: RateLimiter::keyed(Quota::per_minute(settings.new_per_minute)),
             disk: Arc::new(Disk::new(data_dir.join("scripts"), settings.disk_bytes)),
             settings,
             clock,
@@ -180,7 +188,7 @@ impl Scripts {
         };
         let found = match &pin {
             Some(pin) => self.approved(pin, &url).await,
-            None => self.latest(place.vendor, &url).await,
+            None => self.latest((&place.site, place.vendor), &url).await,
         };
         let Some(source) = found.source else {
             self.count(place.vendor, found.how);
@@ -197,19 +205,23 @@ impl Scripts {
     }
 
     /// What the vendor serves.
-    async fn latest(&self, vendor: &'static str, url: &str) -> Found {
+    async fn latest(&self, (site, vendor): (&Name, &'static str), url: &str) -> Found {
         let (held, is_fresh) = match self.0.held.get(url).await {
             Some(held) => (held, false),
             None => {
                 let (held, all) = (self.0.held.clone(), self.clone());
                 let key: Arc<str> = url.into();
                 // On a task of its own: the first client may leave, the others wait on.
+                let whose = (site.clone(), vendor);
                 let load = async move {
                     let url = key.clone();
-                    held.get_with(key, all.load(vendor, url)).await
+                    held.try_get_with(key, all.load(whose, url)).await
                 };
-                let Ok(held) = self.0.tasks.spawn(load).await else { return Found::none("error") };
-                (held, true)
+                match self.0.tasks.spawn(load).await {
+                    Ok(Ok(held)) => (held, true),
+                    Ok(Err(_limited)) => return Found::none("limited"),
+                    Err(_ended) => return Found::none("error"),
+                }
             }
         };
         let is_due = self.refresh(url, &held);
@@ -246,14 +258,14 @@ impl Scripts {
                 None => {
                     let (all, pin, url) = (self.clone(), pin.clone(), url.to_owned());
                     self.0.tasks.spawn(async move {
-                        all.latest(pin.settings.vendor, &url).await;
+                        all.latest((&pin.settings.site, pin.settings.vendor), &url).await;
                         pin.asking.store(false, Ordering::Relaxed);
                     });
                 }
             }
             return Found { source: Some(source), how: "hit" };
         }
-        let latest = self.latest(pin.settings.vendor, url).await;
+        let latest = self.latest((&pin.settings.site, pin.settings.vendor), url).await;
         let Some(source) = latest.source else { return latest };
         self.notice(pin, &source).await;
         match pin.approved() {
@@ -313,7 +325,9 @@ impl Scripts {
     }
 
     /// From the disk, else from the vendor.
-    async fn load(self, vendor: &'static str, url: Arc<str>) -> Arc<Held> {
+    async fn load(self, whose: (Name, &'static str), url: Arc<str>) -> Result<Arc<Held>, Limited> {
+        self.0.news.check_key(&whose).map_err(|_until| Limited)?;
+        let (_, vendor) = whose;
         let (disk, bytes) = (self.0.disk.clone(), self.0.settings.script_bytes);
         let text = url.clone();
         let read = tokio::task::spawn_blocking(move || disk.read(&text, bytes)).await;
@@ -324,7 +338,7 @@ impl Scripts {
             self.ask(vendor, &url, None).await
         };
         self.notice_all(&url, &held).await;
-        Arc::new(held)
+        Ok(Arc::new(held))
     }
 
     async fn ask_again(self, url: Arc<str>, held: Arc<Held>) {

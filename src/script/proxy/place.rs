@@ -18,6 +18,8 @@ pub struct Place {
     pub(super) site: Name,
     pub(super) vendor: &'static str,
     pub(super) script: &'static Script,
+    /// The site's own ids at the vendor.
+    ids: Vec<String>,
     /// The mount's path.
     path: String,
     /// Where each of the vendor's files comes from, without a slash at the end.
@@ -36,12 +38,13 @@ struct Known {
 
 impl Place {
     /// The place of a vendor's scripts at `path` of a site with these host names. `endpoint` stands in
-    /// for the vendor's own host. `pins` are the scripts that are held to a version, by their path
+    /// for the vendor's own host; of scripts that each customer has another of, those of `ids` are
+    /// served. `pins` are the scripts that are held to a version, by their path
     /// and query below the mount; one that is none of the vendor's is left out.
     pub fn new(
         (site, hosts): (&Name, &[String]),
         vendor: &'static str,
-        (script, endpoint): (&'static Script, Option<&Url>),
+        (script, endpoint, ids): (&'static Script, Option<&Url>, &[String]),
         path: &str,
         pins: &[(String, Wanted)],
     ) -> Self {
@@ -49,6 +52,7 @@ impl Place {
             site: site.clone(),
             vendor,
             script,
+            ids: ids.to_vec(),
             path: path.to_owned(),
             origins: script.files.iter().map(|file| origin(file, endpoint)).collect(),
             known: Vec::new(),
@@ -104,6 +108,15 @@ impl Place {
         query: Option<&str>,
     ) -> Option<(String, &'static File)> {
         let file = self.script.file(path)?;
+        if !file.is_of(path, query.unwrap_or_default(), &self.ids) {
+            tracing::debug!(
+                site = &*self.site,
+                vendor = self.vendor,
+                path,
+                "a script of no id of the site's"
+            );
+            return None;
+        }
         let place = self.script.files.iter().position(|it| std::ptr::eq(it, file))?;
         let origin = self.origins.get(place)?.as_ref()?;
         Some((origin.clone() + &file.target(path, query)?, file))
@@ -140,7 +153,8 @@ mod tests {
         let script = vendors::find("ga4").unwrap().script.unwrap();
         let endpoint = endpoint.map(|url| url.parse().unwrap());
         let hosts = ["t.shop.example".to_owned(), "*".to_owned()];
-        Place::new((&"shop".into(), &hosts), "ga4", (script, endpoint.as_ref()), "/g", &[])
+        let scripts = (script, endpoint.as_ref(), &["G-1".to_owned()][..]);
+        Place::new((&"shop".into(), &hosts), "ga4", scripts, "/g", &[])
     }
 
     #[test]
@@ -163,5 +177,17 @@ mod tests {
         assert_eq!(url(&place(None)), "https://www.googletagmanager.com/gtag/js?id=G-1");
         assert_eq!(url(&place(Some("http://cdn:8/a/"))), "http://cdn:8/a/gtag/js?id=G-1");
         assert!(place(None).upstream("/elsewhere", None).is_none());
+    }
+
+    #[test]
+    fn scripts_of_ids_that_are_not_the_sites_have_no_address() {
+        let place = place(Some("http://cdn:8/"));
+        for (path, query) in [
+            ("/gtm.js", Some("id=GTM-ATTACKER")),
+            ("/gtag/js", Some("id=G-2&id=G-1")),
+            ("/gtag/js", None),
+        ] {
+            assert!(place.upstream(path, query).is_none(), "{path} {query:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `[scripts]`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::settings::Section;
@@ -17,6 +18,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Fetches under way at once.
     pub fetches: usize,
+    /// Scripts a minute that a site's visitors may ask a vendor for that are not at hand.
+    pub new_per_minute: NonZeroU32,
     /// The shortest and longest time a script is served without asking whether it changed.
     pub fresh_min: Duration,
     /// See `fresh_min`.
@@ -38,6 +41,8 @@ impl Settings {
             script_bytes: section.byte_count("script_bytes"),
             timeout: section.positive_duration("timeout"),
             fetches: section.integer("fetches", 1..=1_000),
+            new_per_minute: NonZeroU32::new(section.integer("new_per_minute", 1..=1_000_000))
+                .unwrap_or(NonZeroU32::MIN),
             fresh_min: section.duration("fresh_min"),
             fresh_max: section.duration("fresh_max"),
             stale_if_error: section.duration("stale_if_error"),
@@ -56,6 +61,7 @@ impl Settings {
             script_bytes: 1 << 20,
             timeout: second,
             fetches: 1,
+            new_per_minute: NonZeroU32::MIN.saturating_add(1),
             fresh_min: second,
             fresh_max: second,
             stale_if_error: second,

@@ -1,6 +1,6 @@
 //! Amplitude's libraries, and the loader made for each key.
 
-use crate::vendors::script::{File, Rewrite, Script};
+use crate::vendors::script::{File, IdPlace, Rewrite, Script};
 
 const HOST: File = File { origin: "https://cdn.amplitude.com", ..File::PLAIN };
 
@@ -10,7 +10,7 @@ pub(super) static SCRIPT: Script = Script {
         File { path: "/libs/amplitude-*", entry: true, ..HOST },
         File { path: "/libs/analytics-browser-*", entry: true, ..HOST },
         File { path: "/libs/**", ..HOST },
-        File { path: "/script/*", entry: true, ..HOST },
+        File { path: "/script/*", id: Some(IdPlace::Segment(2, "")), entry: true, ..HOST },
     ],
     rewrites: &[
         Rewrite { host: "cdn.amplitude.com", under: "", to: "" },

@@ -1,6 +1,6 @@
 //! Intercom's messenger.
 
-use crate::vendors::script::{File, Rewrite, Script};
+use crate::vendors::script::{File, IdPlace, Rewrite, Script};
 
 /// The files, and the addresses inside them.
 pub(super) static SCRIPT: Script = Script {
@@ -8,6 +8,7 @@ pub(super) static SCRIPT: Script = Script {
         File {
             path: "/widget/*",
             origin: "https://widget.intercom.io",
+            id: Some(IdPlace::Segment(2, "")),
             entry: true,
             ..File::PLAIN
         },

@@ -1,6 +1,6 @@
 //! Meta's pixel, and what it fetches for each pixel when it runs.
 
-use crate::vendors::script::{File, Rewrite, Script};
+use crate::vendors::script::{File, IdPlace, Rewrite, Script, Shape};
 
 /// The files, and the addresses inside them.
 pub(super) static SCRIPT: Script = Script {
@@ -9,18 +9,20 @@ pub(super) static SCRIPT: Script = Script {
             path: "/*/fbevents.js",
             origin: "https://connect.facebook.net",
             entry: true,
+            has_locale: true,
             ..File::PLAIN
         },
         File {
             path: "/signals/config/*",
             origin: "https://connect.facebook.net",
-            query: &["v", "r", "domain"],
+            id: Some(IdPlace::Segment(3, "")),
+            query: &[("v", Shape::Version), ("r", Shape::Word), ("domain", Shape::Host)],
             ..File::PLAIN
         },
         File {
             path: "/signals/plugins/*",
             origin: "https://connect.facebook.net",
-            query: &["v"],
+            query: &[("v", Shape::Version)],
             ..File::PLAIN
         },
     ],

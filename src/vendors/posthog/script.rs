@@ -1,6 +1,6 @@
 //! PostHog's library and the parts it loads.
 
-use crate::vendors::script::{File, Rewrite, Script};
+use crate::vendors::script::{File, IdPlace, Rewrite, Script};
 
 const HOST: File = File { origin: "https://us-assets.i.posthog.com", ..File::PLAIN };
 
@@ -9,7 +9,7 @@ pub(super) static SCRIPT: Script = Script {
     files: &[
         File { path: "/static/array*.js", entry: true, ..HOST },
         File { path: "/static/**", ..HOST },
-        File { path: "/array/*/array.js", entry: true, ..HOST },
+        File { path: "/array/*/array.js", id: Some(IdPlace::Segment(2, "")), entry: true, ..HOST },
     ],
     rewrites: &[
         Rewrite { host: "us-assets.i.posthog.com", under: "", to: "" },

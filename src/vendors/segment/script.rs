@@ -1,6 +1,6 @@
 //! Segment's library and the integrations it loads.
 
-use crate::vendors::script::{File, Rewrite, Script};
+use crate::vendors::script::{File, IdPlace, Rewrite, Script};
 
 /// The files, and the addresses inside them.
 pub(super) static SCRIPT: Script = Script {
@@ -8,6 +8,7 @@ pub(super) static SCRIPT: Script = Script {
         File {
             path: "/analytics.js/v1/*/analytics.min.js",
             origin: "https://cdn.segment.com",
+            id: Some(IdPlace::Segment(3, "")),
             entry: true,
             ..File::PLAIN
         },

@@ -1,0 +1,273 @@
+//! The records of a CSV file, one at a time and none larger than may be held.
+//!
+//! A record ends where RFC 4180 says, and as the `csv` crate reads it. A quote that nobody closed would
+//! take the rest of the file for one cell: it shows by what follows the next quote, or by the end of the
+//! file. Then its line alone is broken, and the file goes on behind that line. A cell that is properly
+//! closed is never read as lines, however long it is: whoever wrote it would otherwise write rows.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+
+use anyhow::{Context as _, bail};
+
+/// The bytes that are shown of a record that is too large.
+const SHOWN_BYTES: usize = 1024;
+
+/// The next record of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// All of it, without its end.
+    Whole(Vec<u8>),
+    /// It is longer than may be held; how it begins.
+    TooLong(Vec<u8>),
+    /// A line that opens a quote and does not close it; how it begins.
+    OpenQuote(Vec<u8>),
+}
+
+/// Refuses what is no UTF-8 by its first bytes, and goes on behind a mark of UTF-8.
+pub(super) fn skip_mark(reader: &mut BufReader<File>) -> anyhow::Result<()> {
+    let start = reader.fill_buf().context("the file cannot be read")?;
+    let is_wide = start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff");
+    // The first character of a file that somebody reads is no NUL, nor is the second.
+    if is_wide || start.iter().take(2).any(|byte| *byte == 0) {
+        bail!(
+            "the file is UTF-16 or UTF-32: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
+        );
+    }
+    let mark: &[u8] = b"\xef\xbb\xbf";
+    if start.starts_with(mark) {
+        reader.consume(mark.len());
+    }
+    Ok(())
+}
+
+/// The records of a file.
+pub(super) struct Records {
+    reader: BufReader<File>,
+    /// The reader's position in the file.
+    at: u64,
+    most: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    FieldStart,
+    Field,
+    Quoted,
+    /// Behind a quote in a quoted cell, which closes it or stands for itself with another.
+    Quote,
+}
+
+/// One record while it is read.
+struct Scan {
+    state: State,
+    held: Vec<u8>,
+    length: u64,
+    /// The length of its first line, with the line's end.
+    first_line: Option<u64>,
+}
+
+enum Step {
+    More,
+    End,
+    /// A quoted cell of several lines goes on behind its quote.
+    Broken,
+}
+
+impl Records {
+    /// The records of a file, of which so many bytes are held at most.
+    pub(super) fn new(mut file: File, most: usize) -> anyhow::Result<Self> {
+        file.seek(SeekFrom::Start(0)).context("the file cannot be read from its beginning")?;
+        let mut reader = BufReader::new(file);
+        skip_mark(&mut reader)?;
+        let at = reader.stream_position().context("the file cannot be read")?;
+        Ok(Self { reader, at, most })
+    }
+
+    /// The bytes of the file that are read.
+    pub(super) const fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The next record that is not empty; `None` at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
+        loop {
+            let Some(record) = self.read()? else { return Ok(None) };
+            if !matches!(&record, Record::Whole(bytes) if bytes.is_empty()) {
+                return Ok(Some(record));
+            }
+        }
+    }
+
+    fn read(&mut self) -> io::Result<Option<Record>> {
+        let start = self.at;
+        let (mut scan, most) = (Scan::new(), self.most);
+        let is_whole = loop {
+            let buffer = self.reader.fill_buf()?;
+            if buffer.is_empty() {
+                if scan.length == 0 {
+                    return Ok(None);
+                }
+                break scan.state != State::Quoted;
+            }
+            let mut used = 0;
+            let step = buffer.iter().try_for_each(|byte| {
+                used += 1;
+                match scan.step(*byte, most) {
+                    Step::More => Ok(()),
+                    end => Err(end),
+                }
+            });
+            self.reader.consume(used);
+            self.at += used as u64;
+            match step {
+                Ok(()) => {}
+                Err(Step::Broken) => break false,
+                Err(_end) => break true,
+            }
+        };
+        if !is_whole {
+            return self.break_off(start, scan).map(Some);
+        }
+        let mut held = scan.held;
+        Ok(Some(match scan.length > most as u64 {
+            true => {
+                held.truncate(SHOWN_BYTES);
+                Record::TooLong(held)
+            }
+            false => Record::Whole(held),
+        }))
+    }
+
+    /// Goes on behind the first line of a record that is none.
+    fn break_off(&mut self, start: u64, scan: Scan) -> io::Result<Record> {
+        let mut held = scan.held;
+        if let Some(length) = scan.first_line {
+            self.at = start + length;
+            self.reader.seek(SeekFrom::Start(self.at))?;
+            held.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        }
+        held.truncate(SHOWN_BYTES);
+        Ok(Record::OpenQuote(held.trim_ascii_end().to_vec()))
+    }
+}
+
+impl Scan {
+    const fn new() -> Self {
+        Self { state: State::FieldStart, held: Vec::new(), length: 0, first_line: None }
+    }
+
+    fn step(&mut self, byte: u8, most: usize) -> Step {
+        let is_end = matches!(byte, b'\n' | b'\r');
+        if is_end && self.state != State::Quoted {
+            return Step::End;
+        }
+        self.length += 1;
+        if self.held.len() < most {
+            self.held.push(byte);
+        }
+        if byte == b'\n' {
+            self.first_line.get_or_insert(self.length);
+        }
+        self.state = match (self.state, byte) {
+            (State::FieldStart | State::Quote, b'"') => State::Quoted,
+            (State::Quoted, b'"') => State::Quote,
+            (State::Quoted, _) => State::Quoted,
+            (_, b',') => State::FieldStart,
+            (State::Quote, _) if self.first_line.is_some() => return Step::Broken,
+            _ => State::Field,
+        };
+        Step::More
+    }
+}
+
+/// The next line, without its end; `Err` with its beginning if it is longer than may be held.
+pub(super) fn read_line(
+    reader: &mut BufReader<File>,
+    most: usize,
+) -> io::Result<Option<Result<Vec<u8>, Vec<u8>>>> {
+    let mut line = Vec::new();
+    let limit = (most as u64).saturating_add(1);
+    if reader.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.len() > most && !line.ends_with(b"\n") {
+        reader.skip_until(b'\n')?;
+        line.truncate(SHOWN_BYTES);
+        return Ok(Some(Err(line)));
+    }
+    Ok(Some(Ok(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn all(text: &[u8], most: usize) -> Vec<Record> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        let mut records = Records::new(file, most).unwrap();
+        std::iter::from_fn(|| records.next().unwrap()).collect()
+    }
+
+    fn whole(text: &str) -> Record {
+        Record::Whole(text.as_bytes().to_vec())
+    }
+
+    fn open(text: &str) -> Record {
+        Record::OpenQuote(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn records_end_where_the_csv_crate_ends_them() {
+        let text = "a,b\r\n\"x\n\"\"y\",z\n\n\"p\"q,r\rl\"m,n\n\"\",\"\"\nlast";
+        let found = all(text.as_bytes(), 100);
+        let expected =
+            ["a,b", "\"x\n\"\"y\",z", "\"p\"q,r", "l\"m,n", "\"\",\"\"", "last"].map(whole);
+        assert_eq!(found, expected);
+        let mut reader = csv::ReaderBuilder::new();
+        let reader = reader.has_headers(false).flexible(true).from_reader(text.as_bytes());
+        assert_eq!(reader.into_records().count(), expected.len());
+    }
+
+    #[test]
+    fn open_quote_breaks_its_own_line_alone() {
+        let text = "1,a\n2,\"open\n3,b\n4,\"c\"\n5,d\n6,\"end\n7,e";
+        let expected = [
+            whole("1,a"),
+            open("2,\"open"),
+            whole("3,b"),
+            whole("4,\"c\""),
+            whole("5,d"),
+            open("6,\"end"),
+            whole("7,e"),
+        ];
+        assert_eq!(all(text.as_bytes(), 100), expected);
+        // However much is held.
+        assert_eq!(all(text.as_bytes(), 8), expected);
+        assert_eq!(all(b"\"", 8), [open("\"")]);
+    }
+
+    #[test]
+    fn record_that_is_too_long_is_passed_over_and_never_read_as_rows() {
+        let cell = "x\nvictim,evil\n".repeat(1000);
+        let text = format!("1,\"{cell}\"\n2,b\n{}\n3,c\n", "y".repeat(5000));
+        let found = all(text.as_bytes(), 2000);
+        assert_eq!(found.len(), 4);
+        assert!(matches!(&found[0], Record::TooLong(shown) if shown.len() == SHOWN_BYTES));
+        assert!(matches!(&found[2], Record::TooLong(_)));
+        assert_eq!((&found[1], &found[3]), (&whole("2,b"), &whole("3,c")));
+    }
+
+    #[test]
+    fn marks_of_encodings_are_passed_over_or_refused() {
+        assert_eq!(all(b"\xef\xbb\xbfa,b\n", 100), [whole("a,b")]);
+        for wide in [&b"\xff\xfea\0"[..], b"\xfe\xff\0a", b"a\0b\0", b"\0a\0b"] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(wide).unwrap();
+            assert!(Records::new(file, 100).is_err(), "{wide:?}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The requests that each client has under way at an origin.
+//!
+//! A client that sends or reads slowly holds a connection to the origin, or a stream of one, for as
+//! long as it likes to. The bound leaves the rest to the others.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The requests of all clients, and the most of one.
+pub(super) struct ClientRequests {
+    /// 0: as many as there are.
+    most: usize,
+    by_client: Mutex<HashMap<Client, usize>>,
+}
+
+/// /32 of IPv4; /64 of IPv6, which is what one household holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Client {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+/// One request's place; given back when dropped.
+pub(super) struct RequestPlace {
+    requests: Arc<ClientRequests>,
+    client: Client,
+}
+
+impl ClientRequests {
+    /// No requests yet.
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, by_client: Mutex::default() })
+    }
+
+    /// A place for a request of this client. `None` if it has as many as it may.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<RequestPlace> {
+        let client = Client::of(address);
+        let mut by_client = self.lock();
+        let count = by_client.entry(client).or_default();
+        if self.most > 0 && *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(RequestPlace { requests: self.clone(), client })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Client, usize>> {
+        self.by_client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Client {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address.octets()),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+impl Drop for RequestPlace {
+    fn drop(&mut self) {
+        let mut by_client = self.requests.lock();
+        if let Some(count) = by_client.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                by_client.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_requests_are_refused_beyond_the_bound_and_only_that_clients() {
+        let requests = ClientRequests::new(2);
+        let enter = |address: &str| requests.enter(address.parse().unwrap());
+        let (one, two) = (enter("2001:db8::1"), enter("2001:db8::2"));
+        assert!(one.is_some() && two.is_some() && enter("2001:db8::3").is_none());
+        assert!(enter("2001:db8:0:1::1").is_some() && enter("192.0.2.1").is_some());
+        assert!(enter("::ffff:192.0.2.1").is_some());
+        drop(one);
+        assert!(enter("2001:db8::3").is_some());
+        drop(two);
+        assert!(requests.lock().is_empty(), "clients without requests are forgotten");
+    }
+}

@@ -1,0 +1,296 @@
+//! The body of a request on its way from the client to an origin.
+//!
+//! An upload that ends early is the client's error, not the origin's. The state of an upload outlives the
+//! request: a connection whose upload still runs takes no other request, even if its answer is here.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use super::clients::RequestPlace;
+use super::trailers;
+use crate::answer::BodyError;
+
+/// A request's body that did not come whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UploadError {
+    /// It is longer than `upload_bytes`.
+    #[error("the upload is too large")]
+    TooLarge,
+    /// Nothing of it came for `upload_silence`, or not all of it within `head_time`.
+    #[error("the upload took too long")]
+    TooSlow,
+    /// It is not framed as HTTP says.
+    #[error("the upload is malformed")]
+    Malformed,
+    /// The client went away.
+    #[error("the client is gone")]
+    Gone,
+}
+
+impl UploadError {
+    /// The status that says it to the client.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Gone => client_gone(),
+        }
+    }
+
+    fn of(error: &BodyError) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let mut source: Option<&(dyn Error + 'static)> = Some(&**error);
+        while let Some(cause) = source {
+            if let Some(cause) = cause.downcast_ref::<hyper::Error>()
+                && (cause.is_incomplete_message() || cause.is_canceled() || cause.is_closed())
+            {
+                return Self::Gone;
+            }
+            if let Some(cause) = cause.downcast_ref::<io::Error>()
+                && matches!(
+                    cause.kind(),
+                    BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+                )
+            {
+                return Self::Gone;
+            }
+            source = cause.source();
+        }
+        Self::Malformed
+    }
+}
+
+/// The status that is counted where a client went away before its answer; nobody reads it. It has no
+/// name in RFC 9110, but the one that other proxies' logs use.
+pub fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+/// The stages of an upload.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Stage {
+    /// The origin takes what there is.
+    Passing,
+    /// The client has to send more.
+    Waiting,
+    /// All of it went out, or nothing more will.
+    Ended,
+}
+
+/// The state of an upload, and the places that it holds until it ends and its answer does.
+pub(super) struct UploadState {
+    stage: AtomicU8,
+    error: OnceLock<UploadError>,
+    _place: Option<RequestPlace>,
+    /// Counts as one of an HTTP/2 connection's streams.
+    stream: Mutex<Option<Arc<()>>>,
+}
+
+impl UploadState {
+    /// An upload that did not begin.
+    pub(super) fn new(place: Option<RequestPlace>) -> Arc<Self> {
+        Arc::new(Self {
+            stage: AtomicU8::new(Stage::Passing as u8),
+            error: OnceLock::new(),
+            _place: place,
+            stream: Mutex::default(),
+        })
+    }
+
+    /// Returns true if the connection is done with the upload.
+    pub(super) fn is_ended(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == Stage::Ended as u8
+    }
+
+    /// Returns true if the upload waits for its client.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == Stage::Waiting as u8
+    }
+
+    /// The error that ended it early.
+    pub(super) fn error(&self) -> Option<UploadError> {
+        self.error.get().copied()
+    }
+
+    /// Counts it among a connection's streams.
+    pub(super) fn join(&self, place: Arc<()>) {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        *stream = Some(place);
+    }
+
+    fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+}
+
+/// The limits of an upload.
+#[derive(Clone, Debug)]
+pub(super) struct UploadLimits {
+    pub(super) bytes: u64,
+    pub(super) silence: Duration,
+    pub(super) trailers: Arc<[HeaderName]>,
+}
+
+/// The body of a request, as the origin gets it.
+pub(super) struct Upload<B> {
+    body: Pin<Box<B>>,
+    limits: UploadLimits,
+    /// The bytes that came.
+    length: u64,
+    /// Since the last of it came.
+    waiting: Option<Pin<Box<Sleep>>>,
+    state: Arc<UploadState>,
+}
+
+impl<B: Body> Upload<B> {
+    pub(super) fn new(body: B, limits: UploadLimits, state: Arc<UploadState>) -> Self {
+        if body.is_end_stream() {
+            state.enter(Stage::Ended);
+        }
+        Self { body: Box::pin(body), limits, length: 0, waiting: None, state }
+    }
+
+    fn fail(&self, error: UploadError) -> UploadError {
+        *self.state.error.get_or_init(|| error)
+    }
+}
+
+impl<B> Drop for Upload<B> {
+    fn drop(&mut self) {
+        self.state.enter(Stage::Ended);
+    }
+}
+
+impl<B> Body for Upload<B>
+where
+    B: Body<Data = Bytes, Error: Into<BodyError>>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            let Poll::Ready(frame) = this.body.as_mut().poll_frame(context) else {
+                this.state.enter(Stage::Waiting);
+                let silence = this.limits.silence;
+                let waiting =
+                    this.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+                ready!(waiting.as_mut().poll(context));
+                return Poll::Ready(Some(Err(this.fail(UploadError::TooSlow).into())));
+            };
+            this.waiting = None;
+            this.state.enter(if frame.is_some() { Stage::Passing } else { Stage::Ended });
+            let frame = match frame {
+                None => return Poll::Ready(None),
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => {
+                    let error = error.into();
+                    let why = this.fail(UploadError::of(&error));
+                    tracing::debug!(error = &*error as &dyn Error, "an upload ended early: {why}");
+                    return Poll::Ready(Some(Err(why.into())));
+                }
+            };
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            this.length = this.length.saturating_add(length);
+            if this.length > this.limits.bytes {
+                return Poll::Ready(Some(Err(this.fail(UploadError::TooLarge).into())));
+            }
+            if let Some(frame) = trailers::filtered(frame, &this.limits.trailers) {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http::{HeaderMap, HeaderValue};
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    fn limits() -> UploadLimits {
+        let silence = Duration::from_secs(30);
+        UploadLimits { bytes: 4, silence, trailers: Arc::new([]) }
+    }
+
+    fn upload(
+        frames: Vec<Result<Frame<Bytes>, BodyError>>,
+    ) -> (impl Body<Data = Bytes, Error = BodyError> + Unpin, Arc<UploadState>) {
+        let state = UploadState::new(None);
+        let body = StreamBody::new(stream::iter(frames));
+        (Upload::new(body, limits(), state.clone()), state)
+    }
+
+    fn data(text: &'static str) -> Result<Frame<Bytes>, BodyError> {
+        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    }
+
+    #[tokio::test]
+    async fn upload_errors_are_the_clients() {
+        let io = |kind: io::ErrorKind| Err(io::Error::from(kind).into());
+        for (last, expected) in [
+            (io(io::ErrorKind::InvalidInput), UploadError::Malformed),
+            (io(io::ErrorKind::UnexpectedEof), UploadError::Gone),
+            (io(io::ErrorKind::ConnectionReset), UploadError::Gone),
+            (data("345"), UploadError::TooLarge),
+        ] {
+            let (body, state) = upload(vec![data("12"), last]);
+            let error = body.collect().await.unwrap_err();
+            assert_eq!(error.downcast_ref::<UploadError>(), Some(&expected));
+            assert_eq!(state.error(), Some(expected));
+            assert!(state.is_ended());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn upload_of_a_silent_client_ends_as_too_slow() {
+        let state = UploadState::new(None);
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BodyError>>());
+        let mut body = Upload::new(body, limits(), state.clone());
+        assert!(!state.is_waiting());
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(error.downcast_ref::<UploadError>(), Some(&UploadError::TooSlow));
+        assert!(state.is_waiting() && !state.is_ended());
+        drop(body);
+        assert!(state.is_ended());
+    }
+
+    #[tokio::test]
+    async fn upload_trailers_stay_here() {
+        let trailers = HeaderMap::from_iter([(
+            HeaderName::from_static("x-forwarded-for"),
+            HeaderValue::from_static("6.6.6.6"),
+        )]);
+        let (body, state) = upload(vec![data("12"), Ok(Frame::trailers(trailers))]);
+        let body = body.collect().await.unwrap();
+        assert!(body.trailers().is_none());
+        assert_eq!(body.to_bytes(), "12");
+        assert!(state.is_ended());
+    }
+}
