@@ -119,7 +119,7 @@ async fn serve_connection(
         async move {
             let is_head = request.method() == Method::HEAD;
             let answer = routes::answer(request, &context, drain).await;
-            let mut answer = answer.unwrap_or_else(|error| {
+            let answer = answer.unwrap_or_else(|error| {
                 if let super::RequestError::Journal(error) = &error {
                     tracing::error!(
                         error = error as &dyn std::error::Error,
@@ -128,6 +128,7 @@ async fn serve_connection(
                 }
                 reply::problem(&error)
             });
+            let mut answer = reply::redacted(answer, &context.redaction).await;
             if is_head {
                 *answer.body_mut() = Default::default();
             }

@@ -8,6 +8,7 @@ use super::{Failure, block_on, load, say};
 use crate::config::{Origin, Settings, SiteSettings};
 use crate::delivery::{DestinationSettings, Mode};
 use crate::edge;
+use crate::settings::MIN_SECRET_BYTES;
 use crate::vendors::{self, forward};
 
 pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
@@ -16,7 +17,8 @@ pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
         edge::check(&settings.edge).await.map_err(|error| Failure::Other(error.into()))
     })?;
     let file = origin.file.as_ref().map(|file| file.display().to_string());
-    say(&summary(&settings, file.as_deref().unwrap_or("the embedded default")))
+    let summary = summary(&settings, file.as_deref().unwrap_or("the embedded default"));
+    say(&settings.redaction.redact(&summary))
 }
 
 /// Writing to a String cannot fail, so the results are dropped.
@@ -27,6 +29,10 @@ fn summary(settings: &Settings, file: &str) -> String {
     };
     row("data", &settings.data_dir.display());
     row("admin", &settings.admin.address);
+    for setting in settings.redaction.too_short() {
+        let why = format!("{setting} has fewer than {MIN_SECRET_BYTES} bytes: outputs may show it");
+        row("warning", &why);
+    }
     let _infallible = writeln!(out);
     for site in &settings.sites {
         let _infallible = writeln!(out, "site {}", site.name);

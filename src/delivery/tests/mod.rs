@@ -172,7 +172,8 @@ impl Bench {
             journal: journal.clone(),
             profiles,
             clock,
-            feed: Feed::new(),
+            feed: Feed::default(),
+            redaction: Default::default(),
             metrics,
             runtime: Handle::current(),
         });
