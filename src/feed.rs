@@ -1,11 +1,14 @@
 //! The live feed: what happens to events right now, for people who watch (`tagway tail`, the demo,
 //! the admin UI). Nothing is kept, and nothing is rendered while nobody watches.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::broadcast;
+
+use crate::settings::Redaction;
 
 /// Happenings a slow watcher may fall behind by before it misses some.
 const BACKLOG: usize = 1024;
@@ -75,37 +78,59 @@ pub enum Happening {
     },
 }
 
+impl Happening {
+    /// The same without the secrets that `redaction` knows.
+    fn redacted(mut self, redaction: &Redaction) -> Self {
+        let texts = match &mut self {
+            Self::Accepted { message_id, event, .. } => vec![message_id, event],
+            Self::Settled { message_id, event, detail, .. } => {
+                [message_id, event].into_iter().chain(detail).collect()
+            }
+            Self::Called { request, body, reply, .. } => vec![request, body, reply],
+        };
+        for text in texts {
+            if let Cow::Owned(redacted) = redaction.redact(text) {
+                *text = redacted;
+            }
+        }
+        self
+    }
+}
+
 /// The feed of one gateway.
 #[derive(Clone, Debug)]
-pub struct Feed(broadcast::Sender<Arc<Happening>>);
+pub struct Feed {
+    sender: broadcast::Sender<Arc<Happening>>,
+    redaction: Redaction,
+}
 
 impl Feed {
-    /// A feed that nobody watches yet.
-    pub fn new() -> Self {
-        Self(broadcast::Sender::new(BACKLOG))
+    /// A feed that nobody watches yet, and that shows nothing of what `redaction` knows.
+    pub fn new(redaction: Redaction) -> Self {
+        Self { sender: broadcast::Sender::new(BACKLOG), redaction }
     }
 
     /// Tells the watchers, if there are any. `happening` is called only then.
     pub fn tell(&self, happening: impl FnOnce() -> Happening) {
         if self.is_watched() {
             // The last watcher may have left since; that is no error.
-            self.0.send(Arc::new(happening())).ok();
+            self.sender.send(Arc::new(happening().redacted(&self.redaction))).ok();
         }
     }
 
     /// Whether anybody watches.
     pub fn is_watched(&self) -> bool {
-        self.0.receiver_count() > 0
+        self.sender.receiver_count() > 0
     }
 
     /// Watches from now on.
     pub fn watch(&self) -> broadcast::Receiver<Arc<Happening>> {
-        self.0.subscribe()
+        self.sender.subscribe()
     }
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self::new()
+        Self::new(Redaction::default())
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! What may be in it: never a body, a cookie, a token, a full address or a visitor's id.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
-use crate::settings::Section;
+use crate::settings::{Redaction, Section, can_fool};
 
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,16 +57,139 @@ pub enum InitError {
     Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts logging to stderr. Colours are for terminals only.
-pub fn init(settings: &Settings) -> Result<(), InitError> {
+/// Starts logging to stderr, without what `redaction` knows. Colours are for terminals only.
+pub fn init(settings: &Settings, redaction: Redaction) -> Result<(), InitError> {
     let filter = EnvFilter::try_new(&settings.level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(Redacting { redaction, inner: io::stderr })
         .with_ansi(settings.format == Format::Text && std::io::stderr().is_terminal());
     let started = match settings.format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(InitError::Twice)
+}
+
+/// Takes the secrets out of each line on its way to the writer that `inner` makes.
+#[derive(Clone, Debug)]
+pub struct Redacting<M> {
+    /// Knows the secrets.
+    pub redaction: Redaction,
+    /// Makes the writer.
+    pub inner: M,
+}
+
+/// One line on its way; it is written when it is whole.
+#[derive(Debug)]
+pub struct RedactingLine<W: Write> {
+    redaction: Redaction,
+    line: Vec<u8>,
+    inner: W,
+}
+
+impl<'w, M: MakeWriter<'w>> MakeWriter<'w> for Redacting<M> {
+    type Writer = RedactingLine<M::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        let redaction = self.redaction.clone();
+        RedactingLine { redaction, line: Vec::new(), inner: self.inner.make_writer() }
+    }
+}
+
+impl<W: Write> Write for RedactingLine<W> {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            let text = String::from_utf8_lossy(&line);
+            let line = one_line(&self.redaction.redact(&text));
+            self.inner.write_all(line.as_bytes())?;
+        }
+        self.inner.flush()
+    }
+}
+
+/// The line with what could forge another line, or steer or fool a terminal, escaped; colours stay.
+fn one_line(text: &str) -> String {
+    let (text, end) = text.strip_suffix('\n').map_or((text, ""), |text| (text, "\n"));
+    let mut out = String::with_capacity(text.len() + 1);
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        let is_colour = || {
+            let codes = rest.as_str().strip_prefix('[')?.split_once('m')?.0;
+            codes.bytes().all(|byte| byte.is_ascii_digit() || byte == b';').then_some(())
+        };
+        if can_fool(c) && !(c == '\u{1b}' && is_colour().is_some()) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out + end
+}
+
+impl<W: Write> Drop for RedactingLine<W> {
+    fn drop(&mut self) {
+        // Nobody can be told that the log is gone.
+        drop(self.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::settings::Secret;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(part);
+            Ok(part.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn log_shows_no_secret_in_text_or_json() {
+        let redaction = Redaction::default();
+        redaction.add(&Secret::new("hush-\"quoted\"-hush"));
+        let lines = Lines::default();
+        let made = lines.clone();
+        let writer = Redacting { redaction, inner: move || made.clone() };
+        let text = tracing_subscriber::fmt().with_writer(writer.clone()).finish();
+        let json = tracing_subscriber::fmt().json().with_writer(writer).finish();
+        let log = || {
+            tracing::warn!(key = "hush-\"quoted\"-hush", "refused: hush-%22quoted%22-hush");
+        };
+        tracing::subscriber::with_default(text, log);
+        tracing::subscriber::with_default(json, log);
+        let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(shown.matches("[secret]").count(), 4, "{shown}");
+        assert!(!shown.contains("quoted"), "{shown}");
+    }
+
+    #[test]
+    fn log_lines_forge_no_line_and_steer_no_terminal() {
+        let lines = Lines::default();
+        let made = lines.clone();
+        let writer = Redacting { redaction: Redaction::default(), inner: move || made.clone() };
+        let text = tracing_subscriber::fmt().with_writer(writer).with_ansi(false).finish();
+        let evil = "x\n2026-01-01T00:00:00Z ERROR forged\r\u{1b}]0;t\u{7}\u{9b}2J\u{202e}";
+        tracing::subscriber::with_default(text, || tracing::warn!(error = %evil, "{evil}"));
+        let shown = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(shown.lines().count(), 1, "{shown}");
+        assert!(!shown.trim_end().chars().any(can_fool), "{shown:?}");
+    }
 }

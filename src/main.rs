@@ -2,11 +2,16 @@
 
 use std::process::ExitCode;
 
+use tagway::cli;
+use tagway::settings::Redaction;
+
 // The system's allocator keeps freed pages per thread; this one returns them, so that resident
 // memory follows the load.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    tagway::cli::run(std::env::args_os())
+    let redaction = Redaction::default();
+    cli::hook_panics(redaction.clone());
+    cli::run(std::env::args_os(), redaction)
 }

@@ -76,7 +76,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
-    ("feed", &["event"]),
+    ("feed", &["event", "settings"]),
     ("log", &["settings"]),
     ("store", &["metrics"]),
     ("postgres", &["event", "settings"]),

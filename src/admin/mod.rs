@@ -36,7 +36,7 @@ use crate::journal::{HeldAt, Journal, JournalError, ReaderId};
 use crate::metrics::Metrics;
 use crate::script::proxy::{PinError, ScriptDiff, ScriptState};
 use crate::segment::{SegmentError, Segments};
-use crate::settings::{Secret, Section};
+use crate::settings::{Redaction, Secret, Section};
 
 /// `listen.admin` and `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,8 @@ pub struct Context {
     pub segments: Arc<Segments>,
     /// Whether the gateway takes traffic.
     pub readiness: Arc<Readiness>,
+    /// Knows what no answer shows.
+    pub redaction: Redaction,
     /// What a caller must present ([`load_token`]).
     pub token: Secret,
 }

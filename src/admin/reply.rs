@@ -1,10 +1,12 @@
 //! Answers, and the one place that chooses their status codes.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Frame};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 use super::{RequestError, SendError, SubjectError};
 use crate::script::proxy::PinError;
 use crate::segment::SegmentError;
+use crate::settings::Redaction;
 
 /// An answer; its body is bytes, or a stream.
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -32,6 +35,28 @@ pub(super) fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes
 /// An answer in JSON.
 pub(super) fn json(status: StatusCode, body: &Value) -> Answer {
     text(status, "application/json", body.to_string())
+}
+
+/// The answer without the known secrets. Of a stream, each piece is a line or more.
+pub(super) async fn redacted(answer: Answer, redaction: &Redaction) -> Answer {
+    let (head, body) = answer.into_parts();
+    if body.size_hint().exact().is_none() {
+        let redaction = redaction.clone();
+        let piece = move |frame: Frame<Bytes>| frame.map_data(|data| without(data, &redaction));
+        return Response::from_parts(head, body.map_frame(piece).boxed_unsync());
+    }
+    let data = match body.collect().await {
+        Ok(whole) => without(whole.to_bytes(), redaction),
+        Err(never) => match never {},
+    };
+    Response::from_parts(head, Full::new(data).boxed_unsync())
+}
+
+fn without(data: Bytes, redaction: &Redaction) -> Bytes {
+    match std::str::from_utf8(&data).map(|text| redaction.redact(text)) {
+        Ok(Cow::Owned(redacted)) => redacted.into(),
+        Ok(Cow::Borrowed(_)) | Err(_) => data,
+    }
 }
 
 /// The answer to a request that could not be served (RFC 9457).

@@ -166,7 +166,7 @@ async fn serve_connection(
                 }
                 _ => routes::answer(request, &context, drain).await,
             };
-            let mut answer = answer.unwrap_or_else(|error| {
+            let answer = answer.unwrap_or_else(|error| {
                 if let RequestError::Journal(error) = &error {
                     tracing::error!(
                         error = error as &dyn std::error::Error,
@@ -175,6 +175,7 @@ async fn serve_connection(
                 }
                 reply::problem(&error)
             });
+            let mut answer = reply::redacted(answer, &context.redaction).await;
             if is_head {
                 *answer.body_mut() = Default::default();
             }

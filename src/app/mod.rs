@@ -122,7 +122,7 @@ impl Drop for DeliveryRuntime {
 impl App {
     /// Starts everything and returns once all listeners are bound and accept.
     pub async fn start(origin: Origin, settings: Settings) -> anyhow::Result<Arc<Self>> {
-        let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new());
+        let (metrics, feed) = (Arc::new(Metrics::new()), Feed::new(settings.redaction.clone()));
         let clock: SharedClock = Arc::new(SystemClock);
         let (delivery, runtime) = DeliveryRuntime::start()?;
         let opened = open(&settings, &clock, &metrics, &runtime).await?;
@@ -133,6 +133,7 @@ impl App {
             clock: clock.clone(),
             feed: feed.clone(),
             metrics: metrics.clone(),
+            redaction: settings.redaction.clone(),
             runtime: runtime.clone(),
         };
         let (dispatcher, tasks) = (Arc::new(Dispatcher::new(shared())), TaskTracker::new());
@@ -203,6 +204,7 @@ impl App {
     async fn run(self: &Arc<Self>, server: Server, admin: Admin) -> anyhow::Result<()> {
         let settings = &self.started;
         let token = load_token(&settings.data_dir).context("the operators' token")?;
+        settings.redaction.add(&token);
         self.apply(settings).await?;
         self.metrics.config_reload_success.set(1);
         self.listeners.spawn(server.serve(self.drain.clone()));
@@ -219,6 +221,7 @@ impl App {
             )),
             readiness: self.readiness.clone(),
             segments: self.segments.clone(),
+            redaction: settings.redaction.clone(),
             token,
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));

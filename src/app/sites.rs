@@ -85,7 +85,9 @@ impl Sites {
         for site in &settings.sites {
             let mut visitor = site.visitor.clone();
             if visitor.lacks_secret() {
-                visitor.set_secret(&site_key(&self.footing.data_dir, &site.name)?);
+                let key = site_key(&self.footing.data_dir, &site.name)?;
+                settings.redaction.add(&key);
+                visitor.set_secret(&key);
             }
             let id = self.open(&site.name, &site.profiles, &site.segments).await?;
             let (profiles, source) = (&self.footing.profiles, site.profiles.source.as_ref());

@@ -8,6 +8,7 @@ use super::{Failure, block_on, load, say};
 use crate::config::{Origin, Settings, SiteSettings};
 use crate::delivery::{DestinationSettings, Mode};
 use crate::edge;
+use crate::settings::MIN_SECRET_BYTES;
 use crate::vendors::{self, forward};
 
 pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
@@ -16,7 +17,8 @@ pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
         edge::check(&settings.edge).await.map_err(|error| Failure::Other(error.into()))
     })?;
     let file = origin.file.as_ref().map(|file| file.display().to_string());
-    say(&summary(&settings, file.as_deref().unwrap_or("the embedded default")))
+    let summary = summary(&settings, file.as_deref().unwrap_or("the embedded default"));
+    say(&settings.redaction.redact(&summary))
 }
 
 /// The warning about an admin listener beyond loopback.
@@ -33,7 +35,11 @@ fn summary(settings: &Settings, file: &str) -> String {
     row("data", &settings.data_dir.display());
     row("admin", &settings.admin.address);
     if !settings.admin.address.ip().to_canonical().is_loopback() {
-        row("  warning:", &BEYOND_LOOPBACK);
+        row("warning", &BEYOND_LOOPBACK);
+    }
+    for setting in settings.redaction.too_short() {
+        let why = format!("{setting} has fewer than {MIN_SECRET_BYTES} bytes: outputs may show it");
+        row("warning", &why);
     }
     let _infallible = writeln!(out);
     for site in &settings.sites {

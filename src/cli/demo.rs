@@ -20,7 +20,7 @@ use crate::demo::simulator::Simulator;
 use crate::demo::{self, Shop, Wiring};
 use crate::feed::Happening;
 use crate::log;
-use crate::settings::Environment;
+use crate::settings::{Environment, Redaction};
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -38,11 +38,11 @@ pub(super) struct Options {
     data: PathBuf,
 }
 
-pub(super) fn run(options: Options) -> Result<(), Failure> {
-    block_on_all_cores(demonstrate(options))
+pub(super) fn run(options: Options, redaction: Redaction) -> Result<(), Failure> {
+    block_on_all_cores(demonstrate(options, redaction))
 }
 
-async fn demonstrate(options: Options) -> Result<(), Failure> {
+async fn demonstrate(options: Options, redaction: Redaction) -> Result<(), Failure> {
     let stop = stop_signal().map_err(Failure::Other)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -62,8 +62,10 @@ async fn demonstrate(options: Options) -> Result<(), Failure> {
         shop,
         vendors: &vendors,
     });
-    let settings = config::load(&[settings], &Environment::default()).map_err(Failure::Config)?;
-    log::init(&settings.log).map_err(|error| Failure::Other(error.into()))?;
+    let environment = Environment { redaction, ..Environment::default() };
+    let settings = config::load(&[settings], &environment).map_err(Failure::Config)?;
+    log::init(&settings.log, settings.redaction.clone())
+        .map_err(|error| Failure::Other(error.into()))?;
     let app = App::start(Origin::default(), settings).await?;
     let _open = Shop::open(shop, http.port())
         .await

@@ -24,6 +24,7 @@ mod tail;
 mod tests;
 mod version;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Origin, Settings, Whereabouts};
-use crate::settings::Mistake;
+use crate::settings::{Mistake, Redaction};
 
 /// A complaint's lines are cut here: it may quote a vendor or a file.
 const LINE_CHARS: usize = 2000;
@@ -114,8 +115,9 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Runs the command that the arguments name, and returns the process's exit code.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the command that the arguments name, and returns the process's exit code. `redaction` learns the
+/// secrets of the configuration.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, redaction: Redaction) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -125,39 +127,62 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    match dispatch(arguments) {
+    let ended = dispatch(arguments, redaction.clone());
+    let shown = |message: &str| redaction.redact(message).into_owned();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Config(mistakes)) => {
             for mistake in mistakes {
                 // As FILE:LINE: at the line's start, where editors look for it.
-                complain_as("", &mistake.to_string());
+                complain_as("", &shown(&mistake.to_string()));
             }
             ExitCode::from(2)
         }
         Err(Failure::Usage(message)) => {
-            complain(&message);
+            complain(&shown(&message));
             ExitCode::from(2)
         }
         Err(Failure::Other(error)) => {
-            complain(&format!("{error:#}"));
+            complain(&shown(&format!("{error:#}")));
             ExitCode::FAILURE
         }
         Err(Failure::Said) => ExitCode::FAILURE,
     }
 }
 
-fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+/// Writes panics to stderr as the standard library does, without the secrets that are known then.
+pub fn hook_panics(redaction: Redaction) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let trace = Backtrace::capture();
+        let trace = match trace.status() {
+            BacktraceStatus::Captured => format!("\n{trace}"),
+            _ => String::new(),
+        };
+        let text = panic_text(&redaction, &format!("{panic}{trace}"));
+        // Nobody can be told that stderr is gone.
+        drop(std::io::stderr().lock().write_all(text.as_bytes()));
+    }));
+}
+
+fn panic_text(redaction: &Redaction, panic: &str) -> String {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let text = format!("\nthread '{name}' {panic}\n");
+    render::guarded(&redaction.redact(&text)).into_owned()
+}
+
+fn dispatch(arguments: Arguments, redaction: Redaction) -> Result<(), Failure> {
     // A variable that is not UTF-8 cannot stand in a TOML string either.
     let variables: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let variable = |name: &str| variables.get(name).cloned();
     let (chromium, path) = (variable("CHROMIUM"), variable("PATH"));
-    let origin = Origin::new(arguments.config, Path::new(""), variables);
+    let origin = Origin { redaction, ..Origin::new(arguments.config, Path::new(""), variables) };
     match arguments.command {
         Command::Serve => serve::run(origin),
         Command::Check => check::run(&origin),
-        Command::Demo(options) => demo::run(options),
+        Command::Demo(options) => demo::run(options, origin.redaction),
         Command::Tail(options) => tail::run(&origin, options),
         Command::Send(options) => send::run(&origin, options),
         Command::Dead(command) => dead::run(&origin, command),
@@ -193,7 +218,9 @@ fn block_on<T>(conversation: impl Future<Output = Result<T, Failure>>) -> Result
 /// Prints to stdout. An error means that nobody reads any more (`tagway tail | head`).
 fn say(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|_closed| Failure::Said)
+    out.write_all(render::guarded(text).as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|_closed| Failure::Said)
 }
 
 /// Prints to stderr, escaped: it may quote what came from elsewhere.

@@ -5,18 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderValue, Request};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Failure, block_on, render, say};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Settings, SiteSettings};
-use crate::delivery::{DestinationSettings, redacted};
+use crate::delivery::{DestinationSettings, without};
 use crate::demo::simulator::{Kind, Rehearsal};
 use crate::event::{Enriched, Event, ProfileView};
 use crate::gateway;
-use crate::settings::Secret;
+use crate::settings::{HIDDEN, Redaction, Secret};
 use crate::vendors::{Call, CallError, Outcome, Reason, Reply, Screening, shown};
 
 /// A request longer than this is cut: more is for files, not for a screen.
@@ -29,7 +29,7 @@ pub(super) fn run(
     site: Option<&str>,
     destination: Option<&str>,
 ) -> Result<(), Failure> {
-    let site = choose(settings, site)?;
+    let (redaction, site) = (&settings.redaction, choose(settings, site)?);
     let now = SystemClock.now();
     let event = gateway::rehearse(&settings.limits, message.to_string().as_bytes(), now);
     let event =
@@ -44,7 +44,7 @@ pub(super) fn run(
     for settings in chosen {
         let mut event = event.clone();
         settings.privacy.protect(&mut event);
-        block_on(rehearse(settings, Arc::new(event), now))?;
+        block_on(rehearse(settings, Arc::new(event), now, redaction))?;
     }
     Ok(())
 }
@@ -64,16 +64,18 @@ async fn rehearse(
     settings: &DestinationSettings,
     event: Arc<Event>,
     now: Timestamp,
+    redaction: &Redaction,
 ) -> Result<(), Failure> {
     let enriched = Enriched::new(1, event, Arc::new(ProfileView::default()));
     let (enriched, screening) = settings.admit(enriched, now);
     let ending = match screening {
-        Screening::Skip(reason) => said("skipped", &reason),
-        Screening::Dead(reason) => said("dead", &reason),
+        Screening::Skip(reason) => said(redaction, "skipped", &reason),
+        Screening::Dead(reason) => said(redaction, "dead", &reason),
         Screening::Send => {
             let stage = Stage {
                 vendor: Kind::of_vendor(settings.vendor).map(Rehearsal::of),
                 secrets: settings.destination.secrets(),
+                redaction: redaction.clone(),
                 now,
                 requests: Mutex::default(),
             };
@@ -85,21 +87,23 @@ async fn rehearse(
             match outcomes.into_iter().next() {
                 None => "nothing was said of it".to_owned(),
                 Some(Outcome::Delivered) => "would be delivered".to_owned(),
-                Some(Outcome::Skipped(reason)) => said("skipped", &reason),
-                Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => said("dead", &reason),
-                Some(Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. }) => {
-                    said("would be tried again", &reason)
+                Some(Outcome::Skipped(reason)) => said(redaction, "skipped", &reason),
+                Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => {
+                    said(redaction, "dead", &reason)
                 }
-                Some(Outcome::Unauthorised(reason)) => said("would pause", &reason),
+                Some(Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. }) => {
+                    said(redaction, "would be tried again", &reason)
+                }
+                Some(Outcome::Unauthorised(reason)) => said(redaction, "would pause", &reason),
             }
         }
     };
     say(&format!("{}: {ending}\n\n", settings.name))
 }
 
-fn said(word: &str, reason: &Reason) -> String {
+fn said(redaction: &Redaction, word: &str, reason: &Reason) -> String {
     let detail = reason.detail.as_deref().unwrap_or_default();
-    let detail = render::escape(detail, SHOWN_CHARS);
+    let detail = render::escape(&redaction.excerpt(detail, SHOWN_CHARS), SHOWN_CHARS);
     format!("{word} ({} {detail})", reason.code).replace(" )", ")")
 }
 
@@ -107,6 +111,7 @@ fn said(word: &str, reason: &Reason) -> String {
 struct Stage {
     vendor: Option<Rehearsal>,
     secrets: Vec<Secret>,
+    redaction: Redaction,
     now: Timestamp,
     requests: Mutex<Vec<String>>,
 }
@@ -114,7 +119,8 @@ struct Stage {
 #[async_trait]
 impl Call for Stage {
     async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
-        let text = redacted(&self.secrets, shown::request(&request));
+        let shown = shown::request(&without_sensitive_fields(&request));
+        let text = without(&self.secrets, self.redaction.redact(&shown).into_owned());
         let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
         let text = lines.collect::<Vec<_>>().join("\n");
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(text);
@@ -125,7 +131,20 @@ impl Call for Stage {
         Ok(Reply { status: head.status, headers: head.headers, body })
     }
 
+    fn conceal(&self, secret: &Secret) {
+        self.redaction.add_passing(secret);
+    }
+
     fn now(&self) -> Timestamp {
         self.now
     }
+}
+
+/// The request with what its vendor calls sensitive hidden.
+fn without_sensitive_fields(request: &Request<Bytes>) -> Request<Bytes> {
+    let mut request = request.clone();
+    for value in request.headers_mut().values_mut().filter(|value| value.is_sensitive()) {
+        *value = HeaderValue::from_static(HIDDEN);
+    }
+    request
 }

@@ -1,9 +1,12 @@
 //! Happenings as lines for people. Everything here came from the network: it is escaped and cut
 //! before it reaches a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde_json::Value;
+
+use crate::settings::can_fool;
 
 /// Names longer than this are cut: they are for recognising.
 const NAME_CHARS: usize = 80;
@@ -71,6 +74,48 @@ pub fn escape_json(json: &str) -> String {
     out
 }
 
+/// The text of an output without anything that could steer or fool a terminal, save line breaks and
+/// this program's own colours. What comes from elsewhere is escaped where it is rendered; this is the
+/// last gate for what was overlooked there.
+pub(super) fn guarded(text: &str) -> Cow<'_, str> {
+    let is_harmful = |c: char| c != '\n' && can_fool(c);
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, c, after)) = split_at_char(rest, is_harmful) {
+        out.push_str(before);
+        rest = match own_colour(after).filter(|_| c == '\u{1b}') {
+            Some((colour, after)) => {
+                out.push(c);
+                out.push_str(colour);
+                after
+            }
+            None => {
+                out.extend(c.escape_default());
+                after
+            }
+        };
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+fn split_at_char(text: &str, is: impl Fn(char) -> bool) -> Option<(&str, char, &str)> {
+    let (at, c) = text.char_indices().find(|(_, c)| is(*c))?;
+    Some((text.get(..at)?, c, text.get(at + c.len_utf8()..)?))
+}
+
+/// One of this program's colours at the beginning of what follows an escape character.
+fn own_colour(text: &str) -> Option<(&str, &str)> {
+    let codes = ["0", BOLD, DIM, RED, GREEN, YELLOW, CYAN];
+    let end = text.find('m')? + 1;
+    let (colour, after) = text.split_at_checked(end)?;
+    let code = colour.strip_prefix('[')?.strip_suffix('m')?;
+    codes.contains(&code).then_some((colour, after))
+}
+
 /// Rows in columns as wide as they need. The cells are escaped already.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
@@ -95,15 +140,6 @@ pub(super) fn diff_line(line: &str, colour: bool) -> String {
         Some('@') => Ink(colour).paint(CYAN, &text),
         _ => text,
     }
-}
-
-/// Whether a terminal would obey the character or hide it.
-fn can_fool(c: char) -> bool {
-    let is_invisible = matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}');
-    c.is_control() || is_invisible
 }
 
 fn accepted(happening: &Value, ink: Ink) -> String {
@@ -268,6 +304,17 @@ mod tests {
             assert_eq!(serde_json::from_str::<Value>(&escaped).unwrap(), value);
         }
         assert_eq!(escape_json("\"\u{200d}\u{e0041}\""), "\"\\u200d\\udb40\\udc41\"");
+    }
+
+    #[test]
+    fn outputs_keep_only_line_breaks_and_own_colours() {
+        let coloured = Ink(true).paint(RED, "refused") + "\n";
+        assert_eq!(guarded(&coloured), coloured);
+        assert_eq!(guarded("plain ü\n"), "plain ü\n");
+        let evil = "a\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31;5m\u{9b}2J\r\u{202e}\u{3164}\u{e0101}\u{0}b\u{1b}";
+        let shown = guarded(evil);
+        assert!(!shown.chars().any(can_fool), "{shown:?}");
+        assert!(shown.starts_with('a') && shown.contains("\\u{1b}[2J"), "{shown}");
     }
 
     #[test]

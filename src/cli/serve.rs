@@ -52,7 +52,8 @@ async fn serve(origin: Origin) -> Result<(), Failure> {
     let stop = stop_signal().map_err(Failure::Other)?;
     let watch = Watch::new(origin.file.clone()).await.context("SIGHUP")?;
     let settings = load(&origin)?;
-    log::init(&settings.log).map_err(|error| Failure::Other(error.into()))?;
+    log::init(&settings.log, settings.redaction.clone())
+        .map_err(|error| Failure::Other(error.into()))?;
     make_room_for(settings.edge.limits.connections);
     let app = App::start(origin, settings).await?;
     say(&ready_line(app.addresses()))?;

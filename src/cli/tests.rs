@@ -53,7 +53,7 @@ fn every_documented_command_is_understood() {
 
 #[test]
 fn wrong_usage_and_wrong_configuration_exit_with_2() {
-    let exit = |line: &str| run(line.split(' ').map(OsString::from));
+    let exit = |line: &str| run(line.split(' ').map(OsString::from), Redaction::default());
     let shown = |code: ExitCode| format!("{code:?}");
     for line in ["tagway", "tagway fly", "tagway dead retry", "tagway send --timeout 5"] {
         assert_eq!(shown(exit(line)), shown(ExitCode::from(2)), "{line}");
@@ -157,4 +157,12 @@ async fn a_wrong_token_is_refused_with_the_gateways_own_words() {
     let client = Client::at(running.address, crate::settings::Secret::new("wrong"));
     let refused = client.lines("/api/v1/tail").await.unwrap_err().to_string();
     assert!(refused.contains("(401)") && refused.contains("admin.token"), "{refused}");
+}
+
+#[test]
+fn panics_show_no_secret_and_steer_no_terminal() {
+    let redaction = Redaction::default();
+    redaction.add(&crate::settings::Secret::new("hush/token"));
+    let text = panic_text(&redaction, "panicked at x.rs:1:1:\nbad \"hush%2Ftoken\" \u{1b}[2J");
+    assert!(text.contains("panicked at x.rs:1:1:\nbad \"[secret]\" \\u{1b}[2J\n"), "{text}");
 }

@@ -11,11 +11,12 @@ pub use site::SiteSettings;
 pub use watch::{Change, Watch};
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::geo::Geo;
-use crate::settings::{Environment, Mistake, Report, Section, Source};
+use crate::settings::{Environment, Mistake, Redaction, Report, Section, Source};
 use crate::{admin, delivery, edge, gateway, journal, log, postgres, profile, script, segment};
 
 /// The default settings, compiled in: the lowest layer of every load.
@@ -53,6 +54,8 @@ pub struct Settings {
     pub sites: Vec<SiteSettings>,
     /// `[geo]`: the database of places.
     pub geo: Geo,
+    /// Knows all secrets among them.
+    pub redaction: Redaction,
 }
 
 impl Settings {
@@ -84,6 +87,7 @@ impl Settings {
             log: log::Settings::read(&mut root.section("log")),
             sites: site::read_sites(root, &geo),
             geo,
+            redaction: root.redaction().clone(),
         }
     }
 }
@@ -122,12 +126,21 @@ pub struct Whereabouts {
 }
 
 /// Where a load starts from. Kept by a running gateway, which reloads from the same place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Origin {
     /// The user's file; without one the embedded default stands alone.
     pub file: Option<PathBuf>,
     /// The environment variables that `${NAME}` refers to.
     pub variables: BTreeMap<String, String>,
+    /// Learns the secrets of each load.
+    pub redaction: Redaction,
+}
+
+impl fmt::Debug for Origin {
+    /// Without the variables, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl Origin {
@@ -135,7 +148,7 @@ impl Origin {
     /// if it is there.
     pub fn new(named: Option<PathBuf>, folder: &Path, variables: BTreeMap<String, String>) -> Self {
         let file = named.or_else(|| Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists()));
-        Self { file, variables }
+        Self { file, variables, redaction: Redaction::default() }
     }
 
     /// Loads and checks everything.
@@ -171,7 +184,8 @@ impl Origin {
             base = file.parent().map(Path::to_owned).unwrap_or_default();
             sources.push(Source { name, text });
         }
-        Ok((sources, Environment { variables: self.variables.clone(), base }))
+        let (variables, redaction) = (self.variables.clone(), self.redaction.clone());
+        Ok((sources, Environment { variables, base, redaction }))
     }
 }
 

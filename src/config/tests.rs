@@ -8,7 +8,7 @@ fn load_text(text: &str) -> Result<Settings, Vec<String>> {
     let file = dir.path().join("tagway.toml");
     std::fs::write(&file, text).unwrap();
     let variables = [("GIVEN".to_owned(), "hunter2-hunter2-hunter2".to_owned())].into();
-    let origin = Origin { file: Some(file), variables };
+    let origin = Origin { file: Some(file), variables, ..Origin::default() };
     let folder = format!("{}/", dir.path().display());
     origin.load().map_err(|mistakes| {
         mistakes.iter().map(|mistake| mistake.to_string().replace(&folder, "")).collect()
@@ -165,7 +165,7 @@ fn a_running_gateway_is_found_without_its_secrets() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tagway.toml");
         std::fs::write(&file, text).unwrap();
-        Origin { file: Some(file), variables: BTreeMap::new() }.whereabouts()
+        Origin { file: Some(file), ..Origin::default() }.whereabouts()
     };
     let text = "data_dir = \"d\"\n[listen]\nadmin = \"127.0.0.1:1\"\nhttp = \"x\"\n[[sites]]\n\
                 secret = \"${UNSET}\"\n";

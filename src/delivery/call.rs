@@ -15,14 +15,11 @@ use super::Egress;
 use crate::clock::SharedClock;
 use crate::feed::{Feed, Happening};
 use crate::metrics::{AttemptLabels, DestinationLabels, Metrics};
-use crate::settings::Secret;
+use crate::settings::{HIDDEN, Redaction, Secret};
 use crate::vendors::{Call, CallError, Confidential, Reply, shown};
 
 /// The most characters of a body that watchers are shown.
 const SHOWN_CHARS: usize = 4000;
-
-/// What stands for a secret.
-const HIDDEN: &str = "[secret]";
 
 /// What all calls to one destination share.
 pub(super) struct Line {
@@ -33,6 +30,7 @@ pub(super) struct Line {
     pub(super) stop: CancellationToken,
     pub(super) throttle: Option<DefaultDirectRateLimiter>,
     pub(super) secrets: Vec<Secret>,
+    pub(super) redaction: Redaction,
     pub(super) clock: SharedClock,
     pub(super) feed: Feed,
     pub(super) metrics: Arc<Metrics>,
@@ -68,6 +66,10 @@ impl Call for BatchCall {
             line.feed.tell(|| line.happening(&self.seqs, shown, &result, elapsed));
         }
         result
+    }
+
+    fn conceal(&self, secret: &Secret) {
+        self.line.redaction.add_passing(secret);
     }
 
     fn now(&self) -> Timestamp {
@@ -121,12 +123,18 @@ impl Line {
 
     fn shown(&self, request: &Request<Bytes>) -> Shown {
         let line = format!("{} {}", request.method(), request.uri());
-        let body = redacted(&self.secrets, shown::body(request));
         Shown {
-            line: redacted(&self.secrets, line),
-            body: excerpt(&body),
+            line: self.excerpt(line),
+            body: self.excerpt(shown::body(request)),
             hides_reply: request.extensions().get::<Confidential>().is_some(),
         }
+    }
+
+    /// What is shown of a text.
+    fn excerpt(&self, text: String) -> String {
+        // First in all encodings: what `without` leaves of a longer form would not be found.
+        let text = self.redaction.excerpt(&text, SHOWN_CHARS);
+        without(&self.secrets, text)
     }
 
     fn happening(
@@ -145,14 +153,15 @@ impl Line {
             request: shown.line,
             body: shown.body,
             status,
-            reply: excerpt(&redacted(&self.secrets, reply)),
+            reply: self.excerpt(reply),
             milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
 
-/// The text without the secrets, as they stand or percent-encoded.
-pub fn redacted(secrets: &[Secret], mut text: String) -> String {
+/// The text without the destination's own secrets, as they stand or percent-encoded: those too that
+/// are too short to be looked for everywhere.
+pub fn without(secrets: &[Secret], mut text: String) -> String {
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         let encoded: String =
             url::form_urlencoded::byte_serialize(secret.expose().as_bytes()).collect();
@@ -163,13 +172,6 @@ pub fn redacted(secrets: &[Secret], mut text: String) -> String {
         }
     }
     text
-}
-
-fn excerpt(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

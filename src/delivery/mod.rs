@@ -36,7 +36,7 @@ mod waiting;
 mod worker;
 
 pub use backoff::{BreakerSettings, RetrySettings};
-pub use call::redacted;
+pub use call::without;
 pub use client::ClientSettings;
 pub use egress::{Egress, EgressSettings};
 pub use filter::Filter;
@@ -67,6 +67,7 @@ use crate::feed::Feed;
 use crate::journal::{Journal, JournalError, ReaderId, SiteId};
 use crate::metrics::{DestinationLabels, Metrics, Name};
 use crate::profile::{ProfileError, Profiles};
+use crate::settings::Redaction;
 use crate::vendors::Call;
 
 /// How long a call that is under way may take beyond its own timeout when a worker is stopped: to
@@ -132,6 +133,8 @@ pub struct Shared {
     pub feed: Feed,
     /// Where they count.
     pub metrics: Arc<Metrics>,
+    /// Knows what nothing of theirs may show.
+    pub redaction: Redaction,
     /// The runtime they work on.
     pub runtime: Handle,
 }
@@ -311,7 +314,7 @@ impl Dispatcher {
         client: Egress,
         egress: &EgressSettings,
     ) -> Result<Running, ApplyError> {
-        let Shared { journal, profiles, clock, feed, metrics, runtime } = &self.shared;
+        let Shared { journal, profiles, clock, feed, metrics, redaction, runtime } = &self.shared;
         let reader = journal.reader(site.id, &settings.name).await?;
         let position = journal.position(reader).await?;
         let (status, seen) = watch::channel(ReaderStatus::Running);
@@ -330,6 +333,7 @@ impl Dispatcher {
                 .calls_per_second
                 .map(|rate| RateLimiter::direct(Quota::per_second(rate))),
             secrets: settings.destination.secrets(),
+            redaction: redaction.clone(),
             clock: clock.clone(),
             feed: feed.clone(),
             metrics: metrics.clone(),

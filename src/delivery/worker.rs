@@ -238,7 +238,11 @@ impl Worker {
             let delivered = AssertUnwindSafe(destination.deliver(&events, &call)).catch_unwind();
             // A defect in a vendor's code: the event that meets it is found and set aside as dead.
             let refused = |_panic| vec![Outcome::Refused(Reason::new("defect")); events.len()];
-            let outcomes = delivered.await.unwrap_or_else(refused);
+            let mut outcomes = delivered.await.unwrap_or_else(refused);
+            for reason in outcomes.iter_mut().filter_map(Outcome::reason_mut) {
+                // Details quote replies, and replies quote credentials.
+                reason.redact(&call.line.redaction);
+            }
             (batch, with_forgotten(outcomes, &kept))
         });
     }

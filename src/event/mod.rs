@@ -12,6 +12,8 @@
 mod computed;
 mod enriched;
 mod facts;
+pub mod identity;
+mod members;
 mod nobody;
 mod rank;
 
@@ -20,6 +22,7 @@ pub use enriched::{Enriched, ProfileView};
 pub use facts::{
     Campaign, ClickId, ClientHints, Facts, Place, RawBeacon, Session, Suspicion, VisitorFact,
 };
+pub use members::RawMembers;
 pub use nobody::names_somebody;
 pub use rank::SenderRank;
 

@@ -7,16 +7,16 @@
 //! The request path and delivery look at an immutable set; while nobody is forgotten that is one
 //! load and one comparison.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use arc_swap::ArcSwap;
-use serde::Deserialize;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::SiteId;
-use crate::event::{Event, Kind, Object, names_somebody};
+use crate::event::identity::{self, IdentityKind};
+use crate::event::{Event, Kind, names_somebody};
 
 /// What a name is. Anybody can call their device what another person is called, so a name says nothing
 /// without its kind.
@@ -33,6 +33,19 @@ pub enum NameKind {
 impl NameKind {
     /// All kinds, the surest first.
     pub const ALL: [Self; 3] = [Self::User, Self::Device, Self::Email];
+
+    /// As what an event carries an identity of this kind.
+    pub const fn of(kind: IdentityKind) -> Self {
+        match kind {
+            IdentityKind::User => Self::User,
+            IdentityKind::Email => Self::Email,
+            IdentityKind::Anonymous
+            | IdentityKind::Visitor
+            | IdentityKind::Ga
+            | IdentityKind::Fbp
+            | IdentityKind::Device(_) => Self::Device,
+        }
+    }
 }
 
 /// The digest of one name of a person at one site, with its kind.
@@ -93,7 +106,8 @@ impl Forgotten {
     /// The same of an event as the journal keeps it.
     pub fn names_in(&self, site: SiteId, body: &[u8]) -> bool {
         let keys = self.0.load();
-        !keys.is_empty() && carries(&keys, site, body)
+        // What cannot be read could be anybody's.
+        !keys.is_empty() && carries(&keys, site, body) != Carried::No
     }
 
     /// Whether nobody is.
@@ -106,123 +120,72 @@ impl Forgotten {
     }
 }
 
-/// Whether a journal's record carries one of these names.
-pub(super) fn carries(keys: &HashSet<NameKey>, site: SiteId, body: &[u8]) -> bool {
-    // What cannot be read carries no name that could be recognised.
-    let Ok(glance) = serde_json::from_slice::<Glance>(body) else { return false };
-    glance.names().are_in(keys, site)
+/// Whether a journal's record is of somebody with one of these names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+    /// No reader of the journal can read it, so nobody can say.
+    Unreadable,
 }
 
-/// The names that an event carries.
+/// Whether a journal's record carries one of these names, read as every reader of the journal reads it.
+pub(super) fn carries(keys: &HashSet<NameKey>, site: SiteId, body: &[u8]) -> Carried {
+    match serde_json::from_slice::<Event>(body) {
+        Ok(event) if Names::of(&event).are_in(keys, site) => Carried::Yes,
+        Ok(_) => Carried::No,
+        Err(_) => Carried::Unreadable,
+    }
+}
+
+/// The names that an event carries: those by which profiles know its person, and the addresses that it
+/// says elsewhere.
 struct Names<'e> {
     user: Option<&'e str>,
     /// The user id that one of the site's servers says the person had before.
     previous_user: Option<&'e str>,
-    devices: [Option<&'e str>; 3],
-    emails: [Option<&'e str>; 3],
+    devices: Vec<Cow<'e, str>>,
+    emails: Vec<&'e str>,
 }
 
 impl<'e> Names<'e> {
     fn of(event: &'e Event) -> Self {
-        let visitor = event.facts.visitor.as_ref().map(|visitor| visitor.id.as_str());
-        let context = event.context.as_ref().and_then(|context| context.get("traits")?.as_object());
-        let email = |said: Option<&'e Object>| said?.get("email")?.as_str();
-        Self::new(
-            [event.user_id.as_deref(), event.anonymous_id.as_deref(), visitor],
-            event.previous_id.as_deref(),
-            event.kind == Kind::Alias && event.facts.from_server,
-            [email(event.traits.as_ref()), email(event.properties.as_ref()), email(context)],
-        )
-    }
-
-    fn new(
-        [user, anonymous, visitor]: [Option<&'e str>; 3],
-        previous: Option<&'e str>,
-        is_users_previous: bool,
-        emails: [Option<&'e str>; 3],
-    ) -> Self {
         // What a sloppy tag sends for nobody makes an event nobody's.
-        let user = user.filter(|user| names_somebody(user));
-        let previous_user = previous.filter(|_| is_users_previous);
-        Self { user, previous_user, devices: [anonymous, visitor, previous], emails }
+        let user = event.user_id.as_deref().filter(|user| names_somebody(user));
+        let previous = event.previous_id.as_deref();
+        let is_users_previous = event.kind == Kind::Alias && event.facts.from_server;
+        // As they are written, and as profiles keep them.
+        let visitor = event.facts.visitor.as_ref().map(|visitor| visitor.id.as_str());
+        let written = [event.anonymous_id.as_deref(), visitor, previous].into_iter().flatten();
+        let kept = identity::devices(event).into_iter().map(|it| Cow::Owned(it.identity.value));
+        let context = event.context.as_ref().and_then(|context| context.get("traits")?.as_object());
+        let said = [event.traits.as_ref(), event.properties.as_ref(), context];
+        Self {
+            user,
+            previous_user: previous.filter(|_| is_users_previous),
+            devices: written.map(Cow::Borrowed).chain(kept).collect(),
+            emails: said.into_iter().filter_map(|said| said?.get("email")?.as_str()).collect(),
+        }
     }
 
     /// Whether the event is of one of these people. With a user id it is that user's, whatever else it
     /// carries: devices are shared, and addresses anybody can name.
     fn are_in(&self, keys: &HashSet<NameKey>, site: SiteId) -> bool {
-        let is_in = |kind: NameKind, names: &[Option<&str>]| {
-            names.iter().flatten().any(|name| keys.contains(&NameKey::new(site, kind, name)))
-        };
-        is_in(NameKind::User, &[self.user, self.previous_user])
+        let is_in = |kind: NameKind, name: &str| keys.contains(&NameKey::new(site, kind, name));
+        let users = [self.user, self.previous_user];
+        users.into_iter().flatten().any(|user| is_in(NameKind::User, user))
             || self.user.is_none()
-                && (is_in(NameKind::Device, &self.devices) || is_in(NameKind::Email, &self.emails))
-    }
-}
-
-/// What of a record names its person.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Glance {
-    #[serde(rename = "type", default)]
-    kind: String,
-    user_id: Option<String>,
-    anonymous_id: Option<String>,
-    previous_id: Option<String>,
-    traits: Option<Said>,
-    properties: Option<Said>,
-    context: Option<Context>,
-    #[serde(default)]
-    facts: Facts,
-}
-
-#[derive(Deserialize)]
-struct Said {
-    email: Option<Value>,
-}
-
-impl Said {
-    fn email(&self) -> Option<&str> {
-        self.email.as_ref()?.as_str()
-    }
-}
-
-#[derive(Deserialize)]
-struct Context {
-    traits: Option<Value>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Facts {
-    #[serde(default)]
-    from_server: bool,
-    visitor: Option<Visitor>,
-}
-
-#[derive(Deserialize)]
-struct Visitor {
-    id: String,
-}
-
-impl Glance {
-    fn names(&self) -> Names<'_> {
-        let visitor = self.facts.visitor.as_ref().map(|visitor| visitor.id.as_str());
-        let context = self.context.as_ref().and_then(|it| it.traits.as_ref()?.get("email"));
-        Names::new(
-            [self.user_id.as_deref(), self.anonymous_id.as_deref(), visitor],
-            self.previous_id.as_deref(),
-            self.kind == "alias" && self.facts.from_server,
-            [
-                self.traits.as_ref().and_then(Said::email),
-                self.properties.as_ref().and_then(Said::email),
-                context.and_then(Value::as_str),
-            ],
-        )
+                && (self.devices.iter().any(|device| is_in(NameKind::Device, device))
+                    || self.emails.iter().any(|email| is_in(NameKind::Email, email)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SITE: SiteId = SiteId(1);
@@ -243,6 +206,7 @@ mod tests {
                 (NameKind::User, "ann"),
                 (NameKind::Device, "phone"),
                 (NameKind::Email, "ann@x.example"),
+                (NameKind::Device, "5.6"),
             ]
             .map(|(kind, name)| NameKey::new(SITE, kind, name))
             .into(),
@@ -250,6 +214,7 @@ mod tests {
         let visitor = r#""facts":{"visitor":{"id":"phone","since":"2026-11-23T10:00:00Z"}}"#;
         let by_server = r#""type":"alias","facts":{"fromServer":true}"#;
         let digest = hex(&Sha256::digest("ann@x.example"));
+        let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
         for (more, is_hers) in [
             (r#""userId":"ann""#, true),
             (r#""userId":" ann ","anonymousId":"others""#, true),
@@ -262,6 +227,23 @@ mod tests {
             (&format!(r#""traits":{{"email":"{digest}"}}"#), true),
             (&format!(r#""previousId":"ann","userId":"b",{by_server}"#), true),
             (r#""previousId":"phone","type":"alias""#, true),
+            // Of a key that is written twice the last value holds, as for every reader.
+            (r#""traits":{"email":"a@x.example","email":"ann@x.example"}"#, true),
+            (r#""properties":{"email":"a@x.example","email":"ann@x.example"}"#, true),
+            (r#""context":{"traits":{"email":1,"email":"ann@x.example"}}"#, true),
+            (r#""context":{"traits":{},"traits":{"email":"ann@x.example"}}"#, true),
+            (r#""traits":{"\u0065m\u0061il":"ann@x.example","a":{"a":1,"a":2}}"#, true),
+            (r#""traits":{"email":"ann@x.example","email":"a@x.example"}"#, false),
+            (r#""traits":{"email":"ann@x.example","email":null}"#, false),
+            (&format!(r#""traits":{{"a":{deep},"email":"ann@x.example"}}"#), true),
+            // Vendors' ids, wherever they stand and however they are written.
+            (r#""facts":{"cookies":{"_ga":"GA1.3.5.6"}}"#, true),
+            (r#""context":{"clientIds":{"ga4":"5.6"}}"#, true),
+            (r#""context":{"clientIds":{"ga4":{"client_id":"1.2","client_id":"5.6"}}}"#, true),
+            (r#""context":{"clientIds":{"mixpanel":{"distinct_id":"phone"}}}"#, true),
+            (r#""context":{"device":{"id":" phone "}}"#, true),
+            (r#""facts":{"cookies":{"ajs_anonymous_id":"%22phone%22"}}"#, true),
+            (r#""userId":"b","facts":{"cookies":{"_ga":"GA1.3.5.6"}}"#, false),
             // What others call their devices, or say of themselves.
             (r#""anonymousId":"ann""#, false),
             (r#""userId":"phone""#, false),
@@ -277,6 +259,94 @@ mod tests {
             assert_eq!(forgotten.names_in(SITE, record.as_bytes()), is_hers, "{more}");
             assert_eq!(forgotten.names(SITE, &event), is_hers, "{more}");
             assert!(!forgotten.names(SiteId(2), &event), "another site's people");
+        }
+    }
+
+    #[test]
+    fn a_record_that_no_reader_can_read_is_treated_as_a_forgotten_persons() {
+        let forgotten = Forgotten::default();
+        let unreadable = [r#"{"userId":"b""#, r#"{"type":"track","userId":"b"}"#, "\u{0}"];
+        let too_large = record(r#""userId":"b","properties":{"n":1e999}"#);
+        for body in unreadable.into_iter().chain([too_large.as_str()]) {
+            assert!(!forgotten.names_in(SITE, body.as_bytes()), "nobody is forgotten: {body}");
+        }
+        forgotten.replace([NameKey::new(SITE, NameKind::User, "ann")].into());
+        for body in unreadable.into_iter().chain([too_large.as_str()]) {
+            assert!(forgotten.names_in(SITE, body.as_bytes()), "{body}");
+        }
+    }
+
+    /// The text of an object with some of these members, some of them twice.
+    fn object(members: &'static [&'static str]) -> impl Strategy<Value = String> {
+        let member = proptest::sample::select(members);
+        proptest::collection::vec(member, 0..4)
+            .prop_map(|members| format!("{{{}}}", members.join(",")))
+    }
+
+    fn records() -> impl Strategy<Value = String> {
+        let id =
+            || proptest::sample::select(&["null", r#""ann""#, r#"" phone ""#, r#""NULL""#][..]);
+        let said = || {
+            object(&[
+                r#""email":"Ann@x.example ""#,
+                r#""email":"b@x.example""#,
+                r#""\u0065mail":"c@x.example""#,
+                r#""email":7"#,
+                r#""name":{"email":"d@x.example"}"#,
+            ])
+        };
+        let ids = object(&[
+            r#""ga4":"5.6""#,
+            r#""ga4":{"client_id":"7.8"}"#,
+            r#""mixpanel":{"distinct_id":"m","distinct_id":"n"}"#,
+            r#""tiktok":"t""#,
+            r#""fbp":"fb.1.2.3""#,
+            r#""made_up":"x""#,
+        ]);
+        let cookies = object(&[
+            r#""_ga":"GA1.1.5.6""#,
+            r#""ajs_anonymous_id":"%22a%22""#,
+            r#""_ttp":"c""#,
+            r#""_fbp":"fb.2.4.5""#,
+        ]);
+        let kind = proptest::sample::select(&["track", "identify", "group", "alias"][..]);
+        (kind, [id(), id()], [said(), said(), said()], ids, cookies, any::<bool>()).prop_map(
+            |(kind, [user, anonymous], [traits, properties, of_context], ids, cookies, server)| {
+                record(&format!(
+                    r#""type":"{kind}","userId":{user},"anonymousId":{anonymous},"traits":{traits},
+                    "properties":{properties},"context":{{"clientIds":{{}},"traits":{of_context},
+                    "device":{{"id":"d"}},"clientIds":{ids}}},
+                    "facts":{{"cookies":{cookies},"fromServer":{server}}}"#
+                ))
+            },
+        )
+    }
+
+    proptest! {
+        /// A name by which profiles know an event's person is a name by which they are forgotten.
+        #[test]
+        fn suppression_knows_the_names_that_profiles_know(record in records()) {
+            let event: Event = serde_json::from_str(&record).unwrap();
+            let mut identities = identity::identities(&event);
+            identities.extend(identity::email(&event));
+            let has_user = identities.iter().any(|it| it.kind == IdentityKind::User);
+            let forgotten = Forgotten::default();
+            for known in &identities {
+                let key = NameKey::new(SITE, NameKind::of(known.kind), &known.value);
+                forgotten.replace([key].into());
+                let is_theirs = known.kind == IdentityKind::User || !has_user;
+                prop_assert_eq!(forgotten.names_in(SITE, record.as_bytes()), is_theirs, "{:?}", known);
+                prop_assert_eq!(forgotten.names(SITE, &event), is_theirs, "{:?}", known);
+            }
+            // Besides, an event is somebody's by the addresses that it says elsewhere.
+            let names = Names::of(&event);
+            let known = |kind: NameKind, name: &str| {
+                let key = NameKey::new(SITE, kind, name);
+                identities.iter().any(|it| NameKey::new(SITE, NameKind::of(it.kind), &it.value) == key)
+            };
+            let somebodys = names.devices.iter().filter(|device| names_somebody(device));
+            prop_assert!(somebodys.into_iter().all(|device| known(NameKind::Device, device)));
+            prop_assert!(names.user.is_none_or(|user| known(NameKind::User, user)));
         }
     }
 }

@@ -141,6 +141,16 @@ impl PostgresError {
     }
 }
 
+impl PostgresError {
+    /// Whether the database refused a value, and will refuse it again: a data exception, a constraint,
+    /// a limit of its own (SQLSTATE classes 22, 23 and 54).
+    pub fn is_of_values(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let class = error.code().and_then(|code| code.code().get(..2));
+        matches!(class, Some("22" | "23" | "54"))
+    }
+}
+
 /// The database's own word for it. Its messages may quote what is personal; its codes do not.
 fn reason(error: &tokio_postgres::Error) -> String {
     match error.code() {

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 use serde_json::value::RawValue;
 
 use super::identity::COOKIES;
-use crate::event::{Event, Facts, RawObject};
+use crate::event::{Event, Facts, RawMembers, RawObject};
 use crate::journal::SiteId;
 
 /// Groups of identities that are remembered: about 100 bytes each. A visitor who is forgotten costs
@@ -74,7 +74,8 @@ impl Company {
         let context = event.context.as_ref().map_or("", RawObject::text);
         // Read only where there is something to find: most contexts are long, and hold neither.
         let holds = |name: &str| memmem::find(context.as_bytes(), name.as_bytes()).is_some();
-        let has_ids = holds("\"clientIds\"") || holds("\"device\"");
+        // A key may be written with escapes.
+        let has_ids = holds("\"clientIds\"") || holds("\"device\"") || holds("\\u00");
         let anonymous = event.anonymous_id.as_deref();
         let visitor = visitor.as_ref().map(|visitor| visitor.id.as_str());
         let [ajs, ga, fbp, third, fourth] =
@@ -84,25 +85,15 @@ impl Company {
         if is_alone && !has_cookies && !has_ids {
             return None;
         }
-        let said: Option<Said<'_>> =
-            if has_ids { serde_json::from_str(context).ok() } else { None };
-        let said = said.map(|said| (said.ids.map(RawValue::get), said.device.map(RawValue::get)));
-        let (ids, device) = said.unwrap_or_default();
+        let said = if has_ids { RawMembers::read(context, &["clientIds", "device"]) } else { None };
+        let part = |key| said.as_ref().and_then(|said| said.get(key)).map(RawValue::get);
+        let (ids, device) = (part("clientIds"), part("device"));
         let mut place = 0_u8;
         Some([anonymous, visitor, ajs, ga, fbp, third, fourth, ids, device].map(|value| {
             place += 1;
             value.map(|value| self.hashes.hash_one((site, place, value)))
         }))
     }
-}
-
-/// The parts of a context that hold identities.
-#[derive(serde::Deserialize)]
-struct Said<'c> {
-    #[serde(borrow, default, rename = "clientIds")]
-    ids: Option<&'c RawValue>,
-    #[serde(borrow, default)]
-    device: Option<&'c RawValue>,
 }
 
 #[cfg(test)]

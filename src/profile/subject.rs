@@ -46,13 +46,7 @@ impl Subject {
 impl IdentityKind {
     /// As what an event carries it.
     pub const fn name_kind(self) -> NameKind {
-        match self {
-            Self::User => NameKind::User,
-            Self::Email => NameKind::Email,
-            Self::Anonymous | Self::Visitor | Self::Ga | Self::Fbp | Self::Device(_) => {
-                NameKind::Device
-            }
-        }
+        NameKind::of(self)
     }
 }
 

@@ -8,8 +8,11 @@
 //! A section is a stack of layers, the most specific first (the user's file, then the embedded
 //! default). Strings may hold `${ENV}` and `${file:PATH}`.
 
+mod credentials;
+mod decoded;
 mod layer;
 mod mistakes;
+mod redaction;
 mod report;
 mod secret;
 mod section;
@@ -20,7 +23,8 @@ mod texts;
 mod units;
 
 pub use layer::Step;
-pub use report::{Mistake, Report, nearest, shown};
+pub use redaction::{HIDDEN, MIN_SECRET_BYTES, Redaction};
+pub use report::{Mistake, Report, can_fool, nearest, shown};
 pub use secret::Secret;
 pub use section::Section;
 pub use source::{Environment, Source, SourceError};

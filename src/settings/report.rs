@@ -67,6 +67,17 @@ pub fn nearest<'c>(
         .map(|(_, candidate)| candidate)
 }
 
+/// Whether a terminal would obey the character or hide it: controls, marks of direction, characters
+/// without a width.
+pub fn can_fool(c: char) -> bool {
+    let is_invisible = matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}');
+    c.is_control() || is_invisible
+}
+
 /// A value as a message shows it: one line, cut to what a person reads.
 pub fn shown(value: &str) -> String {
     const MAX_CHARS: usize = 60;

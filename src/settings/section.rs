@@ -10,10 +10,12 @@ use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::credentials::{is_credential_name, of_url};
 use super::layer::{
     Found, Layer, digest_table, flatten, integer_of, join, json_of, lookup, written,
 };
 use super::mistakes::hint;
+use super::redaction::Redaction;
 use super::report::{Report, nearest};
 use super::secret::Secret;
 use super::source::{Environment, Source};
@@ -59,6 +61,11 @@ impl<'a> Section<'a> {
         Section::root(vec![(source, table)], self.environment, self.report)
     }
 
+    /// What knows the secrets that this section and its kin have read.
+    pub fn redaction(&self) -> &Redaction {
+        &self.environment.redaction
+    }
+
     /// Whether the key is set in any layer.
     pub fn has(&mut self, key: &str) -> bool {
         self.find(key).is_some()
@@ -77,13 +84,16 @@ impl<'a> Section<'a> {
 
     /// A required secret.
     pub fn secret(&mut self, key: &str) -> Secret {
+        self.redaction().declare(&join(&self.path, key));
         self.required(key, Self::opt_secret)
     }
 
     /// A secret, if set. An empty one is a mistake: it is a variable that nobody filled.
     pub fn opt_secret(&mut self, key: &str) -> Option<Secret> {
+        self.redaction().declare(&join(&self.path, key));
         let found = self.find(key)?;
         let text = self.text_of(&found)?;
+        self.redaction().add_setting(&join(&self.path, key), &text);
         if text.is_empty() {
             self.mistake_at(&found, "must not be empty");
         }
@@ -119,7 +129,11 @@ impl<'a> Section<'a> {
 
     /// A list of secrets, none of them empty text; no secrets if not set.
     pub fn secrets(&mut self, key: &str) -> Vec<Secret> {
+        self.redaction().declare(&join(&self.path, key));
         let texts = self.texts(key);
+        for (found, text) in &texts {
+            self.redaction().add_setting(&found.path, text);
+        }
         for (found, _) in texts.iter().filter(|(_, text)| text.is_empty()) {
             self.mistake_at(found, "must not be empty");
         }
@@ -333,6 +347,16 @@ impl<'a> Section<'a> {
         names.into_iter().filter_map(text).collect()
     }
 
+    /// The same for header fields: those whose names say that they carry a credential are secrets.
+    pub fn header_table(&mut self, key: &str) -> Vec<(String, String)> {
+        self.redaction().declare(&join(&join(&self.path, key), "authorization"));
+        let fields = self.string_table(key);
+        for (name, value) in fields.iter().filter(|(name, _)| is_credential_name(name)) {
+            self.redaction().add_setting(&join(&join(&self.path, key), name), value);
+        }
+        fields
+    }
+
     /// A value of any kind, its strings completed.
     pub fn tree(&mut self, key: &str) -> Option<serde_json::Value> {
         let found = self.find(key)?;
@@ -402,7 +426,12 @@ impl<'a> Section<'a> {
             return None;
         };
         match self.environment.expand(text) {
-            Ok(text) => Some(text),
+            Ok(text) => {
+                for credential in of_url(&text) {
+                    self.redaction().add_text(&credential);
+                }
+                Some(text)
+            }
             Err(error) => {
                 self.mistake_at(found, &error.to_string());
                 None

@@ -1,20 +1,30 @@
 //! Where settings come from: files, and the environment their strings may refer to.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::credentials::{is_credential_name, path_of_url};
+use super::redaction::Redaction;
 use super::report::{Mistake, Report};
 
 /// The text of one configuration file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Source {
     /// The file's name as the user gave it, for messages.
     pub name: String,
     /// Its TOML text.
     pub text: String,
+}
+
+impl fmt::Debug for Source {
+    /// Without the text, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Source {
@@ -39,12 +49,21 @@ impl Source {
 }
 
 /// What `${NAME}` and `${file:PATH}` refer to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     /// The environment variables.
     pub variables: BTreeMap<String, String>,
     /// The folder that relative paths in `${file:PATH}` start from.
     pub base: PathBuf,
+    /// Learns the secrets that are read: all of files, and of variables whose names say so.
+    pub redaction: Redaction,
+}
+
+impl fmt::Debug for Environment {
+    /// Without the variables, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").field("base", &self.base).finish_non_exhaustive()
+    }
 }
 
 /// Why a string could not be completed from the environment.
@@ -92,6 +111,17 @@ impl Environment {
     }
 
     fn lookup(&self, name: &str) -> Result<String, SourceError> {
+        let value = self.value_of(name)?;
+        if name.starts_with("file:") || is_credential_name(name) {
+            self.redaction.add_text(&value);
+            if let Some(path) = path_of_url(&value) {
+                self.redaction.add_text(path);
+            }
+        }
+        Ok(value)
+    }
+
+    fn value_of(&self, name: &str) -> Result<String, SourceError> {
         match name.strip_prefix("file:") {
             Some(path) => read_short(&self.base.join(path))
                 .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
@@ -126,6 +156,7 @@ mod tests {
         let environment = Environment {
             variables: [("A".to_owned(), "1".to_owned())].into(),
             base: dir.path().to_owned(),
+            ..Environment::default()
         };
         assert_eq!(environment.expand("x${A}y${A}").unwrap(), "x1y1");
         assert_eq!(environment.expand("${file:token}").unwrap(), "t0ken");

@@ -9,7 +9,7 @@ use super::{Environment, Report, Section, Source};
 fn environment() -> Environment {
     let variables =
         [("TOKEN".to_owned(), "hunter2".to_owned()), ("NONE".to_owned(), String::new())];
-    Environment { variables: variables.into(), base: PathBuf::new() }
+    Environment { variables: variables.into(), base: PathBuf::new(), ..Environment::default() }
 }
 
 /// Reads the texts, the most specific first, and returns the value and the mistakes as lines.

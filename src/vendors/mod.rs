@@ -71,7 +71,10 @@ use jiff::Timestamp;
 use url::Url;
 
 use crate::event::{ClickId, Enriched};
-use crate::settings::{Secret, Section};
+use crate::settings::{Redaction, Secret, Section};
+
+/// The most characters of a reason's detail.
+const DETAIL_CHARS: usize = 500;
 
 /// All vendors, in the order of their first release. The only list of them.
 pub static VENDORS: &[&Vendor] = &[
@@ -294,6 +297,21 @@ pub enum Outcome {
     Unauthorised(Reason),
 }
 
+impl Outcome {
+    /// Why it did not end as delivered.
+    pub fn reason_mut(&mut self) -> Option<&mut Reason> {
+        match self {
+            Self::Delivered => None,
+            Self::Skipped(reason)
+            | Self::Dead(reason)
+            | Self::Refused(reason)
+            | Self::Retry { reason, .. }
+            | Self::Throttled { reason, .. }
+            | Self::Unauthorised(reason) => Some(reason),
+        }
+    }
+}
+
 /// Why an event did not end as delivered: a code from a closed set, for labels and people, and an
 /// optional detail for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,6 +332,13 @@ impl Reason {
     pub fn detailed(code: &'static str, detail: impl Into<Box<str>>) -> Self {
         Self { code, detail: Some(detail.into()) }
     }
+
+    /// Takes the known secrets out of the detail, and cuts it to what a person reads.
+    pub fn redact(&mut self, redaction: &Redaction) {
+        if let Some(detail) = &mut self.detail {
+            *detail = redaction.excerpt(detail, DETAIL_CHARS).into();
+        }
+    }
 }
 
 /// Sends one HTTP request to a vendor through the shared egress client: address guard, throttle,
@@ -322,6 +347,12 @@ impl Reason {
 pub trait Call: Send + Sync {
     /// Sends `request` and returns the reply, whatever its status.
     async fn call(&self, request: http::Request<Bytes>) -> Result<Reply, CallError>;
+
+    /// Takes note of a secret that a reply gave out, such as an access token: no output shows it.
+    fn conceal(&self, secret: &Secret) {
+        // Where nothing is shown there is nothing to take note of.
+        let _unshown = secret;
+    }
 
     /// The time of day, for signatures and age checks.
     fn now(&self) -> Timestamp;

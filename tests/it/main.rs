@@ -13,6 +13,7 @@
 mod abuse;
 mod cdn;
 mod delivery;
+mod forget_kill;
 mod harness;
 mod identity;
 mod intake;
@@ -29,6 +30,7 @@ mod profiles;
 mod recorded;
 mod reload;
 mod scripts;
+mod secrets;
 mod segments;
 mod shared;
 mod start;

@@ -134,7 +134,10 @@ async fn a_signed_link_opens_the_drafts_of_its_site() {
         let forged = token.replacen('.', ".A", 2);
         assert_eq!(get(&gateway, &format!("/tw/preview.js?token={forged}")).status, 404);
     }
-    let usage = cli::run(["tagway", "preview", "--for", "60d"].map(std::ffi::OsString::from));
+    let usage = cli::run(
+        ["tagway", "preview", "--for", "60d"].map(std::ffi::OsString::from),
+        Default::default(),
+    );
     assert_eq!(format!("{usage:?}"), format!("{:?}", std::process::ExitCode::from(2)));
 }
 

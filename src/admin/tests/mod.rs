@@ -197,7 +197,7 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start() -> Self {
-        let (feed, asked) = (Feed::new(), Arc::new(Mutex::new(Vec::new())));
+        let (feed, asked) = (Feed::default(), Arc::new(Mutex::new(Vec::new())));
         let writable = watch::Sender::new(true);
         let readiness = Arc::new(Readiness::new(writable.subscribe()));
         let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
@@ -217,6 +217,7 @@ impl Running {
             },
             journal: Arc::new(FakeJournal { writable: writable.clone(), asked: asked.clone() }),
             feed: feed.clone(),
+            redaction: Default::default(),
             metrics: Arc::new(Metrics::new()),
             control: Arc::new(FakeControl { feed: feed.clone(), asked: asked.clone() }),
             readiness: readiness.clone(),
@@ -419,7 +420,7 @@ async fn watchers_see_their_own_happenings_and_end_with_the_drain() {
 #[tokio::test]
 async fn a_slow_watcher_is_told_what_it_missed() {
     use futures_util::StreamExt;
-    let feed = Feed::new();
+    let feed = Feed::default();
     let filter = tail::Filter::default();
     let lines = tail::lines(&feed, filter, Duration::from_secs(600), CancellationToken::new());
     let mut lines = Box::pin(lines);

@@ -182,7 +182,8 @@ impl Bench {
             journal: journal.clone(),
             profiles,
             clock,
-            feed: Feed::new(),
+            feed: Feed::default(),
+            redaction: Default::default(),
             metrics,
             runtime: Handle::current(),
         });

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::list::{self, ListError};
 use super::loose::Loose;
 use super::readable::is_readable;
+use super::repeated::{FIELDS, fields_with_repeats, read_once};
 use super::retold::retold;
 use super::text::Text;
 use super::{Terms, time};
@@ -80,48 +81,49 @@ enum Messages<'a> {
     Many(Vec<&'a RawValue>),
 }
 
+/// The members of a message, or of a body that holds messages, unread.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Loose<'a>,
+    pub(super) kind: Loose<'a>,
     #[serde(borrow, default)]
-    message_id: Loose<'a>,
+    pub(super) message_id: Loose<'a>,
     #[serde(borrow, default)]
-    event: Loose<'a>,
+    pub(super) event: Loose<'a>,
     #[serde(borrow, default)]
-    name: Loose<'a>,
+    pub(super) name: Loose<'a>,
     #[serde(borrow, default)]
-    category: Loose<'a>,
+    pub(super) category: Loose<'a>,
     #[serde(borrow, default)]
-    user_id: Loose<'a>,
+    pub(super) user_id: Loose<'a>,
     #[serde(borrow, default)]
-    anonymous_id: Loose<'a>,
+    pub(super) anonymous_id: Loose<'a>,
     #[serde(borrow, default)]
-    group_id: Loose<'a>,
+    pub(super) group_id: Loose<'a>,
     #[serde(borrow, default)]
-    previous_id: Loose<'a>,
+    pub(super) previous_id: Loose<'a>,
     #[serde(borrow, default)]
-    timestamp: Loose<'a>,
+    pub(super) timestamp: Loose<'a>,
     #[serde(borrow, default)]
-    original_timestamp: Loose<'a>,
+    pub(super) original_timestamp: Loose<'a>,
     #[serde(borrow, default)]
-    sent_at: Loose<'a>,
+    pub(super) sent_at: Loose<'a>,
     #[serde(borrow, default)]
-    write_key: Loose<'a>,
+    pub(super) write_key: Loose<'a>,
     #[serde(borrow, default)]
-    properties: Option<&'a RawValue>,
+    pub(super) properties: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    traits: Option<&'a RawValue>,
+    pub(super) traits: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    context: Option<&'a RawValue>,
+    pub(super) context: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    integrations: Option<&'a RawValue>,
+    pub(super) integrations: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    batch: Option<&'a RawValue>,
+    pub(super) batch: Option<&'a RawValue>,
     /// The vendor in whose words it is.
     #[serde(borrow, default)]
-    shim: Loose<'a>,
+    pub(super) shim: Loose<'a>,
 }
 
 /// Reads a body: one message, a list of messages, or an object whose `batch` is one.
@@ -137,8 +139,10 @@ pub(in crate::gateway) fn open<'a>(
     if !text.starts_with('{') {
         return Err(Rejection::Malformed("the body is neither a JSON object nor a list"));
     }
-    let not_json = |_invalid| Rejection::Malformed("the body is not JSON");
-    let fields: Box<Fields<'_>> = serde_json::from_str(text).map_err(not_json)?;
+    let fields = match serde_json::from_str::<Box<Fields<'_>>>(text) {
+        Ok(fields) => fields,
+        Err(_) => fields_with_repeats(text).ok_or(Rejection::Malformed("the body is not JSON"))?,
+    };
     let Some(batch) = fields.batch else {
         let write_key = fields.write_key.clone();
         let messages = Messages::One(fields, text);
@@ -220,14 +224,15 @@ impl<'a> Envelope<'a> {
             }
             Messages::Many(messages) => {
                 for (index, raw) in messages.iter().enumerate() {
-                    match serde_json::from_str::<Fields<'_>>(raw.get()) {
-                        Ok(fields) => sort(
-                            index,
+                    let judged = read_once(raw.get(), FIELDS, |text| {
+                        let fields: Fields<'_> = serde_json::from_str(text).ok()?;
+                        Some((
                             known_id(&fields, terms),
                             self.told(index, &fields, raw.get(), terms),
-                        ),
-                        Err(_) => sort(index, None, Err("malformed")),
-                    }
+                        ))
+                    });
+                    let (id, result) = judged.unwrap_or((None, Err("malformed")));
+                    sort(index, id, result);
                 }
             }
         }
@@ -448,8 +453,16 @@ struct Peek {
     consent: Option<Consent>,
 }
 
+/// The keys of a context that the gateway looks at.
+const CONTEXT: &[&str] = &["page", "traits", "consent", "ip", "userAgent"];
+
 /// What the gateway itself needs of a context; members of another form are passed on unread.
 fn peek(context: &RawObject) -> Peek {
+    read_once(context.text(), CONTEXT, peek_once).unwrap_or_default()
+}
+
+/// The same of a context that has each key once.
+fn peek_once(context: &str) -> Option<Peek> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Members<'a> {
@@ -469,15 +482,18 @@ fn peek(context: &RawObject) -> Peek {
         #[serde(borrow, default)]
         url: Loose<'a>,
     }
-    let Ok(members) = serde_json::from_str::<Members<'_>>(context.text()) else {
-        return Peek::default();
+    let members: Members<'_> = serde_json::from_str(context).ok()?;
+    let page_url = |page: &str| {
+        let page: Page<'_> = serde_json::from_str(page).ok()?;
+        Some(page.url.text().map(str::to_owned))
     };
-    let page = members.page.and_then(|page| serde_json::from_str::<Page<'_>>(page.get()).ok());
-    Peek {
-        page_url: page.and_then(|page| Some(page.url.text()?.to_owned())),
+    let page_url =
+        members.page.and_then(|page| read_once(page.get(), &["url"], page_url)).flatten();
+    Some(Peek {
+        page_url,
         ip: members.ip.text().and_then(|ip| ip.parse().ok()),
         user_agent: members.user_agent.text().map(str::to_owned),
         has_traits: members.traits.is_some(),
         consent: members.consent.and_then(|record| Consent::parse(record.get())),
-    }
+    })
 }

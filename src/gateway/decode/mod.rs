@@ -6,6 +6,7 @@ mod loose;
 mod message;
 mod pixel;
 mod readable;
+mod repeated;
 mod retold;
 mod text;
 mod time;

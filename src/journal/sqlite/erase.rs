@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::super::forgotten::carries;
+use super::super::forgotten::{Carried, carries};
 use super::super::{
     Erased, Held, HeldAt, HeldPage, JournalError, NameKey, ReaderId, SiteId, Subjects,
 };
@@ -76,7 +76,7 @@ impl Subjects for SqliteJournal {
         loop {
             let (mut from, mut is_clean) = (Some(HeldAt::START), true);
             while let Some(at) = from {
-                let HeldPage { held, next } = self.held(site, names.clone(), at).await?;
+                let HeldPage { held, next } = self.look(site, names.clone(), (at, true)).await?;
                 is_clean &= held.is_empty();
                 from = next;
                 let rows: Vec<HeldAt> = held.iter().map(|held| held.at).collect();
@@ -135,8 +135,21 @@ impl Subjects for SqliteJournal {
         names: Arc<HashSet<NameKey>>,
         from: HeldAt,
     ) -> Result<HeldPage, JournalError> {
+        self.look(site, names, (from, false)).await
+    }
+}
+
+impl SqliteJournal {
+    /// One step of a look, with or without what no reader can read: it could be anybody's, so it is
+    /// erased with anybody and shown to nobody.
+    async fn look(
+        &self,
+        site: SiteId,
+        names: Arc<HashSet<NameKey>>,
+        (from, with_unreadable): (HeldAt, bool),
+    ) -> Result<HeldPage, JournalError> {
         self.read_db(move |c| {
-            let look = Look { connection: c, site, names: &names };
+            let look = Look { connection: c, site, names: &names, with_unreadable };
             match from {
                 HeldAt::Events(after) => look.events(after),
                 HeldAt::Parked(reader, after) => look.parked(reader, after),
@@ -214,6 +227,7 @@ struct Look<'l> {
     connection: &'l Connection,
     site: SiteId,
     names: &'l HashSet<NameKey>,
+    with_unreadable: bool,
 }
 
 /// What a step has seen.
@@ -231,7 +245,12 @@ impl Step {
         self.rows += 1;
         self.bytes += held.body.len();
         self.last = Some(held.at);
-        if !held.body.is_empty() && carries(look.names, look.site, &held.body) {
+        let is_theirs = || match carries(look.names, look.site, &held.body) {
+            Carried::Yes => true,
+            Carried::No => false,
+            Carried::Unreadable => look.with_unreadable,
+        };
+        if !held.body.is_empty() && is_theirs() {
             self.held.push(held);
         }
         self.rows < LOOK_ROWS && self.bytes < LOOK_BYTES
@@ -330,6 +349,13 @@ mod tests {
         ReadLimit, Settlement,
     };
 
+    fn body(user: &str) -> String {
+        format!(
+            r#"{{"type":"track","messageId":"m","timestamp":"2026-11-23T10:00:00Z",
+                "receivedAt":"2026-11-23T10:00:00Z","userId":"{user}"}}"#
+        )
+    }
+
     async fn append(b: &Bench, people: &[&str]) {
         let record = |(n, user): (usize, &&str)| NewRecord {
             site: b.site,
@@ -337,7 +363,7 @@ mod tests {
             rank: crate::event::SenderRank::Server,
             received_at: b.clock.now(),
             identifies: true,
-            body: format!(r#"{{"userId":"{user}"}}"#).into_bytes(),
+            body: body(user).into_bytes(),
         };
         b.journal.append(people.iter().enumerate().map(record).collect()).await.unwrap();
     }
@@ -400,10 +426,8 @@ mod tests {
         let mut unfinished = b.journal.unfinished().await.unwrap();
         unfinished.sort_by_key(|(_, names)| names.len());
         assert_eq!(unfinished, [(b.site, names(&b, &["bob"])), (b.site, (*all).clone())]);
-        let is_forgotten = |user: &str| {
-            let body = format!(r#"{{"userId":"{user}"}}"#);
-            b.journal.forgotten().names_in(b.site, body.as_bytes())
-        };
+        let is_forgotten =
+            |user: &str| b.journal.forgotten().names_in(b.site, body(user).as_bytes());
         assert!(["ann", "phone", "bob"].into_iter().all(is_forgotten) && !is_forgotten("cid"));
         let phone = NameKey::new(b.site, NameKind::User, "phone");
         assert_eq!(b.journal.lift(b.site, phone).await.unwrap(), 3);
@@ -427,5 +451,25 @@ mod tests {
             from = next;
         }
         assert_eq!((seen, steps), (vec![LOOK_ROWS as u64 + 1], 4));
+    }
+
+    #[tokio::test]
+    async fn what_no_reader_can_read_is_erased_with_anybody_and_shown_to_nobody() {
+        let b = Bench::new(settings()).await;
+        append(&b, &["bob", "ann"]).await;
+        let unreadable = NewRecord {
+            site: b.site,
+            message: MessageKey::new("shop", "odd"),
+            rank: crate::event::SenderRank::Server,
+            received_at: b.clock.now(),
+            identifies: true,
+            body: br#"{"userId":"ann","traits":{"n":1e999}}"#.to_vec(),
+        };
+        b.journal.append(vec![unreadable]).await.unwrap();
+        let names = Arc::new(names(&b, &["ann"]));
+        let shown = b.journal.held(b.site, names.clone(), HeldAt::START).await.unwrap();
+        assert_eq!(shown.held.iter().map(|held| held.seq).collect::<Vec<_>>(), [2]);
+        let erased = b.journal.erase(b.site, names).await.unwrap();
+        assert_eq!(erased.events, 2, "hers and the unreadable one, and not bob's");
     }
 }

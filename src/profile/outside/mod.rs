@@ -10,6 +10,7 @@
 mod blame;
 mod http;
 mod redis;
+mod replies;
 mod settings;
 mod template;
 #[cfg(test)]
@@ -75,6 +76,9 @@ pub enum SourceSetupError {
     /// A header's value can be carried by none.
     #[error("a header cannot be sent")]
     Header(#[from] InvalidHeaderValue),
+    /// TLS cannot be set up for a Redis.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
     /// The address of a Redis cannot be read.
     #[error("the connection cannot be made")]
     Redis(#[from] ::redis::RedisError),

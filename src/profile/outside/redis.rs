@@ -3,13 +3,24 @@
 //! Its address is the operator's alone, as that of the database is, and mostly a private one: the guard
 //! of what goes out is not asked.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, RedisError, Value};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::replies::{Bounded, TOO_LARGE_CODE};
 use super::settings::RedisSettings;
 use super::{Answer, Source, SourceError, SourceSetupError};
 use crate::event::Object;
@@ -17,34 +28,110 @@ use crate::event::Object;
 /// People asked for in one batch: what is read of a destination's journal in one step.
 const MOST: usize = 256;
 
+/// A reply has lengths and line ends besides a person's traits.
+const BYTES_PER_TRAIT_BYTE: usize = 8;
+const BYTES_BESIDES: usize = 1024;
+
 /// What speaks Redis.
 pub(super) struct Redis {
-    connection: ConnectionManager,
+    client: Client,
+    tls: Option<TlsConnector>,
+    connection: Mutex<Option<Connection>>,
+    timeout: Duration,
     reply_bytes: usize,
 }
 
+/// A connection, and what moves its requests and replies; it ends with the last clone.
+#[derive(Clone)]
+struct Connection {
+    requests: MultiplexedConnection,
+    driver: Arc<AbortOnDropHandle<()>>,
+    /// A question was not answered: nothing is known of what comes next.
+    is_broken: Arc<AtomicBool>,
+}
+
+/// A question that is not answered yet. Where it ends so, by an error or because nobody waits any more,
+/// the connection asks no further one.
+struct Unanswered(Arc<AtomicBool>);
+
+impl Unanswered {
+    /// The answer is here.
+    fn end(mut self) {
+        self.0 = Arc::default();
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 impl Redis {
-    /// Connects with the first batch, and again whenever the connection is lost. To be called on the
-    /// runtime that the connection is to live on.
+    /// Connects with the first batch, and again whenever the connection is lost.
     pub(super) fn new(
         settings: &RedisSettings,
         timeout: Duration,
         reply_bytes: usize,
     ) -> Result<Self, SourceSetupError> {
         let client = Client::open(settings.url.expose())?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout))
-            .set_max_delay(timeout);
-        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
-        Ok(Self { connection, reply_bytes })
+        let is_tls = matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
+        let tls = if is_tls { Some(connector()?) } else { None };
+        Ok(Self { client, tls, connection: Mutex::default(), timeout, reply_bytes })
+    }
+
+    /// The connection, or a new one.
+    async fn connection(&self) -> Result<Connection, RedisError> {
+        let mut connection = self.connection.lock().await;
+        let is_usable = |open: &&Connection| {
+            !open.driver.is_finished() && !open.is_broken.load(Ordering::Relaxed)
+        };
+        if let Some(open) = connection.as_ref().filter(is_usable) {
+            return Ok(open.clone());
+        }
+        let made = tokio::time::timeout(self.timeout, self.connect()).await;
+        let made =
+            made.map_err(|_elapsed| RedisError::from(io::Error::from(io::ErrorKind::TimedOut)))??;
+        Ok(connection.insert(made).clone())
+    }
+
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        let info = self.client.get_connection_info();
+        let tcp = async |host: &str, port: u16| {
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        };
+        let stream: Box<dyn Stream> = match (info.addr(), &self.tls) {
+            (ConnectionAddr::Tcp(host, port), _) => Box::new(tcp(host, *port).await?),
+            (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => {
+                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                Box::new(tls.connect(name, tcp(host, *port).await?).await?)
+            }
+            (ConnectionAddr::Unix(path), _) => Box::new(UnixStream::connect(path).await?),
+            _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        };
+        let max =
+            self.reply_bytes.saturating_mul(BYTES_PER_TRAIT_BYTE).saturating_add(BYTES_BESIDES);
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.timeout));
+        let stream = Bounded::new(stream, max);
+        let making =
+            MultiplexedConnection::new_with_config(info.redis_settings(), stream, config).await;
+        let (requests, driver) = making?;
+        // It ends with the connection.
+        let driver = AbortOnDropHandle::new(TaskTracker::new().spawn(driver));
+        Ok(Connection { requests, driver: Arc::new(driver), is_broken: Arc::default() })
     }
 
     fn answer(&self, value: Value) -> Result<Answer, SourceError> {
         if let Value::ServerError(error) = &value {
             return match error.code() {
                 // Of this key alone.
-                "WRONGTYPE" | "NOPERM" => Ok(Answer::Refused),
+                "WRONGTYPE" | "NOPERM" | TOO_LARGE_CODE => Ok(Answer::Refused),
                 _ => {
                     Err(SourceError::Unreachable(Arc::new(redis::RedisError::from(error.clone()))))
                 }
@@ -81,14 +168,31 @@ impl Source for Redis {
         for key in keys {
             batch.cmd("HGETALL").arg(key.as_bytes());
         }
-        let mut connection = self.connection.clone();
-        let read = batch.query_async::<Vec<Value>>(&mut connection).await;
-        let values = read.map_err(|error| {
+        let unreachable = |error: RedisError| {
             if error.is_timeout() {
                 return SourceError::Timeout;
             }
             SourceError::Unreachable(Arc::new(error))
-        })?;
+        };
+        let mut connection = self.connection().await.map_err(unreachable)?;
+        let unanswered = Unanswered(connection.is_broken.clone());
+        let values: Vec<Value> =
+            batch.query_async(&mut connection.requests).await.map_err(unreachable)?;
+        if values.len() != keys.len() {
+            let error = io::Error::other("Redis answers to another question");
+            return Err(SourceError::Unreachable(Arc::new(error)));
+        }
+        unanswered.end();
         values.into_iter().map(|value| self.answer(value)).collect()
     }
+}
+
+/// TLS by the roots of the system.
+fn connector() -> Result<TlsConnector, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }

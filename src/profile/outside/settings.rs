@@ -124,7 +124,7 @@ impl HttpSettings {
             section.mistake("path", "must be a JSON Pointer: \"/data/traits\", or \"\" for all");
         }
         let mut headers = Vec::new();
-        for (name, value) in section.string_table("headers") {
+        for (name, value) in section.header_table("headers") {
             match read_header(&name, &value) {
                 Ok(header) => headers.push(header),
                 Err(problem) => section.mistake("headers", &format!("{name:?} {problem}")),

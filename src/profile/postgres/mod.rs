@@ -98,32 +98,76 @@ impl PostgresProfiles {
         &self,
         site: SiteId,
         upto: u64,
-        updates: Vec<Update>,
+        updates: Arc<Vec<Update>>,
     ) -> Result<(Changes, Notes, i64), PostgresError> {
         let (mut client, number) = self.client(site).await?;
         let transaction = client.transaction().await?;
-        let version = lock(&transaction, number).await?;
+        let batch = self.write(&transaction, (site, number), upto, updates).await?;
+        transaction.commit().await?;
+        Ok(batch)
+    }
+
+    /// Those of the updates that the database takes. What it refuses must not hold up what comes after
+    /// it: the others are tried without being kept, in halves, until what is refused stands alone.
+    async fn acceptable(
+        &self,
+        site: SiteId,
+        updates: &[Update],
+    ) -> Result<Vec<Update>, PostgresError> {
+        let (mut taken, mut parts) = (Vec::with_capacity(updates.len()), vec![updates]);
+        while let Some(part) = parts.pop() {
+            let trying = async {
+                let (mut client, number) = self.client(site).await?;
+                let transaction = client.transaction().await?;
+                self.write(&transaction, (site, number), 0, Arc::new(part.to_vec())).await?;
+                transaction.rollback().await?;
+                Ok(())
+            };
+            match self.database.within(trying).await {
+                Ok(()) => taken.extend_from_slice(part),
+                Err(error) if !error.is_of_values() => return Err(error),
+                Err(error) if part.len() <= 1 => {
+                    tracing::error!(%error, "what an event says of a person cannot be kept");
+                }
+                Err(_) => {
+                    // The first half is looked at first: updates stay in their order.
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Writes the updates within a transaction.
+    async fn write(
+        &self,
+        transaction: &Transaction<'_>,
+        (site, number): (SiteId, i64),
+        upto: u64,
+        updates: Arc<Vec<Update>>,
+    ) -> Result<(Changes, Notes, i64), PostgresError> {
+        let version = lock(transaction, number).await?;
         self.memory.look_at(site, version);
-        let updates = Arc::new(updates);
         let unsaid = |it: &&Update| {
             let statement = self.memory.repeats.statement(site, it);
             let holder = self.memory.repeats.holder(statement, stitch::time(it), &Notes::default());
             holder.is_none()
         };
         let looked_up: Vec<&Update> = updates.iter().filter(unsaid).collect();
-        let set = load::load(&transaction, number, &looked_up, &updates).await?;
+        let set = load::load(transaction, number, &looked_up, &updates).await?;
         let worked = match self.work(site, set, updates.clone()).await? {
             Ok(worked) => worked,
             Err(Missing) => {
                 let all: Vec<&Update> = updates.iter().collect();
-                let mut set = load::load(&transaction, number, &all, &updates).await?;
-                load::more_numbers(&transaction, &mut set, updates.len()).await?;
+                let mut set = load::load(transaction, number, &all, &updates).await?;
+                load::more_numbers(transaction, &mut set, updates.len()).await?;
                 let worked = self.work(site, set, updates.clone()).await?;
                 worked.map_err(|Missing| PostgresError::Incomplete)?
             }
         };
         let (set, changes, notes) = worked;
-        save::save(&transaction, number, set).await?;
+        save::save(transaction, number, set).await?;
         transaction
             .execute(
                 "INSERT INTO projected VALUES ($1, $2, $3)
@@ -131,8 +175,7 @@ impl PostgresProfiles {
                 &[&number, &self.node, &i64::try_from(upto).unwrap_or(i64::MAX)],
             )
             .await?;
-        let version = move_on(&transaction, number).await?;
-        transaction.commit().await?;
+        let version = move_on(transaction, number).await?;
         Ok((changes, notes, version))
     }
 
@@ -172,7 +215,14 @@ impl ProfileStore for PostgresProfiles {
         upto: u64,
         updates: Vec<Update>,
     ) -> Result<Changes, ProfileError> {
-        let applied = self.database.within(self.batch(site, upto, updates)).await;
+        let updates = Arc::new(updates);
+        let applied = match self.database.within(self.batch(site, upto, updates.clone())).await {
+            Err(error) if error.is_of_values() => {
+                let taken = Arc::new(self.acceptable(site, &updates).await?);
+                self.database.within(self.batch(site, upto, taken)).await
+            }
+            applied => applied,
+        };
         let (changes, notes, version) = applied?;
         self.memory.repeats.take(notes);
         self.memory.versions().insert(site, version);

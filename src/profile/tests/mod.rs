@@ -3,6 +3,7 @@
 mod activity;
 mod model;
 mod projection;
+mod refused;
 mod stitching;
 
 use serde_json::json;

@@ -63,6 +63,9 @@ impl Tokens {
             other => return Err(other),
         }
         let token = body.get("access_token").and_then(Value::as_str);
+        if let Some(token) = token {
+            call.conceal(&Secret::new(token));
+        }
         let bearer = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
         let Some(mut bearer) = bearer else {
             let reason = Reason::new("unreadable_reply");

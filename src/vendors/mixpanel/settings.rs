@@ -147,6 +147,7 @@ struct Account {
 /// The service account, which is nothing without its secret and its project.
 fn read_account(section: &mut Section<'_>) -> Option<Account> {
     let keys = ["service_account", "service_secret", "project_id"];
+    let secret = section.opt_secret("service_secret").unwrap_or_default();
     let given = keys.map(|key| section.has(key));
     if !given.contains(&true) {
         return None;
@@ -162,7 +163,6 @@ fn read_account(section: &mut Section<'_>) -> Option<Account> {
     if !project.bytes().all(|byte| byte.is_ascii_digit()) {
         section.mistake("project_id", "must be the project's number");
     }
-    let secret = section.opt_secret("service_secret").unwrap_or_default();
     Some(Account { name, secret, project })
 }
 

@@ -44,7 +44,7 @@ impl Settings {
         let previous = section.secrets("previous_secrets");
         keys.extend(read_keys(section, "previous_secrets", &previous));
         secrets.extend(previous);
-        let written = section.string_table("headers");
+        let written = section.header_table("headers");
         let values = written.iter().map(|(_, value)| value.as_str());
         let long = values.filter(|value| value.len() >= MIN_SECRET_HEADER);
         secrets.extend(long.map(Secret::new));

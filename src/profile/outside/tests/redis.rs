@@ -59,3 +59,66 @@ async fn redis_under_tls_does_not_speak_to_a_server_without() {
     // A defect would end the read instead.
     assert!(matches!(bed.plan("u").await, Err(ProfileError::Outside(_))));
 }
+
+/// A server that answers each request for a person with these bytes, and everything else with OK. It ends
+/// with the process.
+fn liar(reply: &'static [u8], is_endless: bool) -> u16 {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = move |mut stream: std::net::TcpStream| {
+        let mut request = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut request) {
+            let asked = String::from_utf8_lossy(&request[..length]).into_owned();
+            let people = asked.matches("HGETALL").count();
+            let others = asked.matches("\r\n*").count() + 1 - people;
+            stream.write_all(&b"+OK\r\n".repeat(others))?;
+            for _ in 0..people {
+                stream.write_all(reply)?;
+                if is_endless {
+                    loop {
+                        stream.write_all(&[b'x'; 65536])?;
+                    }
+                }
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    port
+}
+
+async fn told(reply: &'static [u8], is_endless: bool) -> Result<Value, ProfileError> {
+    let port = liar(reply, is_endless);
+    let text =
+        format!("kind = \"redis\"\nurl = \"redis://127.0.0.1:{port}/\"\nkey = \"{{user_id}}\"");
+    let bed = Bed::new(OnTimeout::Wait).with(&text);
+    let found = bed.profiles.lookup(SITE, &[event("u")], false).await?;
+    Ok(Value::Object(found[0].view.traits.clone()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_lies_costs_no_memory_and_stops_no_other_person() {
+    assert_eq!(told(b"*2\r\n$4\r\nplan\r\n$3\r\npro\r\n", false).await.unwrap()["plan"], "pro");
+    // Odd, of another type, too many items: this person's own trouble.
+    for reply in [&b"*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n"[..], b":7\r\n", b"$-1\r\n"] {
+        assert_eq!(told(reply, false).await.unwrap(), json!({}), "{reply:?}");
+    }
+    // The client's own parser would reserve what these announce, and the process would end.
+    for reply in [
+        &b"*1000000000\r\n"[..],
+        b"*9223372036854775807\r\n",
+        b"%4000000000\r\n",
+        b"$9223372036854775807\r\n",
+    ] {
+        assert!(told(reply, false).await.is_err(), "{reply:?}");
+    }
+    assert!(told(b"*2\r\n$1\r\na\r\n$90000000000\r\n", true).await.is_err());
+    for reply in [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"|4611686018427387903\r\n+a\r\n", b"\x16\x03"] {
+        assert!(told(reply, false).await.is_err(), "{reply:?}");
+    }
+}

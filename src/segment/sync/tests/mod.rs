@@ -209,7 +209,8 @@ impl Shop {
             journal: journal.clone(),
             profiles: Arc::new(profiles),
             clock: clock.clone(),
-            feed: Feed::new(),
+            feed: Feed::default(),
+            redaction: Default::default(),
             metrics: metrics.clone(),
             runtime: Handle::current(),
         };

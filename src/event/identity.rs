@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::event::{Event, Kind, names_somebody};
+use super::{Event, Kind, names_somebody};
 
 /// The longest id of a vendor that is kept: Google's and Meta's have about 30 characters, the rest are
 /// UUIDs.
@@ -58,8 +58,7 @@ const RESETTING: [&str; 8] =
 const DAILY: [&str; 5] = ["plausible", "umami", "fathom", "goatcounter", "simpleanalytics"];
 
 /// The cookies that hold identities.
-pub(super) const COOKIES: [&str; 5] =
-    [AJS, "_ga", "_fbp", DEVICE_COOKIES[0].0, DEVICE_COOKIES[1].0];
+pub const COOKIES: [&str; 5] = [AJS, "_ga", "_fbp", DEVICE_COOKIES[0].0, DEVICE_COOKIES[1].0];
 
 /// The cookie in which analytics.js keeps its anonymous id.
 const AJS: &str = "ajs_anonymous_id";
@@ -195,12 +194,12 @@ pub fn identities(event: &Event) -> Vec<Identity> {
 }
 
 /// The e-mail address that the event says is the person's.
-pub(super) fn email(event: &Event) -> Option<Identity> {
+pub fn email(event: &Event) -> Option<Identity> {
     Identity::of_email(said_email(event)?)
 }
 
 /// The same as it is said, whatever that is.
-pub(super) fn said_email(event: &Event) -> Option<&str> {
+pub fn said_email(event: &Event) -> Option<&str> {
     let own = match event.kind {
         // The traits of a group event are the group's.
         Kind::Identify => event.traits.as_ref().and_then(|traits| traits.get("email")),
@@ -210,7 +209,7 @@ pub(super) fn said_email(event: &Event) -> Option<&str> {
 }
 
 /// The devices that an event shows, each once, the surest first.
-pub(super) fn devices(event: &Event) -> Vec<Device> {
+pub fn devices(event: &Event) -> Vec<Device> {
     let mut found: Vec<Device> = Vec::with_capacity(4);
     let mut add = |identity: Option<Identity>, client: Option<String>| {
         let Some(identity) = identity else { return };

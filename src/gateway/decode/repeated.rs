@@ -1,0 +1,117 @@
+//! Objects in which keys are repeated. Of a key that is written twice the last value holds, here as for
+//! every reader of the journal: what one reader overlooks another would act on.
+
+use super::loose::Loose;
+use super::message::Fields;
+use crate::event::RawMembers;
+
+/// The keys of [`Fields`].
+pub(super) const FIELDS: &[&str] = &[
+    "type",
+    "messageId",
+    "event",
+    "name",
+    "category",
+    "userId",
+    "anonymousId",
+    "groupId",
+    "previousId",
+    "timestamp",
+    "originalTimestamp",
+    "sentAt",
+    "writeKey",
+    "properties",
+    "traits",
+    "context",
+    "integrations",
+    "batch",
+    "shim",
+];
+
+/// The fields of an object in which keys are repeated: the last value holds, as for every reader of
+/// trees.
+pub(super) fn fields_with_repeats(text: &str) -> Option<Box<Fields<'_>>> {
+    let members = RawMembers::read(text, FIELDS)?;
+    let loose = |name| match members.get(name) {
+        Some(raw) => serde_json::from_str(raw.get()).ok(),
+        None => Some(Loose::Absent),
+    };
+    let object = |name| members.get(name).filter(|raw| raw.get() != "null");
+    Some(Box::new(Fields {
+        kind: loose("type")?,
+        message_id: loose("messageId")?,
+        event: loose("event")?,
+        name: loose("name")?,
+        category: loose("category")?,
+        user_id: loose("userId")?,
+        anonymous_id: loose("anonymousId")?,
+        group_id: loose("groupId")?,
+        previous_id: loose("previousId")?,
+        timestamp: loose("timestamp")?,
+        original_timestamp: loose("originalTimestamp")?,
+        sent_at: loose("sentAt")?,
+        write_key: loose("writeKey")?,
+        properties: object("properties"),
+        traits: object("traits"),
+        context: object("context"),
+        integrations: object("integrations"),
+        batch: object("batch"),
+        shim: loose("shim")?,
+    }))
+}
+
+/// Reads the text of an object; where that fails, perhaps because a key is repeated, the text in which
+/// each key stands once with its last value.
+pub(super) fn read_once<T>(
+    text: &str,
+    keys: &[&'static str],
+    read: impl Fn(&str) -> Option<T>,
+) -> Option<T> {
+    read(text).or_else(|| read(&RawMembers::read(text, keys)?.to_text()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::Value;
+
+    use crate::gateway::decode::{Draft, Terms, read};
+    use crate::gateway::tests::limits;
+
+    fn drafts(text: &str) -> Vec<Draft> {
+        let limits = limits();
+        let terms = Terms { limits: &limits, kind: None, received_at: Timestamp::UNIX_EPOCH };
+        let (drafts, rejected) = read(text.as_bytes(), &terms).unwrap();
+        assert_eq!(rejected, [], "{text}");
+        drafts
+    }
+
+    #[test]
+    fn the_last_value_of_a_repeated_key_holds_for_the_gateway_and_its_readers() {
+        let message = r#"{"type":"page","type":"track","event":"a","event":"b","messageId":"m",
+            "userId":"x","anonymousId":"d","\u0075serId":"y","traits":{"email":"a","email":"b"},
+            "context":{"ip":"192.0.2.1"},
+            "context":{"page":{"url":"u","url":"v"},"page":{"url":"w","url":"https://x.example/"},
+            "traits":{},"consent":{"categoryPreferences":{"ads":true}},
+            "consent":{"categoryPreferences":{"ads":true,"ads":false}},"ip":"192.0.2.2",
+            "ip":"192.0.2.3"}}"#;
+        for text in [
+            message.to_owned(),
+            format!("[{message}]"),
+            format!(r#"{{"batch":[{message}]}}"#),
+            format!(r#"{{"batch":7,"writeKey":"a","writeKey":"b","batch":[{message}]}}"#),
+        ] {
+            let drafts = drafts(&text);
+            let [draft] = drafts.as_slice() else { panic!("{text}") };
+            assert_eq!(draft.event.event.as_deref(), Some("b"));
+            assert_eq!(draft.event.user_id.as_deref(), Some("y"));
+            assert_eq!(draft.page_url.as_deref(), Some("https://x.example/"));
+            assert_eq!(draft.ip, Some("192.0.2.3".parse().unwrap()));
+            assert!(draft.has_traits);
+            assert!(draft.consent.as_ref().unwrap().refuses(&["ads".to_owned()]));
+            let record: Value = serde_json::to_value(&draft.event).unwrap();
+            assert_eq!(record["traits"]["email"], "b");
+            assert_eq!(record["context"]["ip"], "192.0.2.3");
+        }
+    }
+}

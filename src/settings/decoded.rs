@@ -1,0 +1,176 @@
+//! Views of a text: the text behind its percent-encoding, escapes and entities, with the place of each
+//! byte in the text itself.
+
+use std::ops::Range;
+
+/// How deep encodings are undone: JSON within a form within a log line.
+const MAX_DEPTH: usize = 3;
+
+/// An encoding that leaves most of a text as it is.
+#[derive(Clone, Copy)]
+enum Encoding {
+    /// `%2F`.
+    Percent,
+    /// JSON's and Rust's: `\"`, `\u00e4`, `\u{e4}`, `\xe4`.
+    Escapes,
+    /// HTML's: `&amp;`, `&#38;`, `&#x26;`.
+    Entities,
+}
+
+const ENCODINGS: [Encoding; 3] = [Encoding::Percent, Encoding::Escapes, Encoding::Entities];
+
+/// A text with some encodings undone.
+pub(super) struct View {
+    bytes: Vec<u8>,
+    /// Where each byte comes from, and the text's end after the last.
+    places: Vec<usize>,
+}
+
+impl View {
+    /// Calls `look` with the text as it stands, and with each way to decode it that makes a
+    /// difference.
+    pub(super) fn each_of(text: &str, mut look: impl FnMut(&Self)) {
+        let view = Self { bytes: text.as_bytes().to_vec(), places: (0..=text.len()).collect() };
+        view.descend(MAX_DEPTH, &mut look);
+    }
+
+    fn descend(&self, depth: usize, look: &mut impl FnMut(&Self)) {
+        look(self);
+        if depth == 0 {
+            return;
+        }
+        for encoding in ENCODINGS {
+            if let Some(decoded) = self.decode(encoding) {
+                decoded.descend(depth - 1, look);
+            }
+        }
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The range of the text that this range of bytes comes from.
+    pub(super) fn source(&self, range: &Range<usize>) -> Range<usize> {
+        let place = |at: usize| self.places.get(at).copied().unwrap_or_default();
+        place(range.start)..place(range.end)
+    }
+
+    /// The text without this encoding, if it has any of it.
+    fn decode(&self, encoding: Encoding) -> Option<Self> {
+        let mark = match encoding {
+            Encoding::Percent => b'%',
+            Encoding::Escapes => b'\\',
+            Encoding::Entities => b'&',
+        };
+        memchr::memchr(mark, &self.bytes)?;
+        let mut decoded = Self {
+            bytes: Vec::with_capacity(self.bytes.len()),
+            places: Vec::with_capacity(self.places.len()),
+        };
+        let (mut at, mut is_other) = (0, false);
+        while let Some(rest) = self.bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            let place = self.places.get(at).copied().unwrap_or_default();
+            let unit = match rest.first() {
+                Some(byte) if *byte == mark => match encoding {
+                    Encoding::Percent => percent(rest),
+                    Encoding::Escapes => escape(rest),
+                    Encoding::Entities => entity(rest),
+                },
+                _ => None,
+            };
+            let (bytes, length) = match unit {
+                Some((Unit::Byte(byte), length)) => (vec![byte], length),
+                Some((Unit::Char(c), length)) => (c.to_string().into_bytes(), length),
+                None => {
+                    decoded.bytes.extend(rest.first());
+                    decoded.places.push(place);
+                    at += 1;
+                    continue;
+                }
+            };
+            is_other = true;
+            decoded.places.extend(std::iter::repeat_n(place, bytes.len()));
+            decoded.bytes.extend(bytes);
+            at += length;
+        }
+        decoded.places.extend(self.places.last());
+        is_other.then_some(decoded)
+    }
+}
+
+/// A decoded unit.
+enum Unit {
+    Byte(u8),
+    Char(char),
+}
+
+/// `%2F`, and how many bytes it takes.
+fn percent(rest: &[u8]) -> Option<(Unit, usize)> {
+    Some((Unit::Byte(u8::try_from(hex(rest.get(1..3)?)?).ok()?), 3))
+}
+
+/// An escape of JSON or Rust, and how many bytes it takes.
+fn escape(rest: &[u8]) -> Option<(Unit, usize)> {
+    let byte = match rest.get(1)? {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'b' => 8,
+        b'f' => 12,
+        b'0' => 0,
+        b'x' => return Some((Unit::Byte(u8::try_from(hex(rest.get(2..4)?)?).ok()?), 4)),
+        b'u' if rest.get(2) == Some(&b'{') => {
+            let inner = rest.get(3..rest.len().min(10))?;
+            let length = memchr::memchr(b'}', inner)?;
+            return Some((Unit::Char(char::from_u32(hex(inner.get(..length)?)?)?), 4 + length));
+        }
+        b'u' => {
+            let high = hex(rest.get(2..6)?)?;
+            if let Some(c) = char::from_u32(high) {
+                return Some((Unit::Char(c), 6));
+            }
+            let low = rest.get(6..8).filter(|start| start == b"\\u").and(rest.get(8..12))?;
+            let pair = [u16::try_from(high).ok()?, u16::try_from(hex(low)?).ok()?];
+            let c = char::decode_utf16(pair).next()?.ok()?;
+            return Some((Unit::Char(c), 12));
+        }
+        other if other.is_ascii_punctuation() => *other,
+        _ => return None,
+    };
+    Some((Unit::Byte(byte), 2))
+}
+
+/// An entity of HTML, and how many bytes it takes.
+fn entity(rest: &[u8]) -> Option<(Unit, usize)> {
+    let inner = rest.get(1..rest.len().min(12))?;
+    let length = memchr::memchr(b';', inner)?;
+    let name = std::str::from_utf8(inner.get(..length)?).ok()?;
+    let c = match name {
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        "quot" => '"',
+        "apos" => '\'',
+        "sol" => '/',
+        "plus" => '+',
+        "equals" => '=',
+        other => {
+            let number = other.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u32::from_str_radix(digits, 16).ok()?,
+                None => number.parse().ok()?,
+            };
+            char::from_u32(code)?
+        }
+    };
+    Some((Unit::Char(c), length + 2))
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
