@@ -19,9 +19,11 @@
 mod checkpoint;
 mod migrate;
 mod pool;
+mod space;
 mod writer;
 
 pub use migrate::Migrations;
+pub use space::{DiskUse, give_back};
 pub use writer::{Urgency, Write, WriteError};
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -114,6 +116,7 @@ impl Store {
                 return Err(OpenError::Newer(folder.to_owned()));
             }
         }
+        space::remake_if_small(&connection).map_err(refused)?;
         let reopen = {
             let path = path.clone();
             move || connect(&path, sync)
@@ -229,6 +232,7 @@ where
 
 fn connect(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
+    space::prepare(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", writer::synchronous(sync))?;
     // Checkpoints are the business of `checkpoint`.

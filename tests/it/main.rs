@@ -25,6 +25,7 @@ mod pages;
 mod pins;
 mod process;
 mod profiles;
+mod quotas;
 mod recorded;
 mod reload;
 mod scripts;
