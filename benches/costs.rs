@@ -62,6 +62,7 @@ async fn journal(folder: &std::path::Path, sync: Sync) -> Arc<SqliteJournal> {
         durability: Durability::Disk,
         retain: Duration::from_secs(3600),
         max_bytes: u64::MAX,
+        spare_bytes: 1 << 30,
         retain_dead: Duration::from_secs(3600),
         dedupe_window: Duration::from_secs(3600),
         dedupe_entries: 1_000_000,

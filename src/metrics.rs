@@ -71,6 +71,22 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
+/// `rank` of the sender of events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RankLabels {
+    /// `claimed`, `proven` or `server`.
+    pub rank: &'static str,
+}
+
+/// `site, policy` of a rate limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PolicyLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The quota that is used up.
+    pub policy: &'static str,
+}
+
 /// `site, destination`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DestinationLabels {
@@ -208,7 +224,7 @@ pub struct Metrics {
     /// Events answered as accepted because the same message id was accepted before.
     pub events_duplicate: Family<SiteLabels, Counter>,
     /// Requests refused by a rate limit.
-    pub rate_limited: Family<SiteLabels, Counter>,
+    pub rate_limited: Family<PolicyLabels, Counter>,
     /// Connections open.
     pub connections: Gauge,
     /// Connections accepted.
@@ -223,10 +239,14 @@ pub struct Metrics {
     pub journal_commit: Histogram,
     /// Bytes of the database in use.
     pub journal_bytes: Gauge<u64, AtomicU64>,
+    /// Bytes of the database's files.
+    pub journal_disk_bytes: Gauge<u64, AtomicU64>,
     /// Events held.
     pub journal_events: Gauge<u64, AtomicU64>,
     /// Unsettled events that `journal.max_bytes` forced out.
-    pub journal_evicted: Counter,
+    pub journal_evicted: Family<RankLabels, Counter>,
+    /// Events refused because the journal was full.
+    pub journal_refused: Family<RankLabels, Counter>,
     /// Dead letters that `journal.max_bytes` forced out.
     pub dead_evicted: Counter,
     /// 1 while the journal can be written.
@@ -301,8 +321,10 @@ impl Metrics {
             journal_append: seconds(),
             journal_commit: seconds(),
             journal_bytes: Gauge::default(),
+            journal_disk_bytes: Gauge::default(),
             journal_events: Gauge::default(),
-            journal_evicted: Counter::default(),
+            journal_evicted: Family::default(),
+            journal_refused: Family::default(),
             dead_evicted: Counter::default(),
             journal_writable: Gauge::default(),
             filling_events: Family::default(),
@@ -384,8 +406,10 @@ impl Metrics {
         r.register("journal_append_seconds", "Append to durable", self.journal_append.clone());
         r.register("journal_commit_seconds", "One group commit", self.journal_commit.clone());
         r.register("journal_bytes", "Bytes in use", self.journal_bytes.clone());
+        r.register("journal_disk_bytes", "Bytes of the files", self.journal_disk_bytes.clone());
         r.register("journal_events", "Events held", self.journal_events.clone());
         r.register("journal_evicted", "Unsettled events forced out", self.journal_evicted.clone());
+        r.register("journal_refused", "Events refused, journal full", self.journal_refused.clone());
         r.register("dead_evicted", "Dead letters forced out", self.dead_evicted.clone());
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());

@@ -10,12 +10,14 @@ pub struct Readiness {
     started: AtomicBool,
     draining: AtomicBool,
     writable: watch::Receiver<bool>,
+    has_room: watch::Receiver<bool>,
 }
 
 impl Readiness {
-    /// Not ready: the gateway is starting. `writable` is the journal's.
-    pub fn new(writable: watch::Receiver<bool>) -> Self {
-        Self { started: AtomicBool::new(false), draining: AtomicBool::new(false), writable }
+    /// Not ready: the gateway is starting. `writable` and `has_room` are the journal's.
+    pub fn new(writable: watch::Receiver<bool>, has_room: watch::Receiver<bool>) -> Self {
+        let (started, draining) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { started, draining, writable, has_room }
     }
 
     /// The gateway takes traffic from now on.
@@ -34,6 +36,7 @@ impl Readiness {
             (!self.started.load(Ordering::Acquire), "starting"),
             (self.draining.load(Ordering::Acquire), "draining"),
             (!*self.writable.borrow(), "journal not writable"),
+            (!*self.has_room.borrow(), "journal full"),
         ];
         facts.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
     }

@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Mutex;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +51,9 @@ const RETAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// How often the rate limiter forgets clients that are quiet.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
+
+/// The pause after a journal could make no room.
+const ROOM_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a running gateway listens.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +182,7 @@ impl App {
             gateway,
             scripts,
             certificates: server.reload_handle(),
-            readiness: Arc::new(Readiness::new(journal.writable())),
+            readiness: Arc::new(Readiness::new(journal.writable(), journal.has_room())),
             journal,
             profiles,
             subjects: Arc::new(subjects),
@@ -226,6 +229,7 @@ impl App {
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
         self.tasks.spawn(self.clone().do_chores());
+        self.tasks.spawn(self.clone().make_room());
         self.tasks.spawn(self.subjects.clone().resume());
         let following = self.segments.clone().follow(self.end_chores.clone());
         match &self.delivery.0 {
@@ -341,9 +345,32 @@ impl App {
         }
     }
 
+    /// Makes room in the journal whenever it is over its allowance, so that it keeps up with what comes.
+    async fn make_room(self: Arc<Self>) {
+        let chore = async {
+            loop {
+                self.journal.crowded().await;
+                match self.journal.make_room().await {
+                    Ok(1..) => {}
+                    // Nothing may leave: it is looked again before long.
+                    Ok(0) => sleep(ROOM_PAUSE).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "the journal could not make room");
+                        sleep(ROOM_PAUSE).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = chore => {}
+            () = self.end_chores.cancelled() => {}
+        }
+    }
+
     async fn observe(&self) -> Result<(), JournalError> {
         let usage = self.journal.usage().await?;
         self.metrics.journal_bytes.set(usage.bytes);
+        self.metrics.journal_disk_bytes.set(usage.disk_bytes);
         self.metrics.journal_events.set(usage.events);
         self.dispatcher.observe().await
     }

@@ -45,6 +45,8 @@ pub(super) struct Messages {
     pub(super) rejected: Vec<Rejected>,
     /// What they hold of the budget for bodies.
     share: Option<Share>,
+    /// The body's length, as sent or decompressed, whichever is more.
+    pub(super) bytes: usize,
     /// Whether their library promises to know nobody again.
     pub(super) is_anonymous: bool,
 }
@@ -95,15 +97,34 @@ pub enum SendError {
 }
 
 impl Arrived<'_> {
-    /// Reads a body and judges its messages.
-    pub(super) async fn read<B>(&self, body: B, kind: Option<Kind>) -> Result<Messages, Rejection>
+    /// Reads a body and judges its messages. Its bytes are taken from the quota of the sender; if the
+    /// body is to show who that is, they are the caller's to take.
+    pub(super) async fn read<B>(
+        &self,
+        body: B,
+        kind: Option<Kind>,
+        sender: Option<Sender>,
+    ) -> Result<Messages, Rejection>
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
         let Snapshot { limits, budget, .. } = &**self.snapshot;
-        let Received { text, share, .. } =
+        let Received { text, sent, share } =
             body::read(body, &self.head.headers, limits, budget).await?;
-        self.messages(text, share, kind).await
+        let bytes = text.len().max(sent.len());
+        drop(sent);
+        if let Some(sender) = sender {
+            self.spend_bytes(sender, bytes)?;
+        }
+        match self.messages(text, share, kind).await {
+            Ok(messages) => Ok(Messages { bytes, ..messages }),
+            Err(rejection) => {
+                if sender.is_none() {
+                    self.spend_bytes(Sender::Client, bytes)?;
+                }
+                Err(rejection)
+            }
+        }
     }
 
     /// Judges the messages of a text.
@@ -121,7 +142,7 @@ impl Arrived<'_> {
             let envelope = decode::open(&text, &terms)?;
             let write_key = envelope.write_key().map(str::to_owned);
             let (drafts, rejected) = envelope.judge(&terms);
-            Ok(Messages { write_key, drafts, rejected, share, is_anonymous: false })
+            Ok(Messages { write_key, drafts, rejected, share, bytes: 0, is_anonymous: false })
         };
         // The CPU time of a longer one could delay other requests.
         if length <= AT_ONCE_BYTES {
@@ -137,6 +158,7 @@ impl Arrived<'_> {
         messages: Messages,
         sender: Sender,
     ) -> Result<Taken, Rejection> {
+        self.spend_events(sender, messages.drafts.len() + messages.rejected.len())?;
         let Messages { drafts, mut rejected, share, is_anonymous, .. } = messages;
         let suspicion = match self.caller(sender) {
             Caller::Person(suspicion) => suspicion,
@@ -457,6 +479,7 @@ impl From<AppendError> for Rejection {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::QueueFull => Self::Busy,
+            AppendError::Full => Self::Full,
             AppendError::Unwritable(_) => Self::Unwritable,
             AppendError::Closed => Self::Closing,
         }

@@ -31,11 +31,14 @@ mod settings;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod volume;
+#[cfg(test)]
+mod volume_tests;
 
 pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
 pub use mounts::{Forwarding, Mount, Scripts, Serving};
-pub use settings::{Limits, Rates, SiteSettings};
+pub use settings::{Limits, Rates, SiteSettings, VolumeRate, Volumes};
 pub use snapshot::{SiteSetup, Snapshot};
 
 use std::error::Error;
@@ -51,12 +54,14 @@ use hyper::body::Body;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use self::accept::Sender;
 use self::cors::Source;
 use self::observe::Durations;
 use self::rate::RateLimits;
 use self::rejection::{RateLimited, Rejection};
 use self::route::Route;
 use self::snapshot::Site;
+use self::volume::Volume;
 use crate::answer::AnswerBody;
 use crate::clock::SharedClock;
 use crate::feed::Feed;
@@ -371,11 +376,38 @@ impl Arrived<'_> {
         taken.map_err(|limited| self.site.limited(limited))
     }
 
+    /// Refuses a request, before its body is read, of a sender who has used up a quota of events or bytes.
+    fn check_volume(&self, sender: Sender) -> Result<(), Rejection> {
+        self.spend(sender, Volume::default())
+    }
+
+    /// Takes a body's bytes from the sender's quota and the site's.
+    fn spend_bytes(&self, sender: Sender, bytes: usize) -> Result<(), Rejection> {
+        self.spend(sender, Volume { bytes: bytes as u64, events: 0 })
+    }
+
+    /// Takes events from the sender's quota and the site's.
+    fn spend_events(&self, sender: Sender, events: usize) -> Result<(), Rejection> {
+        self.spend(sender, Volume { events: events as u64, bytes: 0 })
+    }
+
+    /// The site's own servers send for everybody, so that only the site's quota is theirs.
+    fn spend(&self, sender: Sender, volume: Volume) -> Result<(), Rejection> {
+        let client = match sender {
+            Sender::Client => Some(self.client.client),
+            Sender::Server => None,
+        };
+        let taken = self.gateway.rates.load().spend(self.site.id, client, volume);
+        taken.map_err(|limited| self.site.limited(limited))
+    }
+
     /// Takes one request of a sender who may prove to be a server by the body. `Some`: a client may
     /// not send it any more, but the body may be read, to see whether it is a server's.
     fn limit_unproven(&self) -> Result<Option<RateLimited>, Rejection> {
         let rates = self.gateway.rates.load();
-        let over = rates.check_client(self.site.id, self.client.client).err();
+        let (site, client) = (self.site.id, self.client.client);
+        let volume = || rates.spend(site, Some(client), Volume::default());
+        let over = rates.check_client(site, client).and_then(|()| volume()).err();
         if let Some(limited) = over
             && (self.site.server_token.is_none() || !rates.may_prove(self.site.id))
         {

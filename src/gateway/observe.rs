@@ -126,6 +126,7 @@ impl Gateway {
             | Rejection::TooMany
             | Rejection::Overloaded
             | Rejection::Busy
+            | Rejection::Full
             | Rejection::Unwritable
             | Rejection::Closing => self.count_dropped(site, rejection.code()),
         }

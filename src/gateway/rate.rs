@@ -1,6 +1,9 @@
-//! How often clients may call: per site and client prefix, and per site. A server that shows its
-//! token only in the body is one of a client's requests until the body is read, so some bodies are
-//! read beyond the client's quota.
+//! How much clients may send: requests, events and bytes, per site and client prefix, and per site. A
+//! server that shows its token only in the body is one of a client's requests until the body is read, so
+//! some bodies are read beyond the client's quota.
+//!
+//! Who holds a /48 of IPv6 holds 65,536 of the prefixes that count as a client: all of them together
+//! have the quotas of a few clients.
 //!
 //! Memory is bounded: prefixes that have regained their quota are forgotten each second, and beyond
 //! `limits.client_entries` new prefixes share a fixed number of places.
@@ -16,6 +19,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::rejection::RateLimited;
 use super::settings::Rates;
+use super::volume::{Policies, Volume, VolumeLimit};
 use crate::journal::SiteId;
 
 /// The places that unknown prefixes share when all others are taken.
@@ -34,6 +38,8 @@ const LOOK_EVERY: u32 = 1024;
 enum Client {
     V4(SiteId, [u8; 4]),
     V6(SiteId, [u8; 8]),
+    /// A /48 of IPv6.
+    Network(SiteId, [u8; 6]),
     Shared(SiteId, u64),
 }
 
@@ -41,6 +47,10 @@ enum Client {
 pub(super) struct RateLimits {
     rates: Rates,
     clients: Option<Limit<Client>>,
+    networks: Option<Limit<Client>>,
+    client_volumes: Option<VolumeLimit<Client>>,
+    network_volumes: Option<VolumeLimit<Client>>,
+    site_volumes: Option<VolumeLimit<SiteId>>,
     /// What a person does; to exceed it refuses nothing.
     people: Limit<Client>,
     sites: Option<Limit<SiteId>>,
@@ -80,8 +90,29 @@ impl RateLimits {
         let client = rates.client_per_second;
         let site = rates.site_per_second;
         let unproven = NonZeroU32::new(rates.unproven_per_second);
+        let times = rates.network_clients;
+        let network = times.zip(client).map(|(times, per_second)| {
+            let times = |rate: NonZeroU32| rate.saturating_mul(times);
+            Limit::new("network", times(per_second), times(rates.client_burst))
+        });
+        let policies = |events, bytes| Policies { events, bytes };
         Self {
             rates: rates.clone(),
+            networks: network,
+            client_volumes: VolumeLimit::new(
+                policies("client_events", "client_bytes"),
+                rates.client_volumes,
+                1,
+            ),
+            network_volumes: times.and_then(|times| {
+                let names = policies("network_events", "network_bytes");
+                VolumeLimit::new(names, rates.client_volumes, u64::from(times.get()))
+            }),
+            site_volumes: VolumeLimit::new(
+                policies("site_events", "site_bytes"),
+                rates.site_volumes,
+                1,
+            ),
             clients: client.map(|per_second| Limit::new("client", per_second, rates.client_burst)),
             people: Limit::new("person", PERSON_PER_SECOND, PERSON_BURST),
             sites: site.map(|per_second| Limit::new("site", per_second, rates.site_burst)),
@@ -102,22 +133,70 @@ impl RateLimits {
     pub(super) fn check_client(&self, site: SiteId, client: IpAddr) -> Result<(), RateLimited> {
         let Some(limit) = &self.clients else { return Ok(()) };
         self.look_in_turn();
-        limit.check(&self.key(site, client), &self.clock)
+        limit.check(&self.key(prefix(site, client)), &self.clock)?;
+        match self.networks.as_ref().zip(network(site, client)) {
+            Some((limit, network)) => limit.check(&self.key(network), &self.clock),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes events and bytes of the site's quotas and, if there is one, the client's. Nothing is taken
+    /// if one of them is used up already.
+    pub(super) fn spend(
+        &self,
+        site: SiteId,
+        client: Option<IpAddr>,
+        volume: Volume,
+    ) -> Result<(), RateLimited> {
+        let keyed = |limit: &'_ Option<VolumeLimit<Client>>, key: Option<Client>| {
+            limit.is_some().then_some(key).flatten().map(|key| self.key(key))
+        };
+        let of_client = keyed(&self.client_volumes, client.map(|it| prefix(site, it)));
+        let of_network = keyed(&self.network_volumes, client.and_then(|it| network(site, it)));
+        let clients = self.client_volumes.iter().zip(of_client);
+        let networks = self.network_volumes.iter().zip(of_network);
+        let limits = || clients.clone().chain(networks.clone());
+        if client.is_some() {
+            self.look_in_turn();
+        }
+        for (limit, key) in limits() {
+            limit.check(&key)?;
+        }
+        if let Some(limit) = &self.site_volumes {
+            limit.check(&site)?;
+            limit.charge(site, volume);
+        }
+        for (limit, key) in limits() {
+            limit.charge(key, volume);
+        }
+        Ok(())
     }
 
     /// Counts one request of a client to a site, and says whether it has sent more lately than a
     /// person would.
     pub(super) fn is_burst(&self, site: SiteId, client: IpAddr) -> bool {
         self.look_in_turn();
-        self.people.check(&self.key(site, client), &self.clock).is_err()
+        self.people.check(&self.key(prefix(site, client)), &self.clock).is_err()
     }
 
-    fn key(&self, site: SiteId, client: IpAddr) -> Client {
-        let key = prefix(site, client);
+    fn key(&self, key: Client) -> Client {
+        let (Client::V4(site, _)
+        | Client::V6(site, _)
+        | Client::Network(site, _)
+        | Client::Shared(site, _)) = key;
         if self.is_full.load(Ordering::Relaxed) {
             return Client::Shared(site, self.places.hash_one(&key) % SHARED_PLACES);
         }
         key
+    }
+
+    /// Those that remember clients.
+    fn limits(&self) -> impl Iterator<Item = &Limit<Client>> {
+        self.clients.iter().chain(&self.networks).chain([&self.people])
+    }
+
+    fn volumes(&self) -> impl Iterator<Item = &VolumeLimit<Client>> {
+        self.client_volumes.iter().chain(&self.network_volumes)
     }
 
     /// Takes one request of the site's quota.
@@ -133,9 +212,12 @@ impl RateLimits {
 
     /// Forgets clients that have regained their quota. To be called each second.
     pub(super) fn forget(&self) {
-        for limit in self.clients.iter().chain([&self.people]) {
+        for limit in self.limits() {
             limit.limiter.retain_recent();
             limit.limiter.shrink_to_fit();
+        }
+        for limit in self.volumes() {
+            limit.forget();
         }
         self.look();
     }
@@ -147,7 +229,8 @@ impl RateLimits {
     }
 
     fn look(&self) {
-        let held = self.clients.iter().chain([&self.people]).map(|limit| limit.limiter.len());
+        let held = self.limits().map(|limit| limit.limiter.len());
+        let held = held.chain(self.volumes().map(VolumeLimit::len));
         let is_full = held.max().unwrap_or_default() >= self.rates.client_entries;
         self.is_full.store(is_full, Ordering::Relaxed);
     }
@@ -164,21 +247,92 @@ fn prefix(site: SiteId, client: IpAddr) -> Client {
     }
 }
 
+/// /48 of IPv6, which is what a provider gives an organisation or a rented server.
+fn network(site: SiteId, client: IpAddr) -> Option<Client> {
+    match client.to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, e, f, ..] = address.octets();
+            Some(Client::Network(site, [a, b, c, d, e, f]))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::settings::{VolumeRate, Volumes};
 
     const SITE: SiteId = SiteId(1);
 
-    fn limits(per_second: u32, burst: u32, site: u32) -> RateLimits {
-        RateLimits::new(&Rates {
+    fn rates(per_second: u32, burst: u32, site: u32) -> Rates {
+        Rates {
             client_per_second: NonZeroU32::new(per_second),
             client_burst: NonZeroU32::new(burst).unwrap(),
             site_per_second: NonZeroU32::new(site),
             site_burst: NonZeroU32::new(3).unwrap(),
             unproven_per_second: 0,
+            network_clients: NonZeroU32::new(4),
+            client_volumes: Volumes::default(),
+            site_volumes: Volumes::default(),
             client_entries: 1000,
-        })
+        }
+    }
+
+    fn limits(per_second: u32, burst: u32, site: u32) -> RateLimits {
+        RateLimits::new(&rates(per_second, burst, site))
+    }
+
+    /// Quotas of 100 events of a client and 1,000 of the site, in 10 and 100 seconds.
+    fn volume_limits() -> RateLimits {
+        let volumes = |burst| Volumes {
+            events: VolumeRate::new(10, burst),
+            bytes: VolumeRate::new(1, 1 << 20),
+        };
+        let (client_volumes, site_volumes) = (volumes(100), volumes(1000));
+        RateLimits::new(&Rates { client_volumes, site_volumes, ..rates(0, 1, 0) })
+    }
+
+    const BATCH: Volume = Volume { events: 100, bytes: 1000 };
+
+    #[tokio::test(start_paused = true)]
+    async fn events_of_a_client_are_counted_whatever_the_number_of_its_requests() {
+        let limits = volume_limits();
+        let client = Some("192.0.2.1".parse().unwrap());
+        limits.spend(SITE, client, BATCH).unwrap();
+        let limited = limits.spend(SITE, client, BATCH).unwrap_err();
+        assert_eq!((limited.policy, limited.burst), ("client_events", 100));
+        assert_eq!(limits.spend(SITE, client, Volume::default()).unwrap_err(), limited);
+        limits.spend(SITE, Some("192.0.2.2".parse().unwrap()), BATCH).unwrap();
+        limits.spend(SiteId(2), client, BATCH).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_meet_the_quota_of_the_site_alone() {
+        let limits = volume_limits();
+        for _ in 0..10 {
+            limits.spend(SITE, None, BATCH).unwrap();
+        }
+        assert_eq!(limits.spend(SITE, None, BATCH).unwrap_err().policy, "site_events");
+        let refused = limits.spend(SITE, Some("192.0.2.1".parse().unwrap()), BATCH);
+        assert_eq!(refused.unwrap_err().policy, "site_events");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        // What was refused has not been taken from the client either.
+        limits.spend(SITE, Some("192.0.2.1".parse().unwrap()), BATCH).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn networks_of_one_provider_share_some_clients_quotas() {
+        let address = |n: u32| format!("2001:db8:7:{n:x}::1").parse::<IpAddr>().unwrap();
+        let limits = volume_limits();
+        let passed = (0..100).filter(|n| limits.spend(SITE, Some(address(*n)), BATCH).is_ok());
+        assert_eq!(passed.count(), 4);
+        let other = "2001:db8:8::1".parse().unwrap();
+        limits.spend(SITE, Some(other), BATCH).unwrap();
+        let limits = self::limits(1, 10, 0);
+        let passed = (0..100).filter(|n| limits.check_client(SITE, address(*n)).is_ok());
+        assert_eq!(passed.count(), 40);
+        limits.check_client(SITE, other).unwrap();
     }
 
     #[test]
@@ -217,13 +371,18 @@ mod tests {
 
     #[test]
     fn a_flood_of_prefixes_takes_bounded_memory() {
-        let limits = limits(1, 1, 0);
-        for n in 0..200_000_u32 {
-            limits.check_client(SITE, IpAddr::V4(n.into())).ok();
-            limits.is_burst(SITE, IpAddr::V4(n.into()));
+        let client_volumes =
+            Volumes { events: VolumeRate::new(1, 1), bytes: VolumeRate::new(1, 1) };
+        let limits = RateLimits::new(&Rates { client_volumes, ..rates(1, 1, 0) });
+        for n in 0..200_000_u128 {
+            let address = IpAddr::V6((n << 80).into());
+            limits.check_client(SITE, address).ok();
+            limits.spend(SITE, Some(address), BATCH).ok();
+            limits.is_burst(SITE, address);
         }
-        for limit in [limits.clients.as_ref().unwrap(), &limits.people] {
-            let held = u64::try_from(limit.limiter.len()).unwrap();
+        let held = limits.limits().map(|limit| limit.limiter.len());
+        for held in held.chain(limits.volumes().map(VolumeLimit::len)) {
+            let held = u64::try_from(held).unwrap();
             assert!(held <= 1000 + u64::from(LOOK_EVERY) + SHARED_PLACES, "{held}");
         }
     }

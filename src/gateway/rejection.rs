@@ -28,7 +28,7 @@ pub(super) enum Rejection {
     ForeignOrigin,
     /// The write key or the server token is missing or wrong.
     BadKey,
-    /// Too many requests.
+    /// Too many requests, events or bytes.
     RateLimited(RateLimited),
     /// The body is longer than `limits.body_bytes`, or than `limits.inflated_bytes` decompressed.
     TooLarge,
@@ -50,6 +50,8 @@ pub(super) enum Rejection {
     Overloaded,
     /// More waits for the disk than it can take.
     Busy,
+    /// The journal takes up all the disk that it may.
+    Full,
     /// The journal cannot be written now.
     Unwritable,
     /// What is known of a visitor cannot be read now.
@@ -61,9 +63,9 @@ pub(super) enum Rejection {
 /// Which limit was met, and when to come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RateLimited {
-    /// `client` or `site`.
+    /// The quota that is used up: `client`, `network` or `site` of requests, `client_events`, ...
     pub(super) policy: &'static str,
-    /// The quota: so many requests at once ...
+    /// The quota: so many requests, events or bytes at once ...
     pub(super) burst: u32,
     /// ... which are regained in this time.
     pub(super) window: Duration,
@@ -105,6 +107,7 @@ impl Rejection {
             Self::NothingValid(_) => "invalid",
             Self::Overloaded => "overloaded",
             Self::Busy => "busy",
+            Self::Full => "journal_full",
             Self::Unwritable => "unwritable",
             Self::Unread => "unread",
             Self::Closing => "closing",
@@ -125,9 +128,12 @@ impl Rejection {
             Self::Broken | Self::BadEncoding | Self::Malformed(_) | Self::NothingValid(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Unread | Self::Closing => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded
+            | Self::Busy
+            | Self::Full
+            | Self::Unwritable
+            | Self::Unread
+            | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -149,6 +155,7 @@ impl Rejection {
             Self::NothingValid(_) => "no message could be accepted",
             Self::Overloaded => "too many requests are under way",
             Self::Busy => "more events are waiting than the disk can take",
+            Self::Full => "no more events can be kept until those before them are delivered",
             Self::Unwritable => "events cannot be kept now",
             Self::Unread => "what is known cannot be read now",
             Self::Closing => "the gateway is shutting down",
@@ -194,7 +201,12 @@ impl Rejection {
     pub(super) fn announce(&self, fields: &mut http::HeaderMap) {
         match self {
             Self::RateLimited(limited) => limited.announce(fields),
-            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Unread | Self::Closing => {
+            Self::Overloaded
+            | Self::Busy
+            | Self::Full
+            | Self::Unwritable
+            | Self::Unread
+            | Self::Closing => {
                 fields.insert(RETRY_AFTER, HeaderValue::from(WAIT_SECONDS));
             }
             _ => {}
@@ -205,9 +217,12 @@ impl Rejection {
     pub(super) const fn verdict(&self) -> Verdict {
         match self {
             Self::RateLimited(_) => Verdict::Later { limited: true },
-            Self::Overloaded | Self::Busy | Self::Unwritable | Self::Unread | Self::Closing => {
-                Verdict::Later { limited: false }
-            }
+            Self::Overloaded
+            | Self::Busy
+            | Self::Full
+            | Self::Unwritable
+            | Self::Unread
+            | Self::Closing => Verdict::Later { limited: false },
             Self::TooLarge => Verdict::TooLarge,
             _ => Verdict::Ignored,
         }
@@ -257,8 +272,13 @@ mod tests {
 
     #[test]
     fn only_a_lack_of_room_or_disk_asks_clients_to_come_again() {
-        let lacks =
-            [Rejection::Overloaded, Rejection::Busy, Rejection::Unwritable, Rejection::Closing];
+        let lacks = [
+            Rejection::Overloaded,
+            Rejection::Busy,
+            Rejection::Full,
+            Rejection::Unwritable,
+            Rejection::Closing,
+        ];
         for rejection in lacks {
             let response = rejection.into_response();
             assert_eq!(response.status(), 503);

@@ -1,6 +1,6 @@
 //! What `[limits]` and `[[sites]]` say to the gateway.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +50,53 @@ pub struct Rates {
     /// Requests per second to one site that are over their client's quota and are read all the same,
     /// because a server token may stand in the body.
     pub unproven_per_second: u32,
+    /// The quotas of a client that all networks of one /48 of IPv6 have together.
+    pub network_clients: Option<NonZeroU32>,
+    /// Events and bytes of one client prefix to one site.
+    pub client_volumes: Volumes,
+    /// Events and bytes to one site.
+    pub site_volumes: Volumes,
     /// Client prefixes remembered.
     pub client_entries: usize,
+}
+
+/// How many events and bytes may come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volumes {
+    /// Messages.
+    pub events: Option<VolumeRate>,
+    /// Bytes of bodies, decompressed.
+    pub bytes: Option<VolumeRate>,
+}
+
+/// How much of something may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeRate {
+    /// Sustained.
+    pub per_second: NonZeroU64,
+    /// At once.
+    pub burst: NonZeroU64,
+}
+
+impl VolumeRate {
+    /// `None` without a rate.
+    pub fn new(per_second: u64, burst: u64) -> Option<Self> {
+        let per_second = NonZeroU64::new(per_second)?;
+        Some(Self { per_second, burst: NonZeroU64::new(burst).unwrap_or(NonZeroU64::MIN) })
+    }
+}
+
+impl Volumes {
+    /// Reads the four keys of clients or of sites.
+    fn read(section: &mut Section<'_>, keys: [&'static str; 4]) -> Self {
+        let [events_per_second, events_burst, bytes_per_second, bytes_burst] = keys;
+        let per_second = section.integer(events_per_second, 0..=1_000_000_000);
+        let burst = section.integer(events_burst, 1..=1_000_000_000);
+        let events = VolumeRate::new(per_second, burst);
+        let per_second = section.size(bytes_per_second);
+        let bytes = VolumeRate::new(per_second, section.size(bytes_burst));
+        Self { events, bytes }
+    }
 }
 
 impl Limits {
@@ -75,6 +120,25 @@ impl Limits {
                 site_per_second: NonZeroU32::new(section.integer("site_per_second", 0..=1_000_000)),
                 site_burst: burst(section.integer("site_burst", 1..=1_000_000)),
                 unproven_per_second: section.integer("unproven_per_second", 0..=1_000_000),
+                network_clients: NonZeroU32::new(section.integer("network_clients", 0..=65_536)),
+                client_volumes: Volumes::read(
+                    section,
+                    [
+                        "client_events_per_second",
+                        "client_events_burst",
+                        "client_bytes_per_second",
+                        "client_bytes_burst",
+                    ],
+                ),
+                site_volumes: Volumes::read(
+                    section,
+                    [
+                        "site_events_per_second",
+                        "site_events_burst",
+                        "site_bytes_per_second",
+                        "site_bytes_burst",
+                    ],
+                ),
                 client_entries: section.integer("client_entries", 1_000..=100_000_000),
             },
         };

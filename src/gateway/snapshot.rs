@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 
 use super::budget::Budget;
 use super::cors::Origins;
@@ -15,7 +16,9 @@ use super::settings::{Limits, SiteSettings};
 use crate::bots;
 use crate::geo::Geo;
 use crate::journal::SiteId;
-use crate::metrics::{FormatLabels, IntegrationLabels, Metrics, Name, RequestLabels, SiteLabels};
+use crate::metrics::{
+    FormatLabels, IntegrationLabels, Metrics, Name, PolicyLabels, RequestLabels, SiteLabels,
+};
 use crate::origin::{Origin, Tags};
 use crate::privacy::Policy;
 use crate::profile::Public;
@@ -89,7 +92,8 @@ pub(super) struct Meters {
     /// Events accepted, by the same three formats.
     pub(super) accepted: [Counter; 3],
     pub(super) duplicate: Counter,
-    pub(super) rate_limited: Counter,
+    /// Requests over a quota, by the quota's name.
+    rate_limited: Family<PolicyLabels, Counter>,
 }
 
 impl Snapshot {
@@ -210,7 +214,8 @@ impl Site {
 
     /// Counts a request that is over a quota.
     pub(super) fn limited(&self, limited: RateLimited) -> Rejection {
-        self.meters.rate_limited.inc();
+        let labels = PolicyLabels { site: self.name.clone(), policy: limited.policy };
+        self.meters.rate_limited.get_or_create(&labels).inc();
         Rejection::RateLimited(limited)
     }
 }
@@ -230,7 +235,7 @@ impl Meters {
             usual: [usual("e", 204), usual("v1_batch", 200), usual("px", 200)],
             accepted: [accepted("sdk"), accepted("segment"), accepted("pixel")],
             duplicate: metrics.events_duplicate.get_or_create_owned(&labels),
-            rate_limited: metrics.rate_limited.get_or_create_owned(&labels),
+            rate_limited: metrics.rate_limited.clone(),
         }
     }
 }

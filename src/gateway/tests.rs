@@ -37,6 +37,9 @@ pub(super) fn limits() -> Limits {
             site_per_second: None,
             site_burst: number(1),
             unproven_per_second: 20,
+            network_clients: None,
+            client_volumes: Volumes::default(),
+            site_volumes: Volumes::default(),
             client_entries: 1000,
         },
     }
@@ -73,6 +76,7 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         durability: Durability::Os,
         retain: Duration::from_secs(3600),
         max_bytes: 1 << 30,
+        spare_bytes: 1 << 30,
         retain_dead: Duration::from_secs(3600),
         dedupe_window: Duration::from_secs(3600),
         dedupe_entries: 1000,
@@ -413,7 +417,7 @@ async fn a_client_over_its_quota_is_told_when_to_come_again() {
     assert_eq!(answer.fields["retry-after"], "1");
     assert_eq!(answer.fields["ratelimit-policy"], "\"client\";q=100;w=100");
     assert_eq!(answer.fields["access-control-expose-headers"], "Retry-After");
-    assert!(house.counts("tagway_rate_limited_total{site=\"shop\"} 1"));
+    assert!(house.counts("tagway_rate_limited_total{site=\"shop\",policy=\"client\"} 1"));
     let server =
         to("POST", "/v1/track").header("authorization", "Bearer a-server-token-of-the-shop");
     assert_eq!(house.ask(server, track("server").to_string()).await.status, 200);
@@ -456,32 +460,6 @@ async fn bodies_that_are_no_events_are_refused() {
     let answer = house.ask(page("/e"), b"{\"event\":\"\xff\"}".to_vec()).await;
     assert_eq!(answer.status, 400);
     assert!(house.events().await.is_empty());
-}
-
-#[tokio::test]
-async fn used_up_quotas_survive_a_reload_of_other_settings() {
-    let house = house().await;
-    let metrics = house.gateway.metrics.clone();
-    let spent = Arc::clone(&house.gateway.rates.load());
-    house.gateway.reload(Snapshot::new(
-        limits(),
-        0.0,
-        crate::geo::Geo::default(),
-        Vec::new(),
-        &metrics,
-    ));
-    assert!(Arc::ptr_eq(&spent, &house.gateway.rates.load()));
-    let mut other = limits();
-    other.rates.client_entries = 2000;
-    house.gateway.reload(Snapshot::new(
-        other,
-        0.0,
-        crate::geo::Geo::default(),
-        Vec::new(),
-        &metrics,
-    ));
-    assert!(!Arc::ptr_eq(&spent, &house.gateway.rates.load()));
-    assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 421, "the site is gone");
 }
 
 #[tokio::test]

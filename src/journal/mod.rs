@@ -3,8 +3,9 @@
 //! Events of one site form a sequence numbered from 1 without gaps in order of acceptance. Readers
 //! (the profile projection and every destination) follow it, each with its own durable cursor.
 //! An event leaves the journal only when every reader has settled it and it is older than
-//! `journal.retain`, or when `journal.max_bytes` forces the oldest out; an event that a destination
-//! had not settled is counted then.
+//! `journal.retain`, or when `journal.max_bytes` forces it out, the lowest rank of senders first; an
+//! event that a destination had not settled is counted then. An event of a server that is not settled
+//! is never forced out: appends are refused instead.
 //!
 //! For every reader, at every commit:
 //! `accepted = delivered + skipped + dead + pending` ([`Ledger`]).
@@ -42,8 +43,11 @@ pub struct Settings {
     /// How long settled events stay, for replay.
     pub retain: Duration,
     /// The size of events and dead letters beyond which the oldest go: settled events first, then
-    /// dead letters, then events that no destination has settled.
+    /// dead letters, then events that a destination has not settled, but never those of servers.
     pub max_bytes: u64,
+    /// The bytes beyond `max_bytes` that events may take while others make room; beyond, appends are
+    /// refused. Claimed events get a third of it, proven ones two.
+    pub spare_bytes: u64,
     /// How long a dead letter waits for someone to look at it.
     pub retain_dead: Duration,
     /// How long a message id is remembered, so that the same event is not taken twice. Not longer
@@ -54,6 +58,10 @@ pub struct Settings {
     /// The most bytes of events waiting for the disk at once; beyond, appends are refused.
     pub queue_bytes: usize,
 }
+
+/// The least that `spare_bytes` may be: the log's file keeps up to 4 MiB, and a third of the spare bytes
+/// has to be more.
+const MIN_SPARE_BYTES: u64 = 16 << 20;
 
 /// When an append is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +83,17 @@ impl Settings {
             // The ids of events that have left are not read back at the next start.
             section.mistake("retain", "must be at least dedupe_window; or make that shorter");
         }
+        let spare_bytes = section.opt_size("spare_bytes").unwrap_or(MIN_SPARE_BYTES);
+        if spare_bytes < MIN_SPARE_BYTES {
+            section
+                .mistake("spare_bytes", "must be at least 16MiB: the database's log counts there");
+        }
         Self {
             durability: section
                 .choice("durability", &[("disk", Durability::Disk), ("os", Durability::Os)]),
             retain: retain.unwrap_or_default(),
             max_bytes: section.size("max_bytes"),
+            spare_bytes,
             retain_dead: section.duration("retain_dead"),
             dedupe_window: window.unwrap_or_default(),
             dedupe_entries: entries,
@@ -154,6 +168,10 @@ pub enum AppendError {
     /// More is waiting for the disk than `journal.queue_bytes_max` allows.
     #[error("the journal's queue is full")]
     QueueFull,
+    /// The events take up the disk that `journal.max_bytes` and `journal.spare_bytes` allow them, and
+    /// none may leave for those of this sender.
+    #[error("the journal is full")]
+    Full,
     /// The disk refused the write; the next append tries again.
     #[error("the journal cannot be written")]
     Unwritable(#[source] Arc<crate::store::WriteError>),
@@ -293,6 +311,8 @@ pub struct Ledger {
 pub struct Usage {
     /// Bytes of the database in use.
     pub bytes: u64,
+    /// Bytes of its files, the write-ahead log's included.
+    pub disk_bytes: u64,
     /// Events held.
     pub events: u64,
     /// Deliveries that never ended because `journal.max_bytes` forced their event out, since the
@@ -407,6 +427,17 @@ pub trait Journal: Send + Sync {
     /// went.
     async fn retain(&self, now: Timestamp) -> Result<u64, JournalError>;
 
+    /// Returns when the journal is over its allowance, so that [`Self::make_room`] is called for.
+    async fn crowded(&self) {
+        std::future::pending().await
+    }
+
+    /// Forces out what `journal.max_bytes` does not allow, in small steps. Returns how many events
+    /// went.
+    async fn make_room(&self) -> Result<u64, JournalError> {
+        Ok(0)
+    }
+
     /// What the journal holds.
     async fn usage(&self) -> Result<Usage, JournalError>;
 
@@ -415,6 +446,11 @@ pub trait Journal: Send + Sync {
 
     /// Whether the last write worked, changing as it does.
     fn writable(&self) -> watch::Receiver<bool>;
+
+    /// Whether events of servers are taken, changing as the journal is full or not.
+    fn has_room(&self) -> watch::Receiver<bool> {
+        watch::channel(true).1
+    }
 
     /// Refuses further appends, writes and syncs what was accepted, and returns.
     async fn close(&self);

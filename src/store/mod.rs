@@ -20,10 +20,12 @@ mod checkpoint;
 mod files;
 mod migrate;
 mod pool;
+mod space;
 mod writer;
 
 pub use files::UnsoundError;
 pub use migrate::Migrations;
+pub use space::{DiskUse, give_back};
 pub use writer::{Urgency, Write, WriteError};
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -124,6 +126,7 @@ impl Store {
                 return Err(OpenError::Newer(folder.to_owned()));
             }
         }
+        space::remake_if_small(&connection).map_err(refused)?;
         files::sign(&connection).map_err(refused)?;
         let reopen = {
             let path = path.clone();
@@ -239,7 +242,9 @@ where
 }
 
 fn connect(path: &Path, sync: Sync) -> rusqlite::Result<Connection> {
-    configured(Connection::open(path)?, sync)
+    let connection = Connection::open(path)?;
+    space::prepare(&connection)?;
+    configured(connection, sync)
 }
 
 fn configured(connection: Connection, sync: Sync) -> rusqlite::Result<Connection> {

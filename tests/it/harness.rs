@@ -75,8 +75,8 @@ allow_private = true
 }
 
 /// Lifts the limits that a test's single fast client would meet.
-pub(crate) const NO_RATES: &str =
-    "[limits]\nclient_per_second = 0\nconnections_per_client = 20000\n";
+pub(crate) const NO_RATES: &str = "[limits]\nclient_per_second = 0\nclient_events_per_second = 0\n\
+    client_bytes_per_second = \"0B\"\nconnections_per_client = 20000\n";
 
 /// A track event of the Segment API.
 pub(crate) fn track(message_id: &str, event: &str) -> Value {

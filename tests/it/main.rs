@@ -27,6 +27,7 @@ mod pages;
 mod pins;
 mod process;
 mod profiles;
+mod quotas;
 mod recorded;
 mod reload;
 mod scripts;

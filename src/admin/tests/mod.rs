@@ -190,6 +190,7 @@ pub(crate) struct Running {
     feed: Feed,
     readiness: Arc<Readiness>,
     writable: watch::Sender<bool>,
+    room: watch::Sender<bool>,
     drain: CancellationToken,
     tasks: JoinSet<()>,
     _folder: Arc<tempfile::TempDir>,
@@ -198,8 +199,8 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) async fn start() -> Self {
         let (feed, asked) = (Feed::default(), Arc::new(Mutex::new(Vec::new())));
-        let writable = watch::Sender::new(true);
-        let readiness = Arc::new(Readiness::new(writable.subscribe()));
+        let (writable, room) = (watch::Sender::new(true), watch::Sender::new(true));
+        let readiness = Arc::new(Readiness::new(writable.subscribe(), room.subscribe()));
         let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let (folder, segments) = segments::some().await;
         let context = Context {
@@ -227,8 +228,8 @@ impl Running {
         let mut tasks = JoinSet::new();
         tasks.spawn(admin.serve(context, drain.clone()));
         let token = Secret::new(TOKEN);
-        let folder = Arc::new(folder);
-        Self { address, token, asked, feed, readiness, writable, drain, tasks, _folder: folder }
+        let _folder = Arc::new(folder);
+        Self { address, token, asked, feed, readiness, writable, room, drain, tasks, _folder }
     }
 
     /// Sends the text and reads until the listener closes.
@@ -273,6 +274,9 @@ async fn readiness_says_why_not() {
     running.readiness.set_draining();
     let (status, text) = ready().await;
     assert_eq!((status, reasons(&text)), (503, json!(["draining", "journal not writable"])));
+    running.room.send(false).unwrap();
+    let all = json!(["draining", "journal not writable", "journal full"]);
+    assert_eq!(reasons(&ready().await.1), all);
     assert_eq!(running.ask("GET /livez", "", "").await.0, 200);
 }
 

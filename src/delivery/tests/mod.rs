@@ -140,6 +140,7 @@ impl Bench {
             durability: Durability::Os,
             retain: Duration::from_secs(3600),
             max_bytes: u64::MAX,
+            spare_bytes: 1 << 30,
             retain_dead: Duration::from_secs(3600),
             dedupe_window: Duration::from_secs(600),
             dedupe_entries: 100_000,

@@ -91,10 +91,13 @@ where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
     arrived.limit()?;
+    arrived.check_volume(Sender::Client)?;
     let limits = &arrived.snapshot.limits;
     let fields = &arrived.head.headers;
     let Received { text: received, sent, share } =
         body::read(body, fields, limits, &arrived.snapshot.budget).await?;
+    let query = arrived.head.uri.query().unwrap_or_default();
+    arrived.spend_bytes(Sender::Client, received.len().max(sent.len()) + query.len())?;
     *text = received;
     let (messages, share) = outside.decode(text, share).await?;
     let is_event = !messages.is_empty();

@@ -13,11 +13,16 @@ pub(in crate::gateway) async fn answer(
     arrived: &Arrived<'_>,
 ) -> Result<Response<AnswerBody>, Rejection> {
     arrived.limit()?;
+    arrived.check_volume(Sender::Client)?;
     match take(arrived).await {
         Ok(taken) => Ok(answer::gif(taken)),
-        Err(rejection @ (Rejection::Busy | Rejection::Unwritable | Rejection::Closing)) => {
-            Err(rejection)
-        }
+        Err(
+            rejection @ (Rejection::RateLimited(_)
+            | Rejection::Busy
+            | Rejection::Full
+            | Rejection::Unwritable
+            | Rejection::Closing),
+        ) => Err(rejection),
         Err(rejection) => {
             arrived.count_refused(&rejection);
             Ok(answer::gif(Taken::default()))
@@ -27,6 +32,7 @@ pub(in crate::gateway) async fn answer(
 
 async fn take(arrived: &Arrived<'_>) -> Result<Taken, Rejection> {
     let query = arrived.head.uri.query().unwrap_or_default();
+    arrived.spend_bytes(Sender::Client, query.len())?;
     let text = decode::from_query(query)?;
     let messages = arrived.messages(text.into(), None, None).await?;
     arrived.accept(messages, Sender::Client).await

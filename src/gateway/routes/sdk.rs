@@ -21,6 +21,7 @@ where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
     arrived.limit()?;
-    let messages = arrived.read(body, None).await?;
+    arrived.check_volume(Sender::Client)?;
+    let messages = arrived.read(body, None, Some(Sender::Client)).await?;
     arrived.accept(messages, Sender::Client).await.map(answer::quiet)
 }

@@ -43,6 +43,10 @@ where
 {
     let shown = key_in_head(arrived);
     let mut over = None;
+    let sender = match shown {
+        Key::Of(sender) => Some(sender),
+        Key::Missing | Key::Wrong => None,
+    };
     match shown {
         Key::Of(Sender::Server) => arrived.limit_site()?,
         Key::Of(Sender::Client) => arrived.limit()?,
@@ -52,13 +56,20 @@ where
             return refuse(arrived);
         }
     }
-    let messages = arrived.read(body, kind).await?;
+    if let Some(sender) = sender {
+        arrived.check_volume(sender)?;
+    }
+    let messages = arrived.read(body, kind, sender).await?;
     let shown = match (shown, &messages.write_key) {
         (Key::Missing, Some(key)) => check(arrived.site, key),
         _ => shown,
     };
     if let Some(limited) = over.filter(|_| shown != Key::Of(Sender::Server)) {
         return Err(arrived.site.limited(limited));
+    }
+    if sender.is_none() {
+        let payer = if let Key::Of(sender) = shown { sender } else { Sender::Client };
+        arrived.spend_bytes(payer, messages.bytes)?;
     }
     let Key::Of(sender) = shown else { return refuse(arrived) };
     arrived.accept(messages, sender).await.map(answer::success)

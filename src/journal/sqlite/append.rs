@@ -14,7 +14,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::super::dedupe::{MessageKey, Window};
 use super::super::{AppendError, Appended, Head, JournalError, NewRecord, Settings, SiteId};
+use super::room::{Account, Room};
 use super::{Heads, MAX_SEQ, append_error, flags, lock, place, time};
+use crate::metrics::Metrics;
 use crate::store::{Store, Urgency, Write, WriteError};
 
 /// The shared state of all appends.
@@ -22,6 +24,8 @@ pub(super) struct Appends {
     waiting: Mutex<Waiting>,
     sequence: Mutex<Sequence>,
     queue_bytes: usize,
+    pub(super) room: Room,
+    metrics: Arc<Metrics>,
 }
 
 /// Events that wait for the next group.
@@ -79,6 +83,7 @@ impl Appends {
         store: &Store,
         settings: &Settings,
         now: Timestamp,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, JournalError> {
         let mut window = Window::new(settings.dedupe_window, settings.dedupe_entries, now);
         let since = now.checked_sub(settings.dedupe_window).unwrap_or(Timestamp::MIN);
@@ -91,6 +96,8 @@ impl Appends {
             waiting: Mutex::default(),
             sequence: Mutex::new(Sequence { heads: Heads::new(), window }),
             queue_bytes: settings.queue_bytes,
+            room: Room::new(settings),
+            metrics,
         })
     }
 
@@ -153,7 +160,7 @@ impl Appends {
 struct Flush {
     appends: Arc<Appends>,
     requests: Vec<Request>,
-    appended: Vec<Vec<Appended>>,
+    appended: Vec<Answer>,
 }
 
 impl Write for Flush {
@@ -165,11 +172,16 @@ impl Write for Flush {
         self.requests = self.appends.take();
         self.appended.reserve(self.requests.len());
         let mut insert = connection.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?)")?;
+        let mut account = Account::open(&self.appends.room, connection)?;
         let mut sequence = lock(&self.appends.sequence);
         for request in &self.requests {
+            if !account.take(&request.records, &self.appends.metrics) {
+                self.appended.push(Err(AppendError::Full));
+                continue;
+            }
             // Pushed before its first insert, so that `undo` finds what a failing one leaves.
-            self.appended.push(Vec::with_capacity(request.records.len()));
-            let Some(appended) = self.appended.last_mut() else { continue };
+            self.appended.push(Ok(Vec::with_capacity(request.records.len())));
+            let Some(Ok(appended)) = self.appended.last_mut() else { continue };
             for record in &request.records {
                 if !sequence.window.insert(record.message, record.received_at) {
                     appended.push(Appended::Duplicate);
@@ -198,9 +210,8 @@ impl Write for Flush {
         match result {
             Ok(()) => {
                 self.publish();
-                let answers = self.appended.into_iter().map(Ok);
                 let requests = self.requests.into_iter().map(|request| request.answer);
-                News::spread(requests.zip(answers));
+                News::spread(requests.zip(self.appended));
             }
             Err(error) => {
                 if self.requests.is_empty() {
@@ -227,6 +238,7 @@ impl Flush {
     fn undo(&self) {
         let mut sequence = lock(&self.appends.sequence);
         for (request, appended) in self.requests.iter().zip(&self.appended) {
+            let Ok(appended) = appended else { continue };
             for (record, appended) in request.records.iter().zip(appended) {
                 if let Appended::New { .. } = appended {
                     sequence.window.remove(record.message);

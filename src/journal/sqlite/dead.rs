@@ -129,14 +129,17 @@ pub(super) fn replay_range(
 ) -> rusqlite::Result<(SiteId, RangeInclusive<u64>)> {
     let site = site_of(connection, reader)?;
     let (first, last) = (trimmed_to(connection, site)? + 1, newest(connection, site)?);
-    let mut received =
-        connection.prepare_cached("SELECT received_at FROM events WHERE place = ?")?;
+    // The number may be that of an event that was evicted; then the next one tells.
+    let mut received = connection.prepare_cached(
+        "SELECT received_at FROM events WHERE place >= ? AND place <= ? ORDER BY place LIMIT 1",
+    )?;
     // The first seq in the range whose event was received at `limit` or later.
     let mut boundary = |limit: i64| -> rusqlite::Result<u64> {
         let (mut low, mut high) = (first, last + 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            let at: i64 = received.query_row([place(site, middle)], |row| row.get(0))?;
+            let at: i64 =
+                received.query_row([place(site, middle), place(site, last)], |row| row.get(0))?;
             if at < limit {
                 low = middle + 1;
             } else {

@@ -1,9 +1,11 @@
 //! The journal in the embedded database.
 //!
 //! ```text
-//! sites  (id, name, trimmed_to)                       events up to trimmed_to have left
+//! sites  (id, name, trimmed_to, missing)              events up to trimmed_to have left
 //! events (place, received_at, flags, message, body)   place = site << 46 | seq
-//! readers(id, site, name, active, start_seq, cursor, ahead, delivered, skipped, dead, replayed)
+//! gaps   (site, first, last)                          evicted events between others: `gaps`
+//! readers(id, site, name, active, start_seq, cursor, ahead, missed,
+//!         delivered, skipped, dead, replayed)
 //! parked (reader, seq, due_at, attempt, received_at, body)   body only if the event has left
 //! dead   (id, reader, seq, reason, detail, at, received_at, body)
 //! forgotten (site, name, person, erased)              name = digest
@@ -18,13 +20,16 @@
 //!
 //! The account of a reader follows from these columns at every commit:
 //! `accepted = newest seq - start_seq + replayed`, and
-//! `pending = newest seq - cursor - |ahead| + |parked|`.
+//! `pending = newest seq - cursor - |ahead| - missed + |parked|`.
 
 mod append;
 mod dead;
 mod erase;
+mod evict;
+mod gaps;
 mod position;
 mod retain;
+mod room;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -38,6 +43,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::append::Appends;
+use self::evict::Evictor;
 use super::{
     AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Head, Journal, JournalError,
     Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement, SiteId, Usage,
@@ -122,6 +128,16 @@ pub const MIGRATIONS: Migrations = Migrations {
     ) WITHOUT ROWID;
     CREATE INDEX forgotten_person ON forgotten (person);
     ",
+        "
+    ALTER TABLE sites ADD COLUMN missing INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE readers ADD COLUMN missed INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE gaps (
+        site INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (site, first)
+    ) WITHOUT ROWID;
+    ",
     ],
 };
 
@@ -131,6 +147,9 @@ const IDENTIFIES: i64 = 1;
 /// `events.flags`: where the number of the sender's rank begins, two bits. Events that older versions
 /// wrote have the lowest rank.
 const RANK_SHIFT: u32 = 1;
+
+/// The two bits, shifted.
+const RANK_MASK: i64 = 0b11;
 
 /// `events.flags` of a record.
 fn flags(record: &NewRecord) -> i64 {
@@ -162,6 +181,8 @@ pub struct SqliteJournal {
     forgetting: tokio::sync::Mutex<()>,
     // What `journal.max_bytes` forced out, for `Usage`.
     evicted: Mutex<u64>,
+    // Held while eviction is at work.
+    evictor: tokio::sync::Mutex<Evictor>,
 }
 
 impl SqliteJournal {
@@ -173,13 +194,21 @@ impl SqliteJournal {
         clock: SharedClock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, JournalError> {
-        let appends = Appends::load(&store, &settings, clock.now()).await?;
-        let (appends, evicted) = (Arc::new(appends), Mutex::new(0));
-        let forgotten = Arc::new(Forgotten::default());
-        let forgetting = tokio::sync::Mutex::default();
-        let journal =
-            Self { store, settings, clock, metrics, appends, forgotten, forgetting, evicted };
+        let appends = Appends::load(&store, &settings, clock.now(), metrics.clone()).await?;
+        let journal = Self {
+            store,
+            settings,
+            clock,
+            metrics,
+            appends: Arc::new(appends),
+            forgotten: Arc::new(Forgotten::default()),
+            forgetting: tokio::sync::Mutex::default(),
+            evicted: Mutex::new(0),
+            evictor: tokio::sync::Mutex::default(),
+        };
         journal.load_forgotten().await?;
+        let disk = journal.disk_use().await?;
+        journal.measure_others(disk).await?;
         Ok(journal)
     }
 
@@ -286,8 +315,12 @@ impl Journal for SqliteJournal {
     }
 
     async fn settle(&self, reader: ReaderId, settlement: Settlement) -> Result<(), JournalError> {
-        let now = self.clock.now();
-        self.write_db(move |c| settle::settle(c, reader, &settlement, now)).await
+        let (now, appends) = (self.clock.now(), self.appends.clone());
+        let unkept = self
+            .write_db(move |c| settle::settle(c, reader, &settlement, (now, &appends.room)))
+            .await?;
+        self.metrics.dead_evicted.inc_by(unkept);
+        Ok(())
     }
 
     async fn due(
@@ -313,15 +346,7 @@ impl Journal for SqliteJournal {
         reader: ReaderId,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, JournalError> {
-        self.read_db(move |c| {
-            let due: Option<i64> = c.query_row(
-                "SELECT min(due_at) FROM parked WHERE reader = ? AND due_at > ?",
-                (reader.0, now.as_millisecond()),
-                |row| row.get(0),
-            )?;
-            Ok(due.map(time))
-        })
-        .await
+        self.read_db(move |c| position::next_due(c, reader, now)).await
     }
 
     async fn replay(
@@ -375,8 +400,17 @@ impl Journal for SqliteJournal {
         self.apply_retention(now).await
     }
 
+    async fn crowded(&self) {
+        self.appends.room.crowded.notified().await;
+    }
+
+    async fn make_room(&self) -> Result<u64, JournalError> {
+        self.evict().await
+    }
+
     async fn usage(&self) -> Result<Usage, JournalError> {
-        let evicted = *self.evicted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.appends.room.observe(self.disk_use().await?);
+        let evicted = *lock(&self.evicted);
         self.read_db(move |c| retain::usage(c).map(|usage| Usage { evicted, ..usage })).await
     }
 
@@ -386,6 +420,10 @@ impl Journal for SqliteJournal {
 
     fn writable(&self) -> watch::Receiver<bool> {
         self.store.writable()
+    }
+
+    fn has_room(&self) -> watch::Receiver<bool> {
+        self.appends.room.has_room()
     }
 
     async fn close(&self) {
@@ -452,6 +490,8 @@ fn append_error(error: Arc<WriteError>) -> AppendError {
     }
 }
 
+#[cfg(test)]
+mod evict_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

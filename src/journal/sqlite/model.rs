@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use super::tests::{Bench, dead, settings};
 use super::*;
 use crate::clock::Clock;
+use crate::event::SenderRank;
 use crate::journal::{DeadSelection, Ended, Ending, Parking};
 
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,7 @@ enum End {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append(u64),
+    Append(u64, SenderRank),
     Read(u64),
     End(prop::sample::Index, End),
     Settle,
@@ -32,16 +33,21 @@ enum Step {
     DropLetters,
     Replay,
     Age,
-    Evict(u64),
-    EvictAll,
+    EvictRank(SenderRank),
+    EvictSome(u64, prop::sample::Index),
+    EvictSettled,
+    MakeRoom,
     Restart,
+    Crash,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let end = prop::sample::select(vec![End::Delivered, End::Skipped, End::Dead, End::Parked]);
     let index = any::<prop::sample::Index>;
+    let rank = prop::sample::select(SenderRank::ALL.to_vec());
+    let lower = prop::sample::select(vec![SenderRank::Claimed, SenderRank::Proven]);
     let step = prop_oneof![
-        4 => (1..6_u64).prop_map(Step::Append),
+        4 => (1..6_u64, rank).prop_map(|(count, rank)| Step::Append(count, rank)),
         4 => (1..6_u64).prop_map(Step::Read),
         8 => (index(), end.clone()).prop_map(|(index, end)| Step::End(index, end)),
         5 => Just(Step::Settle),
@@ -51,9 +57,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::DropLetters),
         1 => Just(Step::Replay),
         1 => Just(Step::Age),
-        3 => (1..5_u64).prop_map(Step::Evict),
-        1 => Just(Step::EvictAll),
+        1 => lower.prop_map(Step::EvictRank),
+        4 => (1..5_u64, index()).prop_map(|(count, index)| Step::EvictSome(count, index)),
+        1 => Just(Step::EvictSettled),
+        1 => Just(Step::MakeRoom),
         1 => Just(Step::Restart),
+        1 => Just(Step::Crash),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -143,7 +152,15 @@ fn pick(from: &mut Vec<u64>, index: prop::sample::Index) -> Option<u64> {
 async fn take(b: &mut Bench, memory: &mut Memory, step: Step) {
     let (site, reader, now) = (b.site, b.reader, b.clock.now());
     match step {
-        Step::Append(count) => drop(b.append(count).await),
+        Step::Append(count, rank) => {
+            let appended = b.append_as(count, rank).await;
+            for appended in appended {
+                let Appended::New { seq } = appended else { panic!("every message is new") };
+                if rank == SenderRank::Server {
+                    b.promised.insert(seq);
+                }
+            }
+        }
         Step::Read(count) => memory.read(b, count).await,
         Step::End(index, end) => {
             if let Some(seq) = pick(&mut memory.in_hand, index) {
@@ -174,18 +191,34 @@ async fn take(b: &mut Bench, memory: &mut Memory, step: Step) {
             b.clock.advance(3_700_000);
             b.journal.retain(b.clock.now()).await.unwrap();
         }
-        Step::Evict(count) => {
-            let trim = move |c: &Connection| {
-                let trimmed = trimmed_to(c, site)?;
-                retain::trim(c, site, trimmed + 1, newest(c, site)?.min(trimmed + count))
+        Step::EvictRank(rank) => {
+            let evict = move |c: &Connection| {
+                let (found, _) = evict::of_rank(c, site, 0, rank)?;
+                evict::evict(c, site, &found)
             };
-            b.journal.write_db(trim).await.unwrap();
+            b.journal.write_db(evict).await.unwrap();
         }
-        Step::EvictAll => {
-            b.journal.write_db(move |c| retain::trim_oldest(c, &[site])).await.unwrap();
+        Step::EvictSome(count, index) => {
+            let mut held = b.seqs().await;
+            held.retain(|seq| !b.promised.contains(seq));
+            if held.is_empty() {
+                return;
+            }
+            let mut some: Vec<u64> = held.split_off(index.index(held.len()));
+            some.truncate(usize::try_from(count).unwrap());
+            b.journal.write_db(move |c| evict::evict(c, site, &some)).await.unwrap();
         }
+        Step::EvictSettled => {
+            let evict = move |c: &Connection| evict::evict_settled(c, site, trimmed_to(c, site)?);
+            b.journal.write_db(evict).await.unwrap();
+        }
+        Step::MakeRoom => drop(b.journal.make_room().await.unwrap()),
         Step::Restart => {
             b.reopen().await;
+            *memory = Memory::load(b).await;
+        }
+        Step::Crash => {
+            b.crash().await;
             *memory = Memory::load(b).await;
         }
     }
@@ -215,20 +248,26 @@ async fn check(b: &Bench) {
     assert!(trimmed <= cursor, "what has left is not pending");
     let due = b.journal.due(b.reader, Timestamp::MAX, 1000).await.unwrap();
     assert_eq!(due.len() as u64, parked, "every parked event has its body");
-    let head = b.journal.head(b.site).borrow().seq;
     let is_ahead = |seq: &u64| ahead.iter().any(|(first, last)| (first..=last).contains(&seq));
-    let waiting = (cursor + 1..=head).filter(|seq| !is_ahead(seq)).count() as u64;
+    let held: BTreeSet<u64> = b.seqs().await.into_iter().collect();
+    let is_open = |seq: &u64| *seq > cursor && !is_ahead(seq);
+    let waiting = held.iter().filter(|seq| is_open(seq)).count() as u64;
     assert_eq!(ledger.pending, waiting + parked);
+    let lost: Vec<_> =
+        b.promised.iter().filter(|seq| is_open(seq) && !held.contains(seq)).collect();
+    assert!(lost.is_empty(), "servers' events left before they were settled: {lost:?}");
+    assert_eq!(b.journal.usage().await.unwrap().events, held.len() as u64);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn the_account_adds_up_whatever_happens(steps in steps()) {
+    fn the_account_adds_up_whatever_happens(steps in steps(), is_full in any::<bool>()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut b = Bench::new(settings()).await;
+            let max_bytes = if is_full { 0 } else { u64::MAX };
+            let mut b = Bench::new(Settings { max_bytes, ..settings() }).await;
             let mut memory = Memory::load(&b).await;
             for step in steps {
                 take(&mut b, &mut memory, step).await;

@@ -80,6 +80,18 @@ pub(super) fn due(
     statement.query_map(bounds, parked_row)?.collect()
 }
 
+/// When the first parked event that is not due at `now` will be.
+pub(super) fn next_due(
+    connection: &Connection,
+    reader: ReaderId,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let due: Option<i64> = connection
+        .prepare_cached("SELECT min(due_at) FROM parked WHERE reader = ? AND due_at > ?")?
+        .query_row((reader.0, now.as_millisecond()), |row| row.get(0))?;
+    Ok(due.map(time))
+}
+
 pub(super) fn parked(
     connection: &Connection,
     reader: ReaderId,
@@ -168,17 +180,18 @@ pub(super) fn ledger(connection: &Connection, reader: ReaderId) -> rusqlite::Res
         .query_row([reader.0], |row| row.get(0))?;
     connection
         .prepare_cached(
-            "SELECT start_seq, replayed, delivered, skipped, dead FROM readers WHERE id = ?",
+            "SELECT start_seq, replayed, delivered, skipped, dead, missed FROM readers WHERE id = ?",
         )?
         .query_row([reader.0], |row| {
             let start: u64 = row.get(0)?;
             let replayed: u64 = row.get(1)?;
+            let missed: u64 = row.get(5)?;
             Ok(Ledger {
                 accepted: head.saturating_sub(start) + replayed,
                 delivered: row.get(2)?,
                 skipped: row.get(3)?,
                 dead: row.get(4)?,
-                pending: waiting + parked,
+                pending: waiting.saturating_sub(missed) + parked,
             })
         })
 }

@@ -3,23 +3,36 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
-use super::super::{Ended, Ending, ReaderId, Settlement, SiteId};
+use super::super::{Ended, Ending, Position, ReaderId, Settlement, SiteId};
 use super::position::{in_order, position, set_position};
-use super::{place, site_of, trimmed_to};
+use super::room::Room;
+use super::{gaps, place, site_of, trimmed_to};
+use crate::store::DiskUse;
 
 /// Applies a settlement. The reader's memory may lag behind what was forced out of the journal
 /// since: the stored position never goes back, and what left meanwhile was counted then.
+///
+/// Returns how many dead letters were not kept, since not even servers' events have room.
 pub(super) fn settle(
     connection: &Connection,
     reader: ReaderId,
     settlement: &Settlement,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
+    (now, room): (Timestamp, &Room),
+) -> rusqlite::Result<u64> {
     let site = site_of(connection, reader)?;
-    let trimmed = trimmed_to(connection, site)?;
+    let is_dead = |ended: &Ended| matches!(ended.ending, Ending::Dead { .. });
+    let keeps_letters =
+        !settlement.ended.iter().any(is_dead) || room.has_any(DiskUse::of(connection)?);
+    let mut unkept = 0;
+    let held = Held {
+        connection,
+        site,
+        trimmed: trimmed_to(connection, site)?,
+        has_gaps: gaps::missing(connection, site)? > 0,
+    };
     let (mut delivered, mut skipped, mut dead) = (0_u64, 0_u64, 0_u64);
     for ended in &settlement.ended {
-        if !counts(connection, reader, ended, trimmed)? {
+        if !counts(&held, reader, ended)? {
             continue;
         }
         match &ended.ending {
@@ -27,12 +40,16 @@ pub(super) fn settle(
             Ending::Skipped => skipped += 1,
             Ending::Dead { reason, detail } => {
                 dead += 1;
-                bury(connection, (reader, site), ended.seq, (reason, detail), now)?;
+                if keeps_letters {
+                    bury(connection, (reader, site), ended.seq, (reason, detail), now)?;
+                } else {
+                    unkept += 1;
+                }
             }
         }
     }
     for parking in &settlement.park {
-        if parking.seq > trimmed {
+        if held.has(parking.seq)? {
             connection
                 .prepare_cached(
                     "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, ?)
@@ -60,35 +77,62 @@ pub(super) fn settle(
             .execute((reader.0, ended.seq))?;
     }
     let stored = position(connection, reader)?;
-    let reached = in_order(&settlement.position, stored.cursor.max(trimmed));
+    let reached = in_order(&settlement.position, stored.cursor.max(held.trimmed));
     set_position(connection, reader, &reached)?;
+    // What the reader has found missing by now its position has as settled.
+    let found = match held.has_gaps {
+        true => gaps::overlap(connection, site, &newly(&stored, &reached))?,
+        false => 0,
+    };
     connection
         .prepare_cached(
             "UPDATE readers SET delivered = delivered + :delivered, skipped = skipped + :skipped,
-                 dead = dead + :dead
+                 dead = dead + :dead, missed = missed - :found
              WHERE id = :id",
         )?
         .execute(named_params! {
             ":delivered": delivered,
             ":skipped": skipped,
             ":dead": dead,
+            ":found": found,
             ":id": reader.0,
         })?;
-    Ok(())
+    Ok(unkept)
 }
 
-/// Whether the end of this event is still to be counted: one that retention forced out was counted
-/// as dead when it left.
-fn counts(
-    connection: &Connection,
-    reader: ReaderId,
-    ended: &Ended,
+/// The ranges that are settled or parked now and were not before.
+fn newly(before: &Position, now: &Position) -> Vec<gaps::Range> {
+    let upto = now.ahead.last().map_or(now.cursor, |(_, last)| *last);
+    gaps::difference(&gaps::open_ranges(before, upto), &gaps::open_ranges(now, upto))
+}
+
+/// What the journal holds of a site.
+struct Held<'c> {
+    connection: &'c Connection,
+    site: SiteId,
     trimmed: u64,
-) -> rusqlite::Result<bool> {
-    if !ended.was_parked {
-        return Ok(ended.seq > trimmed);
+    has_gaps: bool,
+}
+
+impl Held<'_> {
+    /// Whether the event has not left.
+    fn has(&self, seq: u64) -> rusqlite::Result<bool> {
+        if seq <= self.trimmed || !self.has_gaps {
+            return Ok(seq > self.trimmed);
+        }
+        self.connection
+            .prepare_cached("SELECT 1 FROM events WHERE place = ?")?
+            .exists([place(self.site, seq)])
     }
-    connection
+}
+
+/// Whether the end of this event is still to be counted: one that was forced out was counted as dead
+/// when it left.
+fn counts(held: &Held<'_>, reader: ReaderId, ended: &Ended) -> rusqlite::Result<bool> {
+    if !ended.was_parked {
+        return held.has(ended.seq);
+    }
+    held.connection
         .prepare_cached("SELECT 1 FROM parked WHERE reader = ? AND seq = ?")?
         .exists((reader.0, ended.seq))
 }

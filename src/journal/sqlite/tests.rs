@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{Clock, ManualClock};
+use crate::event::SenderRank;
 use crate::journal::{DeadSelection, Durability, Ended, Ending, MessageKey, PROJECTION, Parking};
 use crate::store::Sync;
 
-const ALL: ReadLimit = ReadLimit { events: 10_000, bytes: usize::MAX };
+pub(super) const ALL: ReadLimit = ReadLimit { events: 10_000, bytes: usize::MAX };
 
 pub(super) struct Bench {
     folder: tempfile::TempDir,
@@ -15,6 +16,8 @@ pub(super) struct Bench {
     pub(super) journal: SqliteJournal,
     pub(super) site: SiteId,
     pub(super) reader: ReaderId,
+    /// Events of servers, in the model.
+    pub(super) promised: std::collections::BTreeSet<u64>,
     next: u64,
 }
 
@@ -23,6 +26,7 @@ pub(super) fn settings() -> Settings {
         durability: Durability::Os,
         retain: Duration::from_secs(3600),
         max_bytes: u64::MAX,
+        spare_bytes: 1 << 30,
         retain_dead: Duration::from_secs(7200),
         dedupe_window: Duration::from_secs(600),
         dedupe_entries: 1000,
@@ -47,34 +51,61 @@ impl Bench {
         let journal = open(folder.path(), clock.clone(), settings).await;
         let site = journal.site("shop").await.unwrap();
         let reader = journal.reader(site, "ga4").await.unwrap();
-        Self { folder, clock, journal, site, reader, next: 0 }
+        Self { folder, clock, journal, site, reader, promised: Default::default(), next: 0 }
     }
 
     pub(super) async fn reopen(&mut self) {
+        self.reopen_with(self.journal.settings.clone()).await;
+    }
+
+    pub(super) async fn reopen_with(&mut self, settings: Settings) {
         self.journal.close().await;
-        let settings = self.journal.settings.clone();
         self.journal = open(self.folder.path(), self.clock.clone(), settings).await;
         self.site = self.journal.site("shop").await.unwrap();
     }
 
-    fn record(&self, id: u64) -> NewRecord {
+    pub(super) fn record(&self, id: u64) -> NewRecord {
         NewRecord {
             site: self.site,
             message: MessageKey::new("shop", &id.to_string()),
-            rank: crate::event::SenderRank::Server,
+            rank: SenderRank::Claimed,
             received_at: self.clock.now(),
             identifies: id.is_multiple_of(2),
             body: format!("{{\"n\":{id}}}").into_bytes(),
         }
     }
 
+    /// Reopens what a power cut now would leave.
+    pub(super) async fn crash(&mut self) {
+        let folder = tempfile::tempdir().unwrap();
+        // The log first: nothing is written now, but what is in it may be moved.
+        for name in ["tagway.db-wal", "tagway.db"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        self.journal.close().await;
+        let settings = self.journal.settings.clone();
+        self.journal = open(folder.path(), self.clock.clone(), settings).await;
+        self.site = self.journal.site("shop").await.unwrap();
+        self.folder = folder;
+    }
+
     pub(super) async fn append(&mut self, count: u64) -> Vec<Appended> {
-        let records = (self.next..self.next + count).map(|id| self.record(id)).collect();
+        self.append_as(count, SenderRank::Claimed).await
+    }
+
+    pub(super) async fn append_as(&mut self, count: u64, rank: SenderRank) -> Vec<Appended> {
+        let record = |id| NewRecord { rank, ..self.record(id) };
+        let records = (self.next..self.next + count).map(record).collect();
         self.next += count;
         self.journal.append(records).await.unwrap()
     }
 
-    async fn settle(&self, position: Position, ended: Vec<Ended>, park: Vec<Parking>) {
+    pub(super) fn lost(&self, rank: &'static str) -> u64 {
+        let labels = crate::metrics::RankLabels { rank };
+        self.journal.metrics.journal_evicted.get_or_create(&labels).get()
+    }
+
+    pub(super) async fn settle(&self, position: Position, ended: Vec<Ended>, park: Vec<Parking>) {
         let settlement = Settlement { position, ended, park };
         self.journal.settle(self.reader, settlement).await.unwrap();
     }
@@ -89,22 +120,22 @@ impl Bench {
         ledger
     }
 
-    async fn seqs(&self) -> Vec<u64> {
+    pub(super) async fn seqs(&self) -> Vec<u64> {
         let records = self.journal.read(self.site, 0, i64::MAX as u64, ALL).await.unwrap();
         records.iter().map(|record| record.seq).collect()
     }
 
-    async fn due(&self) -> Vec<u64> {
+    pub(super) async fn due(&self) -> Vec<u64> {
         let due = self.journal.due(self.reader, self.clock.now(), 1000).await.unwrap();
         due.iter().map(|due| due.record.seq).collect()
     }
 }
 
-fn at(cursor: u64) -> Position {
+pub(super) fn at(cursor: u64) -> Position {
     Position { cursor, ahead: Vec::new() }
 }
 
-fn ended(seq: u64, ending: Ending) -> Ended {
+pub(super) fn ended(seq: u64, ending: Ending) -> Ended {
     Ended { seq, was_parked: false, ending }
 }
 

@@ -68,6 +68,8 @@ admin = "127.0.0.1:0"
 allow_private = true
 [limits]
 client_per_second = 0
+client_events_per_second = 0
+client_bytes_per_second = "0B"
 [log]
 level = "error"
 [[sites]]

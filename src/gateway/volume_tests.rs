@@ -1,0 +1,111 @@
+//! Quotas of events and bytes, on every route that takes events.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Snapshot;
+use super::settings::{VolumeRate, Volumes};
+use super::tests::{basic, house, house_with, limits, page, to, track};
+
+const SERVER: &str = "Bearer a-server-token-of-the-shop";
+
+fn volumes(events: u64, bytes: u64) -> Volumes {
+    Volumes { events: VolumeRate::new(1, events), bytes: VolumeRate::new(1, bytes) }
+}
+
+fn five(name: &str) -> String {
+    let event = |n| json!({ "type": "track", "event": name, "anonymousId": format!("a{n}") });
+    json!({ "batch": (0..5).map(event).collect::<Vec<Value>>() }).to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_a_client_are_limited_on_every_route_and_servers_are_not() {
+    let mut limits = limits();
+    limits.rates.client_volumes = volumes(8, 1 << 20);
+    let house = house_with(limits).await;
+    let written = || to("POST", "/v1/batch").header("authorization", basic("shop-web"));
+    assert_eq!(house.ask(page("/e"), five("one")).await.status, 204);
+    assert_eq!(house.ask(written(), five("two")).await.status, 200, "admitted with three left");
+    let in_body = json!({ "writeKey": "shop-web", "batch": [track("m")] }).to_string();
+    let refusals = [
+        house.ask(page("/e"), five("three")).await,
+        house.ask(written(), five("four")).await,
+        house.ask(to("POST", "/v1/batch"), in_body).await,
+        house.ask(to("GET", "/px.gif?type=track&event=x"), "").await,
+        house.ask(page("/amplitude/2/httpapi"), "{\"events\":[{\"event_type\":\"x\"}]}").await,
+    ];
+    for answer in refusals {
+        assert_eq!(answer.status, 429);
+        assert_eq!(answer.fields["retry-after"], "3");
+        assert_eq!(answer.fields["ratelimit-policy"], "\"client_events\";q=8;w=8");
+    }
+    let server = to("POST", "/v1/batch").header("authorization", SERVER);
+    assert_eq!(house.ask(server, five("server")).await.status, 200);
+    let in_body = json!({ "writeKey": "a-server-token-of-the-shop", "batch": [track("s")] });
+    assert_eq!(house.ask(to("POST", "/v1/batch"), in_body.to_string()).await.status, 200);
+    assert_eq!(house.events().await.len(), 16);
+    let policy = "tagway_rate_limited_total{site=\"shop\",policy=\"client_events\"} 5";
+    assert!(house.counts(policy));
+    // What was refused took nothing, so that the wait was no lie.
+    tokio::time::advance(std::time::Duration::from_secs(3)).await;
+    assert_eq!(house.ask(page("/e"), track("later").to_string()).await.status, 204);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_count_decompressed_and_also_those_of_bodies_that_are_refused() {
+    use std::io::Write as _;
+    let mut limits = limits();
+    limits.rates.client_volumes = volumes(1000, 10_000);
+    let house = house_with(limits).await;
+    let mut body = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    body.write_all(format!("[\"{}", "x".repeat(10_000)).as_bytes()).unwrap();
+    let body = body.finish().unwrap();
+    assert!(body.len() < 200);
+    let zipped = page("/e").header("content-encoding", "gzip");
+    assert_eq!(house.ask(zipped, body).await.status, 400, "it is not JSON");
+    let answer = house.ask(page("/e"), track("m").to_string()).await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.fields["ratelimit-policy"], "\"client_bytes\";q=10000;w=10000");
+    assert!(house.counts("tagway_rate_limited_total{site=\"shop\",policy=\"client_bytes\"} 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn site_has_quotas_that_its_servers_use_up_too() {
+    let mut limits = limits();
+    limits.rates.site_volumes = volumes(5, 1 << 20);
+    let house = house_with(limits).await;
+    let server = || to("POST", "/v1/batch").header("authorization", SERVER);
+    assert_eq!(house.ask(server(), five("server")).await.status, 200);
+    for answer in [house.ask(server(), five("again")).await, house.ask(page("/e"), five("p")).await]
+    {
+        assert_eq!(answer.status, 429);
+        assert_eq!(answer.fields["ratelimit-policy"], "\"site_events\";q=5;w=5");
+    }
+}
+
+#[tokio::test]
+async fn used_up_quotas_survive_a_reload_of_other_settings() {
+    let house = house().await;
+    let metrics = house.gateway.metrics.clone();
+    let spent = Arc::clone(&house.gateway.rates.load());
+    house.gateway.reload(Snapshot::new(
+        limits(),
+        0.0,
+        crate::geo::Geo::default(),
+        Vec::new(),
+        &metrics,
+    ));
+    assert!(Arc::ptr_eq(&spent, &house.gateway.rates.load()));
+    let mut other = limits();
+    other.rates.client_entries = 2000;
+    house.gateway.reload(Snapshot::new(
+        other,
+        0.0,
+        crate::geo::Geo::default(),
+        Vec::new(),
+        &metrics,
+    ));
+    assert!(!Arc::ptr_eq(&spent, &house.gateway.rates.load()));
+    assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 421, "the site is gone");
+}

@@ -1,0 +1,238 @@
+//! Gaps: where events were evicted between events that are held.
+//!
+//! ```text
+//! gaps (site, first, last)   inclusive, beyond sites.trimmed_to, never touching each other
+//! sites.missing              the events in the site's gaps
+//! readers.missed             of these, the events that the reader's position leaves unsettled
+//! ```
+//!
+//! An evicted event was counted as dead, when it left, for each reader that had not settled it. A
+//! reader learns of it when it reads on and finds it missing; until then its position has the event
+//! as unsettled, which `readers.missed` makes up for. There are no more gaps than events held.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::super::{Position, SiteId};
+
+/// A range of events, both ends included.
+pub(super) type Range = (u64, u64);
+
+/// The number of events in the site's gaps.
+pub(super) fn missing(connection: &Connection, site: SiteId) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached("SELECT missing FROM sites WHERE id = ?")?
+        .query_row([site.0], |row| row.get(0))
+}
+
+/// Adds events, in order, none of which is in a gap.
+pub(super) fn add(connection: &Connection, site: SiteId, seqs: &[u64]) -> rusqlite::Result<()> {
+    let mut ranges: Vec<Range> = Vec::new();
+    for seq in seqs {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *seq => *last = *seq,
+            _ => ranges.push((*seq, *seq)),
+        }
+    }
+    for range in ranges {
+        join(connection, site, range)?;
+    }
+    connection
+        .prepare_cached("UPDATE sites SET missing = missing + ? WHERE id = ?")?
+        .execute((seqs.len(), site.0))
+        .map(drop)
+}
+
+/// Adds one range, and joins it with its neighbours.
+fn join(
+    connection: &Connection,
+    site: SiteId,
+    (mut first, mut last): Range,
+) -> rusqlite::Result<()> {
+    let before: Option<u64> = connection
+        .prepare_cached("SELECT first FROM gaps WHERE site = ?1 AND first < ?2 AND last = ?2 - 1")?
+        .query_row((site.0, first), |row| row.get(0))
+        .optional()?;
+    let after: Option<u64> = connection
+        .prepare_cached("SELECT last FROM gaps WHERE site = ?1 AND first = ?2 + 1")?
+        .query_row((site.0, last), |row| row.get(0))
+        .optional()?;
+    if let Some(end) = after {
+        connection
+            .prepare_cached("DELETE FROM gaps WHERE site = ?1 AND first = ?2 + 1")?
+            .execute((site.0, last))?;
+        last = end;
+    }
+    first = before.unwrap_or(first);
+    connection
+        .prepare_cached(
+            "INSERT INTO gaps (site, first, last) VALUES (?, ?, ?)
+             ON CONFLICT DO UPDATE SET last = excluded.last",
+        )?
+        .execute((site.0, first, last))
+        .map(drop)
+}
+
+/// Returns the end of the gap that `upto` is in or that begins behind it; otherwise `upto`.
+pub(super) fn end_behind(
+    connection: &Connection,
+    site: SiteId,
+    upto: u64,
+) -> rusqlite::Result<u64> {
+    let end: Option<u64> = connection
+        .prepare_cached(
+            "SELECT last FROM gaps WHERE site = ?1 AND first <= ?2 + 1
+             ORDER BY first DESC LIMIT 1",
+        )?
+        .query_row((site.0, upto), |row| row.get(0))
+        .optional()?;
+    Ok(end.map_or(upto, |end| end.max(upto)))
+}
+
+/// Forgets the gaps that end at `upto` or before. None lies across it.
+pub(super) fn forget(connection: &Connection, site: SiteId, upto: u64) -> rusqlite::Result<()> {
+    let left: u64 = connection
+        .prepare_cached(
+            "SELECT coalesce(sum(last - first + 1), 0) FROM gaps WHERE site = ? AND first <= ?",
+        )?
+        .query_row((site.0, upto), |row| row.get(0))?;
+    if left == 0 {
+        return Ok(());
+    }
+    connection
+        .prepare_cached("DELETE FROM gaps WHERE site = ? AND first <= ?")?
+        .execute((site.0, upto))?;
+    connection
+        .prepare_cached("UPDATE sites SET missing = missing - ? WHERE id = ?")?
+        .execute((left, site.0))
+        .map(drop)
+}
+
+/// The number of events of these ranges that are in gaps. The work is that of the gaps it meets.
+pub(super) fn overlap(
+    connection: &Connection,
+    site: SiteId,
+    ranges: &[Range],
+) -> rusqlite::Result<u64> {
+    let mut overlaps = connection.prepare_cached(
+        "SELECT coalesce(sum(min(last, ?3) - max(first, ?2) + 1), 0) FROM gaps
+         WHERE site = ?1 AND last >= ?2 AND first <= ?3 AND first >= coalesce(
+             (SELECT max(first) FROM gaps WHERE site = ?1 AND first <= ?2), 0)",
+    )?;
+    let of_range = |(first, last): &Range| {
+        overlaps.query_row((site.0, first, last), |row| row.get::<_, u64>(0))
+    };
+    ranges.iter().map(of_range).sum()
+}
+
+/// The ranges up to and including `upto` that the position leaves unsettled.
+pub(super) fn open_ranges(position: &Position, upto: u64) -> Vec<Range> {
+    let (mut open, mut next) = (Vec::new(), position.cursor + 1);
+    for (first, last) in position.ahead.iter().filter(|(first, _)| *first <= upto) {
+        if next < *first {
+            open.push((next, first - 1));
+        }
+        next = last + 1;
+    }
+    if next <= upto {
+        open.push((next, upto));
+    }
+    open
+}
+
+/// What of `from`, in order, is in none of `without`, in order.
+pub(super) fn difference(from: &[Range], without: &[Range]) -> Vec<Range> {
+    let mut left = Vec::new();
+    let mut without = without.iter().peekable();
+    for (first, last) in from {
+        let mut next = *first;
+        while next <= *last {
+            match without.peek() {
+                Some((_, end)) if *end < next => drop(without.next()),
+                Some((start, _)) if *start > *last => {
+                    left.push((next, *last));
+                    break;
+                }
+                Some((start, end)) => {
+                    if next < *start {
+                        left.push((next, start - 1));
+                    }
+                    next = end + 1;
+                }
+                None => {
+                    left.push((next, *last));
+                    break;
+                }
+            }
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ranges(set: &BTreeSet<u64>) -> Vec<Range> {
+        let mut ranges: Vec<Range> = Vec::new();
+        for seq in set {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == *seq => *last = *seq,
+                _ => ranges.push((*seq, *seq)),
+            }
+        }
+        ranges
+    }
+
+    fn database() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        for step in super::super::MIGRATIONS.steps {
+            connection.execute_batch(step).unwrap();
+        }
+        connection.execute("INSERT INTO sites (id, name) VALUES (1, 'shop')", []).unwrap();
+        connection
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_agree_with_plain_sets(
+            a in prop::collection::btree_set(1..40_u64, 0..30),
+            b in prop::collection::btree_set(1..40_u64, 0..30),
+        ) {
+            let expected: BTreeSet<u64> = a.difference(&b).copied().collect();
+            prop_assert_eq!(difference(&ranges(&a), &ranges(&b)), ranges(&expected));
+        }
+
+        #[test]
+        fn gaps_agree_with_a_plain_set(
+            parts in prop::collection::vec(prop::collection::btree_set(1..60_u64, 0..12), 1..6),
+            looked in prop::collection::btree_set(1..60_u64, 0..30),
+            upto in 1..60_u64,
+        ) {
+            let (c, site) = (database(), SiteId(1));
+            let mut all = BTreeSet::new();
+            for part in parts {
+                let new: Vec<u64> = part.difference(&all).copied().collect();
+                add(&c, site, &new).unwrap();
+                all.extend(new);
+            }
+            let stored = |c: &Connection| -> Vec<Range> {
+                let mut rows = c.prepare("SELECT first, last FROM gaps ORDER BY first").unwrap();
+                rows.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap().map(Result::unwrap).collect()
+            };
+            prop_assert_eq!(stored(&c), ranges(&all));
+            prop_assert_eq!(missing(&c, site).unwrap(), all.len() as u64);
+            let met = all.intersection(&looked).count() as u64;
+            prop_assert_eq!(overlap(&c, site, &ranges(&looked)).unwrap(), met);
+            let end = end_behind(&c, site, upto).unwrap();
+            prop_assert_eq!(end, (upto + 1..).find(|seq| !all.contains(seq)).unwrap() - 1);
+            forget(&c, site, end).unwrap();
+            all.retain(|seq| *seq > end);
+            prop_assert_eq!(stored(&c), ranges(&all));
+            prop_assert_eq!(missing(&c, site).unwrap(), all.len() as u64);
+        }
+    }
+}

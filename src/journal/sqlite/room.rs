@@ -1,0 +1,235 @@
+//! Room: the bytes that the journal may take on the disk, and the ranks that still get some.
+//!
+//! Eviction (`evict`) keeps the pages of the journal within `journal.max_bytes`. What is appended
+//! while it works goes into `journal.spare_bytes`; the write-ahead log counts there as well. Claimed
+//! events get the first third of it, proven ones two, those of servers all: where nothing more can be
+//! evicted, strangers are refused before servers are.
+//!
+//! The journal shares its file with the profiles. What is not the journal's is measured now and then,
+//! since measuring means reading it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::super::{JournalError, NewRecord, Settings};
+use super::{SqliteJournal, lock};
+use crate::event::SenderRank;
+use crate::metrics::{Metrics, RankLabels};
+use crate::store::{DiskUse, give_back};
+
+/// The tables that `journal.max_bytes` speaks of; their indexes belong to them.
+const TABLES: &str = "'events', 'parked', 'dead', 'gaps'";
+
+/// Bytes of the files for each byte of events, at most: rows fill their pages at least by half, and
+/// the log holds the same pages until they are moved.
+const BYTES_ON_DISK: u64 = 3;
+
+/// Bytes of a row besides its body.
+const ROW_BYTES: u64 = 64;
+
+/// The least time between two measurements of what is not the journal's.
+const MEASURE_EVERY: Duration = Duration::from_secs(60);
+
+/// Commits that move the log on: one starts the thread that moves it, one moves the rest, one cuts it.
+const LOG_COMMITS: usize = 3;
+
+/// The share of the time that measurements may take, as its reciprocal.
+const MEASURE_SHARE: u32 = 20;
+
+/// The room for the journal, and what is known of its use.
+pub(super) struct Room {
+    max: u64,
+    spare: u64,
+    /// Bytes in use that are not the journal's, as last measured.
+    others: AtomicU64,
+    /// When they are to be measured again.
+    measure_at: Mutex<Option<Instant>>,
+    /// The pages in use are over the allowance.
+    pub(super) crowded: Notify,
+    /// The highest rank that was refused for lack of room.
+    refused: watch::Sender<Option<SenderRank>>,
+    /// Whether events of servers are taken.
+    has_room: watch::Sender<bool>,
+}
+
+impl Room {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            max: settings.max_bytes,
+            spare: settings.spare_bytes,
+            others: AtomicU64::new(0),
+            measure_at: Mutex::new(None),
+            crowded: Notify::new(),
+            refused: watch::Sender::new(None),
+            has_room: watch::Sender::new(true),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> watch::Receiver<bool> {
+        self.has_room.subscribe()
+    }
+
+    /// Whether pages have to be freed.
+    pub(super) fn is_over(&self, disk: DiskUse) -> bool {
+        self.journal(disk.used) > self.max
+    }
+
+    /// Whether dead letters may be kept, and a call for eviction if there are too many.
+    pub(super) fn has_any(&self, disk: DiskUse) -> bool {
+        if self.is_over(disk) {
+            self.crowded.notify_one();
+        }
+        self.journal(disk.used + disk.log) <= self.limit(SenderRank::Server)
+    }
+
+    fn journal(&self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.others.load(Ordering::Relaxed))
+    }
+
+    /// The bytes of pages and log that events of this rank may bring the journal to.
+    fn limit(&self, rank: SenderRank) -> u64 {
+        let thirds = u64::from(rank.number()) + 1;
+        self.max.saturating_add((self.spare / 3).saturating_mul(thirds))
+    }
+
+    /// Forgets which ranks were refused once there is room for all again.
+    pub(super) fn observe(&self, disk: DiskUse) {
+        if self.journal(disk.used + disk.log) > self.limit(SenderRank::Claimed) {
+            return;
+        }
+        if self.refused.send_replace(None).is_some() {
+            tracing::info!("the journal has room again for events of all senders");
+        }
+        self.has_room.send_if_modified(|has_room| !std::mem::replace(has_room, true));
+    }
+
+    fn is_refusing(&self) -> bool {
+        self.refused.borrow().is_some()
+    }
+
+    fn refuse(&self, rank: SenderRank) {
+        let is_news = self.refused.send_if_modified(|refused| {
+            let is_news = refused.is_none_or(|refused| refused < rank);
+            *refused = Some(refused.map_or(rank, |refused| refused.max(rank)));
+            is_news
+        });
+        if rank == SenderRank::Server {
+            self.has_room.send_if_modified(|has_room| std::mem::replace(has_room, false));
+        }
+        if is_news {
+            let (rank, max_bytes) = (label(rank), self.max);
+            tracing::error!(
+                rank,
+                max_bytes,
+                "the journal is full: events of this rank and below are answered 503 until \
+                 destinations take what waits for them or journal.max_bytes is raised"
+            );
+        }
+    }
+
+    fn is_measured(&self) -> bool {
+        lock(&self.measure_at).is_some_and(|at| Instant::now() < at)
+    }
+}
+
+/// One group of appends, measured as it goes on.
+pub(super) struct Account<'r> {
+    room: &'r Room,
+    /// The journal's pages and the log when the group began, and what it has added since.
+    bytes: u64,
+}
+
+impl<'r> Account<'r> {
+    /// Measures what is there, and calls for eviction if that is too much.
+    pub(super) fn open(room: &'r Room, connection: &Connection) -> rusqlite::Result<Self> {
+        let disk = DiskUse::of(connection)?;
+        if room.is_over(disk) {
+            room.crowded.notify_one();
+        }
+        Ok(Self { room, bytes: room.journal(disk.used + disk.log) })
+    }
+
+    /// Takes the room for a request's events. `false` if there is none for the least of them.
+    pub(super) fn take(&mut self, records: &[NewRecord], metrics: &Metrics) -> bool {
+        let Some(rank) = records.iter().map(|record| record.rank).min() else { return true };
+        let row = |record: &NewRecord| record.body.len() as u64 + ROW_BYTES;
+        let bytes = records.iter().map(row).sum::<u64>().saturating_mul(BYTES_ON_DISK);
+        let after = self.bytes.saturating_add(bytes);
+        if after > self.room.limit(rank) {
+            self.room.refuse(rank);
+            self.room.crowded.notify_one();
+            let labels = RankLabels { rank: label(rank) };
+            metrics.journal_refused.get_or_create(&labels).inc_by(records.len() as u64);
+            return false;
+        }
+        self.bytes = after;
+        true
+    }
+}
+
+impl SqliteJournal {
+    pub(super) async fn disk_use(&self) -> Result<DiskUse, JournalError> {
+        self.read_db(DiskUse::of).await
+    }
+
+    /// Measures what is not the journal's, unless that was done lately or hardly matters. Returns
+    /// whether it was done.
+    pub(super) async fn measure_others(&self, disk: DiskUse) -> Result<bool, JournalError> {
+        let room = &self.appends.room;
+        if disk.used < room.max / 4 * 3 || room.is_measured() {
+            return Ok(false);
+        }
+        let began = Instant::now();
+        let others = self.read_db(bytes_of_others).await?;
+        room.others.store(others, Ordering::Relaxed);
+        let pause = MEASURE_EVERY.max(began.elapsed().saturating_mul(MEASURE_SHARE));
+        *lock(&room.measure_at) = Some(Instant::now() + pause);
+        Ok(true)
+    }
+
+    /// Makes commits while events are refused. The log's file is cut only by commits after it was moved,
+    /// and there may be no others.
+    pub(super) async fn move_log_on(&self) -> Result<(), JournalError> {
+        let room = &self.appends.room;
+        for _ in 0..LOG_COMMITS {
+            if !room.is_refusing() {
+                break;
+            }
+            self.write_db(|c| c.execute("UPDATE sites SET missing = missing", [])).await?;
+            room.observe(self.disk_use().await?);
+        }
+        Ok(())
+    }
+
+    /// Gives free pages back to the disk, in small steps.
+    pub(super) async fn give_back(&self) -> Result<(), JournalError> {
+        while self.write_db(give_back).await? {}
+        Ok(())
+    }
+}
+
+/// Bytes in use of all but events, parked events and dead letters. Most of it is the profiles, which no
+/// eviction of events makes smaller. Counted page by page, a second or so per gigabyte.
+fn bytes_of_others(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut names = connection.prepare_cached(&format!(
+        "SELECT name FROM sqlite_schema WHERE rootpage > 0 AND tbl_name NOT IN ({TABLES})"
+    ))?;
+    let mut size = connection
+        .prepare_cached("SELECT sum(pgsize) FROM dbstat WHERE name = ? AND aggregate = TRUE")?;
+    let names: Vec<String> = names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    names.iter().map(|name| size.query_row([name], |row| row.get::<_, u64>(0))).sum()
+}
+
+/// A rank as a metric's label.
+pub(super) const fn label(rank: SenderRank) -> &'static str {
+    match rank {
+        SenderRank::Claimed => "claimed",
+        SenderRank::Proven => "proven",
+        SenderRank::Server => "server",
+    }
+}

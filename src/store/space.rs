@@ -1,0 +1,174 @@
+//! The room that the database takes on the disk, and giving back what it no longer needs.
+//!
+//! Deleted rows leave free pages in the file. New rows take these first; beyond a reserve they are
+//! given back to the file system in small steps, which a database must have been made for
+//! (`auto_vacuum`). One that an older version of the program made is made anew at the start while it
+//! is small: that takes as much room again on the disk for a moment, and a second per 100 MiB or so.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+
+/// The size up to which a database that cannot give pages back is made anew at the start.
+const REMADE_BYTES: u64 = 128 << 20;
+
+/// Free bytes that stay in the file, for what comes next.
+const RESERVE_BYTES: u64 = 16 << 20;
+
+/// Pages given back by one write: about a millisecond.
+const STEP_PAGES: u64 = 256;
+
+/// The length that the log's file is cut to when the log starts over.
+const LOG_BYTES: u64 = 4 << 20;
+
+/// `auto_vacuum` of a database that gives pages back when it is asked to.
+const INCREMENTAL: u64 = 2;
+
+/// The room that the database takes on the disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// Pages that hold something.
+    pub used: u64,
+    /// Pages that hold nothing.
+    pub free: u64,
+    /// The write-ahead log's file.
+    pub log: u64,
+}
+
+impl DiskUse {
+    /// Measures the database of a connection. Within a transaction its own changes count.
+    pub fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let page = pragma(connection, "PRAGMA page_size")?;
+        let all = pragma(connection, "PRAGMA page_count")? * page;
+        let free = pragma(connection, "PRAGMA freelist_count")? * page;
+        // Without a log there is nothing to count.
+        let log = log_file(connection).and_then(|path| path.metadata().ok());
+        let log = log.map_or(0, |file| file.len());
+        Ok(Self { used: all.saturating_sub(free), free, log })
+    }
+
+    /// The size of both files.
+    pub const fn total(&self) -> u64 {
+        self.used + self.free + self.log
+    }
+}
+
+/// Gives back some of the free pages beyond the reserve. Returns whether there are more.
+pub fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
+    let page = pragma(connection, "PRAGMA page_size")?;
+    let reserve = RESERVE_BYTES / page.max(1);
+    let spare = pragma(connection, "PRAGMA freelist_count")?.saturating_sub(reserve);
+    if spare == 0 || pragma(connection, "PRAGMA auto_vacuum")? != INCREMENTAL {
+        return Ok(false);
+    }
+    let pages = spare.min(STEP_PAGES);
+    let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = vacuum.query([])?;
+    // Each row is a page.
+    while rows.next()?.is_some() {}
+    Ok(spare > pages)
+}
+
+/// Prepares a connection: a new database gives pages back, and the log's file stays short. To be
+/// called before anything is written.
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    // Without effect on a database that has tables.
+    connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+    let limit = i64::try_from(LOG_BYTES).unwrap_or(i64::MAX);
+    connection.pragma_update_and_check(None, "journal_size_limit", limit, |_| Ok(()))
+}
+
+/// Makes a database anew that cannot give pages back, if it is small. Its content is the same.
+pub(super) fn remake_if_small(connection: &Connection) -> rusqlite::Result<()> {
+    if pragma(connection, "PRAGMA auto_vacuum")? == INCREMENTAL {
+        return Ok(());
+    }
+    let size = DiskUse::of(connection)?.total();
+    if size > REMADE_BYTES {
+        tracing::info!(
+            bytes = size,
+            "the database was made by an older version and does not give room back to the disk; \
+             the comment of journal.max_bytes in the manual says how it can"
+        );
+        return Ok(());
+    }
+    // The copy is made on the disk, not in memory.
+    connection.pragma_update(None, "temp_store", "FILE")?;
+    connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+    let remade = connection.execute_batch("VACUUM");
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    if let Err(error) = remade {
+        tracing::warn!(%error, "the database could not be made anew; it gives no room back");
+    }
+    Ok(())
+}
+
+fn pragma(connection: &Connection, sql: &'static str) -> rusqlite::Result<u64> {
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
+fn log_file(connection: &Connection) -> Option<PathBuf> {
+    let path = connection.path().filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(format!("{path}-wal")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Migrations, Store, Sync};
+    use super::*;
+    use crate::metrics::Metrics;
+    use std::sync::Arc;
+
+    const SCHEMA: Migrations =
+        Migrations { name: "test", steps: &["CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB)"] };
+
+    fn open(folder: &std::path::Path) -> Store {
+        Store::open(folder, Sync::Os, &[SCHEMA], Arc::new(Metrics::new())).unwrap()
+    }
+
+    fn file_bytes(folder: &std::path::Path) -> u64 {
+        let length = |name: &str| folder.join(name).metadata().map_or(0, |it| it.len());
+        length("tagway.db") + length("tagway.db-wal")
+    }
+
+    /// Fills a table with 40 MiB, empties it, and gives back what it may.
+    async fn fill_and_empty(store: &Store) {
+        let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
+            INSERT INTO t SELECT i, zeroblob(1048576) FROM n";
+        store.write(|c| c.execute_batch(fill)).await.unwrap();
+        let full = store.read(DiskUse::of).await.unwrap();
+        assert!(full.used > 40 << 20 && full.total() > full.used, "{full:?}");
+        store.write(|c| c.execute_batch("DELETE FROM t")).await.unwrap();
+        while store.write(give_back).await.unwrap() {}
+    }
+
+    #[tokio::test]
+    async fn deleted_room_is_given_back_to_the_disk_except_for_the_reserve() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        fill_and_empty(&store).await;
+        let left = store.read(DiskUse::of).await.unwrap();
+        assert!(left.free <= RESERVE_BYTES, "{left:?}");
+        store.close().await;
+        drop(store);
+        let bytes = file_bytes(folder.path());
+        assert!(bytes < RESERVE_BYTES + (2 << 20), "{bytes}");
+    }
+
+    #[tokio::test]
+    async fn a_small_database_of_an_older_version_gives_room_back_after_one_start() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let old = Connection::open(folder.path().join("tagway.db")).unwrap();
+            old.pragma_update(None, "journal_mode", "WAL").unwrap();
+            old.execute_batch("CREATE TABLE kept (n); INSERT INTO kept VALUES (7)").unwrap();
+        }
+        let store = open(folder.path());
+        fill_and_empty(&store).await;
+        let left = store.read(DiskUse::of).await.unwrap();
+        assert!(left.free <= RESERVE_BYTES, "{left:?}");
+        let kept =
+            store.read(|c| c.query_row("SELECT n FROM kept", [], |row| row.get::<_, i64>(0)));
+        assert_eq!(kept.await.unwrap(), 7);
+    }
+}
