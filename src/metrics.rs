@@ -93,6 +93,26 @@ pub struct OutcomeLabels {
     pub reason: &'static str,
 }
 
+/// `site, destination, setting`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BoundLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// The setting that is the bound.
+    pub setting: &'static str,
+}
+
+/// `site, reader`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoisonLabels {
+    /// The site's name.
+    pub site: Name,
+    /// `delivery`, `profiles`, `counters`, `segment` or `sync`.
+    pub reader: &'static str,
+}
+
 /// `site, destination, result`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AttemptLabels {
@@ -235,6 +255,10 @@ pub struct Metrics {
     pub filling_events: Family<SiteLabels, Gauge>,
     /// Events ended at a destination.
     pub deliveries: Family<OutcomeLabels, Counter>,
+    /// Values that a destination's mapping left out since they met a bound.
+    pub mapping_values_left_out: Family<BoundLabels, Counter>,
+    /// What was set aside since it was under way at three aborted starts in a row.
+    pub poisoned: Family<PoisonLabels, Counter>,
     /// Calls to a vendor.
     pub delivery_attempts: Family<AttemptLabels, Counter>,
     /// Events that had waited for who their visitor is: `known`, `expired`, or `crowded` out.
@@ -307,6 +331,8 @@ impl Metrics {
             journal_writable: Gauge::default(),
             filling_events: Family::default(),
             deliveries: Family::default(),
+            mapping_values_left_out: Family::default(),
+            poisoned: Family::default(),
             delivery_attempts: Family::default(),
             identity_holds: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
@@ -389,6 +415,16 @@ impl Metrics {
         r.register("dead_evicted", "Dead letters forced out", self.dead_evicted.clone());
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
+        r.register(
+            "mapping_values_left_out",
+            "Values that a mapping left out since they met a bound",
+            self.mapping_values_left_out.clone(),
+        );
+        r.register(
+            "poisoned",
+            "Records and segments set aside, for a reader that died over them again and again",
+            self.poisoned.clone(),
+        );
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
         r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());
         r.register("pending_events", "Events not ended yet", self.pending_events.clone());

@@ -76,6 +76,7 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         retain_dead: Duration::from_secs(3600),
         dedupe_window: Duration::from_secs(3600),
         dedupe_entries: 1000,
+        poison_starts: 3,
         queue_bytes: 1 << 20,
     };
     let store = Arc::new(store.unwrap());

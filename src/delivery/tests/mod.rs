@@ -3,12 +3,14 @@
 mod awaiting;
 mod blame;
 mod holding;
+mod poison;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::*;
 use crate::clock::SystemClock;
@@ -111,8 +113,9 @@ impl Destination for Scripted {
 }
 
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     journal: Arc<SqliteJournal>,
+    metrics: Arc<Metrics>,
     dispatcher: Dispatcher,
     site: Site,
     stop: CancellationToken,
@@ -121,7 +124,14 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), crate::profile::NoCounters::watched()).await
+    }
+
+    /// Over what is in this folder.
+    async fn at(
+        folder: tempfile::TempDir,
+        counters: watch::Receiver<Arc<dyn crate::profile::Counters>>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
         let schemas = [crate::journal::MIGRATIONS, crate::profile::MIGRATIONS];
         let store =
@@ -133,6 +143,7 @@ impl Bench {
             retain_dead: Duration::from_secs(3600),
             dedupe_window: Duration::from_secs(600),
             dedupe_entries: 100_000,
+            poison_starts: 3,
             queue_bytes: 1 << 24,
         };
         let clock: SharedClock = Arc::new(SystemClock);
@@ -159,7 +170,6 @@ impl Bench {
             public: crate::profile::Public::default(),
             source: None,
         });
-        let counters = crate::profile::NoCounters::watched();
         let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };
         let projection =
             Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone())
@@ -173,10 +183,10 @@ impl Bench {
             profiles,
             clock,
             feed: Feed::new(),
-            metrics,
+            metrics: metrics.clone(),
             runtime: Handle::current(),
         });
-        Self { _folder: folder, journal, dispatcher, site, stop, projection }
+        Self { folder, journal, metrics, dispatcher, site, stop, projection }
     }
 
     async fn run(&self, destinations: &[(&str, Arc<Scripted>)]) {
@@ -222,6 +232,24 @@ impl Bench {
             }
         });
         self.journal.append(records.collect()).await.unwrap();
+    }
+
+    /// Appends one event that has these properties.
+    async fn append_with(&self, properties: crate::event::Object) {
+        let received_at = crate::clock::Clock::now(&SystemClock);
+        let event = serde_json::json!({
+            "type": "track", "event": "x", "messageId": "m", "anonymousId": "a",
+            "properties": properties, "timestamp": received_at, "receivedAt": received_at,
+        });
+        let record = NewRecord {
+            site: self.site.id,
+            message: MessageKey::new("shop", "m"),
+            rank: crate::event::SenderRank::Server,
+            received_at,
+            identifies: false,
+            body: serde_json::to_vec(&event).unwrap(),
+        };
+        self.journal.append(vec![record]).await.unwrap();
     }
 
     fn reader(&self, name: &str) -> RunningReader {

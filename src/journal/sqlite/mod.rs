@@ -7,6 +7,7 @@
 //! parked (reader, seq, due_at, attempt, received_at, body)   body only if the event has left
 //! dead   (id, reader, seq, reason, detail, at, received_at, body)
 //! forgotten (site, name, person, erased)              name = digest
+//! process, under_way, suspects                        see `guard`
 //! ```
 //!
 //! An event whose person is forgotten keeps its place, so that the account of every reader holds; its
@@ -23,6 +24,7 @@
 mod append;
 mod dead;
 mod erase;
+mod guard;
 mod position;
 mod retain;
 mod settle;
@@ -39,8 +41,9 @@ use tokio::time::Instant;
 
 use self::append::Appends;
 use super::{
-    AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Head, Journal, JournalError,
-    Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement, SiteId, Usage,
+    AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Guard, Head, Journal,
+    JournalError, Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement,
+    SiteId, Usage,
 };
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
@@ -122,6 +125,7 @@ pub const MIGRATIONS: Migrations = Migrations {
     ) WITHOUT ROWID;
     CREATE INDEX forgotten_person ON forgotten (person);
     ",
+        guard::SCHEMA,
     ],
 };
 
@@ -160,6 +164,7 @@ pub struct SqliteJournal {
     forgotten: Arc<Forgotten>,
     // Held from a change of the suppressed names until all of them are in memory again.
     forgetting: tokio::sync::Mutex<()>,
+    guard: Arc<Guard>,
     // What `journal.max_bytes` forced out, for `Usage`.
     evicted: Mutex<u64>,
 }
@@ -173,12 +178,22 @@ impl SqliteJournal {
         clock: SharedClock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, JournalError> {
+        let guard = Arc::new(guard::open(&store, settings.poison_starts).await?);
         let appends = Appends::load(&store, &settings, clock.now()).await?;
         let (appends, evicted) = (Arc::new(appends), Mutex::new(0));
         let forgotten = Arc::new(Forgotten::default());
         let forgetting = tokio::sync::Mutex::default();
-        let journal =
-            Self { store, settings, clock, metrics, appends, forgotten, forgetting, evicted };
+        let journal = Self {
+            store,
+            settings,
+            clock,
+            metrics,
+            appends,
+            forgotten,
+            forgetting,
+            guard,
+            evicted,
+        };
         journal.load_forgotten().await?;
         Ok(journal)
     }
@@ -384,12 +399,19 @@ impl Journal for SqliteJournal {
         self.forgotten.clone()
     }
 
+    fn guard(&self) -> Arc<Guard> {
+        self.guard.clone()
+    }
+
     fn writable(&self) -> watch::Receiver<bool> {
         self.store.writable()
     }
 
     async fn close(&self) {
         self.appends.close();
+        if let Err(error) = self.write_db(guard::end).await {
+            tracing::debug!(%error, "the next start takes this for an abort");
+        }
         self.store.close().await;
     }
 }
