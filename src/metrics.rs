@@ -109,7 +109,7 @@ pub struct BoundLabels {
 pub struct PoisonLabels {
     /// The site's name.
     pub site: Name,
-    /// `delivery`, `profiles`, `counters`, `segment` or `sync`.
+    /// `delivery`, `profiles`, `counters` or `segment`.
     pub reader: &'static str,
 }
 

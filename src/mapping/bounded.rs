@@ -143,16 +143,18 @@ impl Places {
         self.begin.sort_unstable();
         self.end.sort_unstable();
         let (mut begins, mut ends) = (self.begin.iter().peekable(), self.end.iter().peekable());
-        let mut out = String::with_capacity(text.len() + self.end.len() * (FILTER.len() + 3));
+        let mut out = String::with_capacity(text.len() + self.end.len() * (FILTER.len() + 5));
         for (at, character) in
             text.char_indices().map(|(at, it)| (at, Some(it))).chain([(text.len(), None)])
         {
             while ends.next_if(|end| **end <= at).is_some() {
+                // Within brackets: what comes behind may not stand behind a filter.
                 out.push_str(")|");
                 out.push_str(FILTER);
+                out.push(')');
             }
             while begins.next_if(|begin| **begin <= at).is_some() {
-                out.push('(');
+                out.push_str("((");
             }
             out.extend(character);
         }

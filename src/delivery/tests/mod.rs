@@ -235,7 +235,7 @@ impl Bench {
     }
 
     /// Appends one event that has these properties.
-    async fn append_with(&self, properties: crate::event::Object) {
+    async fn append_calling(&self, properties: crate::event::Object) {
         let received_at = crate::clock::Clock::now(&SystemClock);
         let event = serde_json::json!({
             "type": "track", "event": "x", "messageId": "m", "anonymousId": "a",

@@ -92,8 +92,9 @@ fn left_behind(folder: &Path) -> tempfile::TempDir {
 type Fatality =
     Box<dyn Fn(Arc<Trap>) -> (watch::Receiver<Arc<dyn Counters>>, Arc<dyn Destination>)>;
 
-/// Starts until one start outlives its events. Returns how many did not, and the last.
-async fn starts_until_it_lives(fatality: Fatality) -> (usize, Bench) {
+/// Starts until one start outlives its events. Returns how many did not, and the last
+/// with its trap.
+async fn starts_until_it_lives(fatality: Fatality) -> (usize, Bench, Arc<Trap>) {
     let mut folder = tempfile::tempdir().unwrap();
     for aborted in 0..10 {
         let trap = Arc::new(Trap::default());
@@ -107,7 +108,7 @@ async fn starts_until_it_lives(fatality: Fatality) -> (usize, Bench) {
             bench.append((0..200).map(|n| (n, visitor(n), name(n)))).await;
         }
         tokio::select! {
-            _ = bench.settled("crm") => return (aborted, bench),
+            _ = bench.settled("crm") => return (aborted, bench, trap),
             () = trap.reached.notified() => {}
         }
         folder = left_behind(bench.folder.path());
@@ -130,7 +131,7 @@ async fn dies_for_its_reader_alone(screens: bool) {
         let fatal: Arc<dyn Destination> = Arc::new(fatal);
         (NoCounters::watched(), fatal)
     };
-    let (aborted, bench) = starts_until_it_lives(Box::new(fatality)).await;
+    let (aborted, bench, trap) = starts_until_it_lives(Box::new(fatality)).await;
     assert_eq!(aborted, 4, "unseen, among others, and alone twice");
     let ledger = bench.ledger("crm").await;
     assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (199, 1, 0));
@@ -140,7 +141,7 @@ async fn dies_for_its_reader_alone(screens: bool) {
     assert!(!letters[0].body.is_empty(), "it can be looked at");
     assert_eq!(poisoned(&bench, "delivery"), 1);
     // The vendor's code is mended, and the event arrives.
-    bench.run(&[("crm", taken.clone())]).await;
+    trap.release();
     bench.journal.retry_dead(DeadSelection::Reader(reader)).await.unwrap();
     bench.dispatcher.wake(reader);
     let ledger = bench.settled("crm").await;
@@ -167,7 +168,7 @@ async fn an_event_that_kills_the_projection_is_left_out_and_delivered() {
         let destination: Arc<dyn Destination> = inner.clone();
         (watch::channel(counters).1, destination)
     };
-    let (aborted, bench) = starts_until_it_lives(Box::new(fatality)).await;
+    let (aborted, bench, _) = starts_until_it_lives(Box::new(fatality)).await;
     assert_eq!(aborted, 4);
     let ledger = bench.ledger("crm").await;
     assert_eq!((ledger.delivered, ledger.dead), (200, 0));
@@ -238,7 +239,7 @@ async fn an_event_that_waits_for_its_vendor_is_not_to_blame_for_a_kill() {
         if start == 0 {
             let mut properties = Object::new();
             properties.insert("address".to_owned(), address.clone().into());
-            bench.append_with(properties).await;
+            bench.append_calling(properties).await;
         }
         let connection = silent.accept().await.unwrap();
         folder = left_behind(bench.folder.path());
