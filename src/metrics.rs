@@ -93,17 +93,6 @@ pub struct OutcomeLabels {
     pub reason: &'static str,
 }
 
-/// `site, destination, setting`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct BoundLabels {
-    /// The site's name.
-    pub site: Name,
-    /// The destination's name.
-    pub destination: Name,
-    /// The setting that is the bound.
-    pub setting: &'static str,
-}
-
 /// `site, reader`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PoisonLabels {
@@ -255,8 +244,8 @@ pub struct Metrics {
     pub filling_events: Family<SiteLabels, Gauge>,
     /// Events ended at a destination.
     pub deliveries: Family<OutcomeLabels, Counter>,
-    /// Values that a destination's mapping left out since they met a bound.
-    pub mapping_values_left_out: Family<BoundLabels, Counter>,
+    /// Values that a destination's mapping left out, by the setting whose bound they met.
+    pub left_out: Family<AttemptLabels, Counter>,
     /// What was set aside since it was under way at three aborted starts in a row.
     pub poisoned: Family<PoisonLabels, Counter>,
     /// Calls to a vendor.
@@ -331,7 +320,7 @@ impl Metrics {
             journal_writable: Gauge::default(),
             filling_events: Family::default(),
             deliveries: Family::default(),
-            mapping_values_left_out: Family::default(),
+            left_out: Family::default(),
             poisoned: Family::default(),
             delivery_attempts: Family::default(),
             identity_holds: Family::default(),
@@ -415,16 +404,8 @@ impl Metrics {
         r.register("dead_evicted", "Dead letters forced out", self.dead_evicted.clone());
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
-        r.register(
-            "mapping_values_left_out",
-            "Values that a mapping left out since they met a bound",
-            self.mapping_values_left_out.clone(),
-        );
-        r.register(
-            "poisoned",
-            "Records and segments set aside, for a reader that died over them again and again",
-            self.poisoned.clone(),
-        );
+        r.register("mapping_values_left_out", "Values that met a bound", self.left_out.clone());
+        r.register("poisoned", "Records and segments set aside", self.poisoned.clone());
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
         r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());
         r.register("pending_events", "Events not ended yet", self.pending_events.clone());

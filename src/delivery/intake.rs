@@ -14,7 +14,7 @@ use super::schedule::{Item, VisitorKey};
 use super::worker::{FORGOTTEN, Worker};
 use crate::event::{Enriched, Event};
 use crate::journal::{Due, Ended, Ending, ReadLimit, Record};
-use crate::metrics::{BoundLabels, DestinationLabels};
+use crate::metrics::{AttemptLabels, DestinationLabels};
 use crate::profile::Found;
 use crate::vendors::{Reason, Screening};
 
@@ -230,15 +230,15 @@ impl Worker {
         let Some((counts, is_news)) = self.settings.mapping.left_out() else { return };
         let DestinationLabels { site, destination } = &self.line.labels;
         for (bound, count) in counts {
-            let (site, destination, setting) = (site.clone(), destination.clone(), bound.name());
+            let (site, destination, result) = (site.clone(), destination.clone(), bound.name());
             if is_news {
                 tracing::warn!(
-                    %site, %destination, setting,
+                    %site, %destination, setting = result,
                     "a value of the mapping met this bound and is left out; later ones are counted"
                 );
             }
-            let labels = BoundLabels { site, destination, setting };
-            self.line.metrics.mapping_values_left_out.get_or_create(&labels).inc_by(count);
+            let labels = AttemptLabels { site, destination, result };
+            self.line.metrics.left_out.get_or_create(&labels).inc_by(count);
         }
     }
 

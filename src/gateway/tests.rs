@@ -80,8 +80,8 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         queue_bytes: 1 << 20,
     };
     let store = Arc::new(store.unwrap());
-    let journal = SqliteJournal::open(store, settings, clock.clone(), metrics.clone()).await;
-    let journal = Arc::new(journal.unwrap());
+    let journal = SqliteJournal::open(store, settings, clock.clone(), metrics.clone());
+    let journal = Arc::new(journal.await.unwrap());
     let site = journal.site("shop").await.unwrap();
     let mut mounts: Vec<Mount> =
         VENDORS.iter().filter_map(|vendor| Mount::at_its_name(vendor)).collect();

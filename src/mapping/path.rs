@@ -299,11 +299,8 @@ impl Filler<'_> {
 
     fn put_within(&mut self, place: &mut Value, steps: &[Step]) {
         match (place, steps) {
-            (place, []) => {
-                if self.pays(0) {
-                    *place = self.value.clone();
-                }
-            }
+            (place, []) if self.pays(0) => *place = self.value.clone(),
+            (_, []) => {}
             (Value::Object(object), steps) => self.put_in(object, steps),
             (Value::Array(items), [Step::Each, rest @ ..]) => {
                 for item in items {

@@ -36,7 +36,7 @@ async fn a_list_where_a_template_expects_a_number_takes_no_memory() {
     assert_eq!((rows[0].delivered, rows[0].dead), (20, 0), "{rows:?}");
     let metrics = admin_get(process.admin, "/metrics").unwrap().body;
     let counted = "tagway_mapping_values_left_out_total{site=\"shop\",destination=\"webhook\",\
-                   setting=\"template_steps\"} 4";
+                   result=\"template_steps\"} 4";
     assert!(metrics.contains(counted), "{metrics}");
     assert!(process.terminate().success());
 }

@@ -127,7 +127,6 @@ impl Bench {
         Self::at(tempfile::tempdir().unwrap(), crate::profile::NoCounters::watched()).await
     }
 
-    /// Over what is in this folder.
     async fn at(
         folder: tempfile::TempDir,
         counters: watch::Receiver<Arc<dyn crate::profile::Counters>>,
@@ -147,11 +146,8 @@ impl Bench {
             queue_bytes: 1 << 24,
         };
         let clock: SharedClock = Arc::new(SystemClock);
-        let journal = Arc::new(
-            SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone())
-                .await
-                .unwrap(),
-        );
+        let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());
+        let journal = Arc::new(journal.await.unwrap());
         let cache = crate::profile::Settings::small(crate::profile::Limits {
             traits_bytes: 1 << 15,
             identities: 1000,
@@ -232,24 +228,6 @@ impl Bench {
             }
         });
         self.journal.append(records.collect()).await.unwrap();
-    }
-
-    /// Appends one event that has these properties.
-    async fn append_calling(&self, properties: crate::event::Object) {
-        let received_at = crate::clock::Clock::now(&SystemClock);
-        let event = serde_json::json!({
-            "type": "track", "event": "x", "messageId": "m", "anonymousId": "a",
-            "properties": properties, "timestamp": received_at, "receivedAt": received_at,
-        });
-        let record = NewRecord {
-            site: self.site.id,
-            message: MessageKey::new("shop", "m"),
-            rank: crate::event::SenderRank::Server,
-            received_at,
-            identifies: false,
-            body: serde_json::to_vec(&event).unwrap(),
-        };
-        self.journal.append(vec![record]).await.unwrap();
     }
 
     fn reader(&self, name: &str) -> RunningReader {

@@ -78,6 +78,26 @@ impl Counters for FatalCounters {
     }
 }
 
+impl Bench {
+    /// Appends one event that has these properties.
+    async fn append_calling(&self, properties: crate::event::Object) {
+        let received_at = crate::clock::Clock::now(&SystemClock);
+        let event = serde_json::json!({
+            "type": "track", "event": "x", "messageId": "m", "anonymousId": "a",
+            "properties": properties, "timestamp": received_at, "receivedAt": received_at,
+        });
+        let record = NewRecord {
+            site: self.site.id,
+            message: MessageKey::new("shop", "m"),
+            rank: crate::event::SenderRank::Server,
+            received_at,
+            identifies: false,
+            body: serde_json::to_vec(&event).unwrap(),
+        };
+        self.journal.append(vec![record]).await.unwrap();
+    }
+}
+
 /// What a process that dies now leaves.
 fn left_behind(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();

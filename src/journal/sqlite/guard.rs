@@ -232,7 +232,9 @@ mod tests {
                 let _under_way = own.begin(vec![5]).await;
                 panic!("a defect");
             };
-            tokio::spawn(panics).await.unwrap_err();
+            let mut tasks = tokio::task::JoinSet::new();
+            tasks.spawn(panics);
+            tasks.join_next().await.unwrap().unwrap_err();
             assert_eq!(care.is_poisoned(5), times == 3);
         }
     }

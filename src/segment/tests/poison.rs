@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::runs::segment;
@@ -158,16 +159,17 @@ async fn a_segment_that_kills_the_process_is_set_aside_until_an_operator_runs_it
     for _ in 0..3 {
         let (journal, fatal, segments, _) = start(folder.path()).await;
         let stop = CancellationToken::new();
-        let following = tokio::spawn(segments.clone().follow(stop));
+        let mut following = JoinSet::new();
+        following.spawn(segments.clone().follow(stop));
         fatal.reached.notified().await;
         // Cut off in the middle, and the journal is not closed.
-        following.abort();
-        following.await.unwrap_err();
+        following.shutdown().await;
         drop((journal, segments));
     }
     let (journal, fatal, segments, metrics) = start(folder.path()).await;
     let stop = CancellationToken::new();
-    let following = tokio::spawn(segments.clone().follow(stop.clone()));
+    let mut following = JoinSet::new();
+    following.spawn(segments.clone().follow(stop.clone()));
     fatal.has_run.notified().await;
     let listed = segments.list(None).await.unwrap();
     let of = |name: &str| listed.iter().find(|it| &*it.name == name).unwrap();
@@ -175,12 +177,12 @@ async fn a_segment_that_kills_the_process_is_set_aside_until_an_operator_runs_it
     assert!(!of("good").is_set_aside && of("good").ran.is_some());
     let labels = PoisonLabels { site: "shop".into(), reader: "segment" };
     assert_eq!(metrics.poisoned.get_or_create(&labels).get(), 1);
-    // Another rule is another segment, and an operator's word counts.
+    // An operator tries it again.
     *fatal.is_harmless.lock().unwrap() = true;
     segments.run("shop", "deadly").await.unwrap();
     let listed = segments.list(None).await.unwrap();
     assert!(listed.iter().all(|it| !it.is_set_aside && it.ran.is_some()));
     stop.cancel();
-    following.await.unwrap();
+    following.join_next().await.unwrap().unwrap();
     journal.close().await;
 }
