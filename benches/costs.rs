@@ -66,6 +66,7 @@ async fn journal(folder: &std::path::Path, sync: Sync) -> Arc<SqliteJournal> {
         retain_dead: Duration::from_secs(3600),
         dedupe_window: Duration::from_secs(3600),
         dedupe_entries: 1_000_000,
+        poison_starts: 3,
         queue_bytes: 1 << 26,
     };
     let metrics = Arc::new(Metrics::new());

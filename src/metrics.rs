@@ -109,6 +109,15 @@ pub struct OutcomeLabels {
     pub reason: &'static str,
 }
 
+/// `site, reader`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoisonLabels {
+    /// The site's name.
+    pub site: Name,
+    /// `delivery`, `profiles`, `counters` or `segment`.
+    pub reader: &'static str,
+}
+
 /// `site, destination, result`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AttemptLabels {
@@ -255,6 +264,10 @@ pub struct Metrics {
     pub filling_events: Family<SiteLabels, Gauge>,
     /// Events ended at a destination.
     pub deliveries: Family<OutcomeLabels, Counter>,
+    /// Values that a destination's mapping left out, by the setting whose bound they met.
+    pub left_out: Family<AttemptLabels, Counter>,
+    /// What was set aside since it was under way at three aborted starts in a row.
+    pub poisoned: Family<PoisonLabels, Counter>,
     /// Calls to a vendor.
     pub delivery_attempts: Family<AttemptLabels, Counter>,
     /// Events that had waited for who their visitor is: `known`, `expired`, or `crowded` out.
@@ -329,6 +342,8 @@ impl Metrics {
             journal_writable: Gauge::default(),
             filling_events: Family::default(),
             deliveries: Family::default(),
+            left_out: Family::default(),
+            poisoned: Family::default(),
             delivery_attempts: Family::default(),
             identity_holds: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
@@ -413,6 +428,8 @@ impl Metrics {
         r.register("dead_evicted", "Dead letters forced out", self.dead_evicted.clone());
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
+        r.register("mapping_values_left_out", "Values that met a bound", self.left_out.clone());
+        r.register("poisoned", "Records and segments set aside", self.poisoned.clone());
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
         r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());
         r.register("pending_events", "Events not ended yet", self.pending_events.clone());

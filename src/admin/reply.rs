@@ -116,6 +116,7 @@ fn status_of(error: &RequestError) -> StatusCode {
         | RequestError::Segment(
             SegmentError::Elsewhere
             | SegmentError::Filling
+            | SegmentError::Panicked
             | SegmentError::TooSlow
             | SegmentError::Read(_)
             | SegmentError::Write(_)

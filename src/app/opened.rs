@@ -90,6 +90,7 @@ pub(super) fn open_segments(
         }
     };
     let Shared { journal, profiles, clock, metrics, runtime, .. } = shared;
+    let guard = journal.guard();
     let syncs = Syncs::new(SyncFooting {
         store: told,
         segments: memberships.clone(),
@@ -102,6 +103,6 @@ pub(super) fn open_segments(
         realtime_people: settings.realtime_people,
     });
     let segments = Segments::new(memberships, settings.clone(), clock, metrics);
-    let segments = segments.with_syncs(syncs).with_profiles(profiles);
+    let segments = segments.with_syncs(syncs).with_profiles(profiles).with_guard(guard);
     Arc::new(segments.with_changed(opened.changed.clone()))
 }

@@ -4,7 +4,9 @@
 //! What is begun is gone on with at the next start until it is noted as done.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -17,6 +19,18 @@ use crate::journal::{
     SqliteJournal, Subjects as _,
 };
 use crate::profile::{Activity, ProfileError, Profiles, Subject};
+
+/// The name under which erasing is guarded, which no destination can have.
+const GUARDED: &str = "(erasing)";
+
+/// How long erasing waits, after an abort, until the readers of the journal go on as usual.
+const CALM_WAIT: Duration = Duration::from_secs(10);
+
+/// A person as the guard has one: the same at every start.
+fn person(names: &HashSet<NameKey>) -> i64 {
+    let hash = BuildHasherDefault::<DefaultHasher>::default();
+    names.iter().fold(0, |all, name| all ^ hash.hash_one(name).cast_signed())
+}
 
 /// Does what people may ask for.
 pub(super) struct Subjects {
@@ -46,8 +60,25 @@ impl Subjects {
                 return;
             }
         };
+        let guard = self.journal.guard();
+        if guard.is_after_abort() {
+            // Till readers have found out what ended the process, this would be under suspicion with them.
+            guard.calm(CALM_WAIT).await;
+        }
         for (site, names) in people {
-            match self.erase(site, Arc::new(names)).await {
+            let (care, person) = (Arc::new(guard.watch(site, GUARDED)), person(&names));
+            if care.is_poisoned(person) {
+                tracing::error!(
+                    site = site.0,
+                    "the process died whenever it erased a person, who stays suppressed: ask for it again \
+                     when the cause is mended"
+                );
+                continue;
+            }
+            let under_way = care.begin_beside(person, true).await;
+            let erased = self.erase(site, Arc::new(names)).await;
+            under_way.end().await;
+            match erased {
                 Ok(report) => tracing::info!(
                     events = report.events,
                     profiles = report.profiles,

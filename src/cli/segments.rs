@@ -256,7 +256,10 @@ fn table(listed: &Value) -> String {
             text("/ran/added"),
             text("/ran/removed"),
             time("/ran/at_ms"),
-            time("/due_ms"),
+            match segment.get("is_set_aside") {
+                Some(Value::Bool(true)) => "set aside".to_owned(),
+                _ => time("/due_ms"),
+            },
             counted(segment),
             syncs(segment),
         ]);

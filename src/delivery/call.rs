@@ -8,12 +8,14 @@ use bytes::Bytes;
 use governor::DefaultDirectRateLimiter;
 use http::Request;
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Egress;
 use crate::clock::SharedClock;
 use crate::feed::{Feed, Happening};
+use crate::journal::UnderWay;
 use crate::metrics::{AttemptLabels, DestinationLabels, Metrics};
 use crate::settings::{HIDDEN, Redaction, Secret};
 use crate::vendors::{Call, CallError, Confidential, Reply, shown};
@@ -41,11 +43,17 @@ pub(super) struct BatchCall {
     pub(super) line: Arc<Line>,
     /// The events of the batch, for watchers.
     pub(super) seqs: Vec<u64>,
+    /// What the guard knows of it, in careful times.
+    pub(super) section: Mutex<Option<UnderWay>>,
 }
 
-#[async_trait]
-impl Call for BatchCall {
-    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+impl BatchCall {
+    /// Calls that carry no events.
+    pub(super) fn alone(line: Arc<Line>) -> Self {
+        Self { line, seqs: Vec::new(), section: Mutex::default() }
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
         let line = &self.line;
         if let Some(throttle) = &line.throttle {
             tokio::select! {
@@ -64,6 +72,21 @@ impl Call for BatchCall {
         line.count(&result, elapsed);
         if let Some(shown) = shown {
             line.feed.tell(|| line.happening(&self.seqs, shown, &result, elapsed));
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Call for BatchCall {
+    async fn call(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
+        // While the vendor is waited for, nothing of the batch is under way here.
+        if let Some(section) = &mut *self.section.lock().await {
+            section.pause().await;
+        }
+        let result = self.send(request).await;
+        if let Some(section) = &mut *self.section.lock().await {
+            section.resume().await;
         }
         result
     }

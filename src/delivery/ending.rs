@@ -52,8 +52,13 @@ struct Again {
 impl Worker {
     /// A batch's task ended.
     pub(super) fn joined(&mut self, ended: Result<(Batch, Vec<Outcome>), JoinError>) {
-        // Only a worker that is ending cuts its tasks short; their events hold the cursor.
-        let Ok((batch, outcomes)) = ended else { return };
+        let (batch, outcomes) = match ended {
+            Ok(ended) => ended,
+            // A defect outside of the vendors: another worker begins anew, with care.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // Only a worker that is ending cuts its tasks short; their events hold the cursor.
+            Err(_) => return,
+        };
         let is_probe = batch.is_probe;
         self.finish(batch, outcomes);
         if is_probe {

@@ -9,15 +9,17 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::WorkError;
+use super::careful::{TakenUp, item};
 use super::schedule::{Item, VisitorKey};
 use super::worker::{FORGOTTEN, Worker};
 use crate::event::{Enriched, Event};
-use crate::journal::{Ended, Ending, ReadLimit, Record};
+use crate::journal::{Due, Ended, Ending, ReadLimit, Record};
+use crate::metrics::{AttemptLabels, DestinationLabels};
 use crate::profile::Found;
 use crate::vendors::{Reason, Screening};
 
 /// Events read and enriched in one step.
-const STEP_EVENTS: usize = 256;
+pub(super) const STEP_EVENTS: usize = 256;
 
 /// Events rendered at a stretch: what others on the runtime wait for, about a millisecond.
 const STRETCH_EVENTS: usize = 64;
@@ -29,7 +31,7 @@ const STEP_BYTES: usize = 1 << 20;
 const STEP_PARKED: usize = 256;
 
 /// A record with what is to be remembered of its tries.
-struct Taken {
+pub(super) struct Taken {
     record: Record,
     event: Option<Arc<Event>>,
     was_parked: bool,
@@ -41,30 +43,30 @@ impl Worker {
     pub(super) async fn refill(&mut self) -> Result<bool, WorkError> {
         let target = *self.projected.borrow_and_update();
         let read_to = self.state.read_to;
-        if read_to >= target || !self.has_room() {
+        self.end_care_if_passed();
+        if read_to >= target || !self.may_take() {
             return Ok(false);
         }
         let limit = ReadLimit { events: STEP_EVENTS, bytes: STEP_BYTES };
         let records = self.journal.read(self.site, read_to, target, limit).await?;
-        let Some(last) = records.last().map(|record| record.seq) else {
+        let mut records: Vec<TakenUp> = records.into_iter().map(|it| (it, false, 0)).collect();
+        self.choose(&mut records);
+        let Some(last) = records.last().map(|(record, ..)| record.seq) else {
             // Retention took them all; the journal has counted them.
             self.state.progress.complete(read_to + 1, target);
             self.state.read_to = target;
             return Ok(false);
         };
         let mut expected = read_to + 1;
-        let mut taken = Vec::with_capacity(records.len());
-        for record in records {
+        for (record, ..) in &records {
             if record.seq > expected {
                 self.state.progress.complete(expected, record.seq - 1);
             }
             expected = record.seq + 1;
-            // Ended before a restart, ahead of the cursor.
-            if !self.state.progress.contains(record.seq) {
-                taken.push(self.decoded(record, false, 0));
-            }
         }
-        self.admit(taken).await?;
+        // Ended before a restart, ahead of the cursor.
+        records.retain(|(record, ..)| !self.state.progress.contains(record.seq));
+        self.take_up(records).await?;
         self.state.read_to = last;
         Ok(last < target)
     }
@@ -79,16 +81,15 @@ impl Worker {
         let clock = self.line.clock.now();
         let limit = STEP_PARKED.min(self.settings.queue_events) + self.state.taken_up.len();
         let due = self.journal.due(self.reader, clock, limit).await?;
-        let more = due.len() == limit;
+        let has_all = due.len() < limit;
         let later =
             |at: Timestamp| now + Duration::try_from(at.duration_since(clock)).unwrap_or_default();
-        let mut taken = Vec::new();
-        for due in due {
-            if self.state.taken_up.insert(due.record.seq, ()).is_none() {
-                taken.push(self.decoded(due.record, true, due.attempt));
-            }
-        }
-        self.admit(taken).await?;
+        let new = due.into_iter().filter(|due| !self.state.taken_up.contains_key(&due.record.seq));
+        let mut new: Vec<TakenUp> = new.map(|due| (due.record, true, due.attempt)).collect();
+        let more = !self.choose(&mut new) || !has_all;
+        self.state.has_passed_parked |= !more;
+        self.state.taken_up.extend(new.iter().map(|(record, ..)| (record.seq, ())));
+        self.take_up(new).await?;
         // What was parked again just now may be due already, and the journal does not know it yet.
         self.state.next_due = self.state.park.iter().map(|parking| parking.due_at).min().map(later);
         let next =
@@ -102,27 +103,40 @@ impl Worker {
     pub(super) async fn remember_parked(&mut self) -> Result<(), WorkError> {
         let (mut after, now) = (0, self.line.clock.now());
         loop {
-            let parked = self.journal.parked(self.reader, after, STEP_PARKED).await?;
-            let Some(last) = parked.last() else { return Ok(()) };
-            after = last.record.seq;
-            // What operators parked does not hold up what comes behind it.
-            for due in parked.into_iter().filter(|due| due.attempt > 0 || due.due_at > now) {
-                let (seq, due_at, attempt) = (due.record.seq, due.due_at, due.attempt);
-                let Some(event) = self.decoded(due.record, true, due.attempt).event else {
-                    continue;
-                };
-                if attempt == 0 {
-                    self.remember_held(&event, seq);
-                    self.remember_awaiting(&event, seq);
-                } else {
-                    self.state.aside.insert(visitor_key(&event), seq, due_at);
-                }
+            let mut parked = self.journal.parked(self.reader, after, STEP_PARKED).await?;
+            if parked.is_empty() {
+                return Ok(());
             }
+            let items = parked.iter().map(|due| item(due.record.seq));
+            parked.truncate(self.care.group(items));
+            let items: Vec<i64> = parked.iter().map(|due| item(due.record.seq)).collect();
+            after = parked.last().map_or(after, |last| last.record.seq);
+            if items.iter().any(|item| self.care.is_poisoned(*item)) {
+                continue;
+            }
+            let section = self.care.begin(items).await;
+            parked.into_iter().for_each(|due| self.remember(due, now));
+            section.leave().await;
+        }
+    }
+
+    fn remember(&mut self, due: Due, now: Timestamp) {
+        // What operators parked does not hold up what comes behind it.
+        if due.attempt == 0 && due.due_at <= now {
+            return;
+        }
+        let (seq, due_at, attempt) = (due.record.seq, due.due_at, due.attempt);
+        let Some(event) = self.decoded(due.record, true, attempt).event else { return };
+        if attempt == 0 {
+            self.remember_held(&event, seq);
+            self.remember_awaiting(&event, seq);
+        } else {
+            self.state.aside.insert(visitor_key(&event), seq, due_at);
         }
     }
 
     /// Filters, enriches and queues. On an error nothing was queued or ended.
-    async fn admit(&mut self, taken: Vec<Taken>) -> Result<(), WorkError> {
+    pub(super) async fn admit(&mut self, taken: Vec<Taken>) -> Result<(), WorkError> {
         let events: Vec<Arc<Event>> =
             taken.iter().filter_map(|taken| taken.event.clone()).collect();
         let views = self.profiles.lookup(self.site, &events, self.settings.wants_computed()).await;
@@ -180,7 +194,7 @@ impl Worker {
     }
 
     /// The event of a record, fit to leave.
-    fn decoded(&self, record: Record, was_parked: bool, attempt: u32) -> Taken {
+    pub(super) fn decoded(&self, record: Record, was_parked: bool, attempt: u32) -> Taken {
         let event = match serde_json::from_slice::<Event>(&record.body) {
             Ok(mut event) => {
                 self.settings.privacy.protect(&mut event);
@@ -200,6 +214,7 @@ impl Worker {
     /// The event as the destination is to see it, and whether it is.
     fn screen(&self, event: Enriched, age: Duration, now: Timestamp) -> (Enriched, Screening) {
         let admitted = catch_unwind(AssertUnwindSafe(|| self.settings.admit(event.clone(), now)));
+        self.count_left_out();
         match admitted {
             Ok((event, Screening::Send)) if age > self.settings.habits.max_age => {
                 (event, Screening::Dead(Reason::new("too_old")))
@@ -207,6 +222,23 @@ impl Worker {
             Ok(admitted) => admitted,
             // A defect in a vendor's code must not end the destination.
             Err(_panic) => (event, Screening::Dead(Reason::new("defect"))),
+        }
+    }
+
+    /// Counts the values that the mapping left out.
+    fn count_left_out(&self) {
+        let Some((counts, is_news)) = self.settings.mapping.left_out() else { return };
+        let DestinationLabels { site, destination } = &self.line.labels;
+        for (bound, count) in counts {
+            let (site, destination, result) = (site.clone(), destination.clone(), bound.name());
+            if is_news {
+                tracing::warn!(
+                    %site, %destination, setting = result,
+                    "a value of the mapping met this bound and is left out; later ones are counted"
+                );
+            }
+            let labels = AttemptLabels { site, destination, result };
+            self.line.metrics.left_out.get_or_create(&labels).inc_by(count);
         }
     }
 
@@ -225,7 +257,7 @@ impl Worker {
     }
 
     /// Ends an event that never gets into a batch.
-    fn end_early(&mut self, seq: u64, was_parked: bool, screening: Screening) {
+    pub(super) fn end_early(&mut self, seq: u64, was_parked: bool, screening: Screening) {
         let (outcome, reason, ending) = match screening {
             Screening::Send => return,
             Screening::Skip(reason) => ("skipped", reason, Ending::Skipped),

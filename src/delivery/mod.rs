@@ -16,17 +16,22 @@
 //! | this event will never be taken | dead letter |
 //! | the credentials are wrong | the destination pauses visibly; one probe now and then, of another batch each time. If another passes, it was the events that were refused |
 //! | nothing works | the breaker opens; one probe per pause |
+//!
+//! What ends the process instead of failing is found by the journal's [`Guard`](crate::journal::Guard): after
+//! an abort a worker is [`careful`], and an event that was under way again and again is a dead letter.
 
 mod aside;
 mod awaiting;
 mod backoff;
 mod call;
+mod careful;
 mod client;
 mod egress;
 mod ending;
 mod filter;
 mod holding;
 mod intake;
+mod post;
 mod progress;
 mod schedule;
 mod settings;
@@ -49,19 +54,11 @@ use std::time::Duration;
 use governor::{Quota, RateLimiter};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::aside::Aside;
-use self::awaiting::Awaiting;
-use self::backoff::Breaker;
 use self::call::{BatchCall, Line};
-use self::holding::Held;
-use self::progress::Progress;
-use self::schedule::Schedule;
-use self::waiting::Waiting;
-use self::worker::{State, Worker};
+use self::post::Post;
 use crate::clock::SharedClock;
 use crate::feed::Feed;
 use crate::journal::{Journal, JournalError, ReaderId, SiteId};
@@ -254,7 +251,7 @@ impl Dispatcher {
         let found = running.iter().find(|((of, name), _)| &**of == site && &**name == destination);
         found.map(|(_, running)| Outlet {
             settings: running.settings.clone(),
-            call: Box::new(BatchCall { line: running.line.clone(), seqs: Vec::new() }),
+            call: Box::new(BatchCall::alone(running.line.clone())),
         })
     }
 
@@ -338,46 +335,22 @@ impl Dispatcher {
             feed: feed.clone(),
             metrics: metrics.clone(),
         });
-        let read_to = position.cursor;
-        let worker = Worker {
-            site: site.id,
+        let post = Post {
+            site: site.clone(),
             reader,
-            destination: settings.destination.clone(),
+            settings: settings.clone(),
             line: line.clone(),
             journal: journal.clone(),
             profiles: profiles.clone(),
-            projected: site.projected.clone(),
             wake: wake.clone(),
             status,
-            state: State {
-                progress: Progress::new(position),
-                read_to,
-                schedule: Schedule::default(),
-                under_way: tokio::task::JoinSet::new(),
-                waiting: Waiting::default(),
-                breaker: Breaker::new(settings.breaker.clone()),
-                hold_until: None,
-                unauthorised: false,
-                acceptances: 0,
-                accepted_at: None,
-                fresh_next: false,
-                ended: Vec::new(),
-                park: Vec::new(),
-                settle_at: None,
-                taken_up: std::collections::HashMap::new(),
-                aside: Aside::default(),
-                held: Held::new(settings.hold),
-                awaiting: Awaiting::default(),
-                next_due: Some(Instant::now()),
-                trouble_until: None,
-            },
-            settings: settings.clone(),
+            care: Arc::new(journal.guard().care(site.id, &settings.name)),
         };
         let (token, grace) = (stop.clone(), settings.habits.timeout.saturating_add(GRACE));
         let guard = ended.clone().drop_guard();
         self.tasks.spawn_on(
             async move {
-                worker.run(token, grace).await;
+                post.run(position, token, grace).await;
                 drop(guard);
             },
             runtime,

@@ -20,13 +20,14 @@ use super::aside::Aside;
 use super::awaiting::Awaiting;
 use super::backoff::Breaker;
 use super::call::{BatchCall, Line};
+use super::careful::item;
 use super::holding::Held;
 use super::progress::Progress;
 use super::schedule::{BatchLimits, Item, Schedule};
 use super::waiting::{Batch, Waiting};
 use super::{DestinationSettings, ReaderStatus};
 use crate::event::Enriched;
-use crate::journal::{Ended, Journal, JournalError, Parking, ReaderId, Settlement, SiteId};
+use crate::journal::{Care, Ended, Journal, JournalError, Parking, ReaderId, Settlement, SiteId};
 use crate::profile::Profiles;
 use crate::vendors::{Destination, Outcome, Reason};
 
@@ -59,6 +60,8 @@ pub(super) struct Worker {
     /// The admin API has parked something as due now.
     pub(super) wake: Arc<Notify>,
     pub(super) status: watch::Sender<ReaderStatus>,
+    /// The care it takes after an abort.
+    pub(super) care: Arc<Care>,
     pub(super) state: State,
 }
 
@@ -67,6 +70,10 @@ pub(super) struct State {
     pub(super) progress: Progress,
     /// Everything up to this event has been read.
     pub(super) read_to: u64,
+    /// No event after this one can have been under way when the last process died.
+    pub(super) doubtful_to: u64,
+    /// Nor can any that is parked.
+    pub(super) has_passed_parked: bool,
     pub(super) schedule: Schedule,
     pub(super) under_way: JoinSet<(Batch, Vec<Outcome>)>,
     pub(super) waiting: Waiting,
@@ -114,7 +121,7 @@ impl Worker {
             let alarm = self.alarm();
             tokio::select! {
                 Some(ended) = self.state.under_way.join_next() => self.joined(ended),
-                changed = self.projected.changed(), if self.has_room() => {
+                changed = self.projected.changed(), if self.may_take() => {
                     if changed.is_err() { break }
                 }
                 () = self.wake.notified() => self.state.next_due = Some(Instant::now()),
@@ -150,7 +157,7 @@ impl Worker {
     /// Whether events that stepped aside may be taken up again: half of the memory is for those that
     /// have not been tried.
     pub(super) fn has_room_for_parked(&self) -> bool {
-        self.has_room() && self.state.taken_up.len() <= self.settings.queue_events / 2
+        self.may_take() && self.state.taken_up.len() <= self.settings.queue_events / 2
     }
 
     /// Whether the destination has accepted something not long ago.
@@ -170,9 +177,11 @@ impl Worker {
         }
     }
 
-    /// Whether another batch may be under way. Doubtful credentials are tried one at a time.
+    /// Whether another batch may be under way. Doubtful credentials are tried one at a time, and so is all in
+    /// careful times.
     fn has_free_hand(&self) -> bool {
-        let limit = if self.state.unauthorised { 1 } else { self.settings.habits.concurrency };
+        let is_alone = self.state.unauthorised || self.care.is_careful();
+        let limit = if is_alone { 1 } else { self.settings.habits.concurrency };
         self.state.under_way.len() < limit
     }
 
@@ -206,24 +215,28 @@ impl Worker {
     fn fresh_batch(&mut self, now: Option<Instant>) -> Option<Batch> {
         let habits = &self.settings.habits;
         let oldest = self.state.schedule.oldest()?;
+        // In careful times there is no more to wait for.
+        let now = now.filter(|_| !self.care.is_careful());
         let is_full = self.state.schedule.ready_len() >= habits.max_events;
         if !is_full && now.is_some_and(|now| now < oldest + habits.linger) {
             return None;
         }
-        let items = self.state.schedule.next_batch(BatchLimits {
+        let limits = self.careful_limits(BatchLimits {
             unit: habits.unit,
             events: habits.max_events,
             bytes: habits.max_bytes,
             alone_from: self.settings.retry.tries_before_parking,
         });
+        let items = self.state.schedule.next_batch(limits);
         let attempt = items.iter().map(|item| item.attempt).max().unwrap_or(0);
         (!items.is_empty()).then(|| Batch { attempt, ..Batch::of(items) })
     }
 
     fn start(&mut self, batch: Batch) {
         let destination = self.destination.clone();
-        let seqs = batch.items.iter().map(|item| item.event.seq).collect();
-        let call = BatchCall { line: self.line.clone(), seqs };
+        let seqs: Vec<u64> = batch.items.iter().map(|item| item.event.seq).collect();
+        let is_guarded = self.care.is_careful() || self.care.has_suspects();
+        let (line, care) = (self.line.clone(), is_guarded.then(|| self.care.clone()));
         let (site, forgotten) = (self.site, self.journal.forgotten());
         self.state.under_way.spawn(async move {
             // Looked at last of all: a batch may have waited for hours.
@@ -235,6 +248,11 @@ impl Worker {
                 let outcomes = vec![Outcome::Skipped(Reason::new(FORGOTTEN)); kept.len()];
                 return (batch, outcomes);
             }
+            let section = match care {
+                Some(care) => Some(care.begin(seqs.iter().copied().map(item).collect()).await),
+                None => None,
+            };
+            let call = BatchCall { line, seqs, section: tokio::sync::Mutex::new(section) };
             let delivered = AssertUnwindSafe(destination.deliver(&events, &call)).catch_unwind();
             // A defect in a vendor's code: the event that meets it is found and set aside as dead.
             let refused = |_panic| vec![Outcome::Refused(Reason::new("defect")); events.len()];
@@ -242,6 +260,9 @@ impl Worker {
             for reason in outcomes.iter_mut().filter_map(Outcome::reason_mut) {
                 // Details quote replies, and replies quote credentials.
                 reason.redact(&call.line.redaction);
+            }
+            if let Some(section) = call.section.into_inner() {
+                section.end().await;
             }
             (batch, with_forgotten(outcomes, &kept))
         });
@@ -289,6 +310,12 @@ impl Worker {
             park: state.park.clone(),
         };
         self.journal.settle(self.reader, settlement).await?;
+        if self.care.has_suspects() {
+            let ended = state.ended.iter().map(|it| it.seq);
+            let through: Vec<i64> =
+                ended.chain(state.park.iter().map(|it| it.seq)).map(item).collect();
+            self.care.forgive(&through).await;
+        }
         for ended in state.ended.drain(..).filter(|ended| ended.was_parked) {
             state.taken_up.remove(&ended.seq);
         }

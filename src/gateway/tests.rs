@@ -80,11 +80,11 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         retain_dead: Duration::from_secs(3600),
         dedupe_window: Duration::from_secs(3600),
         dedupe_entries: 1000,
+        poison_starts: 3,
         queue_bytes: 1 << 20,
     };
-    let store = Arc::new(store.unwrap());
-    let journal = SqliteJournal::open(store, settings, clock.clone(), metrics.clone()).await;
-    let journal = Arc::new(journal.unwrap());
+    let new = SqliteJournal::open(store.unwrap().into(), settings, clock.clone(), metrics.clone());
+    let journal = Arc::new(new.await.unwrap());
     let site = journal.site("shop").await.unwrap();
     let mut mounts: Vec<Mount> =
         VENDORS.iter().filter_map(|vendor| Mount::at_its_name(vendor)).collect();

@@ -12,11 +12,13 @@
 
 mod dedupe;
 mod forgotten;
+mod guard;
 mod sqlite;
 mod subject;
 
 pub use dedupe::{MessageKey, MessageScope};
 pub use forgotten::{Forgotten, NameKey, NameKind};
+pub use guard::{Care, GROUP, Guard, UnderWay};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
 pub use subject::{Erased, Held, HeldAt, HeldPage, Subjects};
 
@@ -57,6 +59,9 @@ pub struct Settings {
     pub dedupe_entries: usize,
     /// The most bytes of events waiting for the disk at once; beyond, appends are refused.
     pub queue_bytes: usize,
+    /// Aborted starts in a row, with the same record under way, after which its reader sets it aside;
+    /// zero for never.
+    pub poison_starts: u32,
 }
 
 /// The least that `spare_bytes` may be: the log's file keeps up to 4 MiB, and a third of the spare bytes
@@ -98,6 +103,7 @@ impl Settings {
             dedupe_window: window.unwrap_or_default(),
             dedupe_entries: entries,
             queue_bytes: section.byte_count("queue_bytes_max"),
+            poison_starts: section.integer("poison_starts", 0..=100),
         }
     }
 }
@@ -443,6 +449,9 @@ pub trait Journal: Send + Sync {
 
     /// Who is forgotten, changing as people are ([`Subjects`]).
     fn forgotten(&self) -> Arc<Forgotten>;
+
+    /// What keeps a record that ends the process from doing so at every start ([`Guard`]).
+    fn guard(&self) -> Arc<Guard>;
 
     /// Whether the last write worked, changing as it does.
     fn writable(&self) -> watch::Receiver<bool>;

@@ -6,8 +6,14 @@
 //! event (a template without a value, a text that is no number) it leaves undone.
 //!
 //! The event's message id, kind and times stay as they are: they say what was delivered.
+//!
+//! What an evaluation takes and makes is bounded by the destination's `template_steps` and
+//! `template_bytes`, and what the rules put into one event by `mapping_bytes`, each before anything is
+//! made. What would go beyond is left out, and counted ([`Mapping::left_out`]).
 
+mod bounded;
 mod globs;
+mod left_out;
 mod path;
 mod rule;
 mod sight;
@@ -16,12 +22,14 @@ mod template;
 mod tests;
 
 pub use globs::Globs;
+pub use left_out::Bound;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use self::left_out::LeftOut;
 use self::path::Draft;
 use self::rule::{Condition, Rule};
 use self::sight::Looks;
@@ -44,6 +52,9 @@ pub struct Mapping {
     country: Option<String>,
     rules: Vec<Rule>,
     looks: Looks,
+    /// The most that the rules put into one event.
+    max_bytes: usize,
+    left_out: LeftOut,
 }
 
 /// Why an event does not pass.
@@ -59,7 +70,7 @@ impl Default for Mapping {
     /// Everything as it is.
     fn default() -> Self {
         Self {
-            templates: Templates::new(),
+            templates: Templates::new(0, 0),
             condition: Condition::any(),
             properties: None,
             traits: None,
@@ -67,6 +78,8 @@ impl Default for Mapping {
             country: None,
             rules: Vec::new(),
             looks: Looks::default(),
+            max_bytes: 0,
+            left_out: LeftOut::default(),
         }
     }
 }
@@ -78,9 +91,11 @@ impl fmt::Debug for Mapping {
 }
 
 impl Mapping {
-    /// Reads `types` and `where` of a destination, and its `mapping` table.
+    /// Reads `types` and `where` of a destination, its `mapping` table, and how far that may go.
     pub fn read(destination: &mut Section<'_>) -> Self {
-        let mut templates = Templates::new();
+        let steps = destination.integer("template_steps", 1000..=100_000_000_u64);
+        let mut templates = Templates::new(steps, destination.byte_count("template_bytes"));
+        let max_bytes = destination.byte_count("mapping_bytes");
         let condition = Condition::read(destination, false, &mut templates);
         let mut section = destination.section("mapping");
         let mut globs = |key: &str| section.has(key).then(|| Globs::new(&section.strings(key)));
@@ -95,7 +110,25 @@ impl Mapping {
             rules.push(Rule::read(&mut rule, &mut templates));
         }
         let looks = Looks::of(&templates.names());
-        Self { templates, condition, properties, traits, currency, country, rules, looks }
+        let left_out = LeftOut::default();
+        Self {
+            templates,
+            condition,
+            properties,
+            traits,
+            currency,
+            country,
+            rules,
+            looks,
+            max_bytes,
+            left_out,
+        }
+    }
+
+    /// How many values were left out since this was asked last, by the bound that they met; whether
+    /// these are the first.
+    pub fn left_out(&self) -> Option<(Vec<(Bound, u64)>, bool)> {
+        self.left_out.take()
     }
 
     /// Whether it needs to see what is computed of a person's events.
@@ -132,7 +165,7 @@ impl Mapping {
         if !self.changes(&event) {
             return Ok(event);
         }
-        let mut draft = Draft::of(&event);
+        let mut draft = Draft::of(&event, self.max_bytes);
         if let Some(properties) = &self.properties {
             draft.keep_properties(|key| properties.matches(key));
         }
@@ -145,12 +178,14 @@ impl Mapping {
                 sight = self.sight(&draft.event, &draft.profile, computed);
             }
             // A rule that cannot tell whether it is meant does nothing.
-            if is_for && rule.condition.holds(&self.templates, &sight).unwrap_or(false) {
-                rule.apply(&mut draft, &self.templates, &sight);
+            let holds = is_for.then(|| rule.condition.holds(&self.templates, &sight));
+            if holds.is_some_and(|holds| self.left_out.note(holds).unwrap_or(false)) {
+                rule.apply(&mut draft, &self.templates, &sight, &self.left_out);
             }
         }
+        self.left_out.add(Bound::Mapping, draft.refused);
         self.add_defaults(&mut draft);
-        let Draft { event: mapped, profile } = draft;
+        let Draft { event: mapped, profile, .. } = draft;
         Ok(Enriched::new(event.seq, Arc::new(mapped), Arc::new(profile)))
     }
 

@@ -108,15 +108,21 @@ impl Path {
 pub(super) struct Draft {
     pub(super) event: Event,
     pub(super) profile: ProfileView,
+    /// Places that were left as they were, since nothing more may be put into the event.
+    pub(super) refused: u64,
+    room: usize,
 }
 
 impl Draft {
-    pub(super) fn of(event: &Enriched) -> Self {
-        Self { event: (*event.event).clone(), profile: (*event.profile).clone() }
+    /// The event as it is, into which so many bytes may be put.
+    pub(super) fn of(event: &Enriched, room: usize) -> Self {
+        let (event, profile) = ((*event.event).clone(), (*event.profile).clone());
+        Self { event, profile, refused: 0, room }
     }
 
     /// Puts a value at the path, making the objects on the way. Only text goes where text is.
     pub(super) fn put(&mut self, path: &Path, value: &Value) {
+        let mut filler = Filler { value, size: size(value), room: self.room, refused: 0 };
         match path.root {
             Root::Text(text) => {
                 let value = match value {
@@ -124,21 +130,24 @@ impl Draft {
                     Value::Number(number) => number.to_string(),
                     _ => return,
                 };
-                *self.text(text) = Some(value).filter(|value| !value.is_empty());
+                if filler.pays(0) {
+                    *self.text(text) = Some(value).filter(|value| !value.is_empty());
+                }
             }
             Root::Tree(Tree::Traits) => {
                 // What is said of the person here stands above whatever the event says.
                 for object in self.said_traits() {
-                    put_in(object, &path.steps, value);
+                    filler.put_in(object, &path.steps);
                 }
-                put_in(&mut self.profile.traits, &path.steps, value);
+                filler.put_in(&mut self.profile.traits, &path.steps);
             }
             Root::Tree(tree) => {
                 if let Some(object) = self.made(tree) {
-                    put_in(object, &path.steps, value);
+                    filler.put_in(object, &path.steps);
                 }
             }
         }
+        (self.room, self.refused) = (filler.room, self.refused + filler.refused);
     }
 
     /// Takes the first value at the path out.
@@ -232,7 +241,7 @@ impl Draft {
             Tree::Context => self.event.context.iter_mut().collect(),
             Tree::Integrations => self.event.integrations.iter_mut().collect(),
             Tree::Traits => {
-                let Self { event, profile } = self;
+                let Self { event, profile, .. } = self;
                 let mut objects = said_traits(event);
                 objects.push(&mut profile.traits);
                 objects
@@ -251,36 +260,72 @@ fn said_traits(event: &mut Event) -> Vec<&mut Object> {
     event.traits.iter_mut().chain(context).collect()
 }
 
-fn put_in(object: &mut Object, steps: &[Step], value: &Value) {
-    match steps {
-        [] => {}
-        [Step::Key(key)] => {
-            object.insert(key.clone(), value.clone());
-        }
-        [Step::Each, rest @ ..] => {
-            for inner in object.values_mut() {
-                put_within(inner, rest, value);
+/// A value on its way to every place of a path, each of which takes a copy.
+struct Filler<'v> {
+    value: &'v Value,
+    size: usize,
+    room: usize,
+    refused: u64,
+}
+
+impl Filler<'_> {
+    /// Whether there is room for another copy, under a key of this length.
+    fn pays(&mut self, key: usize) -> bool {
+        let room = self.room.checked_sub(self.size.saturating_add(key));
+        self.refused += u64::from(room.is_none());
+        self.room = room.unwrap_or(self.room);
+        room.is_some()
+    }
+
+    fn put_in(&mut self, object: &mut Object, steps: &[Step]) {
+        match steps {
+            [] => {}
+            [Step::Key(key)] => {
+                if self.pays(key.len()) {
+                    object.insert(key.clone(), self.value.clone());
+                }
+            }
+            [Step::Each, rest @ ..] => {
+                for inner in object.values_mut() {
+                    self.put_within(inner, rest);
+                }
+            }
+            [Step::Key(key), rest @ ..] => {
+                let inner = object.entry(key).or_insert_with(|| Value::Object(Object::new()));
+                self.put_within(inner, rest);
             }
         }
-        [Step::Key(key), rest @ ..] => {
-            let inner = object.entry(key).or_insert_with(|| Value::Object(Object::new()));
-            put_within(inner, rest, value);
+    }
+
+    fn put_within(&mut self, place: &mut Value, steps: &[Step]) {
+        match (place, steps) {
+            (place, []) if self.pays(0) => *place = self.value.clone(),
+            (_, []) => {}
+            (Value::Object(object), steps) => self.put_in(object, steps),
+            (Value::Array(items), [Step::Each, rest @ ..]) => {
+                for item in items {
+                    self.put_within(item, rest);
+                }
+            }
+            // Something else stands there: it is not overwritten by what belongs within.
+            _ => {}
         }
     }
 }
 
-fn put_within(place: &mut Value, steps: &[Step], value: &Value) {
-    match (place, steps) {
-        (place, []) => *place = value.clone(),
-        (Value::Object(object), steps) => put_in(object, steps, value),
-        (Value::Array(items), [Step::Each, rest @ ..]) => {
-            for item in items {
-                put_within(item, rest, value);
+/// About what a copy of a value takes in memory.
+fn size(value: &Value) -> usize {
+    /// A value's own place, in a list or an object.
+    const PLACE: usize = 32;
+    PLACE
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(size).sum(),
+            Value::Object(object) => {
+                object.iter().map(|(key, value)| PLACE + key.len() + size(value)).sum()
             }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }
-        // Something else stands there: it is not overwritten by what belongs within.
-        _ => {}
-    }
 }
 
 fn remove_from(object: &mut Object, steps: &[Step], taken: &mut dyn FnMut(Value)) {

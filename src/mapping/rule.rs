@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::globs::Globs;
+use super::left_out::LeftOut;
 use super::path::{Draft, Path, PathError, roots};
 use super::template::{Handle, Templates};
 use crate::event::Kind;
@@ -155,12 +156,19 @@ impl Rule {
     }
 
     /// Changes the event: set, move, convert, hash, drop. What a template cannot say is not set.
-    pub(super) fn apply(&self, draft: &mut Draft, templates: &Templates, sight: &minijinja::Value) {
+    pub(super) fn apply(
+        &self,
+        draft: &mut Draft,
+        templates: &Templates,
+        sight: &minijinja::Value,
+        left_out: &LeftOut,
+    ) {
         for (path, setting) in &self.set {
             match setting {
                 Setting::Constant(value) => draft.put(path, value),
                 Setting::Template(handle) => {
-                    if let Ok(Some(value)) = templates.evaluate(handle, sight) {
+                    let value = left_out.note(templates.evaluate(handle, sight)).flatten();
+                    if let Some(value) = value {
                         draft.put(path, &value);
                     }
                 }

@@ -3,20 +3,19 @@
 //! What they see: `event`, `type`, `name`, `category`, the ids, `properties`, `traits` (the person's,
 //! wherever they are said), `context`, `facts`, `timestamp` and `messageId`; and in `profile` what is
 //! known of the person. What is not there is undefined, which is false, and prints as nothing.
+//!
+//! Events are strangers' words, so an evaluation is bounded before it makes anything: its steps, each of
+//! which pays for 64 bytes besides ([`bounded`]), and the size of its value.
 
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
 use minijinja::value::ValueKind;
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
 
-/// Steps of one evaluation: a loop over a long list of products takes some thousands.
-const FUEL: u64 = 50_000;
-
-/// The longest text that a template may make: no vendor takes a longer one.
-const MAX_TEXT_BYTES: usize = 16 * 1024;
+use super::bounded::{self, bounded};
 
 /// The name under which a template leaves the value of its expression.
 const RESULT: &str = "result";
@@ -26,6 +25,7 @@ const RESULT: &str = "result";
 pub(super) struct Templates {
     environment: Environment<'static>,
     count: usize,
+    max_bytes: usize,
 }
 
 /// A template or an expression among the compiled ones.
@@ -36,18 +36,20 @@ pub(super) struct Handle {
 }
 
 impl Templates {
-    pub(super) fn new() -> Self {
+    /// No templates; an evaluation takes so many steps at most, and its value so many bytes.
+    pub(super) fn new(steps: u64, max_bytes: usize) -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        Self { environment, count: 0 }
+        environment.set_fuel(Some(steps));
+        environment.add_filter(bounded::FILTER, bounded);
+        Self { environment, count: 0, max_bytes }
     }
 
     /// Compiles a condition, or the message of its mistake.
     pub(super) fn expression(&mut self, text: &str) -> Result<Handle, String> {
         // By itself first: within a template it could end the tag and begin another.
-        self.environment.compile_expression(text).map_err(|error| message(&error))?;
+        let text = bounded::expression(text).map_err(|error| message(&error))?;
         self.add(format!("{{% set {RESULT} = ({text}) %}}"), true)
     }
 
@@ -57,7 +59,10 @@ impl Templates {
         let inner = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
         match inner.filter(|inner| !inner.contains("{{") && !inner.contains("}}")) {
             Some(inner) => self.expression(inner.trim()),
-            None => self.add(text.to_owned(), false),
+            None => {
+                let text = bounded::template(text).map_err(|error| message(&error))?;
+                self.add(text, false)
+            }
         }
     }
 
@@ -81,27 +86,26 @@ impl Templates {
         &self,
         handle: &Handle,
         sight: &minijinja::Value,
-    ) -> Result<Option<Value>, minijinja::Error> {
+    ) -> Result<Option<Value>, Error> {
         let template = self.environment.get_template(&handle.name)?;
-        let mut text = Capped(Vec::new());
+        let mut text = Capped { text: Vec::new(), left: self.max_bytes };
         let captured = template.render_captured_to(sight.clone(), &mut text)?;
         if !handle.is_expression {
-            let text = String::from_utf8_lossy(&text.0).into_owned();
+            let text = String::from_utf8_lossy(&text.text).into_owned();
             return Ok(Some(Value::String(text)).filter(|text| text != ""));
         }
         let Some(value) = captured.state().lookup(RESULT) else { return Ok(None) };
         if matches!(value.kind(), ValueKind::Undefined | ValueKind::None) {
             return Ok(None);
         }
+        if bounded::size_within(&value, self.max_bytes).is_none() {
+            return Err(Error::new(ErrorKind::WriteFailure, "the value is too large"));
+        }
         Ok(serde_json::to_value(&value).ok())
     }
 
     /// Whether the condition holds.
-    pub(super) fn holds(
-        &self,
-        handle: &Handle,
-        sight: &minijinja::Value,
-    ) -> Result<bool, minijinja::Error> {
+    pub(super) fn holds(&self, handle: &Handle, sight: &minijinja::Value) -> Result<bool, Error> {
         let template = self.environment.get_template(&handle.name)?;
         let captured = template.render_captured(sight.clone())?;
         Ok(captured.state().lookup(RESULT).is_some_and(|value| value.is_true()))
@@ -114,14 +118,16 @@ fn message(error: &minijinja::Error) -> String {
 }
 
 /// Text up to a bound.
-struct Capped(Vec<u8>);
+struct Capped {
+    text: Vec<u8>,
+    left: usize,
+}
 
 impl io::Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_TEXT_BYTES {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.0.extend_from_slice(bytes);
+        let left = self.left.checked_sub(bytes.len());
+        self.left = left.ok_or(io::ErrorKind::FileTooLarge)?;
+        self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

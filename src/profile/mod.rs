@@ -25,6 +25,7 @@
 mod agent;
 mod batch;
 mod cache;
+mod careful;
 mod company;
 mod filling;
 mod outside;
@@ -310,6 +311,9 @@ pub enum ProfileError {
     /// The journal they are projected from failed.
     #[error("the profiles cannot follow the journal")]
     Journal(#[from] JournalError),
+    /// The program has a mistake, and met it.
+    #[error("an event ends the step that it is in")]
+    Panicked,
 }
 
 /// Keeps profiles. One implementation per backend.

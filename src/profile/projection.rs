@@ -3,13 +3,16 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::careful::Careful;
 use super::{
     Counters, Device, Filling, Identity, IdentityKind, ProfileError, Profiles, Sighting,
     SiteSettings, Update, identity, until_changed,
@@ -76,6 +79,8 @@ pub struct Projection {
     /// The place that is written down, and since when.
     noted: u64,
     noted_at: Instant,
+    /// The care it takes after an abort.
+    care: Careful,
 }
 
 impl Projection {
@@ -96,6 +101,7 @@ impl Projection {
         let at = at.unwrap_or(0);
         let reader = journal.reader(site, PROJECTION).await?;
         let labels = SiteLabels { site: name };
+        let care = Careful::new(&*journal, (site, PROJECTION), "profiles", COUNTED.events);
         // The journal hears of the place after the profiles, so it may have missed the last.
         let (noted, noted_at) = (journal.position(reader).await?.cursor, Instant::now());
         Ok(Self {
@@ -115,6 +121,7 @@ impl Projection {
             is_sure,
             noted,
             noted_at,
+            care,
         })
     }
 
@@ -134,6 +141,7 @@ impl Projection {
             profiles: self.profiles.clone(),
             metrics: self.metrics.clone(),
             per_second,
+            care: Filling::careful(&*self.journal, self.site),
         }
     }
 
@@ -159,12 +167,18 @@ impl Projection {
             let stepped = tokio::select! {
                 biased;
                 never = passing => match never {},
-                stepped = self.step(target) => stepped,
+                stepped = AssertUnwindSafe(self.step(target)).catch_unwind() => stepped,
             };
+            let stepped = stepped.unwrap_or_else(|_panic| {
+                self.is_sure = false;
+                self.care.begin(COUNTED.events);
+                Err(ProfileError::Panicked)
+            });
             match stepped {
                 Ok(true) => self.go_on(),
                 Ok(false) => {
                     self.go_on();
+                    self.care.end();
                     let is_behind = self.done > self.noted;
                     tokio::select! {
                         changed = head.changed() => if changed.is_err() { return },
@@ -263,37 +277,51 @@ impl Projection {
     async fn advance(&mut self, target: u64, identified: u64) -> Result<(), ProfileError> {
         let at = self.done;
         let counts = self.counting.is_some();
-        let records = if counts {
+        let mut records = if counts {
             self.journal.read(self.site, at, target, COUNTED).await?
         } else if at < identified {
             self.journal.read_identifying(self.site, at, target, BATCH).await?
         } else {
             Vec::new()
         };
+        let is_cut = !counts && records.len() == BATCH;
+        let is_cut = !self.care.choose(&mut records) || is_cut;
         let upto = match records.last() {
             // It may have stopped for the sake of bytes as well.
-            Some(last) if counts || records.len() == BATCH => last.seq,
+            Some(last) if counts || is_cut => last.seq,
             _ => target,
         };
         if !records.is_empty() || (upto > self.noted && self.note_is_due()) {
-            // Read before they were erased, perhaps.
-            let forgotten = self.journal.forgotten();
-            let mut updates = Vec::with_capacity(records.len());
-            for (index, record) in records.iter().enumerate() {
-                if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
-                    tokio::task::yield_now().await;
-                }
-                if !forgotten.names_in(self.site, &record.body) {
-                    updates.extend(self.update(record));
-                }
-            }
-            self.profiles.apply(self.site, upto, updates).await?;
-            let position = Position { cursor: upto, ahead: Vec::new() };
-            let settlement = Settlement { position, ..Settlement::default() };
-            self.journal.settle(self.reader, settlement).await?;
+            let section = self.care.section(&records).await;
+            let learnt = self.learn(&records, upto).await;
+            section.end().await;
+            learnt?;
             (self.noted, self.noted_at) = (upto, Instant::now());
         }
         self.done = upto;
+        Ok(())
+    }
+
+    /// Takes into the profiles what these say, and notes that they are up to there.
+    async fn learn(&self, records: &[Record], upto: u64) -> Result<(), ProfileError> {
+        // Read before they were erased, perhaps.
+        let forgotten = self.journal.forgotten();
+        let mut updates = Vec::with_capacity(records.len());
+        for (index, record) in records.iter().enumerate() {
+            if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
+                tokio::task::yield_now().await;
+            }
+            if self.care.sets_aside(record.seq, (&self.labels, &self.metrics)) {
+                continue;
+            }
+            if !forgotten.names_in(self.site, &record.body) {
+                updates.extend(self.update(record));
+            }
+        }
+        self.profiles.apply(self.site, upto, updates).await?;
+        let position = Position { cursor: upto, ahead: Vec::new() };
+        let settlement = Settlement { position, ..Settlement::default() };
+        self.journal.settle(self.reader, settlement).await?;
         Ok(())
     }
 

@@ -190,6 +190,9 @@ pub enum SegmentError {
     /// Another gateway that shares the database runs them.
     #[error("another gateway runs the segments")]
     Elsewhere,
+    /// The program has a mistake, and met it.
+    #[error("the rule ends the run that it is in")]
+    Panicked,
     /// It took longer than `segments.evaluate_time`.
     #[error("the rule took longer than segments.evaluate_time")]
     TooSlow,

@@ -25,6 +25,7 @@ mod origin_connections;
 mod outside;
 mod pages;
 mod pins;
+mod poison;
 mod process;
 mod profiles;
 mod quotas;

@@ -63,6 +63,9 @@ impl Journal for FakeJournal {
     async fn append(&self, _records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
         Err(AppendError::Closed)
     }
+    fn guard(&self) -> Arc<Guard> {
+        Arc::default()
+    }
     fn head(&self, _site: SiteId) -> watch::Receiver<Head> {
         watch::channel(Head::default()).1
     }

@@ -3,12 +3,14 @@
 mod awaiting;
 mod blame;
 mod holding;
+mod poison;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use proptest::prelude::*;
+use tokio::time::Instant;
 
 use super::*;
 use crate::clock::SystemClock;
@@ -121,8 +123,9 @@ impl Destination for Scripted {
 }
 
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     journal: Arc<SqliteJournal>,
+    metrics: Arc<Metrics>,
     dispatcher: Dispatcher,
     site: Site,
     stop: CancellationToken,
@@ -131,7 +134,13 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), crate::profile::NoCounters::watched()).await
+    }
+
+    async fn at(
+        folder: tempfile::TempDir,
+        counters: watch::Receiver<Arc<dyn crate::profile::Counters>>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
         let schemas = [crate::journal::MIGRATIONS, crate::profile::MIGRATIONS];
         let store =
@@ -144,14 +153,12 @@ impl Bench {
             retain_dead: Duration::from_secs(3600),
             dedupe_window: Duration::from_secs(600),
             dedupe_entries: 100_000,
+            poison_starts: 3,
             queue_bytes: 1 << 24,
         };
         let clock: SharedClock = Arc::new(SystemClock);
-        let journal = Arc::new(
-            SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone())
-                .await
-                .unwrap(),
-        );
+        let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());
+        let journal = Arc::new(journal.await.unwrap());
         let cache = crate::profile::Settings::small(crate::profile::Limits {
             traits_bytes: 1 << 15,
             identities: 1000,
@@ -170,7 +177,6 @@ impl Bench {
             public: crate::profile::Public::default(),
             source: None,
         });
-        let counters = crate::profile::NoCounters::watched();
         let setup = crate::profile::Setup { site: id, name: "shop".into(), settings, counters };
         let projection =
             Projection::start(setup, journal.clone(), profiles.clone(), metrics.clone())
@@ -185,10 +191,10 @@ impl Bench {
             clock,
             feed: Feed::default(),
             redaction: Default::default(),
-            metrics,
+            metrics: metrics.clone(),
             runtime: Handle::current(),
         });
-        Self { _folder: folder, journal, dispatcher, site, stop, projection }
+        Self { folder, journal, metrics, dispatcher, site, stop, projection }
     }
 
     async fn run(&self, destinations: &[(&str, Arc<Scripted>)]) {

@@ -9,6 +9,7 @@
 //! parked (reader, seq, due_at, attempt, received_at, body)   body only if the event has left
 //! dead   (id, reader, seq, reason, detail, at, received_at, body)
 //! forgotten (site, name, person, erased)              name = digest
+//! process, under_way, suspects                        see `guard`
 //! ```
 //!
 //! An event whose person is forgotten keeps its place, so that the account of every reader holds; its
@@ -27,6 +28,7 @@ mod dead;
 mod erase;
 mod evict;
 mod gaps;
+mod guard;
 mod position;
 mod retain;
 mod room;
@@ -45,8 +47,9 @@ use tokio::time::Instant;
 use self::append::Appends;
 use self::evict::Evictor;
 use super::{
-    AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Head, Journal, JournalError,
-    Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement, SiteId, Usage,
+    AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Guard, Head, Journal,
+    JournalError, Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement,
+    SiteId, Usage,
 };
 use crate::clock::SharedClock;
 use crate::metrics::Metrics;
@@ -138,6 +141,7 @@ pub const MIGRATIONS: Migrations = Migrations {
         PRIMARY KEY (site, first)
     ) WITHOUT ROWID;
     ",
+        guard::SCHEMA,
     ],
 };
 
@@ -179,6 +183,7 @@ pub struct SqliteJournal {
     forgotten: Arc<Forgotten>,
     // Held from a change of the suppressed names until all of them are in memory again.
     forgetting: tokio::sync::Mutex<()>,
+    guard: Arc<Guard>,
     // What `journal.max_bytes` forced out, for `Usage`.
     evicted: Mutex<u64>,
     // Held while eviction is at work.
@@ -194,16 +199,21 @@ impl SqliteJournal {
         clock: SharedClock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, JournalError> {
+        let guard = Arc::new(guard::open(&store, settings.poison_starts).await?);
         let appends = Appends::load(&store, &settings, clock.now(), metrics.clone()).await?;
+        let (appends, evicted) = (Arc::new(appends), Mutex::new(0));
+        let forgotten = Arc::new(Forgotten::default());
+        let forgetting = tokio::sync::Mutex::default();
         let journal = Self {
             store,
             settings,
             clock,
             metrics,
-            appends: Arc::new(appends),
-            forgotten: Arc::new(Forgotten::default()),
-            forgetting: tokio::sync::Mutex::default(),
-            evicted: Mutex::new(0),
+            appends,
+            forgotten,
+            forgetting,
+            guard,
+            evicted,
             evictor: tokio::sync::Mutex::default(),
         };
         journal.load_forgotten().await?;
@@ -418,6 +428,10 @@ impl Journal for SqliteJournal {
         self.forgotten.clone()
     }
 
+    fn guard(&self) -> Arc<Guard> {
+        self.guard.clone()
+    }
+
     fn writable(&self) -> watch::Receiver<bool> {
         self.store.writable()
     }
@@ -428,6 +442,9 @@ impl Journal for SqliteJournal {
 
     async fn close(&self) {
         self.appends.close();
+        if let Err(error) = self.write_db(guard::end).await {
+            tracing::debug!(%error, "the next start takes this for an abort");
+        }
         self.store.close().await;
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn settings() -> Settings {
         retain_dead: Duration::from_secs(7200),
         dedupe_window: Duration::from_secs(600),
         dedupe_entries: 1000,
+        poison_starts: 3,
         queue_bytes: 1 << 20,
     }
 }

@@ -14,14 +14,17 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::careful::Careful;
 use super::stitch;
 use super::{Changes, Counters, Identity, ProfileError, ProfileId, Profiles, Sighting, Update};
 use super::{identities, until_changed};
@@ -126,6 +129,8 @@ pub struct Filling {
     pub(super) metrics: Arc<Metrics>,
     /// Events looked at in a second.
     pub(super) per_second: NonZeroU32,
+    /// The care it takes after an abort.
+    pub(super) care: Careful,
 }
 
 /// What a step found.
@@ -138,7 +143,15 @@ enum Stepped {
     Idle,
 }
 
+/// The name under which it is guarded, which no destination can have.
+const GUARDED: &str = "(counters)";
+
 impl Filling {
+    /// The care that it takes of a site's events.
+    pub(super) fn careful(journal: &dyn Journal, site: SiteId) -> Careful {
+        Careful::new(journal, (site, GUARDED), "counters", STEP.events)
+    }
+
     /// Fills what is to be filled, until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut told_at: Option<Instant> = None;
@@ -146,12 +159,19 @@ impl Filling {
             // Seen before they are looked at, so that no change in between is missed.
             self.followed.borrow_and_update();
             let counters = self.counters.borrow_and_update().clone();
-            let pause = match self.step(&*counters, &mut told_at).await {
+            let stepped =
+                AssertUnwindSafe(self.step(&*counters, &mut told_at)).catch_unwind().await;
+            let stepped = stepped.unwrap_or_else(|_panic| {
+                self.care.begin(STEP.events);
+                Err(ProfileError::Panicked)
+            });
+            let pause = match stepped {
                 Ok(Stepped::Looked(events)) => {
                     Duration::from_secs_f64(events.max(1) as f64 / f64::from(self.per_second.get()))
                 }
                 Ok(Stepped::Cleared) => Duration::from_millis(10),
                 Ok(Stepped::Idle) => {
+                    self.care.end();
                     told_at = None;
                     tokio::select! {
                         () = until_changed(&mut self.followed) => {}
@@ -189,7 +209,23 @@ impl Filling {
             return Ok(if is_clear { Stepped::Idle } else { Stepped::Cleared });
         };
         let since = open.iter().map(|counter| counter.since).max().unwrap_or_default();
-        let records = self.journal.read(self.site, after, since, STEP).await?;
+        let mut records = self.journal.read(self.site, after, since, STEP).await?;
+        self.care.choose(&mut records);
+        let section = self.care.section(&records).await;
+        let filled = self.fill(store, counters, (open, since), &records).await;
+        section.end().await;
+        filled?;
+        Ok(Stepped::Looked(records.len()))
+    }
+
+    /// Counts what these events are.
+    async fn fill(
+        &self,
+        store: &dyn CounterStore,
+        counters: &dyn Counters,
+        (open, since): (Vec<Counter>, u64),
+        records: &[Record],
+    ) -> Result<(), ProfileError> {
         let oldest = records.first().map(|it| (it.seq, it.received_at.as_millisecond()));
         let upto = records.last().map_or(since, |last| last.seq);
         let (forgotten, mut deeds) = (self.journal.forgotten(), Vec::new());
@@ -197,12 +233,14 @@ impl Filling {
             if index % STRETCH_EVENTS == STRETCH_EVENTS - 1 {
                 tokio::task::yield_now().await;
             }
-            deeds.extend(self.deed(record, counters, &open, &forgotten));
+            if !self.care.sets_aside(record.seq, (&self.labels, &self.metrics)) {
+                deeds.extend(self.deed(record, counters, &open, &forgotten));
+            }
         }
         let step = Step { counters: open, upto, oldest, deeds };
         let profiles = store.fill(self.site, step).await?;
         self.profiles.publish(self.site, 0, Changes { profiles, ..Changes::default() });
-        Ok(Stepped::Looked(records.len()))
+        Ok(())
     }
 
     /// What an event counts as, if it does.

@@ -131,6 +131,7 @@ impl Bed {
             retain_dead: Duration::from_secs(60),
             dedupe_window: Duration::from_secs(60),
             dedupe_entries: 100,
+            poison_starts: 3,
             queue_bytes: 1 << 20,
         };
         let journal =

@@ -37,6 +37,8 @@ pub struct Listed {
     pub due_ms: Option<i64>,
     /// How far the counters are that its rule asks for, if it asks for any.
     pub counting: Option<Counting>,
+    /// Whether it is set aside, since the process died over it again and again.
+    pub is_set_aside: bool,
 }
 
 impl Segments {
@@ -69,6 +71,7 @@ impl Segments {
                     ran: known.and_then(|known| known.ran.clone()),
                     due_ms: self.due(site, segment, known, now),
                     counting: counters.as_deref().and_then(|it| Counting::of(&segment.rule, it)),
+                    is_set_aside: self.is_set_aside(site, segment),
                 });
             }
             listed.extend(Self::leftovers(site, &states, &kept));
@@ -95,6 +98,7 @@ impl Segments {
             name,
             due_ms: None,
             counting: None,
+            is_set_aside: false,
         });
         listed.collect()
     }

@@ -1,11 +1,12 @@
 //! The segments of all sites: when each is due, and what operators ask of them.
 
 mod listing;
+mod poison;
 mod pushing;
 
 pub use listing::Listed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use super::{
     Settings, Which,
 };
 use crate::clock::SharedClock;
-use crate::journal::SiteId;
+use crate::journal::{Guard, SiteId};
 use crate::metrics::{Metrics, Name, SegmentLabels, SegmentRunLabels};
 use crate::profile::{Changed, Counter, ProfileId, Profiles};
 
@@ -70,6 +71,9 @@ pub struct Segments {
     people: Option<Arc<Changed>>,
     /// By site and segment: runs that failed in a row, and when to try again.
     failed: std::sync::Mutex<BTreeMap<(SiteId, Name), (u32, i64)>>,
+    guard: Option<Arc<Guard>>,
+    /// By site, name and rule: those of which operators were told that they are set aside.
+    told_aside: std::sync::Mutex<BTreeSet<(SiteId, String)>>,
 }
 
 /// Whom a rule selects, without anything being kept.
@@ -107,6 +111,8 @@ impl Segments {
             profiles: None,
             people: None,
             failed: std::sync::Mutex::default(),
+            guard: None,
+            told_aside: std::sync::Mutex::default(),
         }
     }
 
@@ -136,6 +142,10 @@ impl Segments {
 
     /// Runs what is due, until told to stop. A run that is cut off is begun anew at the next start.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        tokio::select! {
+            () = self.wait_for_calm() => {}
+            () = stop.cancelled() => {}
+        }
         tokio::join!(self.run_all(stop.clone()), self.push_all(stop));
         if let Some(syncs) = &self.syncs {
             syncs.stop().await;
@@ -226,6 +236,9 @@ impl Segments {
         known: Option<&Known>,
         now: i64,
     ) -> Option<i64> {
+        if self.is_set_aside(site, segment) {
+            return None;
+        }
         let failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, again)) = failed.get(&(site.id, segment.name.clone())) {
             return Some(*again);
@@ -262,6 +275,7 @@ impl Segments {
     }
 
     async fn put_site_in_order(&self, site: &SiteSegments) -> Result<(), SegmentError> {
+        site.segments.iter().for_each(|segment| self.tell_of_aside(site, segment));
         for known in self.store.known(site.id).await? {
             let labels = labels(site, &known.name);
             if site.segments.iter().any(|segment| *segment.name == *known.name) {
@@ -291,7 +305,7 @@ impl Segments {
         let _turn = self.turn.lock().await;
         let now_ms = self.clock.now().as_millisecond();
         let run = Run { store: &*self.store, site: site.id, segment, batch: self.settings.batch };
-        let result = run.run(now_ms).await;
+        let result = self.guarded((site, segment), true, run.run(now_ms)).await;
         let labels = labels(site, &segment.name);
         let code = match &result {
             Ok(_) => "ok",
@@ -358,6 +372,7 @@ impl Segments {
         if !is_filled(&segment.rule, self.counters(&site).await?.as_deref()) {
             return Err(SegmentError::Filling);
         }
+        self.take_back(&site, &segment).await;
         let ran = self.run_one(&site, &segment).await;
         self.changed.notify_one();
         ran

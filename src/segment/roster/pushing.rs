@@ -54,8 +54,9 @@ impl Segments {
         }
         let counters = self.counters(site).await?;
         for segment in segments {
-            if is_filled(&segment.rule, counters.as_deref()) {
-                self.push(site, segment, people).await?;
+            if is_filled(&segment.rule, counters.as_deref()) && !self.is_set_aside(site, segment) {
+                let push = self.push(site, segment, people);
+                self.guarded((site, segment), false, push).await?;
             }
         }
         Ok(())

@@ -221,7 +221,10 @@ impl Syncs {
                 most: self.footing.realtime_people,
                 has_more: Notify::new(),
             });
+            let care = format!("(sync) {} {}", key.segment, key.destination);
+            let care = self.footing.journal.guard().care(order.site, &care);
             let task = Task {
+                care: Arc::new(care),
                 pushed: pushed.clone(),
                 footing: self.footing.clone(),
                 states: self.states.clone(),

@@ -2,6 +2,7 @@
 //! destination. A page of people is in memory at a time.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::{Heard, Kept, Note, SyncStore, Told};
 use crate::clock::SharedClock;
 use crate::delivery::Outlet;
 use crate::event::SenderRank;
-use crate::journal::{Journal, MessageKey, NewRecord, SiteId};
+use crate::journal::{Care, Journal, MessageKey, NewRecord, SiteId};
 use crate::profile::ProfileId;
 use crate::vendors::audience::{Change, LIST_GONE, Listed, Row};
 use crate::vendors::{Audience, Outcome, Reason};
@@ -71,6 +72,8 @@ pub(super) struct Pass<'p> {
     pub(super) drains: bool,
     /// Of whom alone it is; of everybody without.
     pub(super) of: Option<Vec<ProfileId>>,
+    /// The care it takes after an abort, of people.
+    pub(super) care: &'p Arc<Care>,
 }
 
 /// Before all profiles.
@@ -208,10 +211,8 @@ impl Pass<'_> {
         let ids = told.iter().map(|it| it.profile).collect();
         let known = self.store.someone(self.site, ids).await?;
         let now = self.clock.now();
-        let rows = known.into_iter().filter_map(|someone| {
-            let id = someone.id();
-            Some((id, self.row(someone, now).ok()?))
-        });
+        let rows = self.rows(known, now).await.into_iter();
+        let rows = rows.filter_map(|(id, row)| Some((id, row.ok()?)));
         let rows: BTreeMap<ProfileId, Row> = rows.collect();
         Ok(told.into_iter().partition(|it| rows.get(&it.profile) != Some(&it.row)))
     }
@@ -227,9 +228,8 @@ impl Pass<'_> {
             let people = self.store.someone(self.site, since.keys().copied().collect()).await?;
             let now = self.clock.now();
             let mut new = Vec::with_capacity(people.len());
-            for someone in people {
-                let profile = someone.id();
-                match self.row(someone, now) {
+            for (profile, row) in self.rows(people, now).await {
+                match row {
                     Ok(row) => {
                         let told_at = since.get(&profile).copied().flatten();
                         let at = told_at.unwrap_or_else(|| now.as_millisecond());
@@ -242,6 +242,42 @@ impl Pass<'_> {
             let added = self.tell_all(kept, way, Change::Add, &new, counts).await?;
             counts.added += added;
         }
+    }
+
+    /// What the destination is told of each of these people, or why of one nothing is said.
+    async fn rows(
+        &self,
+        mut people: Vec<Someone>,
+        now: Timestamp,
+    ) -> Vec<(ProfileId, Result<Row, Reason>)> {
+        let mut rows = Vec::with_capacity(people.len());
+        while !people.is_empty() {
+            let count = self.care.group(people.iter().map(|someone| someone.id().0));
+            let rest = people.split_off(count.min(people.len()));
+            let some = std::mem::replace(&mut people, rest);
+            let ids: Vec<i64> = some.iter().map(|someone| someone.id().0).collect();
+            if let [id] = ids.as_slice()
+                && self.care.is_poisoned(*id)
+            {
+                tracing::warn!(
+                    site = self.site_name,
+                    segment = self.segment_name,
+                    profile = id,
+                    "a person was looked at whenever the process died; no destination hears of them"
+                );
+                rows.push((ProfileId(*id), Err(Reason::new("poison"))));
+                continue;
+            }
+            let section = self.care.begin(ids).await;
+            for someone in some {
+                let id = someone.id();
+                // A defect in a vendor's code must not end the sync.
+                let row = catch_unwind(AssertUnwindSafe(|| self.row(someone, now)));
+                rows.push((id, row.unwrap_or_else(|_panic| Err(Reason::new("defect")))));
+            }
+            section.end().await;
+        }
+        rows
     }
 
     /// What the destination is told of a person.

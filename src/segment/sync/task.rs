@@ -12,6 +12,7 @@ use super::keeper::{Key, Order, Pushed, Stand, SyncFooting, Synced};
 use super::pass::{Counts, Pass, Stopped};
 use super::{Kept, Sizes};
 use crate::delivery::Outlet;
+use crate::journal::Care;
 use crate::metrics::SyncChangeLabels;
 use crate::profile::ProfileId;
 
@@ -50,6 +51,8 @@ pub(super) struct Task {
     pub(super) pushed: Arc<Pushed>,
     pub(super) key: Key,
     pub(super) order: Order,
+    /// The care it takes after an abort.
+    pub(super) care: Arc<Care>,
 }
 
 impl Task {
@@ -231,8 +234,14 @@ impl Task {
             rechecks,
             drains,
             of,
+            care: &self.care,
         };
-        pass.run(kept).await
+        let ran = pass.run(kept).await;
+        // Whoever was looked at when the process died has been looked at again.
+        if ran.is_ok() {
+            self.care.end_care();
+        }
+        ran
     }
 
     fn stand(&self) -> Stand {

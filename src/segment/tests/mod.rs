@@ -2,6 +2,7 @@
 
 mod equality;
 mod language;
+mod poison;
 mod pushes;
 mod runs;
 mod speed;

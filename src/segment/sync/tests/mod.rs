@@ -196,6 +196,7 @@ impl Shop {
             retain_dead: Duration::from_secs(60),
             dedupe_window: Duration::from_secs(60),
             dedupe_entries: 1000,
+            poison_starts: 3,
             queue_bytes: 1 << 24,
         };
         let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());
@@ -294,7 +295,9 @@ impl Shop {
         self.clock.advance(1000);
         let outlet = self.dispatcher.outlet("shop", "crm").unwrap();
         let clock: crate::clock::SharedClock = self.clock.clone();
+        let care = Arc::new(self.journal.guard().care(self.site, "(sync) test"));
         let pass = Pass {
+            care: &care,
             store: &*self.segments,
             journal: &self.journal,
             clock: &clock,

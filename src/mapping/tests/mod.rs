@@ -5,12 +5,18 @@ use serde_json::{Value, json};
 use super::*;
 use crate::vendors::trial;
 
+mod bounds;
+
+/// The bounds of these tests, before whatever else is set.
+const BOUNDS: &str =
+    "template_steps = 50_000\ntemplate_bytes = \"64KiB\"\nmapping_bytes = \"1MiB\"\n";
+
 fn mapping(text: &str) -> Mapping {
-    trial::settings(text, Mapping::read)
+    trial::settings(&format!("{BOUNDS}{text}"), Mapping::read)
 }
 
 fn mistakes(text: &str) -> Vec<String> {
-    trial::read(text, Mapping::read).1
+    trial::read(&format!("{BOUNDS}{text}"), Mapping::read).1
 }
 
 fn order() -> Enriched {

@@ -1,0 +1,270 @@
+//! A process that dies over one event, again and again: what is on its disk at that moment is copied, and
+//! another begins there.
+
+use std::path::Path;
+use std::sync::Condvar;
+
+use super::*;
+use crate::event::Object;
+use crate::profile::{Counters, NoCounters};
+
+/// Where the process dies: whoever gets here with the deadly event stays until the test has seen it.
+#[derive(Default)]
+struct Trap {
+    is_harmless: Mutex<bool>,
+    released: Condvar,
+    reached: Notify,
+}
+
+/// The name of the deadly event.
+const DEADLY: &str = "deadly";
+
+impl Trap {
+    /// Dies, in code that waits for nothing.
+    fn spring(&self, event: &Event) {
+        if event.label() == DEADLY && !*self.is_harmless.lock().unwrap() {
+            self.reached.notify_one();
+            tokio::task::block_in_place(|| {
+                let harmless = self.is_harmless.lock().unwrap();
+                drop(self.released.wait_while(harmless, |harmless| !*harmless).unwrap());
+            });
+        }
+    }
+
+    fn release(&self) {
+        *self.is_harmless.lock().unwrap() = true;
+        self.released.notify_all();
+    }
+}
+
+/// A vendor's code that dies where it is rendered, or where it is screened, which is where it is mapped.
+struct Fatal {
+    trap: Arc<Trap>,
+    screens: bool,
+    inner: Arc<Scripted>,
+}
+
+#[async_trait]
+impl Destination for Fatal {
+    fn habits(&self) -> Habits {
+        self.inner.habits()
+    }
+
+    fn screen(&self, event: &Enriched, now: jiff::Timestamp) -> Screening {
+        if self.screens {
+            self.trap.spring(&event.event);
+        }
+        self.inner.screen(event, now)
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        if !self.screens {
+            batch.iter().for_each(|event| self.trap.spring(&event.event));
+        }
+        self.inner.deliver(batch, call).await
+    }
+}
+
+/// The projection's code that dies.
+struct FatalCounters(Arc<Trap>);
+
+impl Counters for FatalCounters {
+    fn keys(&self, event: &Event, _out: &mut Vec<String>) {
+        self.0.spring(event);
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Bench {
+    /// Appends one event that has these properties.
+    async fn append_calling(&self, properties: crate::event::Object) {
+        let received_at = crate::clock::Clock::now(&SystemClock);
+        let event = serde_json::json!({
+            "type": "track", "event": "x", "messageId": "m", "anonymousId": "a",
+            "properties": properties, "timestamp": received_at, "receivedAt": received_at,
+        });
+        let record = NewRecord {
+            site: self.site.id,
+            message: MessageKey::new("shop", "m"),
+            rank: crate::event::SenderRank::Server,
+            received_at,
+            identifies: false,
+            body: serde_json::to_vec(&event).unwrap(),
+        };
+        self.journal.append(vec![record]).await.unwrap();
+    }
+}
+
+/// What a process that dies now leaves.
+fn left_behind(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+/// What the process of a test has that may be deadly.
+type Fatality =
+    Box<dyn Fn(Arc<Trap>) -> (watch::Receiver<Arc<dyn Counters>>, Arc<dyn Destination>)>;
+
+/// Starts until one start outlives its events. Returns how many did not, and the last
+/// with its trap.
+async fn starts_until_it_lives(fatality: Fatality) -> (usize, Bench, Arc<Trap>) {
+    let mut folder = tempfile::tempdir().unwrap();
+    for aborted in 0..10 {
+        let trap = Arc::new(Trap::default());
+        let (counters, destination) = fatality(trap.clone());
+        let bench = Bench::at(folder, counters).await;
+        let settings = DestinationSettings::for_tests("crm", destination);
+        bench.apply(vec![Arc::new(settings)]).await;
+        if aborted == 0 {
+            let visitor = |n: u64| one_of(&["a", "b", "c"], n);
+            let name = |n: u64| if n == 70 { DEADLY } else { "x" };
+            bench.append((0..200).map(|n| (n, visitor(n), name(n)))).await;
+        }
+        tokio::select! {
+            _ = bench.settled("crm") => return (aborted, bench, trap),
+            () = trap.reached.notified() => {}
+        }
+        folder = left_behind(bench.folder.path());
+        trap.release();
+        bench.end().await;
+    }
+    panic!("it dies and dies");
+}
+
+fn poisoned(bench: &Bench, reader: &'static str) -> u64 {
+    let labels = crate::metrics::PoisonLabels { site: "shop".into(), reader };
+    bench.metrics.poisoned.get_or_create(&labels).get()
+}
+
+async fn dies_for_its_reader_alone(screens: bool) {
+    let taken = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let inner = taken.clone();
+    let fatality = move |trap| {
+        let fatal = Fatal { trap, screens, inner: inner.clone() };
+        let fatal: Arc<dyn Destination> = Arc::new(fatal);
+        (NoCounters::watched(), fatal)
+    };
+    let (aborted, bench, trap) = starts_until_it_lives(Box::new(fatality)).await;
+    assert_eq!(aborted, 4, "unseen, among others, and alone twice");
+    let ledger = bench.ledger("crm").await;
+    assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (199, 1, 0));
+    let reader = bench.reader("crm").reader;
+    let letters = bench.journal.dead(Some(reader), None, 10).await.unwrap();
+    assert_eq!((letters[0].seq, letters[0].reason.as_str()), (71, "poison"));
+    assert!(!letters[0].body.is_empty(), "it can be looked at");
+    assert_eq!(poisoned(&bench, "delivery"), 1);
+    // The vendor's code is mended, and the event arrives.
+    trap.release();
+    bench.journal.retry_dead(DeadSelection::Reader(reader)).await.unwrap();
+    bench.dispatcher.wake(reader);
+    let ledger = bench.settled("crm").await;
+    assert_eq!((ledger.delivered, ledger.dead), (200, 0));
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_event_that_kills_the_process_in_a_vendor_is_dead_for_it_alone() {
+    dies_for_its_reader_alone(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_event_that_kills_the_process_where_it_is_mapped_is_dead_for_it_alone() {
+    dies_for_its_reader_alone(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_event_that_kills_the_projection_is_left_out_and_delivered() {
+    let taken = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    let inner = taken.clone();
+    let fatality = move |trap| {
+        let counters: Arc<dyn Counters> = Arc::new(FatalCounters(trap));
+        let destination: Arc<dyn Destination> = inner.clone();
+        (watch::channel(counters).1, destination)
+    };
+    let (aborted, bench, _) = starts_until_it_lives(Box::new(fatality)).await;
+    assert_eq!(aborted, 4);
+    let ledger = bench.ledger("crm").await;
+    assert_eq!((ledger.delivered, ledger.dead), (200, 0));
+    assert_eq!(poisoned(&bench, "profiles"), 1);
+    bench.end().await;
+}
+
+/// Counters that panic.
+struct Panicking;
+
+impl Counters for Panicking {
+    fn keys(&self, event: &Event, _out: &mut Vec<String>) {
+        assert_ne!(event.label(), DEADLY);
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_over_which_the_projection_panics_is_left_out_and_delivered() {
+    let counters: Arc<dyn Counters> = Arc::new(Panicking);
+    let bench = Bench::at(tempfile::tempdir().unwrap(), watch::channel(counters).1).await;
+    let taken = Scripted::new(Unit::Site, always(Outcome::Delivered));
+    bench.run(&[("crm", taken.clone())]).await;
+    bench.append([(1, "a", "x"), (2, "b", DEADLY), (3, "c", "x")]).await;
+    let ledger = bench.settled("crm").await;
+    assert_eq!((ledger.delivered, ledger.dead), (3, 0));
+    assert_eq!(poisoned(&bench, "profiles"), 1);
+    bench.end().await;
+}
+
+/// A vendor that is called at the address that the event names.
+struct Slow {
+    inner: Arc<Scripted>,
+}
+
+#[async_trait]
+impl Destination for Slow {
+    fn habits(&self) -> Habits {
+        self.inner.habits()
+    }
+
+    fn screen(&self, event: &Enriched, now: jiff::Timestamp) -> Screening {
+        self.inner.screen(event, now)
+    }
+
+    async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
+        let address = batch[0].event.properties.as_ref().and_then(|it| it.get("address")?.as_str());
+        let request = http::Request::get(address.unwrap()).body(bytes::Bytes::new()).unwrap();
+        call.call(request).await.ok();
+        self.inner.deliver(batch, call).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_event_that_waits_for_its_vendor_is_not_to_blame_for_a_kill() {
+    // It takes connections, and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/", silent.local_addr().unwrap());
+    let mut folder = tempfile::tempdir().unwrap();
+    for start in 0..6 {
+        let inner = Scripted::new(Unit::Site, always(Outcome::Delivered));
+        let slow: Arc<dyn Destination> = Arc::new(Slow { inner });
+        let bench = Bench::at(folder, NoCounters::watched()).await;
+        bench.apply(vec![Arc::new(DestinationSettings::for_tests("crm", slow))]).await;
+        if start == 0 {
+            let mut properties = Object::new();
+            properties.insert("address".to_owned(), address.clone().into());
+            bench.append_calling(properties).await;
+        }
+        let connection = silent.accept().await.unwrap();
+        folder = left_behind(bench.folder.path());
+        assert_eq!(bench.ledger("crm").await.pending, 1, "start {start}");
+        drop(connection);
+        bench.end().await;
+    }
+}

@@ -1,0 +1,241 @@
+//! What is under way in careful times, and how the last process ended.
+//!
+//! ```text
+//! process  (id = 1, is_running)                 set while one runs; found set, the last one was cut off
+//! under_way(site, reader, item)                 what a reader works on
+//! suspects (site, reader, item, starts)         what was under way when the process died, and how often
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::super::guard::{Guard, Guarded, Notes, Suspects};
+use super::super::{JournalError, SiteId};
+use crate::store::Store;
+
+/// The tables.
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE process (id INTEGER PRIMARY KEY CHECK (id = 1), is_running INTEGER NOT NULL);
+    CREATE TABLE under_way (
+        site INTEGER NOT NULL,
+        reader TEXT NOT NULL,
+        item INTEGER NOT NULL,
+        PRIMARY KEY (site, reader, item)
+    ) WITHOUT ROWID;
+    CREATE TABLE suspects (
+        site INTEGER NOT NULL,
+        reader TEXT NOT NULL,
+        item INTEGER NOT NULL,
+        starts INTEGER NOT NULL,
+        PRIMARY KEY (site, reader, item)
+    ) WITHOUT ROWID;
+";
+
+/// Notes that a process runs, and finds out how the last one ended.
+pub(super) async fn open(store: &Arc<Store>, poison_starts: u32) -> Result<Guard, JournalError> {
+    let found = store.write(move |c| begin(c, poison_starts)).await.map_err(JournalError::Write)?;
+    if found.0 && poison_starts > 0 {
+        tracing::warn!(
+            "the last run did not end in order; readers go carefully until they have passed what was \
+             under way then"
+        );
+    }
+    let notes = Box::new(SqliteNotes { store: store.clone() });
+    Ok(Guard::new(notes, found, poison_starts))
+}
+
+/// Notes that the process ends in order.
+pub(super) fn end(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("UPDATE process SET is_running = 0; DELETE FROM under_way;")
+}
+
+fn begin(
+    connection: &Connection,
+    poison_starts: u32,
+) -> rusqlite::Result<(bool, BTreeMap<Guarded, Suspects>)> {
+    let was_running: Option<bool> =
+        connection.query_row("SELECT is_running FROM process", [], |row| row.get(0)).optional()?;
+    let is_after_abort = was_running == Some(true);
+    if is_after_abort {
+        connection.execute_batch(
+            "INSERT INTO suspects SELECT site, reader, item, 1 FROM under_way WHERE true
+             ON CONFLICT DO UPDATE SET starts = starts + 1",
+        )?;
+    } else {
+        // In a row no more; what is set aside stays so.
+        connection.execute("DELETE FROM suspects WHERE starts < ?", [poison_starts])?;
+    }
+    connection.execute_batch(
+        "DELETE FROM under_way;
+         INSERT INTO process VALUES (1, 1) ON CONFLICT DO UPDATE SET is_running = 1;",
+    )?;
+    let mut found: BTreeMap<Guarded, Suspects> = BTreeMap::new();
+    let mut rows = connection.prepare("SELECT site, reader, item, starts FROM suspects")?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        let reader = (SiteId(row.get(0)?), row.get(1)?);
+        found.entry(reader).or_default().insert(row.get(2)?, row.get(3)?);
+    }
+    Ok((is_after_abort, found))
+}
+
+struct SqliteNotes {
+    store: Arc<Store>,
+}
+
+impl SqliteNotes {
+    async fn write(
+        &self,
+        reader: &Guarded,
+        change: impl FnOnce(&Connection, &Guarded) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let reader = reader.clone();
+        self.store.write(move |c| change(c, &reader)).await.map_err(JournalError::Write)
+    }
+}
+
+#[async_trait]
+impl Notes for SqliteNotes {
+    async fn note(&self, reader: &Guarded, items: Vec<i64>) -> Result<(), JournalError> {
+        self.write(reader, move |c, reader| {
+            strike_out(c, reader)?;
+            let mut insert =
+                c.prepare_cached("INSERT OR IGNORE INTO under_way VALUES (?, ?, ?)")?;
+            items
+                .iter()
+                .try_for_each(|item| insert.execute((reader.0.0, &reader.1, item)).map(drop))
+        })
+        .await
+    }
+
+    async fn clear(&self, reader: &Guarded) -> Result<(), JournalError> {
+        self.write(reader, strike_out).await
+    }
+
+    async fn forgive(&self, reader: &Guarded, items: Vec<i64>) -> Result<(), JournalError> {
+        self.write(reader, move |c, reader| {
+            let mut delete = c.prepare_cached(
+                "DELETE FROM suspects WHERE site = ? AND reader = ? AND item = ?",
+            )?;
+            items
+                .iter()
+                .try_for_each(|item| delete.execute((reader.0.0, &reader.1, item)).map(drop))
+        })
+        .await
+    }
+}
+
+fn strike_out(connection: &Connection, reader: &Guarded) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM under_way WHERE site = ? AND reader = ?")?
+        .execute((reader.0.0, &reader.1))
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::store::Sync;
+
+    const SITE: SiteId = SiteId(1);
+
+    async fn start(folder: &Path) -> (Arc<Store>, Arc<Guard>) {
+        let schemas = [super::super::MIGRATIONS];
+        let store = Arc::new(Store::open(folder, Sync::Os, &schemas, Arc::default()).unwrap());
+        let guard = open(&store, 3).await.unwrap();
+        (store, Arc::new(guard))
+    }
+
+    #[tokio::test]
+    async fn care_begins_with_an_abort_and_not_with_an_orderly_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        for (is_orderly, is_careful) in [(true, false), (false, false), (true, true), (true, false)]
+        {
+            let (store, guard) = start(folder.path()).await;
+            let care = Arc::new(guard.care(SITE, "crm"));
+            assert_eq!(care.is_careful(), is_careful);
+            assert_eq!(care.group(1..=1000), if is_careful { 64 } else { 1000 });
+            care.end_care();
+            assert_eq!(care.group(1..=1000), 1000);
+            if is_orderly {
+                store.write(end).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_at_three_aborted_starts_in_a_row_is_poisoned() {
+        let folder = tempfile::tempdir().unwrap();
+        start(folder.path()).await;
+        let care = async || {
+            let (store, guard) = start(folder.path()).await;
+            (store, Arc::new(guard.care(SITE, "crm")))
+        };
+        {
+            let (_store, care) = care().await;
+            care.begin((1..=10).collect()).await;
+        }
+        for first in [1, 2] {
+            // Alone from now on: the first gets through, the second does not.
+            let (_store, care) = care().await;
+            for item in first..=2 {
+                assert_eq!(care.group(item..=10), 1);
+                let under_way = care.begin(vec![item]).await;
+                if item == 1 {
+                    under_way.end().await;
+                }
+            }
+        }
+        let (store, care) = care().await;
+        assert_eq!((1..=10).filter(|item| care.is_poisoned(*item)).collect::<Vec<_>>(), [2]);
+        care.forgive(&[2]).await;
+        assert!(!care.is_poisoned(2) && care.has_suspects());
+        store.write(end).await.unwrap();
+        drop((store, care));
+        let (_store, guard) = start(folder.path()).await;
+        assert!(!guard.care(SITE, "crm").has_suspects(), "an orderly stop ends the row");
+    }
+
+    #[tokio::test]
+    async fn careful_readers_take_turns_and_give_theirs_up_while_they_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        start(folder.path()).await;
+        {
+            let (_store, guard) = start(folder.path()).await;
+            let (a, b) = (Arc::new(guard.care(SITE, "a")), Arc::new(guard.care(SITE, "b")));
+            let mut first = a.begin(vec![1]).await;
+            let mut second = std::pin::pin!(b.begin(vec![7]));
+            assert!(futures_util::poll!(second.as_mut()).is_pending());
+            first.pause().await;
+            second.await.end().await;
+            first.resume().await;
+            first.pause().await;
+        }
+        let (_store, guard) = start(folder.path()).await;
+        let care = guard.care(SITE, "a");
+        assert!(!care.has_suspects(), "it waited when the process died");
+    }
+
+    #[tokio::test]
+    async fn a_panic_counts_as_an_abort_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_store, guard) = start(folder.path()).await;
+        let care = Arc::new(guard.care(SITE, "crm"));
+        for times in 1..=3 {
+            let own = care.clone();
+            let panics = async move {
+                let _under_way = own.begin(vec![5]).await;
+                panic!("a defect");
+            };
+            let mut tasks = tokio::task::JoinSet::new();
+            tasks.spawn(panics);
+            tasks.join_next().await.unwrap().unwrap_err();
+            assert_eq!(care.is_poisoned(5), times == 3);
+        }
+    }
+}

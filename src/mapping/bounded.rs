@@ -1,0 +1,330 @@
+//! Templates whose every value is paid for before it exists.
+//!
+//! The engine charges its fuel for texts and lists that it makes, but some values it only promises: a
+//! list times a number, a list added to itself, a list within a list. Whatever reads such a value makes
+//! it whole. So each place of a template that makes or takes a value is passed through a filter,
+//! [`bounded`], which walks the value, pays for each part of it, and stops when nothing is left to pay
+//! with. What passes is as large as it looks, and is no promise any more.
+//!
+//! The filter is put into the text of the template, by the places that its parser tells.
+
+use minijinja::machinery::{ast, parse, parse_expr};
+use minijinja::value::ValueKind;
+use minijinja::{Error, ErrorKind, State, Value};
+
+/// The filter's name.
+pub(super) const FILTER: &str = "bounded";
+
+/// What one unit of fuel pays for, as the engine has it: 64 bytes.
+const BYTES_A_STEP: u64 = 64;
+
+/// The price of a part of a value, in bytes: it is looked at, and most are there already.
+const PART: u64 = 8;
+
+/// The price of a place in a list that is made.
+const SLOT: u64 = 24;
+
+/// The levels of a value at most: deeper JSON does not reach the journal, and what reads a value goes
+/// down all of them.
+const MAX_DEPTH: usize = 128;
+
+/// A condition with the filter in it.
+pub(super) fn expression(text: &str) -> Result<String, Error> {
+    let mut places = Places::default();
+    places.taken(&parse_expr(text)?);
+    Ok(places.put_into(text))
+}
+
+/// A template with the filter in it.
+pub(super) fn template(text: &str) -> Result<String, Error> {
+    let mut places = Places::default();
+    places.statement(&parse(text, "", minijinja::syntax::SyntaxConfig::default())?);
+    Ok(places.put_into(text))
+}
+
+/// The filter: the same value, if it can be paid for.
+pub(super) fn bounded(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    if value.as_object().is_none() {
+        // The engine has charged for what is whole.
+        return Ok(value);
+    }
+    let mut payer = Payer { state, owed: 0 };
+    if value.kind() != ValueKind::Iterable {
+        payer.walk(&value, 0)?;
+        return Ok(value);
+    }
+    let mut items = Vec::new();
+    for item in value.try_iter()? {
+        payer.pay(SLOT)?;
+        payer.walk(&item, 1)?;
+        items.push(item);
+    }
+    Ok(Value::from(items))
+}
+
+/// The size of a value as text, or `None` if it is beyond `most`. Stops where it is.
+pub(super) fn size_within(value: &Value, most: usize) -> Option<usize> {
+    let mut left = most;
+    take_size(value, &mut left, 0).then(|| most - left)
+}
+
+fn take_size(value: &Value, left: &mut usize, depth: usize) -> bool {
+    let own = value.as_str().map_or(8, |text| text.len() + 2);
+    let Some(rest) = left.checked_sub(own).filter(|_| depth <= MAX_DEPTH) else { return false };
+    *left = rest;
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Iterable => value
+            .try_iter()
+            .is_ok_and(|mut items| items.all(|item| take_size(&item, left, depth + 1))),
+        ValueKind::Map => value.try_iter().is_ok_and(|mut keys| {
+            keys.all(|key| {
+                take_size(&key, left, depth + 1)
+                    && value.get_item(&key).is_ok_and(|it| take_size(&it, left, depth + 1))
+            })
+        }),
+        _ => true,
+    }
+}
+
+/// Pays for the parts of a value out of the evaluation's fuel.
+struct Payer<'s, 'a, 'b> {
+    state: &'s State<'a, 'b>,
+    owed: u64,
+}
+
+impl Payer<'_, '_, '_> {
+    fn pay(&mut self, bytes: u64) -> Result<(), Error> {
+        self.owed = self.owed.saturating_add(bytes);
+        let steps = self.owed / BYTES_A_STEP;
+        if steps > 0 {
+            self.owed %= BYTES_A_STEP;
+            self.state.consume_fuel(steps)?;
+        }
+        Ok(())
+    }
+
+    fn walk(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
+        if depth > MAX_DEPTH {
+            return Err(Error::new(ErrorKind::OutOfFuel, "the value has too many levels"));
+        }
+        let text = value.as_str().map_or(0, str::len);
+        self.pay(PART.saturating_add(u64::try_from(text).unwrap_or(u64::MAX)))?;
+        match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => {
+                for item in value.try_iter()? {
+                    self.walk(&item, depth + 1)?;
+                }
+            }
+            ValueKind::Map => {
+                for key in value.try_iter()? {
+                    self.walk(&key, depth + 1)?;
+                    self.walk(&value.get_item(&key)?, depth + 1)?;
+                }
+            }
+            ValueKind::Invalid => {
+                return Err(Error::new(ErrorKind::InvalidOperation, "a value is not valid"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Where in a text values are made or taken: the beginnings and the ends.
+#[derive(Default)]
+struct Places {
+    begin: Vec<usize>,
+    end: Vec<usize>,
+}
+
+impl Places {
+    /// The text with the filter at these places.
+    fn put_into(mut self, text: &str) -> String {
+        self.begin.sort_unstable();
+        self.end.sort_unstable();
+        let (mut begins, mut ends) = (self.begin.iter().peekable(), self.end.iter().peekable());
+        let mut out = String::with_capacity(text.len() + self.end.len() * (FILTER.len() + 5));
+        for (at, character) in
+            text.char_indices().map(|(at, it)| (at, Some(it))).chain([(text.len(), None)])
+        {
+            while ends.next_if(|end| **end <= at).is_some() {
+                // Within brackets: what comes behind may not stand behind a filter.
+                out.push_str(")|");
+                out.push_str(FILTER);
+                out.push(')');
+            }
+            while begins.next_if(|begin| **begin <= at).is_some() {
+                out.push_str("((");
+            }
+            out.extend(character);
+        }
+        out
+    }
+
+    fn mark(&mut self, expr: &ast::Expr<'_>) {
+        self.begin.push(begin(expr));
+        self.end.push(end(expr));
+    }
+
+    /// A value that something else reads whole.
+    fn taken(&mut self, expr: &ast::Expr<'_>) {
+        if matches!(expr, ast::Expr::Var(_) | ast::Expr::GetAttr(_) | ast::Expr::GetItem(_)) {
+            self.mark(expr);
+        }
+        self.expression(expr);
+    }
+
+    fn expression(&mut self, expr: &ast::Expr<'_>) {
+        use ast::BinOpKind::{Add, Mul, ScAnd, ScOr};
+        use ast::Expr;
+        match expr {
+            Expr::Var(_) | Expr::Const(_) => {}
+            Expr::UnaryOp(it) => self.expression(&it.expr),
+            Expr::BinOp(it) => {
+                if matches!(it.op, Add | Mul) {
+                    self.mark(expr);
+                }
+                for operand in [&it.left, &it.right] {
+                    match it.op {
+                        ScAnd | ScOr => self.expression(operand),
+                        _ => self.taken(operand),
+                    }
+                }
+            }
+            Expr::Compare(it) => {
+                self.taken(&it.expr);
+                it.ops.iter().for_each(|op| self.taken(&op.expr));
+            }
+            Expr::IfExpr(it) => {
+                let parts = [&it.test_expr, &it.true_expr].into_iter().chain(&it.false_expr);
+                parts.for_each(|part| self.expression(part));
+            }
+            Expr::Test(it) => {
+                self.expression(&it.expr);
+                self.arguments(&it.args);
+            }
+            Expr::GetAttr(it) => self.expression(&it.expr),
+            Expr::GetItem(it) => {
+                self.expression(&it.expr);
+                self.expression(&it.subscript_expr);
+            }
+            _ => self.maker(expr),
+        }
+    }
+
+    /// What makes a value.
+    fn maker(&mut self, expr: &ast::Expr<'_>) {
+        use ast::Expr;
+        match expr {
+            Expr::Slice(it) => {
+                let bounds = it.start.iter().chain(&it.stop).chain(&it.step);
+                bounds.for_each(|bound| self.expression(bound));
+                self.taken(&it.expr);
+            }
+            Expr::Filter(it) => {
+                it.expr.iter().for_each(|expr| self.taken(expr));
+                self.arguments(&it.args);
+            }
+            Expr::Call(it) => self.call(it),
+            Expr::List(it) => it.items.iter().for_each(|item| self.expression(item)),
+            Expr::Tuple(it) if it.items.is_empty() => return,
+            Expr::Tuple(it) => it.items.iter().for_each(|item| self.expression(item)),
+            Expr::Map(it) => {
+                it.keys.iter().chain(&it.values).for_each(|part| self.expression(part));
+            }
+            _ => return,
+        }
+        self.mark(expr);
+    }
+
+    fn call(&mut self, call: &ast::Call<'_>) {
+        self.expression(&call.expr);
+        self.arguments(&call.args);
+    }
+
+    fn arguments(&mut self, arguments: &[ast::CallArg<'_>]) {
+        use ast::CallArg::{Kwarg, KwargSplat, Pos, PosSplat};
+        for argument in arguments {
+            let (Pos(expr) | Kwarg(_, expr) | PosSplat(expr) | KwargSplat(expr)) = argument;
+            self.taken(expr);
+        }
+    }
+
+    /// A filter over a block, whose text is whole.
+    fn block_filter(&mut self, filter: &ast::Expr<'_>) {
+        if let ast::Expr::Filter(it) = filter {
+            it.expr.iter().for_each(|inner| self.block_filter(inner));
+            self.arguments(&it.args);
+        }
+    }
+
+    fn statements(&mut self, statements: &[ast::Stmt<'_>]) {
+        statements.iter().for_each(|statement| self.statement(statement));
+    }
+
+    fn statement(&mut self, statement: &ast::Stmt<'_>) {
+        use ast::Stmt;
+        match statement {
+            Stmt::Template(it) => self.statements(&it.children),
+            Stmt::EmitExpr(it) => self.taken(&it.expr),
+            Stmt::EmitRaw(_) => {}
+            Stmt::ForLoop(it) => {
+                self.taken(&it.iter);
+                it.filter_expr.iter().for_each(|filter| self.expression(filter));
+                self.statements(&it.body);
+                self.statements(&it.else_body);
+            }
+            Stmt::IfCond(it) => {
+                self.expression(&it.expr);
+                self.statements(&it.true_body);
+                self.statements(&it.false_body);
+            }
+            Stmt::WithBlock(it) => {
+                it.assignments.iter().for_each(|(_, value)| self.expression(value));
+                self.statements(&it.body);
+            }
+            Stmt::Set(it) => self.expression(&it.expr),
+            Stmt::SetBlock(it) => {
+                it.filter.iter().for_each(|filter| self.block_filter(filter));
+                self.statements(&it.body);
+            }
+            Stmt::AutoEscape(it) => self.statements(&it.body),
+            Stmt::FilterBlock(it) => {
+                self.block_filter(&it.filter);
+                self.statements(&it.body);
+            }
+            Stmt::Do(it) => self.call(&it.call),
+        }
+    }
+}
+
+/// Where an expression begins: with the leftmost of its parts. A bracket before it may be its own; what
+/// is put between the two stands within it as well as before it.
+fn begin(expr: &ast::Expr<'_>) -> usize {
+    use ast::Expr;
+    match expr {
+        Expr::Filter(it) => it.expr.as_ref().map_or_else(|| own(expr).0, begin),
+        Expr::Test(it) => begin(&it.expr),
+        Expr::GetAttr(it) => begin(&it.expr),
+        Expr::GetItem(it) => begin(&it.expr),
+        Expr::Slice(it) => begin(&it.expr),
+        Expr::Call(it) => begin(&it.expr),
+        Expr::BinOp(it) => begin(&it.left),
+        Expr::Compare(it) => begin(&it.expr),
+        Expr::IfExpr(it) => begin(&it.true_expr),
+        Expr::Tuple(it) => it.items.first().map_or_else(|| own(expr).0, begin),
+        Expr::Var(_) | Expr::Const(_) | Expr::UnaryOp(_) | Expr::List(_) | Expr::Map(_) => {
+            own(expr).0
+        }
+    }
+}
+
+fn end(expr: &ast::Expr<'_>) -> usize {
+    own(expr).1
+}
+
+fn own(expr: &ast::Expr<'_>) -> (usize, usize) {
+    let span = expr.span();
+    let offset = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+    (offset(span.start_offset), offset(span.end_offset))
+}

@@ -1,0 +1,106 @@
+//! Segments that end the process: one that was under way at several aborted starts in a row is set aside.
+//! It is not run, by plan or by what people do, until its rule is another or an operator runs it.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+
+use super::super::{SegmentError, SegmentSettings};
+use super::{Segments, SiteSegments};
+use crate::journal::{Care, Guard};
+use crate::metrics::PoisonLabels;
+
+/// How long segments wait for the readers of the journal to find out what ended the process: until then
+/// they would be under suspicion with it.
+const CALM_WAIT: Duration = Duration::from_secs(10);
+
+impl Segments {
+    /// The same, and a segment that ends the process again and again is set aside.
+    #[must_use]
+    pub fn with_guard(self, guard: Arc<Guard>) -> Self {
+        Self { guard: Some(guard), ..self }
+    }
+
+    /// Waits, after an abort, until readers go on as usual.
+    pub(super) async fn wait_for_calm(&self) {
+        if let Some(guard) = self.guard.as_ref().filter(|guard| guard.is_after_abort()) {
+            guard.calm(CALM_WAIT).await;
+        }
+    }
+
+    fn care(&self, site: &SiteSegments, segment: &SegmentSettings) -> Option<Arc<Care>> {
+        let guard = self.guard.as_ref()?;
+        // No destination can have this name.
+        Some(Arc::new(guard.watch(site.id, &format!("(segment) {}", segment.name))))
+    }
+
+    /// Whether it is set aside, with this rule.
+    pub(super) fn is_set_aside(&self, site: &SiteSegments, segment: &SegmentSettings) -> bool {
+        self.care(site, segment).is_some_and(|care| care.is_poisoned(item(segment)))
+    }
+
+    /// Runs it again, at an operator's word.
+    pub(super) async fn take_back(&self, site: &SiteSegments, segment: &SegmentSettings) {
+        if let Some(care) = self.care(site, segment) {
+            care.forgive_all().await;
+        }
+        self.told_aside.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(site, segment));
+    }
+
+    /// Does something with a segment that may end the process. It is written down always, or only where
+    /// something is suspected.
+    pub(super) async fn guarded<T>(
+        &self,
+        (site, segment): (&SiteSegments, &SegmentSettings),
+        always: bool,
+        work: impl Future<Output = Result<T, SegmentError>>,
+    ) -> Result<T, SegmentError> {
+        let Some((guard, care)) = self.guard.as_ref().zip(self.care(site, segment)) else {
+            return work.await;
+        };
+        let is_noted = always || guard.is_after_abort() || care.has_suspects();
+        let section = care.begin_beside(item(segment), is_noted).await;
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(done) => {
+                section.end().await;
+                care.forgive_all().await;
+                done
+            }
+            Err(_panic) => {
+                section.died().await;
+                self.tell_of_aside(site, segment);
+                Err(SegmentError::Panicked)
+            }
+        }
+    }
+
+    /// Tells operators once if it is set aside.
+    pub(super) fn tell_of_aside(&self, site: &SiteSegments, segment: &SegmentSettings) {
+        if !self.is_set_aside(site, segment) {
+            return;
+        }
+        let mut told = self.told_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(key(site, segment)) {
+            tracing::warn!(
+                site = %site.name, segment = %segment.name,
+                "a segment was under way whenever the process died, and is set aside: change its rule, or \
+                 run it with `tagway segments run`"
+            );
+            let labels = PoisonLabels { site: site.name.clone(), reader: "segment" };
+            self.metrics.poisoned.get_or_create(&labels).inc();
+        }
+    }
+}
+
+fn key(site: &SiteSegments, segment: &SegmentSettings) -> (crate::journal::SiteId, String) {
+    (site.id, format!("{} {}", segment.name, segment.fingerprint()))
+}
+
+/// A segment's rule as the guard has it.
+fn item(segment: &SegmentSettings) -> i64 {
+    let digits: String = segment.fingerprint().chars().take(15).collect();
+    i64::from_str_radix(&digits, 16).unwrap_or_default()
+}

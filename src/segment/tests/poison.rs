@@ -1,0 +1,188 @@
+//! A segment whose rule ends the process.
+
+use std::sync::Mutex;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::runs::segment;
+use super::*;
+use crate::clock::ManualClock;
+use crate::journal::{self, Durability, Journal, SqliteJournal};
+use crate::metrics::{Metrics, PoisonLabels};
+
+const SITE: SiteId = SiteId(7);
+
+/// A store in which one rule is never answered: there the process dies.
+#[derive(Default)]
+struct Fatal {
+    is_harmless: Mutex<bool>,
+    reached: Notify,
+    ran: Mutex<Vec<Known>>,
+    has_run: Notify,
+}
+
+fn deadly() -> Rule {
+    rule(json!({ "trait": "deadly" }))
+}
+
+#[async_trait]
+impl SegmentStore for Fatal {
+    async fn known(&self, _site: SiteId) -> Result<Vec<Known>, SegmentError> {
+        Ok(self.ran.lock().unwrap().clone())
+    }
+
+    async fn begin(
+        &self,
+        _site: SiteId,
+        name: &str,
+        now_ms: i64,
+    ) -> Result<(SegmentId, i64), SegmentError> {
+        let mut ran = self.ran.lock().unwrap();
+        let id = SegmentId(i64::try_from(ran.len()).unwrap());
+        ran.push(Known { id, name: name.to_owned(), begun_at: Some(now_ms), ran: None });
+        Ok((id, now_ms))
+    }
+
+    async fn evaluate_of(
+        &self,
+        _site: SiteId,
+        rule: Arc<Rule>,
+        _by: By,
+        _now_ms: i64,
+        _of: Option<Vec<ProfileId>>,
+    ) -> Result<Members, SegmentError> {
+        if *rule == deadly() && !*self.is_harmless.lock().unwrap() {
+            self.reached.notify_one();
+            std::future::pending::<()>().await;
+        }
+        Ok(Members::default())
+    }
+
+    async fn page(
+        &self,
+        _segment: SegmentId,
+        _which: Which,
+        _after: ProfileId,
+        _limit: usize,
+    ) -> Result<Page, SegmentError> {
+        Ok(Page::new())
+    }
+
+    async fn page_of(
+        &self,
+        _segment: SegmentId,
+        _profiles: Vec<ProfileId>,
+    ) -> Result<Page, SegmentError> {
+        Ok(Page::new())
+    }
+
+    async fn change(
+        &self,
+        _segment: SegmentId,
+        _changes: Vec<(ProfileId, Change)>,
+        _at_ms: i64,
+    ) -> Result<(), SegmentError> {
+        Ok(())
+    }
+
+    async fn end(
+        &self,
+        segment: SegmentId,
+        at_ms: i64,
+        took_ms: i64,
+        fingerprint: String,
+    ) -> Result<Ran, SegmentError> {
+        let ended = Ran { at_ms, took_ms, size: 0, added: 0, removed: 0, fingerprint };
+        let mut ran = self.ran.lock().unwrap();
+        let known = ran.iter_mut().find(|known| known.id == segment).unwrap();
+        (known.begun_at, known.ran) = (None, Some(ended.clone()));
+        self.has_run.notify_one();
+        Ok(ended)
+    }
+
+    async fn people(
+        &self,
+        _profiles: Vec<ProfileId>,
+    ) -> Result<Vec<(ProfileId, Value)>, SegmentError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, _segment: SegmentId, _limit: usize) -> Result<bool, SegmentError> {
+        Ok(true)
+    }
+}
+
+/// A start of a gateway over what is in this folder, with a deadly segment before another.
+async fn start(
+    folder: &std::path::Path,
+) -> (Arc<SqliteJournal>, Arc<Fatal>, Arc<Segments>, Arc<Metrics>) {
+    let (metrics, clock) = (Arc::new(Metrics::new()), ManualClock::new(NOW.parse().unwrap()));
+    let schemas = [journal::MIGRATIONS];
+    let store = Arc::new(Store::open(folder, Sync::Os, &schemas, metrics.clone()).unwrap());
+    let settings = journal::Settings {
+        durability: Durability::Os,
+        retain: Duration::from_secs(60),
+        max_bytes: u64::MAX,
+        retain_dead: Duration::from_secs(60),
+        dedupe_window: Duration::from_secs(60),
+        dedupe_entries: 0,
+        poison_starts: 3,
+        queue_bytes: 1 << 20,
+    };
+    let clock = Arc::new(clock);
+    let journal = SqliteJournal::open(store, settings, clock.clone(), metrics.clone());
+    let journal = Arc::new(journal.await.unwrap());
+    let fatal = Arc::new(Fatal::default());
+    let settings = Settings {
+        evaluate_time: Duration::from_secs(60),
+        jitter: Duration::ZERO,
+        realtime_every: Duration::from_secs(60),
+        realtime_delay: Duration::from_millis(20),
+        realtime_people: 100,
+        batch: 7,
+        recheck: Duration::from_secs(86_400),
+        fill_per_second: std::num::NonZeroU32::MIN,
+    };
+    let segments = Segments::new(fatal.clone(), settings, clock, metrics.clone());
+    let segments = Arc::new(segments.with_guard(journal.guard()));
+    let others = segment("good", rule(json!({ "trait": "plan" })));
+    let both = [segment("deadly", deadly()), others].map(Arc::new).to_vec();
+    segments.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments: both }]);
+    (journal, fatal, segments, metrics)
+}
+
+#[tokio::test]
+async fn a_segment_that_kills_the_process_is_set_aside_until_an_operator_runs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let (journal, fatal, segments, _) = start(folder.path()).await;
+        let stop = CancellationToken::new();
+        let mut following = JoinSet::new();
+        following.spawn(segments.clone().follow(stop));
+        fatal.reached.notified().await;
+        // Cut off in the middle, and the journal is not closed.
+        following.shutdown().await;
+        drop((journal, segments));
+    }
+    let (journal, fatal, segments, metrics) = start(folder.path()).await;
+    let stop = CancellationToken::new();
+    let mut following = JoinSet::new();
+    following.spawn(segments.clone().follow(stop.clone()));
+    fatal.has_run.notified().await;
+    let listed = segments.list(None).await.unwrap();
+    let of = |name: &str| listed.iter().find(|it| &*it.name == name).unwrap();
+    assert!(of("deadly").is_set_aside && of("deadly").due_ms.is_none());
+    assert!(!of("good").is_set_aside && of("good").ran.is_some());
+    let labels = PoisonLabels { site: "shop".into(), reader: "segment" };
+    assert_eq!(metrics.poisoned.get_or_create(&labels).get(), 1);
+    // An operator tries it again.
+    *fatal.is_harmless.lock().unwrap() = true;
+    segments.run("shop", "deadly").await.unwrap();
+    let listed = segments.list(None).await.unwrap();
+    assert!(listed.iter().all(|it| !it.is_set_aside && it.ran.is_some()));
+    stop.cancel();
+    following.join_next().await.unwrap().unwrap();
+    journal.close().await;
+}
