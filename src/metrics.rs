@@ -286,6 +286,8 @@ pub struct Metrics {
     pub profile_source_lookups: Family<SourceLabels, Counter>,
     /// Events that were delivered without what is known of their visitors.
     pub events_unenriched: Counter,
+    /// Profiles that claims alone made and that were too many.
+    pub profiles_evicted: Counter,
     /// Traits and identities that a full profile did not take.
     pub profile_refused: Family<ReasonLabels, Counter>,
     /// Events the profile projection has yet to see.
@@ -304,6 +306,8 @@ pub struct Metrics {
     pub segment_runs: Family<SegmentRunLabels, Counter>,
     /// When a segment's last run began, in seconds since 1970.
     pub segment_run_timestamp_seconds: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
+    /// Names of events that its rule asks for and under which nothing was counted.
+    pub segment_names_uncounted: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// Members of a segment that a destination was surely told of.
     pub segment_synced_members: Family<SyncLabels, Gauge<u64, AtomicU64>>,
     /// People of whom a destination was told that is no more.
@@ -353,6 +357,7 @@ impl Metrics {
             profile_lookups: Family::default(),
             profile_source_lookups: Family::default(),
             events_unenriched: Counter::default(),
+            profiles_evicted: Counter::default(),
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
             script_requests: Family::default(),
@@ -362,6 +367,7 @@ impl Metrics {
             segment_members: Family::default(),
             segment_runs: Family::default(),
             segment_run_timestamp_seconds: Family::default(),
+            segment_names_uncounted: Family::default(),
             segment_synced_members: Family::default(),
             segment_abandoned_members: Family::default(),
             segment_synced_timestamp_seconds: Family::default(),
@@ -388,6 +394,11 @@ impl Metrics {
             self.events_unenriched.clone(),
         );
         r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
+        r.register(
+            "profiles_evicted",
+            "Profiles that claims alone made, removed because there were too many",
+            self.profiles_evicted.clone(),
+        );
         r.register(
             "projection_lag_events",
             "Events the profiles have yet to see",
@@ -453,6 +464,11 @@ impl Metrics {
             "segment_run_timestamp_seconds",
             "When the last run began",
             self.segment_run_timestamp_seconds.clone(),
+        );
+        r.register(
+            "segment_names_uncounted",
+            "Names of events in the rule under which nothing was counted",
+            self.segment_names_uncounted.clone(),
         );
         r.register(
             "segment_synced_members",

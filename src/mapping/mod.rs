@@ -24,6 +24,7 @@ mod tests;
 pub use globs::Globs;
 pub use left_out::Bound;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,6 +56,7 @@ pub struct Mapping {
     /// The most that the rules put into one event.
     max_bytes: usize,
     left_out: LeftOut,
+    counted: BTreeSet<String>,
 }
 
 /// Why an event does not pass.
@@ -80,6 +82,7 @@ impl Default for Mapping {
             looks: Looks::default(),
             max_bytes: 0,
             left_out: LeftOut::default(),
+            counted: BTreeSet::new(),
         }
     }
 }
@@ -110,6 +113,7 @@ impl Mapping {
             rules.push(Rule::read(&mut rule, &mut templates));
         }
         let looks = Looks::of(&templates.names());
+        let counted = templates.counted();
         let left_out = LeftOut::default();
         Self {
             templates,
@@ -120,6 +124,7 @@ impl Mapping {
             country,
             rules,
             looks,
+            counted,
             max_bytes,
             left_out,
         }
@@ -134,6 +139,11 @@ impl Mapping {
     /// Whether it needs to see what is computed of a person's events.
     pub fn wants_computed(&self) -> bool {
         self.looks.computed
+    }
+
+    /// The names of events of which it looks at a person's counts.
+    pub fn counted_events(&self) -> &BTreeSet<String> {
+        &self.counted
     }
 
     /// Whether it changes events or keeps some back.

@@ -43,6 +43,26 @@ impl Looks {
     }
 }
 
+/// The names of events that a template's source looks up in `activity`: `activity.Order`,
+/// `activity['Order Completed']`.
+pub(super) fn counted(source: &str) -> Vec<String> {
+    let name = |rest: &str| {
+        // It may itself stand in brackets and quotes.
+        let rest = rest.trim_start_matches(['\'', '"']).trim_start().trim_start_matches(']');
+        let rest = rest.trim_start();
+        if let Some(word) = rest.strip_prefix('.') {
+            let word = word.trim_start();
+            let end = word.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(word.len());
+            return word.get(..end).map(str::to_owned);
+        }
+        let quoted = rest.strip_prefix('[')?.trim_start();
+        let quote = quoted.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+        let (name, _) = quoted.strip_prefix(quote)?.split_once(quote)?;
+        Some(name.to_owned())
+    };
+    source.split("activity").skip(1).filter_map(name).filter(|name| !name.is_empty()).collect()
+}
+
 /// Of the event and its profile what `looks` says.
 pub(super) fn sight(
     looks: Looks,
@@ -93,5 +113,18 @@ impl Object for Activity {
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         let names = self.0.activity.keys();
         Enumerator::Values(names.map(|name| minijinja::Value::from(name.as_str())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_whose_counts_a_template_looks_up_are_known_by_name() {
+        let source = "profile.activity['Order Completed'].count > profile.activity.Refund.sum \
+            and profile[\"activity\"] [ \"Cart \u{e9}\" ].count or activity or activity[name]";
+        assert_eq!(counted(source), ["Order Completed", "Refund", "Cart \u{e9}"]);
+        assert_eq!(counted("properties.activity_level and activity."), [""; 0]);
     }
 }

@@ -7,7 +7,7 @@
 //! Events are strangers' words, so an evaluation is bounded before it makes anything: its steps, each of
 //! which pays for 64 bytes besides ([`bounded`]), and the size of its value.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
 
 use super::bounded::{self, bounded};
+use super::sight;
 
 /// The name under which a template leaves the value of its expression.
 const RESULT: &str = "result";
@@ -70,6 +71,14 @@ impl Templates {
     pub(super) fn names(&self) -> HashSet<String> {
         let templates = self.environment.templates();
         templates.flat_map(|(_, template)| template.undeclared_variables(true)).collect()
+    }
+
+    /// The names of events of which the templates look at counts.
+    pub(super) fn counted(&self) -> BTreeSet<String> {
+        self.environment
+            .templates()
+            .flat_map(|(_, template)| sight::counted(template.source()))
+            .collect()
     }
 
     fn add(&mut self, source: String, is_expression: bool) -> Result<Handle, String> {

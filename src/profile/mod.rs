@@ -11,7 +11,13 @@
 //! consent and group. Where a site turns that off (`profiles.activity`), only events that say who
 //! somebody is are looked at.
 //!
-//! Anybody can send events in anybody's name, and all sites share one writer. So a profile holds
+//! Anybody can send events in anybody's name (`event/rank.rs`). So what is kept carries the rank of
+//! who said it, and a lower rank neither replaces nor displaces nor loosens what a higher one said: of
+//! identities by `stitch.rs`, of traits by `traits.rs`, of the rest by `details.rs`. What a page may know
+//! of its own visitor is in `standing.rs`. Profiles that claims alone made have a bound of their own,
+//! and names of events too, but for those that settings use.
+//!
+//! And all sites share one writer. So a profile holds
 //! only so much ([`Limits`]): a trait or an identity beyond is not taken, and counted; the event itself
 //! goes its way to the destinations. And an event costs what it changes, however many names its
 //! visitor has: the cache keeps names and profiles apart, and times that only move on are written
@@ -27,6 +33,7 @@ mod batch;
 mod cache;
 mod careful;
 mod company;
+mod details;
 mod filling;
 mod outside;
 mod postgres;
@@ -36,6 +43,7 @@ mod repeats;
 mod rows;
 mod sighting;
 mod sqlite;
+mod standing;
 mod stitch;
 mod subject;
 mod tallies;
@@ -66,7 +74,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::event::{Computed, Object, ProfileView, Tally, identity};
+use crate::event::{Computed, Object, ProfileView, SenderRank, Tally, identity};
 use crate::journal::{JournalError, NameKey, SiteId};
 use crate::postgres::PostgresError;
 use crate::settings::Section;
@@ -120,10 +128,23 @@ pub enum OnTimeout {
 pub struct Limits {
     /// Bytes of its traits as JSON.
     pub traits_bytes: usize,
+    /// How many of them claims may fill.
+    pub claimed_traits_bytes: usize,
     /// Devices of each kind it is known by: anonymous ids, cookies, ids of each vendor.
     pub identities: usize,
-    /// Names of events that are counted, of one site.
+    /// Names of events that are counted, of one site: of those that only claims gave, and as many
+    /// of others.
     pub event_names: usize,
+    /// Profiles of one site that claims alone made.
+    pub claimed_max: u64,
+}
+
+impl Limits {
+    /// Limits without a share of their own for claims.
+    pub const fn new(traits_bytes: usize, identities: usize, event_names: usize) -> Self {
+        let (claimed_traits_bytes, claimed_max) = (traits_bytes, u64::MAX);
+        Self { traits_bytes, claimed_traits_bytes, identities, event_names, claimed_max }
+    }
 }
 
 /// `profiles` of a site: what is kept of its visitors.
@@ -195,8 +216,10 @@ impl Settings {
             ),
             limits: Limits {
                 traits_bytes: section.byte_count("traits_bytes"),
+                claimed_traits_bytes: section.byte_count("claimed_traits_bytes"),
                 identities: section.integer("identities", 1..=100_000),
                 event_names: section.integer("event_names", 0..=1_000_000),
+                claimed_max: section.integer("claimed_max", 1..=1_000_000_000),
             },
         }
     }
@@ -223,8 +246,8 @@ impl Settings {
 pub struct Update {
     /// When it happened.
     pub at: Timestamp,
-    /// Whether one of the site's servers says it; in a browser anybody can say anything.
-    pub from_server: bool,
+    /// The rank that the event itself shows: what it is worth besides, the profiles know.
+    pub rank: SenderRank,
     /// The user id, if any.
     pub user: Option<Identity>,
     /// The user id that the person had before, where one of the site's servers says so.
@@ -261,6 +284,28 @@ pub struct Changes {
     pub traits_refused: u64,
     /// Identities that were not taken because the profile was full.
     pub identities_refused: u64,
+    /// Profiles that claims alone made, removed because there were too many.
+    pub evicted: u64,
+}
+
+impl Changes {
+    /// Adds what else changed.
+    fn add(&mut self, other: Self) {
+        self.identities.extend(other.identities);
+        self.profiles.extend(other.profiles);
+        self.evicted += other.evicted;
+    }
+}
+
+/// What a page may know by the gateway's cookie.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Whose profile it is.
+    pub profile: ProfileId,
+    /// Who they are: of a shared profile what was proven.
+    pub view: ProfileView,
+    /// Whether the page may know what the person did as well.
+    pub is_whole: bool,
 }
 
 /// Visitors nobody has seen for long. Times are milliseconds since 1970.
@@ -338,6 +383,10 @@ pub trait ProfileStore: Send + Sync {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
 
+    /// What is known of the browser with this id in the gateway's cookie: whose it is, and what a page
+    /// may know of them.
+    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError>;
+
     /// What is computed of these people's events, in their order, and the last event that is in it.
     async fn computed(
         &self,
@@ -347,6 +396,13 @@ pub trait ProfileStore: Send + Sync {
 
     /// Removes some of the visitors nobody knows and nobody has seen for long.
     async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError>;
+
+    /// Those of these names of events under which something is counted.
+    async fn counted_names(
+        &self,
+        site: SiteId,
+        names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError>;
 
     /// Removes the names of events that nobody's profile has any more.
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError>;

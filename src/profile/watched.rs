@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::{
     Changes, ComputedAt, CounterStore, Expired, Identity, ProfileError, ProfileId, ProfileStore,
-    ProfileView, Subject, Unseen, Update,
+    ProfileView, Standing, Subject, Unseen, Update,
 };
 use crate::journal::{NameKey, SiteId};
 
@@ -100,6 +100,10 @@ impl ProfileStore for Watched {
         self.store.find(site, identities).await
     }
 
+    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
+        self.store.standing(site, id).await
+    }
+
     async fn computed(
         &self,
         site: SiteId,
@@ -112,6 +116,14 @@ impl ProfileStore for Watched {
         let expired = self.store.expire(site, unseen).await?;
         self.changed.note(site, &expired.changes);
         Ok(expired)
+    }
+
+    async fn counted_names(
+        &self,
+        site: SiteId,
+        names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError> {
+        self.store.counted_names(site, names).await
     }
 
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {

@@ -159,11 +159,8 @@ impl Bench {
         let clock: SharedClock = Arc::new(SystemClock);
         let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());
         let journal = Arc::new(journal.await.unwrap());
-        let cache = crate::profile::Settings::small(crate::profile::Limits {
-            traits_bytes: 1 << 15,
-            identities: 1000,
-            event_names: 100,
-        });
+        let cache =
+            crate::profile::Settings::small(crate::profile::Limits::new(1 << 15, 1000, 100));
         let profiles = Arc::new(Profiles::new(
             Arc::new(SqliteProfiles::new(store, cache.limits)),
             &cache,

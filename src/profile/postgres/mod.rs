@@ -33,11 +33,11 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::IsolationLevel;
 
 use self::set::{Missing, Set};
-use super::batch::Batch;
+use super::batch::{Batch, Finished};
 use super::repeats::{Notes, Repeats};
 use super::{
-    Changes, ComputedAt, Expired, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject,
-    Unseen, Update, stitch,
+    Changes, ComputedAt, Expired, Identity, Limits, ProfileError, ProfileId, ProfileStore,
+    Standing, Subject, Unseen, Update, stitch,
 };
 use crate::event::ProfileView;
 use crate::journal::{NameKey, SiteId};
@@ -73,7 +73,7 @@ impl Memory {
 }
 
 /// What a batch came to: the rows to write, what changed, and what to remember.
-type Worked = (Set, Changes, Notes);
+type Worked = Finished<Set>;
 
 impl PostgresProfiles {
     /// Profiles in a database that has [`SCHEMA`], of the gateway with this id.
@@ -166,8 +166,11 @@ impl PostgresProfiles {
                 worked.map_err(|Missing| PostgresError::Incomplete)?
             }
         };
-        let (set, changes, notes) = worked;
-        save::save(transaction, number, set).await?;
+        let Finished { rows, mut changes, mut notes, census } = worked;
+        save::save(transaction, number, rows).await?;
+        let evicted = people::evict(transaction, number, census, self.limits.claimed_max).await?;
+        notes.forget(&evicted.profiles);
+        changes.add(evicted);
         transaction
             .execute(
                 "INSERT INTO projected VALUES ($1, $2, $3)
@@ -262,6 +265,14 @@ impl ProfileStore for PostgresProfiles {
         Ok(self.database.within(finding).await?)
     }
 
+    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
+        let reading = async {
+            let (client, number) = self.client(site).await?;
+            people::standing(&client, number, &id).await
+        };
+        Ok(self.database.within(reading).await?)
+    }
+
     async fn computed(
         &self,
         site: SiteId,
@@ -297,6 +308,23 @@ impl ProfileStore for PostgresProfiles {
             Ok(expired)
         };
         Ok(self.database.within(expiring).await?)
+    }
+
+    async fn counted_names(
+        &self,
+        site: SiteId,
+        names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError> {
+        let reading = async {
+            let (client, number) = self.client(site).await?;
+            let wanted: Vec<_> = names.iter().map(|name| encoded(name)).collect();
+            let statement = client
+                .prepare_cached("SELECT name FROM event_names WHERE site = $1 AND name = ANY($2)")
+                .await?;
+            let rows = client.query(&statement, &[&number, &wanted]).await?;
+            rows.iter().map(|row| text::text(row, 0)).collect()
+        };
+        Ok(self.database.within(reading).await?)
     }
 
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {

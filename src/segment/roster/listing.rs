@@ -39,6 +39,8 @@ pub struct Listed {
     pub counting: Option<Counting>,
     /// Whether it is set aside, since the process died over it again and again.
     pub is_set_aside: bool,
+    /// Names of events that its rule asks for and under which nothing was counted.
+    pub uncounted: Vec<String>,
 }
 
 impl Segments {
@@ -72,6 +74,7 @@ impl Segments {
                     due_ms: self.due(site, segment, known, now),
                     counting: counters.as_deref().and_then(|it| Counting::of(&segment.rule, it)),
                     is_set_aside: self.is_set_aside(site, segment),
+                    uncounted: self.uncounted(site, segment).await?,
                 });
             }
             listed.extend(Self::leftovers(site, &states, &kept));
@@ -99,6 +102,7 @@ impl Segments {
             due_ms: None,
             counting: None,
             is_set_aside: false,
+            uncounted: Vec::new(),
         });
         listed.collect()
     }
