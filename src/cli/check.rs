@@ -60,6 +60,14 @@ fn summary(settings: &Settings, file: &str) -> String {
 /// What is allowed, and perhaps not meant.
 fn warnings(site: &SiteSettings) -> Vec<String> {
     let mut warnings = Vec::new();
+    let proves_nobody = site.visitor.login.is_empty() && site.gateway.server_token.is_none();
+    if !site.profiles.public.is_empty() && proves_nobody {
+        warnings.push(
+            "profiles.public: without login_key or server_token nobody can be proven to be a user, so \
+             pages see nothing of what is known of users"
+                .to_owned(),
+        );
+    }
     if site.tagged.len() > 1 {
         let tags: Vec<&str> = site.tagged.iter().copied().collect();
         let hears_all = |it: &&Arc<DestinationSettings>| {

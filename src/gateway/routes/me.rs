@@ -40,6 +40,9 @@ pub(in crate::gateway) async fn answer(
 async fn known(arrived: &Arrived<'_>) -> Result<Object, Rejection> {
     let (site, public) = (arrived.site, &arrived.site.public);
     let Some(profiles) = &arrived.gateway.profiles else { return Ok(Object::new()) };
+    if arrived.is_cross_site() {
+        return Ok(Object::new());
+    }
     let seen = Seen {
         cookies: &head::cookies(&arrived.head.headers),
         host: arrived.host,

@@ -43,6 +43,7 @@ use super::{
     Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement, SiteId, Usage,
 };
 use crate::clock::SharedClock;
+use crate::event::SenderRank;
 use crate::metrics::Metrics;
 use crate::store::{Migrations, ReadError, Store, WriteError};
 
@@ -136,6 +137,11 @@ const RANK_SHIFT: u32 = 1;
 fn flags(record: &NewRecord) -> i64 {
     let identifies = if record.identifies { IDENTIFIES } else { 0 };
     identifies | i64::from(record.rank.number()) << RANK_SHIFT
+}
+
+/// The rank in `events.flags`.
+fn rank(flags: i64) -> SenderRank {
+    SenderRank::from_number(flags >> RANK_SHIFT & 3)
 }
 
 /// The bits of an event's place that are its number in its site's sequence: 70 million million
