@@ -30,6 +30,7 @@ mod reload;
 mod scripts;
 mod segments;
 mod shared;
+mod speaking;
 mod start;
 mod subjects;
 mod vendors;
