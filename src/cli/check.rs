@@ -101,3 +101,28 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Origin;
+
+    #[test]
+    fn check_warns_of_public_profiles_where_nobody_can_be_proven() {
+        let warnings = |rest: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("tagway.toml");
+            let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]";
+            std::fs::write(&file, format!("{site}\n{rest}\n")).unwrap();
+            let origin = Origin { file: Some(file), ..Origin::default() };
+            super::warnings(&origin.load().unwrap().sites[0])
+        };
+        let public = "[sites.profiles]\npublic = [\"traits.plan\"]";
+        let [warning] = &warnings(public)[..] else { panic!() };
+        assert!(warning.contains("login_key"), "{warning}");
+        for key in ["login_key", "server_token"] {
+            let rest = format!("{key} = \"sixteen-characters-or-more\"\n{public}");
+            assert_eq!(warnings(&rest), Vec::<String>::new());
+        }
+        assert_eq!(warnings(""), Vec::<String>::new());
+    }
+}

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use cookie::Cookie;
 use http::header::ORIGIN;
 use http::{HeaderMap, Method};
+use serde_json::Value;
 use url::{Host, Url};
 
 use super::accept::{Messages, Sender};
@@ -199,7 +200,10 @@ fn names_another(draft: &Draft, format: &str, own: &[String]) -> bool {
     }
     // A context that cannot be read names anybody.
     let Some(context) = readable(event.context.as_ref()) else { return true };
-    if context.contains_key("groupId") {
+    // A vendor's name for a person is none of the profiles', but goes to the vendor.
+    let clients = context.get("clientIds").and_then(Value::as_object);
+    let mut clients = clients.into_iter().flat_map(Object::values);
+    if context.contains_key("groupId") || clients.any(|ids| ids.get("external_id").is_some()) {
         return true;
     }
     let facts = Facts { format: format.to_owned(), ..Facts::default() };
