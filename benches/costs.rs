@@ -184,7 +184,7 @@ fn stitch(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let schemas = [profile::MIGRATIONS];
     let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::new(Metrics::new())).unwrap();
-    let limits = profile::Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 1000 };
+    let limits = profile::Limits::new(1 << 15, 1000, 1000);
     let profiles = profile::SqliteProfiles::new(Arc::new(store), limits);
     let updates: Vec<profile::Update> = (0..PEOPLE)
         .map(|person| {
@@ -234,7 +234,7 @@ fn count(criterion: &mut Criterion) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let schemas = [profile::MIGRATIONS];
     let store = Store::open(folder.path(), Sync::Os, &schemas, Arc::new(Metrics::new())).unwrap();
-    let limits = profile::Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 1000 };
+    let limits = profile::Limits::new(1 << 15, 1000, 1000);
     let profiles = profile::SqliteProfiles::new(Arc::new(store), limits);
     let agents = profile::Agents::default();
     let updates = |records: &[String]| -> Vec<profile::Update> {

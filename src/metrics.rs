@@ -264,6 +264,8 @@ pub struct Metrics {
     pub profile_source_lookups: Family<SourceLabels, Counter>,
     /// Events that were delivered without what is known of their visitors.
     pub events_unenriched: Counter,
+    /// Profiles that claims alone made and that were too many.
+    pub profiles_evicted: Counter,
     /// Traits and identities that a full profile did not take.
     pub profile_refused: Family<ReasonLabels, Counter>,
     /// Events the profile projection has yet to see.
@@ -328,6 +330,7 @@ impl Metrics {
             profile_lookups: Family::default(),
             profile_source_lookups: Family::default(),
             events_unenriched: Counter::default(),
+            profiles_evicted: Counter::default(),
             profile_refused: Family::default(),
             projection_lag_events: Family::default(),
             script_requests: Family::default(),
@@ -363,6 +366,11 @@ impl Metrics {
             self.events_unenriched.clone(),
         );
         r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
+        r.register(
+            "profiles_evicted",
+            "Profiles that claims alone made, removed because there were too many",
+            self.profiles_evicted.clone(),
+        );
         r.register(
             "projection_lag_events",
             "Events the profiles have yet to see",

@@ -24,7 +24,7 @@ use crate::origin::{self, Origin};
 use crate::postgres::Postgres;
 use crate::profile::{self, Counters, Profiles, Projection};
 use crate::script::Sdk;
-use crate::segment::{FilterCounters, SegmentSettings, SiteSegments};
+use crate::segment::{FilterCounters, SiteSegments};
 use crate::vendors;
 
 /// What sites stand on, from the gateway's start to its end.
@@ -87,7 +87,7 @@ impl Sites {
             if visitor.lacks_secret() {
                 visitor.set_secret(&site_key(&self.footing.data_dir, &site.name)?);
             }
-            let id = self.open(&site.name, &site.profiles, &site.segments).await?;
+            let id = self.open(site).await?;
             let (profiles, source) = (&self.footing.profiles, site.profiles.source.as_ref());
             profiles
                 .set_source((id, &site.name), source, settings.egress.allow_private)
@@ -134,14 +134,12 @@ impl Sites {
     }
 
     /// The site's number in the journal. A site that is new gets one, and its projection starts.
-    async fn open(
-        &mut self,
-        name: &Name,
-        settings: &profile::SiteSettings,
-        segments: &[Arc<SegmentSettings>],
-    ) -> anyhow::Result<SiteId> {
+    async fn open(&mut self, site: &SiteSettings) -> anyhow::Result<SiteId> {
+        let (name, settings) = (&site.name, &site.profiles);
+        let filters: Arc<dyn Counters> =
+            Arc::new(FilterCounters::of(&site.segments, site.counted_events()));
         if let Some(running) = self.running.get(name) {
-            running.counters.send_replace(Arc::new(FilterCounters::of(segments)));
+            running.counters.send_replace(filters);
             running.profiles.send_replace(settings.clone());
             return Ok(running.site.id);
         }
@@ -151,7 +149,6 @@ impl Sites {
             database.name_site(id.0, name);
         }
         let (sender, settings) = watch::channel(settings.clone());
-        let filters: Arc<dyn Counters> = Arc::new(FilterCounters::of(segments));
         let (counters, filters) = watch::channel(filters);
         let setup = profile::Setup { site: id, name: name.clone(), settings, counters: filters };
         let projection =

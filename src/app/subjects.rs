@@ -182,13 +182,20 @@ impl Subjects {
 
 fn profile_row(subject: &Subject) -> Value {
     let identities = subject.identities.iter();
-    let identities =
-        identities.map(|identity| json!({ "kind": identity.kind.name(), "value": identity.value }));
+    let identities = identities.map(|(identity, rank)| {
+        json!({ "kind": identity.kind.name(), "value": identity.value, "rank": rank })
+    });
+    let ranks = subject.traits.keys().map(|key| {
+        let rank = subject.trait_ranks.get(key).copied().unwrap_or_default();
+        (key.clone(), json!(rank))
+    });
     let mut row = subject.computed.members();
     row.insert("kind".to_owned(), "profile".into());
     row.insert("user_id".to_owned(), subject.user_id.clone().into());
     row.insert("identities".to_owned(), identities.collect());
+    row.insert("rank".to_owned(), json!(subject.rank));
     row.insert("traits".to_owned(), Value::Object(subject.traits.clone()));
+    row.insert("trait_ranks".to_owned(), ranks.collect());
     let days = subject.activity.iter().map(activity_row).collect();
     row.insert("days".to_owned(), days);
     Value::Object(row)

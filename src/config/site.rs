@@ -41,6 +41,17 @@ pub struct SiteSettings {
 }
 
 impl SiteSettings {
+    /// The names of events of which the mappings, and the pages, look at a person's counts.
+    pub fn counted_events(&self) -> BTreeSet<String> {
+        let mapped = self.destinations.iter().flat_map(|it| it.counted_events());
+        self.profiles
+            .public
+            .counted_events()
+            .chain(mapped.map(String::as_str))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The vendors whose own libraries run in its pages, and what these are told of them.
     pub fn in_page(&self) -> Vec<InPage> {
         let of = |destination: &Arc<DestinationSettings>| {

@@ -1,5 +1,6 @@
 //! One destination's settings: the site's wishes over the vendor's habits.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,6 +159,11 @@ impl DestinationSettings {
     /// Whether it needs to see what is computed of a person's events.
     pub fn wants_computed(&self) -> bool {
         self.mapping.wants_computed()
+    }
+
+    /// The names of events of which it looks at a person's counts.
+    pub fn counted_events(&self) -> &BTreeSet<String> {
+        self.mapping.counted_events()
     }
 
     /// Takes, of what vendors' tags in the page tell, only what its own vendor's do, unless the site says

@@ -17,6 +17,7 @@ mod tests;
 
 pub use globs::Globs;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub struct Mapping {
     country: Option<String>,
     rules: Vec<Rule>,
     looks: Looks,
+    counted: BTreeSet<String>,
 }
 
 /// Why an event does not pass.
@@ -67,6 +69,7 @@ impl Default for Mapping {
             country: None,
             rules: Vec::new(),
             looks: Looks::default(),
+            counted: BTreeSet::new(),
         }
     }
 }
@@ -95,12 +98,18 @@ impl Mapping {
             rules.push(Rule::read(&mut rule, &mut templates));
         }
         let looks = Looks::of(&templates.names());
-        Self { templates, condition, properties, traits, currency, country, rules, looks }
+        let counted = templates.counted();
+        Self { templates, condition, properties, traits, currency, country, rules, looks, counted }
     }
 
     /// Whether it needs to see what is computed of a person's events.
     pub fn wants_computed(&self) -> bool {
         self.looks.computed
+    }
+
+    /// The names of events of which it looks at a person's counts.
+    pub fn counted_events(&self) -> &BTreeSet<String> {
+        &self.counted
     }
 
     /// Whether it changes events or keeps some back.

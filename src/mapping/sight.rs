@@ -43,6 +43,26 @@ impl Looks {
     }
 }
 
+/// The names of events that a template's source looks up in `activity`: `activity.Order`,
+/// `activity['Order Completed']`.
+pub(super) fn counted(source: &str) -> Vec<String> {
+    let name = |rest: &str| {
+        // It may itself stand in brackets and quotes.
+        let rest = rest.trim_start_matches(['\'', '"']).trim_start().trim_start_matches(']');
+        let rest = rest.trim_start();
+        if let Some(word) = rest.strip_prefix('.') {
+            let word = word.trim_start();
+            let end = word.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(word.len());
+            return word.get(..end).map(str::to_owned);
+        }
+        let quoted = rest.strip_prefix('[')?.trim_start();
+        let quote = quoted.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+        let (name, _) = quoted.strip_prefix(quote)?.split_once(quote)?;
+        Some(name.to_owned())
+    };
+    source.split("activity").skip(1).filter_map(name).filter(|name| !name.is_empty()).collect()
+}
+
 /// Of the event and its profile what `looks` says.
 pub(super) fn sight(
     looks: Looks,

@@ -4,13 +4,15 @@
 //! wherever they are said), `context`, `facts`, `timestamp` and `messageId`; and in `profile` what is
 //! known of the person. What is not there is undefined, which is false, and prints as nothing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
+
+use super::sight;
 
 /// Steps of one evaluation: a loop over a long list of products takes some thousands.
 const FUEL: u64 = 50_000;
@@ -65,6 +67,14 @@ impl Templates {
     pub(super) fn names(&self) -> HashSet<String> {
         let templates = self.environment.templates();
         templates.flat_map(|(_, template)| template.undeclared_variables(true)).collect()
+    }
+
+    /// The names of events of which the templates look at counts.
+    pub(super) fn counted(&self) -> BTreeSet<String> {
+        self.environment
+            .templates()
+            .flat_map(|(_, template)| sight::counted(template.source()))
+            .collect()
     }
 
     fn add(&mut self, source: String, is_expression: bool) -> Result<Handle, String> {

@@ -1,16 +1,19 @@
 //! Updates in one transaction: looks up, asks the rules, writes what they say. Where the rows are kept
 //! is the backend's business ([`Rows`]).
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::details::Witness;
 use super::repeats::{Notes, Repeats};
-use super::rows::Rows;
+use super::rows::{Link, Rows};
 use super::stitch::{self, Bound, Held, Holder, Verdict};
 use super::tallies::Tallies;
-use super::traits::{Said, Traits};
+use super::traits::{Said, Traits, Word};
 use super::{Changes, Identity, IdentityKind, Limits, ProfileId, SEEN_EVERY_MS, Update};
+use crate::event::SenderRank;
 use crate::journal::SiteId;
 
 /// Some updates in one transaction, and what they changed.
@@ -22,65 +25,109 @@ pub(super) struct Batch<'r, R> {
     notes: Notes,
     changes: Changes,
     tallies: Tallies,
+    census: Census,
+}
+
+/// How the number of profiles changed that claims alone made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Census {
+    /// Those that were made, whatever became of them.
+    pub(super) made: u64,
+    /// By how many there are more, or fewer.
+    pub(super) more: i64,
+}
+
+/// What a batch came to.
+pub(super) struct Finished<R> {
+    pub(super) rows: R,
+    pub(super) changes: Changes,
+    /// To take once it is committed.
+    pub(super) notes: Notes,
+    pub(super) census: Census,
 }
 
 impl<'r, R: Rows> Batch<'r, R> {
     pub(super) fn new(rows: R, site: SiteId, limits: Limits, repeats: &'r Repeats) -> Self {
         let (notes, changes) = (Notes::default(), Changes::default());
         let tallies = Tallies::new(limits.event_names);
-        Self { rows, site, limits, repeats, notes, changes, tallies }
+        let census = Census::default();
+        Self { rows, site, limits, repeats, notes, changes, tallies, census }
     }
 
-    /// Writes what was counted. Returns the rows, what changed, and the notes to take once it is
-    /// committed.
-    pub(super) fn finish(self) -> Result<(R, Changes, Notes), R::Error> {
-        let Self { mut rows, notes, mut changes, tallies, .. } = self;
+    /// Writes what was counted.
+    pub(super) fn finish(self) -> Result<Finished<R>, R::Error> {
+        let Self { mut rows, notes, mut changes, tallies, census, .. } = self;
         changes.names_refused = tallies.refused;
         changes.counted = tallies.write(&mut rows)?;
-        Ok((rows, changes, notes))
+        Ok(Finished { rows, changes, notes, census })
     }
 
     pub(super) fn apply(&mut self, update: &Update) -> Result<(), R::Error> {
         let statement = self.repeats.statement(self.site, update);
-        if let Some(holder) = self.repeats.holder(statement, stitch::time(update), &self.notes) {
-            return self.count(holder, update);
+        let said = self.repeats.holder(statement, stitch::time(update), &self.notes);
+        if let Some((holder, rank)) = said {
+            return self.count(holder, update, rank);
         }
         let bound = self.look_up(update)?;
         let verdict =
             stitch::judge(update, &bound, |profile, client| self.rows.mate(profile, client))?;
         let profile = match verdict.holder {
             Holder::Profile(profile) => profile,
-            Holder::New => self.rows.make(stitch::time(update))?,
+            Holder::New => {
+                self.census.made += 1;
+                self.census.more += 1;
+                self.rows.make(stitch::time(update))?
+            }
             Holder::Nobody => return Ok(()),
         };
         for other in &verdict.absorbed {
-            self.absorb(*other, profile, verdict.claim)?;
+            self.absorb(*other, profile, &verdict)?;
         }
-        self.count(profile, update)?;
-        self.describe(profile, update)?;
+        self.count(profile, update, verdict.rank)?;
+        self.describe(profile, update, &verdict)?;
         let due = [
-            self.note(profile, update)?,
+            self.note(profile, update, &verdict)?,
             self.link(profile, update, &bound, &verdict)?,
-            self.say(profile, update)?,
+            self.say(profile, update, verdict.rank)?,
         ];
         // An alias said again is the latest again.
         let due = if update.previous.is_some() { None } else { due.into_iter().min().flatten() };
         if let Some(due) = due {
-            self.notes.say(profile, statement, stitch::time(update)..due);
+            self.notes.say((profile, verdict.rank), statement, stitch::time(update)..due);
         }
         Ok(())
     }
 
-    fn count(&mut self, profile: ProfileId, update: &Update) -> Result<(), R::Error> {
+    fn count(
+        &mut self,
+        profile: ProfileId,
+        update: &Update,
+        rank: SenderRank,
+    ) -> Result<(), R::Error> {
         let Some(seen) = &update.sighting else { return Ok(()) };
-        self.tallies.count(&mut self.rows, profile, seen, stitch::time(update))
+        self.tallies.count(&mut self.rows, profile, (seen, rank), stitch::time(update))
     }
 
     /// Takes what the event says of the person's device, place and ways.
-    fn describe(&mut self, profile: ProfileId, update: &Update) -> Result<(), R::Error> {
+    fn describe(
+        &mut self,
+        profile: ProfileId,
+        update: &Update,
+        verdict: &Verdict,
+    ) -> Result<(), R::Error> {
         let Some(seen) = &update.sighting else { return Ok(()) };
         let mut known = self.rows.details(profile)?;
-        if known.take(seen, stitch::time(update)) {
+        if verdict.is_vouched {
+            known.vouch();
+        }
+        let is_browser = |it: &&Identity| it.kind == IdentityKind::Visitor;
+        let browser = update.devices.iter().map(|it| &it.identity).find(is_browser);
+        let witness = Witness {
+            at: stitch::time(update),
+            rank: verdict.rank,
+            browser: browser.map(|it| it.value.as_str()),
+        };
+        if known.take(seen, witness) {
             self.rows.put_details(profile, &known)?;
             self.notes.change(profile);
             self.changes.profiles.insert(profile);
@@ -102,7 +149,12 @@ impl<'r, R: Rows> Batch<'r, R> {
 
     /// Notes when the person was seen, and by what user id the profile goes: its first, or that of the
     /// latest alias. Returns when it is to be noted again.
-    fn note(&mut self, profile: ProfileId, update: &Update) -> Result<Option<i64>, R::Error> {
+    fn note(
+        &mut self,
+        profile: ProfileId,
+        update: &Update,
+        verdict: &Verdict,
+    ) -> Result<Option<i64>, R::Error> {
         let (at, mut person) = (stitch::time(update), self.rows.person(profile)?);
         let is_first = person.first_seen.is_none_or(|first| at < first);
         let is_last = person.last_seen.is_none_or(|last| at - last >= SEEN_EVERY_MS);
@@ -113,7 +165,15 @@ impl<'r, R: Rows> Batch<'r, R> {
                 Some(known) => (said_at, *user) > (person.named_at, known) && said_at > 0,
             }
         });
-        let is_news = is_first || is_last || user.is_some();
+        let is_surer = verdict.rank > person.rank;
+        let is_sharing = verdict.is_shared && !person.is_shared;
+        let is_news = is_first || is_last || user.is_some() || is_surer || is_sharing;
+        if is_surer {
+            self.census.more -= i64::from(person.rank == SenderRank::Claimed);
+            person.rank = verdict.rank;
+            self.notes.change(profile);
+        }
+        person.is_shared |= verdict.is_shared;
         if is_first {
             person.first_seen = Some(at);
         }
@@ -150,15 +210,20 @@ impl<'r, R: Rows> Batch<'r, R> {
         let mut has_all = verdict.has_email && verdict.devices.iter().all(Option::is_some);
         let mut due = i64::MAX;
         let claimed = verdict.claim;
+        let email_rank = stitch::email_rank(update, verdict.rank);
         let strong = [
-            (&update.user, &bound.user),
-            (&update.previous, &bound.previous),
-            (&update.email, &bound.email),
+            (&update.user, &bound.user, verdict.rank),
+            (&update.previous, &bound.previous, verdict.rank),
+            (&update.email, &bound.email, email_rank),
         ];
-        let strong = strong.into_iter().filter_map(|(identity, binding)| {
+        let strong = strong.into_iter().filter_map(|(identity, binding, rank)| {
             let identity = identity.as_ref()?;
             let is_holders = identity.kind != IdentityKind::Email || verdict.has_email;
-            Some((identity, None, binding, is_holders.then_some(Held { since: 0, claimed })?))
+            let held = is_holders.then_some(Held { since: 0, claimed, rank })?;
+            // Nobody takes away from a link what it is worth.
+            let own = binding.filter(|known| known.profile == profile);
+            let rank = own.map_or(rank, |known| known.rank.max(rank));
+            Some((identity, None, binding, Held { rank, ..held }))
         });
         let devices = update.devices.iter().zip(&bound.devices).zip(&verdict.devices);
         let devices = devices.filter_map(|((device, binding), held)| {
@@ -170,18 +235,21 @@ impl<'r, R: Rows> Batch<'r, R> {
                 // It came with its profile, if there was room.
                 Some(known) if verdict.absorbed.contains(&known.profile) => {
                     has_all = false;
+                    if held.rank > known.rank {
+                        self.rows.raise(identity, profile, held.rank)?;
+                    }
                     false
                 }
                 Some(known) if known.profile == profile => {
                     let is_news = held.is_news(known, at);
                     // The next statement of any of their devices may take the claim over.
-                    if is_news && held.claimed > known.claimed {
+                    if is_news && (held.claimed > known.claimed || held.rank > known.rank) {
                         self.notes.change(profile);
                     }
                     is_news
                 }
                 _ => {
-                    if self.room(profile, identity.kind)? == 0 {
+                    if !self.has_room(profile, identity.kind, held.rank)? {
                         self.changes.identities_refused += 1;
                         has_all = false;
                         continue;
@@ -203,53 +271,81 @@ impl<'r, R: Rows> Batch<'r, R> {
         Ok(has_all.then_some(due))
     }
 
-    /// How many more identities of a kind the profile may be known by.
-    fn room(&mut self, profile: ProfileId, kind: IdentityKind) -> Result<usize, R::Error> {
+    /// Whether the profile may be known by one more identity of a kind, linked with this rank: one of a
+    /// lower rank makes room.
+    fn has_room(
+        &mut self,
+        profile: ProfileId,
+        kind: IdentityKind,
+        rank: SenderRank,
+    ) -> Result<bool, R::Error> {
         let limit = self.limits.of(kind);
-        Ok(limit.saturating_sub(self.rows.names_counted(profile, kind, limit)?))
+        if self.rows.names_counted(profile, kind, limit)? < limit {
+            return Ok(true);
+        }
+        if rank == SenderRank::Claimed {
+            return Ok(false);
+        }
+        let Some(value) = self.rows.evict(profile, kind, rank)? else { return Ok(false) };
+        self.notes.change(profile);
+        self.changes.identities_refused += 1;
+        self.changes.identities.insert(Identity { kind, value });
+        Ok(true)
     }
 
     /// Puts a profile into another: what it knows of the person, and its identities as far as there is
     /// room.
-    fn absorb(&mut self, from: ProfileId, into: ProfileId, claim: i64) -> Result<(), R::Error> {
+    fn absorb(
+        &mut self,
+        from: ProfileId,
+        into: ProfileId,
+        verdict: &Verdict,
+    ) -> Result<(), R::Error> {
         self.notes.change(from);
         self.notes.change(into);
+        let mut names = self.rows.names_of(from)?;
+        names.sort_by_key(|link| Reverse(link.rank));
         let mut room = BTreeMap::new();
-        for (kind, value) in self.rows.names_of(from)? {
+        for Link { kind, value, rank } in names {
             let known = IdentityKind::from_name(&kind);
-            let left = match known {
-                None => 0,
-                Some(known) => match room.get(&known) {
-                    Some(left) => *left,
-                    None => self.room(into, known)?,
-                },
+            let has_room = match known {
+                None => false,
+                Some(known) => {
+                    let left = match room.get(&known) {
+                        Some(left) => *left,
+                        None => {
+                            let limit = self.limits.of(known);
+                            limit.saturating_sub(self.rows.names_counted(into, known, limit)?)
+                        }
+                    };
+                    room.insert(known, left.saturating_sub(1));
+                    left > 0 || self.has_room(into, known, rank)?
+                }
             };
-            if left == 0 {
+            if has_room {
+                self.rows.hand_over((&kind, &value), into, verdict.claim)?;
+            } else {
                 self.changes.identities_refused += 1;
                 self.rows.unbind((&kind, &value))?;
-            } else {
-                self.rows.hand_over((&kind, &value), into, claim)?;
             }
             if let Some(kind) = known {
-                room.insert(kind, left.saturating_sub(1));
                 self.changes.identities.insert(Identity { kind, value });
             }
         }
         self.absorb_person(from, into)?;
         let did_anything = self.tallies.join(&mut self.rows, from, into)?;
-        let before = self.rows.details(into)?;
-        let mut known = before.clone();
-        known.absorb(&self.rows.details(from)?);
-        if known != before {
+        let mut known = self.rows.details(into)?;
+        let is_described = known.absorb(self.rows.details(from)?, verdict.rank);
+        if is_described {
             self.rows.put_details(into, &known)?;
         }
-        if did_anything || known != before {
+        if did_anything || is_described {
             self.changes.profiles.insert(into);
         }
-        let limit = self.limits.traits_bytes;
-        let (mut own, said) = self.rows.traits(into, limit)?;
-        let (theirs, _) = self.rows.traits(from, limit)?;
-        let said = said.and(own.merge(&theirs, limit));
+        let room = self.limits.into();
+        let (mut own, said) = self.rows.traits(into, room)?;
+        let (theirs, _) = self.rows.traits(from, room)?;
+        let said = said.and(own.merge(&theirs, room));
         self.rows.remove(from)?;
         self.changes.profiles.insert(from);
         self.put_traits(into, &own, said)
@@ -260,6 +356,11 @@ impl<'r, R: Rows> Batch<'r, R> {
         let (mut own, theirs) = (self.rows.person(into)?, self.rows.person(from)?);
         own.first_seen = own.first_seen.into_iter().chain(theirs.first_seen).min();
         own.last_seen = own.last_seen.max(theirs.last_seen);
+        let claims = [own.rank, theirs.rank].into_iter().filter(|it| *it == SenderRank::Claimed);
+        self.census.more -= i64::try_from(claims.count()).unwrap_or_default();
+        own.rank = own.rank.max(theirs.rank);
+        self.census.more += i64::from(own.rank == SenderRank::Claimed);
+        own.is_shared |= theirs.is_shared;
         if theirs.user_id.is_some()
             && (theirs.named_at, &theirs.user_id) > (own.named_at, &own.user_id)
         {
@@ -271,15 +372,24 @@ impl<'r, R: Rows> Batch<'r, R> {
 
     /// Takes what the update says of the person. Returns when that is to be noted again; `None` if not
     /// all of it is known now.
-    fn say(&mut self, profile: ProfileId, update: &Update) -> Result<Option<i64>, R::Error> {
+    fn say(
+        &mut self,
+        profile: ProfileId,
+        update: &Update,
+        rank: SenderRank,
+    ) -> Result<Option<i64>, R::Error> {
         if update.traits.is_empty() {
             return Ok(Some(i64::MAX));
         }
-        let (mut traits, said) = self.rows.traits(profile, self.limits.traits_bytes)?;
-        let at = stitch::time(update);
-        let said = said.and(traits.say(&update.traits, at, self.limits.traits_bytes));
+        let (at, room) = (stitch::time(update), self.limits.into());
+        let (mut traits, said) = self.rows.traits(profile, room)?;
+        let said = said.and(traits.say(&update.traits, Word { at, rank }, room));
         self.put_traits(profile, &traits, said)?;
         let due = |(key, value): (&String, &Value)| {
+            if traits.rank(key) > rank {
+                // It says nothing, whenever it is said.
+                return Some(i64::MAX);
+            }
             let is_known = traits.values.get(key).unwrap_or(&Value::Null) == value;
             let said_at = traits.times.get(key).filter(|said_at| is_known && **said_at <= at);
             said_at.map(|said_at| said_at + SEEN_EVERY_MS)

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::event::{Event, Kind, names_somebody};
 
@@ -250,6 +251,23 @@ pub(super) fn devices(event: &Event) -> Vec<Device> {
     }
     found.sort_by_key(|device| device.identity.kind);
     found
+}
+
+/// Adds the browsers that a message of a server names: its anonymous ids, where they are such as
+/// the gateway's cookie holds. With the user id in it such a message binds the browser to the user.
+pub(super) fn add_browsers(event: &Event, devices: &mut Vec<Device>) {
+    if !event.facts.from_server || event.user_id.is_none() {
+        return;
+    }
+    let previous = event.previous_id.as_deref().filter(|_| event.kind == Kind::Alias);
+    for id in event.anonymous_id.as_deref().into_iter().chain(previous) {
+        // The ids in cookies are UUIDs, written as the gateway writes them.
+        if Uuid::try_parse(id).is_ok_and(|uuid| uuid.to_string() == id) {
+            let identity = Identity { kind: IdentityKind::Visitor, value: id.to_owned() };
+            devices.push(Device { identity, client: None });
+        }
+    }
+    devices.sort_by_key(|device| device.identity.kind);
 }
 
 /// The client of a browser or app that the anonymous id is of, if it can be told to forget its user.

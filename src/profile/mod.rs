@@ -26,6 +26,7 @@ mod agent;
 mod batch;
 mod cache;
 mod company;
+mod details;
 mod filling;
 mod identity;
 mod outside;
@@ -36,6 +37,7 @@ mod repeats;
 mod rows;
 mod sighting;
 mod sqlite;
+mod standing;
 mod stitch;
 mod subject;
 mod tallies;
@@ -66,7 +68,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::event::{Computed, Object, ProfileView, Tally};
+use crate::event::{Computed, Object, ProfileView, SenderRank, Tally};
 use crate::journal::{JournalError, NameKey, SiteId};
 use crate::postgres::PostgresError;
 use crate::settings::Section;
@@ -120,10 +122,23 @@ pub enum OnTimeout {
 pub struct Limits {
     /// Bytes of its traits as JSON.
     pub traits_bytes: usize,
+    /// How many of them claims may fill.
+    pub claimed_traits_bytes: usize,
     /// Devices of each kind it is known by: anonymous ids, cookies, ids of each vendor.
     pub identities: usize,
-    /// Names of events that are counted, of one site.
+    /// Names of events that are counted, of one site: of those that only claims gave, and as many
+    /// of others.
     pub event_names: usize,
+    /// Profiles of one site that claims alone made.
+    pub claimed_max: u64,
+}
+
+impl Limits {
+    /// Limits without a share of their own for claims.
+    pub const fn new(traits_bytes: usize, identities: usize, event_names: usize) -> Self {
+        let (claimed_traits_bytes, claimed_max) = (traits_bytes, u64::MAX);
+        Self { traits_bytes, claimed_traits_bytes, identities, event_names, claimed_max }
+    }
 }
 
 /// `profiles` of a site: what is kept of its visitors.
@@ -195,8 +210,10 @@ impl Settings {
             ),
             limits: Limits {
                 traits_bytes: section.byte_count("traits_bytes"),
+                claimed_traits_bytes: section.byte_count("claimed_traits_bytes"),
                 identities: section.integer("identities", 1..=100_000),
                 event_names: section.integer("event_names", 0..=1_000_000),
+                claimed_max: section.integer("claimed_max", 1..=1_000_000_000),
             },
         }
     }
@@ -223,8 +240,8 @@ impl Settings {
 pub struct Update {
     /// When it happened.
     pub at: Timestamp,
-    /// Whether one of the site's servers says it; in a browser anybody can say anything.
-    pub from_server: bool,
+    /// The rank that the event itself shows: what it is worth besides, the profiles know.
+    pub rank: SenderRank,
     /// The user id, if any.
     pub user: Option<Identity>,
     /// The user id that the person had before, where one of the site's servers says so.
@@ -261,6 +278,28 @@ pub struct Changes {
     pub traits_refused: u64,
     /// Identities that were not taken because the profile was full.
     pub identities_refused: u64,
+    /// Profiles that claims alone made, removed because there were too many.
+    pub evicted: u64,
+}
+
+impl Changes {
+    /// Adds what else changed.
+    fn add(&mut self, other: Self) {
+        self.identities.extend(other.identities);
+        self.profiles.extend(other.profiles);
+        self.evicted += other.evicted;
+    }
+}
+
+/// What a page may know by the gateway's cookie.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Whose profile it is.
+    pub profile: ProfileId,
+    /// Who they are: of a shared profile what was proven.
+    pub view: ProfileView,
+    /// Whether the page may know what the person did as well.
+    pub is_whole: bool,
 }
 
 /// Visitors nobody has seen for long. Times are milliseconds since 1970.
@@ -334,6 +373,10 @@ pub trait ProfileStore: Send + Sync {
         site: SiteId,
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
+
+    /// What is known of the browser with this id in the gateway's cookie: whose it is, and what a page
+    /// may know of them.
+    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError>;
 
     /// What is computed of these people's events, in their order, and the last event that is in it.
     async fn computed(

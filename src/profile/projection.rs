@@ -348,6 +348,7 @@ pub fn update_of(event: &Event) -> Update {
             .extend(device.filter(|device| !devices.iter().any(|d| d.identity == device.identity)));
         previous = older(IdentityKind::User).filter(|_| event.facts.from_server);
     }
+    identity::add_browsers(event, &mut devices);
     let mut traits = Object::new();
     let context = event.context.as_ref().and_then(|context| context.get("traits"));
     if let Some(said) = context.and_then(serde_json::Value::as_object) {
@@ -361,7 +362,7 @@ pub fn update_of(event: &Event) -> Update {
     }
     Update {
         at: event.timestamp,
-        from_server: event.facts.from_server,
+        rank: event.facts.rank(),
         user: Identity::of(IdentityKind::User, event.user_id.as_deref()),
         previous,
         email: identity::email(event),

@@ -56,6 +56,14 @@ impl Public {
         self.0.iter().filter_map(|path| path.first()).any(|root| !is_known(root))
     }
 
+    /// The names of events of which any of it is counted.
+    pub fn counted_events(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|path| match path.as_slice() {
+            [root, name, ..] if root == "activity" => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The public part of what is known of a visitor, in the form of the whole.
     pub fn of(&self, found: &Found) -> Object {
         let mut whole = found.computed.as_ref().map(|it| it.members()).unwrap_or_default();

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use moka::sync::Cache;
 
 use super::{ProfileId, Sighting, Update};
+use crate::event::SenderRank;
 use crate::journal::SiteId;
 
 /// Statements, and profiles, that are remembered: about 120 bytes each. What is forgotten is looked up.
@@ -30,6 +31,8 @@ pub(super) struct Repeats {
 #[derive(Clone, Copy)]
 struct Statement {
     holder: ProfileId,
+    /// What it is worth.
+    rank: SenderRank,
     state: u64,
     /// When saying it changes nothing, in milliseconds since 1970.
     from: i64,
@@ -40,7 +43,7 @@ struct Statement {
 #[derive(Default)]
 pub(super) struct Notes {
     changed: BTreeSet<ProfileId>,
-    said: BTreeMap<ProfileId, Vec<(u64, Range<i64>)>>,
+    said: BTreeMap<ProfileId, Vec<(u64, SenderRank, Range<i64>)>>,
 }
 
 impl Default for Repeats {
@@ -57,22 +60,27 @@ impl Default for Repeats {
 impl Repeats {
     /// What the update says, apart from when, as one number.
     pub(super) fn statement(&self, site: SiteId, update: &Update) -> u64 {
-        let Update { at: _, from_server, user, previous, email, devices, traits, sighting } =
-            update;
+        let Update { at: _, rank, user, previous, email, devices, traits, sighting } = update;
         let devices: Vec<_> = devices.iter().map(|d| (&d.identity, &d.client)).collect();
         let traits: Vec<_> = traits.iter().map(|(key, value)| (key, value.to_string())).collect();
         let seen = sighting.as_ref().map(Sighting::statement);
-        let who = (site, from_server, user, previous, email);
+        let who = (site, rank, user, previous, email);
         self.hashes.hash_one((who, devices, traits, seen))
     }
 
-    /// Whose it is, if it was said before and saying it again at this time changes nothing.
-    pub(super) fn holder(&self, statement: u64, at: i64, notes: &Notes) -> Option<ProfileId> {
+    /// Whose it is, and what it is worth, if it was said before and saying it again at this time changes
+    /// nothing.
+    pub(super) fn holder(
+        &self,
+        statement: u64,
+        at: i64,
+        notes: &Notes,
+    ) -> Option<(ProfileId, SenderRank)> {
         let said = self.said.get(&statement)?;
         let is_known = (said.from..said.due).contains(&at)
             && !notes.changed.contains(&said.holder)
             && self.states.get(&said.holder) == Some(said.state);
-        is_known.then_some(said.holder)
+        is_known.then_some((said.holder, said.rank))
     }
 
     /// Takes the notes of a transaction that is committed.
@@ -82,8 +90,9 @@ impl Repeats {
         }
         for (holder, said) in notes.said {
             let state = self.states.get_with(holder, || self.new_state());
-            for (statement, Range { start, end }) in said {
-                self.said.insert(statement, Statement { holder, state, from: start, due: end });
+            for (statement, rank, Range { start, end }) in said {
+                let said = Statement { holder, rank, state, from: start, due: end };
+                self.said.insert(statement, said);
             }
         }
     }
@@ -113,8 +122,20 @@ impl Notes {
         self.said.remove(&profile);
     }
 
+    /// These profiles are no more.
+    pub(super) fn forget(&mut self, profiles: &BTreeSet<ProfileId>) {
+        for profile in profiles {
+            self.change(*profile);
+        }
+    }
+
     /// The holder has all that the statement says; at these times there is nothing to note of it.
-    pub(super) fn say(&mut self, holder: ProfileId, statement: u64, times: Range<i64>) {
-        self.said.entry(holder).or_default().push((statement, times));
+    pub(super) fn say(
+        &mut self,
+        (holder, rank): (ProfileId, SenderRank),
+        statement: u64,
+        times: Range<i64>,
+    ) {
+        self.said.entry(holder).or_default().push((statement, rank, times));
     }
 }

@@ -1,11 +1,12 @@
 //! What the logic of a batch asks of a backend: the rows of profiles, of their names and of what they
 //! did. All of one transaction, each change visible to what is asked after it.
 
-use super::sighting::Details;
+use super::details::Details;
 use super::stitch::{Binding, Held, Mate};
 use super::tallies::Pending;
-use super::traits::{Said, Traits};
+use super::traits::{Room, Said, Traits};
 use super::{Identity, IdentityKind, ProfileId};
+use crate::event::SenderRank;
 
 /// What is kept of a profile besides its traits and identities. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,49 @@ pub(super) struct Person {
     pub(super) named_at: i64,
     pub(super) first_seen: Option<i64>,
     pub(super) last_seen: Option<i64>,
+    /// The highest rank of what was said of it.
+    pub(super) rank: SenderRank,
+    /// Whether it may hold what two people did.
+    pub(super) is_shared: bool,
+}
+
+/// An identity's kind and value, as they are written, and the rank with which it is linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) kind: String,
+    pub(super) value: String,
+    pub(super) rank: SenderRank,
+}
+
+/// Why a name of events is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NameRank {
+    /// Claims gave it.
+    #[default]
+    Claimed,
+    /// A proven sender gave it.
+    Proven,
+    /// The site's settings use it.
+    Reserved,
+}
+
+impl NameRank {
+    /// The stored number.
+    pub(super) const fn number(self) -> i64 {
+        match self {
+            Self::Claimed => 0,
+            Self::Proven => 1,
+            Self::Reserved => 2,
+        }
+    }
+
+    pub(super) const fn from_number(number: i64) -> Self {
+        match number {
+            2 => Self::Reserved,
+            1 => Self::Proven,
+            _ => Self::Claimed,
+        }
+    }
 }
 
 /// The rows of one site in one transaction.
@@ -47,6 +91,23 @@ pub(super) trait Rows {
         seen: (Option<&str>, i64),
     ) -> Result<(), Self::Error>;
 
+    /// Raises the rank with which an identity is linked, if the profile has it.
+    fn raise(
+        &mut self,
+        identity: &Identity,
+        profile: ProfileId,
+        rank: SenderRank,
+    ) -> Result<(), Self::Error>;
+
+    /// Removes the profile's identity of a kind that has the lowest rank below this one and was
+    /// not seen for longest, if there is one. Returns its value.
+    fn evict(
+        &mut self,
+        profile: ProfileId,
+        kind: IdentityKind,
+        below: SenderRank,
+    ) -> Result<Option<String>, Self::Error>;
+
     /// How many identities of a kind the profile has; `limit` if there are more.
     fn names_counted(
         &mut self,
@@ -55,8 +116,8 @@ pub(super) trait Rows {
         limit: usize,
     ) -> Result<usize, Self::Error>;
 
-    /// The kinds and values of the profile's identities, in their order.
-    fn names_of(&mut self, profile: ProfileId) -> Result<Vec<(String, String)>, Self::Error>;
+    /// The profile's identities, in the order of their kinds and values.
+    fn names_of(&mut self, profile: ProfileId) -> Result<Vec<Link>, Self::Error>;
 
     /// Removes an identity, by kind and value.
     fn unbind(&mut self, name: (&str, &str)) -> Result<(), Self::Error>;
@@ -69,8 +130,8 @@ pub(super) trait Rows {
         claim: i64,
     ) -> Result<(), Self::Error>;
 
-    /// The profile's traits, and what was left out of them because it is beyond `limit`.
-    fn traits(&mut self, profile: ProfileId, limit: usize) -> Result<(Traits, Said), Self::Error>;
+    /// The profile's traits, and what was left out of them because there is no more room.
+    fn traits(&mut self, profile: ProfileId, room: Room) -> Result<(Traits, Said), Self::Error>;
 
     fn put_traits(&mut self, profile: ProfileId, traits: &Traits) -> Result<(), Self::Error>;
 
@@ -82,14 +143,17 @@ pub(super) trait Rows {
     /// Removes a profile that has neither identities nor activity any more.
     fn remove(&mut self, profile: ProfileId) -> Result<(), Self::Error>;
 
-    /// The number of an event's name, if it is counted.
-    fn event(&mut self, name: &str) -> Result<Option<i64>, Self::Error>;
+    /// The number of an event's name, if it is counted, and why it is.
+    fn event(&mut self, name: &str) -> Result<Option<(i64, NameRank)>, Self::Error>;
 
-    /// How many names are counted.
-    fn events_counted(&mut self) -> Result<usize, Self::Error>;
+    /// How many names are counted for this reason.
+    fn events_counted(&mut self, rank: NameRank) -> Result<usize, Self::Error>;
 
     /// Counts a new name from now on.
-    fn add_event(&mut self, name: &str) -> Result<i64, Self::Error>;
+    fn add_event(&mut self, name: &str, rank: NameRank) -> Result<i64, Self::Error>;
+
+    /// Counts a name for a better reason.
+    fn raise_event(&mut self, name: &str, rank: NameRank) -> Result<(), Self::Error>;
 
     /// What one profile did was done by another; whether that was anything.
     fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> Result<bool, Self::Error>;

@@ -20,9 +20,6 @@ const MAX_TEXT_BYTES: usize = 256;
 /// Parameters of one URL that are looked at.
 const MAX_PARAMETERS: usize = 100;
 
-/// Categories of consent that are kept, and the longest name of one.
-const MAX_CATEGORIES: usize = 64;
-
 /// The properties that say what an event is worth; the first that is a number counts.
 const VALUES: [&str; 3] = ["value", "revenue", "total"];
 
@@ -37,6 +34,10 @@ pub trait Counters: Send + Sync {
 
     /// All names there are, in order. Equal names stand for equal tests, for ever.
     fn names(&self) -> Vec<String>;
+
+    /// Whether events of this name are counted whatever other names there are, because the settings use
+    /// their counts.
+    fn reserves(&self, name: &str) -> bool;
 }
 
 /// No names but the events' own.
@@ -57,6 +58,10 @@ impl Counters for NoCounters {
     fn names(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn reserves(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// What one event says besides who its visitor is.
@@ -64,6 +69,8 @@ impl Counters for NoCounters {
 pub struct Sighting {
     /// The name it is counted under.
     pub name: String,
+    /// Whether the site's settings use the counts of that name.
+    pub is_reserved: bool,
     /// Further names, which the site's settings make.
     pub counters: Vec<String>,
     /// What it is worth.
@@ -93,8 +100,10 @@ impl Sighting {
         }
         let mut keys = Vec::new();
         counters.keys(event, &mut keys);
+        let name = short(event.label(), MAX_NAME_BYTES);
         Some(Self {
-            name: short(event.label(), MAX_NAME_BYTES).to_owned(),
+            name: name.to_owned(),
+            is_reserved: counters.reserves(name),
             counters: keys,
             value: value(event),
             touch: touch(event),
@@ -232,121 +241,6 @@ fn group(event: &Event) -> Option<String> {
     Some(short(group, MAX_TEXT_BYTES).to_owned()).filter(|group| !group.is_empty())
 }
 
-/// What is kept of the sightings of one person. Times are milliseconds since 1970.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Details {
-    pub(super) touches: Object,
-    pub(super) device: Object,
-    pub(super) place: Object,
-    pub(super) consent: Object,
-    pub(super) group: Option<String>,
-    /// When each but the touches was last stated.
-    pub(super) stated: Object,
-}
-
-impl Details {
-    /// Takes a sighting in; whether it says anything new.
-    pub(super) fn take(&mut self, seen: &Sighting, at: i64) -> bool {
-        let before = self.clone();
-        let mut first = seen.touch.clone().unwrap_or_default();
-        first.insert("at".into(), at.into());
-        self.touch(Some(&first), seen.touch.as_ref().map(|_| &first));
-        let group = seen.group.as_ref();
-        let object = |object: &Object| (!object.is_empty()).then(|| object.clone());
-        self.state("device", object(&seen.device), at);
-        self.state("place", object(&seen.place), at);
-        self.state("consent", object(&seen.consent), at);
-        self.state_group(group, at);
-        // A later time alone is not worth a write.
-        self.touches != before.touches
-            || self.device != before.device
-            || self.place != before.place
-            || self.consent != before.consent
-            || self.group != before.group
-    }
-
-    /// Takes in what was known of the same person under another number.
-    pub(super) fn absorb(&mut self, other: &Self) {
-        let object = |name: &str| other.touches.get(name).and_then(Value::as_object);
-        self.touch(object("first"), object("last"));
-        for (key, value) in
-            [("device", &other.device), ("place", &other.place), ("consent", &other.consent)]
-        {
-            if let Some(at) = other.stated_at(key) {
-                self.state(key, Some(value.clone()), at);
-            }
-        }
-        if let Some(at) = other.stated_at("group") {
-            self.state_group(other.group.as_ref(), at);
-        }
-    }
-
-    fn stated_at(&self, key: &str) -> Option<i64> {
-        self.stated.get(key).and_then(Value::as_i64)
-    }
-
-    /// Of the first touches the earlier holds, of the last ones the later, unless it says the same again.
-    fn touch(&mut self, first: Option<&Object>, last: Option<&Object>) {
-        let at = |touch: &Object| touch.get("at").and_then(Value::as_i64);
-        let known =
-            |touches: &Object, name: &str| touches.get(name).and_then(Value::as_object).cloned();
-        if let Some(first) = first
-            && known(&self.touches, "first").is_none_or(|known| at(first) < at(&known))
-        {
-            self.touches.insert("first".into(), Value::Object(first.clone()));
-        }
-        if let Some(last) = last
-            && known(&self.touches, "last")
-                .is_none_or(|known| at(last) > at(&known) && !is_same(last, &known))
-        {
-            self.touches.insert("last".into(), Value::Object(last.clone()));
-        }
-    }
-
-    fn state(&mut self, key: &'static str, said: Option<Object>, at: i64) {
-        let Some(said) = said else { return };
-        let known = self.stated_at(key);
-        let is_newer = known.is_none_or(|known| known <= at);
-        let own = match key {
-            "device" => &mut self.device,
-            "place" => &mut self.place,
-            _ => &mut self.consent,
-        };
-        if key == "consent" {
-            // A record may speak of some categories only.
-            for (category, answer) in said {
-                if own.contains_key(&category) {
-                    if is_newer {
-                        own.insert(category, answer);
-                    }
-                } else if own.len() < MAX_CATEGORIES {
-                    own.insert(category, answer);
-                }
-            }
-        } else if is_newer {
-            *own = said;
-        }
-        if is_newer {
-            self.stated.insert(key.into(), at.into());
-        }
-    }
-
-    fn state_group(&mut self, group: Option<&String>, at: i64) {
-        if let Some(group) = group
-            && self.stated_at("group").is_none_or(|known| known <= at)
-        {
-            self.group = Some(group.clone());
-            self.stated.insert("group".into(), at.into());
-        }
-    }
-}
-
-/// Whether two touches are of the same way, whenever.
-fn is_same(a: &Object, b: &Object) -> bool {
-    let others = |touch: &Object| touch.iter().filter(|(key, _)| *key != "at").count();
-    others(a) == others(b) && a.iter().all(|(key, value)| key == "at" || b.get(key) == Some(value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -420,44 +314,5 @@ mod tests {
             ),
             None
         );
-    }
-
-    #[test]
-    fn the_newest_statement_holds_in_whatever_order_they_come() {
-        let landing = |name: &str| {
-            seen(json!({
-                "type": "group", "groupId": name,
-                "context": {
-                    "campaign": { "name": name },
-                    "consent": { "categoryPreferences": { name: true, "ads": name == "b" } },
-                },
-                "facts": { "place": { "country": name } },
-            }))
-        };
-        let all = [(1, landing("a")), (2, landing("b")), (3, landing("c"))];
-        let told = |order: [usize; 3]| {
-            let mut details = Details::default();
-            for (at, seen) in order.map(|n| &all[n]) {
-                details.take(seen, *at);
-            }
-            details
-        };
-        let expected = told([0, 1, 2]);
-        assert_eq!(expected.group.as_deref(), Some("c"));
-        assert_eq!(expected.place["country"], "c");
-        assert_eq!(expected.touches["first"]["campaign"]["name"], "a");
-        assert_eq!(expected.touches["last"], json!({ "at": 3, "campaign": { "name": "c" } }));
-        assert_eq!(expected.consent["ads"], false);
-        for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-            assert_eq!(told(order), expected, "{order:?}");
-            let (mut a, mut b) = (Details::default(), Details::default());
-            a.take(&all[order[0]].1, all[order[0]].0);
-            b.take(&all[order[1]].1, all[order[1]].0);
-            b.take(&all[order[2]].1, all[order[2]].0);
-            a.absorb(&b);
-            assert_eq!(a, expected, "joined {order:?}");
-        }
-        let mut again = expected.clone();
-        assert!(!again.take(&all[2].1, 9), "the same again is nothing new");
     }
 }

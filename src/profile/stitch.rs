@@ -8,19 +8,30 @@
 //! that has a user id is **known**, another anonymous. All times are the events' own, so that what
 //! arrives late changes nothing that was later.
 //!
+//! The gateway's own cookie is the one weak identity that nobody can write: it shows the **browser**.
+//! Every other identity is a claim, until a sender of a higher rank (`event/rank.rs`) says it. A link
+//! of an identity to its profile has the rank with which it was made, and a profile the highest
+//! rank of what was said of it: one of rank claimed is what claims alone made.
+//!
+//! 0. *Rank.* A message of a server or with a login proof has its own rank. A browser is **bound** if such
+//!    a message named its cookie and the user id: what it says later of the same user, or of nobody, is
+//!    proven; what it says of another user is claimed, and leaves the browser bound. A server's
+//!    message without a user id reaches a known profile by the links of the devices or of the address in
+//!    it, and is worth no more than the best of them.
 //! 1. *User ids.* An event with a user id is its profile's. Two user ids never come together through
 //!    anything they share.
 //! 2. *Signing in.* The weak identities of that event belong to the user from then on. An anonymous
 //!    profile that one of them named goes into the user's as a whole. One that was another user's
 //!    device alone changes hands, if that user was not seen on it later (its **claim**): the other
 //!    keeps what else they have, and their past.
-//! 3. *Without a user id* the weak identities of an event are of one device, and belong to who
-//!    claimed one of them last; if nobody did, their anonymous profiles become one, of which the
-//!    oldest stays.
+//! 3. *Without a user id* the weak identities of an event are of one device, and belong to the user
+//!    the browser is bound to, else to who claimed one of them last; if nobody did, their anonymous
+//!    profiles become one, of which the one of the highest rank stays, and of these the oldest.
 //! 4. *After a change of hands* an event from before says nothing of that identity any more.
 //! 5. *E-mail addresses* join as user ids do if one of the site's servers says so, unless a device in
-//!    the event is another user's: an address that a user id has stays with it, and the people stay
-//!    two. If anybody else says so, an address joins anonymous profiles with each other at most: whoever
+//!    the event is another user's: an address that a user id has by a server's word stays with it, and
+//!    the people stay two; one that others said leaves whom they said it of. If anybody else says so, an
+//!    address joins anonymous profiles that claims alone made with each other at most: whoever
 //!    names somebody's address in a browser neither gets nor changes what is known of a user, and takes
 //!    nothing into a user's profile.
 //! 6. *Alias.* The older id as a weak identity joins the user id. Two user ids become one profile if
@@ -28,19 +39,32 @@
 //!    anybody else says so, they stay two.
 //! 7. *Reset.* An anonymous id never seen before, of a client that used another with the same device
 //!    within the last [`RESET_WITHIN_MS`], begins a new visitor: the event's weak identities leave the
-//!    person as if somebody else had signed in, somebody nobody knows yet. After that time a new id
-//!    is taken for a script's storage that the browser emptied, and the person stays the same:
-//!    browsers do so after a day at the earliest.
+//!    person as if somebody else had signed in, somebody nobody knows yet. The browser is no longer
+//!    bound. After that time a new id is taken for a script's storage that the browser emptied, and the
+//!    person stays the same: browsers do so after a day at the earliest.
+//! 8. *Taking.* What claims alone made, anybody takes, as rules 2, 3 and 7 say. From a profile of
+//!    a higher rank a server takes; a browser takes its own cookie, unless that is bound and the event
+//!    only claims another user; and a proven event, or the reset of a bound browser, takes what
+//!    is of the profile that the browser was bound to. A claim takes nothing else: it joins
+//!    what is there already, in the share that claims have.
 //!
-//! Without rules 4 and 7, a device that two users share and addresses that no server said, the
+//! # What a page may know
+//!
+//! A profile is **shared** once an event of lower rank than a server's reached it by an identity
+//! that anybody can write, without the cookie that the profile has: by then it may hold what two people
+//! did. Of a shared profile a page learns what was proven, of another all that is public.
+//!
+//! Without rules 4, 7 and 8, a device that two users share and addresses that no server said, the
 //! profiles are the connected parts of the graph of all events, so neither order nor repetition
 //! matters.
 //!
-//! Where a profile has no more room, an identity names nobody until it does.
+//! Where a profile has no more room, an identity names nobody until it does; one of a higher rank
+//! has the room of one of a lower rank.
 
 use std::collections::BTreeSet;
 
 use super::{Device, IdentityKind, ProfileId, SEEN_EVERY_MS, Update};
+use crate::event::SenderRank;
 
 /// How long ago a client may have used the id that a reset replaces, in milliseconds: a day, the
 /// shortest time after which browsers drop what scripts have stored (Safari, of pages reached with a
@@ -53,6 +77,10 @@ pub(super) struct Binding {
     pub(super) profile: ProfileId,
     /// Whether the profile has a user id.
     pub(super) is_known: bool,
+    /// The highest rank of what was said of the profile.
+    pub(super) person: SenderRank,
+    /// The rank with which the identity was linked to it.
+    pub(super) rank: SenderRank,
     /// Since when, if it has changed hands; else 0.
     pub(super) since: i64,
     /// When its person last identified themselves with it, or began anew; 0 if never.
@@ -84,6 +112,12 @@ pub(super) enum Holder {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) holder: Holder,
+    /// What the update is worth, as said of the holder.
+    pub(super) rank: SenderRank,
+    /// Whether the holder's is shared from now on.
+    pub(super) is_shared: bool,
+    /// Whether the holder was nobody known, and is named by a rank above a claim.
+    pub(super) is_vouched: bool,
     /// The profiles that go into the holder's.
     pub(super) absorbed: BTreeSet<ProfileId>,
     /// When the holder claims what it gets; 0 if it does not.
@@ -99,6 +133,7 @@ pub(super) struct Verdict {
 pub(super) struct Held {
     pub(super) since: i64,
     pub(super) claimed: i64,
+    pub(super) rank: SenderRank,
 }
 
 /// The newest anonymous id that a client used with a profile, and when.
@@ -127,92 +162,233 @@ pub(super) fn judge<E>(
     mate: impl FnMut(ProfileId, &str) -> Result<Option<Mate>, E>,
 ) -> Result<Verdict, E> {
     let at = time(update);
-    let devices: Vec<Option<Binding>> =
-        bound.devices.iter().map(|b| b.filter(|b| b.since <= at)).collect();
-    let is_believed = |b: &Binding| update.from_server || (update.user.is_none() && !b.is_known);
-    let email = bound.email.filter(is_believed);
-    let lowest = || {
-        let bound = devices.iter().copied().chain([email]).flatten();
-        bound.filter(|b| !b.is_known).map(|b| b.profile).min()
+    let is_open = |b: &Binding| b.since <= at || b.rank < update.rank;
+    let devices: Vec<Option<Binding>> = bound.devices.iter().map(|b| b.filter(is_open)).collect();
+    let is_server = update.rank == SenderRank::Server;
+    let is_believed = |b: &Binding| {
+        is_server || (update.user.is_none() && !b.is_known && b.person == SenderRank::Claimed)
     };
+    let email = bound.email.filter(is_believed);
+    let mut case = Case {
+        update,
+        bound,
+        email,
+        at,
+        browser: browser(update, &devices),
+        rank: update.rank,
+        ground: Ground::Identified,
+    };
+    let anonymous = || devices.iter().copied().chain([email]).flatten().filter(|b| !b.is_known);
     let profile = |binding: Binding| Holder::Profile(binding.profile);
     if update.user.is_some() {
-        let holder = bound.user.or(bound.previous).map(profile);
-        let holder = holder.or_else(|| lowest().map(Holder::Profile)).unwrap_or(Holder::New);
-        return Ok(settle(update, (bound, email), holder, at, Ground::Identified));
+        case.rank = case.rank_of_user();
+        let takeable = anonymous().filter(|b| case.may_take(b, false));
+        let lowest = || takeable.map(|b| b.profile).min().map(Holder::Profile);
+        let holder = bound.user.or(bound.previous).map(profile).or_else(lowest);
+        return Ok(case.settle(holder.unwrap_or(Holder::New), at));
     }
     let reset = reset(update, &devices, at, mate)?;
     // Of equal claims the surest device's.
     let claimed = devices.iter().flatten().filter(|b| b.is_known || b.claimed > 0);
-    let winner = claimed.copied().reduce(|best, b| if b.claimed > best.claimed { b } else { best });
+    let place = |b: &Binding| (if is_server { b.rank } else { SenderRank::Claimed }, b.claimed);
+    let winner = claimed.copied().reduce(|best, b| if place(&b) > place(&best) { b } else { best });
+    let winner = case.browser.filter(Binding::is_bound).or(winner);
     let is_other_users = reset.is_none() && winner.is_some_and(|winner| winner.is_known);
-    if let Some(email) = email.filter(|email| email.is_known && !is_other_users) {
-        let ground = if reset.is_some() { Ground::Reset } else { Ground::Identified };
-        return Ok(settle(update, (bound, Some(email)), profile(email), at, ground));
+    if let Some(known) = email.filter(|email| email.is_known && !is_other_users) {
+        if reset.is_some() {
+            case.ground = Ground::Reset;
+        }
+        case.rank = case.rank_of(Some(known));
+        return Ok(case.settle(profile(known), at));
     }
-    let email = email.filter(|_| update.from_server || !is_other_users);
+    case.email = email.filter(|_| is_server || !is_other_users);
+    case.ground = if reset.is_some() { Ground::Reset } else { Ground::Device };
     Ok(match (reset, winner) {
-        (Some(Reset::Now), _) => settle(update, (bound, email), Holder::New, at, Ground::Reset),
+        (Some(Reset::Now), _) => case.settle(Holder::New, at),
         (Some(Reset::Before), _) => settle_before(update),
         (None, Some(winner)) => {
-            settle(update, (bound, email), profile(winner), winner.claimed, Ground::Device)
+            case.rank = case.rank_of(Some(winner));
+            case.settle(profile(winner), winner.claimed)
         }
         (None, None) => {
-            let holder = lowest().map(Holder::Profile);
+            let first = anonymous().min_by_key(|b| (std::cmp::Reverse(b.person), b.profile));
+            case.rank = case.rank_of(first);
+            let holder = first.map(profile);
             let holder =
                 holder.unwrap_or(if says_enough(update) { Holder::New } else { Holder::Nobody });
-            settle(update, (bound, email), holder, 0, Ground::Device)
+            case.settle(holder, 0)
         }
     })
 }
 
-/// `email` is to whom the address belongs, if the event is believed about it.
-fn settle(
-    update: &Update,
-    (bound, email): (&Bound, Option<Binding>),
-    holder: Holder,
-    claim: i64,
+/// To whom the browser of the event belongs.
+fn browser(update: &Update, devices: &[Option<Binding>]) -> Option<Binding> {
+    let mut all = update.devices.iter().zip(devices);
+    all.find_map(|(device, b)| b.filter(|_| device.identity.kind == IdentityKind::Visitor))
+}
+
+impl Binding {
+    /// Whether it is of a browser that is bound to its user.
+    const fn is_bound(&self) -> bool {
+        self.is_known && !matches!(self.rank, SenderRank::Claimed)
+    }
+}
+
+/// An update and what is known about it.
+struct Case<'c> {
+    update: &'c Update,
+    bound: &'c Bound,
+    /// To whom the address belongs, if the event is believed about it.
+    email: Option<Binding>,
+    at: i64,
+    browser: Option<Binding>,
+    /// What the event is worth.
+    rank: SenderRank,
     ground: Ground,
-) -> Verdict {
-    let at = time(update);
-    let is_holders = |binding: &Binding| holder == Holder::Profile(binding.profile);
-    let joins = |binding: &Binding| {
-        !binding.is_known
-            && match ground {
+}
+
+impl Case<'_> {
+    /// What an event with a user id is worth.
+    fn rank_of_user(&self) -> SenderRank {
+        let is_browsers = match (self.browser, self.bound.user) {
+            (Some(browser), Some(user)) => browser.is_bound() && browser.profile == user.profile,
+            _ => false,
+        };
+        if is_browsers { self.rank.max(SenderRank::Proven) } else { self.rank }
+    }
+
+    /// What an event without a user id is worth, as said of whom it belongs to.
+    fn rank_of(&self, holder: Option<Binding>) -> SenderRank {
+        let Some(holder) = holder.filter(|holder| holder.is_known) else { return self.rank };
+        let is_holders = |b: &Binding| b.profile == holder.profile;
+        let browser = self.browser.filter(|b| is_holders(b) && b.is_bound());
+        let proven = browser.map_or(SenderRank::Claimed, |_| SenderRank::Proven);
+        if self.rank != SenderRank::Server {
+            return proven;
+        }
+        // Which other devices are whose, a proven browser only claims.
+        let all = self.bound.devices.iter().chain([&self.email]).flatten();
+        let is_servers = |b: &Binding| is_holders(b) && b.rank == SenderRank::Server;
+        if all.copied().any(|b| is_servers(&b)) { SenderRank::Server } else { proven }
+    }
+
+    /// Whether the event takes what belongs to another profile.
+    fn may_take(&self, b: &Binding, is_browser: bool) -> bool {
+        if b.person == SenderRank::Claimed || self.rank == SenderRank::Server {
+            return true;
+        }
+        let is_reset = self.ground == Ground::Reset;
+        if is_browser {
+            return is_reset || self.rank == SenderRank::Proven || b.rank == SenderRank::Claimed;
+        }
+        let is_bound = |own: Binding| own.is_bound() && own.profile == b.profile;
+        (is_reset || self.rank == SenderRank::Proven) && self.browser.is_some_and(is_bound)
+    }
+
+    /// Whether the whole profile goes into the holder's.
+    fn joins(&self, b: &Binding) -> bool {
+        !b.is_known
+            && self.may_take(b, false)
+            && match self.ground {
                 Ground::Identified => true,
-                Ground::Device => binding.claimed == 0,
+                Ground::Device => b.claimed == 0,
                 Ground::Reset => false,
             }
-    };
-    let mut absorbed = BTreeSet::new();
-    // Whole profiles come in by a server's word, and anonymous ones.
-    let whole = bound.previous.filter(|_| update.user.is_some());
-    let whole = whole.into_iter().chain(email.filter(joins));
-    absorbed.extend(whole.map(|b| b.profile));
-    let mut devices = Vec::with_capacity(bound.devices.len());
-    for binding in &bound.devices {
-        devices.push(match binding {
-            None => Some(Held { since: 0, claimed: claim }),
-            Some(b) if b.since > at => None,
-            Some(b) if is_holders(b) || joins(b) || absorbed.contains(&b.profile) => {
-                absorbed.insert(b.profile);
-                Some(Held { since: b.since, claimed: b.claimed.max(claim) })
-            }
-            Some(b) if claim >= b.claimed => Some(Held { since: claim, claimed: claim }),
-            Some(_) => None,
+    }
+
+    fn settle(&self, holder: Holder, claim: i64) -> Verdict {
+        let (at, bound) = (self.at, self.bound);
+        let is_holders = |binding: &Binding| holder == Holder::Profile(binding.profile);
+        let mut absorbed = BTreeSet::new();
+        // Whole profiles come in by a server's word, and anonymous ones.
+        let whole = bound.previous.filter(|_| self.update.user.is_some());
+        let whole = whole.into_iter().chain(self.email.filter(|b| self.joins(b)));
+        absorbed.extend(whole.map(|b| b.profile));
+        let rank = self.rank;
+        let mut devices = Vec::with_capacity(bound.devices.len());
+        for (binding, device) in bound.devices.iter().zip(&self.update.devices) {
+            let is_browser = device.identity.kind == IdentityKind::Visitor;
+            devices.push(match binding {
+                None => Some(Held { since: 0, claimed: claim, rank }),
+                // Times that were only claimed bind nobody of a higher rank.
+                Some(b) if b.since > at && rank <= b.rank => None,
+                Some(b) if is_holders(b) || self.joins(b) || absorbed.contains(&b.profile) => {
+                    absorbed.insert(b.profile);
+                    Some(if rank > b.rank && claim > 0 {
+                        Held { since: b.since.min(at), claimed: claim, rank }
+                    } else {
+                        // Nor does a claim move on what was proven.
+                        let claim = if rank < b.rank { 0 } else { claim };
+                        let claimed = b.claimed.max(claim);
+                        Held { since: b.since, claimed, rank: b.rank.max(rank) }
+                    })
+                }
+                Some(b)
+                    if (claim >= b.claimed || rank > b.rank) && self.may_take(b, is_browser) =>
+                {
+                    Some(Held { since: claim, claimed: claim, rank })
+                }
+                Some(_) => None,
+            });
+        }
+        if let Holder::Profile(holder) = holder {
+            absorbed.remove(&holder);
+        }
+        let has_email = bound.email.is_none_or(|b| {
+            is_holders(&b) || absorbed.contains(&b.profile) || self.email_rank() > b.rank
         });
+        let is_shared = self.is_shared(holder, &absorbed);
+        let is_vouched = self.is_vouched(holder);
+        Verdict {
+            holder,
+            rank: self.rank,
+            is_shared,
+            is_vouched,
+            absorbed,
+            claim,
+            has_email,
+            devices,
+        }
     }
-    if let Holder::Profile(holder) = holder {
-        absorbed.remove(&holder);
+
+    /// The rank with which the address is linked. Nobody but a server proves one.
+    fn email_rank(&self) -> SenderRank {
+        email_rank(self.update, self.rank)
     }
-    let has_email = bound.email.is_none_or(|b| is_holders(&b) || absorbed.contains(&b.profile));
-    Verdict { holder, absorbed, claim, has_email, devices }
+
+    /// Whether the holder may know from now on what another did: the event reached a profile by what
+    /// anybody can write.
+    fn is_shared(&self, holder: Holder, absorbed: &BTreeSet<ProfileId>) -> bool {
+        if self.update.rank == SenderRank::Server && self.rank > SenderRank::Claimed {
+            return false;
+        }
+        let is_browsers = |profile: ProfileId| self.browser.is_some_and(|b| b.profile == profile);
+        let is_named = self.bound.user.or(self.bound.previous).is_some();
+        let is_reached = match holder {
+            Holder::Profile(holder) => !is_named && !is_browsers(holder),
+            Holder::New | Holder::Nobody => false,
+        };
+        is_reached || absorbed.iter().any(|profile| !is_browsers(*profile))
+    }
+
+    fn is_vouched(&self, holder: Holder) -> bool {
+        let is_named = self.update.user.is_some() && self.rank > SenderRank::Claimed;
+        is_named && self.bound.user.is_none() && matches!(holder, Holder::Profile(_))
+    }
+}
+
+/// The rank with which an address is linked by an event of this rank.
+pub(super) fn email_rank(update: &Update, rank: SenderRank) -> SenderRank {
+    if update.rank == SenderRank::Server { rank } else { SenderRank::Claimed }
 }
 
 /// An event of the visitor before a reset that arrives after it: the new id's alone, if anything.
 fn settle_before(update: &Update) -> Verdict {
     Verdict {
         holder: Holder::Nobody,
+        rank: SenderRank::Claimed,
+        is_shared: false,
+        is_vouched: false,
         absorbed: BTreeSet::new(),
         claim: 0,
         has_email: false,
@@ -266,7 +442,9 @@ impl Held {
     /// Whether it says anything that is not written down already, of a device that was and is the
     /// same profile's.
     pub(super) fn is_news(&self, known: &Binding, at: i64) -> bool {
-        self.claimed - known.claimed >= SEEN_EVERY_MS || at - known.seen >= SEEN_EVERY_MS
+        self.claimed - known.claimed >= SEEN_EVERY_MS
+            || at - known.seen >= SEEN_EVERY_MS
+            || self.rank > known.rank
     }
 
     /// Since when what is written down of such a device stands.

@@ -1,10 +1,10 @@
 //! What the profiles do for one person: show and erase.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::{Identity, IdentityKind, ProfileError, Profiles};
-use crate::event::{Computed, Object, Tally};
+use crate::event::{Computed, Object, SenderRank, Tally};
 use crate::journal::{NameKey, NameKind, SiteId};
 
 /// Everything that is known of one person.
@@ -12,10 +12,14 @@ use crate::journal::{NameKey, NameKind, SiteId};
 pub struct Subject {
     /// The id the site knows the person by.
     pub user_id: Option<String>,
-    /// Every name of theirs.
-    pub identities: Vec<Identity>,
+    /// The highest rank of what was said of them.
+    pub rank: SenderRank,
+    /// Every name of theirs, and the rank with which it is linked.
+    pub identities: Vec<(Identity, SenderRank)>,
     /// What is known of them.
     pub traits: Object,
+    /// The ranks of who said it. What is not here is claimed.
+    pub trait_ranks: BTreeMap<String, SenderRank>,
     /// What is computed of their events.
     pub computed: Computed,
     /// What they did, day by day.
@@ -38,7 +42,7 @@ impl Subject {
     /// may be another person's.
     pub fn names(&self) -> impl Iterator<Item = (NameKind, &str)> {
         let identities = self.identities.iter();
-        let identities = identities.map(|it| (it.kind.name_kind(), it.value.as_str()));
+        let identities = identities.map(|(it, _)| (it.kind.name_kind(), it.value.as_str()));
         identities.chain(self.user_id.as_deref().map(|user| (NameKind::User, user)))
     }
 }

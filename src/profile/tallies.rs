@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::rows::Rows;
+use super::rows::{NameRank, Rows};
 use super::{Counted, ProfileId, Sighting};
-use crate::event::Tally;
+use crate::event::{SenderRank, Tally};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -13,13 +13,13 @@ pub(super) type Pending = BTreeMap<(ProfileId, i64, i64), Tally>;
 
 /// The tallies of one transaction.
 pub(super) struct Tallies {
-    /// Names of one site at most.
+    /// Names of one site at most that claims gave, and as many that proven senders gave.
     max_names: usize,
-    /// The numbers of names met so far; `None` of those for which there is no room.
-    numbers: HashMap<String, Option<i64>>,
+    /// The numbers of names met so far, and why they are counted; `None` of those that are not.
+    numbers: HashMap<String, Option<(i64, NameRank)>>,
     names: HashMap<i64, String>,
-    /// How many more names there is room for, once that was asked.
-    room: Option<usize>,
+    /// How many more names there is room for, of each rank, once that was asked.
+    room: [Option<usize>; 2],
     pending: Pending,
     pub(super) refused: u64,
 }
@@ -30,7 +30,7 @@ impl Tallies {
             max_names,
             numbers: HashMap::new(),
             names: HashMap::new(),
-            room: None,
+            room: [None; 2],
             pending: BTreeMap::new(),
             refused: 0,
         }
@@ -41,14 +41,18 @@ impl Tallies {
         &mut self,
         rows: &mut R,
         profile: ProfileId,
-        seen: &Sighting,
+        (seen, rank): (&Sighting, SenderRank),
         at: i64,
     ) -> Result<(), R::Error> {
         let (day, tally) = (at.div_euclid(DAY_MS), Tally::one(at, seen.value));
-        // The site's own settings bound how many counters there are.
-        let names = seen.counters.iter().map(|name| (name, true));
-        for (name, is_settings) in std::iter::once((&seen.name, false)).chain(names) {
-            match self.number(rows, name, is_settings)? {
+        let own = match rank {
+            _ if seen.is_reserved => NameRank::Reserved,
+            SenderRank::Claimed => NameRank::Claimed,
+            SenderRank::Proven | SenderRank::Server => NameRank::Proven,
+        };
+        let names = seen.counters.iter().map(|name| (name, NameRank::Reserved));
+        for (name, rank) in std::iter::once((&seen.name, own)).chain(names) {
+            match self.number(rows, name, rank)? {
                 None => self.refused += 1,
                 Some(event) => {
                     let known = self.pending.entry((profile, event, day));
@@ -64,32 +68,71 @@ impl Tallies {
         &mut self,
         rows: &mut R,
         name: &str,
-        is_settings: bool,
+        rank: NameRank,
     ) -> Result<Option<i64>, R::Error> {
-        if let Some(number) = self.numbers.get(name) {
-            return Ok(*number);
-        }
-        let number = match rows.event(name)? {
-            Some(number) => Some(number),
-            None if is_settings || self.has_room(rows)? => {
-                let number = rows.add_event(name)?;
-                self.room = self.room.map(|room| room.saturating_sub(1));
-                Some(number)
-            }
-            None => None,
+        let known = match self.numbers.get(name) {
+            Some(known) => *known,
+            None => rows.event(name)?,
         };
-        if let Some(number) = number {
-            self.names.insert(number, name.to_owned());
-        }
-        self.numbers.insert(name.to_owned(), number);
-        Ok(number)
+        let number = match known {
+            Some((number, known)) => {
+                if known < rank && self.has_room(rows, rank)? {
+                    rows.raise_event(name, rank)?;
+                    self.take_room(rank);
+                    let before = Self::place(known).and_then(|place| self.room.get_mut(place));
+                    if let Some(Some(left)) = before {
+                        *left += 1;
+                    }
+                    self.numbers.insert(name.to_owned(), Some((number, rank)));
+                } else {
+                    self.numbers.entry(name.to_owned()).or_insert(Some((number, known)));
+                }
+                number
+            }
+            None if self.has_room(rows, rank)? => {
+                let number = rows.add_event(name, rank)?;
+                self.take_room(rank);
+                self.numbers.insert(name.to_owned(), Some((number, rank)));
+                number
+            }
+            None => {
+                self.numbers.insert(name.to_owned(), None);
+                return Ok(None);
+            }
+        };
+        self.names.entry(number).or_insert_with(|| name.to_owned());
+        Ok(Some(number))
     }
 
-    fn has_room<R: Rows>(&mut self, rows: &mut R) -> Result<bool, R::Error> {
-        if self.room.is_none() {
-            self.room = Some(self.max_names.saturating_sub(rows.events_counted()?));
+    /// Whether there is room for one more name. The site's own settings bound how many they use.
+    fn has_room<R: Rows>(&mut self, rows: &mut R, rank: NameRank) -> Result<bool, R::Error> {
+        let Some(room) = Self::place(rank).and_then(|place| self.room.get_mut(place)) else {
+            return Ok(true);
+        };
+        let left = match room {
+            Some(left) => *left,
+            None => {
+                let left = self.max_names.saturating_sub(rows.events_counted(rank)?);
+                *room = Some(left);
+                left
+            }
+        };
+        Ok(left > 0)
+    }
+
+    fn take_room(&mut self, rank: NameRank) {
+        let place = Self::place(rank).and_then(|place| self.room.get_mut(place));
+        if let Some(Some(left)) = place {
+            *left = left.saturating_sub(1);
         }
-        Ok(self.room.is_some_and(|room| room > 0))
+    }
+
+    const fn place(rank: NameRank) -> Option<usize> {
+        match rank {
+            NameRank::Claimed => Some(0),
+            NameRank::Proven => Some(1),
+            NameRank::Reserved => None,
+        }
     }
 
     /// What one did was done by another, who is the same person. Whether that was anything.

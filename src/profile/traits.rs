@@ -1,17 +1,21 @@
-//! What is said of a person: every trait with the time of its newest statement.
+//! What is said of a person: every trait with the time of its newest statement, and the rank of who
+//! made it.
 //!
-//! Of two statements the later one holds, in whatever order they arrive. A trait that was taken back
-//! is remembered as such, so that an older statement does not bring it back.
+//! A statement of a higher rank holds over those of lower ones, whenever they were made. Of two of the
+//! same rank the later one holds, in whatever order they arrive. A trait that was taken back
+//! is remembered as such, so that an older statement, or one of a lower rank, does not bring it back.
+//!
+//! What claims said makes room for what was proven.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::SEEN_EVERY_MS;
-use crate::event::Object;
+use super::{Limits, SEEN_EVERY_MS};
+use crate::event::{Object, SenderRank};
 
-/// Traits taken back that are remembered as such: the oldest are forgotten first. More than a person
-/// has taken back within the time that statements arrive late.
+/// Traits taken back that are remembered as such: those of the lowest rank, and of these the oldest, are
+/// forgotten first. More than a person has taken back within the time that statements arrive late.
 const MAX_TAKEN_BACK: usize = 64;
 
 /// A person's traits. Times are milliseconds since 1970.
@@ -21,8 +25,25 @@ pub(super) struct Traits {
     pub(super) values: Object,
     /// When each was last said, or taken back. What is not here was said before times were kept.
     pub(super) times: BTreeMap<String, i64>,
-    /// The length of the values as text.
+    /// The ranks of who said it, or took it back. What is not here is claimed.
+    pub(super) ranks: BTreeMap<String, SenderRank>,
+    /// The length of the values as text, and of that how much is claimed.
     bytes: usize,
+    claimed_bytes: usize,
+}
+
+/// How many bytes of values there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    total: usize,
+    claimed: usize,
+}
+
+/// By whom and when something is said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    pub(super) at: i64,
+    pub(super) rank: SenderRank,
 }
 
 /// What statements changed.
@@ -30,97 +51,215 @@ pub(super) struct Traits {
 pub(super) struct Said {
     /// The values are others than before.
     pub(super) is_changed: bool,
-    /// The times are others than before.
+    /// The times or the ranks are others than before.
     pub(super) is_retimed: bool,
     /// Values that were not taken because there was no room.
     pub(super) refused: u64,
 }
 
+impl From<Limits> for Room {
+    fn from(limits: Limits) -> Self {
+        Self { total: limits.traits_bytes, claimed: limits.claimed_traits_bytes }
+    }
+}
+
 impl Traits {
-    /// Traits whose values are `bytes` long as text. What is beyond `limit`, because that was higher,
-    /// is left out.
+    /// Traits whose values are `bytes` long as text. What is beyond the room, because that was larger,
+    /// is left out, the claimed ones first.
     pub(super) fn new(
-        mut values: Object,
-        times: BTreeMap<String, i64>,
-        mut bytes: usize,
-        limit: usize,
+        values: Object,
+        (times, ranks): (BTreeMap<String, i64>, BTreeMap<String, SenderRank>),
+        bytes: usize,
+        room: Room,
     ) -> (Self, Said) {
         let mut said = Said::default();
-        if bytes > limit {
-            let mut kept = "{}".len();
-            values.retain(|key, value| {
-                let longer = kept + text_bytes(key, value);
-                let fits = longer <= limit;
-                if fits {
-                    kept = longer;
-                }
-                fits
-            });
-            (bytes, said.is_changed) = (kept, true);
+        let mut traits = Self { values, times, ranks, bytes, claimed_bytes: 0 };
+        traits.claimed_bytes = if traits.ranks.is_empty() {
+            bytes.saturating_sub("{}".len())
+        } else {
+            let claimed = |(key, _): &(&String, &Value)| traits.rank(key) == SenderRank::Claimed;
+            let values = traits.values.iter().filter(claimed);
+            values.map(|(key, value)| text_bytes(key, value)).sum()
+        };
+        if bytes > room.total {
+            traits.cut(room.total);
+            said.is_changed = true;
         }
-        (Self { values, times, bytes }, said)
+        (traits, said)
+    }
+
+    /// Leaves out what does not fit.
+    fn cut(&mut self, total: usize) {
+        let before = std::mem::take(&mut self.values);
+        let (mut kept, mut fitting, mut claimed) = ("{}".len(), BTreeSet::new(), 0);
+        for rank in SenderRank::ALL.into_iter().rev() {
+            for (key, value) in before.iter().filter(|(key, _)| self.rank(key) == rank) {
+                let bytes = text_bytes(key, value);
+                let fits = kept + bytes <= total;
+                if fits {
+                    kept += bytes;
+                    claimed += if rank == SenderRank::Claimed { bytes } else { 0 };
+                    fitting.insert(key.clone());
+                }
+            }
+        }
+        self.values = before.into_iter().filter(|(key, _)| fitting.contains(key)).collect();
+        self.claimed_bytes = claimed;
+        self.bytes = kept;
+    }
+
+    /// The rank of who last said the trait.
+    pub(super) fn rank(&self, key: &str) -> SenderRank {
+        self.ranks.get(key).copied().unwrap_or_default()
+    }
+
+    /// Only what was proven.
+    pub(super) fn proven(mut values: Object, ranks: &BTreeMap<String, SenderRank>) -> Object {
+        let is_proven = |key: &String| ranks.get(key).is_some_and(|it| *it > SenderRank::Claimed);
+        values.retain(|key, _| is_proven(key));
+        values
     }
 
     /// Takes statements made at one time; `null` takes back. Of those made at the same time the one
-    /// that comes later holds. What would make the traits longer than `limit` is refused; what was
-    /// known stays.
-    pub(super) fn say(&mut self, said: &Object, at: i64, limit: usize) -> Said {
+    /// that comes later holds. What there is no room for is refused; what was known stays.
+    pub(super) fn say(&mut self, said: &Object, word: Word, room: Room) -> Said {
         let mut result = Said::default();
         for (key, value) in said {
-            let known = self.times.get(key).copied();
-            if known.is_none_or(|known| known <= at) {
-                self.set(key, value, at, limit, &mut result);
+            let is_new = match self.rank(key).cmp(&word.rank) {
+                std::cmp::Ordering::Less => true,
+                std::cmp::Ordering::Equal => self.times.get(key).is_none_or(|at| *at <= word.at),
+                std::cmp::Ordering::Greater => false,
+            };
+            if is_new {
+                self.set(key, value, word, room, &mut result);
             }
         }
         self.forget(&mut result);
         result
     }
 
-    /// Takes in what another profile knew of the same person. Of statements of the same time the own
-    /// stays.
-    pub(super) fn merge(&mut self, other: &Self, limit: usize) -> Said {
+    /// Takes in what another profile knew of the same person. Of statements of the same time and rank the
+    /// own stays.
+    pub(super) fn merge(&mut self, other: &Self, room: Room) -> Said {
         let mut result = Said::default();
-        let time = |traits: &Self, key: &str| traits.times.get(key).copied();
+        let stands = |traits: &Self, key: &str| (traits.rank(key), traits.times.get(key).copied());
         let taken_back = other.times.keys().filter(|key| !other.values.contains_key(*key));
         let taken_back = taken_back.map(|key| (key, &Value::Null));
         for (key, value) in other.values.iter().chain(taken_back) {
-            let (own, theirs) = (time(self, key), time(other, key));
-            let is_own = self.values.contains_key(key) || own.is_some();
+            let (own, theirs) = (stands(self, key), stands(other, key));
+            let is_own = self.values.contains_key(key) || own.1.is_some();
             if !is_own || theirs > own {
-                self.set(key, value, theirs.unwrap_or_default(), limit, &mut result);
+                let word = Word { rank: theirs.0, at: theirs.1.unwrap_or_default() };
+                self.set(key, value, word, room, &mut result);
             }
         }
         self.forget(&mut result);
         result
     }
 
-    fn set(&mut self, key: &str, value: &Value, at: i64, limit: usize, result: &mut Said) {
-        let old = self.values.get(key);
-        let old_bytes = old.map_or(0, |old| text_bytes(key, old));
-        let mut is_other = false;
-        if value.is_null() {
-            if self.values.shift_remove(key).is_some() {
-                self.bytes = self.bytes.saturating_sub(old_bytes);
-                is_other = true;
-            }
-        } else if old != Some(value) {
-            let grown = self.bytes.saturating_sub(old_bytes) + text_bytes(key, value);
-            if grown > limit {
+    fn set(&mut self, key: &str, value: &Value, word: Word, room: Room, result: &mut Said) {
+        let old_rank = self.rank(key);
+        let is_other = if value.is_null() {
+            self.take_out(key)
+        } else if self.values.get(key) == Some(value) {
+            self.raise_bytes(key, value, word.rank);
+            false
+        } else {
+            if !self.put(key, value, word.rank, room) {
                 result.refused += 1;
                 return;
             }
-            self.values.insert(key.to_owned(), value.clone());
-            self.bytes = grown;
-            is_other = true;
-        }
-        result.is_changed |= is_other;
-        let is_new = match self.times.get(key) {
-            Some(known) => is_other || at.saturating_sub(*known) >= SEEN_EVERY_MS,
-            None => true,
+            true
         };
-        if is_new && self.times.insert(key.to_owned(), at) != Some(at) {
+        result.is_changed |= is_other;
+        if word.rank != old_rank {
+            self.ranks.insert(key.to_owned(), word.rank);
             result.is_retimed = true;
         }
+        let is_new = match self.times.get(key) {
+            Some(known) => {
+                is_other || word.rank != old_rank || word.at.saturating_sub(*known) >= SEEN_EVERY_MS
+            }
+            None => true,
+        };
+        if is_new && self.times.insert(key.to_owned(), word.at) != Some(word.at) {
+            result.is_retimed = true;
+        }
+    }
+
+    /// What was claimed is no longer, if it is said by a higher rank.
+    fn raise_bytes(&mut self, key: &str, value: &Value, rank: SenderRank) {
+        if self.rank(key) == SenderRank::Claimed && rank > SenderRank::Claimed {
+            self.claimed_bytes = self.claimed_bytes.saturating_sub(text_bytes(key, value));
+        }
+    }
+
+    fn take_out(&mut self, key: &str) -> bool {
+        let Some(old) = self.values.shift_remove(key) else { return false };
+        let bytes = text_bytes(key, &old);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if self.rank(key) == SenderRank::Claimed {
+            self.claimed_bytes = self.claimed_bytes.saturating_sub(bytes);
+        }
+        true
+    }
+
+    /// Puts a value in, if there is room, or room can be made of what has a lower rank.
+    fn put(&mut self, key: &str, value: &Value, rank: SenderRank, room: Room) -> bool {
+        let old_bytes = self.values.get(key).map_or(0, |old| text_bytes(key, old));
+        let bytes = text_bytes(key, value);
+        let is_claimed = rank == SenderRank::Claimed;
+        let was_claimed = self.rank(key) == SenderRank::Claimed;
+        let claimed = self.claimed_bytes.saturating_sub(if was_claimed { old_bytes } else { 0 });
+        let claimed = if is_claimed { claimed + bytes } else { claimed };
+        // Around the values there are braces.
+        if is_claimed && claimed + "{}".len() > room.claimed {
+            return false;
+        }
+        let grown = self.bytes.saturating_sub(old_bytes) + bytes;
+        let excess = grown.saturating_sub(room.total);
+        if excess > 0 {
+            let Some(lower) = self.lower(key, rank, excess) else { return false };
+            self.take_out(key);
+            for key in lower {
+                self.take_out(&key);
+                self.times.remove(&key);
+                self.ranks.remove(&key);
+            }
+        } else {
+            // Where it is, if it is there: the order of the values stays.
+            self.bytes = self.bytes.saturating_sub(old_bytes);
+            if was_claimed {
+                self.claimed_bytes = self.claimed_bytes.saturating_sub(old_bytes);
+            }
+        }
+        self.values.insert(key.to_owned(), value.clone());
+        self.bytes += bytes;
+        if is_claimed {
+            self.claimed_bytes += bytes;
+        }
+        true
+    }
+
+    /// Values besides this one that have `bytes` together and a lower rank: the lowest first, of these the
+    /// oldest. `None` if there are not so many.
+    fn lower(&self, but: &str, rank: SenderRank, bytes: usize) -> Option<Vec<String>> {
+        if rank == SenderRank::Claimed {
+            return None;
+        }
+        let keys = self.values.keys().filter(|key| *key != but && self.rank(key) < rank);
+        let mut lower: Vec<_> =
+            keys.map(|key| (self.rank(key), self.times.get(key).copied(), key)).collect();
+        lower.sort();
+        let (mut found, mut sum) = (Vec::new(), 0);
+        for (_, _, key) in lower {
+            if sum >= bytes {
+                break;
+            }
+            sum += self.values.get(key).map_or(0, |value| text_bytes(key, value));
+            found.push(key.clone());
+        }
+        (sum >= bytes).then_some(found)
     }
 
     fn forget(&mut self, result: &mut Said) {
@@ -129,15 +268,16 @@ impl Traits {
         if excess == 0 {
             return;
         }
-        let mut gone: Vec<(i64, String)> = self
+        let mut gone: Vec<(SenderRank, i64, String)> = self
             .times
             .iter()
             .filter(|(key, _)| is_gone(key))
-            .map(|(key, at)| (*at, key.clone()))
+            .map(|(key, at)| (self.rank(key), *at, key.clone()))
             .collect();
         gone.sort();
-        for (_, key) in gone.into_iter().take(excess) {
+        for (_, _, key) in gone.into_iter().take(excess) {
             self.times.remove(&key);
+            self.ranks.remove(&key);
         }
         result.is_retimed = true;
     }
@@ -152,6 +292,18 @@ impl Said {
             refused: self.refused + other.refused,
         }
     }
+}
+
+/// Ranks as they are written: a number each.
+pub(super) fn written(ranks: &BTreeMap<String, SenderRank>) -> String {
+    let ranks: BTreeMap<&String, u8> = ranks.iter().map(|(key, it)| (key, it.number())).collect();
+    serde_json::to_string(&ranks).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Ranks as they were written.
+pub(super) fn read_ranks(text: &str) -> BTreeMap<String, SenderRank> {
+    let ranks: BTreeMap<String, i64> = serde_json::from_str(text).unwrap_or_default();
+    ranks.into_iter().map(|(key, it)| (key, SenderRank::from_number(it))).collect()
 }
 
 /// The length of one trait as text: key, value and what is around them.
@@ -171,19 +323,41 @@ mod tests {
     }
 
     fn said(statements: &[(i64, Value)]) -> Traits {
-        let mut traits = Traits { bytes: "{}".len(), ..Traits::default() };
+        let mut traits = empty();
         for (at, said) in statements {
-            traits.say(&object(said.clone()), *at, 1000);
+            traits.say(&object(said.clone()), claimed(*at), room(1000));
         }
         traits
     }
 
+    fn empty() -> Traits {
+        Traits { bytes: "{}".len(), ..Traits::default() }
+    }
+
+    fn claimed(at: i64) -> Word {
+        Word { at, rank: SenderRank::Claimed }
+    }
+
+    fn room(bytes: usize) -> Room {
+        Limits::new(bytes, 1, 1).into()
+    }
+
     #[test]
     fn traits_never_grow_beyond_the_limit() {
-        let mut traits = Traits { bytes: "{}".len(), ..Traits::default() };
+        let mut traits = empty();
         for n in 0..1000 {
             let said = json!({ format!("\"k{}", n % 50): "\u{e9}\n".repeat(n % 9) });
-            traits.say(&object(said), 1, 300);
+            let word = Word { at: 1, rank: SenderRank::ALL[n / 7 % 3] };
+            traits.say(&object(said), word, room(300));
+            let (again, _) = Traits::new(
+                traits.values.clone(),
+                (traits.times.clone(), traits.ranks.clone()),
+                traits.bytes,
+                room(300),
+            );
+            if !traits.ranks.is_empty() {
+                assert_eq!(again, traits, "it is counted as it is read");
+            }
             assert!(serde_json::to_string(&traits.values).unwrap().len() <= 300);
         }
         assert!(traits.values.len() > 5);
@@ -192,10 +366,13 @@ mod tests {
     #[test]
     fn what_was_taken_back_does_not_come_back_by_an_older_statement() {
         let mut traits = said(&[(1, json!({"plan": "pro"})), (3, json!({"plan": null}))]);
-        assert_eq!(traits.say(&object(json!({"plan": "free"})), 2, 1000), Said::default());
+        assert_eq!(
+            traits.say(&object(json!({"plan": "free"})), claimed(2), room(1000)),
+            Said::default()
+        );
         assert_eq!(traits.values, Object::new());
         for n in 0..100 {
-            traits.say(&object(json!({ format!("k{n}"): null })), 10 + n, 1000);
+            traits.say(&object(json!({ format!("k{n}"): null })), claimed(10 + n), room(1000));
         }
         assert_eq!(traits.times.len(), MAX_TAKEN_BACK);
         assert!(traits.times.contains_key("k99") && !traits.times.contains_key("plan"));
@@ -205,9 +382,55 @@ mod tests {
     fn what_is_said_again_is_written_down_only_now_and_then() {
         let mut traits = said(&[(1, json!({"plan": "pro", "town": null}))]);
         let again = object(json!({"plan": "pro", "town": null}));
-        assert_eq!(traits.say(&again, 1000, 1000), Said::default());
-        let later = traits.say(&again, 1 + SEEN_EVERY_MS, 1000);
+        assert_eq!(traits.say(&again, claimed(1000), room(1000)), Said::default());
+        let later = traits.say(&again, claimed(1 + SEEN_EVERY_MS), room(1000));
         assert_eq!(later, Said { is_retimed: true, ..Said::default() });
+    }
+
+    #[test]
+    fn a_higher_rank_holds_over_lower_ones_whenever_they_spoke() {
+        let [claimed, proven, server] = SenderRank::ALL.map(|rank| move |at| Word { at, rank });
+        let plan = |plan: Value| object(json!({ "plan": plan }));
+        let mut traits = empty();
+        let mut say = |said: Value, word: Word| {
+            let said = traits.say(&plan(said), word, room(1000));
+            (said.is_changed, traits.values.get("plan").cloned())
+        };
+        say(json!("free"), claimed(9));
+        assert_eq!(say(json!("pro"), proven(2)), (true, Some(json!("pro"))));
+        assert_eq!(say(json!("max"), claimed(10)), (false, Some(json!("pro"))));
+        assert_eq!(say(Value::Null, claimed(11)), (false, Some(json!("pro"))));
+        assert_eq!(say(Value::Null, server(1)), (true, None), "taken back");
+        assert_eq!(say(json!("pro"), proven(12)), (false, None), "it stays so");
+        assert_eq!(say(json!("vip"), server(3)), (true, Some(json!("vip"))));
+    }
+
+    #[test]
+    fn what_claims_fill_is_given_up_for_what_was_proven() {
+        let word = |at, rank| Word { at, rank };
+        let mut traits = empty();
+        let junk = |n: i64| object(json!({ format!("junk{n}"): "x".repeat(20) }));
+        let limits = Limits { claimed_traits_bytes: 200, ..Limits::new(300, 1, 1) };
+        let mut refused = 0;
+        for n in 0..20 {
+            refused += traits.say(&junk(n), word(n, SenderRank::Claimed), limits.into()).refused;
+        }
+        assert!(refused > 10 && traits.bytes <= 200, "claims have their share");
+        let servers = object(json!({ "plan": "p".repeat(200) }));
+        let said = traits.say(&servers, word(1, SenderRank::Server), limits.into());
+        assert_eq!((said.refused, said.is_changed), (0, true));
+        assert!(!traits.values.contains_key("junk0") && traits.bytes <= 300, "the oldest go");
+        let said = traits.say(&junk(30), word(30, SenderRank::Claimed), limits.into());
+        assert_eq!(traits.values["plan"], servers["plan"], "{said:?}");
+        let more = object(json!({ "more": "m".repeat(120) }));
+        let said = traits.say(&more, word(40, SenderRank::Proven), limits.into());
+        assert_eq!(said.refused, 1, "what a server said makes no room");
+        for n in 0..100 {
+            traits.say(&object(json!({ "plan2": null })), word(0, SenderRank::Server), room(300));
+            let null = object(json!({ format!("k{n}"): null }));
+            traits.say(&null, word(50 + n, SenderRank::Claimed), limits.into());
+        }
+        assert!(traits.times.contains_key("plan2"), "what claims take back has no room of its");
     }
 
     fn statements() -> impl Strategy<Value = Vec<(i64, Value)>> {
@@ -239,12 +462,12 @@ mod tests {
             let (first, second) = shuffled.split_at(split.index(shuffled.len()));
             let (first, second) = (said(first), said(second));
             let (mut one, mut other) = (first.clone(), second.clone());
-            one.merge(&second, 1000);
-            other.merge(&first, 1000);
+            one.merge(&second, room(1000));
+            other.merge(&first, room(1000));
             prop_assert_eq!(sorted(&one), sorted(&in_time));
             prop_assert_eq!(sorted(&other), sorted(&in_time));
             let again = one.clone();
-            prop_assert_eq!(one.merge(&again, 1000), Said::default());
+            prop_assert_eq!(one.merge(&again, room(1000)), Said::default());
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::{
     Changes, ComputedAt, CounterStore, Expired, Identity, ProfileError, ProfileId, ProfileStore,
-    ProfileView, Subject, Unseen, Update,
+    ProfileView, Standing, Subject, Unseen, Update,
 };
 use crate::journal::{NameKey, SiteId};
 
@@ -92,6 +92,10 @@ impl ProfileStore for Watched {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
         self.store.find(site, identities).await
+    }
+
+    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
+        self.store.standing(site, id).await
     }
 
     async fn computed(

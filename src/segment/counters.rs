@@ -14,29 +14,37 @@ use crate::profile::{Counter, Counters};
 /// Filters by the event's name; each by the name under which it counts.
 type Filters = BTreeMap<String, BTreeMap<String, Filter>>;
 
-/// The counters that the segments of one site need.
+/// The counters that one site needs.
 #[derive(Debug, Default)]
-pub struct FilterCounters(Filters);
+pub struct FilterCounters {
+    filters: Filters,
+    /// Names of events of which the settings use the counts.
+    reserved: BTreeSet<String>,
+}
 
 impl FilterCounters {
-    /// What these segments ask for.
-    pub fn of(segments: &[Arc<SegmentSettings>]) -> Self {
-        let mut filters = Filters::new();
+    /// What these segments ask for, and what other settings of the site count by these names of events.
+    pub fn of(segments: &[Arc<SegmentSettings>], used: impl IntoIterator<Item = String>) -> Self {
+        let (mut filters, mut reserved) =
+            (Filters::new(), used.into_iter().collect::<BTreeSet<_>>());
         for segment in segments {
             segment.rule.each_event(&mut |event| {
+                if !reserved.contains(&event.event) {
+                    reserved.insert(event.event.clone());
+                }
                 if !event.filter.is_empty() {
                     let of_event = filters.entry(event.event.clone()).or_default();
                     of_event.insert(event.key(), event.filter.clone());
                 }
             });
         }
-        Self(filters)
+        Self { filters, reserved }
     }
 }
 
 impl Counters for FilterCounters {
     fn keys(&self, event: &Event, out: &mut Vec<String>) {
-        let Some(filters) = self.0.get(event.label()) else { return };
+        let Some(filters) = self.filters.get(event.label()) else { return };
         let now_ms = event.timestamp.as_millisecond();
         let passing = filters
             .iter()
@@ -46,8 +54,12 @@ impl Counters for FilterCounters {
     }
 
     fn names(&self) -> Vec<String> {
-        let names: BTreeSet<&String> = self.0.values().flat_map(BTreeMap::keys).collect();
+        let names: BTreeSet<&String> = self.filters.values().flat_map(BTreeMap::keys).collect();
         names.into_iter().cloned().collect()
+    }
+
+    fn reserves(&self, name: &str) -> bool {
+        self.reserved.contains(name)
     }
 }
 

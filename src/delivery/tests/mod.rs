@@ -141,11 +141,8 @@ impl Bench {
                 .await
                 .unwrap(),
         );
-        let cache = crate::profile::Settings::small(crate::profile::Limits {
-            traits_bytes: 1 << 15,
-            identities: 1000,
-            event_names: 100,
-        });
+        let cache =
+            crate::profile::Settings::small(crate::profile::Limits::new(1 << 15, 1000, 100));
         let profiles = Arc::new(Profiles::new(
             Arc::new(SqliteProfiles::new(store, cache.limits)),
             &cache,

@@ -87,7 +87,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let schemas = [profile::MIGRATIONS];
         let store = Store::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
-        let limits_of = profile::Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let limits_of = profile::Limits::new(1000, 10, 10);
         let settings = profile::Settings::small(limits_of);
         let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits_of));
         let runtime = tokio::runtime::Handle::current();

@@ -39,7 +39,7 @@ use self::weight::{Asked, Entry, weight};
 use super::outside::Outside;
 use super::{
     Agents, Changes, CounterStore, Identity, IdentityKind, OnTimeout, ProfileError, ProfileId,
-    ProfileStore, Settings, Unseen, Update, identities,
+    ProfileStore, Settings, Standing, Unseen, Update, identities,
 };
 use crate::event::{Computed, Event, ProfileView};
 use crate::journal::SiteId;
@@ -220,20 +220,44 @@ impl Profiles {
         Ok(known.into_iter().map(found).collect())
     }
 
-    /// What is known of the visitor who has this id in the site's own cookie. Takes as
-    /// long as [`Profiles::lookup`].
+    /// What a page may know of the visitor who has this id in the gateway's own cookie (`standing.rs`).
+    /// Takes as long as [`Profiles::lookup`].
     pub async fn of_visitor(
         &self,
         site: SiteId,
         id: &str,
         with_computed: bool,
     ) -> Result<Found, ProfileError> {
-        let identity = Identity::of(IdentityKind::Visitor, Some(id));
-        let wanted = [identity.into_iter().collect()];
-        let found = self.of_identities(site, &wanted, with_computed);
-        let found = tokio::time::timeout(self.timeout, found).await;
-        let mut found = found.map_err(|_elapsed| ProfileError::Timeout)??;
-        self.with_outside_of_page(site, found.pop().unwrap_or_default()).await
+        let found = tokio::time::timeout(self.timeout, self.of_cookie(site, id, with_computed));
+        let found = found.await.map_err(|_elapsed| ProfileError::Timeout)??;
+        self.with_outside_of_page(site, found).await
+    }
+
+    async fn of_cookie(
+        &self,
+        site: SiteId,
+        id: &str,
+        with_computed: bool,
+    ) -> Result<Found, ProfileError> {
+        let Some(Identity { value: id, .. }) = Identity::of(IdentityKind::Visitor, Some(id)) else {
+            return Ok(Found::default());
+        };
+        // Never from memory: it knows whose a name is, not on whose word.
+        let Some(standing) = self.store.standing(site, id.clone()).await? else {
+            return Ok(Found::default());
+        };
+        let mut computed = None;
+        if with_computed && standing.is_whole {
+            let profile = standing.profile;
+            computed = self.computed(site, [profile].into_iter()).await?.remove(&profile);
+            // It may have become another's meanwhile.
+            let after = self.store.standing(site, id).await?;
+            let is_same = |it: Standing| it.profile == profile && it.is_whole;
+            if !after.is_some_and(is_same) {
+                computed = None;
+            }
+        }
+        Ok(Found { view: Arc::new(standing.view), computed })
     }
 
     /// What is computed of these people's events.
@@ -292,6 +316,7 @@ impl Profiles {
                 self.metrics.profile_refused.get_or_create(&ReasonLabels { reason }).inc_by(count);
             }
         }
+        self.metrics.profiles_evicted.inc_by(changes.evicted);
         self.publish(site, upto, changes);
         Ok(())
     }

@@ -58,6 +58,10 @@ impl ProfileStore for Slow {
         Ok(identities.iter().map(|_| Some((ProfileId(1), view.clone()))).collect())
     }
 
+    async fn standing(&self, _site: SiteId, _id: String) -> Result<Option<Standing>, ProfileError> {
+        unimplemented!("no test asks for it")
+    }
+
     async fn computed(
         &self,
         _site: SiteId,
@@ -109,7 +113,7 @@ fn bench_with(set: fn(&mut Settings)) -> (Arc<Slow>, Profiles) {
     let (plan, may_end) = (Mutex::new("free"), Semaphore::new(0));
     let done = Mutex::new((0, ORDER));
     let store = Arc::new(Slow { plan, done, may_end, reads: AtomicUsize::new(0) });
-    let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+    let limits = Limits::new(1000, 10, 10);
     let mut settings = Settings::small(limits);
     set(&mut settings);
     let profiles =

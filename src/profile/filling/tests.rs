@@ -24,7 +24,7 @@ use crate::store::{Store, Sync};
 
 const SITE: SiteId = SiteId(1);
 
-const LIMITS: Limits = Limits { traits_bytes: 1000, identities: 100, event_names: 100 };
+const LIMITS: Limits = Limits::new(1000, 100, 100);
 
 /// Counts events of some value and more.
 struct Above(Vec<u64>);
@@ -34,6 +34,10 @@ fn key(value: u64) -> String {
 }
 
 impl Counters for Above {
+    fn reserves(&self, _name: &str) -> bool {
+        false
+    }
+
     fn keys(&self, event: &Event, out: &mut Vec<String>) {
         let properties = event.properties.as_ref();
         let value = properties.and_then(|it| it.get("value")).and_then(Value::as_u64).unwrap_or(0);

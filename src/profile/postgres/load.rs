@@ -1,16 +1,16 @@
 //! Reads what a batch may ask for: the identities its updates name, the profiles these are of, and all
 //! other names of these profiles.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
-use super::super::rows::Person;
-use super::super::sighting::Details;
+use super::super::details::Details;
+use super::super::rows::{NameRank, Person};
 use super::super::{Identity, Update};
 use super::set::{Kept, Name, Set};
-use super::text::{object, optional, text};
+use super::text::{object, optional, rank, text};
 use crate::postgres::{PostgresError, encoded};
 
 /// The columns of [`details`], in its order.
@@ -107,7 +107,7 @@ async fn people(
 ) -> Result<HashMap<i64, Kept>, PostgresError> {
     let query = format!(
         "SELECT {DETAILS}, id, user_id, named_at, first_seen, last_seen, traits, trait_times,
-             EXISTS (SELECT 1 FROM activity a WHERE a.profile = p.id)
+             EXISTS (SELECT 1 FROM activity a WHERE a.profile = p.id), rank, is_shared, trait_ranks
          FROM profiles p WHERE id = ANY($1)"
     );
     let statement = transaction.prepare_cached(&query).await?;
@@ -119,9 +119,12 @@ async fn people(
                 named_at: row.try_get(8)?,
                 first_seen: row.try_get(9)?,
                 last_seen: row.try_get(10)?,
+                rank: rank(row, 14)?,
+                is_shared: row.try_get(15)?,
             },
             traits: row.try_get(11)?,
             trait_times: row.try_get(12)?,
+            trait_ranks: row.try_get(16)?,
             details: details(row)?,
             names: BTreeSet::new(),
             has_activity: row.try_get(13)?,
@@ -137,7 +140,7 @@ async fn names(
 ) -> Result<Vec<((String, String), Name)>, PostgresError> {
     let statement = transaction
         .prepare_cached(
-            "SELECT kind, value, profile, since, claimed, seen, client FROM identities
+            "SELECT kind, value, profile, since, claimed, seen, client, rank FROM identities
              WHERE profile = ANY($1)",
         )
         .await?;
@@ -149,6 +152,7 @@ async fn names(
             claimed: row.try_get(4)?,
             seen: row.try_get(5)?,
             client: optional(row, 6)?,
+            rank: rank(row, 7)?,
         };
         Ok(((row.try_get(0)?, text(row, 1)?), name))
     };
@@ -159,8 +163,8 @@ async fn events(
     transaction: &Transaction<'_>,
     site: i64,
     updates: &[Update],
-    events: &mut HashMap<String, Option<i64>>,
-    counted: &mut usize,
+    events: &mut HashMap<String, Option<(i64, NameRank)>>,
+    counted: &mut BTreeMap<i64, usize>,
 ) -> Result<(), PostgresError> {
     for seen in updates.iter().filter_map(|update| update.sighting.as_ref()) {
         for name in std::iter::once(&seen.name).chain(&seen.counters) {
@@ -174,16 +178,27 @@ async fn events(
     }
     let wanted: Vec<_> = events.keys().map(|name| encoded(name).into_owned()).collect();
     let known = transaction
-        .prepare_cached("SELECT name, id FROM event_names WHERE site = $1 AND name = ANY($2)")
+        .prepare_cached(
+            "SELECT name, id, rank::bigint FROM event_names WHERE site = $1 AND name = ANY($2)",
+        )
         .await?;
     for row in transaction.query(&known, &[&site, &wanted]).await? {
-        events.insert(text(&row, 0)?, Some(row.try_get(1)?));
+        let rank = NameRank::from_number(row.try_get(2)?);
+        events.insert(text(&row, 0)?, Some((row.try_get(1)?, rank)));
     }
-    if events.values().any(Option::is_none) {
-        let all =
-            transaction.prepare_cached("SELECT count(*) FROM event_names WHERE site = $1").await?;
-        let row = transaction.query_one(&all, &[&site]).await?;
-        *counted = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(usize::MAX);
+    // Others may come to be counted, or to be counted for a better reason.
+    let is_settled =
+        |known: &Option<(i64, NameRank)>| known.is_some_and(|(_, rank)| rank == NameRank::Reserved);
+    if !events.values().all(is_settled) {
+        let all = transaction
+            .prepare_cached(
+                "SELECT rank::bigint, count(*) FROM event_names WHERE site = $1 GROUP BY rank",
+            )
+            .await?;
+        for row in transaction.query(&all, &[&site]).await? {
+            let count = usize::try_from(row.try_get::<_, i64>(1)?).unwrap_or(usize::MAX);
+            counted.insert(row.try_get(0)?, count);
+        }
     }
     Ok(())
 }

@@ -33,11 +33,11 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::IsolationLevel;
 
 use self::set::{Missing, Set};
-use super::batch::Batch;
+use super::batch::{Batch, Finished};
 use super::repeats::{Notes, Repeats};
 use super::{
-    Changes, ComputedAt, Expired, Identity, Limits, ProfileError, ProfileId, ProfileStore, Subject,
-    Unseen, Update, stitch,
+    Changes, ComputedAt, Expired, Identity, Limits, ProfileError, ProfileId, ProfileStore,
+    Standing, Subject, Unseen, Update, stitch,
 };
 use crate::event::ProfileView;
 use crate::journal::{NameKey, SiteId};
@@ -73,7 +73,7 @@ impl Memory {
 }
 
 /// What a batch came to: the rows to write, what changed, and what to remember.
-type Worked = (Set, Changes, Notes);
+type Worked = Finished<Set>;
 
 impl PostgresProfiles {
     /// Profiles in a database that has [`SCHEMA`], of the gateway with this id.
@@ -122,8 +122,11 @@ impl PostgresProfiles {
                 worked.map_err(|Missing| PostgresError::Incomplete)?
             }
         };
-        let (set, changes, notes) = worked;
-        save::save(&transaction, number, set).await?;
+        let Finished { rows, mut changes, mut notes, census } = worked;
+        save::save(&transaction, number, rows).await?;
+        let evicted = people::evict(&transaction, number, census, self.limits.claimed_max).await?;
+        notes.forget(&evicted.profiles);
+        changes.add(evicted);
         transaction
             .execute(
                 "INSERT INTO projected VALUES ($1, $2, $3)
@@ -210,6 +213,14 @@ impl ProfileStore for PostgresProfiles {
             Ok(found)
         };
         Ok(self.database.within(finding).await?)
+    }
+
+    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
+        let reading = async {
+            let (client, number) = self.client(site).await?;
+            people::standing(&client, number, &id).await
+        };
+        Ok(self.database.within(reading).await?)
     }
 
     async fn computed(

@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
+use super::super::batch::Census;
+use super::super::standing::{OWN_KINDS, Row as Known};
+use super::super::traits::read_ranks;
 use super::super::{
-    Activity, Changes, Expired, Identity, IdentityKind, ProfileId, Subject, Unseen,
+    Activity, Changes, Expired, Identity, IdentityKind, ProfileId, Standing, Subject, Unseen,
 };
 use super::load::{DETAILS, details};
-use super::text::{object, optional, text};
-use crate::event::{Computed, Tally};
+use super::text::{object, optional, rank, text};
+use crate::event::{Computed, SenderRank, Tally};
 use crate::journal::{NameKey, NameKind, SiteId};
 use crate::postgres::{PostgresError, encoded};
 
@@ -90,43 +93,129 @@ async fn activity(
     Ok(found)
 }
 
-/// The names of these people, in order.
+/// The names of these people, in order, each with the rank with which it is linked.
 async fn names_of(
     client: &impl GenericClient,
     profiles: &[i64],
-) -> Result<HashMap<i64, Vec<Identity>>, PostgresError> {
+) -> Result<HashMap<i64, Vec<(Identity, SenderRank)>>, PostgresError> {
     let rows = client
         .query(
-            "SELECT profile, kind, value FROM identities WHERE profile = ANY($1)
+            "SELECT profile, kind, value, rank FROM identities WHERE profile = ANY($1)
              ORDER BY kind, value",
             &[&profiles],
         )
         .await?;
-    let mut found: HashMap<i64, Vec<Identity>> = HashMap::new();
+    let mut found: HashMap<i64, Vec<(Identity, SenderRank)>> = HashMap::new();
     for row in rows {
         if let Some(kind) = IdentityKind::from_name(row.try_get(1)?) {
             let identity = Identity { kind, value: text(&row, 2)? };
-            found.entry(row.try_get(0)?).or_default().push(identity);
+            found.entry(row.try_get(0)?).or_default().push((identity, rank(&row, 3)?));
         }
     }
     Ok(found)
 }
 
 /// Removes profiles and all that is kept of them. Their names are what nobody goes by any more.
-async fn remove(transaction: &Transaction<'_>, profiles: &[i64]) -> Result<Changes, PostgresError> {
+async fn remove(
+    transaction: &Transaction<'_>,
+    site: i64,
+    profiles: &[i64],
+) -> Result<Changes, PostgresError> {
     let names = names_of(transaction, profiles).await?;
     for statement in [
         "DELETE FROM identities WHERE profile = ANY($1)",
         "DELETE FROM activity WHERE profile = ANY($1)",
-        "DELETE FROM profiles WHERE id = ANY($1)",
     ] {
         transaction.execute(statement, &[&profiles]).await?;
     }
+    let removed = transaction
+        .query("DELETE FROM profiles WHERE id = ANY($1) RETURNING rank = 0", &[&profiles])
+        .await?;
+    let mut claimed = 0;
+    for row in removed {
+        claimed += i64::from(row.try_get::<_, bool>(0)?);
+    }
+    count(transaction, site, -claimed).await?;
     Ok(Changes {
-        identities: names.into_values().flatten().collect(),
+        identities: names.into_values().flatten().map(|(identity, _)| identity).collect(),
         profiles: profiles.iter().copied().map(ProfileId).collect(),
         ..Changes::default()
     })
+}
+
+/// Adds to how many profiles of the site claims alone made. Returns how many there are.
+async fn count(transaction: &Transaction<'_>, site: i64, more: i64) -> Result<i64, PostgresError> {
+    let statement = transaction
+        .prepare_cached(
+            "INSERT INTO profile_counts AS known (site, claimed) VALUES ($1, $2)
+             ON CONFLICT (site) DO UPDATE
+             SET claimed = greatest(0, known.claimed + excluded.claimed)
+             RETURNING claimed",
+        )
+        .await?;
+    Ok(transaction.query_one(&statement, &[&site, &more]).await?.try_get(0)?)
+}
+
+/// Counts what a batch made, and removes what there is too much of, as `sqlite/expire.rs` says.
+pub(super) async fn evict(
+    transaction: &Transaction<'_>,
+    site: i64,
+    census: Census,
+    max: u64,
+) -> Result<Changes, PostgresError> {
+    if census == Census::default() {
+        return Ok(Changes::default());
+    }
+    let claimed = count(transaction, site, census.more).await?;
+    let made = i64::try_from(census.made).unwrap_or(i64::MAX);
+    let excess = claimed.saturating_sub(i64::try_from(max).unwrap_or(i64::MAX));
+    let excess = excess.min(made.saturating_add(STEP));
+    if excess <= 0 {
+        return Ok(Changes::default());
+    }
+    let oldest = transaction
+        .prepare_cached(
+            "SELECT id FROM profiles WHERE site = $1 AND rank = 0 ORDER BY last_seen, id LIMIT $2",
+        )
+        .await?;
+    let rows = transaction.query(&oldest, &[&site, &excess]).await?;
+    let gone = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
+    let mut changes = remove(transaction, site, &gone).await?;
+    changes.evicted = gone.len() as u64;
+    Ok(changes)
+}
+
+/// What is known of the browser with this id in the gateway's cookie.
+pub(super) async fn standing(
+    client: &impl GenericClient,
+    site: i64,
+    id: &str,
+) -> Result<Option<Standing>, PostgresError> {
+    let statement = client
+        .prepare_cached(
+            "SELECT p.id, i.rank, p.user_id, coalesce(u.rank, 0::smallint), p.is_shared, EXISTS (
+                 SELECT 1 FROM identities o WHERE o.profile = p.id
+                     AND NOT (o.kind IN ($3, $4) AND o.value = $2)), p.traits, p.trait_ranks
+             FROM identities i JOIN profiles p ON p.id = i.profile
+             LEFT JOIN identities u ON u.site = p.site AND u.kind = 'user' AND u.value = p.user_id
+                 AND u.profile = p.id
+             WHERE i.site = $1 AND i.kind = $3 AND i.value = $2",
+        )
+        .await?;
+    let [visitor, anonymous] = OWN_KINDS;
+    let row = client.query_opt(&statement, &[&site, &encoded(id), &visitor, &anonymous]).await?;
+    let Some(row) = row else { return Ok(None) };
+    let known = Known {
+        profile: ProfileId(row.try_get(0)?),
+        rank: rank(&row, 1)?,
+        user_id: optional(&row, 2)?,
+        user_rank: rank(&row, 3)?,
+        is_shared: row.try_get(4)?,
+        has_others: row.try_get(5)?,
+        traits: object(&row, 6)?,
+        ranks: read_ranks(row.try_get(7)?),
+    };
+    Ok(known.standing())
 }
 
 /// Removes some of the profiles that have neither a user id nor an e-mail address and were last seen
@@ -159,7 +248,7 @@ pub(super) async fn expire(
     }
     let is_end = i64::try_from(found.len()).is_ok_and(|found| found < STEP);
     let changes =
-        if gone.is_empty() { Changes::default() } else { remove(transaction, &gone).await? };
+        if gone.is_empty() { Changes::default() } else { remove(transaction, site, &gone).await? };
     Ok(Expired { changes, next: last.filter(|_| !is_end) })
 }
 
@@ -207,7 +296,8 @@ pub(super) async fn subjects(
     let mut activity = activity(client, &profiles).await?;
     let rows = client
         .query(
-            "SELECT id, user_id, traits FROM profiles WHERE id = ANY($1) ORDER BY id",
+            "SELECT id, user_id, traits, rank, trait_ranks FROM profiles WHERE id = ANY($1)
+             ORDER BY id",
             &[&profiles],
         )
         .await?;
@@ -215,8 +305,10 @@ pub(super) async fn subjects(
         let profile: i64 = row.try_get(0)?;
         Ok(Subject {
             user_id: optional(row, 1)?,
+            rank: rank(row, 3)?,
             identities: names.remove(&profile).unwrap_or_default(),
             traits: object(row, 2)?,
+            trait_ranks: read_ranks(row.try_get(4)?),
             computed: computed.remove(&profile).unwrap_or_default(),
             activity: activity.remove(&profile).unwrap_or_default(),
         })
@@ -277,5 +369,5 @@ pub(super) async fn erase(
         return Ok(Changes::default());
     }
     let profiles: Vec<i64> = profiles.into_iter().collect();
-    remove(transaction, &profiles).await
+    remove(transaction, number, &profiles).await
 }

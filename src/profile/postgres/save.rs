@@ -1,10 +1,11 @@
 //! Writes what a batch changed, a statement a table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
+use super::super::rows::NameRank;
 use super::super::tallies::Pending;
 use super::set::{Kept, Set, Written};
 use super::text::text;
@@ -18,7 +19,7 @@ pub(super) async fn save(
     set: Set,
 ) -> Result<(), PostgresError> {
     let Set { people, names, changes, .. } = set;
-    let Written { people: changed, removed, names: changed_names, events, moves, counted } =
+    let Written { people: changed, removed, names: changed_names, events, raised, moves, counted } =
         changes;
     if !removed.is_empty() {
         let removed: Vec<i64> = removed.into_iter().collect();
@@ -51,6 +52,7 @@ pub(super) async fn save(
     bound.save(transaction, site).await?;
     move_activity(transaction, &moves).await?;
     let numbers = add_events(transaction, site, &events).await?;
+    raise_events(transaction, site, &raised).await?;
     count(transaction, &counted, &numbers).await
 }
 
@@ -58,17 +60,18 @@ pub(super) async fn save(
 const SAVE: &str =
     "INSERT INTO profiles (site, id, user_id, named_at, first_seen, last_seen, traits,
          trait_times, touches, device, place, consent, group_id, stated, traits_json,
-         touches_json, device_json, place_json, consent_json)
+         touches_json, device_json, place_json, consent_json, rank, is_shared, trait_ranks)
      SELECT $1, id, user_id, named_at, first_seen, last_seen, traits, trait_times, touches,
          device, place, consent, group_id, stated, traits_json::jsonb,
-         touches_json::jsonb, device_json::jsonb, place_json::jsonb, consent_json::jsonb
+         touches_json::jsonb, device_json::jsonb, place_json::jsonb, consent_json::jsonb,
+         rank, is_shared, trait_ranks
      FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
          $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[],
          $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
-         $19::text[])
+         $19::text[], $20::smallint[], $21::boolean[], $22::text[])
          AS w (id, user_id, named_at, first_seen, last_seen, traits, trait_times, touches,
              device, place, consent, group_id, stated, traits_json, touches_json,
-             device_json, place_json, consent_json)
+             device_json, place_json, consent_json, rank, is_shared, trait_ranks)
      ON CONFLICT (id) DO UPDATE SET
          user_id = excluded.user_id, named_at = excluded.named_at,
          first_seen = excluded.first_seen, last_seen = excluded.last_seen,
@@ -77,7 +80,8 @@ const SAVE: &str =
          consent = excluded.consent, group_id = excluded.group_id,
          stated = excluded.stated, traits_json = excluded.traits_json,
          touches_json = excluded.touches_json, device_json = excluded.device_json,
-         place_json = excluded.place_json, consent_json = excluded.consent_json";
+         place_json = excluded.place_json, consent_json = excluded.consent_json,
+         rank = excluded.rank, is_shared = excluded.is_shared, trait_ranks = excluded.trait_ranks";
 
 async fn save_people(
     transaction: &Transaction<'_>,
@@ -114,8 +118,11 @@ async fn save_people(
     let device_json = each(|it| searchable(&it.details.device));
     let place_json = each(|it| searchable(&it.details.place));
     let consent_json = each(|it| searchable(&it.details.consent));
+    let ranks: Vec<_> = people.iter().map(|(_, it)| i16::from(it.person.rank.number())).collect();
+    let shared: Vec<_> = people.iter().map(|(_, it)| it.person.is_shared).collect();
+    let trait_ranks: Vec<_> = people.iter().map(|(_, it)| it.trait_ranks.as_str()).collect();
     let statement = transaction.prepare_cached(SAVE).await?;
-    let parameters: [&(dyn ToSql + Sync); 19] = [
+    let parameters: [&(dyn ToSql + Sync); 22] = [
         &site,
         &ids,
         &users,
@@ -135,6 +142,9 @@ async fn save_people(
         &device_json,
         &place_json,
         &consent_json,
+        &ranks,
+        &shared,
+        &trait_ranks,
     ];
     transaction.execute(&statement, &parameters).await?;
     Ok(())
@@ -150,6 +160,7 @@ struct Names<'n> {
     claimed: Vec<i64>,
     seen: Vec<i64>,
     clients: Vec<Option<String>>,
+    ranks: Vec<i16>,
 }
 
 impl<'n> Names<'n> {
@@ -161,6 +172,7 @@ impl<'n> Names<'n> {
         self.claimed.push(name.claimed);
         self.seen.push(name.seen);
         self.clients.push(name.client.as_deref().map(|client| encoded(client).into_owned()));
+        self.ranks.push(name.rank.number().into());
     }
 
     async fn save(&self, transaction: &Transaction<'_>, site: i64) -> Result<(), PostgresError> {
@@ -169,17 +181,19 @@ impl<'n> Names<'n> {
         }
         let statement = transaction
             .prepare_cached(
-                "INSERT INTO identities (site, kind, value, profile, since, claimed, seen, client)
+                "INSERT INTO identities
+                     (site, kind, value, profile, since, claimed, seen, client, rank)
                  SELECT $1, w.* FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[],
-                     $6::bigint[], $7::bigint[], $8::text[]) AS w
+                     $6::bigint[], $7::bigint[], $8::text[], $9::smallint[]) AS w
                  ON CONFLICT (site, kind, value) DO UPDATE SET
                      profile = excluded.profile, since = excluded.since,
-                     claimed = excluded.claimed, seen = excluded.seen, client = excluded.client",
+                     claimed = excluded.claimed, seen = excluded.seen, client = excluded.client,
+                     rank = excluded.rank",
             )
             .await?;
-        let Self { kinds, values, profiles, since, claimed, seen, clients } = self;
-        let parameters: [&(dyn ToSql + Sync); 8] =
-            [&site, kinds, values, profiles, since, claimed, seen, clients];
+        let Self { kinds, values, profiles, since, claimed, seen, clients, ranks } = self;
+        let parameters: [&(dyn ToSql + Sync); 9] =
+            [&site, kinds, values, profiles, since, claimed, seen, clients, ranks];
         transaction.execute(&statement, &parameters).await?;
         Ok(())
     }
@@ -225,27 +239,51 @@ async fn move_activity(
 async fn add_events(
     transaction: &Transaction<'_>,
     site: i64,
-    events: &[String],
+    events: &[(String, NameRank)],
 ) -> Result<HashMap<i64, i64>, PostgresError> {
     let mut numbers = HashMap::new();
     if events.is_empty() {
         return Ok(numbers);
     }
-    let kept: Vec<_> = events.iter().map(|name| encoded(name)).collect();
+    let kept: Vec<_> = events.iter().map(|(name, _)| encoded(name)).collect();
+    let ranks: Vec<_> = events.iter().map(|(_, rank)| rank.number()).collect();
     let statement = transaction
         .prepare_cached(
-            "INSERT INTO event_names (site, name) SELECT $1, unnest($2::text[])
+            "INSERT INTO event_names (site, name, rank)
+             SELECT $1, w.name, w.rank FROM unnest($2::text[], $3::bigint[]) AS w (name, rank)
              RETURNING name, id",
         )
         .await?;
     let mut by_name: HashMap<String, i64> = HashMap::new();
-    for row in transaction.query(&statement, &[&site, &kept]).await? {
+    for row in transaction.query(&statement, &[&site, &kept, &ranks]).await? {
         by_name.insert(text(&row, 0)?, row.try_get(1)?);
     }
-    for (name, place) in events.iter().zip(1_i64..) {
+    for ((name, _), place) in events.iter().zip(1_i64..) {
         numbers.insert(-place, *by_name.get(name).ok_or(PostgresError::Incomplete)?);
     }
     Ok(numbers)
+}
+
+/// Notes that names are counted for a better reason.
+async fn raise_events(
+    transaction: &Transaction<'_>,
+    site: i64,
+    raised: &BTreeMap<String, NameRank>,
+) -> Result<(), PostgresError> {
+    if raised.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = raised.keys().map(|name| encoded(name)).collect();
+    let ranks: Vec<_> = raised.values().map(|rank| rank.number()).collect();
+    let statement = transaction
+        .prepare_cached(
+            "UPDATE event_names n SET rank = greatest(n.rank, w.rank)
+             FROM unnest($2::text[], $3::bigint[]) AS w (name, rank)
+             WHERE n.site = $1 AND n.name = w.name",
+        )
+        .await?;
+    transaction.execute(&statement, &[&site, &names, &ranks]).await?;
+    Ok(())
 }
 
 async fn count(

@@ -10,7 +10,8 @@ use crate::postgres::Schema;
 /// profiles: `node` is the gateway.
 pub const SCHEMA: Schema = Schema {
     name: "profiles",
-    steps: &["
+    steps: &[
+        "
     CREATE SEQUENCE profile_numbers;
     CREATE TABLE profiles (
         id BIGINT PRIMARY KEY,
@@ -70,5 +71,18 @@ pub const SCHEMA: Schema = Schema {
         seq BIGINT NOT NULL,
         PRIMARY KEY (site, node)
     );
-    "],
+    ",
+        // As in the embedded database.
+        "
+    ALTER TABLE profiles ADD COLUMN rank SMALLINT NOT NULL DEFAULT 0;
+    ALTER TABLE profiles ADD COLUMN trait_ranks TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE profiles ADD COLUMN is_shared BOOLEAN NOT NULL DEFAULT TRUE;
+    ALTER TABLE profiles ALTER COLUMN is_shared SET DEFAULT FALSE;
+    ALTER TABLE identities ADD COLUMN rank SMALLINT NOT NULL DEFAULT 0;
+    ALTER TABLE event_names ADD COLUMN rank SMALLINT NOT NULL DEFAULT 0;
+    CREATE INDEX profiles_claimed ON profiles (site, last_seen, id) WHERE rank = 0;
+    CREATE TABLE profile_counts (site BIGINT PRIMARY KEY, claimed BIGINT NOT NULL);
+    INSERT INTO profile_counts SELECT site, count(*) FROM profiles GROUP BY site;
+    ",
+    ],
 };

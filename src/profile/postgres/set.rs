@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::super::rows::{Person, Rows};
-use super::super::sighting::Details;
+use super::super::details::Details;
+use super::super::rows::{Link, NameRank, Person, Rows};
 use super::super::stitch::{Binding, Held, Mate};
 use super::super::tallies::Pending;
-use super::super::traits::{Said, Traits};
+use super::super::traits::{Room, Said, Traits, read_ranks, written};
 use super::super::{Identity, IdentityKind, ProfileId};
+use crate::event::SenderRank;
 
 /// Something was asked for that was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +29,17 @@ pub(super) struct Name {
     pub(super) claimed: i64,
     pub(super) seen: i64,
     pub(super) client: Option<String>,
+    pub(super) rank: SenderRank,
 }
 
 /// A profile.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Kept {
     pub(super) person: Person,
-    /// Its traits and their times, as they are written.
+    /// Its traits, their times and their ranks, as they are written.
     pub(super) traits: String,
     pub(super) trait_times: String,
+    pub(super) trait_ranks: String,
     pub(super) details: Details,
     pub(super) names: BTreeSet<NameKey>,
     pub(super) has_activity: bool,
@@ -48,10 +51,10 @@ pub(super) struct Set {
     pub(super) people: HashMap<i64, Kept>,
     /// By identity: whose it is, or that it is nobody's.
     pub(super) names: HashMap<NameKey, Option<Name>>,
-    /// The numbers of events' names; of those that are not counted none.
-    pub(super) events: HashMap<String, Option<i64>>,
-    /// How many names are counted.
-    pub(super) events_counted: usize,
+    /// The numbers of events' names, and why they are counted; of those that are not none.
+    pub(super) events: HashMap<String, Option<(i64, NameRank)>>,
+    /// How many names are counted, by the number of the reason.
+    pub(super) events_counted: BTreeMap<i64, usize>,
     /// Numbers for new profiles.
     pub(super) numbers: std::collections::VecDeque<i64>,
     pub(super) changes: Written,
@@ -64,7 +67,9 @@ pub(super) struct Written {
     pub(super) removed: BTreeSet<i64>,
     pub(super) names: BTreeSet<NameKey>,
     /// Under numbers below zero, until they have one.
-    pub(super) events: Vec<String>,
+    pub(super) events: Vec<(String, NameRank)>,
+    /// Names that are counted for a better reason.
+    pub(super) raised: BTreeMap<String, NameRank>,
     /// Whose activity is now whose, in order.
     pub(super) moves: Vec<(i64, i64)>,
     pub(super) counted: Pending,
@@ -99,6 +104,8 @@ impl Rows for Set {
         Ok(Some(Binding {
             profile: ProfileId(name.profile),
             is_known: kept.person.user_id.is_some(),
+            person: kept.person.rank,
+            rank: name.rank,
             since: name.since,
             claimed: name.claimed,
             seen: name.seen,
@@ -122,7 +129,13 @@ impl Rows for Set {
         let number = self.numbers.pop_front().ok_or(Missing)?;
         let person = Person { first_seen: Some(at), last_seen: Some(at), ..Person::default() };
         let empty = || "{}".to_owned();
-        let kept = Kept { person, traits: empty(), trait_times: empty(), ..Kept::default() };
+        let kept = Kept {
+            person,
+            traits: empty(),
+            trait_times: empty(),
+            trait_ranks: empty(),
+            ..Kept::default()
+        };
         self.people.insert(number, kept);
         self.changes.people.insert(number);
         Ok(ProfileId(number))
@@ -158,16 +171,17 @@ impl Rows for Set {
         let known = self.names.get_mut(&key).ok_or(Missing)?;
         let client = client.map(str::to_owned);
         let before = known.take();
-        let Held { since, claimed } = held;
+        let Held { since, claimed, rank } = held;
         let name = match &before {
             Some(before) => Name {
                 profile: profile.0,
                 since,
-                claimed: claimed.max(before.claimed),
+                claimed,
                 seen: at.max(before.seen),
                 client: client.or_else(|| before.client.clone()),
+                rank,
             },
-            None => Name { profile: profile.0, since, claimed, seen: at, client },
+            None => Name { profile: profile.0, since, claimed, seen: at, client, rank },
         };
         *known = Some(name);
         if let Some(before) = before
@@ -178,6 +192,44 @@ impl Rows for Set {
         self.people.get_mut(&profile.0).ok_or(Missing)?.names.insert(key.clone());
         self.changes.names.insert(key);
         Ok(())
+    }
+
+    fn raise(
+        &mut self,
+        identity: &Identity,
+        profile: ProfileId,
+        rank: SenderRank,
+    ) -> Result<(), Missing> {
+        let key = key(identity);
+        if let Some(name) = self.names.get_mut(&key).ok_or(Missing)?
+            && name.profile == profile.0
+            && name.rank < rank
+        {
+            name.rank = rank;
+            self.changes.names.insert(key);
+        }
+        Ok(())
+    }
+
+    fn evict(
+        &mut self,
+        profile: ProfileId,
+        kind: IdentityKind,
+        below: SenderRank,
+    ) -> Result<Option<String>, Missing> {
+        let kind = kind.name();
+        let mut first: Option<(SenderRank, i64, &NameKey)> = None;
+        for key in self.kept(profile)?.names.iter().filter(|(own, _)| *own == kind) {
+            let Some(name) = self.name(key)? else { continue };
+            let place = (name.rank, name.seen, key);
+            if name.rank < below && first.is_none_or(|first| place < first) {
+                first = Some(place);
+            }
+        }
+        let Some((_, _, (kind, value))) = first else { return Ok(None) };
+        let (kind, value) = (kind.clone(), value.clone());
+        self.unbind((&kind, &value))?;
+        Ok(Some(value))
     }
 
     fn names_counted(
@@ -191,8 +243,12 @@ impl Rows for Set {
         Ok(names.filter(|(own, _)| *own == kind).take(limit).count())
     }
 
-    fn names_of(&mut self, profile: ProfileId) -> Result<Vec<(String, String)>, Missing> {
-        Ok(self.kept(profile)?.names.iter().cloned().collect())
+    fn names_of(&mut self, profile: ProfileId) -> Result<Vec<Link>, Missing> {
+        let link = |key: &NameKey| {
+            let rank = self.name(key)?.ok_or(Missing)?.rank;
+            Ok(Link { kind: key.0.clone(), value: key.1.clone(), rank })
+        };
+        self.kept(profile)?.names.iter().map(link).collect()
     }
 
     fn unbind(&mut self, (kind, value): (&str, &str)) -> Result<(), Missing> {
@@ -223,11 +279,12 @@ impl Rows for Set {
         Ok(())
     }
 
-    fn traits(&mut self, profile: ProfileId, limit: usize) -> Result<(Traits, Said), Missing> {
+    fn traits(&mut self, profile: ProfileId, room: Room) -> Result<(Traits, Said), Missing> {
         let kept = self.kept(profile)?;
         let times: BTreeMap<_, _> = serde_json::from_str(&kept.trait_times).unwrap_or_default();
         let values = serde_json::from_str(&kept.traits).unwrap_or_default();
-        Ok(Traits::new(values, times, kept.traits.len(), limit))
+        let ranks = read_ranks(&kept.trait_ranks);
+        Ok(Traits::new(values, (times, ranks), kept.traits.len(), room))
     }
 
     fn put_traits(&mut self, profile: ProfileId, traits: &Traits) -> Result<(), Missing> {
@@ -235,6 +292,7 @@ impl Rows for Set {
         let times = serde_json::to_string(&traits.times).map_err(|_unwritable| Missing)?;
         let kept = self.change(profile)?;
         (kept.traits, kept.trait_times) = (values, times);
+        kept.trait_ranks = written(&traits.ranks);
         Ok(())
     }
 
@@ -254,20 +312,30 @@ impl Rows for Set {
         Ok(())
     }
 
-    fn event(&mut self, name: &str) -> Result<Option<i64>, Missing> {
+    fn event(&mut self, name: &str) -> Result<Option<(i64, NameRank)>, Missing> {
         self.events.get(name).copied().ok_or(Missing)
     }
 
-    fn events_counted(&mut self) -> Result<usize, Missing> {
-        Ok(self.events_counted)
+    fn events_counted(&mut self, rank: NameRank) -> Result<usize, Missing> {
+        Ok(self.events_counted.get(&rank.number()).copied().unwrap_or_default())
     }
 
-    fn add_event(&mut self, name: &str) -> Result<i64, Missing> {
-        self.changes.events.push(name.to_owned());
+    fn add_event(&mut self, name: &str, rank: NameRank) -> Result<i64, Missing> {
+        self.changes.events.push((name.to_owned(), rank));
         let number = -i64::try_from(self.changes.events.len()).unwrap_or(i64::MAX);
-        self.events.insert(name.to_owned(), Some(number));
-        self.events_counted += 1;
+        self.events.insert(name.to_owned(), Some((number, rank)));
+        *self.events_counted.entry(rank.number()).or_default() += 1;
         Ok(number)
+    }
+
+    fn raise_event(&mut self, name: &str, rank: NameRank) -> Result<(), Missing> {
+        let known = self.events.get_mut(name).and_then(Option::as_mut).ok_or(Missing)?;
+        let before = std::mem::replace(&mut known.1, rank);
+        let counted = self.events_counted.entry(before.number()).or_default();
+        *counted = counted.saturating_sub(1);
+        *self.events_counted.entry(rank.number()).or_default() += 1;
+        self.changes.raised.insert(name.to_owned(), rank);
+        Ok(())
     }
 
     fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> Result<bool, Missing> {

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use crate::event::Object;
+use crate::event::{Object, SenderRank};
 use crate::postgres::{PostgresError, decoded};
 
 pub(super) fn text(row: &Row, column: usize) -> Result<String, PostgresError> {
@@ -11,6 +11,10 @@ pub(super) fn text(row: &Row, column: usize) -> Result<String, PostgresError> {
 
 pub(super) fn optional(row: &Row, column: usize) -> Result<Option<String>, PostgresError> {
     Ok(row.try_get::<_, Option<String>>(column)?.map(decoded))
+}
+
+pub(super) fn rank(row: &Row, column: usize) -> Result<SenderRank, PostgresError> {
+    Ok(SenderRank::from_number(row.try_get::<_, i16>(column)?.into()))
 }
 
 /// What is written as JSON needs no decoding: JSON escapes what PostgreSQL does not take. The tables are

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::super::rows::NameRank;
 use super::super::{Counter, CounterStore, Deed, ProfileError, ProfileId, Step};
 use super::SqliteProfiles;
 use crate::event::Tally;
@@ -142,8 +143,11 @@ fn number_or_new(c: &Connection, site: SiteId, name: &str) -> rusqlite::Result<i
     if let Some(number) = number(c, site, name)? {
         return Ok(number);
     }
-    c.prepare_cached("INSERT INTO event_names (site, name) VALUES (?, ?)")?
-        .execute((site.0, name))?;
+    c.prepare_cached("INSERT INTO event_names (site, name, rank) VALUES (?, ?, ?)")?.execute((
+        site.0,
+        name,
+        NameRank::Reserved.number(),
+    ))?;
     Ok(c.last_insert_rowid())
 }
 

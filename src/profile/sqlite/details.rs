@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::sighting::Details;
+use super::super::details::Details;
 use super::super::{Activity, ProfileId};
-use super::parse;
+use super::{expire, parse};
 use crate::event::{Computed, Object, Tally};
+use crate::journal::SiteId;
 
 const COLUMNS: &str = "touches, device, place, consent, group_id, stated";
 
@@ -105,12 +106,17 @@ pub(super) fn activity(
 
 /// Erases profiles and all that is kept of them. Their names are what nobody goes by any more.
 pub(super) fn remove(connection: &Connection, profile: ProfileId) -> rusqlite::Result<()> {
-    for statement in [
-        "DELETE FROM identities WHERE profile = ?",
-        "DELETE FROM activity WHERE profile = ?",
-        "DELETE FROM profiles WHERE id = ?",
-    ] {
+    for statement in
+        ["DELETE FROM identities WHERE profile = ?", "DELETE FROM activity WHERE profile = ?"]
+    {
         connection.prepare_cached(statement)?.execute([profile.0])?;
+    }
+    let removed = connection
+        .prepare_cached("DELETE FROM profiles WHERE id = ? RETURNING site, rank")?
+        .query_row([profile.0], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?)))
+        .optional()?;
+    if let Some((site, 0)) = removed {
+        expire::count(connection, SiteId(site), -1)?;
     }
     Ok(())
 }

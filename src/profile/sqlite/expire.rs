@@ -1,7 +1,9 @@
-//! Visitors nobody knows and nobody has seen for long: their profiles leave.
+//! Profiles that leave: those of visitors nobody knows and nobody has seen for long, and those that
+//! claims alone made where there are too many.
 
 use rusqlite::Connection;
 
+use super::super::batch::Census;
 use super::super::{Changes, Expired, ProfileId, Unseen};
 use super::{details, subject};
 use crate::journal::SiteId;
@@ -39,6 +41,48 @@ pub(super) fn expire(
     }
     let last = found.last().filter(|_| found.len() == STEP);
     Ok(Expired { changes, next: last.map(|(profile, at, _)| (*at, *profile)) })
+}
+
+/// Adds to how many profiles of the site claims alone made. Returns how many there are.
+pub(super) fn count(connection: &Connection, site: SiteId, more: i64) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(
+            "INSERT INTO profile_counts (site, claimed) VALUES (?1, ?2)
+             ON CONFLICT (site) DO UPDATE SET claimed = max(0, claimed + excluded.claimed)
+             RETURNING claimed",
+        )?
+        .query_row((site.0, more), |row| row.get(0))
+}
+
+/// Counts what a batch made, and removes profiles that claims alone made, those that were not seen for
+/// longest first, as long as there are more than `max`: as many as were made, and a step more.
+pub(super) fn evict(
+    connection: &Connection,
+    site: SiteId,
+    census: Census,
+    max: u64,
+) -> rusqlite::Result<Changes> {
+    let mut changes = Changes::default();
+    if census == Census::default() {
+        return Ok(changes);
+    }
+    let claimed = u64::try_from(count(connection, site, census.more)?).unwrap_or_default();
+    let excess = claimed.saturating_sub(max).min(census.made + STEP as u64);
+    if excess == 0 {
+        return Ok(changes);
+    }
+    let mut oldest = connection.prepare_cached(
+        "SELECT id FROM profiles INDEXED BY profiles_claimed
+         WHERE site = ? AND rank = 0 ORDER BY last_seen, id LIMIT ?",
+    )?;
+    let found = oldest.query_map((site.0, excess), |row| Ok(ProfileId(row.get(0)?)))?;
+    for profile in found.collect::<Result<Vec<_>, _>>()? {
+        changes.identities.extend(subject::names_of(connection, profile)?);
+        details::remove(connection, profile)?;
+        changes.profiles.insert(profile);
+        changes.evicted += 1;
+    }
+    Ok(changes)
 }
 
 /// Removes the names of events that nobody's profile has any more.

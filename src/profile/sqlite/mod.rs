@@ -17,11 +17,11 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::RwLock;
 
 use self::rows::SqliteRows;
-use super::batch::Batch;
+use super::batch::{Batch, Finished};
 use super::repeats::Repeats;
 use super::{
     Changes, ComputedAt, CounterStore, Expired, Identity, Limits, ProfileError, ProfileId,
-    ProfileStore, Subject, Unseen, Update,
+    ProfileStore, Standing, Subject, Unseen, Update,
 };
 use crate::event::{Object, ProfileView};
 use crate::journal::{NameKey, SiteId};
@@ -108,6 +108,20 @@ pub const MIGRATIONS: Migrations = Migrations {
     ) WITHOUT ROWID;
     CREATE TABLE dropped_counters (event INTEGER PRIMARY KEY, site INTEGER NOT NULL);
     ",
+        // Ranks are 0 for claimed, 1 for proven, 2 for a server's; of names of events 2 is for those
+        // that settings use. What was there before nobody has proved, and it may be of several people.
+        // `claimed` is how many profiles of the site have rank 0.
+        "
+    ALTER TABLE profiles ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE profiles ADD COLUMN trait_ranks TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE profiles ADD COLUMN is_shared INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE identities ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE event_names ADD COLUMN rank INTEGER NOT NULL DEFAULT 0;
+    UPDATE profiles SET is_shared = 1;
+    CREATE INDEX profiles_claimed ON profiles (site, last_seen, id) WHERE rank = 0;
+    CREATE TABLE profile_counts (site INTEGER PRIMARY KEY, claimed INTEGER NOT NULL);
+    INSERT INTO profile_counts SELECT site, count(*) FROM profiles GROUP BY site;
+    ",
     ],
 };
 
@@ -158,7 +172,10 @@ impl ProfileStore for SqliteProfiles {
                  ON CONFLICT (site) DO UPDATE SET seq = excluded.seq",
             )?
             .execute((site.0, upto))?;
-            let (_, changes, notes) = batch.finish()?;
+            let Finished { mut changes, mut notes, census, .. } = batch.finish()?;
+            let evicted = expire::evict(c, site, census, limits.claimed_max)?;
+            notes.forget(&evicted.profiles);
+            changes.add(evicted);
             Ok((changes, notes))
         });
         let (changes, notes) = applied.await?;
@@ -188,6 +205,10 @@ impl ProfileStore for SqliteProfiles {
             identities.iter().map(find).collect()
         });
         Ok(found.await?)
+    }
+
+    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
+        Ok(self.store.read(move |c| subject::standing(c, site, &id)).await?)
     }
 
     async fn computed(
@@ -265,7 +286,7 @@ mod tests {
             c.execute_batch(step).unwrap();
         }
         let repeats = Repeats::default();
-        let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let limits = Limits::new(1000, 10, 10);
         let takes = |minute: i64, user: Option<&str>| {
             let start: jiff::Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
             let at = start + jiff::SignedDuration::from_mins(minute);
@@ -276,8 +297,7 @@ mod tests {
             }));
             let mut batch = Batch::new(SqliteRows::new(&c, SiteId(1)), SiteId(1), limits, &repeats);
             batch.apply(&crate::profile::update_of(&event.unwrap())).unwrap();
-            let (_, _, notes) = batch.finish().unwrap();
-            repeats.take(notes);
+            repeats.take(batch.finish().unwrap().notes);
         };
         let whose = |kind: IdentityKind, value: &str| -> Option<String> {
             let query = "SELECT p.user_id FROM identities i JOIN profiles p ON p.id = i.profile

@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::rows::{Person, Rows};
-use super::super::sighting::Details;
+use super::super::details::Details;
+use super::super::rows::{Link, NameRank, Person, Rows};
 use super::super::stitch::{Binding, Held, Mate};
 use super::super::tallies::Pending;
-use super::super::traits::{Said, Traits};
+use super::super::traits::{Room, Said, Traits, read_ranks, written};
 use super::super::{Identity, IdentityKind, ProfileId};
 use super::{details, parse};
-use crate::event::Tally;
+use crate::event::{SenderRank, Tally};
 use crate::journal::SiteId;
 
 /// The rows of one site.
@@ -37,11 +37,14 @@ impl Rows for SqliteRows<'_> {
                 since: row.get(2)?,
                 claimed: row.get(3)?,
                 seen: row.get(4)?,
+                rank: SenderRank::from_number(row.get(5)?),
+                person: SenderRank::from_number(row.get(6)?),
             })
         };
         self.connection
             .prepare_cached(
-                "SELECT i.profile, p.user_id IS NOT NULL, i.since, i.claimed, i.seen
+                "SELECT i.profile, p.user_id IS NOT NULL, i.since, i.claimed, i.seen,
+                     i.rank, p.rank
                  FROM identities i JOIN profiles p ON p.id = i.profile
                  WHERE i.site = ? AND i.kind = ? AND i.value = ?",
             )?
@@ -84,23 +87,35 @@ impl Rows for SqliteRows<'_> {
                 named_at: row.get(1)?,
                 first_seen: row.get(2)?,
                 last_seen: row.get(3)?,
+                rank: SenderRank::from_number(row.get(4)?),
+                is_shared: row.get(5)?,
             })
         };
         self.connection
             .prepare_cached(
-                "SELECT user_id, named_at, first_seen, last_seen FROM profiles WHERE id = ?",
+                "SELECT user_id, named_at, first_seen, last_seen, rank, is_shared
+                 FROM profiles WHERE id = ?",
             )?
             .query_row([profile.0], read)
     }
 
     fn put_person(&mut self, profile: ProfileId, person: &Person) -> rusqlite::Result<()> {
-        let Person { user_id, named_at, first_seen, last_seen } = person;
+        let Person { user_id, named_at, first_seen, last_seen, rank, is_shared } = person;
         self.connection
             .prepare_cached(
-                "UPDATE profiles SET user_id = ?, named_at = ?, first_seen = ?, last_seen = ?
+                "UPDATE profiles SET user_id = ?, named_at = ?, first_seen = ?, last_seen = ?,
+                     rank = ?, is_shared = ?
                  WHERE id = ?",
             )?
-            .execute((user_id, named_at, first_seen, last_seen, profile.0))
+            .execute((
+                user_id,
+                named_at,
+                first_seen,
+                last_seen,
+                rank.number(),
+                is_shared,
+                profile.0,
+            ))
             .map(drop)
     }
 
@@ -120,12 +135,13 @@ impl Rows for SqliteRows<'_> {
     ) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
-                "INSERT INTO identities (site, kind, value, profile, since, claimed, seen, client)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                "INSERT INTO identities
+                     (site, kind, value, profile, since, claimed, seen, client, rank)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT (site, kind, value) DO UPDATE SET
                      profile = excluded.profile, since = excluded.since,
-                     claimed = max(claimed, excluded.claimed), seen = max(seen, excluded.seen),
-                     client = coalesce(excluded.client, client)",
+                     claimed = excluded.claimed, seen = max(seen, excluded.seen),
+                     client = coalesce(excluded.client, client), rank = excluded.rank",
             )?
             .execute((
                 self.site.0,
@@ -136,8 +152,42 @@ impl Rows for SqliteRows<'_> {
                 held.claimed,
                 at,
                 client,
+                held.rank.number(),
             ))
             .map(drop)
+    }
+
+    fn raise(
+        &mut self,
+        identity: &Identity,
+        profile: ProfileId,
+        rank: SenderRank,
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "UPDATE identities SET rank = max(rank, ?)
+                 WHERE site = ? AND kind = ? AND value = ? AND profile = ?",
+            )?
+            .execute((rank.number(), self.site.0, identity.kind.name(), &identity.value, profile.0))
+            .map(drop)
+    }
+
+    fn evict(
+        &mut self,
+        profile: ProfileId,
+        kind: IdentityKind,
+        below: SenderRank,
+    ) -> rusqlite::Result<Option<String>> {
+        self.connection
+            .prepare_cached(
+                "DELETE FROM identities WHERE (site, kind, value) IN (
+                     SELECT site, kind, value FROM identities
+                     WHERE profile = ?1 AND site = ?2 AND kind = ?3 AND rank < ?4
+                     ORDER BY rank, seen, value LIMIT 1)
+                 RETURNING value",
+            )?
+            .query_row((profile.0, self.site.0, kind.name(), below.number()), |row| row.get(0))
+            .optional()
     }
 
     fn names_counted(
@@ -154,12 +204,16 @@ impl Rows for SqliteRows<'_> {
             .query_row((profile.0, self.site.0, kind.name(), limit), |row| row.get(0))
     }
 
-    fn names_of(&mut self, profile: ProfileId) -> rusqlite::Result<Vec<(String, String)>> {
+    fn names_of(&mut self, profile: ProfileId) -> rusqlite::Result<Vec<Link>> {
+        let link = |row: &Row<'_>| {
+            let rank = SenderRank::from_number(row.get(2)?);
+            Ok(Link { kind: row.get(0)?, value: row.get(1)?, rank })
+        };
         self.connection
             .prepare_cached(
-                "SELECT kind, value FROM identities WHERE profile = ? ORDER BY kind, value",
+                "SELECT kind, value, rank FROM identities WHERE profile = ? ORDER BY kind, value",
             )?
-            .query_map([profile.0], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map([profile.0], link)?
             .collect()
     }
 
@@ -185,13 +239,14 @@ impl Rows for SqliteRows<'_> {
             .map(drop)
     }
 
-    fn traits(&mut self, profile: ProfileId, limit: usize) -> rusqlite::Result<(Traits, Said)> {
+    fn traits(&mut self, profile: ProfileId, room: Room) -> rusqlite::Result<(Traits, Said)> {
         self.connection
-            .prepare_cached("SELECT traits, trait_times FROM profiles WHERE id = ?")?
+            .prepare_cached("SELECT traits, trait_times, trait_ranks FROM profiles WHERE id = ?")?
             .query_row([profile.0], |row| {
                 let text = row.get_ref(0)?.as_str()?;
                 let times = serde_json::from_str(row.get_ref(1)?.as_str()?).unwrap_or_default();
-                Ok(Traits::new(parse(text), times, text.len(), limit))
+                let ranks = read_ranks(row.get_ref(2)?.as_str()?);
+                Ok(Traits::new(parse(text), (times, ranks), text.len(), room))
             })
     }
 
@@ -202,8 +257,10 @@ impl Rows for SqliteRows<'_> {
         let values = text(serde_json::to_string(&traits.values))?;
         let times = text(serde_json::to_string(&traits.times))?;
         self.connection
-            .prepare_cached("UPDATE profiles SET traits = ?, trait_times = ? WHERE id = ?")?
-            .execute((values, times, profile.0))
+            .prepare_cached(
+                "UPDATE profiles SET traits = ?, trait_times = ?, trait_ranks = ? WHERE id = ?",
+            )?
+            .execute((values, times, written(&traits.ranks), profile.0))
             .map(drop)
     }
 
@@ -222,24 +279,33 @@ impl Rows for SqliteRows<'_> {
             .map(drop)
     }
 
-    fn event(&mut self, name: &str) -> rusqlite::Result<Option<i64>> {
+    fn event(&mut self, name: &str) -> rusqlite::Result<Option<(i64, NameRank)>> {
         self.connection
-            .prepare_cached("SELECT id FROM event_names WHERE site = ? AND name = ?")?
-            .query_row((self.site.0, name), |row| row.get(0))
+            .prepare_cached("SELECT id, rank FROM event_names WHERE site = ? AND name = ?")?
+            .query_row((self.site.0, name), |row| {
+                Ok((row.get(0)?, NameRank::from_number(row.get(1)?)))
+            })
             .optional()
     }
 
-    fn events_counted(&mut self) -> rusqlite::Result<usize> {
+    fn events_counted(&mut self, rank: NameRank) -> rusqlite::Result<usize> {
         self.connection
-            .prepare_cached("SELECT count(*) FROM event_names WHERE site = ?")?
-            .query_row([self.site.0], |row| row.get(0))
+            .prepare_cached("SELECT count(*) FROM event_names WHERE site = ? AND rank = ?")?
+            .query_row((self.site.0, rank.number()), |row| row.get(0))
     }
 
-    fn add_event(&mut self, name: &str) -> rusqlite::Result<i64> {
+    fn add_event(&mut self, name: &str, rank: NameRank) -> rusqlite::Result<i64> {
         self.connection
-            .prepare_cached("INSERT INTO event_names (site, name) VALUES (?, ?)")?
-            .execute((self.site.0, name))?;
+            .prepare_cached("INSERT INTO event_names (site, name, rank) VALUES (?, ?, ?)")?
+            .execute((self.site.0, name, rank.number()))?;
         Ok(self.connection.last_insert_rowid())
+    }
+
+    fn raise_event(&mut self, name: &str, rank: NameRank) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("UPDATE event_names SET rank = ? WHERE site = ? AND name = ?")?
+            .execute((rank.number(), self.site.0, name))
+            .map(drop)
     }
 
     fn move_activity(&mut self, from: ProfileId, into: ProfileId) -> rusqlite::Result<bool> {

@@ -3,10 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
-use super::super::{Changes, Identity, IdentityKind, ProfileError, ProfileId, Subject};
+use super::super::standing::{OWN_KINDS, Row};
+use super::super::traits::read_ranks;
+use super::super::{Changes, Identity, IdentityKind, ProfileError, ProfileId, Standing, Subject};
 use super::{details, parse};
+use crate::event::SenderRank;
 use crate::journal::{NameKey, NameKind, SiteId};
 use crate::store::{Store, overwriting};
 
@@ -51,20 +54,55 @@ pub(super) fn subjects(
             profiles.insert(profile?);
         }
     }
-    let mut known =
-        connection.prepare_cached("SELECT user_id, traits FROM profiles WHERE id = ?")?;
+    let mut known = connection
+        .prepare_cached("SELECT user_id, traits, rank, trait_ranks FROM profiles WHERE id = ?")?;
     let subject = |profile: i64| {
         known.query_row([profile], |row| {
             Ok(Subject {
                 user_id: row.get(0)?,
-                identities: names_of(connection, ProfileId(profile))?,
+                rank: SenderRank::from_number(row.get(2)?),
+                identities: links_of(connection, ProfileId(profile))?,
                 traits: parse(row.get_ref(1)?.as_str()?),
+                trait_ranks: read_ranks(row.get_ref(3)?.as_str()?),
                 computed: details::computed(connection, ProfileId(profile))?.unwrap_or_default(),
                 activity: details::activity(connection, ProfileId(profile))?,
             })
         })
     };
     profiles.into_iter().map(subject).collect()
+}
+
+/// What is known of the browser with this id in the gateway's cookie.
+pub(super) fn standing(
+    connection: &Connection,
+    site: SiteId,
+    id: &str,
+) -> rusqlite::Result<Option<Standing>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT p.id, i.rank, p.user_id, coalesce(u.rank, 0), p.is_shared, EXISTS (
+             SELECT 1 FROM identities o WHERE o.profile = p.id
+                 AND NOT (o.kind IN (?3, ?4) AND o.value = ?2)), p.traits, p.trait_ranks
+         FROM identities i JOIN profiles p ON p.id = i.profile
+         LEFT JOIN identities u ON u.site = p.site AND u.kind = 'user' AND u.value = p.user_id
+             AND u.profile = p.id
+         WHERE i.site = ?1 AND i.kind = ?3 AND i.value = ?2",
+    )?;
+    let [visitor, anonymous] = OWN_KINDS;
+    let row = statement
+        .query_row((site.0, id, visitor, anonymous), |row| {
+            Ok(Row {
+                profile: ProfileId(row.get(0)?),
+                rank: SenderRank::from_number(row.get(1)?),
+                user_id: row.get(2)?,
+                user_rank: SenderRank::from_number(row.get(3)?),
+                is_shared: row.get(4)?,
+                has_others: row.get(5)?,
+                traits: parse(row.get_ref(6)?.as_str()?),
+                ranks: read_ranks(row.get_ref(7)?.as_str()?),
+            })
+        })
+        .optional()?;
+    Ok(row.and_then(Row::standing))
 }
 
 /// Erases the profiles that one of these names is an identity of, but for those of users who are not
@@ -104,16 +142,25 @@ pub(super) fn names_of(
     connection: &Connection,
     profile: ProfileId,
 ) -> rusqlite::Result<Vec<Identity>> {
+    Ok(links_of(connection, profile)?.into_iter().map(|(identity, _)| identity).collect())
+}
+
+/// The names of a profile, each with the rank with which it is linked.
+fn links_of(
+    connection: &Connection,
+    profile: ProfileId,
+) -> rusqlite::Result<Vec<(Identity, SenderRank)>> {
     let mut statement =
-        connection.prepare_cached("SELECT kind, value FROM identities WHERE profile = ?")?;
+        connection.prepare_cached("SELECT kind, value, rank FROM identities WHERE profile = ?")?;
     let rows = statement.query_map([profile.0], |row| {
         let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?);
-        Ok(kind.map(|kind| (kind, row.get(1))))
+        let rank = SenderRank::from_number(row.get(2)?);
+        Ok(kind.map(|kind| (kind, row.get(1), rank)))
     })?;
     let mut names = Vec::new();
     for row in rows {
-        if let Some((kind, value)) = row? {
-            names.push(Identity { kind, value: value? });
+        if let Some((kind, value, rank)) = row? {
+            names.push((Identity { kind, value: value? }, rank));
         }
     }
     Ok(names)

@@ -177,7 +177,7 @@ fn whoever_turns_out_to_be_one_the_sums_are_the_same_in_any_order(make: Make<'_>
         let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
-        let limits = Limits { traits_bytes: 1000, identities: 100, event_names: 10 };
+        let limits = Limits::new(1000, 100, 10);
         let Some(bed) = make(limits) else { return Ok(()) };
         for updates in shuffled.chunks(step) {
             bed.apply(1, updates.to_vec());

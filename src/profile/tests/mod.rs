@@ -3,6 +3,7 @@
 mod activity;
 mod model;
 mod projection;
+mod ranks;
 mod stitching;
 
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::postgres::Postgres;
 use crate::store::{Store, Sync};
 
 const SITE: SiteId = SiteId(1);
-const LIMITS: Limits = Limits { traits_bytes: 100, identities: 3, event_names: 3 };
+const LIMITS: Limits = Limits::new(100, 3, 3);
 
 /// Every test of a file in each backend. Where there is no PostgreSQL, its tests pass unseen.
 macro_rules! in_every_backend {
@@ -116,6 +117,11 @@ impl Bed {
         let (profile, _) = self.find(identity)?;
         let found = self.runtime.block_on(self.store().computed(SITE, vec![profile]));
         found.unwrap().1.remove(0)
+    }
+
+    /// What a page may know by the cookie with this id.
+    fn standing(&self, id: &str) -> Option<Standing> {
+        self.runtime.block_on(self.store().standing(SITE, id.to_owned())).unwrap()
     }
 
     fn expire(&self, unseen: Unseen) -> Expired {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { traits_bytes: 10_000, identities: 100, event_names: 100 };
+const LIMITS: Limits = Limits::new(10_000, 100, 100);
 
 /// One event, in small numbers. A person has three devices and an e-mail address of their own.
 #[derive(Clone, Debug)]
@@ -54,7 +54,11 @@ fn updates(said: &[Said], device: impl Fn(u8, u8) -> Identity) -> Vec<Update> {
         let value = if said.value > 200 { json!(null) } else { json!(said.value) };
         Update {
             at,
-            from_server: said.from_server || previous.is_some(),
+            rank: if said.from_server || previous.is_some() {
+                SenderRank::Server
+            } else {
+                SenderRank::Claimed
+            },
             user: names_user.then(|| user(said.person)),
             previous,
             email: email.filter(|_| said.has_email),
@@ -207,11 +211,20 @@ fn without_shared_devices_neither_order_nor_repetition_matters(make: Make<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
         said in prop::collection::vec(said(5), 1..25),
         order in prop::collection::vec(any::<u16>(), 25),
+        is_servers in any::<bool>(),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
     )| {
         let mut updates = updates(&said, own);
         // Whose an address is that no server says depends on who was known when it was said.
-        updates.iter_mut().filter(|it| !it.from_server).for_each(|it| it.email = None);
+        // Nor does one rank join what another keeps apart.
+        for update in &mut updates {
+            if is_servers {
+                update.rank = SenderRank::Server;
+            } else {
+                *update =
+                    Update { rank: SenderRank::Claimed, email: None, previous: None, ..update.clone() };
+            }
+        }
         let expected = model(&updates);
         let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
         shuffled.sort_by_key(|(place, _)| *place);
@@ -287,7 +300,7 @@ fn an_address_said_in_a_browser_gives_and_takes_nothing_of_a_users(make: Make<'_
         let mut before: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         let Some(last_said) = before.pop() else { return Ok(()) };
         let with = Update {
-            from_server: false,
+            rank: SenderRank::Claimed,
             previous: None,
             user: last_said.user.filter(|_| is_named),
             email: Identity::of_email(&format!("{last}@people.example")),

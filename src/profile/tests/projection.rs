@@ -18,8 +18,8 @@ use crate::journal::{
 use crate::metrics::Metrics;
 use crate::profile::{
     self, Changes, ComputedAt, Expired, Identity, Limits, OnTimeout, ProfileError, ProfileId,
-    ProfileStore, Profiles, Projection, Setup, SiteSettings, SqliteProfiles, Subject, Unseen,
-    Update,
+    ProfileStore, Profiles, Projection, Setup, SiteSettings, SqliteProfiles, Standing, Subject,
+    Unseen, Update,
 };
 use crate::store::{Store, Sync};
 
@@ -71,6 +71,10 @@ impl ProfileStore for Absent {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError> {
         self.store.find(site, identities).await
+    }
+
+    async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError> {
+        self.store.standing(site, id).await
     }
 
     async fn computed(
@@ -135,7 +139,7 @@ impl Bed {
         let journal =
             SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone()).await;
         let journal = Arc::new(journal.unwrap());
-        let limits = Limits { traits_bytes: 1 << 15, identities: 1000, event_names: 100 };
+        let limits = Limits::new(1 << 15, 1000, 100);
         let settings =
             profile::Settings { on_timeout, timeout: PATIENCE, ..profile::Settings::small(limits) };
         let store = SqliteProfiles::new(store, limits);

@@ -23,29 +23,29 @@ in_every_backend!(
 );
 
 /// Profiles that take one event after the other.
-struct Shop(Bed, Cell<u64>);
+pub(super) struct Shop(pub(super) Bed, Cell<u64>);
 
 impl Shop {
-    fn new(make: Make<'_>) -> Option<Self> {
-        let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+    pub(super) fn new(make: Make<'_>) -> Option<Self> {
+        let limits = Limits::new(1000, 10, 10);
         Some(Self(make(limits)?, Cell::new(0)))
     }
 
     /// An event at a minute, with these members.
-    fn takes(&self, minute: i64, members: Value) -> Changes {
+    pub(super) fn takes(&self, minute: i64, members: Value) -> Changes {
         self.1.set(self.1.get() + 1);
         self.0.apply(self.1.get(), vec![update_of(&event(minute, members))])
     }
 
     /// The user id and the profile that an event with these members is enriched with: that of the
     /// surest of its identities.
-    fn knows(&self, members: Value) -> Option<(ProfileId, Option<String>)> {
+    pub(super) fn knows(&self, members: Value) -> Option<(ProfileId, Option<String>)> {
         let (profile, view) =
             identities(&event(0, members)).into_iter().find_map(|it| self.0.find(it))?;
         Some((profile, view.user_id))
     }
 
-    fn user(&self, members: Value) -> Option<String> {
+    pub(super) fn user(&self, members: Value) -> Option<String> {
         self.knows(members)?.1
     }
 }
@@ -64,7 +64,7 @@ fn event(minute: i64, members: Value) -> Event {
 
 /// An event of a client that speaks the Segment spec on a page of the shop, in the browser with this
 /// cookie.
-fn page(user: Option<&str>, anonymous: &str, visitor: &str) -> Value {
+pub(super) fn page(user: Option<&str>, anonymous: &str, visitor: &str) -> Value {
     on("segment", "www.shop.example", user, anonymous, visitor)
 }
 
@@ -79,23 +79,23 @@ fn on(format: &str, host: &str, user: Option<&str>, anonymous: &str, visitor: &s
     })
 }
 
-fn with_cookies(mut event: Value, cookies: Value) -> Value {
+pub(super) fn with_cookies(mut event: Value, cookies: Value) -> Value {
     event["facts"]["cookies"] = cookies;
     event
 }
 
-fn with_email(mut event: Value, email: &str) -> Value {
+pub(super) fn with_email(mut event: Value, email: &str) -> Value {
     event["type"] = "identify".into();
     event["traits"] = json!({ "email": email });
     event
 }
 
-fn by_server(mut event: Value) -> Value {
+pub(super) fn by_server(mut event: Value) -> Value {
     event["facts"]["fromServer"] = true.into();
     event
 }
 
-fn alias(user: &str, previous: &str, from_server: bool) -> Value {
+pub(super) fn alias(user: &str, previous: &str, from_server: bool) -> Value {
     json!({
         "type": "alias", "userId": user, "previousId": previous,
         "facts": { "fromServer": from_server },

@@ -122,7 +122,7 @@ fn events_that_pass_a_filter_count_under_its_name() {
     let mut key = String::new();
     filtered.each_event(&mut |event| key = event.key());
     let segment = runs::segment("a", filtered);
-    let counters = FilterCounters::of(&[Arc::new(segment)]);
+    let counters = FilterCounters::of(&[Arc::new(segment)], []);
     let names = |name: &str, properties: Value| {
         let event = json!({
             "type": "track", "event": name, "messageId": "m", "timestamp": NOW,

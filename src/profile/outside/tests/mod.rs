@@ -90,7 +90,7 @@ impl Bed {
         let metrics = Arc::new(Metrics::new());
         let schemas = [crate::profile::MIGRATIONS];
         let store = Database::open(folder.path(), Sync::Os, &schemas, metrics.clone()).unwrap();
-        let limits = Limits { traits_bytes: 1000, identities: 10, event_names: 10 };
+        let limits = Limits::new(1000, 10, 10);
         let settings = Settings { on_timeout, ..Settings::small(limits) };
         let store = Arc::new(SqliteProfiles::new(Arc::new(store), limits));
         let profiles = Profiles::new(store, &settings, metrics, Handle::current());
@@ -364,10 +364,18 @@ async fn a_page_is_told_by_its_visitors_user_id_alone() {
     let (bed, fake) = Bed::fake(OnTimeout::Wait);
     fake.says("u", "pro");
     let visitor = json!({ "id": "v", "since": "2026-11-23T10:00:00Z" });
-    let identify = event_with(json!({
-        "type": "identify", "userId": "u", "facts": { "visitor": visitor },
-    }));
-    bed.profiles.apply(SITE, 1, vec![update_of(&identify)]).await.unwrap();
+    let identify = |is_proven: bool| {
+        let event = event_with(json!({
+            "type": "identify", "userId": "u",
+            "facts": { "visitor": visitor, "proven": is_proven },
+        }));
+        vec![update_of(&event)]
+    };
+    bed.profiles.apply(SITE, 1, identify(false)).await.unwrap();
+    let claimed = bed.profiles.of_visitor(SITE, "v", false).await.unwrap();
+    assert!(claimed.view.traits.is_empty() && claimed.view.user_id.is_none());
+    assert_eq!(fake.calls(), 0, "nobody is asked for by what anybody can claim");
+    bed.profiles.apply(SITE, 2, identify(true)).await.unwrap();
     let found = bed.profiles.of_visitor(SITE, "v", false).await.unwrap();
     assert_eq!(found.view.traits["plan"], "pro");
     let nobody = bed.profiles.of_visitor(SITE, "w", false).await.unwrap();

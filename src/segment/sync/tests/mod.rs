@@ -199,7 +199,7 @@ impl Shop {
         };
         let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());
         let journal = Arc::new(journal.await.unwrap());
-        let limits = Limits { traits_bytes: 1 << 15, identities: 100, event_names: 100 };
+        let limits = Limits::new(1 << 15, 100, 100);
         let backend = Arc::new(SqliteProfiles::new(store.clone(), limits));
         let runtime = tokio::runtime::Handle::current();
         let settings = profile::Settings::small(limits);

@@ -1,0 +1,446 @@
+//! What is kept of the sightings of one person: what led them here, their device, place, consent and
+//! group, each with the time and the rank of who said it.
+//!
+//! A statement of a higher rank holds over those of lower ones, whenever they were made; of two of the
+//! same rank the later. What a browser shows of itself (touches, device, place) a proven browser
+//! says as surely as a server.
+//!
+//! Consent is looser to take away than to give. A refusal holds over every earlier answer of its own rank
+//! and, if it is proven, of any. What was refused is granted again by a higher rank, later by
+//! a proven sender of the same rank, or, where only claims spoke, by the same browser that refused.
+
+use serde_json::{Value, json};
+
+use super::Sighting;
+use crate::event::{Object, SenderRank};
+
+/// Categories of consent that are kept.
+const MAX_CATEGORIES: usize = 64;
+
+/// The members of `stated` that hold no time.
+const RANKS: &str = "ranks";
+const ANSWERS: &str = "answers";
+
+/// Who says what a sighting shows, and when, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Witness<'w> {
+    pub(super) at: i64,
+    pub(super) rank: SenderRank,
+    /// The id in the browser's cookie.
+    pub(super) browser: Option<&'w str>,
+}
+
+/// What is kept of the sightings of one person. Times are milliseconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Details {
+    pub(super) touches: Object,
+    pub(super) device: Object,
+    pub(super) place: Object,
+    pub(super) consent: Object,
+    pub(super) group: Option<String>,
+    /// When each but the touches was last stated; under `ranks` by which rank, if it is not claimed,
+    /// that of the touches as well; under `answers` who answered of each category of consent.
+    pub(super) stated: Object,
+}
+
+/// Who answered of a category of consent.
+#[derive(Clone, Debug, PartialEq)]
+struct Answered {
+    at: i64,
+    rank: SenderRank,
+    browser: Option<String>,
+}
+
+impl Details {
+    /// Takes a sighting in; whether it says anything new.
+    pub(super) fn take(&mut self, seen: &Sighting, witness: Witness<'_>) -> bool {
+        let Witness { at, rank, browser } = witness;
+        let shown = rank.min(SenderRank::Proven);
+        let mut first = seen.touch.clone().unwrap_or_default();
+        first.insert("at".into(), at.into());
+        let mut is_news = self.touch_first(&first, shown);
+        if seen.touch.is_some() {
+            is_news |= self.touch_last(&first, shown);
+        }
+        let object = |object: &Object| (!object.is_empty()).then(|| object.clone());
+        is_news |= self.state("device", object(&seen.device), at, shown);
+        is_news |= self.state("place", object(&seen.place), at, shown);
+        for (category, answer) in &seen.consent {
+            let by = Answered { at, rank, browser: browser.map(str::to_owned) };
+            is_news |= self.answer(category, answer, by);
+        }
+        // A later time alone is not worth a write.
+        is_news | self.state_group(seen.group.as_ref(), at, rank)
+    }
+
+    /// Takes in what was known of the same person under another number, said to be the same by this rank.
+    pub(super) fn absorb(&mut self, mut other: Self, by: SenderRank) -> bool {
+        let before = self.clone();
+        if by > SenderRank::Claimed {
+            other.vouch();
+        }
+        let object = |name: &str| other.touches.get(name).and_then(Value::as_object);
+        if let Some(first) = object("first") {
+            self.touch_first(first, other.rank("first"));
+        }
+        if let Some(last) = object("last") {
+            self.touch_last(last, other.rank("last"));
+        }
+        for (key, value) in [("device", &other.device), ("place", &other.place)] {
+            if let Some(at) = other.stated_at(key) {
+                self.state(key, Some(value.clone()), at, other.rank(key));
+            }
+        }
+        for (category, answer) in &other.consent {
+            self.answer(category, answer, other.answered(category));
+        }
+        if let Some(at) = other.stated_at("group") {
+            self.state_group(other.group.as_ref(), at, other.rank("group"));
+        }
+        *self != before
+    }
+
+    /// What a browser showed of itself, and refused, is its user's from now on, as if they had been known.
+    pub(super) fn vouch(&mut self) {
+        for key in ["first", "last", "device", "place"] {
+            let is_there = self.touches.contains_key(key) || self.stated.contains_key(key);
+            if is_there && self.rank(key) == SenderRank::Claimed {
+                self.set_rank(key, SenderRank::Proven);
+            }
+        }
+        let refused = self.consent.iter().filter(|(_, answer)| **answer == Value::Bool(false));
+        let refused: Vec<String> = refused.map(|(category, _)| category.clone()).collect();
+        for category in refused {
+            let mut answered = self.answered(&category);
+            answered.rank = answered.rank.max(SenderRank::Proven);
+            self.note(&category, &answered);
+        }
+    }
+
+    fn stated_at(&self, key: &str) -> Option<i64> {
+        self.stated.get(key).and_then(Value::as_i64)
+    }
+
+    fn rank(&self, key: &str) -> SenderRank {
+        let rank = self.stated.get(RANKS).and_then(|ranks| ranks.get(key)).and_then(Value::as_i64);
+        SenderRank::from_number(rank.unwrap_or_default())
+    }
+
+    /// Notes a rank, unless it is as it was.
+    fn set_rank(&mut self, key: &str, rank: SenderRank) {
+        if self.rank(key) != rank {
+            put(&mut self.stated, RANKS, key, rank.number().into());
+        }
+    }
+
+    /// Of first touches of the same rank the earlier holds. One of a higher rank holds if it is earlier
+    /// or says of a way at all.
+    fn touch_first(&mut self, first: &Object, rank: SenderRank) -> bool {
+        let known = self.touches.get("first").and_then(Value::as_object);
+        let is_taken = known.is_none_or(|known| {
+            let is_earlier = at(first) < at(known);
+            let is_surer = rank > self.rank("first") && first.len() > 1;
+            (is_earlier && rank >= self.rank("first")) || is_surer
+        });
+        if is_taken {
+            self.touches.insert("first".into(), Value::Object(first.clone()));
+            self.set_rank("first", rank);
+        }
+        is_taken
+    }
+
+    /// Of last touches of the same rank the later holds, unless it says the same again.
+    fn touch_last(&mut self, last: &Object, rank: SenderRank) -> bool {
+        let known = self.touches.get("last").and_then(Value::as_object);
+        let is_taken = known.is_none_or(|known| {
+            let is_later = at(last) > at(known) && !is_same(last, known);
+            rank > self.rank("last") || (rank == self.rank("last") && is_later)
+        });
+        if is_taken {
+            self.touches.insert("last".into(), Value::Object(last.clone()));
+            self.set_rank("last", rank);
+        }
+        is_taken
+    }
+
+    /// Whether a statement of this time and rank holds over what was stated, and whether its time
+    /// and rank are to be noted.
+    fn holds(&self, key: &str, at: i64, rank: SenderRank) -> bool {
+        let (known_at, known) = (self.stated_at(key), self.rank(key));
+        rank > known || (rank == known && known_at.is_none_or(|known| known <= at))
+    }
+
+    fn state(
+        &mut self,
+        key: &'static str,
+        said: Option<Object>,
+        at: i64,
+        rank: SenderRank,
+    ) -> bool {
+        let Some(said) = said.filter(|_| self.holds(key, at, rank)) else { return false };
+        let own = if key == "device" { &mut self.device } else { &mut self.place };
+        let is_other = *own != said;
+        *own = said;
+        self.state_at(key, at, rank) || is_other
+    }
+
+    fn state_group(&mut self, group: Option<&String>, at: i64, rank: SenderRank) -> bool {
+        let Some(group) = group.filter(|_| self.holds("group", at, rank)) else { return false };
+        let is_other = self.group.as_ref() != Some(group);
+        self.group = Some(group.clone());
+        self.state_at("group", at, rank) || is_other
+    }
+
+    /// Notes when something was stated, and by whom; whether the rank is another.
+    fn state_at(&mut self, key: &'static str, at: i64, rank: SenderRank) -> bool {
+        self.stated.insert(key.into(), at.into());
+        let is_other = self.rank(key) != rank;
+        self.set_rank(key, rank);
+        is_other
+    }
+
+    fn answered(&self, category: &str) -> Answered {
+        let known = self.stated.get(ANSWERS).and_then(|answers| answers.get(category));
+        let number = |key: &str| known.and_then(|known| known.get(key)).and_then(Value::as_i64);
+        let browser = known.and_then(|known| known.get("browser")).and_then(Value::as_str);
+        Answered {
+            // Before answers were noted one by one there was one time for all.
+            at: number("at").or_else(|| self.stated_at("consent")).unwrap_or_default(),
+            rank: SenderRank::from_number(number("rank").unwrap_or_default()),
+            browser: browser.map(str::to_owned),
+        }
+    }
+
+    fn note(&mut self, category: &str, answered: &Answered) {
+        let Answered { at, rank, browser } = answered;
+        let mut noted = json!({ "at": at });
+        if let Some(noted) = noted.as_object_mut() {
+            if *rank > SenderRank::Claimed {
+                noted.insert("rank".to_owned(), rank.number().into());
+            }
+            if let Some(browser) = browser {
+                noted.insert("browser".to_owned(), browser.as_str().into());
+            }
+        }
+        put(&mut self.stated, ANSWERS, category, noted);
+        let latest = self.stated_at("consent").map_or(*at, |known| known.max(*at));
+        self.stated.insert("consent".to_owned(), latest.into());
+    }
+
+    /// Takes an answer; whether it is news.
+    fn answer(&mut self, category: &str, answer: &Value, by: Answered) -> bool {
+        let Some(known) = self.consent.get(category) else {
+            if !self.has_room(by.rank) {
+                return false;
+            }
+            self.consent.insert(category.to_owned(), answer.clone());
+            self.note(category, &by);
+            return true;
+        };
+        let is_same = known == answer;
+        let before = self.answered(category);
+        if !before.gives_way(&by, is_same, *answer == Value::Bool(false)) {
+            return false;
+        }
+        let is_news = !is_same || before.rank != by.rank || before.browser != by.browser;
+        self.consent.insert(category.to_owned(), answer.clone());
+        self.note(category, &by);
+        is_news
+    }
+
+    /// Whether one more category may be kept; those of lower ranks make room.
+    fn has_room(&mut self, rank: SenderRank) -> bool {
+        if self.consent.len() < MAX_CATEGORIES {
+            return true;
+        }
+        let categories = self.consent.keys();
+        let lowest = categories.map(|it| (self.answered(it).rank, it)).min_by_key(|(it, _)| *it);
+        let Some(lowest) = lowest.filter(|(it, _)| *it < rank).map(|(_, it)| it.clone()) else {
+            return false;
+        };
+        self.consent.shift_remove(&lowest);
+        if let Some(answers) = self.stated.get_mut(ANSWERS).and_then(Value::as_object_mut) {
+            answers.shift_remove(&lowest);
+        }
+        true
+    }
+}
+
+impl Answered {
+    /// Whether a later or surer answer takes the place of this one.
+    fn gives_way(&self, by: &Self, is_same: bool, is_refusal: bool) -> bool {
+        let is_newer = self.at <= by.at;
+        let are_claims = self.rank == SenderRank::Claimed && by.rank == SenderRank::Claimed;
+        let is_same_browser = by.browser.is_some() && self.browser == by.browser;
+        if by.rank > self.rank && (is_same || self.rank == SenderRank::Claimed) {
+            return true;
+        }
+        if is_same {
+            return by.rank == self.rank && is_newer;
+        }
+        if is_refusal {
+            let is_heard = by.rank >= self.rank || by.rank > SenderRank::Claimed;
+            return (is_newer && is_heard) || (are_claims && !is_same_browser);
+        }
+        is_newer && by.rank >= self.rank && (!are_claims || is_same_browser)
+    }
+}
+
+fn at(touch: &Object) -> Option<i64> {
+    touch.get("at").and_then(Value::as_i64)
+}
+
+/// Puts a value into the object under a name.
+fn put(object: &mut Object, name: &str, key: &str, value: Value) {
+    let inner = object.entry(name.to_owned()).or_insert_with(|| Value::Object(Object::new()));
+    if let Some(inner) = inner.as_object_mut() {
+        inner.insert(key.to_owned(), value);
+    }
+}
+
+/// Whether two touches are of the same way, whenever.
+fn is_same(a: &Object, b: &Object) -> bool {
+    let others = |touch: &Object| touch.iter().filter(|(key, _)| *key != "at").count();
+    others(a) == others(b) && a.iter().all(|(key, value)| key == "at" || b.get(key) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a person said, in order: when, by which rank, and on which browser.
+    fn told(all: &[(i64, SenderRank, Option<&str>, Sighting)]) -> Details {
+        let mut details = Details::default();
+        for (at, rank, browser, seen) in all {
+            details.take(seen, Witness { at: *at, rank: *rank, browser: *browser });
+        }
+        details
+    }
+
+    fn object(value: Value) -> Object {
+        value.as_object().unwrap().clone()
+    }
+
+    fn landing(name: &str) -> Sighting {
+        Sighting {
+            touch: Some(object(json!({ "campaign": { "name": name } }))),
+            place: object(json!({ "country": name })),
+            consent: object(json!({ name: true, "ads": name == "b" })),
+            group: Some(name.to_owned()),
+            ..Sighting::default()
+        }
+    }
+
+    #[test]
+    fn the_newest_statement_holds_in_whatever_order_they_come() {
+        for rank in SenderRank::ALL {
+            let all = [(1, "a"), (2, "b"), (3, "c")]
+                .map(|(at, name)| (at, rank, Some("v"), landing(name)));
+            let told = |order: [usize; 3]| told(&order.map(|n| all[n].clone()));
+            let expected = told([0, 1, 2]);
+            assert_eq!(expected.group.as_deref(), Some("c"));
+            assert_eq!(expected.place["country"], "c");
+            assert_eq!(expected.touches["first"]["campaign"]["name"], "a");
+            let last = json!({ "at": 3, "campaign": { "name": "c" } });
+            assert_eq!(expected.touches["last"], last);
+            assert_eq!(expected.consent["ads"], false);
+            for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+                assert_eq!(told(order), expected, "{order:?}");
+                let (mut a, mut b) = (Details::default(), Details::default());
+                let witness = |at| Witness { at, rank, browser: Some("v") };
+                a.take(&all[order[0]].3, witness(all[order[0]].0));
+                b.take(&all[order[1]].3, witness(all[order[1]].0));
+                b.take(&all[order[2]].3, witness(all[order[2]].0));
+                a.absorb(b, SenderRank::Claimed);
+                assert_eq!(a, expected, "joined {order:?}");
+            }
+            let mut again = expected.clone();
+            let witness = Witness { at: 9, rank, browser: Some("v") };
+            assert!(!again.take(&all[2].3, witness), "the same again is nothing new");
+        }
+    }
+
+    /// An answer on advertisements.
+    fn ads(answer: bool) -> Sighting {
+        Sighting { consent: object(json!({ "ads": answer })), ..Sighting::default() }
+    }
+
+    #[test]
+    fn what_was_refused_is_granted_by_nobody_of_less_power() {
+        use SenderRank::{Claimed, Proven, Server};
+        let after = |rank, browser, by: SenderRank, who| {
+            let all = [(1, rank, browser, ads(false)), (2, by, who, ads(true))];
+            told(&all).consent["ads"] == true
+        };
+        let (own, other) = (Some("v"), Some("x"));
+        for (is_granted, rank, browser, by, who) in [
+            (true, Claimed, own, Claimed, own),
+            (false, Claimed, own, Claimed, other),
+            (false, Claimed, own, Claimed, None),
+            (false, Claimed, None, Claimed, None),
+            (true, Claimed, own, Proven, other),
+            (true, Claimed, own, Server, None),
+            (false, Proven, own, Claimed, own),
+            (true, Proven, own, Proven, other),
+            (true, Proven, own, Server, None),
+            (false, Server, None, Claimed, own),
+            (false, Server, None, Proven, own),
+            (true, Server, None, Server, None),
+        ] {
+            assert_eq!(after(rank, browser, by, who), is_granted, "{rank:?} {by:?} {who:?}");
+        }
+    }
+
+    #[test]
+    fn a_persons_own_refusal_holds_over_every_earlier_answer() {
+        use SenderRank::{Claimed, Proven, Server};
+        let after = |rank: SenderRank, by: SenderRank, order: [usize; 2]| {
+            let all = [(1, rank, None, ads(true)), (2, by, Some("v"), ads(false))];
+            told(&order.map(|n| all[n].clone())).consent["ads"] == false
+        };
+        for order in [[0, 1], [1, 0]] {
+            for (is_refused, rank, by) in [
+                (true, Claimed, Claimed),
+                (false, Proven, Claimed),
+                (false, Server, Claimed),
+                (true, Server, Proven),
+                (true, Server, Server),
+            ] {
+                assert_eq!(after(rank, by, order), is_refused, "{rank:?} {by:?} {order:?}");
+            }
+        }
+        // What a visitor refused before they were known is theirs afterwards.
+        let mut known = told(&[(1, Server, None, ads(true))]);
+        known.absorb(told(&[(2, Claimed, Some("v"), ads(false))]), Proven);
+        assert_eq!(known.consent["ads"], false);
+        known.absorb(told(&[(3, Claimed, Some("x"), ads(true))]), Claimed);
+        assert_eq!(known.consent["ads"], false, "nor does a claim undo it");
+    }
+
+    #[test]
+    fn a_claim_changes_nothing_that_was_proven_of_a_person() {
+        use SenderRank::{Claimed, Proven, Server};
+        for rank in [Proven, Server] {
+            let mut known = told(&[(5, rank, None, landing("a"))]);
+            let before = known.clone();
+            for at in [1, 9] {
+                let mut claim = landing("x");
+                claim.consent.clear();
+                let witness = Witness { at, rank: Claimed, browser: Some("x") };
+                assert!(!known.take(&claim, witness));
+                known.absorb(told(&[(at, Claimed, Some("x"), claim)]), Claimed);
+            }
+            assert_eq!(known, before);
+        }
+        let mut known = told(&[(5, Claimed, None, landing("x"))]);
+        known.take(&landing("a"), Witness { at: 4, rank: Server, browser: None });
+        assert_eq!((known.group.as_deref(), &known.place["country"]), (Some("a"), &json!("a")));
+        assert_eq!(known.touches["last"]["campaign"]["name"], "a");
+        // Categories that claims made up make room.
+        let junk = |n: usize| (format!("c{n}"), Value::Bool(false));
+        let consent: Object = (0..MAX_CATEGORIES + 9).map(junk).collect();
+        let mut known = told(&[(1, Claimed, None, Sighting { consent, ..Sighting::default() })]);
+        known.take(&ads(true), Witness { at: 1, rank: Server, browser: None });
+        assert_eq!((known.consent.len(), &known.consent["ads"]), (MAX_CATEGORIES, &json!(true)));
+    }
+}

@@ -1,0 +1,49 @@
+//! What a page may know of the browser it is in: by the gateway's cookie, and by nothing that anybody
+//! can write.
+//!
+//! A browser that is bound to a user (`stitch.rs`, rule 0) is told of that user: of a profile that is
+//! shared only what was proven. Another is told of what its cookie alone collected: of a profile of
+//! which nothing is known but the cookie and the anonymous id that is made of it. Everybody else is told
+//! nothing.
+
+use std::collections::BTreeMap;
+
+use super::traits::Traits;
+use super::{ProfileId, Standing};
+use crate::event::{Object, ProfileView, SenderRank};
+
+/// The kinds of identities that a profile may have of which its cookie alone is told: all of the
+/// cookie's own id.
+pub(super) const OWN_KINDS: [&str; 2] = ["visitor", "anonymous"];
+
+/// What is kept of a browser and of whose it is.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) profile: ProfileId,
+    /// With which rank the cookie is linked.
+    pub(super) rank: SenderRank,
+    pub(super) user_id: Option<String>,
+    /// With which rank the user id is.
+    pub(super) user_rank: SenderRank,
+    pub(super) is_shared: bool,
+    /// Whether it has other identities than the cookie's own id.
+    pub(super) has_others: bool,
+    pub(super) traits: Object,
+    pub(super) ranks: BTreeMap<String, SenderRank>,
+}
+
+impl Row {
+    /// What the page may know, if anything.
+    pub(super) fn standing(self) -> Option<Standing> {
+        let Self { profile, rank, user_id, user_rank, is_shared, has_others, traits, ranks } = self;
+        let is_proven = rank.min(user_rank) > SenderRank::Claimed;
+        let traits = match &user_id {
+            Some(_) if is_proven && is_shared => Traits::proven(traits, &ranks),
+            Some(_) if is_proven => traits,
+            None if !is_shared && !has_others => traits,
+            _ => return None,
+        };
+        let view = ProfileView { user_id, traits };
+        Some(Standing { profile, view, is_whole: !is_shared })
+    }
+}

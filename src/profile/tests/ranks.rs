@@ -1,0 +1,638 @@
+//! Who may speak for whom: what a sender of each rank can do to a person, and see of them.
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::stitching::{Shop, alias, by_server, page, with_cookies, with_email};
+use super::*;
+
+/// The cookies' ids of the victim's browser and of the attacker's, such as the gateway makes them.
+const OWN: &str = "6f1a2b7c-0d3e-4f5a-8b9c-0d1e2f3a4b5c";
+const OTHER: &str = "a0b1c2d3-e4f5-4061-8273-8495a6b7c8d9";
+
+in_every_backend!(
+    no_claim_shows_a_page_anything_of_a_user,
+    a_browser_is_bound_by_a_login_proof,
+    a_browser_is_bound_by_a_server_that_names_its_id,
+    a_page_is_told_what_its_cookie_alone_collected,
+    a_page_is_told_nothing_that_joined_by_what_anybody_writes,
+    a_proof_of_ones_own_brings_in_nothing_of_others,
+    a_claim_takes_no_device_of_a_proven_user,
+    a_claimed_sign_in_leaves_the_browser_bound,
+    a_proven_sign_in_and_a_reset_end_what_bound_the_browser,
+    a_claim_takes_nothing_that_a_server_told_of_a_visitor,
+    of_a_trait_the_higher_rank_holds_whatever_is_done,
+    claims_crowd_out_no_identity_of_a_server,
+    an_address_that_others_claimed_is_a_servers_to_give,
+    a_claimed_consent_loosens_nothing,
+    a_claimed_group_and_campaign_displace_none_that_was_proven,
+    profiles_that_claims_alone_made_have_a_bound,
+    names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up,
+    a_person_shows_by_whom_they_are_known,
+    claims_never_change_what_servers_made,
+);
+
+/// With a proof of its user id.
+fn proven(mut event: Value) -> Value {
+    event["facts"]["proven"] = true.into();
+    event
+}
+
+fn identify(mut event: Value, traits: Value) -> Value {
+    event["type"] = "identify".into();
+    event["traits"] = traits;
+    event
+}
+
+/// A message of a server.
+fn server(user: Option<&str>, anonymous: Option<&str>) -> Value {
+    by_server(json!({ "userId": user, "anonymousId": anonymous }))
+}
+
+/// An event of a browser of which the gateway made the anonymous id.
+fn browse(user: Option<&str>, id: &str) -> Value {
+    let mut event = page(user, id, id);
+    event["facts"]["format"] = "sdk".into();
+    event
+}
+
+fn shown(shop: &Shop, id: &str) -> Option<Value> {
+    let standing = shop.0.standing(id)?;
+    Some(Value::Object(standing.view.traits))
+}
+
+fn traits_of(shop: &Shop, user: &str) -> Value {
+    let (_, view) = shop.0.find(super::user(user)).unwrap();
+    Value::Object(view.traits)
+}
+
+/// A shop that knows a victim by a server's word, on a browser bound by proof.
+fn known_victim(make: Make<'_>) -> Option<Shop> {
+    let shop = Shop::new(make)?;
+    shop.takes(0, identify(server(Some("victim"), None), json!({ "plan": "pro" })));
+    let ids = json!({ "_ga": "GA1.1.5.6", "_fbp": "fb.1.7.8" });
+    shop.takes(1, proven(with_cookies(page(Some("victim"), "a", OWN), ids)));
+    Some(shop)
+}
+
+fn no_claim_shows_a_page_anything_of_a_user(make: Make<'_>) {
+    let theirs = json!({ "_ga": "GA1.1.5.6" });
+    let ids = |vendor: &str, id: &str| json!({ "clientIds": { vendor: id } });
+    let with_context = |mut event: Value, context: Value| {
+        event["context"] = context;
+        event
+    };
+    let mut as_victim = alias("victim", OTHER, false);
+    as_victim["facts"]["visitor"] = json!({ "id": OTHER, "since": "2026-11-23T10:00:00Z" });
+    let mut of_victim = alias("attacker", "victim", false);
+    of_victim["facts"]["visitor"] = as_victim["facts"]["visitor"].clone();
+    let attacks = [
+        ("a user id", browse(Some("victim"), OTHER)),
+        ("traits", identify(browse(Some("victim"), OTHER), json!({ "x": 1 }))),
+        ("an alias", as_victim),
+        ("an alias of the victim", of_victim),
+        ("a cookie", with_cookies(browse(None, OTHER), theirs.clone())),
+        ("a vendor's id", with_context(browse(None, OTHER), ids("ga4", "5.6"))),
+        ("an anonymous id", page(None, "a", OTHER)),
+        ("the cookie's id", page(None, OWN, OTHER)),
+        ("an address", with_email(browse(None, OTHER), "victim@x.example")),
+        ("an own user id", with_cookies(browse(Some("attacker"), OTHER), theirs)),
+    ];
+    for (name, attack) in attacks {
+        for is_known in [false, true] {
+            let Some(shop) = known_victim(make) else { return };
+            let mail = with_email(server(Some("victim"), None), "victim@x.example");
+            shop.takes(2, mail);
+            if is_known {
+                shop.takes(3, browse(None, OTHER));
+            }
+            for minute in [4, 5] {
+                shop.takes(minute, attack.clone());
+                let told = shown(&shop, OTHER).unwrap_or_else(|| json!({}));
+                assert_eq!(told.get("plan"), None, "{name}");
+            }
+            assert_eq!(shown(&shop, OWN).unwrap()["plan"], "pro", "{name}: the victim sees it");
+        }
+    }
+}
+
+fn a_browser_is_bound_by_a_login_proof(make: Make<'_>) {
+    let Some(shop) = Shop::new(make) else { return };
+    shop.takes(0, identify(server(Some("u"), None), json!({ "plan": "pro" })));
+    shop.takes(1, browse(Some("u"), OWN));
+    assert_eq!(shown(&shop, OWN), None, "a user id alone is a claim");
+    shop.takes(2, proven(browse(Some("u"), OWN)));
+    assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })));
+    // What it says from then on of its user, or of nobody, is as good.
+    shop.takes(3, identify(browse(Some("u"), OWN), json!({ "town": "Bern" })));
+    shop.takes(4, identify(browse(None, OWN), json!({ "age": 7 })));
+    let subject = shop.0.subjects("u").remove(0);
+    let rank = |key: &str| subject.trait_ranks.get(key).copied().unwrap_or_default();
+    let found = ["plan", "town", "age"].map(rank);
+    assert_eq!(found, [SenderRank::Server, SenderRank::Proven, SenderRank::Proven]);
+}
+
+fn a_browser_is_bound_by_a_server_that_names_its_id(make: Make<'_>) {
+    for comes_first in [true, false] {
+        let Some(shop) = Shop::new(make) else { return };
+        if comes_first {
+            shop.takes(0, identify(browse(None, OWN), json!({ "town": "Bern" })));
+        }
+        let said = identify(server(Some("u"), Some(OWN)), json!({ "plan": "pro" }));
+        shop.takes(1, said);
+        shop.takes(2, identify(browse(None, OWN), json!({ "town": "Basel" })));
+        let expected = json!({ "plan": "pro", "town": "Basel" });
+        assert_eq!(shop.0.standing(OWN).unwrap().view.user_id.as_deref(), Some("u"));
+        assert!(shown(&shop, OWN).unwrap().as_object().unwrap().len() == 2);
+        assert_eq!(traits_of(&shop, "u")["town"], expected["town"]);
+        // Another browser that names it in what it writes is not.
+        shop.takes(3, page(Some("u"), OWN, OTHER));
+        shop.takes(4, page(None, OWN, OTHER));
+        assert_eq!(shown(&shop, OTHER), None);
+    }
+    // The same by an alias.
+    let Some(shop) = Shop::new(make) else { return };
+    shop.takes(0, browse(None, OWN));
+    shop.takes(1, identify(server(Some("u"), None), json!({ "plan": "pro" })));
+    shop.takes(2, alias("u", OWN, false));
+    assert_eq!(shown(&shop, OWN), None);
+    shop.takes(3, alias("u", OWN, true));
+    assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })));
+}
+
+fn a_page_is_told_what_its_cookie_alone_collected(make: Make<'_>) {
+    let Some(shop) = Shop::new(make) else { return };
+    shop.takes(0, identify(browse(None, OWN), json!({ "town": "Bern" })));
+    let standing = shop.0.standing(OWN).unwrap();
+    assert!(standing.is_whole);
+    assert_eq!(standing.view.traits["town"], "Bern");
+    shop.takes(1, identify(browse(Some("u"), OWN), json!({})));
+    assert_eq!(shown(&shop, OWN), None, "now it is somebody's");
+}
+
+fn a_page_is_told_nothing_that_joined_by_what_anybody_writes(make: Make<'_>) {
+    let cookies = json!({ "_ga": "GA1.1.5.6" });
+    let joins = [
+        with_cookies(browse(None, OTHER), cookies.clone()),
+        page(None, OWN, OTHER),
+        with_email(browse(None, OTHER), "jo@x.example"),
+    ];
+    for join in joins {
+        for is_first in [true, false] {
+            // By a client that can be reset, and by one that cannot.
+            for format in ["sdk", "ga4"] {
+                let Some(shop) = Shop::new(make) else { return };
+                let mut join = join.clone();
+                join["facts"]["format"] = format.into();
+                let victims = with_cookies(browse(None, OWN), cookies.clone());
+                let mut victims = with_email(victims, "jo@x.example");
+                victims["traits"]["illness"] = "secret".into();
+                victims["facts"]["format"] = format.into();
+                let (first, second) = if is_first { (&join, &victims) } else { (&victims, &join) };
+                shop.takes(0, first.clone());
+                shop.takes(1, second.clone());
+                shop.takes(2, join.clone());
+                let told = shown(&shop, OTHER).unwrap_or_else(|| json!({}));
+                assert_eq!(told.get("illness"), None, "{join}");
+            }
+        }
+    }
+}
+
+fn a_proof_of_ones_own_brings_in_nothing_of_others(make: Make<'_>) {
+    let ga = json!({ "_ga": "GA1.1.5.6" });
+    // By a client that can be reset, and by one that cannot.
+    for (is_first, format) in [(true, "sdk"), (false, "sdk"), (true, "ga4"), (false, "ga4")] {
+        let Some(shop) = Shop::new(make) else { return };
+        let of = |user, id| {
+            let mut event = with_cookies(browse(user, id), ga.clone());
+            event["facts"]["format"] = format.into();
+            event
+        };
+        let victims = identify(of(None, OWN), json!({ "illness": "secret" }));
+        let joins = of(None, OTHER);
+        let own = proven(of(Some("attacker"), OTHER));
+        if is_first {
+            shop.takes(0, own.clone());
+        }
+        shop.takes(1, victims.clone());
+        shop.takes(2, joins);
+        shop.takes(3, own);
+        shop.takes(4, victims);
+        // A server speaks of the victim by what the attacker has claimed.
+        shop.takes(5, identify(server(None, Some("a")), json!({ "credit": 9 })));
+        shop.takes(6, proven(page(Some("attacker"), "a", OTHER)));
+        shop.takes(7, identify(server(None, Some("a")), json!({ "credit": 10 })));
+        let standing = shop.0.standing(OTHER).unwrap();
+        assert_eq!(standing.view.user_id.as_deref(), Some("attacker"));
+        assert_eq!(standing.view.traits.get("illness"), None, "{format} {is_first}");
+        assert_eq!(standing.view.traits.get("credit"), None, "{format} {is_first}");
+        assert!(format == "sdk" || !standing.is_whole, "{format} {is_first}");
+    }
+}
+
+fn a_claim_takes_no_device_of_a_proven_user(make: Make<'_>) {
+    let devices = [
+        json!({ "facts": { "cookies": { "_ga": "5.6" } } }),
+        json!({ "facts": { "cookies": { "_fbp": "fb.1.7.8" } } }),
+        json!({ "anonymousId": "a" }),
+        json!({ "facts": { "visitor": { "id": OWN, "since": "2026-11-23T10:00:00Z" } } }),
+    ];
+    let theirs = json!({ "_ga": "GA1.1.5.6", "_fbp": "fb.1.7.8" });
+    let own = |user, anonymous| with_cookies(page(user, anonymous, OTHER), theirs.clone());
+    let mut cookieless = own(Some("w"), "a");
+    cookieless["facts"]["visitor"].take();
+    let attacks: [&[Value]; 7] = [
+        &[own(Some("w"), "a")],
+        &[cookieless],
+        // First it joins, then it takes.
+        &[own(None, "a"), own(Some("w"), "a")],
+        &[own(Some("victim"), "a"), own(Some("w"), "a")],
+        &[alias("w", "a", false), alias("w", OWN, false)],
+        // A new anonymous id as if the victim had signed out.
+        &[own(None, "new"), own(Some("w"), "new")],
+        // Whoever has an account of their own has no more power over another's.
+        &[own(None, "a"), proven(own(Some("w"), "a")), proven(own(Some("w"), "a"))],
+    ];
+    for attack in attacks {
+        let Some(shop) = known_victim(make) else { return };
+        for (event, minute) in attack.iter().zip(10..) {
+            shop.takes(minute, event.clone());
+        }
+        for device in &devices {
+            assert_eq!(shop.user(device.clone()).as_deref(), Some("victim"), "{attack:?}");
+        }
+    }
+}
+
+fn a_claimed_sign_in_leaves_the_browser_bound(make: Make<'_>) {
+    let Some(shop) = known_victim(make) else { return };
+    let takeover = identify(page(Some("w"), "a", OWN), json!({ "plan": "stolen" }));
+    shop.takes(9, takeover);
+    assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })), "by what was proven");
+    assert_eq!(traits_of(&shop, "w")["plan"], "stolen", "who claims has a profile of their own");
+    shop.takes(10, identify(page(Some("victim"), "a", OWN), json!({ "town": "Bern" })));
+    let subject = shop.0.subjects("victim").remove(0);
+    assert_eq!(subject.trait_ranks["town"], SenderRank::Proven);
+}
+
+fn a_proven_sign_in_and_a_reset_end_what_bound_the_browser(make: Make<'_>) {
+    let Some(shop) = known_victim(make) else { return };
+    shop.takes(9, proven(page(Some("w"), "a", OWN)));
+    assert_eq!(shop.0.standing(OWN).unwrap().view.user_id.as_deref(), Some("w"));
+    assert_eq!(shop.user(json!({ "anonymousId": "a" })).as_deref(), Some("w"));
+    let Some(shop) = known_victim(make) else { return };
+    shop.takes(9, page(None, "new", OWN));
+    assert_eq!(shown(&shop, OWN), None, "who signed out is told nothing");
+    assert_eq!(shop.user(json!({ "anonymousId": "a" })).as_deref(), Some("victim"));
+    shop.takes(10, page(Some("victim"), "new", OWN));
+    assert_eq!(shown(&shop, OWN), None, "until they prove who they are");
+    shop.takes(11, proven(page(Some("victim"), "new", OWN)));
+    assert_eq!(shown(&shop, OWN), Some(json!({ "plan": "pro" })));
+}
+
+fn a_claim_takes_nothing_that_a_server_told_of_a_visitor(make: Make<'_>) {
+    let Some(shop) = Shop::new(make) else { return };
+    shop.takes(0, identify(server(None, Some("a")), json!({ "credit": 9 })));
+    let rob = |user| identify(page(user, "a", OTHER), json!({ "credit": 0, "x": 1 }));
+    for user in [None, Some("attacker")] {
+        shop.takes(1, rob(user));
+        let (_, view) = shop.0.find(anonymous("a")).unwrap();
+        assert_eq!((view.user_id, &view.traits["credit"]), (None, &json!(9)));
+        assert_eq!(shown(&shop, OTHER), None);
+    }
+    // Nor does who proves who they are themselves.
+    shop.takes(2, proven(rob(Some("attacker"))));
+    assert_eq!(shown(&shop, OTHER).unwrap()["credit"], 0);
+}
+
+fn of_a_trait_the_higher_rank_holds_whatever_is_done(make: Make<'_>) {
+    let says = |rank: SenderRank, traits: Value| match rank {
+        SenderRank::Server => identify(server(Some("u"), None), traits),
+        SenderRank::Proven => proven(identify(browse(Some("u"), OWN), traits)),
+        SenderRank::Claimed => identify(browse(Some("u"), OTHER), traits),
+    };
+    for first in SenderRank::ALL {
+        for second in SenderRank::ALL {
+            for (value, minute) in [(json!("new"), 2), (Value::Null, 2), (json!("new"), 0)] {
+                let Some(shop) = Shop::new(make) else { return };
+                shop.takes(1, says(first, json!({ "plan": "old" })));
+                shop.takes(minute, says(second, json!({ "plan": value })));
+                let is_taken = second > first || (second == first && minute > 1);
+                let expected = if is_taken { value.clone() } else { json!("old") };
+                let traits = traits_of(&shop, "u");
+                let found = traits.get("plan").cloned().unwrap_or_default();
+                assert_eq!(found, expected, "{first:?} {second:?} {minute}");
+            }
+        }
+        // What fills the profile takes no room from who has a higher rank.
+        let Some(shop) = Shop::new(make) else { return };
+        for n in 0..60 {
+            let key = format!("junk{n}");
+            shop.takes(n, says(SenderRank::Claimed, json!({ key: "x".repeat(40) })));
+        }
+        shop.takes(99, says(first, json!({ "plan": "p".repeat(500) })));
+        let is_there = traits_of(&shop, "u").get("plan").is_some();
+        assert_eq!(is_there, first > SenderRank::Claimed, "{first:?}");
+    }
+}
+
+fn claims_crowd_out_no_identity_of_a_server(make: Make<'_>) {
+    let Some(shop) = Shop::new(make) else { return };
+    shop.takes(0, server(Some("u"), None));
+    for n in 0..30 {
+        shop.takes(n + 1, page(Some("u"), &format!("junk{n}"), OTHER));
+        let mail = with_email(browse(Some("u"), OTHER), &format!("junk{n}@x.example"));
+        shop.takes(n + 1, mail);
+    }
+    for n in 0..10 {
+        shop.takes(50 + n, server(Some("u"), Some(&format!("real{n}"))));
+    }
+    shop.takes(70, with_email(server(Some("u"), None), "jo@x.example"));
+    for n in 0..10 {
+        let device = json!({ "anonymousId": format!("real{n}") });
+        assert_eq!(shop.user(device).as_deref(), Some("u"), "{n}");
+    }
+    let letter = by_server(json!({ "context": { "traits": { "email": "jo@x.example" } } }));
+    assert_eq!(shop.user(letter).as_deref(), Some("u"));
+    shop.takes(90, page(Some("u"), "more", OTHER));
+    assert_eq!(shop.user(json!({ "anonymousId": "more" })), None, "there is no room for claims");
+    assert_eq!(shop.user(json!({ "anonymousId": "real0" })).as_deref(), Some("u"));
+}
+
+fn an_address_that_others_claimed_is_a_servers_to_give(make: Make<'_>) {
+    let letter = by_server(json!({ "context": { "traits": { "email": "jo@x.example" } } }));
+    for claim in [browse(Some("w"), OTHER), browse(None, OTHER), proven(browse(Some("w"), OTHER))] {
+        let Some(shop) = Shop::new(make) else { return };
+        shop.takes(0, with_email(claim, "jo@x.example"));
+        shop.takes(1, with_email(server(Some("u"), None), "jo@x.example"));
+        assert_eq!(shop.user(letter.clone()).as_deref(), Some("u"));
+        // And then it stays.
+        shop.takes(2, with_email(proven(browse(Some("w"), OTHER)), "jo@x.example"));
+        shop.takes(3, with_email(server(Some("w"), None), "jo@x.example"));
+        assert_eq!(shop.user(letter.clone()).as_deref(), Some("u"));
+    }
+}
+
+/// A person of this rank says something besides.
+fn sees(rank: SenderRank, ms: i64, sighting: Sighting) -> Update {
+    let visitor = match rank {
+        SenderRank::Server => None,
+        SenderRank::Proven => Some(OWN),
+        SenderRank::Claimed => Some(OTHER),
+    };
+    let visitor = visitor.map(|id| Identity { kind: IdentityKind::Visitor, value: id.to_owned() });
+    Update {
+        at: Timestamp::from_millisecond(ms).unwrap(),
+        rank,
+        user: Some(user("u")),
+        devices: visitor.into_iter().map(weak).collect(),
+        sighting: Some(Sighting { name: "page".into(), ..sighting }),
+        ..Update::default()
+    }
+}
+
+fn object(value: Value) -> crate::event::Object {
+    value.as_object().unwrap().clone()
+}
+
+fn a_claimed_consent_loosens_nothing(make: Make<'_>) {
+    let answers = |rank, ms, answer: bool| {
+        let consent = object(json!({ "marketing": answer }));
+        sees(rank, ms, Sighting { consent, ..Sighting::default() })
+    };
+    for refused in SenderRank::ALL {
+        for granted in SenderRank::ALL {
+            let Some(bed) = make(LIMITS) else { return };
+            bed.apply(1, vec![answers(refused, 1, false)]);
+            let mut grant = answers(granted, 2, true);
+            if granted == SenderRank::Claimed {
+                // Whoever merely names the person is on another browser.
+                grant.devices = vec![weak(Identity {
+                    kind: IdentityKind::Visitor,
+                    value: "another".to_owned(),
+                })];
+            }
+            bed.apply(2, vec![grant]);
+            let is_granted = bed.computed(user("u")).unwrap().consent["marketing"] == true;
+            let is_due = granted >= refused && granted > SenderRank::Claimed;
+            assert_eq!(is_granted, is_due, "{refused:?} {granted:?}");
+        }
+    }
+}
+
+fn a_claimed_group_and_campaign_displace_none_that_was_proven(make: Make<'_>) {
+    let all = |rank, ms, name: &str| {
+        let sighting = Sighting {
+            group: Some(name.to_owned()),
+            touch: Some(object(json!({ "campaign": { "name": name } }))),
+            place: object(json!({ "country": name })),
+            device: object(json!({ "os": name })),
+            ..Sighting::default()
+        };
+        sees(rank, ms, sighting)
+    };
+    for rank in [SenderRank::Proven, SenderRank::Server] {
+        let Some(bed) = make(LIMITS) else { return };
+        bed.apply(1, vec![all(SenderRank::Claimed, 50, "squatter")]);
+        bed.apply(2, vec![all(rank, 10, "true")]);
+        let before = bed.computed(user("u")).unwrap();
+        assert_eq!(before.group_id.as_deref(), Some("true"));
+        for ms in [5, 99] {
+            bed.apply(3, vec![all(SenderRank::Claimed, ms, "false")]);
+            let after = bed.computed(user("u")).unwrap();
+            assert_eq!(after.group_id, before.group_id);
+            assert_eq!(after.touches, before.touches);
+            assert_eq!((after.place, after.device), (before.place.clone(), before.device.clone()));
+        }
+    }
+}
+
+fn profiles_that_claims_alone_made_have_a_bound(make: Make<'_>) {
+    let limits = Limits { claimed_max: 50, ..LIMITS };
+    let Some(bed) = make(limits) else { return };
+    let known = |n: i64, rank| Update { rank, ..sees(rank, n + 1, Sighting::default()) };
+    let named = |n: i64, rank| {
+        let user = Some(user(&format!("{rank:?}{n}")));
+        Update { user, devices: Vec::new(), ..known(n, rank) }
+    };
+    bed.apply(1, (0..9).map(|n| named(n, SenderRank::Server)).collect());
+    bed.apply(2, (0..9).map(|n| named(n, SenderRank::Proven)).collect());
+    let mut evicted = 0;
+    for round in 0..10_i64 {
+        let flood = (0..100).map(|n| named(1000 * round + n, SenderRank::Claimed));
+        evicted += bed.apply(3, flood.collect()).evicted;
+        assert_eq!(bed.count("profiles"), 50 + 18);
+    }
+    assert_eq!(evicted, 950);
+    let counted = bed.rows("SELECT claimed FROM profile_counts");
+    assert_eq!(counted, [[Some("50".to_owned())]]);
+    assert!(bed.find(user("Claimed9099")).is_some() && bed.find(user("Claimed9000")).is_none());
+    assert_eq!(bed.count("identities"), 50 + 18, "all of them goes");
+    assert_eq!(bed.count("activity"), 50 + 18);
+    // Who becomes proven, is forgotten or is one with another counts no more.
+    bed.apply(4, vec![Update { user: Some(user("Claimed9099")), ..named(1, SenderRank::Server) }]);
+    bed.erase(crate::journal::NameKind::User, "Claimed9098");
+    let joined = ["Claimed9096", "Claimed9097"].map(user);
+    let [one, other] = joined.map(Some);
+    bed.apply(5, vec![Update { user: one, previous: other, ..named(1, SenderRank::Server) }]);
+    let is_claimed = "SELECT count(*) FROM profiles WHERE rank = 0";
+    assert_eq!(bed.rows(is_claimed), bed.rows("SELECT claimed FROM profile_counts"));
+    let numbers = bed.rows(is_claimed);
+    assert_eq!(numbers, [[Some("46".to_owned())]]);
+    let unseen = Unseen { since: i64::MAX, after: (i64::MIN, ProfileId(0)) };
+    bed.expire(unseen);
+    assert_eq!(bed.rows(is_claimed), bed.rows("SELECT claimed FROM profile_counts"));
+}
+
+fn names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up(make: Make<'_>) {
+    let Some(bed) = make(LIMITS) else { return };
+    let named = |rank, ms, name: &str, is_reserved| {
+        let mut update = sees(rank, ms, Sighting::default());
+        let sighting = update.sighting.as_mut().unwrap();
+        (sighting.name, sighting.is_reserved) = (name.to_owned(), is_reserved);
+        update
+    };
+    let made_up = |n: i64| named(SenderRank::Claimed, n + 1, &format!("made up {n}"), false);
+    let changes = bed.apply(1, (0..9).map(made_up).collect());
+    assert_eq!(changes.names_refused, 6);
+    let names = [
+        (SenderRank::Claimed, "Order", true),
+        (SenderRank::Server, "Refund", false),
+        (SenderRank::Claimed, "Other", false),
+        // It has been said as a claim, and is said with more power now.
+        (SenderRank::Server, "Other", false),
+        (SenderRank::Claimed, "Other", false),
+    ];
+    let updates = names.iter().map(|(rank, name, is_used)| named(*rank, 50, name, *is_used));
+    let changes = bed.apply(2, updates.collect());
+    assert_eq!(changes.names_refused, 1, "nothing but what a claim made up");
+    // Of names that claims gave one that is used from now on makes room for another.
+    bed.apply(3, vec![named(SenderRank::Claimed, 60, "made up 0", true), made_up(20)]);
+    let activity = bed.computed(user("u")).unwrap().activity;
+    let names: Vec<&str> = activity.keys().map(String::as_str).collect();
+    let expected =
+        ["Order", "Other", "Refund", "made up 0", "made up 1", "made up 2", "made up 20"];
+    assert_eq!(names, expected);
+}
+
+fn a_person_shows_by_whom_they_are_known(make: Make<'_>) {
+    let Some(shop) = known_victim(make) else { return };
+    shop.takes(3, page(Some("victim"), "x", OTHER));
+    let subject = shop.0.subjects("victim").remove(0);
+    assert_eq!(subject.rank, SenderRank::Server);
+    let mut links: Vec<_> = subject
+        .identities
+        .iter()
+        .map(|(it, rank)| (it.kind.name().into_owned(), it.value.as_str(), rank.number()))
+        .collect();
+    links.sort();
+    let expected = [
+        ("anonymous".to_owned(), "a", 1),
+        ("anonymous".to_owned(), "x", 0),
+        ("fbp".to_owned(), "7.8", 1),
+        ("ga".to_owned(), "5.6", 1),
+        ("user".to_owned(), "victim", 2),
+        ("visitor".to_owned(), OWN, 1),
+        ("visitor".to_owned(), OTHER, 0),
+    ];
+    assert_eq!(links, expected);
+    shop.0.erase(crate::journal::NameKind::User, "victim");
+    assert_eq!((shop.0.count("profiles"), shop.0.count("identities")), (0, 0));
+}
+
+/// What one sender says, in small numbers.
+#[derive(Clone, Debug)]
+struct Statement {
+    is_server: bool,
+    user: u8,
+    device: u8,
+    browser: u8,
+    key: u8,
+    value: Option<u8>,
+    email: u8,
+    minute: i64,
+    is_alias: bool,
+}
+
+fn statement() -> impl Strategy<Value = Statement> {
+    let who = (any::<bool>(), 0..4_u8, 0..4_u8, 0..4_u8);
+    let what = (0..3_u8, prop::option::of(0..5_u8), 0..4_u8, 0..500_i64, any::<bool>());
+    (who, what).prop_map(|((is_server, user, device, browser), what)| {
+        let (key, value, email, minute, is_alias) = what;
+        Statement { is_server, user, device, browser, key, value, email, minute, is_alias }
+    })
+}
+
+fn update(said: &Statement) -> Update {
+    let name = |n: u8| Some(format!("n{n}")).filter(|_| n > 0);
+    let of = |kind, n: u8| name(n).map(|value| Identity { kind, value });
+    let is_server = said.is_server;
+    let mut devices: Vec<Identity> = of(IdentityKind::Anonymous, said.device).into_iter().collect();
+    if !is_server {
+        devices.extend(of(IdentityKind::Visitor, said.browser));
+        devices.extend(of(IdentityKind::Ga, said.device));
+    }
+    // A server names the user: of whom it speaks otherwise is what others have claimed.
+    let user = if is_server { said.user.max(1) } else { said.user };
+    let email = name(said.email).and_then(|name| Identity::of_email(&format!("{name}@x.example")));
+    let traits = object(json!({ format!("k{}", said.key): said.value }));
+    let consent = object(json!({ "ads": said.value == Some(1) }));
+    let group = Some(format!("g{}", said.key));
+    let previous = of(IdentityKind::User, said.email).filter(|_| is_server && said.is_alias);
+    Update {
+        at: Timestamp::from_second(1_800_000_000 + said.minute * 60).unwrap(),
+        rank: if is_server { SenderRank::Server } else { SenderRank::Claimed },
+        previous: previous.filter(|it| Some(it) != of(IdentityKind::User, user).as_ref()),
+        user: of(IdentityKind::User, user),
+        email: email.filter(|_| !said.is_alias),
+        devices: devices.into_iter().map(weak).collect(),
+        traits,
+        sighting: Some(Sighting { name: "e".into(), consent, group, ..Sighting::default() }),
+    }
+}
+
+/// What is known by a server's word: users with their identities, traits, groups.
+fn proven_of(bed: &Bed) -> Vec<Vec<String>> {
+    let mut people = Vec::new();
+    for row in bed.rows("SELECT id, user_id, traits, trait_ranks, group_id FROM profiles") {
+        let text = |n: usize| row[n].clone().unwrap_or_default();
+        let names = bed.rows(&format!(
+            "SELECT kind, value FROM identities WHERE profile = {} AND rank = 2 ORDER BY kind, value",
+            text(0)
+        ));
+        if names.is_empty() {
+            continue;
+        }
+        let mut person: Vec<String> = names.into_iter().flatten().flatten().collect();
+        person.push(text(1));
+        let values: serde_json::Map<String, Value> = serde_json::from_str(&text(2)).unwrap();
+        let ranks: std::collections::BTreeMap<String, u8> = serde_json::from_str(&text(3)).unwrap();
+        let servers = ranks.iter().filter(|(_, rank)| **rank == 2);
+        person.extend(servers.map(|(key, _)| format!("{key}={:?}", values.get(key))));
+        person.push(text(4));
+        people.push(person);
+    }
+    people.sort();
+    people
+}
+
+fn claims_never_change_what_servers_made(make: Make<'_>) {
+    proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
+        said in prop::collection::vec(statement(), 1..30),
+    )| {
+        let limits = Limits::new(120, 3, 10);
+        let (Some(with), Some(without)) = (make(limits), make(limits)) else { return Ok(()) };
+        let updates: Vec<Update> = said.iter().map(update).collect();
+        let mut servers = updates.clone();
+        servers.retain(|it| it.rank == SenderRank::Server);
+        for update in updates {
+            with.apply(1, vec![update]);
+        }
+        for update in servers {
+            without.apply(1, vec![update]);
+        }
+        prop_assert_eq!(proven_of(&with), proven_of(&without));
+    });
+}
