@@ -1,4 +1,4 @@
-//! Who may speak for whom, as a table: what a sender of each rank does to a user of whom a server told, and
+//! The identity model as a table: what a sender of each rank does to a user of whom a server told, and
 //! whether it has any power. With the real program, over HTTP.
 
 use std::cell::Cell;
@@ -44,6 +44,10 @@ enum Sender {
 enum Action {
     /// Ask for what is public of the user, with the cookie they have.
     Show,
+    /// The same, after a page that shows a device of the user's, and nothing else.
+    ShowByDevice,
+    /// The same, after an alias from the user to an id of the sender's own.
+    ShowByAlias,
     /// Set a trait that the user has not.
     AddTrait,
     /// Change a trait that a server set.
@@ -79,9 +83,14 @@ const CASES: &[(&str, Sender, Action, bool)] = &[
     ("a claim without a cookie shows nothing", Sender::Stranger, Action::Show, NO),
     ("a claim by the write key shows nothing", Sender::WriteKey, Action::Show, NO),
     ("another user's proof shows nothing", Sender::OtherUser, Action::Show, NO),
+    ("a claimed device shows nothing", Sender::Browser, Action::ShowByDevice, NO),
+    ("a device shows another user nothing", Sender::OtherUser, Action::ShowByDevice, NO),
+    ("a claimed alias shows nothing", Sender::Browser, Action::ShowByAlias, NO),
+    ("another user's alias shows nothing", Sender::OtherUser, Action::ShowByAlias, NO),
     ("a server adds a trait", Sender::Server, Action::AddTrait, YES),
     ("a proven browser adds a trait", Sender::Proven, Action::AddTrait, YES),
     ("a bound browser adds a trait", Sender::Bound, Action::AddTrait, YES),
+    ("a claim adds a trait, as a claim", Sender::Browser, Action::AddTrait, YES),
     ("a server changes its trait", Sender::Server, Action::ChangeServersTrait, YES),
     ("a proven browser changes no server's trait", Sender::Proven, Action::ChangeServersTrait, NO),
     ("a bound browser changes no server's trait", Sender::Bound, Action::ChangeServersTrait, NO),
@@ -159,7 +168,8 @@ impl Shop {
         let folder = tempfile::tempdir().unwrap();
         let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
         let keys = format!(
-            "write_key = \"shop-web\"\nbots = \"pass\"\nserver_token = \"{TOKEN}\"\nlogin_key = \"{LOGIN_KEY}\"\n"
+            "write_key = \"shop-web\"\nbots = \"pass\"\nserver_token = \"{TOKEN}\"\n\
+             login_key = \"{LOGIN_KEY}\"\n"
         );
         let site = webhook_site(webhook.address(), "");
         let site = site.replace("write_key = \"shop-web\"\n", &keys);
@@ -311,35 +321,7 @@ impl<'s> Case<'s> {
     /// Does it; whether it had power.
     async fn has_power(&self, action: Action) -> bool {
         let (shop, user) = (self.shop, self.user.as_str());
-        let grant = json!({ "consent": { "categoryPreferences": { "marketing": true } } });
         match action {
-            Action::Show => {
-                self.says(user, json!({}));
-                shop.rest().await;
-                let me = shop.me(&self.cookie);
-                let shows = |key: &str, value: &str| {
-                    me.to_string().contains(&format!("\"{key}\":\"{value}\""))
-                };
-                shows("plan", "gold") || shows("user_id", user)
-            }
-            Action::AddTrait => {
-                self.says(user, json!({ "traits": { "city": "Bern" } }));
-                self.becomes("city", "Bern").await
-            }
-            Action::ChangeServersTrait => {
-                self.says(user, json!({ "traits": { "plan": "free" } }));
-                self.becomes("plan", "free").await
-            }
-            Action::DeleteServersTrait => {
-                self.says(user, json!({ "traits": { "plan": null } }));
-                shop.rest().await;
-                shop.profile(user)["traits"]["plan"] != "gold"
-            }
-            Action::ChangeUsersTrait => {
-                self.user_says(json!({ "traits": { "color": "red" } }));
-                self.says(user, json!({ "traits": { "color": "blue" } }));
-                self.becomes("color", "blue").await
-            }
             Action::CrowdOut => {
                 for n in 0..JUNK_MESSAGES {
                     let junk = format!("junk{n}");
@@ -348,23 +330,6 @@ impl<'s> Case<'s> {
                 shop.server(&json!({ "type": "identify", "userId": user,
                     "traits": { "vip": "yes" } }));
                 !self.becomes("vip", "yes").await
-            }
-            Action::LoosenServersConsent => {
-                self.says(user, json!({ "context": grant }));
-                self.consents("marketing").await == json!(true)
-            }
-            Action::LoosenUsersConsent => {
-                let refuse = json!({ "consent": { "categoryPreferences": { "ads": false } } });
-                let grant = json!({ "consent": { "categoryPreferences": { "ads": true } } });
-                self.user_says(json!({ "context": refuse }));
-                self.says(user, json!({ "context": grant }));
-                self.consents("ads").await == json!(true)
-            }
-            Action::TightenConsent => {
-                let refuse =
-                    json!({ "consent": { "categoryPreferences": { "analytics": false } } });
-                self.says(user, json!({ "context": refuse }));
-                self.consents("analytics").await == json!(false)
             }
             Action::Alias => {
                 shop.server(&json!({ "type": "identify", "userId": self.other,
@@ -392,7 +357,102 @@ impl<'s> Case<'s> {
                 shop.rest().await;
                 shop.me(&self.cookie)["user_id"] != user
             }
+            Action::Show | Action::ShowByDevice | Action::ShowByAlias => self.shows(action).await,
+            Action::LoosenServersConsent | Action::LoosenUsersConsent | Action::TightenConsent => {
+                self.changes_consent(action).await
+            }
+            Action::AddTrait
+            | Action::ChangeServersTrait
+            | Action::DeleteServersTrait
+            | Action::ChangeUsersTrait => self.changes_traits(action).await,
         }
+    }
+
+    /// Whether the sender's browser is shown anything of the user.
+    async fn shows(&self, action: Action) -> bool {
+        let (shop, user) = (self.shop, self.user.as_str());
+        match action {
+            Action::ShowByDevice => {
+                // Each user's own.
+                let number = user.trim_start_matches("user-");
+                let ga = format!("GA1.1.17.{number}");
+                let (device, id) = (format!("device-{number}"), format!("anonymous-{number}"));
+                let shown = json!({ "context": { "clientIds": { "ga4": ga, "mixpanel": device } },
+                    "anonymousId": id });
+                self.user_says(shown.clone());
+                let mut page = json!({ "type": "page" });
+                page.as_object_mut().unwrap().extend(shown.as_object().unwrap().clone());
+                shop.page(&format!("{}; _ga={ga}", self.cookie), &page);
+                shop.rest().await;
+                self.is_shown()
+            }
+            Action::ShowByAlias => {
+                self.says(&self.other, json!({ "type": "alias", "previousId": user }));
+                shop.rest().await;
+                self.is_shown()
+            }
+            _ => {
+                self.says(user, json!({}));
+                shop.rest().await;
+                self.is_shown()
+            }
+        }
+    }
+
+    /// Whether a trait is as the sender says.
+    async fn changes_traits(&self, action: Action) -> bool {
+        let (shop, user) = (self.shop, self.user.as_str());
+        match action {
+            Action::AddTrait => {
+                self.says(user, json!({ "traits": { "city": "Bern" } }));
+                self.becomes("city", "Bern").await
+            }
+            Action::DeleteServersTrait => {
+                self.says(user, json!({ "traits": { "plan": null } }));
+                shop.rest().await;
+                shop.profile(user)["traits"]["plan"] != "gold"
+            }
+            Action::ChangeUsersTrait => {
+                self.user_says(json!({ "traits": { "color": "red" } }));
+                self.says(user, json!({ "traits": { "color": "blue" } }));
+                self.becomes("color", "blue").await
+            }
+            _ => {
+                self.says(user, json!({ "traits": { "plan": "free" } }));
+                self.becomes("plan", "free").await
+            }
+        }
+    }
+
+    /// Whether a consent is as the sender says.
+    async fn changes_consent(&self, action: Action) -> bool {
+        let user = self.user.as_str();
+        let grant = json!({ "consent": { "categoryPreferences": { "marketing": true } } });
+        match action {
+            Action::LoosenUsersConsent => {
+                let refuse = json!({ "consent": { "categoryPreferences": { "ads": false } } });
+                let grant = json!({ "consent": { "categoryPreferences": { "ads": true } } });
+                self.user_says(json!({ "context": refuse }));
+                self.says(user, json!({ "context": grant }));
+                self.consents("ads").await == json!(true)
+            }
+            Action::TightenConsent => {
+                let refuse =
+                    json!({ "consent": { "categoryPreferences": { "analytics": false } } });
+                self.says(user, json!({ "context": refuse }));
+                self.consents("analytics").await == json!(false)
+            }
+            _ => {
+                self.says(user, json!({ "context": grant }));
+                self.consents("marketing").await == json!(true)
+            }
+        }
+    }
+
+    /// Whether the sender's browser is shown anything of the user.
+    fn is_shown(&self) -> bool {
+        let me = self.shop.me(&self.cookie);
+        me["user_id"] == self.user.as_str() || me["traits"]["plan"] == "gold"
     }
 
     async fn becomes(&self, name: &str, value: &str) -> bool {
