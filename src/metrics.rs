@@ -64,6 +64,15 @@ pub struct DropLabels {
     pub reason: &'static str,
 }
 
+/// `site, result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProofLabels {
+    /// The site's name.
+    pub site: Name,
+    /// `valid`, `invalid` or `expired`.
+    pub result: &'static str,
+}
+
 /// `reason`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
@@ -232,6 +241,8 @@ pub struct Metrics {
     pub events_dropped: Family<DropLabels, Counter>,
     /// Events answered as accepted because the same message id was accepted before.
     pub events_duplicate: Family<SiteLabels, Counter>,
+    /// Login proofs in messages of browsers, by what they proved.
+    pub login_proofs: Family<ProofLabels, Counter>,
     /// Requests refused by a rate limit.
     pub rate_limited: Family<PolicyLabels, Counter>,
     /// Connections open.
@@ -330,6 +341,7 @@ impl Metrics {
             events_accepted: Family::default(),
             events_dropped: Family::default(),
             events_duplicate: Family::default(),
+            login_proofs: Family::default(),
             rate_limited: Family::default(),
             connections: Gauge::default(),
             connections_accepted: Counter::default(),
@@ -420,6 +432,7 @@ impl Metrics {
         r.register("events_accepted", "Events durably accepted", self.events_accepted.clone());
         r.register("events_dropped", "Events refused", self.events_dropped.clone());
         r.register("events_duplicate", "Events accepted before", self.events_duplicate.clone());
+        r.register("login_proofs", "Login proofs checked", self.login_proofs.clone());
         r.register("rate_limited", "Requests over a rate limit", self.rate_limited.clone());
         r.register("connections", "Connections open", self.connections.clone());
         r.register(

@@ -74,6 +74,14 @@ fn summary(settings: &Settings, file: &str) -> String {
 /// What is allowed, and perhaps not meant.
 fn warnings(site: &SiteSettings) -> Vec<String> {
     let mut warnings = Vec::new();
+    let proves_nobody = site.visitor.login.is_empty() && site.gateway.server_token.is_none();
+    if !site.profiles.public.is_empty() && proves_nobody {
+        warnings.push(
+            "profiles.public: without login_key or server_token nobody can be proven to be a user, so \
+             pages see nothing of what is known of users"
+                .to_owned(),
+        );
+    }
     if site.tagged.len() > 1 {
         let tags: Vec<&str> = site.tagged.iter().copied().collect();
         let hears_all = |it: &&Arc<DestinationSettings>| {
@@ -165,5 +173,17 @@ mod tests {
             let said = said(&format!("{SITES}{segment}{more}"));
             assert_eq!(said.contains("say ids = [..]"), warns, "{said}");
         }
+    }
+
+    #[test]
+    fn check_warns_of_public_profiles_where_nobody_can_be_proven() {
+        let public = "[sites.profiles]\npublic = [\"traits.plan\"]";
+        let said = |more: &str| said(&format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n"));
+        assert!(said(public).contains("login_key"));
+        for key in ["login_key", "server_token"] {
+            let more = format!("{key} = \"sixteen-characters-or-more\"\n{public}");
+            assert!(!said(&more).contains("login_key"));
+        }
+        assert!(!said("").contains("login_key"));
     }
 }

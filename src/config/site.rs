@@ -11,7 +11,7 @@ use crate::integrations::{InPage, Integration, read_integrations};
 use crate::metrics::Name;
 use crate::privacy::Policy;
 use crate::segment::SegmentSettings;
-use crate::settings::{Report, Section, Source};
+use crate::settings::{Report, Secret, Section, Source};
 use crate::{gateway, profile, script, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
@@ -188,6 +188,11 @@ fn read_site<'a>(
     check_in_page(section, &destinations, &gateway, &sdk);
     let integrations = read_integrations(section);
     let visitor = visitor::Settings::read(section);
+    let token = gateway.server_token.as_ref().map(Secret::expose);
+    let mut shown = token.into_iter().chain(gateway.write_key.as_deref());
+    if shown.any(|key| visitor.login.contains(key)) {
+        section.mistake("login_key", "must differ from server_token and from the write key");
+    }
     SiteSettings {
         name,
         gateway,

@@ -56,6 +56,36 @@ fn message_ids_are_not_remembered_longer_than_their_events() {
 }
 
 #[test]
+fn a_login_key_is_long_and_no_other_secret_of_the_site() {
+    let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\nwrite_key = \"the-write-key-of-the-shop\"\n\
+                server_token = \"the-server-token-of-it\"\nsecret = \"the-secret-of-the-shop\"\n\
+                previous_secrets = [\"the-secret-of-before\"]\n";
+    let of = |rest: &str| load_text(&format!("{site}{rest}\n"));
+    let settings = of("login_key = \"the-login-key-of-the-shop\"").unwrap();
+    let login = &settings.sites[0].visitor.login;
+    assert!(login.contains("the-login-key-of-the-shop"));
+    assert!(!format!("{:?}", settings.sites[0]).contains("the-login-key-of-the-shop"));
+    for key in [
+        "the-write-key-of-the-shop",
+        "the-server-token-of-it",
+        "the-secret-of-the-shop",
+        "the-secret-of-before",
+    ] {
+        for rest in [
+            format!("login_key = \"{key}\""),
+            format!("login_key = \"some-other-login-key\"\nprevious_login_keys = [\"{key}\"]"),
+        ] {
+            let mistakes = of(&rest).unwrap_err();
+            assert!(mistakes[0].contains("login_key: must differ from"), "{mistakes:?}");
+            assert!(!mistakes[0].contains(key), "{mistakes:?}");
+        }
+    }
+    for rest in ["login_key = \"short\"", "previous_login_keys = [\"short\"]", "login_key = \"\""] {
+        assert!(of(rest).is_err(), "{rest}");
+    }
+}
+
+#[test]
 fn an_origin_is_a_server_and_nothing_of_it() {
     let of = |origin: &str| {
         let site = format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\norigin = \"{origin}\"\n");

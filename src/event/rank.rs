@@ -12,6 +12,10 @@
 //! The gateway's own signed cookie proves that a request comes from the same browser as an earlier
 //! one. It does not prove who uses that browser.
 //!
+//! A login proof counts in a POST only, for the user id of its own message only, and in every format that
+//! has a place for it. It is taken out of the message before the journal, whatever it proves. One that does
+//! not verify takes nothing away: the message is claimed, as it would be without.
+//!
 //! # The power of a rank
 //!
 //! - *Delivery.* Events of all ranks go to the destinations with the ids that they carry.
@@ -21,10 +25,19 @@
 //!   rank never replaces, removes or loosens what a higher rank stored.
 //! - *Room.* Each rank has its own share of a profile's limits; profiles that only claims made have
 //!   a bound per site and are removed first.
-//! - *Binding.* Neither GET requests nor cross-site requests change who a browser's visitor is.
+//! - *Binding.* Neither GET requests nor cross-site requests change who a browser's visitor is. A GET
+//!   that names a person, or a device that the browser's own cookies do not hold, is an event without the
+//!   cookie: no visitor, visit, remembered click id or vendor's cookie goes with it, and none is set. So
+//!   is every request that another site made the browser send, whatever it names, and from a listed origin
+//!   of another registrable domain as well: the cookie is `SameSite=Lax`, browsers do not send it there.
 //! - *Duplicates.* A message id is unique among the events of the site's servers, among those of one
-//!   browser (its cookie), and among those of senders without a cookie: nobody can occupy a message
-//!   id that another sender will use.
+//!   browser (its cookie), and among those of one sender without a cookie (its anonymous and user id, or
+//!   else its address). So nobody can occupy a message id that another sender will use, but for who knows
+//!   the ids that a sender without a cookie uses, or shares its address. In two cases an id is one event
+//!   across these: a browser that tries again with the cookie that an answer gave it, and a browser that
+//!   repeats what a server told before it. Told the other way round, both are kept, and vendors that tell
+//!   events apart by their ids count one. Two are kept as well where a browser tries again after it lost
+//!   or refused its cookie, or after the gateway started anew between the request that had none and the one that has.
 //! - *Eviction.* Where `journal.max_bytes` forces undelivered events out, lower ranks go first.
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! From judged messages to durable events.
 
 use std::error::Error;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use super::rejection::Rejection;
 use super::route::Route;
 use super::settings::Limits;
 use super::snapshot::Snapshot;
-use super::{Arrived, Gateway, head};
+use super::{Arrived, Gateway, binding, head};
 use crate::event::{Event, Facts, Kind, RawObject};
 use crate::feed::Happening;
 use crate::journal::{AppendError, Appended, MessageKey, MessageScope, NewRecord, SiteId};
@@ -56,6 +56,10 @@ struct Observed {
     facts: Facts,
     /// Whether the request brought the visitor's cookie.
     is_known: bool,
+    /// The id in the cookie that the answer sets, if the request brought none.
+    new_cookie: Option<String>,
+    /// The client's address.
+    client: IpAddr,
     /// The id of messages that name nobody.
     minted: Option<String>,
     sender: Sender,
@@ -159,7 +163,7 @@ impl Arrived<'_> {
         sender: Sender,
     ) -> Result<Taken, Rejection> {
         self.spend_events(sender, messages.drafts.len() + messages.rejected.len())?;
-        let Messages { drafts, mut rejected, share, is_anonymous, .. } = messages;
+        let Messages { mut drafts, mut rejected, share, is_anonymous, .. } = messages;
         let suspicion = match self.caller(sender) {
             Caller::Person(suspicion) => suspicion,
             Caller::Nobody(reason) => {
@@ -171,11 +175,14 @@ impl Arrived<'_> {
                 return Ok(Taken::default());
             }
         };
+        self.prove(&mut drafts, sender);
         let recognised = self.recognise(&drafts, sender, is_anonymous);
         let is_known = recognised.as_ref().is_some_and(|it| it.is_known);
+        let new = recognised.as_ref().filter(|it| it.is_remembered && !it.is_known);
+        let (new_cookie, client) = (new.map(|it| it.visitor.id.clone()), self.client.client);
         let (mut facts, set_cookies, minted) = self.facts(recognised, sender);
         facts.suspicion = suspicion;
-        let observed = Observed { facts, is_known, minted, sender };
+        let observed = Observed { facts, is_known, new_cookie, client, minted, sender };
         let Composed { records, told, groups, forgotten } =
             self.compose(drafts, &observed, &mut rejected)?;
         self.count_rejected(&rejected);
@@ -225,15 +232,14 @@ impl Arrived<'_> {
                 composed.forgotten += 1;
                 continue;
             }
-            let event = match observed.complete(draft) {
-                Ok(event) => event,
+            let (event, message) = match observed.complete(draft, &self.site.name) {
+                Ok(completed) => completed,
                 Err((message_id, reason)) => {
                     rejected.push(Rejected { index, message_id: Some(message_id), reason });
                     continue;
                 }
             };
-            let mut record =
-                record((self.site.id, &self.site.name), &event, has_traits, observed.is_known)?;
+            let mut record = record(self.site.id, message, &event, has_traits)?;
             bytes = bytes.saturating_add(record.body.len());
             if bytes > self.snapshot.limits.inflated_bytes {
                 return Err(Rejection::TooLarge);
@@ -279,17 +285,25 @@ impl Arrived<'_> {
         let leave = self.leave(drafts);
         let referer = head::referer(fields);
         let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
-        let seen = Seen {
-            cookies: &head::cookies(fields),
+        let is_of_page = self.is_of_page();
+        let cookies = head::cookies(fields);
+        let mut seen = Seen {
+            cookies: if is_of_page { &cookies } else { "" },
             host: self.host,
             secure: self.client.secure,
             landing: page_url.or(referer.as_deref()),
-            leave: Leave { cookies: leave.cookies && !is_anonymous, ..leave },
+            leave: Leave { cookies: leave.cookies && !is_anonymous && is_of_page, ..leave },
             now: self.received_at,
             random: Uuid::new_v4().into_bytes(),
         };
-        let mut recognised =
-            visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, &seen);
+        let recognise = |seen: &Seen<'_>| {
+            visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, seen)
+        };
+        let mut recognised = recognise(&seen);
+        if self.names_another(drafts, &recognised) {
+            (seen.cookies, seen.leave.cookies) = ("", false);
+            recognised = recognise(&seen);
+        }
         self.mint(&mut recognised, &seen, drafts);
         Some(recognised)
     }
@@ -367,10 +381,17 @@ impl Arrived<'_> {
 }
 
 impl Observed {
-    /// The draft as an event, or the message's id and why it cannot be one.
-    fn complete(&self, draft: Draft) -> Result<Event<RawObject>, (String, Invalid)> {
+    /// The draft as an event of the site, and what makes it a duplicate; or the message's id and why it
+    /// cannot be one.
+    fn complete(
+        &self,
+        draft: Draft,
+        site: &str,
+    ) -> Result<(Event<RawObject>, MessageKey), (String, Invalid)> {
         let mut event = draft.event;
-        event.facts = self.facts.clone();
+        let proven = event.facts.proven;
+        event.facts = Facts { proven, ..self.facts.clone() };
+        let own_name = binding::stranger(&event, self.client);
         if !self.is_known && event.anonymous_id.is_some() {
             // Where the client has an id, a visitor made just now is most likely made at each of its
             // requests, because it sends no cookies.
@@ -391,26 +412,27 @@ impl Observed {
         if event.anonymous_id.is_none() && event.user_id.is_none() {
             return Err((event.message_id, "missing_user_id"));
         }
-        Ok(event)
+        let scope = match &event.facts.visitor {
+            _ if self.sender == Sender::Server => MessageScope::Servers,
+            // A second attempt brings the cookie as well.
+            Some(visitor) if self.is_known => MessageScope::Browser(&visitor.id),
+            _ => MessageScope::Stranger { name: &own_name, cookie: self.new_cookie.as_deref() },
+        };
+        let message = MessageKey::in_scope(site, scope, &event.message_id);
+        Ok((event, message))
     }
 }
 
-/// `is_returning`: the request brought the visitor's cookie, so that a second attempt of it will, too.
 fn record(
-    (site, name): (SiteId, &str),
+    site: SiteId,
+    message: MessageKey,
     event: &Event<RawObject>,
     has_traits: bool,
-    is_returning: bool,
 ) -> Result<NewRecord, Rejection> {
     let tells = matches!(event.kind, Kind::Identify | Kind::Group | Kind::Alias);
-    let scope = match &event.facts.visitor {
-        _ if event.facts.from_server => MessageScope::Servers,
-        Some(visitor) if is_returning => MessageScope::Browser(&visitor.id),
-        _ => MessageScope::Strangers,
-    };
     Ok(NewRecord {
         site,
-        message: MessageKey::in_scope(name, scope, &event.message_id),
+        message,
         rank: event.facts.rank(),
         received_at: event.received_at,
         identifies: tells || has_traits || event.user_id.is_some(),
@@ -418,12 +440,14 @@ fn record(
     })
 }
 
-/// The event that a message of an operator is, and whether it says something of the person.
+/// The event that a message of an operator is, what makes it a duplicate, and whether it says something of the
+/// person.
 fn of_operator(
     limits: &Limits,
+    site: &str,
     message: &[u8],
     received_at: Timestamp,
-) -> Result<(Event<RawObject>, bool), SendError> {
+) -> Result<(Event<RawObject>, MessageKey, bool), SendError> {
     let terms = Terms { limits, kind: None, received_at };
     let (mut drafts, rejected) = decode::read(message, &terms).map_err(SendError::Invalid)?;
     let draft = match (drafts.pop(), rejected.first()) {
@@ -433,14 +457,22 @@ fn of_operator(
     };
     let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
     let has_traits = draft.has_traits;
-    let observed = Observed { facts, is_known: false, minted: None, sender: Sender::Server };
-    let event = observed.complete(draft).map_err(|(_, reason)| SendError::Invalid(reason))?;
-    Ok((event, has_traits))
+    let observed = Observed {
+        facts,
+        is_known: false,
+        new_cookie: None,
+        client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        minted: None,
+        sender: Sender::Server,
+    };
+    let completed = observed.complete(draft, site);
+    let (event, key) = completed.map_err(|(_, reason)| SendError::Invalid(reason))?;
+    Ok((event, key, has_traits))
 }
 
 /// The event that a message would be, as readers of the journal would see it. Nothing is kept.
 pub fn rehearse(limits: &Limits, message: &[u8], now: Timestamp) -> Result<Event, SendError> {
-    let (event, _) = of_operator(limits, message, head::to_millisecond(now))?;
+    let (event, ..) = of_operator(limits, "", message, head::to_millisecond(now))?;
     let record =
         serde_json::to_value(&event).map_err(|_impossible| SendError::Invalid("malformed"))?;
     serde_json::from_value(record).map_err(|_unreadable| SendError::Invalid("malformed"))
@@ -452,8 +484,9 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let site = snapshot.named(site).ok_or(SendError::UnknownSite)?;
         let received_at = head::to_millisecond(self.clock.now());
-        let (event, has_traits) = of_operator(&snapshot.limits, message, received_at)?;
-        let record = record((site.id, &site.name), &event, has_traits, false)
+        let (event, key, has_traits) =
+            of_operator(&snapshot.limits, &site.name, message, received_at)?;
+        let record = record(site.id, key, &event, has_traits)
             .map_err(|rejection| SendError::Invalid(rejection.code()))?;
         if self.forgotten.names_in(site.id, &record.body) {
             return Err(SendError::Invalid("forgotten"));

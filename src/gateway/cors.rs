@@ -36,6 +36,11 @@ impl Origins {
         Self(origins.iter().map(|origin| origin.as_bytes().into()).collect())
     }
 
+    /// Whether it is one of them.
+    pub(super) fn contains(&self, origin: &str) -> bool {
+        self.0.contains(origin.as_bytes())
+    }
+
     /// Where a request to `host` (with its port, as sent) comes from.
     pub(super) fn source(&self, fields: &HeaderMap, host: &str) -> Source {
         let Some(origin) = fields.get(ORIGIN) else { return Source::Unsaid };

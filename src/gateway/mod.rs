@@ -10,6 +10,9 @@ mod accept;
 mod answer;
 #[cfg(test)]
 mod beacon_tests;
+mod binding;
+#[cfg(test)]
+mod binding_tests;
 mod body;
 mod budget;
 mod clues;

@@ -10,6 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::event::SenderRank;
+
 /// The senders among whom a message id is unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageScope<'a> {
@@ -17,14 +19,26 @@ pub enum MessageScope<'a> {
     Servers,
     /// One browser, by the id in the gateway's cookie.
     Browser(&'a str),
-    /// Senders without that cookie.
-    Strangers,
+    /// One sender without that cookie.
+    Stranger {
+        /// What tells it from others.
+        name: &'a str,
+        /// The id in the cookie that the answer gives it: it may try again with the cookie.
+        cookie: Option<&'a str>,
+    },
 }
 
 /// What makes two events the same event: a digest of the site, the scope and the message id.
 /// Cryptographic, so that no sender can choose an id that hides an event of another scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MessageKey(u128);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageKey {
+    own: u128,
+    /// The key of the same id of the site's servers: a browser that repeats what a server told repeats
+    /// it. Not the other way round. `None` for the servers themselves.
+    servers: Option<u128>,
+    /// The key of the same id with the cookie that the answer gives.
+    with_cookie: Option<u128>,
+}
 
 impl MessageKey {
     /// The key of a message id that one of the site's servers sent.
@@ -34,35 +48,85 @@ impl MessageKey {
 
     /// The key of a site's message id in a scope.
     pub fn in_scope(site: &str, scope: MessageScope<'_>, message_id: &str) -> Self {
-        let mut digest = Sha256::new();
-        digest.update(site);
-        // No site's name and no visitor's id holds these bytes, so no two triples run together.
+        // No site's name and no cookie's id holds these bytes, so no two of them run together.
+        let servers = digest(&[site.as_bytes(), &[0], message_id.as_bytes()]);
+        let of_browser =
+            |id: &str| digest(&[site.as_bytes(), &[2], id.as_bytes(), &[0], message_id.as_bytes()]);
         match scope {
-            MessageScope::Servers => digest.update([0]),
-            MessageScope::Strangers => digest.update([1]),
-            MessageScope::Browser(visitor) => {
-                digest.update([2]);
-                digest.update(visitor);
-                digest.update([0]);
+            MessageScope::Servers => Self { own: servers, servers: None, with_cookie: None },
+            MessageScope::Browser(id) => {
+                Self { own: of_browser(id), servers: Some(servers), with_cookie: None }
+            }
+            MessageScope::Stranger { name, cookie } => {
+                let name: [u8; 32] = Sha256::digest(name).into();
+                Self {
+                    own: digest(&[site.as_bytes(), &[1], &name, message_id.as_bytes()]),
+                    servers: Some(servers),
+                    with_cookie: cookie.map(of_browser),
+                }
             }
         }
-        digest.update(message_id);
-        let bytes: [u8; 32] = digest.finalize().into();
-        let (half, _) = bytes.split_at(16);
-        Self(half.iter().fold(0, |key, byte| (key << 8) | u128::from(*byte)))
     }
 
+    /// The part that is stored.
     pub(super) fn to_bytes(self) -> [u8; 16] {
-        self.0.to_be_bytes()
+        self.own.to_be_bytes()
+    }
+}
+
+fn digest(parts: &[&[u8]]) -> u128 {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part);
+    }
+    let bytes: [u8; 32] = digest.finalize().into();
+    let (half, _) = bytes.split_at(16);
+    half.iter().fold(0, |key, byte| (key << 8) | u128::from(*byte))
+}
+
+/// The remembered keys of servers, and those of all others: neither makes the other forget.
+pub(super) struct Windows {
+    servers: Window,
+    others: Window,
+}
+
+impl Windows {
+    /// Remembers keys for `length`, at most `entries` of servers and as many of others.
+    pub(super) fn new(length: Duration, entries: usize, now: Timestamp) -> Self {
+        let window = || Window::new(length, entries, now);
+        Self { servers: window(), others: window() }
     }
 
-    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(u128::from_be_bytes(bytes))
+    /// Remembers the key. `false` if it was remembered already.
+    pub(super) fn insert(&mut self, key: MessageKey, now: Timestamp) -> bool {
+        let Some(servers) = key.servers else { return self.servers.insert(key.own, now) };
+        if let Some(with_cookie) = key.with_cookie {
+            self.others.insert(with_cookie, now);
+        }
+        !self.servers.contains(servers) && self.others.insert(key.own, now)
+    }
+
+    /// Remembers a stored key.
+    pub(super) fn restore(&mut self, stored: [u8; 16], rank: SenderRank, now: Timestamp) {
+        let window = match rank {
+            SenderRank::Server => &mut self.servers,
+            SenderRank::Proven | SenderRank::Claimed => &mut self.others,
+        };
+        window.insert(u128::from_be_bytes(stored), now);
+    }
+
+    /// Forgets the key of an append that failed.
+    pub(super) fn remove(&mut self, key: MessageKey) {
+        let window = if key.servers.is_none() { &mut self.servers } else { &mut self.others };
+        window.remove(key.own);
+        if let Some(with_cookie) = key.with_cookie {
+            self.others.remove(with_cookie);
+        }
     }
 }
 
 /// The remembered keys.
-pub(super) struct Window {
+struct Window {
     current: HashSet<u128>,
     previous: HashSet<u128>,
     since: Timestamp,
@@ -72,7 +136,7 @@ pub(super) struct Window {
 
 impl Window {
     /// Remembers keys for `length`, at most `entries` of them.
-    pub(super) fn new(length: Duration, entries: usize, now: Timestamp) -> Self {
+    fn new(length: Duration, entries: usize, now: Timestamp) -> Self {
         // Room for all at once, so that no append waits for a growing table. The pages are not
         // touched, and so cost nothing, until they hold keys.
         let half = entries / 2;
@@ -81,7 +145,7 @@ impl Window {
     }
 
     /// Remembers the key. `false` if it was remembered already.
-    pub(super) fn insert(&mut self, key: MessageKey, now: Timestamp) -> bool {
+    fn insert(&mut self, key: u128, now: Timestamp) -> bool {
         if self.half == 0 {
             return true;
         }
@@ -95,13 +159,18 @@ impl Window {
                 self.previous = HashSet::new();
             }
         }
-        !self.previous.contains(&key.0) && self.current.insert(key.0)
+        !self.previous.contains(&key) && self.current.insert(key)
+    }
+
+    /// Whether the key is remembered.
+    fn contains(&self, key: u128) -> bool {
+        self.current.contains(&key) || self.previous.contains(&key)
     }
 
     /// Forgets the key of an append that failed.
-    pub(super) fn remove(&mut self, key: MessageKey) {
-        if !self.current.remove(&key.0) {
-            self.previous.remove(&key.0);
+    fn remove(&mut self, key: u128) {
+        if !self.current.remove(&key) {
+            self.previous.remove(&key);
         }
     }
 }
@@ -114,8 +183,8 @@ fn signed(duration: Duration) -> jiff::SignedDuration {
 mod tests {
     use super::*;
 
-    fn key(n: u64) -> MessageKey {
-        MessageKey::new("shop", &n.to_string())
+    fn key(n: u64) -> u128 {
+        n.into()
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -126,17 +195,76 @@ mod tests {
     fn keys_differ_by_site_and_by_id() {
         assert_ne!(MessageKey::new("a", "bc"), MessageKey::new("ab", "c"));
         assert_ne!(MessageKey::new("a", "1"), MessageKey::new("a", "2"));
+        let stranger = |name| MessageScope::Stranger { name, cookie: None };
         let scopes = [
             MessageScope::Servers,
-            MessageScope::Strangers,
+            stranger("v1"),
+            stranger("v2"),
             MessageScope::Browser("v1"),
             MessageScope::Browser("v2"),
         ];
         let keys = scopes.map(|scope| MessageKey::in_scope("a", scope, "1"));
-        let distinct: HashSet<u128> = keys.iter().map(|key| key.0).collect();
+        let distinct: HashSet<u128> = keys.iter().map(|key| key.own).collect();
         assert_eq!(distinct.len(), scopes.len());
-        let key = MessageKey::new("a", "1");
-        assert_eq!(MessageKey::from_bytes(key.to_bytes()), key);
+    }
+
+    /// Whether each message is new, in their order.
+    fn are_new<const N: usize>(messages: [(MessageScope<'_>, &str); N]) -> [bool; N] {
+        let mut windows = Windows::new(Duration::from_secs(100), 1000, at(0));
+        messages.map(|(scope, id)| windows.insert(MessageKey::in_scope("shop", scope, id), at(0)))
+    }
+
+    const SERVERS: MessageScope<'_> = MessageScope::Servers;
+    const BROWSER: MessageScope<'_> = MessageScope::Browser("v1");
+    const STRANGER: MessageScope<'_> = MessageScope::Stranger { name: "s", cookie: None };
+    /// The first request of the browser.
+    const FIRST: MessageScope<'_> = MessageScope::Stranger { name: "s", cookie: Some("v1") };
+
+    #[test]
+    fn a_stranger_occupies_no_message_id_of_a_server_or_a_browser() {
+        let all = [(STRANGER, "1"), (BROWSER, "1"), (SERVERS, "1")];
+        assert_eq!(are_new(all), [true; 3]);
+        let other = MessageScope::Stranger { name: "t", cookie: Some("v2") };
+        let all = [(FIRST, "1"), (other, "1"), (MessageScope::Browser("v3"), "1")];
+        assert_eq!(are_new(all), [true; 3]);
+    }
+
+    #[test]
+    fn a_browser_repeats_what_a_server_told_before_and_not_the_other_way_round() {
+        let all = [(SERVERS, "1"), (BROWSER, "1"), (STRANGER, "1"), (SERVERS, "1")];
+        assert_eq!(are_new(all), [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_browser_repeats_what_it_sent_before_it_had_its_cookie() {
+        assert_eq!(are_new([(FIRST, "1"), (BROWSER, "1")]), [true, false]);
+        // Two answers were lost; the second gave it another cookie.
+        let again = MessageScope::Stranger { name: "s", cookie: Some("v2") };
+        let with_it = MessageScope::Browser("v2");
+        assert_eq!(are_new([(FIRST, "1"), (again, "1"), (with_it, "1")]), [true, false, false]);
+    }
+
+    #[test]
+    fn strangers_do_not_make_the_window_forget_servers() {
+        let mut windows = Windows::new(Duration::from_secs(100), 10, at(0));
+        let server = MessageKey::new("shop", "order-1");
+        assert!(windows.insert(server, at(0)));
+        for n in 0..100 {
+            let scope = MessageScope::Stranger { name: "s", cookie: None };
+            assert!(windows.insert(MessageKey::in_scope("shop", scope, &n.to_string()), at(1)));
+        }
+        assert!(!windows.insert(server, at(2)));
+    }
+
+    #[test]
+    fn a_failed_append_leaves_nothing_of_its_keys() {
+        let mut windows = Windows::new(Duration::from_secs(100), 10, at(0));
+        for scope in [SERVERS, BROWSER, FIRST] {
+            let key = MessageKey::in_scope("shop", scope, "1");
+            assert!(windows.insert(key, at(0)), "{scope:?}");
+            windows.remove(key);
+        }
+        assert!(windows.servers.current.is_empty() && windows.others.current.is_empty());
     }
 
     #[test]

@@ -10,12 +10,14 @@
 mod clicks;
 mod cookie;
 mod identity;
+mod login;
 mod settings;
 mod sign;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use cookie::{cookie_domain, set_for_scripts};
+pub use login::{LoginKeys, ProofCheck};
 pub use settings::Settings;
 
 use std::collections::BTreeMap;

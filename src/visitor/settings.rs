@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
+use super::login::LoginKeys;
 use super::sign::Keys;
 use crate::settings::{Secret, Section};
 
@@ -15,7 +16,7 @@ const MAX_COOKIE_AGE: Duration = Duration::from_secs(400 * 86_400);
 const MAX_NAME_BYTES: usize = 64;
 
 /// The shortest secret that is taken: whoever guesses it can be any visitor.
-const MIN_SECRET_CHARS: usize = 16;
+pub(super) const MIN_SECRET_CHARS: usize = 16;
 
 /// How the visitors of one site are known.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Settings {
     cookie_consent: Vec<String>,
     click_id_consent: Vec<String>,
     pub(super) keys: Keys,
+    /// The keys that logins are proven with.
+    pub login: LoginKeys,
 }
 
 impl Settings {
@@ -51,6 +54,7 @@ impl Settings {
             cookie_consent: section.strings("cookie_consent"),
             click_id_consent: section.strings("click_id_consent"),
             keys: Keys::new(&site, secret.as_ref(), &previous),
+            login: LoginKeys::read(section),
         };
         let is_short = |secret: &Secret| secret.expose().chars().count() < MIN_SECRET_CHARS;
         if secret.as_ref().is_some_and(is_short) {
@@ -58,6 +62,13 @@ impl Settings {
         }
         if previous.iter().any(is_short) {
             section.mistake("previous_secrets", "must have at least 16 characters each");
+        }
+        let is_login_key = |secret: &Secret| settings.login.contains(secret.expose());
+        if secret.iter().chain(&previous).any(is_login_key) {
+            section.mistake(
+                "login_key",
+                "must differ from the secret: who signs user ids with it could sign cookies",
+            );
         }
         settings.check(section);
         settings

@@ -22,8 +22,13 @@ pub(crate) fn settings_of(text: &str) -> Settings {
     settings
 }
 
+/// The key that proves logins.
+pub(crate) const LOGIN_KEY: &str = "the-login-key-of-the-shop";
+
 pub(crate) fn settings() -> Settings {
-    settings_of("secret = \"0123456789abcdef\"\ncookie_domain = \"shop.example\"")
+    settings_of(&format!(
+        "secret = \"0123456789abcdef\"\ncookie_domain = \"shop.example\"\nlogin_key = \"{LOGIN_KEY}\""
+    ))
 }
 
 fn noon() -> Timestamp {

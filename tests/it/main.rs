@@ -35,6 +35,7 @@ mod scripts;
 mod secrets;
 mod segments;
 mod shared;
+mod speaking;
 mod start;
 mod subjects;
 mod vendors;

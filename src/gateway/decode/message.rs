@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::list::{self, ListError};
 use super::loose::Loose;
+use super::proof::LoginProofs;
 use super::readable::is_readable;
 use super::repeated::{FIELDS, fields_with_repeats, read_once};
 use super::retold::retold;
@@ -45,6 +46,8 @@ pub struct Draft {
     pub told: Option<String>,
     /// Whether it is kept, and not only looked at on behalf of its beacon.
     pub is_kept: bool,
+    /// What it brings to prove its user id.
+    pub proofs: LoginProofs,
 }
 
 /// A message that was not accepted, as its sender is told.
@@ -124,6 +127,12 @@ pub(super) struct Fields<'a> {
     /// The vendor in whose words it is.
     #[serde(borrow, default)]
     pub(super) shim: Loose<'a>,
+    #[serde(borrow, default)]
+    pub(super) proof: Loose<'a>,
+    #[serde(borrow, default)]
+    pub(super) user_hash: Loose<'a>,
+    #[serde(borrow, default, rename = "user_hash")]
+    pub(super) user_hash_2: Loose<'a>,
 }
 
 /// Reads a body: one message, a list of messages, or an object whose `batch` is one.
@@ -290,7 +299,10 @@ impl<'a> Envelope<'a> {
             }
         };
         let max = terms.limits.field_bytes;
-        let context = merged(self.context, fields.context)?;
+        let mut context = merged(self.context, fields.context)?;
+        let mut integrations = merged(self.integrations, fields.integrations)?;
+        let own = [&fields.proof, &fields.user_hash, &fields.user_hash_2];
+        let proofs = LoginProofs::take(own, &mut context, &mut integrations)?;
         let peek = context.as_ref().map(peek).unwrap_or_default();
         let happened = fields.timestamp.text().or(fields.original_timestamp.text());
         let happened = happened.and_then(time::parse);
@@ -313,7 +325,7 @@ impl<'a> Envelope<'a> {
             properties: object(fields.properties)?,
             traits: object(fields.traits)?,
             context,
-            integrations: merged(self.integrations, fields.integrations)?,
+            integrations,
             facts: Facts::default(),
         };
         complete(&event)?;
@@ -330,6 +342,7 @@ impl<'a> Envelope<'a> {
             shim: None,
             told: None,
             is_kept: true,
+            proofs,
         })
     }
 }
@@ -376,6 +389,7 @@ impl Draft {
             shim: None,
             told: None,
             is_kept: true,
+            proofs: LoginProofs::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod list;
 mod loose;
 mod message;
 mod pixel;
+mod proof;
 mod readable;
 mod repeated;
 mod retold;
@@ -14,6 +15,7 @@ mod time;
 pub use message::{Draft, Rejected};
 pub(super) use message::{Invalid, open};
 pub(super) use pixel::from_query;
+pub use proof::LoginProofs;
 pub(super) use text::Text;
 
 use jiff::Timestamp;

@@ -114,12 +114,13 @@ where
     let events = judged.drafts.len();
     if outside.mount.forward.is_some() {
         outside.add_raw(&mut judged, &sent);
+        arrived.hide_proofs(&mut judged, text);
     }
     Ok((events, arrived.accept(judged, Sender::Client).await?))
 }
 
 /// Who the visitor is today, as far as address and browser tell.
-fn daily_id(arrived: &Arrived<'_>) -> String {
+pub(in crate::gateway) fn daily_id(arrived: &Arrived<'_>) -> String {
     let agent = arrived.head.headers.get(USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let day = TimeZone::UTC.to_datetime(arrived.received_at).date();

@@ -40,6 +40,9 @@ pub(in crate::gateway) async fn answer(
 async fn known(arrived: &Arrived<'_>) -> Result<Object, Rejection> {
     let (site, public) = (arrived.site, &arrived.site.public);
     let Some(profiles) = &arrived.gateway.profiles else { return Ok(Object::new()) };
+    if arrived.is_cross_site() {
+        return Ok(Object::new());
+    }
     let seen = Seen {
         cookies: &head::cookies(&arrived.head.headers),
         host: arrived.host,
@@ -143,6 +146,8 @@ mod tests {
         assert_eq!(answer.fields["cache-control"], "no-store");
         assert_eq!(answer.fields["access-control-allow-origin"], "https://shop.example");
         assert_eq!(answer.fields["access-control-allow-credentials"], "true");
+        let asked = to("GET", "/me").header("sec-fetch-site", "cross-site");
+        assert_eq!(house.ask(asked.header("cookie", &cookies), "").await.json(), json!({}));
         let nobody = house.ask(to("GET", "/me"), "").await;
         assert_eq!((nobody.status.as_u16(), nobody.json()), (200, json!({})));
         let forged = house.ask(to("GET", "/me").header("cookie", "_tw=AAAA"), "").await;

@@ -12,6 +12,10 @@ use crate::visitor::{self, Leave, Seen};
 
 pub(in crate::gateway) fn answer(arrived: &Arrived<'_>) -> Result<Response<AnswerBody>, Rejection> {
     arrived.limit()?;
+    if arrived.is_cross_site() {
+        // Another site's page may not log anybody out; it is told nothing of that.
+        return Ok(answer::quiet(Taken::default()));
+    }
     let referer = head::referer(&arrived.head.headers);
     let cookies = head::cookies(&arrived.head.headers);
     let seen = Seen {

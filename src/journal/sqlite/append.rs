@@ -12,10 +12,11 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 use tokio::sync::{oneshot, watch};
 
-use super::super::dedupe::{MessageKey, Window};
+use super::super::dedupe::Windows;
 use super::super::{AppendError, Appended, Head, JournalError, NewRecord, Settings, SiteId};
 use super::room::{Account, Room};
-use super::{Heads, MAX_SEQ, append_error, flags, lock, place, time};
+use super::{Heads, MAX_SEQ, append_error, flags, lock, place, rank, time};
+use crate::event::SenderRank;
 use crate::metrics::Metrics;
 use crate::store::{Store, Urgency, Write, WriteError};
 
@@ -74,7 +75,7 @@ impl Drop for News {
 /// What only the writer thread changes.
 struct Sequence {
     heads: Heads,
-    window: Window,
+    window: Windows,
 }
 
 impl Appends {
@@ -85,12 +86,12 @@ impl Appends {
         now: Timestamp,
         metrics: Arc<Metrics>,
     ) -> Result<Self, JournalError> {
-        let mut window = Window::new(settings.dedupe_window, settings.dedupe_entries, now);
+        let mut window = Windows::new(settings.dedupe_window, settings.dedupe_entries, now);
         let since = now.checked_sub(settings.dedupe_window).unwrap_or(Timestamp::MIN);
         let entries = settings.dedupe_entries;
         let keys = store.read(move |c| recent_keys(c, since, entries)).await?;
-        for (key, received_at) in keys.into_iter().rev() {
-            window.insert(key, received_at.min(now));
+        for (key, rank, received_at) in keys.into_iter().rev() {
+            window.restore(key, rank, received_at.min(now));
         }
         Ok(Self {
             waiting: Mutex::default(),
@@ -266,13 +267,14 @@ fn recent_keys(
     connection: &Connection,
     since: Timestamp,
     limit: usize,
-) -> rusqlite::Result<Vec<(MessageKey, Timestamp)>> {
+) -> rusqlite::Result<Vec<([u8; 16], SenderRank, Timestamp)>> {
     let mut sites = connection.prepare("SELECT id FROM sites")?;
     let sites: Vec<SiteId> =
         sites.query_map([], |row| row.get(0).map(SiteId))?.collect::<Result<_, _>>()?;
     let mut keys = Vec::new();
     let mut statement = connection.prepare(
-        "SELECT message, received_at FROM events WHERE place BETWEEN ? AND ? ORDER BY place DESC",
+        "SELECT message, received_at, flags FROM events WHERE place BETWEEN ? AND ? \
+         ORDER BY place DESC",
     )?;
     for site in sites {
         let mut rows = statement.query([place(site, 0), place(site, MAX_SEQ)])?;
@@ -283,10 +285,10 @@ fn recent_keys(
                 break;
             }
             taken += 1;
-            keys.push((MessageKey::from_bytes(row.get(0)?), received_at));
+            keys.push((row.get(0)?, rank(row.get(2)?), received_at));
         }
     }
-    keys.sort_by_key(|(_, received_at)| std::cmp::Reverse(*received_at));
+    keys.sort_by_key(|(_, _, received_at)| std::cmp::Reverse(*received_at));
     keys.truncate(limit);
     Ok(keys)
 }

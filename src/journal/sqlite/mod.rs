@@ -52,6 +52,7 @@ use super::{
     SiteId, Usage,
 };
 use crate::clock::SharedClock;
+use crate::event::SenderRank;
 use crate::metrics::Metrics;
 use crate::store::{Migrations, ReadError, Store, WriteError};
 
@@ -159,6 +160,11 @@ const RANK_MASK: i64 = 0b11;
 fn flags(record: &NewRecord) -> i64 {
     let identifies = if record.identifies { IDENTIFIES } else { 0 };
     identifies | i64::from(record.rank.number()) << RANK_SHIFT
+}
+
+/// The rank in `events.flags`.
+fn rank(flags: i64) -> SenderRank {
+    SenderRank::from_number(flags >> RANK_SHIFT & 3)
 }
 
 /// The bits of an event's place that are its number in its site's sequence: 70 million million

@@ -161,6 +161,30 @@ async fn events_are_numbered_from_one_and_read_back_in_order() {
 }
 
 #[tokio::test]
+async fn a_restart_keeps_message_ids_of_servers_browsers_and_strangers_apart() {
+    use crate::event::SenderRank;
+    use crate::journal::MessageScope;
+    let mut b = Bench::new(settings()).await;
+    let senders = [
+        (MessageScope::Stranger { name: "s", cookie: None }, SenderRank::Claimed),
+        (MessageScope::Browser("v1"), SenderRank::Proven),
+        (MessageScope::Servers, SenderRank::Server),
+    ];
+    for (place, (scope, rank)) in senders.into_iter().enumerate() {
+        let record = |b: &Bench| {
+            let message = MessageKey::in_scope("shop", scope, "order-1");
+            NewRecord { message, rank, ..b.record(9) }
+        };
+        let seq = place as u64 + 1;
+        let first = b.journal.append(vec![record(&b)]).await.unwrap();
+        assert_eq!(first, [Appended::New { seq }], "{scope:?}");
+        b.reopen().await;
+        let again = b.journal.append(vec![record(&b)]).await.unwrap();
+        assert_eq!(again, [Appended::Duplicate], "{scope:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_same_message_is_accepted_once_even_across_a_restart() {
     let mut b = Bench::new(settings()).await;
     b.append(2).await;

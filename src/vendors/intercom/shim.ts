@@ -21,10 +21,12 @@ const TO_MESSENGER = /^(app_id|api_base|user_(id|hash)|intercom_user_jwt|alignme
 
 const person = (said: Params = {}) => {
   Object.assign(kept, said);
-  const { user_id: id, company, companies = company } = said;
+  const { user_id: id, user_hash, company, companies = company } = said;
   const traits: Params = {};
   for (const key in said) if (!TO_MESSENGER.test(key)) traits[key] = said[key];
-  if (id || Object.keys(traits)[0]) tagway.identify(id && String(id), traits);
+  // The gateway takes the hash out before anything else sees it: it may prove who logged in.
+  const options = user_hash && { integrations: { Intercom: { user_hash } } };
+  if (id || Object.keys(traits)[0]) tagway.identify(id && String(id), traits, options);
   for (const { company_id, id = company_id, ...more } of [].concat(companies || []) as Params[]) {
     if (id) tagway.group(String(id), more);
   }

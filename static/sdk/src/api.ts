@@ -10,6 +10,8 @@ export interface Options {
   integrations?: Properties;
   anonymousId?: string;
   userId?: string;
+  /** What the site's server says to prove that the user of this id is logged in: goes to the gateway only. */
+  proof?: string;
   /** The vendor in whose words a shim says it: the gateway puts it into the spec's. */
   shim?: string;
 }

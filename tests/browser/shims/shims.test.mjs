@@ -202,7 +202,7 @@ for (const [name, { events, globals = {}, withoutProof }] of Object.entries(EXPE
     const found = since();
     assert.deepEqual(found.map(asExpected(events)), events, JSON.stringify(found));
     assert.equal(found.length, events.length);
-    if (withoutProof) assert.ok(!JSON.stringify(found).includes("proof"), "what proves the person stays in the page");
+    if (withoutProof) assert.ok(!JSON.stringify(found).includes("proof"), "what proves the person goes no further than the gateway");
     assert.deepEqual(complaints, []);
     await context.close();
   });

@@ -1,0 +1,268 @@
+//! The requests that may use the visitor's cookie, and the user ids that browsers prove. The rules are
+//! those of [`SenderRank`](crate::event::SenderRank).
+//!
+//! - A request that another site made a browser send is an event without the cookie: none is read, set,
+//!   renewed or replaced. `Sec-Fetch-Site` tells, else the page in `Referer`. That holds for listed
+//!   origins of another registrable domain as well: the cookie is `SameSite=Lax`, so no browser sends it
+//!   there. A request that a person made by hand (`Sec-Fetch-Site: none`) is no page's event either.
+//! - A GET that names anybody but the browser itself is an event without the cookie: any link or image can
+//!   hold any id. Of ids of devices, those count that the browser's own cookies hold.
+//! - A request that says nothing of where it comes from (a program, an old browser) has its cookie.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cookie::Cookie;
+use http::header::ORIGIN;
+use http::{HeaderMap, Method};
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::accept::{Messages, Sender};
+use super::decode::{Draft, LoginProofs};
+use super::head::{self, SEC_FETCH_SITE};
+use super::{Arrived, routes};
+use crate::event::{Event, Facts, Kind, Object, RawBeacon, RawObject};
+use crate::metrics::ProofLabels;
+use crate::profile::{IdentityKind, identities};
+use crate::visitor::{ProofCheck, Recognised};
+
+/// Proofs of one message that are looked at.
+const MAX_PROOFS: usize = 4;
+
+/// Cookies that begin with the id of their vendor's device, in front of a dot: Matomo's and Snowplow's.
+const ID_COOKIES: [&str; 2] = ["_pk_id", "_sp_id"];
+
+impl Arrived<'_> {
+    /// Whether a page of another site made the browser send it.
+    pub(super) fn is_cross_site(&self) -> bool {
+        let fields = &self.head.headers;
+        let mut sites = fields.get_all(SEC_FETCH_SITE).iter().peekable();
+        if sites.peek().is_some() {
+            let is_own = |site: &[u8]| matches!(site, b"same-origin" | b"same-site" | b"none");
+            return !sites.all(|site| is_own(site.as_bytes()));
+        }
+        // Those of foreign origins are refused.
+        if fields.contains_key(ORIGIN) {
+            return false;
+        }
+        let page = head::referer(fields).and_then(|referer| Url::parse(&referer).ok());
+        page.is_some_and(|page| {
+            let is_listed = self.site.origins.contains(&page.origin().ascii_serialization());
+            !is_listed && !is_same_site(&page, self.host)
+        })
+    }
+
+    /// Whether events of the request may be the visitor's whom its cookie names.
+    pub(super) fn is_of_page(&self) -> bool {
+        let mut sites = self.head.headers.get_all(SEC_FETCH_SITE).iter();
+        !self.is_cross_site() && !sites.any(|site| site.as_bytes() == b"none")
+    }
+
+    /// Whether it is a GET that names anybody but the browser that sends it.
+    pub(super) fn names_another(&self, drafts: &[Draft], recognised: &Recognised) -> bool {
+        if self.head.method != Method::GET {
+            return false;
+        }
+        let mut own = own_ids(&self.head.headers, recognised);
+        own.push(routes::beacon::daily_id(self));
+        drafts.iter().any(|draft| names_another(draft, self.route.format(), &own))
+    }
+
+    /// Marks the messages that prove their user ids.
+    pub(super) fn prove(&self, drafts: &mut [Draft], sender: Sender) {
+        if sender == Sender::Server || self.site.visitor.login.is_empty() {
+            return;
+        }
+        for draft in drafts {
+            let Some(check) = self.check(draft) else { continue };
+            draft.event.facts.proven = check == ProofCheck::Valid;
+            let labels = ProofLabels { site: self.site.name.clone(), result: check.name() };
+            self.gateway.metrics.login_proofs.get_or_create(&labels).inc();
+        }
+    }
+
+    /// The result of a message's proofs, if it has any that are the gateway's to judge.
+    fn check(&self, draft: &Draft) -> Option<ProofCheck> {
+        let best = |proofs: &[Box<str>]| {
+            proofs.iter().take(MAX_PROOFS).map(|proof| self.check_proof(draft, proof)).max()
+        };
+        // What another vendor's key made is none of ours, and no attempt at one.
+        let shared = best(&draft.proofs.shared).filter(|it| *it != ProofCheck::Invalid);
+        best(&draft.proofs.ours).max(shared)
+    }
+
+    fn check_proof(&self, draft: &Draft, proof: &str) -> ProofCheck {
+        match draft.event.user_id.as_deref().filter(|_| self.head.method == Method::POST) {
+            Some(user_id) => self.site.visitor.login.check(user_id, proof, self.received_at),
+            None => ProofCheck::Invalid,
+        }
+    }
+
+    /// Takes login proofs out of a beacon that is passed on as it was sent, the last of the messages; where
+    /// they cannot be found in it, it is not passed on. `text`: its body, decompressed.
+    pub(super) fn hide_proofs(&self, judged: &mut Messages, text: &[u8]) {
+        if self.site.visitor.login.is_empty() {
+            return;
+        }
+        let mut secrets: Vec<Box<str>> = Vec::new();
+        for draft in &judged.drafts {
+            let LoginProofs { ours, shared } = &draft.proofs;
+            let is_proof =
+                |proof: &&Box<str>| self.check_proof(draft, proof) != ProofCheck::Invalid;
+            secrets.extend(ours.iter().chain(shared.iter().filter(is_proof)).cloned());
+        }
+        if secrets.is_empty() {
+            return;
+        }
+        let beacon = judged.drafts.last_mut().and_then(|draft| draft.beacon.as_mut());
+        if beacon.is_some_and(|beacon| !hide(beacon, text, &secrets)) {
+            judged.drafts.pop();
+        }
+    }
+}
+
+/// Takes secrets out of a beacon; whether all were found.
+fn hide(beacon: &mut RawBeacon, text: &[u8], secrets: &[Box<str>]) -> bool {
+    let Ok(mut text) = String::from_utf8(text.to_vec()) else { return false };
+    for secret in secrets {
+        if !text.contains(&**secret) && !beacon.target.contains(&**secret) {
+            return false;
+        }
+        text = text.replace(&**secret, "");
+        beacon.target = beacon.target.replace(&**secret, "");
+    }
+    beacon.body = STANDARD.encode(text);
+    beacon.content_encoding = None;
+    true
+}
+
+/// Whether a page is of the host's registrable domain.
+fn is_same_site(page: &Url, host: &str) -> bool {
+    match page.host() {
+        Some(Host::Domain(page)) => {
+            let domain = |host| psl::domain_str(host);
+            page == host || domain(page).is_some_and(|page| domain(host) == Some(page))
+        }
+        Some(address) => address.to_string() == host,
+        None => false,
+    }
+}
+
+/// The ids of devices that the browser's own cookies hold.
+fn own_ids(fields: &HeaderMap, recognised: &Recognised) -> Vec<String> {
+    let facts = Facts {
+        cookies: recognised.cookies.clone(),
+        visitor: recognised.is_known.then(|| recognised.visitor.clone()),
+        ..Facts::default()
+    };
+    let known = identities(&nothing(facts)).into_iter().map(|identity| identity.value);
+    let cookies = head::cookies(fields);
+    let cookies = Cookie::split_parse(&*cookies).filter_map(Result::ok).filter_map(|cookie| {
+        let (name, value) = cookie.name_value();
+        let is_id = ID_COOKIES.iter().any(|prefix| name.starts_with(prefix));
+        Some(value.split('.').next()?.to_owned()).filter(|id| is_id && !id.is_empty())
+    });
+    known.chain(cookies).collect()
+}
+
+/// An event that says nothing.
+fn nothing(facts: Facts) -> Event {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    Event {
+        kind: Kind::Page,
+        message_id: String::new(),
+        event: None,
+        name: None,
+        category: None,
+        user_id: None,
+        anonymous_id: None,
+        group_id: None,
+        previous_id: None,
+        timestamp: now,
+        received_at: now,
+        original_timestamp: None,
+        sent_at: None,
+        properties: None,
+        traits: None,
+        context: None,
+        integrations: None,
+        facts,
+    }
+}
+
+fn names_another(draft: &Draft, format: &str, own: &[String]) -> bool {
+    let event = &draft.event;
+    let tells = matches!(event.kind, Kind::Identify | Kind::Group | Kind::Alias);
+    if tells || draft.has_traits || event.user_id.is_some() || event.previous_id.is_some() {
+        return true;
+    }
+    // A context that cannot be read names anybody.
+    let Some(context) = readable(event.context.as_ref()) else { return true };
+    // A vendor's name for a person is none of the profiles', but goes to the vendor.
+    let clients = context.get("clientIds").and_then(Value::as_object);
+    let mut clients = clients.into_iter().flat_map(Object::values);
+    if context.contains_key("groupId") || clients.any(|ids| ids.get("external_id").is_some()) {
+        return true;
+    }
+    let facts = Facts { format: format.to_owned(), ..Facts::default() };
+    let anonymous_id = event.anonymous_id.clone();
+    let event = Event { anonymous_id, context: Some(context), ..nothing(facts) };
+    let is_another =
+        |(kind, value): (IdentityKind, String)| kind.is_strong() || !own.contains(&value);
+    identities(&event).into_iter().map(|it| (it.kind, it.value)).any(is_another)
+}
+
+fn readable(context: Option<&RawObject>) -> Option<Object> {
+    context.map_or_else(|| Some(Object::new()), |context| context.parse().ok())
+}
+
+/// What tells a sender without a cookie from others: its own ids, else its address.
+pub(super) fn stranger(event: &Event<RawObject>, client: IpAddr) -> String {
+    match (&event.anonymous_id, &event.user_id) {
+        (None, None) => match client {
+            // Of one customer's network.
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                format!("address {a:x}:{b:x}:{c:x}:{d:x}")
+            }
+            IpAddr::V4(address) => format!("address {address}"),
+        },
+        (device, user) => {
+            let text = |id: &Option<String>| id.as_deref().unwrap_or_default().to_owned();
+            format!("ids {}\0{}", text(device), text(user))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_of_the_site_of_their_registrable_domain() {
+        let is_same = |page: &str, host: &str| is_same_site(&Url::parse(page).unwrap(), host);
+        for (page, host) in [
+            ("https://shop.example/a", "t.shop.example"),
+            ("https://t.shop.example/", "t.shop.example"),
+            ("http://www.shop.co.uk/", "t.shop.co.uk"),
+            ("http://127.0.0.1:8000/", "127.0.0.1"),
+            ("http://[::1]:8000/", "[::1]"),
+            ("http://localhost/", "localhost"),
+        ] {
+            assert!(is_same(page, host), "{page} {host}");
+        }
+        for (page, host) in [
+            ("https://evil.example/", "t.shop.example"),
+            ("https://shop.example.evil.example/", "t.shop.example"),
+            ("https://other.co.uk/", "t.shop.co.uk"),
+            ("https://evil.github.io/", "shop.github.io"),
+            ("http://10.0.0.1/", "127.0.0.1"),
+            ("http://localhost/", "127.0.0.1"),
+            ("about:blank", "t.shop.example"),
+        ] {
+            assert!(!is_same(page, host), "{page} {host}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Login proofs in messages: a message's own `proof` or `userHash`, the context's `userHash`, the
+//! options of Tagway or Intercom among the integrations. They are taken out of the event, whatever they
+//! prove: whoever reads one can be its user.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::loose::Loose;
+use super::message::Invalid;
+use crate::event::{Object, RawObject};
+
+/// The names of a proof where nothing else has them.
+const NAMES: [&str; 3] = ["proof", "userHash", "user_hash"];
+
+/// The names of a proof among what clients say of their surroundings.
+const HASH_NAMES: [&str; 2] = ["userHash", "user_hash"];
+
+/// Whose options hold a proof of this gateway, in lower case.
+const OURS: &str = "tagway";
+
+/// Whose options hold a proof of the same form, made with this site's key or with the vendor's.
+const SHARED: &str = "intercom";
+
+/// The login proofs of one message.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct LoginProofs {
+    /// Those for this gateway.
+    pub ours: Vec<Box<str>>,
+    /// Those that may be for another vendor.
+    pub shared: Vec<Box<str>>,
+}
+
+impl fmt::Debug for LoginProofs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoginProofs({} and {})", self.ours.len(), self.shared.len())
+    }
+}
+
+impl LoginProofs {
+    /// Takes the proofs out of a message. `own`: the message's members of these names.
+    pub(super) fn take(
+        own: [&Loose<'_>; 3],
+        context: &mut Option<RawObject>,
+        integrations: &mut Option<RawObject>,
+    ) -> Result<Self, Invalid> {
+        let mut proofs = Self::default();
+        let texts = own.into_iter().filter_map(Loose::text).filter(|text| !text.is_empty());
+        proofs.ours.extend(texts.map(Box::from));
+        change(integrations, |object| proofs.take_options(object))?;
+        change(context, |object| {
+            let is_found = HASH_NAMES.iter().filter(|name| take(object, name, &mut proofs.ours));
+            let is_found = is_found.count() > 0;
+            proofs.take_options(object) || is_found
+        })?;
+        Ok(proofs)
+    }
+
+    /// Takes the proofs out of vendors' options; whether there were any.
+    fn take_options(&mut self, object: &mut Object) -> bool {
+        let mut is_found = false;
+        for (vendor, options) in object.iter_mut() {
+            let proofs = match vendor {
+                vendor if vendor.eq_ignore_ascii_case(OURS) => &mut self.ours,
+                vendor if vendor.eq_ignore_ascii_case(SHARED) => &mut self.shared,
+                _ => continue,
+            };
+            let Value::Object(options) = options else { continue };
+            for name in NAMES {
+                is_found |= take(options, name, proofs);
+            }
+        }
+        is_found
+    }
+}
+
+/// Takes a member out; whether it was there.
+fn take(object: &mut Object, name: &str, into: &mut Vec<Box<str>>) -> bool {
+    let Some(value) = object.shift_remove(name) else { return false };
+    into.extend(value.as_str().filter(|text| !text.is_empty()).map(Box::from));
+    true
+}
+
+/// Changes an object, if it may hold a proof and `work` says that it changed something.
+fn change(
+    object: &mut Option<RawObject>,
+    work: impl FnOnce(&mut Object) -> bool,
+) -> Result<(), Invalid> {
+    let Some(raw) = object.as_ref().filter(|raw| may_hold(raw.text())) else { return Ok(()) };
+    let mut tree = raw.parse().map_err(|_invalid| "malformed")?;
+    if work(&mut tree) {
+        let text = serde_json::value::to_raw_value(&tree).map_err(|_impossible| "malformed")?;
+        *object = RawObject::new(&text);
+    }
+    Ok(())
+}
+
+/// Whether a text may have a member of these names. A name may be written with escapes.
+fn may_hold(text: &str) -> bool {
+    let has = |part: &str| memchr::memmem::find(text.as_bytes(), part.as_bytes()).is_some();
+    has("serHash") || has("ser_hash") || has("proof") || has("\\u")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::gateway::decode::{Draft, Terms, read};
+    use crate::gateway::tests::limits;
+
+    fn drafts(body: &str) -> Vec<Draft> {
+        let limits = limits();
+        let terms = Terms { limits: &limits, kind: None, received_at: Timestamp::UNIX_EPOCH };
+        let (drafts, rejected) = read(body.as_bytes(), &terms).unwrap();
+        assert_eq!(rejected, []);
+        drafts
+    }
+
+    /// The proofs of a message with these members, and its event's text.
+    fn taken(members: &Value) -> (LoginProofs, String) {
+        let mut message = json!({ "type": "identify", "messageId": "m", "userId": "u1" });
+        message.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        let draft = drafts(&message.to_string()).remove(0);
+        (draft.proofs, serde_json::to_string(&draft.event).unwrap())
+    }
+
+    #[test]
+    fn proofs_are_taken_from_every_place_and_leave_the_event() {
+        let ours = [
+            json!({ "proof": "SECRET" }),
+            json!({ "userHash": "SECRET" }),
+            json!({ "user_hash": "SECRET" }),
+            json!({ "context": { "userHash": "SECRET", "ip": "192.0.2.1" } }),
+            json!({ "context": { "user_hash": "SECRET" } }),
+            json!({ "integrations": { "All": true, "Tagway": { "userHash": "SECRET", "x": 1 } } }),
+            json!({ "integrations": { "tagway": { "proof": "SECRET" } } }),
+            json!({ "context": { "Tagway": { "user_hash": "SECRET" } } }),
+        ];
+        let shared = [
+            json!({ "integrations": { "Intercom": { "user_hash": "SECRET" } } }),
+            json!({ "integrations": { "Intercom": { "userHash": "SECRET" } } }),
+            json!({ "context": { "Intercom": { "user_hash": "SECRET" } } }),
+        ];
+        for members in &ours {
+            let (proofs, event) = taken(members);
+            assert_eq!((&*proofs.ours, &*proofs.shared), (&["SECRET".into()][..], &[][..]));
+            assert!(!event.contains("SECRET"), "{event}");
+        }
+        for members in &shared {
+            let (proofs, event) = taken(members);
+            assert_eq!((&*proofs.ours, &*proofs.shared), (&[][..], &["SECRET".into()][..]));
+            assert!(!event.contains("SECRET"), "{event}");
+            assert!(!format!("{proofs:?}").contains("SECRET"));
+        }
+        let (_, event) = taken(&ours[5]);
+        let event: Value = serde_json::from_str(&event).unwrap();
+        assert_eq!(event["integrations"], json!({ "All": true, "Tagway": { "x": 1 } }));
+        let (_, event) = taken(&ours[3]);
+        let event: Value = serde_json::from_str(&event).unwrap();
+        assert_eq!(event["context"], json!({ "ip": "192.0.2.1" }));
+    }
+
+    #[test]
+    fn proofs_leave_the_event_however_their_names_are_written() {
+        let message =
+            |context: &str| format!(r#"{{"type":"page","userId":"u1","context":{{{context}}}}}"#);
+        for context in [
+            r#""user\u0048ash":"SECRET""#,
+            r#""userHash":"SECRET","userHash":"SECRET""#,
+            r#""userHash":{"a":"SECRET"}"#,
+            r#""page":{"url":"x"},"page":{"url":"y"},"user_hash":["SECRET"]"#,
+        ] {
+            let draft = drafts(&message(context)).remove(0);
+            let event = serde_json::to_string(&draft.event).unwrap();
+            assert!(!event.contains("SECRET"), "{event}");
+        }
+        // What a batch says of all of its messages is said by each.
+        let batch = r#"{"batch":[{"type":"page","userId":"u1"}],
+            "integrations":{"Tagway":{"userHash":"SECRET"}}}"#;
+        let draft = drafts(batch).remove(0);
+        assert_eq!(draft.proofs.ours, [Box::<str>::from("SECRET")]);
+        assert!(!serde_json::to_string(&draft.event).unwrap().contains("SECRET"));
+    }
+
+    #[test]
+    fn messages_without_proofs_stay_as_they_were_written() {
+        let text =
+            r#"{"type":"page","userId":"u1","context":{ "title": "proof\u00e9" , "a":1.50}}"#;
+        let draft = drafts(text).remove(0);
+        assert_eq!(draft.event.context.unwrap().text(), r#"{ "title": "proof\u00e9" , "a":1.50}"#);
+        assert_eq!(draft.proofs, LoginProofs::default());
+    }
+}
