@@ -21,6 +21,6 @@ where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
     arrived.limit()?;
-    let messages = arrived.read(body, None).await?;
+    let messages = arrived.read(body, None, arrived.payer()).await?;
     arrived.accept(messages, Sender::Client).await.map(answer::quiet)
 }

@@ -15,6 +15,7 @@ use crate::answer::AnswerBody;
 use crate::event::Kind;
 use crate::gateway::accept::Sender;
 use crate::gateway::answer::Taken;
+use crate::gateway::budget::Payer;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::snapshot::Site;
 use crate::gateway::{Arrived, answer, head};
@@ -52,7 +53,11 @@ where
             return refuse(arrived);
         }
     }
-    let messages = arrived.read(body, kind).await?;
+    let payer = match shown {
+        Key::Of(Sender::Server) => Payer::servers(arrived.site.id),
+        _ => arrived.payer(),
+    };
+    let messages = arrived.read(body, kind, payer).await?;
     let shown = match (shown, &messages.write_key) {
         (Key::Missing, Some(key)) => check(arrived.site, key),
         _ => shown,
