@@ -34,7 +34,7 @@ use tagway::metrics::Metrics;
 use tagway::profile::{self, ProfileStore as _, update_of};
 use tagway::settings::Environment;
 use tagway::store::{Store, Sync};
-use tagway::vendors::beacon::Inbound;
+use tagway::vendors::beacon::{Bounds, Inbound};
 use tagway::vendors::{Call, CallError, Outcome, Reply, Screening, find};
 
 /// The allocator of the program.
@@ -159,7 +159,13 @@ fn beacons(criterion: &mut Criterion) {
             authority: "t.shop.example",
             mount: "/x",
             daily_id: "daily1",
-            max_bytes: 1 << 20,
+            bounds: Bounds {
+                unpacked_bytes: 1 << 20,
+                messages_bytes: 8 << 20,
+                events: 2500,
+                event_bytes: 32 << 10,
+                made_bytes: 1 << 20,
+            },
         };
         let beacon = find(vendor).unwrap().beacon.unwrap();
         group.throughput(Throughput::Bytes((query.len() + body.len()) as u64));

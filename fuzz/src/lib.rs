@@ -1,10 +1,22 @@
-//! One beacon per input: a line with method and target below the vendor's mount, then the body.
+//! One beacon per input: a line with method and target below the vendor's mount, then the body. Or one
+//! request per input: a byte for the format, one for the encoding, then the body, not yet compressed.
+
+#[path = "../../tests/bounds/alone.rs"]
+mod alone;
+#[path = "../../tests/bounds/shapes.rs"]
+mod shapes;
 
 use std::alloc::System;
+use std::io::Write as _;
+use std::sync::OnceLock;
 
-use http::{HeaderMap, HeaderValue, Method};
+use alone::Alone;
+use bytes::Bytes;
+use shapes::{BEACONS, ROUTES};
+
+use http::{HeaderMap, HeaderValue, Method, Request};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use tagway::vendors::beacon::{Inbound, Verdict};
+use tagway::vendors::beacon::{Bounds, Inbound, Verdict};
 use tagway::vendors::find;
 
 #[global_allocator]
@@ -46,7 +58,13 @@ pub fn beacon(vendor: &str, data: &[u8]) {
         authority: "t.shop.example",
         mount: "/x",
         daily_id: "daily1",
-        max_bytes: 1 << 20,
+        bounds: Bounds {
+            unpacked_bytes: 1 << 20,
+            messages_bytes: 8 << 20,
+            events: 2500,
+            event_bytes: 32 << 10,
+            made_bytes: 1 << 20,
+        },
     };
     let before = Region::new(ALLOCATOR);
     let verdict = match beacon.decode(&inbound) {
@@ -57,4 +75,51 @@ pub fn beacon(vendor: &str, data: &[u8]) {
     let most = BASE_BYTES + BYTES_PER_BYTE * data.len();
     assert!(taken <= most, "{taken} bytes for {} of input", data.len());
     beacon.answer(&inbound, verdict);
+}
+
+/// What a request may take however short it is: what inflaters and the journal have of their own.
+const REQUEST_BASE_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a request may take in all, given back or not, for each byte of its body: the shortest event of 9
+/// bytes becomes a message, a draft and a record.
+const REQUEST_BYTES_PER_BYTE: usize = 1024;
+
+/// Sends one input to a gateway as a request.
+pub fn request(data: &[u8]) {
+    static GATEWAY: OnceLock<Alone> = OnceLock::new();
+    let gateway = GATEWAY.get_or_init(|| Alone::start("[limits]\nclient_per_second = 0\n", ""));
+    let [format, encoding, body @ ..] = data else { return };
+    let formats: Vec<_> = ROUTES.iter().chain(BEACONS).collect();
+    let format = formats[usize::from(*format) % formats.len()];
+    let request = Request::builder().method("POST").uri(format.target).header("host", "t.shop.example");
+    let request = request.header("origin", "https://shop.example");
+    let form = "application/x-www-form-urlencoded";
+    let content_type = if body.starts_with(b"--") { "multipart/form-data; boundary=X" } else { form };
+    let request = request.header("content-type", content_type);
+    let fast = flate2::Compression::fast();
+    let (name, sent) = match encoding % 5 {
+        1 => {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), fast);
+            out.write_all(body).expect("memory");
+            ("gzip", out.finish().expect("memory"))
+        }
+        2 => {
+            let mut out = flate2::write::ZlibEncoder::new(Vec::new(), fast);
+            out.write_all(body).expect("memory");
+            ("deflate", out.finish().expect("memory"))
+        }
+        3 => {
+            let mut out = Vec::new();
+            brotli::CompressorWriter::new(&mut out, 4096, 1, 16).write_all(body).expect("memory");
+            ("br", out)
+        }
+        4 => ("zstd", zstd::encode_all(body, 1).expect("memory")),
+        _ => ("identity", body.to_vec()),
+    };
+    let request = request.header("content-encoding", name).body(Bytes::from(sent));
+    let before = Region::new(ALLOCATOR);
+    gateway.ask(request.expect("a request"));
+    let taken = before.change().bytes_allocated;
+    let most = REQUEST_BASE_BYTES + REQUEST_BYTES_PER_BYTE * body.len();
+    assert!(taken <= most, "{taken} bytes for {} of input of {}", body.len(), format.name);
 }

@@ -1,23 +1,17 @@
 //! From judged messages to durable events.
 
-use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
-use bytes::Bytes;
-use hyper::body::Body;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::answer::Taken;
-use super::body::{self, Received};
-use super::budget::{AT_ONCE_BYTES, Share};
+use super::budget::{AT_ONCE_EVENTS, Share};
 use super::clues::Caller;
 use super::decode::{self, Draft, Invalid, Rejected, Terms};
 use super::rejection::Rejection;
 use super::route::Route;
 use super::settings::Limits;
-use super::snapshot::Snapshot;
 use super::{Arrived, Gateway, binding, head};
 use crate::event::{Event, Facts, Kind, RawObject};
 use crate::feed::Happening;
@@ -43,8 +37,10 @@ pub(super) struct Messages {
     pub(super) drafts: Vec<Draft>,
     /// Those that did not.
     pub(super) rejected: Vec<Rejected>,
+    /// Bytes that came, decompressed.
+    pub(super) came: usize,
     /// What they hold of the budget for bodies.
-    share: Option<Share>,
+    pub(super) share: Option<Share>,
     /// The body's length, as sent or decompressed, whichever is more.
     pub(super) bytes: usize,
     /// Whether their library promises to know nobody again.
@@ -101,60 +97,6 @@ pub enum SendError {
 }
 
 impl Arrived<'_> {
-    /// Reads a body and judges its messages. Its bytes are taken from the quota of the sender; if the
-    /// body is to show who that is, they are the caller's to take.
-    pub(super) async fn read<B>(
-        &self,
-        body: B,
-        kind: Option<Kind>,
-        sender: Option<Sender>,
-    ) -> Result<Messages, Rejection>
-    where
-        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
-    {
-        let Snapshot { limits, budget, .. } = &**self.snapshot;
-        let Received { text, sent, share } =
-            body::read(body, &self.head.headers, limits, budget).await?;
-        let bytes = text.len().max(sent.len());
-        drop(sent);
-        if let Some(sender) = sender {
-            self.spend_bytes(sender, bytes)?;
-        }
-        match self.messages(text, share, kind).await {
-            Ok(messages) => Ok(Messages { bytes, ..messages }),
-            Err(rejection) => {
-                if sender.is_none() {
-                    self.spend_bytes(Sender::Client, bytes)?;
-                }
-                Err(rejection)
-            }
-        }
-    }
-
-    /// Judges the messages of a text.
-    pub(super) async fn messages(
-        &self,
-        text: Bytes,
-        share: Option<Share>,
-        kind: Option<Kind>,
-    ) -> Result<Messages, Rejection> {
-        let (snapshot, received_at) = (Arc::clone(self.snapshot), self.received_at);
-        let length = text.len();
-        let judge = move || {
-            let terms = Terms { limits: &snapshot.limits, kind, received_at };
-            let text = decode::Text::look(&text, snapshot.limits.json_depth)?;
-            let envelope = decode::open(&text, &terms)?;
-            let write_key = envelope.write_key().map(str::to_owned);
-            let (drafts, rejected) = envelope.judge(&terms);
-            Ok(Messages { write_key, drafts, rejected, share, bytes: 0, is_anonymous: false })
-        };
-        // The CPU time of a longer one could delay other requests.
-        if length <= AT_ONCE_BYTES {
-            return judge();
-        }
-        tokio::task::spawn_blocking(judge).await.unwrap_or(Err(Rejection::Closing))
-    }
-
     /// Completes the messages with what was observed, and appends them. Returns when they are
     /// durable.
     pub(super) async fn accept(
@@ -163,7 +105,7 @@ impl Arrived<'_> {
         sender: Sender,
     ) -> Result<Taken, Rejection> {
         self.spend_events(sender, messages.drafts.len() + messages.rejected.len())?;
-        let Messages { mut drafts, mut rejected, share, is_anonymous, .. } = messages;
+        let Messages { mut drafts, mut rejected, came, share, is_anonymous, .. } = messages;
         let suspicion = match self.caller(sender) {
             Caller::Person(suspicion) => suspicion,
             Caller::Nobody(reason) => {
@@ -184,7 +126,7 @@ impl Arrived<'_> {
         facts.suspicion = suspicion;
         let observed = Observed { facts, is_known, new_cookie, client, minted, sender };
         let Composed { records, told, groups, forgotten } =
-            self.compose(drafts, &observed, &mut rejected)?;
+            self.compose(drafts, &observed, &mut rejected, came).await?;
         self.count_rejected(&rejected);
         self.count_forgotten(forgotten);
         if records.is_empty() && forgotten > 0 {
@@ -214,18 +156,23 @@ impl Arrived<'_> {
     }
 
     /// The records of messages, each with what was observed of all.
-    fn compose(
+    async fn compose(
         &self,
         drafts: Vec<Draft>,
         observed: &Observed,
         rejected: &mut Vec<Rejected>,
+        came: usize,
     ) -> Result<Composed, Rejection> {
+        let limits = &self.snapshot.limits;
         let mut composed = Composed::default();
         // What was observed goes into every record, and is bounded as such.
         let mut bytes = 0_usize;
         // Asked once: a watcher who comes in the middle would be told of some events by others' names.
         let is_watched = self.gateway.feed.is_watched();
-        for draft in drafts {
+        for (number, draft) in drafts.into_iter().enumerate() {
+            if number % AT_ONCE_EVENTS == AT_ONCE_EVENTS - 1 {
+                tokio::task::yield_now().await;
+            }
             let (index, has_traits, is_kept) = (draft.index, draft.has_traits, draft.is_kept);
             // A beacon is passed on whole, or not at all.
             if draft.beacon.is_some() && composed.forgotten > 0 {
@@ -241,7 +188,7 @@ impl Arrived<'_> {
             };
             let mut record = record(self.site.id, message, &event, has_traits)?;
             bytes = bytes.saturating_add(record.body.len());
-            if bytes > self.snapshot.limits.inflated_bytes {
+            if bytes > limits.records_of(came, number + 1) {
                 return Err(Rejection::TooLarge);
             }
             if self.gateway.forgotten.names_in(self.site.id, &record.body) {
@@ -436,8 +383,21 @@ fn record(
         rank: event.facts.rank(),
         received_at: event.received_at,
         identifies: tells || has_traits || event.user_id.is_some(),
-        body: serde_json::to_vec(event).map_err(|_impossible| Rejection::Malformed("not JSON"))?,
+        body: written(event)?,
     })
+}
+
+/// An event as the journal keeps it. Its room is made at once: grown step by step, it would take three
+/// times as much meanwhile.
+fn written(event: &Event<RawObject>) -> Result<Vec<u8>, Rejection> {
+    const HEAD_BYTES: usize = 768;
+    let objects = [&event.properties, &event.traits, &event.context, &event.integrations];
+    let objects = objects.into_iter().flatten().map(|object| object.text().len());
+    let beacon = event.facts.beacon.as_ref().map_or(0, |beacon| beacon.body.len());
+    let mut body = Vec::with_capacity(objects.sum::<usize>() + beacon + HEAD_BYTES);
+    serde_json::to_writer(&mut body, event)
+        .map_err(|_impossible| Rejection::Malformed("not JSON"))?;
+    Ok(body)
 }
 
 /// The event that a message of an operator is, what makes it a duplicate, and whether it says something of the

@@ -12,15 +12,17 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::{AT_ONCE_BYTES, Budget, Share};
+use super::budget::{AT_ONCE_BYTES, Budget, Payer, Share};
+use super::fair::Grant;
 use super::rejection::Rejection;
 use super::settings::Limits;
 
 /// Encodings one upon the other; no client captured uses more than one.
 const MAX_ENCODINGS: usize = 2;
 
-/// A longer body is decompressed aside: its CPU time could delay other requests.
-const ASIDE_BYTES: usize = 16 * 1024;
+/// A longer body is not decompressed on the spot, however little is in it: streams may be made of parts
+/// that are empty.
+const AT_ONCE_SENT_BYTES: usize = 16 * 1024;
 
 /// What every gzip stream starts with: some clients compress without saying so.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -50,41 +52,85 @@ pub(super) async fn read<B>(
     body: B,
     fields: &HeaderMap,
     limits: &Limits,
-    budget: &Budget,
+    (budget, payer): (&Budget, Payer),
 ) -> Result<Received, Rejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
 {
     let deadline = Instant::now() + limits.body_time;
     let encodings = encodings(fields)?;
-    let sent = collect(body, limits, deadline).await?;
+    // Given back when the body has its share.
+    let (sent, _room) = collect(body, limits, (budget, payer), deadline).await?;
     // The share is taken when the body is there, so that nobody holds one by sending slowly.
     if encodings.is_empty() && !sent.starts_with(GZIP_MAGIC) {
         let share = match sent.len() {
             ..=AT_ONCE_BYTES => None,
-            length => Some(budget.take(length, deadline).await?),
+            length => Some(budget.take(payer, length, limits).await?),
         };
         return Ok(Received { text: trim(sent.clone()), sent, share });
     }
-    let share = budget.take(limits.inflated_bytes, deadline).await?;
-    inflate(sent, encodings, limits.inflated_bytes, share).await
+    let few = limits.inflated_bytes.min(AT_ONCE_BYTES);
+    if sent.len() <= AT_ONCE_SENT_BYTES {
+        match inflate_all(sent.clone(), &encodings, few) {
+            Ok(text) => return Ok(Received { text: trim(text), sent, share: None }),
+            Err(Rejection::TooLarge) if few < limits.inflated_bytes => {}
+            Err(rejection) => return Err(rejection),
+        }
+    }
+    let share = budget.take(payer, limits.inflated_bytes, limits).await?;
+    let limits = limits.clone();
+    let work = move |mut share: Share| {
+        let text = trim(inflate_all(sent.clone(), &encodings, limits.inflated_bytes)?);
+        share.shrink(text.len().max(sent.len()), &limits);
+        Ok(Received { text, sent, share: Some(share) })
+    };
+    share.run(work).await
 }
 
-async fn collect<B>(body: B, limits: &Limits, deadline: Instant) -> Result<Bytes, Rejection>
+/// The body as sent, and its room while it is not yet decoded.
+async fn collect<B>(
+    body: B,
+    limits: &Limits,
+    (budget, payer): (&Budget, Payer),
+    deadline: Instant,
+) -> Result<(Bytes, Option<Grant>), Rejection>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
 {
+    let size = body.size_hint();
     // A Content-Length that is too large is refused before anything is read.
-    if body.size_hint().lower() > limits.body_bytes as u64 {
+    if size.lower() > limits.body_bytes as u64 {
         return Err(Rejection::TooLarge);
     }
-    let read = pin!(Limited::new(body, limits.body_bytes).collect());
-    match timeout_at(deadline, read).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Rejection::TooLarge),
-        Ok(Err(_)) => Err(Rejection::Broken),
-        Err(_) => Err(Rejection::TooSlow),
+    let exact = size.exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let mut body = pin!(Limited::new(body, limits.body_bytes));
+    let (mut parts, mut length, mut room) = (Vec::new(), 0_usize, None);
+    loop {
+        let frame = match timeout_at(deadline, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) if error.is::<LengthLimitError>() => {
+                return Err(Rejection::TooLarge);
+            }
+            Ok(Some(Err(_))) => return Err(Rejection::Broken),
+            Err(_) => return Err(Rejection::TooSlow),
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length > AT_ONCE_BYTES && room.is_none() {
+            room = Some(budget.arrive(payer, exact.unwrap_or(limits.body_bytes))?);
+        }
+        parts.push(data);
     }
+    let whole = match parts.pop() {
+        Some(only) if parts.is_empty() => only,
+        Some(last) => {
+            parts.push(last);
+            parts.concat().into()
+        }
+        None => Bytes::new(),
+    };
+    Ok((whole, room))
 }
 
 /// The encodings in the order they were applied.
@@ -110,29 +156,10 @@ fn encodings(fields: &HeaderMap) -> Result<Vec<Encoding>, Rejection> {
     Ok(encodings)
 }
 
-async fn inflate(
-    sent: Bytes,
-    encodings: Vec<Encoding>,
-    max: usize,
-    mut share: Share,
-) -> Result<Received, Rejection> {
-    let is_short = sent.len() <= ASIDE_BYTES && max <= ASIDE_BYTES;
-    // The work goes on when its client goes away, and keeps its share until it is done.
-    let work = move || {
-        let text = trim(inflate_all(sent.clone(), encodings, max)?);
-        share.shrink(text.len());
-        Ok(Received { text, sent, share: Some(share) })
-    };
-    if is_short {
-        return work();
-    }
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Rejection::Closing))
-}
-
-fn inflate_all(sent: Bytes, encodings: Vec<Encoding>, max: usize) -> Result<Bytes, Rejection> {
+fn inflate_all(sent: Bytes, encodings: &[Encoding], max: usize) -> Result<Bytes, Rejection> {
     let mut bytes = sent;
-    for encoding in encodings.into_iter().rev() {
-        bytes = decode(encoding, &bytes, max)?;
+    for encoding in encodings.iter().rev() {
+        bytes = decode(*encoding, &bytes, max)?;
     }
     if bytes.starts_with(GZIP_MAGIC) {
         bytes = decode(Encoding::Gzip, &bytes, max)?;
@@ -141,8 +168,8 @@ fn inflate_all(sent: Bytes, encodings: Vec<Encoding>, max: usize) -> Result<Byte
 }
 
 fn decode(encoding: Encoding, bytes: &[u8], max: usize) -> Result<Bytes, Rejection> {
-    /// The largest window a zstd stream may ask for, as RFC 8878 recommends: 8 MiB.
-    const ZSTD_WINDOW_LOG: u32 = 23;
+    /// The largest window a stream may ask for, as RFC 8878 recommends: 8 MiB.
+    const MAX_WINDOW_LOG: u32 = 23;
     /// What brotli reads at a time.
     const BROTLI_BUFFER: usize = 4096;
     match encoding {
@@ -150,11 +177,14 @@ fn decode(encoding: Encoding, bytes: &[u8], max: usize) -> Result<Bytes, Rejecti
         // "deflate" means zlib, but some clients send the bare stream (RFC 9110, 8.4.1.2).
         Encoding::Deflate if is_zlib(bytes) => fill(flate2::read::ZlibDecoder::new(bytes), max),
         Encoding::Deflate => fill(flate2::read::DeflateDecoder::new(bytes), max),
+        Encoding::Brotli if brotli_window_log(bytes) > MAX_WINDOW_LOG => {
+            Err(Rejection::BadEncoding)
+        }
         Encoding::Brotli => fill(brotli::Decompressor::new(bytes, BROTLI_BUFFER), max),
         Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)
                 .map_err(|_invalid| Rejection::BadEncoding)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|_invalid| Rejection::BadEncoding)?;
+            decoder.window_log_max(MAX_WINDOW_LOG).map_err(|_invalid| Rejection::BadEncoding)?;
             fill(decoder, max)
         }
     }
@@ -166,11 +196,28 @@ fn is_zlib(bytes: &[u8]) -> bool {
     method & 0x0f == 8 && (u16::from(*method) << 8 | u16::from(*flags)).is_multiple_of(31)
 }
 
+/// The window that a brotli stream asks for (RFC 7932, section 9.1), as the logarithm of its bytes.
+fn brotli_window_log(bytes: &[u8]) -> u32 {
+    let first = u32::from(bytes.first().copied().unwrap_or_default());
+    match (first & 1, first >> 1 & 7, first >> 4 & 7) {
+        (0, ..) => 16,
+        (_, 0, 0) => 17,
+        // The mark of windows beyond those of the standard.
+        (_, 0, 1) => u32::MAX,
+        (_, 0, small) => 8 + small,
+        (_, large, _) => 17 + large,
+    }
+}
+
 fn fill(reader: impl Read, max: usize) -> Result<Bytes, Rejection> {
     let mut out = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     reader.take(limit).read_to_end(&mut out).map_err(|_invalid| Rejection::BadEncoding)?;
-    if out.len() > max { Err(Rejection::TooLarge) } else { Ok(out.into()) }
+    if out.len() > max {
+        return Err(Rejection::TooLarge);
+    }
+    out.shrink_to_fit();
+    Ok(out.into())
 }
 
 fn trim(mut text: Bytes) -> Bytes {
@@ -193,6 +240,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::tests::limits;
+    use crate::journal::SiteId;
 
     const TEXT: &[u8] = br#"{"type":"track","event":"Order Completed"}"#;
 
@@ -224,8 +272,9 @@ mod tests {
     where
         B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
     {
-        let budget = Budget::new(limits().inflated_bytes);
-        read(body, fields, &limits(), &budget).await.map(|read| read.text)
+        let budget = Budget::new(&limits());
+        let payer = Payer::servers(SiteId(1));
+        read(body, fields, &limits(), (&budget, payer)).await.map(|read| read.text)
     }
 
     async fn read_as(encoding: &str, body: Vec<u8>) -> Result<Bytes, Rejection> {
@@ -272,6 +321,40 @@ mod tests {
             let result = read_as(encoding, body).await;
             assert!(matches!(result, Err(Rejection::TooLarge)), "{encoding}: {result:?}");
         }
+    }
+
+    #[test]
+    fn windows_of_brotli_are_read() {
+        let stream = |window| {
+            let mut out = Vec::new();
+            let mut writer = brotli::CompressorWriter::new(&mut out, 4096, 5, window);
+            writer.write_all(&TEXT.repeat(1000)).unwrap();
+            drop(writer);
+            out
+        };
+        for window in [10, 16, 17, 18, 22, 24] {
+            assert_eq!(brotli_window_log(&stream(window)), window, "{window}");
+        }
+        assert_eq!(brotli_window_log(&[0x11]), u32::MAX, "a large window");
+        assert!(decode(Encoding::Brotli, &stream(22), 1 << 20).is_ok());
+        let refused = decode(Encoding::Brotli, &stream(24), 1 << 20);
+        assert!(matches!(refused, Err(Rejection::BadEncoding)), "16 MiB for any body");
+    }
+
+    #[tokio::test]
+    async fn many_bodies_that_arrive_at_once_have_a_bound() {
+        let limits = limits();
+        let budget = Budget::new(&limits);
+        let payer = |number| Payer::client(SiteId(1), [192, 0, 2, number].into());
+        let long = || Full::new(Bytes::from(vec![b' '; limits.body_bytes]));
+        let held: Vec<_> = (0..8).map(|_| budget.arrive(payer(1), limits.body_bytes)).collect();
+        assert!(held.iter().all(Result::is_ok));
+        let fields = HeaderMap::new();
+        let ask = |number, body| read(body, &fields, &limits, (&budget, payer(number)));
+        let refused = ask(1, long()).await;
+        assert!(matches!(refused, Err(Rejection::Overloaded)), "{:?}", refused.err());
+        assert!(ask(1, Full::new(Bytes::from_static(b"{}"))).await.is_ok(), "it is small");
+        assert!(ask(2, long()).await.is_ok(), "another client's");
     }
 
     #[tokio::test]

@@ -1,67 +1,210 @@
-//! What all bodies together may take while they are decompressed and parsed. Limits of one body do
-//! not bound many at once: a few kilobytes each can ask for megabytes.
+//! Memory and threads for the bodies that are not small. Limits of one body do not bound many at once: a
+//! few kilobytes each can ask for megabytes.
+//!
+//! Small bodies are decoded at once, on the thread where they arrived: as many at a time as there are
+//! threads. They take no share, so that bombs of others never keep them waiting. All others take a share
+//! for what they may become, not for their text, and are decoded on a few threads; both are shared fairly
+//! between clients.
 
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use super::fair::{FairPool, Grant};
 use super::rejection::Rejection;
+use super::settings::Limits;
+use crate::journal::SiteId;
+use crate::vendors::beacon::MADE_TIMES;
 
-/// A body that is not compressed and not longer is parsed at once, where it arrived: as many at a
-/// time as there are threads. It needs no share, so that nobody's bombs keep it waiting.
+/// The longest body that is small, decompressed.
 pub(super) const AT_ONCE_BYTES: usize = 64 * 1024;
 
-/// The bytes that are left, of `limits.inflating_bytes`.
+/// The most events of a body that is small: more take longer than a millisecond.
+pub(super) const AT_ONCE_EVENTS: usize = 100;
+
+/// What the messages of a small body may come to.
+pub(super) const AT_ONCE_MADE_BYTES: usize = 4 * AT_ONCE_BYTES;
+
+/// Memory that a request takes for each byte of its body, decompressed: the body as sent, its text, the
+/// messages made of it and the records made of those.
+const TIMES: usize = 8;
+
+/// Memory that it takes for each event besides: what was observed of the request goes into every record.
+const EVENT_BYTES: usize = 3 * 1024;
+
+/// One client has one of so many parts of `limits.arriving_bytes`.
+const ARRIVING_PARTS: usize = 4;
+
+/// The shortest event of any format: `{},`.
+const SHORTEST_EVENT: usize = 3;
+
+/// Who a share is counted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Payer {
+    site: SiteId,
+    /// None is the site's servers, as far as they show their token in the head.
+    client: Option<IpAddr>,
+}
+
+/// What is left of `limits.inflating_bytes`, `limits.arriving_bytes` and `limits.decoders`.
 pub(super) struct Budget {
-    left: Arc<Semaphore>,
-    total: u32,
+    bytes: Arc<FairPool>,
+    arriving: Arc<FairPool>,
+    threads: Arc<FairPool>,
 }
 
 /// One body's part of it; given back when dropped.
-#[derive(Debug)]
-pub(super) struct Share(OwnedSemaphorePermit);
+pub(super) struct Share {
+    bytes: Grant,
+    threads: Arc<FairPool>,
+    payer: Payer,
+    /// Until when its work may wait for a thread.
+    deadline: Instant,
+}
 
-impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
-        let total = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self { left: Arc::new(Semaphore::new(total as usize)), total }
+impl Payer {
+    /// A client: /32 of IPv4; /64 of IPv6, which is what one household holds.
+    pub(super) fn client(site: SiteId, client: IpAddr) -> Self {
+        let client = match client.to_canonical() {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+            }
+            v4 @ IpAddr::V4(_) => v4,
+        };
+        Self { site, client: Some(client) }
     }
 
-    /// Takes so many bytes, in the order of asking, and waits for them until the deadline.
-    pub(super) async fn take(&self, bytes: usize, deadline: Instant) -> Result<Share, Rejection> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total);
-        match timeout_at(deadline, self.left.clone().acquire_many_owned(bytes)).await {
-            Ok(Ok(share)) => Ok(Share(share)),
-            Ok(Err(_closed)) => Err(Rejection::Closing),
-            Err(_late) => Err(Rejection::Overloaded),
+    /// The servers of a site.
+    pub(super) const fn servers(site: SiteId) -> Self {
+        Self { site, client: None }
+    }
+}
+
+impl Budget {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let threads = available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = if limits.decoders == 0 { threads } else { limits.decoders };
+        Self {
+            bytes: FairPool::new(limits.inflating_bytes, limits.inflating_client_bytes),
+            arriving: FairPool::new(limits.arriving_bytes, limits.arriving_bytes / ARRIVING_PARTS),
+            threads: FairPool::new(threads, threads.div_ceil(2)),
         }
+    }
+
+    /// Takes room for a body that is arriving. Nobody waits for it: who sends slowly would keep it.
+    pub(super) fn arrive(&self, payer: Payer, bytes: usize) -> Result<Grant, Rejection> {
+        self.arriving.try_take(payer, bytes).ok_or(Rejection::Overloaded)
+    }
+
+    /// Takes a share for a body of so many bytes, and waits for it until the deadline.
+    pub(super) async fn take(
+        &self,
+        payer: Payer,
+        body_bytes: usize,
+        limits: &Limits,
+    ) -> Result<Share, Rejection> {
+        let deadline = Instant::now() + limits.body_time;
+        let bytes = self.bytes.take(payer, memory(body_bytes, limits), deadline).await?;
+        Ok(Share { bytes, threads: self.threads.clone(), payer, deadline })
+    }
+}
+
+/// Memory that a request with a body of so many bytes takes at most.
+fn memory(body_bytes: usize, limits: &Limits) -> usize {
+    let events = limits.batch_events.min(body_bytes / SHORTEST_EVENT);
+    body_bytes
+        .saturating_mul(TIMES)
+        .saturating_add(events.saturating_mul(EVENT_BYTES))
+        .saturating_add(limits.made_bytes)
+}
+
+/// Bytes of a record that are not of its message: what was observed of the request.
+const OBSERVED_BYTES: usize = 2 * 1024;
+
+impl Limits {
+    /// Bytes that all messages may have that are made of so many bytes.
+    pub(super) fn made_of(&self, came: usize) -> usize {
+        came.saturating_mul(MADE_TIMES).saturating_add(self.made_bytes).min(self.inflated_bytes)
+    }
+
+    /// Bytes that so many records may have that are made of so many bytes.
+    pub(super) fn records_of(&self, came: usize, records: usize) -> usize {
+        let observed = records.saturating_mul(OBSERVED_BYTES);
+        self.made_of(came).saturating_add(observed).min(self.inflated_bytes)
+    }
+
+    /// Memory that a request with the longest body takes at most.
+    pub(super) fn largest_share(&self) -> usize {
+        memory(self.inflated_bytes.max(self.body_bytes), self)
     }
 }
 
 impl Share {
-    /// Gives back what is above so many bytes.
-    pub(super) fn shrink(&mut self, bytes: usize) {
-        drop(self.0.split(self.0.num_permits().saturating_sub(bytes)));
+    /// Gives back what a body of so many bytes does not need.
+    pub(super) fn shrink(&mut self, body_bytes: usize, limits: &Limits) {
+        self.bytes.shrink(memory(body_bytes, limits));
+    }
+
+    /// Runs work aside, where its CPU time delays no other request, when it is this client's turn. The
+    /// work goes on when its client goes away, and keeps its share until it is done.
+    pub(super) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce(Self) -> Result<T, Rejection> + Send + 'static,
+    ) -> Result<T, Rejection> {
+        let thread = self.threads.take(self.payer, 1, self.deadline).await?;
+        let job = move || {
+            let result = work(self);
+            drop(thread);
+            result
+        };
+        tokio::task::spawn_blocking(job).await.unwrap_or(Err(Rejection::Closing))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::gateway::tests::limits;
 
-    #[tokio::test(start_paused = true)]
-    async fn what_is_taken_is_given_back() {
-        let budget = Budget::new(100);
-        let soon = || Instant::now() + Duration::from_secs(1);
-        let mut first = budget.take(500, soon()).await.unwrap();
-        assert!(matches!(budget.take(1, soon()).await, Err(Rejection::Overloaded)));
-        first.shrink(60);
-        let second = budget.take(40, soon()).await.unwrap();
-        assert!(matches!(budget.take(1, soon()).await, Err(Rejection::Overloaded)));
-        drop((first, second));
-        budget.take(100, soon()).await.unwrap();
+    #[test]
+    fn clients_are_addresses_and_households() {
+        let payer = |address: &str| Payer::client(SiteId(1), address.parse().unwrap());
+        assert_eq!(payer("2001:db8::1"), payer("2001:db8::ffff"));
+        assert_ne!(payer("2001:db8::1"), payer("2001:db8:0:1::1"));
+        assert_eq!(payer("::ffff:192.0.2.1"), payer("192.0.2.1"));
+        assert_ne!(payer("192.0.2.1"), payer("192.0.2.2"));
+        assert_ne!(payer("192.0.2.1"), Payer::servers(SiteId(1)));
+    }
+
+    #[test]
+    fn a_share_counts_what_a_body_becomes() {
+        let limits = limits();
+        assert_eq!(memory(0, &limits), limits.made_bytes);
+        assert_eq!(memory(30, &limits), 30 * 8 + 10 * 3072 + limits.made_bytes);
+        let more = memory(1000, &limits) - memory(100, &limits);
+        assert_eq!(more, 900 * 8, "the batch has no more events");
+    }
+
+    #[tokio::test]
+    async fn work_of_one_client_leaves_threads_to_others() {
+        let limits = Limits { decoders: 2, ..limits() };
+        let budget = Budget::new(&limits);
+        let first = Payer::client(SiteId(1), [192, 0, 2, 1].into());
+        let other = Payer::client(SiteId(1), [192, 0, 2, 2].into());
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let share = budget.take(first, 1, &limits).await.unwrap();
+        let running = tokio::spawn(share.run(move |_share| Ok(blocked.recv().is_ok())));
+        let share = budget.take(first, 1, &limits).await.unwrap();
+        let second = tokio::spawn(share.run(|_share| Ok(())));
+        let share = budget.take(other, 1, &limits).await.unwrap();
+        share.run(|_share| Ok(())).await.unwrap();
+        assert!(!second.is_finished(), "its client has a thread");
+        release.send(()).unwrap();
+        assert!(running.await.unwrap().unwrap());
+        second.await.unwrap().unwrap();
     }
 }

@@ -4,10 +4,12 @@ use std::io::Write as _;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::tests::{NOON, house, house_with, limits, page, to, track};
+use super::budget::Payer;
+use super::tests::{NOON, basic, house, house_with, limits, page, to, track};
 use super::*;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -48,23 +50,79 @@ async fn a_list_without_end_is_not_read_to_its_end() {
 async fn bodies_together_are_bounded() {
     let mut limits = limits();
     limits.body_time = Duration::from_millis(100);
+    limits.inflating_client_bytes = limits.inflating_bytes;
     let house = house_with(limits.clone()).await;
     let snapshot = house.gateway.snapshot.load_full();
-    let soon = || Instant::now() + Duration::from_secs(10);
-    let held = snapshot.budget.take(limits.inflating_bytes, soon()).await.unwrap();
-    let answer = house.ask(page("/e"), gzip(track("m1").to_string().as_bytes())).await;
+    let other = Payer::client(house.site, [192, 0, 2, 99].into());
+    let held = snapshot.budget.take(other, limits.inflating_bytes, &limits).await.unwrap();
+    let large = || gzip(format!("{}{}", track("m1"), " ".repeat(100_000)).as_bytes());
+    let answer = house.ask(page("/e"), large()).await;
     assert_eq!((answer.status.as_u16(), answer.fields["retry-after"].as_bytes()), (503, &b"1"[..]));
     assert_eq!(answer.json()["code"], "overloaded");
     let long = format!("{}{}", track("m2"), " ".repeat(100_000));
     assert_eq!(house.ask(page("/e"), format!("[{long}]")).await.status, 503);
     assert_eq!(house.ask(page("/e"), track("m2").to_string()).await.status, 204, "it is small");
+    let small = gzip(track("m4").to_string().as_bytes());
+    assert_eq!(house.ask(page("/e"), small).await.status, 204, "so is this, compressed");
     drop(held);
-    assert_eq!(
-        house.ask(page("/e"), gzip(track("m3").to_string().as_bytes())).await.status,
-        204,
-        "the refused body holds nothing"
+    assert_eq!(house.ask(page("/e"), large()).await.status, 204, "the refused body holds nothing");
+    snapshot.budget.take(other, limits.inflating_bytes, &limits).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_room_of_others() {
+    let house = house().await;
+    let snapshot = house.gateway.snapshot.load_full();
+    let Snapshot { limits, budget, .. } = &*snapshot;
+    let flood = Payer::client(house.site, [192, 0, 2, 99].into());
+    // As many requests as one client may have at once, and many that wait.
+    let held = budget.take(flood, limits.inflated_bytes, limits).await.unwrap();
+    let mut waiting: Vec<_> =
+        (0..64).map(|_| Box::pin(budget.take(flood, limits.inflated_bytes, limits))).collect();
+    for one in &mut waiting {
+        assert!(one.now_or_never().is_none());
+    }
+    let large = |id: &str| gzip(format!("{}{}", track(id), " ".repeat(100_000)).as_bytes());
+    assert_eq!(house.ask(page("/e"), large("m1")).await.status, 204);
+    let token = basic("a-server-token-of-the-shop");
+    let server = to("POST", "/v1/track").header("authorization", token);
+    assert_eq!(house.ask(server, large("m2")).await.status, 200);
+    drop((held, waiting));
+    assert_eq!(house.events().await.len(), 2);
+}
+
+#[tokio::test]
+async fn beacons_of_too_many_events_are_refused_as_their_library_expects() {
+    let house = house().await;
+    let events = |event: &str| vec![event; 20_000].join(",");
+    let amplitude = format!("{{\"events\":[{}]}}", events("{\"event_type\":\"x\"}"));
+    for body in [gzip(amplitude.as_bytes()), amplitude.as_bytes()[..200_000].to_vec()] {
+        let answer = house.ask(page("/amplitude/2/httpapi"), body).await;
+        assert_eq!((answer.status.as_u16(), answer.json()["code"].as_u64()), (413, Some(413)));
+    }
+    let matomo = format!("{{\"requests\":[{}]}}", events("\"?idsite=1&rec=1\""));
+    let answer = house.ask(page("/matomo/matomo.php"), gzip(matomo.as_bytes())).await;
+    assert_eq!(answer.status, 200, "it never tries again");
+    assert!(
+        house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"too_many_events\"} 3")
     );
-    snapshot.budget.take(limits.inflating_bytes, soon()).await.unwrap();
+    assert_eq!(house.events().await.len(), 0);
+}
+
+#[tokio::test]
+async fn an_event_of_too_many_members_is_refused_and_not_those_beside_it() {
+    let house = house().await;
+    let list = format!("[{}1]", "1,".repeat(100_000));
+    let event = |value: &str| {
+        format!(
+            "{{\"event_type\":\"x\",\"device_id\":\"d\",\"event_properties\":{{\"p\":{value}}}}}"
+        )
+    };
+    let body = format!("{{\"events\":[{},{},{}]}}", event("1"), event(&list), event("2"));
+    let answer = house.ask(page("/amplitude/2/httpapi"), body).await;
+    assert_eq!(answer.json()["events_ingested"], 2);
+    assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"too_large\"} 1"));
+    assert_eq!(house.events().await.len(), 2);
 }
 
 #[tokio::test]
@@ -148,6 +206,32 @@ async fn what_is_no_beacon_has_a_quota_too() {
         assert_eq!(statuses[100], 429, "after {status}");
         assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 429);
     }
+}
+
+#[tokio::test]
+async fn used_up_quotas_survive_a_reload_of_other_settings() {
+    let house = house().await;
+    let metrics = house.gateway.metrics.clone();
+    let spent = Arc::clone(&house.gateway.rates.load());
+    house.gateway.reload(Snapshot::new(
+        limits(),
+        0.0,
+        crate::geo::Geo::default(),
+        Vec::new(),
+        &metrics,
+    ));
+    assert!(Arc::ptr_eq(&spent, &house.gateway.rates.load()));
+    let mut other = limits();
+    other.rates.client_entries = 2000;
+    house.gateway.reload(Snapshot::new(
+        other,
+        0.0,
+        crate::geo::Geo::default(),
+        Vec::new(),
+        &metrics,
+    ));
+    assert!(!Arc::ptr_eq(&spent, &house.gateway.rates.load()));
+    assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 421, "the site is gone");
 }
 
 #[tokio::test]
@@ -299,7 +383,7 @@ proptest! {
         let limits = limits();
         let terms = decode::Terms { limits: &limits, kind: None, received_at: NOON.parse().unwrap() };
         let Ok(text) = decode::Text::look(&body, limits.json_depth) else { return Ok(()) };
-        if let Ok(envelope) = decode::open(&text, &terms) {
+        if let Ok(envelope) = decode::open(&text, &terms, (limits.batch_events, usize::MAX)) {
             let length = envelope.len();
             let (drafts, rejected) = envelope.judge(&terms);
             prop_assert_eq!(drafts.len() + rejected.len(), length);

@@ -1,7 +1,7 @@
 //! The gateway: one request of a site's host to its answer.
 //!
 //! The path of a beacon: host to site, path to route, who sends it (`cors`, write key), how often
-//! (`rate`, which counts what is no beacon as well), its body within limits (`body`, `budget`), its
+//! (`rate`, which counts what is no beacon as well), its body within limits (`body`, `budget`, `fair`), its
 //! messages one by one ([`decode`]), the visitor behind it, the append. The answer says 2xx only after
 //! the append returned: acknowledged is durable. Everything that is not accepted is counted with its
 //! reason.
@@ -18,9 +18,11 @@ mod budget;
 mod clues;
 mod cors;
 pub mod decode;
+mod fair;
 mod head;
 #[cfg(test)]
 mod hostile_tests;
+mod judging;
 mod minting;
 mod mounts;
 mod observe;

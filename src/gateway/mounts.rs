@@ -14,7 +14,8 @@ use crate::origin::Tag;
 use crate::script::ShimSettings;
 use crate::script::proxy::{Place, Wanted};
 use crate::settings::Section;
-use crate::vendors::beacon::{Answer, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::beacon::{Answer, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::MessageBatch;
 use crate::vendors::{Beacon, Script, VENDORS, Vendor};
 
 /// The longest mount.
@@ -337,8 +338,8 @@ impl Beacon for Silent {
         None
     }
 
-    fn decode(&self, _inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
-        Ok(Vec::new())
+    fn read(&self, _inbound: &Inbound<'_>, _batch: &mut MessageBatch) -> Result<(), DecodeError> {
+        Ok(())
     }
 
     fn answer(&self, _inbound: &Inbound<'_>, _verdict: Verdict) -> Answer {

@@ -114,6 +114,11 @@ impl Rejection {
         }
     }
 
+    /// Whether there is more of it than may be.
+    pub(super) const fn is_of_size(&self) -> bool {
+        matches!(self, Self::TooLarge | Self::TooMany)
+    }
+
     const fn status(&self) -> StatusCode {
         match self {
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
@@ -223,7 +228,8 @@ impl Rejection {
             | Self::Unwritable
             | Self::Unread
             | Self::Closing => Verdict::Later { limited: false },
-            Self::TooLarge => Verdict::TooLarge,
+            // Some libraries then send it in parts.
+            Self::TooLarge | Self::TooMany => Verdict::TooLarge,
             _ => Verdict::Ignored,
         }
     }

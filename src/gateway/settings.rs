@@ -20,8 +20,16 @@ pub struct Limits {
     pub body_bytes: usize,
     /// A request's body, decompressed; and all events that are made of it.
     pub inflated_bytes: usize,
-    /// All bodies that are decompressed and parsed at once.
+    /// Memory of all requests whose bodies are decompressed and decoded at once, small ones apart.
     pub inflating_bytes: usize,
+    /// Bodies that are not small, while they arrive and wait.
+    pub arriving_bytes: usize,
+    /// The part of `inflating_bytes` that one client may hold.
+    pub inflating_client_bytes: usize,
+    /// Events made of a short body.
+    pub made_bytes: usize,
+    /// Bodies that are decompressed and decoded at once, small ones apart; 0 is one a core.
+    pub decoders: usize,
     /// For the whole body to arrive, and to get its share of `inflating_bytes`.
     pub body_time: Duration,
     /// One message.
@@ -107,6 +115,10 @@ impl Limits {
             body_bytes: section.byte_count("body_bytes"),
             inflated_bytes: section.byte_count("inflated_bytes"),
             inflating_bytes: section.byte_count("inflating_bytes"),
+            arriving_bytes: section.byte_count("arriving_bytes"),
+            inflating_client_bytes: section.byte_count("inflating_client_bytes"),
+            made_bytes: section.byte_count("made_bytes"),
+            decoders: section.integer("decoders", 0..=1_000),
             body_time: section.positive_duration("body_time"),
             event_bytes: section.byte_count("event_bytes"),
             field_bytes: section.byte_count("field_bytes"),
@@ -142,10 +154,25 @@ impl Limits {
                 client_entries: section.integer("client_entries", 1_000..=100_000_000),
             },
         };
-        if limits.inflating_bytes < limits.inflated_bytes.max(limits.body_bytes) {
+        for (key, bytes) in [
+            ("inflating_bytes", limits.inflating_bytes),
+            ("inflating_client_bytes", limits.inflating_client_bytes),
+        ] {
+            if bytes < limits.largest_share() {
+                let least = limits.largest_share().div_ceil(1 << 20);
+                section.mistake(
+                    key,
+                    &format!(
+                        "must be at least {least} MiB, so that one body has room: 8 times inflated_bytes, \
+                         3 KiB times batch_events, and made_bytes"
+                    ),
+                );
+            }
+        }
+        if limits.arriving_bytes < limits.body_bytes.saturating_mul(4) {
             section.mistake(
-                "inflating_bytes",
-                "must not be below inflated_bytes or body_bytes: one body has to fit",
+                "arriving_bytes",
+                "must be at least 4 times body_bytes: a client has a quarter",
             );
         }
         limits
@@ -261,6 +288,8 @@ fn check_origin(origin: &str) -> Result<(), NoOrigin> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+    use crate::settings::{Environment, Source};
 
     #[test]
     fn origins_are_exact() {
@@ -272,6 +301,29 @@ mod tests {
         {
             assert!(check_origin(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn one_body_has_to_fit_into_what_all_may_take() {
+        let mistakes = |limits: &str| {
+            let site = "[[sites]]\nname = \"shop\"\nhosts = [\"*\"]\n";
+            let text = format!("[limits]\n{limits}\n{site}");
+            let source = Source { name: "a file".to_owned(), text };
+            let result = config::load(&[source], &Environment::default());
+            result
+                .err()
+                .map(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(mistakes(""), None);
+        for small in [
+            "inflating_bytes = \"64MiB\"",
+            "inflating_client_bytes = \"64MiB\"",
+            "inflated_bytes = \"64MiB\"",
+        ] {
+            let found = mistakes(small).unwrap().join("\n");
+            assert!(found.contains("one body has room"), "{small}: {found}");
+        }
+        assert!(mistakes("arriving_bytes = \"3MiB\"").is_some());
     }
 
     #[test]

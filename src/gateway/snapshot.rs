@@ -106,7 +106,7 @@ impl Snapshot {
         metrics: &Metrics,
     ) -> Self {
         let mut snapshot = Self {
-            budget: Budget::new(limits.inflating_bytes),
+            budget: Budget::new(&limits),
             limits,
             access_sample,
             geo,

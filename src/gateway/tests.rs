@@ -25,7 +25,11 @@ pub(super) fn limits() -> Limits {
     Limits {
         body_bytes: 256 * 1024,
         inflated_bytes: 1024 * 1024,
-        inflating_bytes: 2 * 1024 * 1024,
+        inflating_bytes: 20 * 1024 * 1024,
+        arriving_bytes: 8 * 1024 * 1024,
+        inflating_client_bytes: 10 * 1024 * 1024,
+        made_bytes: 256 * 1024,
+        decoders: 2,
         body_time: Duration::from_secs(10),
         event_bytes: 32 * 1024,
         field_bytes: 1024,

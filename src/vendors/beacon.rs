@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 
+use super::wire::MessageBatch;
 use crate::event::Object;
 
 /// How a vendor's browser library speaks to its servers.
@@ -16,9 +17,21 @@ pub trait Beacon: Send + Sync {
     /// begins with `/` and is as sent: some clients end it with another.
     fn endpoint(&self, path: &str) -> Option<Methods>;
 
-    /// The canonical messages of a beacon, in its order. None at all is fine for those that bring no
-    /// event: settings, flags, recordings.
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed>;
+    /// Adds the canonical messages of a beacon, in its order. None at all is fine for those that bring
+    /// no event: settings, flags, recordings.
+    ///
+    /// Events are counted before any is built, and one at a time is built: what all of them become is
+    /// bounded by the batch.
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError>;
+
+    /// The canonical messages of a beacon as trees, all at once.
+    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, DecodeError> {
+        let mut batch = MessageBatch::new(inbound);
+        self.read(inbound, &mut batch)?;
+        let (texts, _) = batch.into_parts();
+        let trees = texts.iter().map(|text| serde_json::from_slice(text));
+        trees.collect::<Result<_, _>>().map_err(|_never| DecodeError::Malformed("JSON"))
+    }
 
     /// Where the vendor itself takes its beacons, if that is one place for all: what the paths below the
     /// mount are paths of.
@@ -94,8 +107,38 @@ pub struct Inbound<'a> {
     pub mount: &'a str,
     /// Names the visitor for this day at this site, for libraries that send no id of their own.
     pub daily_id: &'a str,
-    /// The most bytes that anything within the body may have, decompressed.
-    pub max_bytes: usize,
+    /// What it may hold and become.
+    pub bounds: Bounds,
+}
+
+/// What one beacon may hold and become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of anything that is compressed within the body, decompressed.
+    pub unpacked_bytes: usize,
+    /// Bytes of all messages.
+    pub messages_bytes: usize,
+    /// Events.
+    pub events: usize,
+    /// Bytes of one message.
+    pub event_bytes: usize,
+    /// Bytes that the messages of a short beacon may come to.
+    pub made_bytes: usize,
+}
+
+/// Bytes of messages that may be made of each byte of a beacon, beside `made_bytes`.
+pub const MADE_TIMES: usize = 3;
+
+impl Bounds {
+    /// Bytes of one event as a client writes it: encoded, and with what is left out of its message.
+    pub const fn hit_bytes(&self) -> usize {
+        self.event_bytes.saturating_mul(8)
+    }
+
+    /// Bytes of one event as a tree: 64 times what a message may have.
+    pub const fn tree_bytes(&self) -> usize {
+        self.event_bytes.saturating_mul(64)
+    }
 }
 
 impl Inbound<'_> {
@@ -131,10 +174,19 @@ pub enum Verdict {
     },
 }
 
-/// A beacon that cannot be read; the text says why, to people.
+/// Why a beacon is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub &'static str);
+pub enum DecodeError {
+    /// It cannot be read; the text says why, to people.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// It has more events than it may.
+    #[error("there are too many events")]
+    TooMany,
+    /// An event, what is compressed within the beacon, or all that would be made of it is too long.
+    #[error("the beacon is too long")]
+    TooLarge,
+}
 
 /// What a vendor's library is told. The gateway adds what all its answers have.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use super::list::{self, ListError};
 use super::loose::Loose;
 use super::proof::LoginProofs;
 use super::readable::is_readable;
@@ -19,6 +18,7 @@ use crate::event::{Event, Facts, Kind, Object, RawBeacon, RawObject};
 use crate::gateway::rejection::Rejection;
 use crate::privacy::Consent;
 use crate::vendors;
+use crate::vendors::wire::{self, ListError};
 
 /// A message that passed every check but those of identity, and what the gateway needs to know of
 /// its context.
@@ -135,15 +135,19 @@ pub(super) struct Fields<'a> {
     pub(super) user_hash_2: Loose<'a>,
 }
 
-/// Reads a body: one message, a list of messages, or an object whose `batch` is one.
+/// Reads a body: one message, a list of messages, or an object whose `batch` is one. Of a list no more
+/// than so many messages, and with what is said of all no more than so many bytes.
 pub(in crate::gateway) fn open<'a>(
     body: &'a Text<'_>,
     terms: &Terms<'_>,
+    (events, bytes): (usize, usize),
 ) -> Result<Envelope<'a>, Rejection> {
+    let events = events.min(terms.limits.batch_events);
     let (text, is_plain) = (body.text(), body.is_plain());
     if text.starts_with('[') {
-        let messages = messages(text, terms, "the body is not JSON")?;
-        return Envelope::bare(messages, is_plain).bounded(terms);
+        let messages = messages(text, events, "the body is not JSON")?;
+        return Envelope::bare(messages, is_plain)
+            .bounded(terms.limits.made_of(text.len()).min(bytes));
     }
     if !text.starts_with('{') {
         return Err(Rejection::Malformed("the body is neither a JSON object nor a list"));
@@ -162,22 +166,28 @@ pub(in crate::gateway) fn open<'a>(
         sent_at: fields.sent_at.text().and_then(time::parse),
         context: fields.context,
         integrations: fields.integrations,
-        messages: messages(batch.get(), terms, "batch is not a list")?,
+        messages: messages(batch.get(), events, "batch is not a list")?,
         is_plain,
     };
-    envelope.bounded(terms)
+    envelope.bounded(terms.limits.made_of(text.len()).min(bytes))
 }
 
 fn messages<'a>(
     list: &'a str,
-    terms: &Terms<'_>,
+    events: usize,
     otherwise: &'static str,
 ) -> Result<Messages<'a>, Rejection> {
-    match list::read(list, terms.limits.batch_events) {
+    match wire::items(list.as_bytes(), events) {
         Ok(messages) => Ok(Messages::Many(messages)),
         Err(ListError::TooLong) => Err(Rejection::TooMany),
         Err(ListError::NotAList) => Err(Rejection::Malformed(otherwise)),
     }
+}
+
+/// Reads a text that is one message, whatever members it has.
+pub(super) fn alone<'a>(body: &'a Text<'_>) -> Option<Envelope<'a>> {
+    let fields = serde_json::from_str(body.text()).ok()?;
+    Some(Envelope::bare(Messages::One(fields, body.text()), body.is_plain()))
 }
 
 impl<'a> Envelope<'a> {
@@ -188,14 +198,14 @@ impl<'a> Envelope<'a> {
     }
 
     /// What a body gives for all its messages becomes part of each, and is bounded as such.
-    fn bounded(self, terms: &Terms<'_>) -> Result<Self, Rejection> {
+    fn bounded(self, max: usize) -> Result<Self, Rejection> {
         let Messages::Many(messages) = &self.messages else { return Ok(self) };
         if messages.is_empty() {
             return Err(Rejection::Malformed("there is no message in the body"));
         }
         let own: usize = messages.iter().map(|message| message.get().len()).sum();
         let shared = self.shared_bytes().saturating_mul(messages.len());
-        if own.saturating_add(shared) > terms.limits.inflated_bytes {
+        if own.saturating_add(shared) > max {
             return Err(Rejection::TooLarge);
         }
         Ok(self)

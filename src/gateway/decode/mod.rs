@@ -1,7 +1,7 @@
 //! From a body's text to canonical events: one pass over the text, the client's objects copied as
 //! they stand if readers of the journal can parse them, every message judged by itself. Pure.
 
-mod list;
+mod each;
 mod loose;
 mod message;
 mod pixel;
@@ -12,6 +12,7 @@ mod retold;
 mod text;
 mod time;
 
+pub(super) use each::judge_each;
 pub use message::{Draft, Rejected};
 pub(super) use message::{Invalid, open};
 pub(super) use pixel::from_query;
@@ -38,6 +39,7 @@ pub struct Terms<'l> {
 /// the rejection of the whole.
 pub fn read(text: &[u8], terms: &Terms<'_>) -> Result<(Vec<Draft>, Vec<Rejected>), &'static str> {
     let text = Text::look(text, terms.limits.json_depth).map_err(|rejection| rejection.code())?;
-    let envelope = open(&text, terms).map_err(|rejection| rejection.code())?;
+    let room = (terms.limits.batch_events, terms.limits.inflated_bytes);
+    let envelope = open(&text, terms, room).map_err(|rejection| rejection.code())?;
     Ok(envelope.judge(terms))
 }

@@ -5,6 +5,7 @@
 //! help.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,14 +23,16 @@ use crate::event::RawBeacon;
 use crate::gateway::accept::{Messages, Sender};
 use crate::gateway::answer::{self, Taken};
 use crate::gateway::body::{self, Received};
-use crate::gateway::budget::{AT_ONCE_BYTES, Share};
-use crate::gateway::decode::Draft;
+use crate::gateway::budget::{AT_ONCE_BYTES, AT_ONCE_EVENTS, Share};
+use crate::gateway::decode::{self, Draft, Rejected, Terms};
 use crate::gateway::mounts::Mount;
 use crate::gateway::rejection::Rejection;
+use crate::gateway::settings::Limits;
+use crate::gateway::snapshot::Snapshot;
 use crate::gateway::{Arrived, head};
 use crate::privacy::Consent;
-use crate::vendors::Beacon;
-use crate::vendors::beacon::{Inbound, Verdict};
+use crate::vendors::beacon::{Bounds, DecodeError, Inbound, Verdict};
+use crate::vendors::wire::MessageBatch;
 
 /// The longest header field that is passed on.
 const MAX_FIELD_BYTES: usize = 256;
@@ -42,7 +45,7 @@ struct Outside<'a> {
     received_at: Timestamp,
     secure: bool,
     daily_id: &'a str,
-    max_bytes: usize,
+    limits: &'a Limits,
 }
 
 pub(in crate::gateway) async fn answer<B>(
@@ -61,7 +64,7 @@ where
         received_at: arrived.received_at,
         secure: arrived.client.secure,
         daily_id: &daily_id,
-        max_bytes: arrived.snapshot.limits.inflated_bytes,
+        limits: &arrived.snapshot.limits,
     };
     let mut text = Bytes::new();
     let (verdict, taken, rejection) = match take(arrived, &outside, body, &mut text).await {
@@ -71,7 +74,7 @@ where
             (rejection.verdict(), Taken::default(), Some(rejection))
         }
     };
-    let said = mount.beacon.answer(&outside.inbound(&text), verdict);
+    let said = mount.beacon.answer(&outside.inbound(&text, outside.few()), verdict);
     let mut response = answer::vendors(said, taken);
     let is_refusal = response.status().is_client_error() || response.status().is_server_error();
     if let Some(rejection) = rejection.filter(|_| is_refusal) {
@@ -92,25 +95,21 @@ where
 {
     arrived.limit()?;
     arrived.check_volume(Sender::Client)?;
-    let limits = &arrived.snapshot.limits;
-    let fields = &arrived.head.headers;
+    let Snapshot { limits, budget, .. } = &**arrived.snapshot;
+    let (fields, payer) = (&arrived.head.headers, arrived.payer());
     let Received { text: received, sent, share } =
-        body::read(body, fields, limits, &arrived.snapshot.budget).await?;
+        body::read(body, fields, limits, (budget, payer)).await?;
     let query = arrived.head.uri.query().unwrap_or_default();
     arrived.spend_bytes(Sender::Client, received.len().max(sent.len()) + query.len())?;
     *text = received;
-    let (messages, share) = outside.decode(text, share).await?;
-    let is_event = !messages.is_empty();
+    let mut judged = outside.judge(arrived, text, share).await?;
+    let is_event = !judged.drafts.is_empty() || !judged.rejected.is_empty();
     // Of a recording it is not known whose it is.
     let passes_on = || outside.passes_on() && arrived.gateway.forgotten.is_empty();
     if !is_event && !passes_on() {
         return Ok((0, Taken::default()));
     }
-    let mut judged = match is_event {
-        true => arrived.messages(messages, share, None).await?,
-        false => Messages::default(),
-    };
-    judged.is_anonymous = outside.mount.beacon.is_anonymous(&outside.inbound(text));
+    judged.is_anonymous = outside.mount.beacon.is_anonymous(&outside.inbound(text, outside.few()));
     let events = judged.drafts.len();
     if outside.mount.forward.is_some() {
         outside.add_raw(&mut judged, &sent);
@@ -128,7 +127,7 @@ pub(in crate::gateway) fn daily_id(arrived: &Arrived<'_>) -> String {
 }
 
 impl Outside<'_> {
-    fn inbound<'i>(&'i self, body: &'i [u8]) -> Inbound<'i> {
+    fn inbound<'i>(&'i self, body: &'i [u8], bounds: Bounds) -> Inbound<'i> {
         let uri = &self.head.uri;
         Inbound {
             method: &self.head.method,
@@ -141,7 +140,7 @@ impl Outside<'_> {
             authority: self.authority,
             mount: &self.mount.path,
             daily_id: self.daily_id,
-            max_bytes: self.max_bytes,
+            bounds,
         }
     }
 
@@ -180,22 +179,63 @@ impl Outside<'_> {
         judged.drafts.push(raw);
     }
 
-    /// The text of a beacon's messages; empty if it brings none.
-    async fn decode(
+    /// The bounds of a beacon that is decoded at once.
+    fn few(&self) -> Bounds {
+        let bounds = self.bounds(AT_ONCE_BYTES);
+        let (events, made) = (bounds.events, bounds.made_bytes);
+        let (events, made_bytes) = (events.min(AT_ONCE_EVENTS), made.min(AT_ONCE_BYTES));
+        Bounds { events, made_bytes, ..bounds }
+    }
+
+    /// The bounds of a beacon that may unpack to so many bytes.
+    fn bounds(&self, unpacked_bytes: usize) -> Bounds {
+        let limits = self.limits;
+        Bounds {
+            unpacked_bytes: unpacked_bytes.min(limits.inflated_bytes),
+            messages_bytes: limits.inflated_bytes,
+            events: limits.batch_events,
+            event_bytes: limits.event_bytes,
+            made_bytes: limits.made_bytes,
+        }
+    }
+
+    /// Judges the messages of a beacon: at once if it is small.
+    async fn judge(
         &self,
+        arrived: &Arrived<'_>,
         text: &Bytes,
         share: Option<Share>,
-    ) -> Result<(Bytes, Option<Share>), Rejection> {
-        // A line of a body may say again what the query says.
-        let query = self.head.uri.query().unwrap_or_default();
-        if text.len() + query.len() <= AT_ONCE_BYTES {
-            return Ok((messages(self.mount.beacon, &self.inbound(text))?, share));
+    ) -> Result<Messages, Rejection> {
+        let Snapshot { limits, budget, .. } = &**arrived.snapshot;
+        let is_small = share.is_none();
+        let judged = match share {
+            None => self.judge_within(text, self.few(), None),
+            Some(share) => self.judge_aside(arrived, text, share, text.len()).await,
+        };
+        match judged {
+            // More is in it than its length shows.
+            Err(error)
+                if matches!(error, Rejection::TooLarge) || is_small && error.is_of_size() =>
+            {
+                let share = budget.take(arrived.payer(), limits.inflated_bytes, limits).await?;
+                self.judge_aside(arrived, text, share, limits.inflated_bytes).await
+            }
+            judged => judged,
         }
-        // The CPU time of a longer one could delay other requests.
+    }
+
+    async fn judge_aside(
+        &self,
+        arrived: &Arrived<'_>,
+        text: &Bytes,
+        share: Share,
+        unpacked_bytes: usize,
+    ) -> Result<Messages, Rejection> {
         let (head, mount, text) = (self.head.clone(), self.mount.clone(), text.clone());
         let (authority, daily_id) = (self.authority.to_owned(), self.daily_id.to_owned());
-        let Self { received_at, secure, max_bytes, .. } = *self;
-        let work = move || {
+        let snapshot = Arc::clone(arrived.snapshot);
+        let Self { received_at, secure, .. } = *self;
+        let work = move |share| {
             let outside = Outside {
                 head: &head,
                 mount: &mount,
@@ -203,19 +243,44 @@ impl Outside<'_> {
                 received_at,
                 secure,
                 daily_id: &daily_id,
-                max_bytes,
+                limits: &snapshot.limits,
             };
-            Ok((messages(mount.beacon, &outside.inbound(&text))?, share))
+            outside.judge_within(&text, outside.bounds(unpacked_bytes), Some(share))
         };
-        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Rejection::Closing))
+        share.run(work).await
+    }
+
+    fn judge_within(
+        &self,
+        text: &[u8],
+        bounds: Bounds,
+        mut share: Option<Share>,
+    ) -> Result<Messages, Rejection> {
+        let inbound = self.inbound(text, bounds);
+        let mut batch = MessageBatch::new(&inbound);
+        self.mount.beacon.read(&inbound, &mut batch)?;
+        let came = batch.came();
+        let (texts, refused) = batch.into_parts();
+        let terms = Terms { limits: self.limits, kind: None, received_at: self.received_at };
+        let (drafts, mut rejected) = decode::judge_each(texts, &terms);
+        rejected.extend(refused.into_iter().map(|(index, reason)| Rejected {
+            index,
+            message_id: None,
+            reason,
+        }));
+        if let Some(share) = &mut share {
+            share.shrink(came, self.limits);
+        }
+        Ok(Messages { drafts, rejected, came, share, ..Messages::default() })
     }
 }
 
-fn messages(beacon: &dyn Beacon, inbound: &Inbound<'_>) -> Result<Bytes, Rejection> {
-    let messages = beacon.decode(inbound).map_err(|malformed| Rejection::Malformed(malformed.0))?;
-    if messages.is_empty() {
-        return Ok(Bytes::new());
+impl From<DecodeError> for Rejection {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Malformed(why) => Self::Malformed(why),
+            DecodeError::TooMany => Self::TooMany,
+            DecodeError::TooLarge => Self::TooLarge,
+        }
     }
-    let text = serde_json::to_vec(&messages);
-    text.map(Bytes::from).map_err(|_impossible| Rejection::Malformed("not JSON"))
 }

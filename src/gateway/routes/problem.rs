@@ -49,8 +49,8 @@ where
         inflated_bytes: REPORT_BYTES,
         ..arrived.snapshot.limits.clone()
     };
-    let budget = &arrived.snapshot.budget;
-    let received = body::read(body, &arrived.head.headers, &limits, budget).await?;
+    let (budget, payer) = (&arrived.snapshot.budget, arrived.payer());
+    let received = body::read(body, &arrived.head.headers, &limits, (budget, payer)).await?;
     let report: Report = serde_json::from_slice(&received.text)
         .map_err(|_error| Rejection::Malformed("the body is not a report"))?;
     let errors = &arrived.site.integration_errors;

@@ -7,7 +7,8 @@
 use serde_json::Value;
 
 use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::MessageBatch;
 use crate::vendors::wire::spec::{self, object_in};
 
 pub(super) struct Jitsu;
@@ -21,17 +22,15 @@ impl Beacon for Jitsu {
         kind_of(path).map(|_| Methods::Post)
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         let kind = kind_of(inbound.path);
-        let mut messages = spec::read(inbound.body, inbound.max_bytes)?;
-        for message in &mut messages {
+        spec::read(inbound, batch, |message| {
             spec::mend(message, kind, "jitsu");
             if let Some(context) = object_in(message, "context") {
                 session(context);
             }
-        }
-        spec::name_nobodies(&mut messages, inbound);
-        Ok(messages)
+            spec::name_nobody(message, inbound);
+        })
     }
 
     fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {

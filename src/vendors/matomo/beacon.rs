@@ -5,13 +5,12 @@
 //! browser's. Its hits have no absolute time, so none is told.
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::hit;
-use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::{self, Fields};
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{self, Fields, MessageBatch};
 
 pub(super) struct Matomo;
 
@@ -21,16 +20,19 @@ impl Beacon for Matomo {
         known.contains(&path.trim_end_matches('/')).then_some(Methods::Both)
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         if inbound.body.first() == Some(&b'{') {
-            return bulk(inbound);
+            return bulk(inbound, batch);
+        }
+        if inbound.body.len() > inbound.bounds.hit_bytes() {
+            return Err(DecodeError::TooLarge);
         }
         let body = String::from_utf8_lossy(inbound.body);
         let fields = Fields::form(inbound.query).then(Fields::form(&body));
         if !is_hit(&fields) {
-            return Err(Malformed("there is no idsite, or no rec=1"));
+            return Err(DecodeError::Malformed("there is no idsite, or no rec=1"));
         }
-        Ok(hit::messages(&fields, &message_id(&fields), inbound.path))
+        add(&fields, inbound, batch)
     }
 
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
@@ -53,22 +55,36 @@ impl Beacon for Matomo {
 }
 
 /// The hits of a list. Those that are none are left out.
-fn bulk(inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
-    let Some(Value::Object(body)) = wire::json(inbound.body) else {
-        return Err(Malformed("the body is not JSON"));
+fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    let Some([requests]) = wire::members(inbound.body, ["requests"]) else {
+        return Err(DecodeError::Malformed("the body is not JSON"));
     };
-    let Some(Value::Array(requests)) = body.get("requests") else {
-        return Err(Malformed("there is no list of requests"));
+    let requests = requests.map(|requests| requests.get().as_bytes());
+    let Some(requests) = requests.filter(|requests| requests.starts_with(b"[")) else {
+        return Err(DecodeError::Malformed("there is no list of requests"));
     };
-    let mut messages = Vec::with_capacity(requests.len());
-    for request in requests.iter().filter_map(Value::as_str) {
-        let query = request.split_once('?').map_or(request, |(_, query)| query);
+    for request in wire::records(requests, &inbound.bounds)? {
+        if request.get().len() > inbound.bounds.hit_bytes() {
+            batch.refuse("too_large");
+            continue;
+        }
+        let Some(request) = wire::string(request) else { continue };
+        let query = request.split_once('?').map_or(&*request, |(_, query)| query);
         let fields = Fields::form(query);
         if is_hit(&fields) {
-            messages.extend(hit::messages(&fields, &message_id(&fields), inbound.path));
+            add(&fields, inbound, batch)?;
         }
     }
-    Ok(messages)
+    Ok(())
+}
+
+/// Adds the messages of a hit.
+fn add(
+    fields: &Fields<'_>,
+    inbound: &Inbound<'_>,
+    batch: &mut MessageBatch,
+) -> Result<(), DecodeError> {
+    batch.extend(hit::messages(fields, &message_id(fields), inbound))
 }
 
 fn is_hit(fields: &Fields<'_>) -> bool {

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::event::{Kind, Object};
+use crate::vendors::beacon::{Bounds, Inbound};
 use crate::vendors::wire::{self, Fields, Message, put};
 
 /// Parameters of a plug-in's own hits that are no events of the visitor's: forms being filled in,
@@ -15,13 +16,18 @@ const ORDER: [(&str, &str); 4] =
     [("ec_st", "subtotal"), ("ec_tx", "tax"), ("ec_sh", "shipping"), ("ec_dt", "discount")];
 
 /// The canonical messages of a hit: none for a heartbeat, two for the page of a product.
-pub(super) fn messages(fields: &Fields<'_>, id: &Option<String>, path: &str) -> Vec<Object> {
+pub(super) fn messages(
+    fields: &Fields<'_>,
+    id: &Option<String>,
+    inbound: &Inbound<'_>,
+) -> Vec<Object> {
+    let bounds = &inbound.bounds;
     if fields.get("ping") == Some("1") || RECORDED.iter().any(|name| fields.get(name).is_some()) {
         return Vec::new();
     }
-    let context = context(fields, path);
-    if let Some((event, mut properties)) = action(fields) {
-        own(fields, &mut properties);
+    let context = context(fields, inbound.path, bounds);
+    if let Some((event, mut properties)) = action(fields, bounds) {
+        own(fields, &mut properties, bounds);
         return vec![track(fields, event, properties, context, id.clone())];
     }
     // The marker of an action that is none of those above.
@@ -30,8 +36,8 @@ pub(super) fn messages(fields: &Fields<'_>, id: &Option<String>, path: &str) -> 
     }
     let page = context.get("page").and_then(Value::as_object).cloned();
     let mut properties = page.unwrap_or_default();
-    own(fields, &mut properties);
-    let viewed = viewed(fields);
+    own(fields, &mut properties, bounds);
+    let viewed = viewed(fields, bounds);
     let page_context = if viewed.is_some() { context.clone() } else { context };
     let page = with_ids(Message::new(Kind::Page), fields)
         .with("messageId", id.clone())
@@ -65,14 +71,14 @@ fn with_ids(message: Message, fields: &Fields<'_>) -> Message {
 }
 
 /// The event of a hit that is not the view of a page.
-fn action<'f>(fields: &'f Fields<'_>) -> Option<(&'f str, Object)> {
+fn action<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> Option<(&'f str, Object)> {
     let mut said = Object::new();
     let put_text = |said: &mut Object, name: &str, parameter: &str| {
         put(said, name, fields.get(parameter));
     };
     if let Some(goal) = fields.get("idgoal") {
         if goal == "0" {
-            return Some(order(fields));
+            return Some(order(fields, bounds));
         }
         put(&mut said, "goal_id", Some(goal));
         put(&mut said, "revenue", number(fields, "revenue"));
@@ -122,10 +128,10 @@ fn action<'f>(fields: &'f Fields<'_>) -> Option<(&'f str, Object)> {
 }
 
 /// An order; or, without its number, the cart as it is now.
-fn order<'f>(fields: &'f Fields<'_>) -> (&'f str, Object) {
+fn order<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> (&'f str, Object) {
     let mut said = Object::new();
     let amount = number(fields, "revenue");
-    let items = fields.get("ec_items").and_then(|text| wire::json(text.as_bytes()));
+    let items = fields.get("ec_items").and_then(|text| wire::json(text.as_bytes(), bounds));
     let items = match items {
         Some(Value::Array(items)) => items.into_iter().filter_map(product).collect(),
         _ => Vec::new(),
@@ -163,11 +169,11 @@ fn product(item: Value) -> Option<Value> {
 
 /// The product, or list of products, that the page shows. Hits that come later from the page repeat
 /// it, but those are no page views.
-fn viewed(fields: &Fields<'_>) -> Option<(&'static str, Object)> {
+fn viewed(fields: &Fields<'_>, bounds: &Bounds) -> Option<(&'static str, Object)> {
     let mut said = Object::new();
     let category = fields
         .get("_pkc")
-        .map(|text| wire::json(text.as_bytes()).unwrap_or_else(|| Value::from(text)));
+        .map(|text| wire::json(text.as_bytes(), bounds).unwrap_or_else(|| Value::from(text)));
     let is_product = fields.get("_pks").is_some() || fields.get("_pkn").is_some();
     if is_product {
         put(&mut said, "product_id", fields.get("_pks"));
@@ -195,7 +201,7 @@ fn put_categories(said: &mut Object, categories: Option<Value>) {
 }
 
 /// What the site says in ways of its own: dimensions, and variables of the page and of the visit.
-fn own(fields: &Fields<'_>, properties: &mut Object) {
+fn own(fields: &Fields<'_>, properties: &mut Object, bounds: &Bounds) {
     for (name, value) in fields.iter() {
         let number = name.strip_prefix("dimension").unwrap_or_default();
         if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -204,7 +210,7 @@ fn own(fields: &Fields<'_>, properties: &mut Object) {
     }
     for (parameter, name) in [("_cvar", "visit_variables"), ("cvar", "page_variables")] {
         let text = fields.get(parameter).unwrap_or_default();
-        let Some(Value::Object(slots)) = wire::json(text.as_bytes()) else { continue };
+        let Some(Value::Object(slots)) = wire::json(text.as_bytes(), bounds) else { continue };
         let mut variables = Object::new();
         for slot in slots.into_iter().map(|(_, slot)| slot) {
             let Value::Array(pair) = slot else { continue };
@@ -221,12 +227,12 @@ fn page(fields: &Fields<'_>) -> Object {
     wire::page(fields.get("url"), fields.get("action_name"), fields.get("urlref"))
 }
 
-fn context(fields: &Fields<'_>, path: &str) -> Object {
+fn context(fields: &Fields<'_>, path: &str, bounds: &Bounds) -> Object {
     let mut context = wire::roomy();
     put(&mut context, "page", Some(page(fields)));
     put(&mut context, "locale", fields.get("lang"));
     put(&mut context, "screen", fields.get("res").and_then(wire::screen));
-    let hints = fields.get("uadata").and_then(|text| wire::json(text.as_bytes()));
+    let hints = fields.get("uadata").and_then(|text| wire::json(text.as_bytes(), bounds));
     put(&mut context, "userAgentData", hints.filter(Value::is_object));
     let mut campaign = Object::new();
     put(&mut campaign, "name", fields.get("_rcn"));

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::{self, Message, put};
+use crate::vendors::beacon::{Answer, Beacon, Bounds, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{self, Message, MessageBatch, put};
 
 pub(super) struct Plausible;
 
@@ -17,16 +17,17 @@ impl Beacon for Plausible {
         (path.trim_end_matches('/') == "/api/event").then_some(Methods::Post)
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
-        let Some(Value::Object(body)) = wire::json(inbound.body) else {
-            return Err(Malformed("the body is not a JSON object"));
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+        let bounds = &inbound.bounds;
+        let Value::Object(body) = wire::tree(inbound.body, bounds)? else {
+            return Err(DecodeError::Malformed("the body is not a JSON object"));
         };
         let text = |short: &str, long: &str| body.get(short).or(body.get(long))?.as_str();
-        let event = text("n", "name").ok_or(Malformed("there is no name"))?;
-        let url = text("u", "url").ok_or(Malformed("there is no url"))?;
+        let event = text("n", "name").ok_or(DecodeError::Malformed("there is no name"))?;
+        let url = text("u", "url").ok_or(DecodeError::Malformed("there is no url"))?;
         let page = wire::page(Some(url), None, text("r", "referrer"));
-        let mut properties = object(&body, &["p", "props", "m", "meta"]);
-        let revenue = object(&body, &["$", "revenue"]);
+        let mut properties = object(&body, &["p", "props", "m", "meta"], bounds);
+        let revenue = object(&body, &["$", "revenue"], bounds);
         put(&mut properties, "revenue", revenue.get("amount").and_then(amount));
         put(&mut properties, "currency", revenue.get("currency").cloned());
         let message = match event {
@@ -49,7 +50,7 @@ impl Beacon for Plausible {
         put(&mut context, "source", Some(source));
         let message =
             message.with_id("anonymousId", Some(inbound.daily_id)).with("context", Some(context));
-        Ok(vec![message.finish()])
+        batch.push(&message.finish())
     }
 
     fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
@@ -71,11 +72,14 @@ impl Beacon for Plausible {
 }
 
 /// A member of one of these names that is an object, or the JSON text of one: old scripts wrote that.
-fn object(body: &Object, names: &[&str]) -> Object {
+fn object(body: &Object, names: &[&str], bounds: &Bounds) -> Object {
     let found = names.iter().find_map(|name| body.get(*name));
     match found {
         Some(Value::Object(members)) => members.clone(),
-        Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
+        Some(Value::String(text)) => match wire::json(text.trim().as_bytes(), bounds) {
+            Some(Value::Object(members)) => members,
+            _ => Object::new(),
+        },
         _ => Object::new(),
     }
 }

@@ -4,16 +4,20 @@
 //! Only a 200 ends a request for the library: it sends again after a 204, and it drops events upon a
 //! 429 but keeps them upon a 503. The form `lz64` of ancient versions is not read.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::event;
-use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::{self, Fields};
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{self, Fields, MessageBatch};
 
 pub(super) struct PostHog;
+
+/// The longest text of a time.
+const MAX_TIME_BYTES: usize = 64;
 
 /// What an endpoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,39 +68,39 @@ impl Beacon for PostHog {
         })
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         let purpose = Purpose::of(inbound.path);
         if !matches!(purpose, Some(Purpose::Events | Purpose::Profiles)) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let query = Fields::form(inbound.query);
         if query.get("compression") == Some("lz64") {
-            return Err(Malformed("compression lz64 is not read"));
+            return Err(DecodeError::Malformed("compression lz64 is not read"));
         }
-        let mut body = body(inbound, &query).ok_or(Malformed("the body is not JSON"))?;
+        let body = body(inbound, &query)?;
+        if let Cow::Owned(body) = &body {
+            batch.add_unpacked(body.len());
+        }
         // The client's clock at sending: of the newest versions, and of those before.
         let mut sent_at = query.get("_").and_then(event::milliseconds);
-        if let Value::Object(one) = &mut body {
-            if let Some(Value::String(said)) = one.remove("sent_at") {
-                sent_at = Some(said);
+        let mut events = &*body;
+        if let Some([said, list]) = wire::members(&body, ["sent_at", "batch"]) {
+            let said = said.filter(|said| said.get().len() <= MAX_TIME_BYTES);
+            if let Some(said) = said.and_then(wire::string) {
+                sent_at = Some(said.into_owned());
             }
-            if let Some(batch) = one.remove("batch") {
-                body = batch;
-            }
+            events = list.map_or(events, |list| list.get().as_bytes());
         }
-        let events = match body {
-            Value::Array(events) => events,
-            one @ Value::Object(_) => vec![one],
-            _ => return Err(Malformed("the batch is not a list")),
-        };
-        let message = |event: Value| {
-            let Value::Object(event) = event else { return None };
-            if purpose == Some(Purpose::Profiles) {
-                return event::profile(event, inbound);
-            }
-            event::message(event, sent_at.as_deref(), inbound)
-        };
-        Ok(events.into_iter().filter_map(message).collect())
+        for event in wire::records(events, &inbound.bounds)? {
+            let Some(event) = batch.object(event) else { continue };
+            let message = if purpose == Some(Purpose::Profiles) {
+                event::profile(event, inbound)
+            } else {
+                event::message(event, sent_at.as_deref(), inbound)
+            };
+            batch.extend(message)?;
+        }
+        Ok(())
     }
 
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
@@ -116,18 +120,23 @@ impl Beacon for PostHog {
 }
 
 /// The JSON of a body or of the query, in whichever way it was packed (8.3).
-fn body(inbound: &Inbound<'_>, query: &Fields<'_>) -> Option<Value> {
-    let max = inbound.max_bytes;
+fn body<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]>, DecodeError> {
+    const NONE: DecodeError = DecodeError::Malformed("the body is not JSON");
+    let unpack = |fields: &Fields<'_>| {
+        let data = fields.get("data").ok_or(NONE)?;
+        Ok(Cow::Owned(wire::unpacked(data, &inbound.bounds)?.into_owned()))
+    };
     if inbound.body.is_empty() {
-        return wire::packed(query.get("data")?, max);
+        return unpack(query);
     }
-    if let Some(body) = wire::json(inbound.body) {
-        return Some(body);
+    if wire::is_json(inbound.body) {
+        return Ok(Cow::Borrowed(inbound.body));
     }
-    let text = std::str::from_utf8(inbound.body).ok()?;
-    match Fields::form(text).get("data") {
-        Some(data) => wire::packed(data, max),
-        None => wire::packed(text, max),
+    let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
+    let fields = Fields::form(text);
+    match fields.get("data") {
+        Some(_) => unpack(&fields),
+        None => wire::unpacked(text, &inbound.bounds),
     }
 }
 

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
 use crate::vendors::wire::spec::object_in;
-use crate::vendors::wire::{self, Fields, put, spec};
+use crate::vendors::wire::{self, Fields, MessageBatch, put, spec};
 
 pub(super) struct RudderStack;
 
@@ -62,23 +62,28 @@ impl Beacon for RudderStack {
         }
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
-        let (mut messages, kind) = match Endpoint::of(inbound.path) {
-            None | Some(Endpoint::Configuration | Endpoint::Cookies) => return Ok(Vec::new()),
-            Some(Endpoint::Pixel(kind)) => (vec![spec::in_query(inbound.query)?], Some(kind)),
-            Some(Endpoint::Messages(kind)) => (spec::read(inbound.body, inbound.max_bytes)?, kind),
-        };
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         let head = Head::of(inbound);
-        for message in &mut messages {
+        let complete = |message: &mut Object, kind| {
             spec::mend(message, kind, "rudderstack");
             head.complete(message);
             mend(message);
+            // Images bring cookies.
+            if inbound.method == Method::POST {
+                spec::name_nobody(message, inbound);
+            }
+        };
+        match Endpoint::of(inbound.path) {
+            None | Some(Endpoint::Configuration | Endpoint::Cookies) => Ok(()),
+            Some(Endpoint::Pixel(kind)) => {
+                let mut message = spec::in_query(inbound)?;
+                complete(&mut message, Some(kind));
+                batch.push(&message)
+            }
+            Some(Endpoint::Messages(kind)) => {
+                spec::read(inbound, batch, |message| complete(message, kind))
+            }
         }
-        // Images bring cookies.
-        if inbound.method == Method::POST {
-            spec::name_nobodies(&mut messages, inbound);
-        }
-        Ok(messages)
     }
 
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {

@@ -9,8 +9,8 @@ use http::Method;
 use serde_json::json;
 
 use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::spec;
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{MessageBatch, spec};
 
 pub(super) struct Segment;
 
@@ -74,20 +74,25 @@ impl Beacon for Segment {
         }
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
-        let (mut messages, kind) = match Endpoint::of(inbound.path) {
-            None | Some(Endpoint::Settings(_) | Endpoint::Metrics) => return Ok(Vec::new()),
-            Some(Endpoint::Pixel(kind)) => (vec![spec::in_query(inbound.query)?], Some(kind)),
-            Some(Endpoint::Messages(kind)) => (spec::read(inbound.body, inbound.max_bytes)?, kind),
-        };
-        for message in &mut messages {
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+        let complete = |message: &mut Object, kind| {
             spec::mend(message, kind, "segment");
+            // Images bring cookies.
+            if inbound.method == Method::POST {
+                spec::name_nobody(message, inbound);
+            }
+        };
+        match Endpoint::of(inbound.path) {
+            None | Some(Endpoint::Settings(_) | Endpoint::Metrics) => Ok(()),
+            Some(Endpoint::Pixel(kind)) => {
+                let mut message = spec::in_query(inbound)?;
+                complete(&mut message, Some(kind));
+                batch.push(&message)
+            }
+            Some(Endpoint::Messages(kind)) => {
+                spec::read(inbound, batch, |message| complete(message, kind))
+            }
         }
-        // Images bring cookies.
-        if inbound.method == Method::POST {
-            spec::name_nobodies(&mut messages, inbound);
-        }
-        Ok(messages)
     }
 
     fn upstream(&self) -> Option<&'static str> {

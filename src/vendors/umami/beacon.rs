@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::{self, Message, put};
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{self, Message, MessageBatch, put};
 
 pub(super) struct Umami;
 
@@ -27,14 +27,18 @@ impl Beacon for Umami {
         matches!(path.trim_end_matches('/'), "/api/send" | BATCH).then_some(Methods::Post)
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
-        match wire::json(inbound.body) {
-            Some(Value::Array(events)) => {
-                Ok(events.into_iter().filter_map(|event| message(event, inbound).ok()).collect())
-            }
-            Some(event) => Ok(vec![message(event, inbound)?]),
-            None => Err(Malformed("the body is not JSON")),
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+        if inbound.body.first() != Some(&b'[') {
+            let event = wire::tree(inbound.body, &inbound.bounds)?;
+            return batch.push(&message(event, inbound)?);
         }
+        for event in wire::records(inbound.body, &inbound.bounds)? {
+            let Some(event) = batch.object(event) else { continue };
+            if let Ok(message) = message(Value::Object(event), inbound) {
+                batch.push(&message)?;
+            }
+        }
+        Ok(())
     }
 
     fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
@@ -80,16 +84,16 @@ fn id(parts: &[&str]) -> Uuid {
     Builder::from_random_bytes(bytes).into_uuid()
 }
 
-fn message(event: Value, inbound: &Inbound<'_>) -> Result<Object, Malformed> {
+fn message(event: Value, inbound: &Inbound<'_>) -> Result<Object, DecodeError> {
     let Value::Object(mut event) = event else {
-        return Err(Malformed("an event is not an object"));
+        return Err(DecodeError::Malformed("an event is not an object"));
     };
     let Some(Value::Object(mut payload)) = event.remove("payload") else {
-        return Err(Malformed("there is no payload"));
+        return Err(DecodeError::Malformed("there is no payload"));
     };
     let sites = ["website", "link", "pixel"];
     if !sites.iter().any(|site| payload.get(*site).is_some_and(Value::is_string)) {
-        return Err(Malformed("there is no website"));
+        return Err(DecodeError::Malformed("there is no website"));
     }
     let data = match payload.remove("data") {
         Some(Value::Object(data)) => data,
@@ -119,7 +123,7 @@ fn message(event: Value, inbound: &Inbound<'_>) -> Result<Object, Malformed> {
             }
             (Message::track("Page Performance").with("properties", Some(properties)), kind)
         }
-        _ => return Err(Malformed("the type is unknown")),
+        _ => return Err(DecodeError::Malformed("the type is unknown")),
     };
     let mut context = wire::roomy();
     put(&mut context, "page", Some(page));

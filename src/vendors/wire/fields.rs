@@ -77,8 +77,10 @@ impl<'a> Fields<'a> {
         while let Some(part) = parts.next_field().now_or_never()?.ok()? {
             let Some(name) = part.name().map(str::to_owned) else { continue };
             let value = part.bytes().now_or_never()?.ok()?;
+            // Browsers write forms in UTF-8.
+            let Ok(value) = String::from_utf8(value.into()) else { continue };
             if fields.len() < MAX_FIELDS {
-                fields.push((name.into(), String::from_utf8_lossy(&value).into_owned().into()));
+                fields.push((name.into(), value.into()));
             }
         }
         Some(Fields::of(fields))

@@ -2,10 +2,12 @@
 //! base64 and gzip in any order; and the canonical messages that are made of them.
 
 mod arrival;
+mod batch;
 mod dotted;
 mod fields;
 mod message;
 mod page;
+mod scan;
 mod source;
 pub mod spec;
 #[cfg(test)]
@@ -13,19 +15,24 @@ pub(crate) mod trial;
 mod value;
 
 pub use arrival::Arrival;
+pub use batch::MessageBatch;
 pub use dotted::place;
 pub use fields::Fields;
 pub use message::{Message, names_somebody, put, roomy, says_nothing, take};
 pub use page::{campaign_member, page, screen};
+pub use scan::{ListError, fits, items, members, records, string, tree};
 pub use source::{is_from, note_source, own_name, own_operations, source};
 pub use value::{id, moment, moment_of};
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
+
+use super::beacon::{Bounds, DecodeError};
 
 /// What every gzip stream starts with.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
@@ -54,31 +61,46 @@ pub fn base64(text: &str) -> Option<Vec<u8>> {
     BASE64.decode(text.iter().map(plain).collect::<Vec<u8>>()).ok()
 }
 
-/// The bytes of a gzip stream. `None` if it is broken, or longer than `max`.
-pub fn gunzip(bytes: &[u8], max: usize) -> Option<Vec<u8>> {
+/// The bytes of a gzip stream, which may be longer than `max` by no byte.
+pub fn gunzip(bytes: &[u8], max: usize) -> Result<Vec<u8>, DecodeError> {
     let mut out = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    flate2::read::MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut out).ok()?;
-    (out.len() <= max).then_some(out)
+    flate2::read::MultiGzDecoder::new(bytes)
+        .take(limit)
+        .read_to_end(&mut out)
+        .map_err(|_broken| DecodeError::Malformed("the gzip within the body is broken"))?;
+    if out.len() > max {
+        return Err(DecodeError::TooLarge);
+    }
+    out.shrink_to_fit();
+    Ok(out)
 }
 
-/// A JSON object or list, as bytes.
-pub fn json(bytes: &[u8]) -> Option<Value> {
-    let is_tree = matches!(bytes.first(), Some(b'{' | b'['));
-    is_tree.then(|| serde_json::from_slice(bytes).ok()).flatten()
+/// Whether bytes begin as a JSON object or list does.
+pub fn is_json(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(b'{' | b'['))
 }
 
-/// A JSON object or list that stands in a field: as it is, or as base64, perhaps of gzip.
-pub fn packed(text: &str, max: usize) -> Option<Value> {
+/// A JSON object or list that stands in a field, if it is within the bounds of one event.
+pub fn json(bytes: &[u8], bounds: &Bounds) -> Option<Value> {
+    is_json(bytes).then(|| tree(bytes, bounds).ok()).flatten()
+}
+
+/// The text of a JSON object or list that stands in a field: as it is, or as base64, perhaps of gzip.
+pub fn unpacked<'t>(text: &'t str, bounds: &Bounds) -> Result<Cow<'t, [u8]>, DecodeError> {
+    const NONE: DecodeError = DecodeError::Malformed("there is no JSON in the field");
     let text = text.trim_start_matches(|c: char| c.is_ascii_whitespace() && c != ' ');
-    if let Some(value) = json(text.trim_start().as_bytes()) {
-        return Some(value);
+    if is_json(text.trim_start().as_bytes()) {
+        return Ok(Cow::Borrowed(text.trim_start().as_bytes()));
     }
-    let bytes = base64(text)?;
+    let mut bytes = base64(text).ok_or(NONE)?;
     if bytes.starts_with(GZIP_MAGIC) {
-        return json(gunzip(&bytes, max)?.trim_ascii());
+        bytes = gunzip(&bytes, bounds.unpacked_bytes)?;
     }
-    json(bytes.trim_ascii())
+    let start = bytes.len() - bytes.trim_ascii_start().len();
+    bytes.truncate(bytes.trim_ascii_end().len());
+    bytes.drain(..start.min(bytes.len()));
+    if is_json(&bytes) { Ok(Cow::Owned(bytes)) } else { Err(NONE) }
 }
 
 #[cfg(test)]
@@ -89,6 +111,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::trial::BOUNDS;
     use super::*;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -110,18 +133,21 @@ mod tests {
             URL_SAFE_NO_PAD.encode(&text),
             STANDARD.encode(&zipped),
         ] {
-            assert_eq!(packed(&packed_text, 1000), Some(value.clone()), "{packed_text}");
+            let found = unpacked(&packed_text, &BOUNDS).unwrap();
+            assert_eq!(json(&found, &BOUNDS), Some(value.clone()), "{packed_text}");
         }
-        assert_eq!(packed(&STANDARD.encode(gzip(&[b' '; 2000])), 1000), None);
-        for nothing in ["", "7", "\"x\"", "***", "e30x", "{"] {
-            assert_eq!(packed(nothing, 1000), None, "{nothing}");
+        let bomb = STANDARD.encode(gzip(&vec![b' '; BOUNDS.unpacked_bytes + 1]));
+        assert_eq!(unpacked(&bomb, &BOUNDS), Err(DecodeError::TooLarge));
+        for nothing in ["", "7", "\"x\"", "***", "e30x"] {
+            assert!(unpacked(nothing, &BOUNDS).is_err(), "{nothing}");
         }
+        assert_eq!(json(b"{", &BOUNDS), None);
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_without_harm(text in ".*") {
-            prop_assert!(packed(&text, 100).is_none_or(|value| !value.is_string()));
+            prop_assert!(unpacked(&text, &BOUNDS).map_or(true, |found| is_json(&found)));
             prop_assert!(base64(&text).is_none_or(|bytes| bytes.len() <= text.len()));
         }
     }

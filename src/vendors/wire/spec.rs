@@ -6,10 +6,14 @@
 
 use http::header::{COOKIE, ORIGIN};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{Fields, base64, json, names_somebody, place, put, says_nothing};
+use super::{
+    Fields, MessageBatch, base64, is_json, members, names_somebody, place, put, records,
+    says_nothing, tree,
+};
 use crate::event::{Kind, Object};
-use crate::vendors::beacon::{Inbound, Malformed};
+use crate::vendors::beacon::{DecodeError, Inbound};
 
 /// Members that name somebody.
 const IDS: [&str; 4] = ["userId", "anonymousId", "groupId", "previousId"];
@@ -17,97 +21,109 @@ const IDS: [&str; 4] = ["userId", "anonymousId", "groupId", "previousId"];
 /// Members that say nothing of the event, but something to the client's own server.
 const TRANSPORT: [&str; 4] = ["writeKey", "_metadata", "channel", "receivedAt"];
 
-/// The messages of a body. Those that are no objects are left out.
+/// Adds the messages of a body, each as `complete` makes it. Those that are no objects are left out.
 ///
-/// What the body says for all its messages becomes part of each: no more than `max_bytes` in all.
-pub fn read(body: &[u8], max_bytes: usize) -> Result<Vec<Object>, Malformed> {
-    let messages = match json(body) {
-        Some(Value::Object(mut body)) => match body.shift_remove("batch") {
-            None => vec![body],
-            Some(Value::Array(items)) => shared(objects(items), body, max_bytes)?,
-            Some(_) => return Err(Malformed("batch is not a list")),
-        },
-        Some(Value::Array(items)) => objects(items),
-        _ => return Err(Malformed("the body is neither a JSON object nor a list")),
+/// What the body says for all its messages becomes part of each, and is bounded as such before any is
+/// made.
+pub fn read(
+    inbound: &Inbound<'_>,
+    batch: &mut MessageBatch,
+    complete: impl Fn(&mut Object),
+) -> Result<(), DecodeError> {
+    const EMPTY: DecodeError = DecodeError::Malformed("there is no message in the body");
+    let body = inbound.body;
+    let of_all = members(body, ["batch", "sentAt", "context", "integrations"]);
+    let (list, shared) = match of_all {
+        Some([None, ..]) => (body, Shared::default()),
+        Some([Some(list), of_all @ ..]) if list.get().starts_with('[') => {
+            let list = list.get().as_bytes();
+            (list, Shared::read(of_all, batch)?)
+        }
+        Some(_) => return Err(DecodeError::Malformed("batch is not a list")),
+        None => (body, Shared::default()),
     };
-    if messages.is_empty() {
-        return Err(Malformed("there is no message in the body"));
+    let records = records(list, &inbound.bounds)?;
+    batch.check_repeated(shared.bytes, records.len())?;
+    for record in records {
+        let Some(mut message) = batch.object(record) else { continue };
+        shared.complete(&mut message);
+        complete(&mut message);
+        batch.push(&message)?;
     }
-    Ok(messages)
+    if batch.is_empty() { Err(EMPTY) } else { Ok(()) }
 }
 
 /// The message in the query of a pixel: `data=` with JSON or base64 of it, or fields with dotted names.
-pub fn in_query(query: &str) -> Result<Object, Malformed> {
-    let fields = Fields::form(query);
+pub fn in_query(inbound: &Inbound<'_>) -> Result<Object, DecodeError> {
+    let fields = Fields::form(inbound.query);
     if let Some(data) = fields.get("data") {
         let data = data.trim();
-        let value = match json(data.as_bytes()) {
-            Some(value) => Some(value),
-            None => base64(data).and_then(|bytes| json(bytes.trim_ascii())),
+        let decoded = if is_json(data.as_bytes()) { None } else { base64(data) };
+        let text = decoded.as_deref().unwrap_or(data.as_bytes()).trim_ascii();
+        return match tree(text, &inbound.bounds) {
+            Ok(Value::Object(message)) => Ok(message),
+            Err(DecodeError::TooLarge) => Err(DecodeError::TooLarge),
+            _ => Err(DecodeError::Malformed("data is not a JSON object, nor base64 of one")),
         };
-        let Some(Value::Object(message)) = value else {
-            return Err(Malformed("data is not a JSON object, nor base64 of one"));
-        };
-        return Ok(message);
     }
     let mut message = Object::new();
     for (name, value) in fields.iter() {
         place(&mut message, name, value);
     }
     if message.is_empty() {
-        Err(Malformed("there is no message in the query"))
+        Err(DecodeError::Malformed("there is no message in the query"))
     } else {
         Ok(message)
     }
 }
 
-fn objects(items: Vec<Value>) -> Vec<Object> {
-    let objects = items.into_iter().filter_map(|item| match item {
-        Value::Object(object) => Some(object),
-        _ => None,
-    });
-    objects.collect()
+/// What a body says for all its messages.
+#[derive(Default)]
+struct Shared {
+    sent_at: Option<Value>,
+    objects: [(&'static str, Option<Object>); 2],
+    bytes: usize,
 }
 
-/// Messages with what their body says for all of them, where they do not say it themselves.
-fn shared(
-    mut messages: Vec<Object>,
-    mut body: Object,
-    max_bytes: usize,
-) -> Result<Vec<Object>, Malformed> {
-    if let Some(sent_at) = body.get("sentAt").filter(|value| !says_nothing(value)) {
-        check(sent_at, messages.len(), max_bytes)?;
-        for message in &mut messages {
-            if message.get("sentAt").is_none_or(Value::is_null) {
-                message.insert("sentAt".to_owned(), sent_at.clone());
-            }
-        }
+impl Shared {
+    fn read(of_all: [Option<&RawValue>; 3], batch: &MessageBatch) -> Result<Self, DecodeError> {
+        let parse = |raw: Option<&RawValue>| match raw {
+            Some(raw) => tree(raw.get().as_bytes(), &batch.bounds()).map(Some),
+            None => Ok(None),
+        };
+        let object = |raw| match parse(raw)? {
+            Some(Value::Object(object)) => Ok(Some(object)),
+            _ => Ok(None),
+        };
+        let [sent_at, context, integrations] = of_all;
+        let bytes = of_all.into_iter().flatten().map(|raw| raw.get().len()).sum();
+        let sent_at = parse(sent_at)?.filter(|value| !says_nothing(value));
+        let objects = [("context", object(context)?), ("integrations", object(integrations)?)];
+        Ok(Self { sent_at, objects, bytes })
     }
-    for name in ["context", "integrations"] {
-        let Some(Value::Object(all)) = body.get_mut(name).map(Value::take) else { continue };
-        let all = Value::Object(all);
-        check(&all, messages.len(), max_bytes)?;
-        for message in &mut messages {
-            let own = message.shift_remove(name);
-            let mut merged = all.clone();
-            match (&mut merged, own) {
-                (Value::Object(merged), Some(Value::Object(own))) => merged.extend(own),
-                (_, None | Some(Value::Null)) => {}
+
+    /// Adds it to a message, where the message does not say it itself.
+    fn complete(&self, message: &mut Object) {
+        if let Some(sent_at) = &self.sent_at
+            && message.get("sentAt").is_none_or(Value::is_null)
+        {
+            message.insert("sentAt".to_owned(), sent_at.clone());
+        }
+        for (name, all) in &self.objects {
+            let Some(all) = all else { continue };
+            let merged = match message.shift_remove(*name) {
+                Some(Value::Object(own)) => {
+                    let mut merged = all.clone();
+                    merged.extend(own);
+                    Value::Object(merged)
+                }
+                None | Some(Value::Null) => Value::Object(all.clone()),
                 // The gateway says what is wrong with it.
-                (merged, Some(other)) => *merged = other,
-            }
-            message.insert(name.to_owned(), merged);
+                Some(other) => other,
+            };
+            message.insert((*name).to_owned(), merged);
         }
     }
-    Ok(messages)
-}
-
-fn check(value: &Value, messages: usize, max_bytes: usize) -> Result<(), Malformed> {
-    let bytes = serde_json::to_vec(value).map_or(usize::MAX, |text| text.len());
-    if bytes.saturating_mul(messages) > max_bytes {
-        return Err(Malformed("what the body says of all its messages is too long"));
-    }
-    Ok(())
 }
 
 /// Makes a message of such a client canonical. `kind` is what its endpoint takes, if only one.
@@ -140,19 +156,17 @@ pub fn mend(message: &mut Object, kind: Option<Kind>, client: &'static str) {
     put(context, "source", Some(source));
 }
 
-/// Names the visitor of messages that name nobody, for this day, where no cookie of the gateway's can:
+/// Names the visitor of a message that names nobody, for this day, where no cookie of the gateway's can:
 /// these clients send none to another origin than the page's.
-pub fn name_nobodies(messages: &mut [Object], inbound: &Inbound<'_>) {
+pub fn name_nobody(message: &mut Object, inbound: &Inbound<'_>) {
+    if message.contains_key("userId") || message.contains_key("anonymousId") {
+        return;
+    }
     let is_same_origin = inbound.field("sec-fetch-site") == Some("same-origin");
     let is_cookieless = !inbound.headers.contains_key(COOKIE) && !is_same_origin;
     // A server would have to say whose its messages are.
-    if !is_cookieless || !inbound.headers.contains_key(ORIGIN) {
-        return;
-    }
-    for message in messages {
-        if !message.contains_key("userId") && !message.contains_key("anonymousId") {
-            put(message, "anonymousId", Some(inbound.daily_id));
-        }
+    if is_cookieless && inbound.headers.contains_key(ORIGIN) {
+        put(message, "anonymousId", Some(inbound.daily_id));
     }
 }
 
@@ -174,12 +188,44 @@ fn unquote(id: &mut Value) {
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use http::Method;
     use serde_json::json;
 
     use super::*;
+    use crate::vendors::beacon::{Answer, Beacon, Methods, Verdict};
+    use crate::vendors::wire::trial::{BOUNDS, Sent};
+
+    /// A client of the spec that changes nothing.
+    struct Plain;
+
+    impl Beacon for Plain {
+        fn endpoint(&self, _path: &str) -> Option<Methods> {
+            Some(Methods::Both)
+        }
+
+        fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+            if inbound.body.is_empty() {
+                return batch.push(&in_query(inbound)?);
+            }
+            super::read(inbound, batch, |_| {})
+        }
+
+        fn answer(&self, _inbound: &Inbound<'_>, _verdict: Verdict) -> Answer {
+            Answer::empty()
+        }
+    }
+
+    fn read(body: &str) -> Result<Vec<Object>, DecodeError> {
+        Sent::new(Method::POST, "/", body).decode(&Plain)
+    }
 
     fn read_all(body: &Value) -> Value {
-        Value::from_iter(read(body.to_string().as_bytes(), 1000).unwrap())
+        Value::from_iter(read(&body.to_string()).unwrap())
+    }
+
+    fn in_the_query(query: &str) -> Result<Value, DecodeError> {
+        let messages = Sent::new(Method::GET, &format!("/?{query}"), "").decode(&Plain)?;
+        Ok(Value::from_iter(messages)[0].take())
     }
 
     #[test]
@@ -188,8 +234,8 @@ mod tests {
         assert_eq!(read_all(&a), json!([a]));
         assert_eq!(read_all(&json!([a, 7, b])), json!([a, b]));
         assert_eq!(read_all(&json!({ "batch": [a, null, b], "writeKey": "k" })), json!([a, b]));
-        for bad in ["", "x", "7", "[]", "{\"batch\":[]}", "{\"batch\":7}", "{", "[1]"] {
-            assert!(read(bad.as_bytes(), 1000).is_err(), "{bad}");
+        for bad in ["x", "7", "[]", "{\"batch\":[]}", "{\"batch\":7}", "{", "[1]"] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 
@@ -213,10 +259,15 @@ mod tests {
                 { "context": "wrong", "sentAt": "all", "integrations": { "All": true } },
             ])
         );
-        let long = json!({ "batch": vec![json!({}); 20], "context": { "a": "x".repeat(50) } });
-        assert!(read(long.to_string().as_bytes(), 1000).is_err());
-        let long = json!({ "batch": vec![json!({}); 20], "sentAt": "x".repeat(50) });
-        assert!(read(long.to_string().as_bytes(), 1000).is_err());
+        let text = "x".repeat(BOUNDS.event_bytes);
+        for long in [json!({ "context": { "a": text } }), json!({ "sentAt": text })] {
+            let batch = |count| {
+                let mut body = long.clone();
+                body["batch"] = json!(vec![json!({}); count]);
+                read(&body.to_string()).map(|messages| messages.len())
+            };
+            assert_eq!((batch(4), batch(100)), (Ok(4), Err(DecodeError::TooLarge)));
+        }
     }
 
     #[test]
@@ -250,12 +301,11 @@ mod tests {
         let message = json!({ "event": "a>>?", "properties": { "n": 1 } });
         let text = message.to_string();
         for data in [STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text), text.clone()] {
-            assert_eq!(Value::Object(in_query(&format!("data={data}")).unwrap()), message);
+            assert_eq!(in_the_query(&format!("data={data}")), Ok(message.clone()));
         }
-        let dotted = in_query("event=a%3E%3E?&properties.n=1").unwrap();
-        assert_eq!(Value::Object(dotted), message);
+        assert_eq!(in_the_query("event=a%3E%3E?&properties.n=1"), Ok(message));
         for bad in ["", "data=x", "data=[]", "data=***"] {
-            assert!(in_query(bad).is_err(), "{bad}");
+            assert!(in_the_query(bad).is_err(), "{bad}");
         }
     }
 }

@@ -4,11 +4,17 @@ use http::{HeaderMap, Method};
 use proptest::prelude::*;
 
 use crate::vendors::Beacon;
-use crate::vendors::beacon::{Answer, Inbound, Malformed, Verdict};
+use crate::vendors::beacon::{Answer, Bounds, DecodeError, Inbound, Verdict};
 use crate::vendors::trial::now;
 
-/// The most bytes of anything within a body, in tests.
-pub(crate) const MAX_BYTES: usize = 1 << 16;
+/// The bounds of beacons in tests.
+pub(crate) const BOUNDS: Bounds = Bounds {
+    unpacked_bytes: 1 << 16,
+    messages_bytes: 1 << 20,
+    events: 2500,
+    event_bytes: 1 << 15,
+    made_bytes: 1 << 16,
+};
 
 /// A request of a browser.
 pub(crate) struct Sent {
@@ -45,7 +51,7 @@ impl Sent {
             authority: "t.shop.example",
             mount: "/mount",
             daily_id: "daily1",
-            max_bytes: MAX_BYTES,
+            bounds: BOUNDS,
         }
     }
 
@@ -53,7 +59,7 @@ impl Sent {
     pub(crate) fn decode(
         &self,
         beacon: &dyn Beacon,
-    ) -> Result<Vec<crate::event::Object>, Malformed> {
+    ) -> Result<Vec<crate::event::Object>, DecodeError> {
         beacon.decode(&self.inbound())
     }
 

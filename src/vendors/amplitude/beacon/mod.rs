@@ -14,14 +14,15 @@ mod tests;
 
 pub(super) use retell::retell;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon as Face, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::{self, Fields};
+use crate::vendors::beacon::{Answer, Beacon as Face, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{self, Fields, MessageBatch};
 
 pub(super) struct Beacon;
 
@@ -75,20 +76,26 @@ impl Face for Beacon {
         })
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
-        let Some(Endpoint::Events(endpoint)) = Endpoint::of(inbound.path) else {
-            return Ok(Vec::new());
-        };
-        let (events, at) = upload(inbound).ok_or(Malformed("there are no events"))?;
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+        let Some(Endpoint::Events(endpoint)) = Endpoint::of(inbound.path) else { return Ok(()) };
+        let Upload { events, at } = upload(inbound)?;
+        if let Cow::Owned(events) = &events {
+            batch.add_unpacked(events.len());
+        }
         let agent = inbound.field("user-agent");
         let sending = Sending { endpoint, at, agent, daily_id: inbound.daily_id };
-        let mut messages = Vec::with_capacity(events.len());
+        let mut messages = Vec::new();
         let mut is_any = false;
-        for event in events {
-            let Value::Object(event) = event else { continue };
+        for event in wire::records(&events, &inbound.bounds)? {
+            let Some(event) = batch.object(event) else { continue };
             is_any |= event::read(event, &sending, &mut messages);
+            batch.extend(messages.drain(..))?;
         }
-        if is_any { Ok(messages) } else { Err(Malformed("none of the events has a type")) }
+        if is_any || !batch.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Malformed("none of the events has a type"))
+        }
     }
 
     fn upstream(&self) -> Option<&'static str> {
@@ -106,30 +113,25 @@ impl Face for Beacon {
     }
 }
 
-/// The events of a request, and when the library sent them.
-fn upload(inbound: &Inbound<'_>) -> Option<(Vec<Value>, Option<Timestamp>)> {
-    match wire::json(inbound.body) {
-        Some(Value::Object(mut body)) => {
-            let at = body.get("client_upload_time").and_then(wire::moment);
-            Some((listed(body.remove("events")?)?, at))
-        }
-        Some(_) => None,
-        None => {
-            let text = std::str::from_utf8(inbound.body).ok()?;
-            let fields = Fields::form(text);
-            let events = fields.get("e").or_else(|| fields.get("event"))?;
-            let at = fields.get("upload_time").and_then(wire::moment_of);
-            Some((listed(wire::packed(events, inbound.max_bytes)?)?, at))
-        }
-    }
+/// The events of a request, unread, and when the library sent them.
+struct Upload<'a> {
+    events: Cow<'a, [u8]>,
+    at: Option<Timestamp>,
 }
 
-fn listed(events: Value) -> Option<Vec<Value>> {
-    match events {
-        Value::Array(events) => Some(events),
-        Value::Object(_) => Some(vec![events]),
-        _ => None,
+fn upload<'a>(inbound: &Inbound<'a>) -> Result<Upload<'a>, DecodeError> {
+    const NONE: DecodeError = DecodeError::Malformed("there are no events");
+    if let Some([events, at]) = wire::members(inbound.body, ["events", "client_upload_time"]) {
+        let at = at.and_then(|at| wire::tree(at.get().as_bytes(), &inbound.bounds).ok());
+        let events = Cow::Borrowed(events.ok_or(NONE)?.get().as_bytes());
+        return Ok(Upload { events, at: at.as_ref().and_then(wire::moment) });
     }
+    let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
+    let fields = Fields::form(text);
+    let events = fields.get("e").or_else(|| fields.get("event")).ok_or(NONE)?;
+    let at = fields.get("upload_time").and_then(wire::moment_of);
+    let events = wire::unpacked(events, &inbound.bounds)?.into_owned();
+    Ok(Upload { events: Cow::Owned(events), at })
 }
 
 /// Whether the request is the old library's, which posts forms.

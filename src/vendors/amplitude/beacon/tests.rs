@@ -3,9 +3,10 @@
 
 use http::Method;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::event::Object;
 use crate::vendors::trial;
 use crate::vendors::wire::trial::{Sent, broken};
 

@@ -13,9 +13,8 @@ mod tests;
 use hit::Hit;
 pub(super) use retell::retell;
 
-use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::Fields;
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{Fields, MessageBatch};
 
 /// gtag, and what else speaks as it does.
 pub(super) struct Gtag;
@@ -46,38 +45,45 @@ impl Beacon for Gtag {
         (collects || is_aside || path == HEALTHY).then_some(Methods::Both)
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         let path = inbound.path.trim_end_matches('/');
         if !COLLECT.iter().any(|end| path.ends_with(end)) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let query = Fields::percent(inbound.query);
         if query.get("v") != Some("2") {
-            return Err(Malformed("the version is not 2"));
+            return Err(DecodeError::Malformed("the version is not 2"));
         }
         if !query.get("tid").is_some_and(is_stream) {
-            return Err(Malformed("tid is not the id of a stream"));
+            return Err(DecodeError::Malformed("tid is not the id of a stream"));
         }
-        let body = String::from_utf8_lossy(inbound.body);
+        let body = std::str::from_utf8(inbound.body)
+            .map_err(|_invalid| DecodeError::Malformed("the body is not UTF-8"))?;
         let lines = body.lines().map(str::trim).filter(|line| !line.is_empty()).take(MAX_LINES);
-        let lines: Vec<Fields<'_>> = lines.map(Fields::percent).collect();
-        let repeated = inbound.query.len().saturating_mul(lines.len());
-        if repeated > MAX_REPEATED_BYTES.min(inbound.max_bytes) {
-            return Err(Malformed("the query is too long for so many events"));
+        let repeated = inbound.query.len().saturating_mul(lines.clone().count());
+        if repeated > MAX_REPEATED_BYTES.min(inbound.bounds.messages_bytes) {
+            return Err(DecodeError::Malformed("the query is too long for so many events"));
         }
-        let own = lines.iter().filter(|line| line.get("en").is_some());
-        let mut hits: Vec<Hit<'_>> =
-            own.enumerate().map(|(index, line)| Hit::new(&query, Some(line), index)).collect();
-        if hits.is_empty() {
+        let mut first = None;
+        let mut index = 0;
+        for line in lines {
+            if line.len() > inbound.bounds.hit_bytes() {
+                batch.refuse("too_large");
+                continue;
+            }
+            let line = Fields::percent(line);
+            if line.get("en").is_some() {
+                add(&Hit::new(&query, Some(&line), index), batch)?;
+                index += 1;
+            } else if index == 0 && first.is_none() {
+                first = Some(line);
+            }
+        }
+        if index == 0 && batch.is_empty() {
             // A long event's parameters may stand in the body, and its name in the query.
-            hits.push(Hit::new(&query, lines.first(), 0));
+            add(&Hit::new(&query, first.as_ref(), 0), batch)?;
         }
-        let mut messages = Vec::with_capacity(hits.len());
-        for hit in &hits {
-            let Some(name) = hit.get("en") else { return Err(Malformed("there is no event")) };
-            canonical::add(hit, name, &mut messages);
-        }
-        Ok(messages)
+        Ok(())
     }
 
     fn upstream(&self) -> Option<&'static str> {
@@ -91,6 +97,14 @@ impl Beacon for Gtag {
         let is_streaming = inbound.query.rsplit('&').next() == Some(STREAMING);
         if is_streaming { Answer::text("") } else { Answer::empty() }
     }
+}
+
+/// Adds the messages of one event.
+fn add(hit: &Hit<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+    let name = hit.get("en").ok_or(DecodeError::Malformed("there is no event"))?;
+    let mut messages = Vec::new();
+    canonical::add(hit, name, &mut messages);
+    batch.extend(messages)
 }
 
 /// Whether it is the id of something that Google's tag can send to.

@@ -1,6 +1,6 @@
 //! One event as the library writes it: fields of a query or a form (`contracts/beacons.md` 4.3).
 
-use crate::vendors::beacon::Malformed;
+use crate::vendors::beacon::DecodeError;
 use crate::vendors::wire::Fields;
 
 /// A name and a value of a family of fields: `value` and `9.5` of `cd[value]=9.5`.
@@ -59,7 +59,7 @@ pub(super) struct Hit<'f> {
 
 impl<'f> Hit<'f> {
     /// Reads one event.
-    pub(super) fn read(fields: &'f Fields<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(fields: &'f Fields<'_>) -> Result<Self, DecodeError> {
         let mut hit = Self::default();
         for (name, value) in fields.iter() {
             if name == "dpo" {
@@ -69,11 +69,11 @@ impl<'f> Hit<'f> {
             }
         }
         if hit.event.trim().is_empty() {
-            return Err(Malformed("there is no event"));
+            return Err(DecodeError::Malformed("there is no event"));
         }
         let is_number = hit.pixel.bytes().all(|byte| byte.is_ascii_digit());
         if hit.pixel.is_empty() || !is_number {
-            return Err(Malformed("there is no pixel's id"));
+            return Err(DecodeError::Malformed("there is no pixel's id"));
         }
         Ok(hit)
     }

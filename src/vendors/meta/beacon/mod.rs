@@ -22,8 +22,8 @@ use http::{Method, StatusCode};
 use self::hit::Hit;
 pub(super) use self::retell::retell;
 use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::Fields;
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{Fields, MessageBatch};
 
 /// Meta's beacons.
 pub(super) struct Pixel;
@@ -47,28 +47,33 @@ impl Beacon for Pixel {
         }
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         if plain(inbound.path) != EVENTS {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let body = String::from_utf8_lossy(inbound.body);
-        let fields = Fields::form(inbound.query).then(posted(inbound, &body)?);
+        let fields = Fields::form(inbound.query).then(posted(inbound)?);
         if fields.get("batch").is_none() {
-            return Ok(read(&fields, inbound)?.into_iter().collect());
+            if inbound.body.len() > inbound.bounds.hit_bytes() {
+                return Err(DecodeError::TooLarge);
+            }
+            return batch.extend(read(&fields, inbound)?);
         }
-        let mut messages = Vec::new();
-        let mut unread = Some(Malformed("there is no event in the batch"));
+        let mut unread = Some(DecodeError::Malformed("there is no event in the batch"));
         for (_, text) in fields.iter().filter(|(name, _)| name.starts_with("events[")) {
+            if text.len() > inbound.bounds.hit_bytes() {
+                batch.refuse("too_large");
+                continue;
+            }
             let event = Fields::form(text.strip_prefix('?').unwrap_or(text));
             match read(&event, inbound) {
                 Ok(message) => {
-                    messages.extend(message);
+                    batch.extend(message)?;
                     unread = None;
                 }
                 Err(malformed) => unread = unread.map(|_| malformed),
             }
         }
-        unread.map_or(Ok(messages), Err)
+        unread.filter(|_| batch.is_empty()).map_or(Ok(()), Err)
     }
 
     fn upstream(&self) -> Option<&'static str> {
@@ -95,18 +100,20 @@ fn plain(path: &str) -> &str {
 }
 
 /// The fields of the body.
-fn posted<'b>(inbound: &Inbound<'_>, body: &'b str) -> Result<Fields<'b>, Malformed> {
+fn posted<'b>(inbound: &Inbound<'b>) -> Result<Fields<'b>, DecodeError> {
+    const BROKEN: DecodeError = DecodeError::Malformed("the form is broken");
     let content_type = inbound.field(CONTENT_TYPE.as_str()).unwrap_or_default();
     let is_multipart =
         content_type.get(..10).is_some_and(|it| it.eq_ignore_ascii_case("multipart/"));
     if !is_multipart || inbound.body.is_empty() {
-        return Ok(Fields::form(body));
+        // What is not ASCII is percent-encoded in a form.
+        return std::str::from_utf8(inbound.body).map(Fields::form).map_err(|_invalid| BROKEN);
     }
-    Fields::multipart(content_type, inbound.body).ok_or(Malformed("the form is broken"))
+    Fields::multipart(content_type, inbound.body).ok_or(BROKEN)
 }
 
 /// The message of one event; none if it is one of the library's own.
-fn read(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Result<Option<Object>, Malformed> {
+fn read(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Result<Option<Object>, DecodeError> {
     let hit = Hit::read(fields)?;
     if AUTOMATIC.contains(&hit.event) {
         return Ok(None);

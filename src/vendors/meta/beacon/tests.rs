@@ -301,7 +301,7 @@ fn products_are_found_in_contents_else_by_their_ids() {
 fn a_batch_is_many_and_one_bad_event_takes_no_other_along() {
     let events = |query: &str| {
         let messages = got(query).decode(&Pixel)?;
-        Ok::<_, Malformed>(
+        Ok::<_, DecodeError>(
             messages.iter().map(|message| message["type"].clone()).collect::<Vec<_>>(),
         )
     };

@@ -17,14 +17,15 @@ mod track;
 
 pub(super) use retell::retell;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon as Face, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::{self, Fields};
+use crate::vendors::beacon::{Answer, Beacon as Face, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{self, Fields, MessageBatch};
 
 pub(super) struct Beacon;
 
@@ -85,30 +86,32 @@ impl Face for Beacon {
         })
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         let (read, endpoint): (fn(Object, &Sending) -> Option<_>, _) =
             match Endpoint::of(inbound.path) {
                 Some(Endpoint::Track) => (track::message, "/track"),
                 Some(Endpoint::Engage) => (profiles::person, "/engage"),
                 Some(Endpoint::Groups) => (profiles::group, "/groups"),
-                _ => return Ok(Vec::new()),
+                _ => return Ok(()),
             };
         let query = Fields::form(inbound.query);
         let sending = Sending { endpoint, at: query.get("_").and_then(wire::moment_of) };
-        let payload = payload(inbound, &query).ok_or(Malformed("there is no JSON in data"))?;
-        let records = match payload {
-            Value::Array(records) => records,
-            record => vec![record],
-        };
-        let mut messages = Vec::with_capacity(records.len());
+        let payload = payload(inbound, &query)?;
+        if let Cow::Owned(payload) = &payload {
+            batch.add_unpacked(payload.len());
+        }
         let mut is_any = false;
-        for record in records {
-            let Value::Object(record) = record else { continue };
+        for record in wire::records(&payload, &inbound.bounds)? {
+            let Some(record) = batch.object(record) else { continue };
             let Some(read) = read(record, &sending) else { continue };
             is_any = true;
-            messages.extend(read.message());
+            batch.extend(read.message())?;
         }
-        if is_any { Ok(messages) } else { Err(Malformed("none of the records can be read")) }
+        if is_any || !batch.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Malformed("none of the records can be read"))
+        }
     }
 
     fn upstream(&self) -> Option<&'static str> {
@@ -146,22 +149,27 @@ impl Read {
 }
 
 /// The JSON of a request, wherever it stands.
-fn payload(inbound: &Inbound<'_>, query: &Fields<'_>) -> Option<Value> {
+fn payload<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]>, DecodeError> {
+    const NONE: DecodeError = DecodeError::Malformed("there is no JSON in data");
+    let unpack = |fields: &Fields<'_>| {
+        let data = fields.get("data").ok_or(NONE)?;
+        Ok(Cow::Owned(wire::unpacked(data, &inbound.bounds)?.into_owned()))
+    };
     if inbound.body.is_empty() {
-        return wire::packed(query.get("data")?, inbound.max_bytes);
+        return unpack(query);
     }
-    if let Some(payload) = wire::json(inbound.body) {
-        return Some(payload);
+    if wire::is_json(inbound.body) {
+        return Ok(Cow::Borrowed(inbound.body));
     }
     let content_type = inbound.field("content-type").unwrap_or_default();
     if content_type.starts_with("multipart/") {
-        let fields = Fields::multipart(content_type, inbound.body)?;
-        return wire::packed(fields.get("data")?, inbound.max_bytes);
+        return unpack(&Fields::multipart(content_type, inbound.body).ok_or(NONE)?);
     }
-    let text = std::str::from_utf8(inbound.body).ok()?;
-    match Fields::form(text).get("data") {
-        Some(data) => wire::packed(data, inbound.max_bytes),
-        None => wire::packed(text, inbound.max_bytes),
+    let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
+    let fields = Fields::form(text);
+    match fields.get("data") {
+        Some(_) => unpack(&fields),
+        None => wire::unpacked(text, &inbound.bounds),
     }
 }
 

@@ -11,13 +11,15 @@ mod event;
 mod payload;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use memchr::memmem;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::event::Object;
-use crate::vendors::beacon::{Answer, Beacon, Inbound, Malformed, Methods, Verdict};
-use crate::vendors::wire::{self, Fields};
+use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
+use crate::vendors::wire::{self, Fields, MessageBatch};
 use event::Client;
 use payload::Payload;
 
@@ -69,20 +71,21 @@ impl Beacon for Snowplow {
         }
     }
 
-    fn decode(&self, inbound: &Inbound<'_>) -> Result<Vec<Object>, Malformed> {
-        let endpoint = Endpoint::of(inbound.path);
-        let payloads = match endpoint {
-            None | Some(Endpoint::Health) => return Ok(Vec::new()),
-            Some(Endpoint::Iglu) => vec![iglu(inbound)?],
-            Some(Endpoint::Image | Endpoint::Payloads) if inbound.body.is_empty() => {
-                vec![Payload::of_query(inbound.query)]
-            }
-            Some(Endpoint::Image | Endpoint::Payloads) => payloads(inbound.body)?,
-        };
+    fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         let is_anonymous = inbound.headers.contains_key("sp-anonymous");
         let client = Client { daily_id: is_anonymous.then_some(inbound.daily_id) };
-        let messages = messages(payloads, client);
-        if messages.is_empty() { Err(Malformed("there is no event")) } else { Ok(messages) }
+        match Endpoint::of(inbound.path) {
+            None | Some(Endpoint::Health) => return Ok(()),
+            Some(Endpoint::Iglu) => {
+                batch.extend(event::message(&mut iglu(inbound)?, Vec::new(), client))?;
+            }
+            Some(Endpoint::Image | Endpoint::Payloads) if inbound.body.is_empty() => {
+                let mut payload = Payload::of_query(inbound.query, inbound.bounds);
+                batch.extend(event::message(&mut payload, Vec::new(), client))?;
+            }
+            Some(Endpoint::Image | Endpoint::Payloads) => payloads(inbound, client, batch)?,
+        }
+        if batch.is_empty() { Err(DecodeError::Malformed("there is no event")) } else { Ok(()) }
     }
 
     fn is_anonymous(&self, inbound: &Inbound<'_>) -> bool {
@@ -100,25 +103,90 @@ impl Beacon for Snowplow {
     }
 }
 
-/// The payloads in an envelope.
-fn payloads(body: &[u8]) -> Result<Vec<Payload>, Malformed> {
-    let Some(Value::Object(mut envelope)) = wire::json(body) else {
-        return Err(Malformed("the body is not a JSON object"));
+/// Adds the messages of the payloads in an envelope. Items of an old transaction that comes with them
+/// become its products.
+fn payloads(
+    inbound: &Inbound<'_>,
+    client: Client<'_>,
+    batch: &mut MessageBatch,
+) -> Result<(), DecodeError> {
+    let Some([data]) = wire::members(inbound.body, ["data"]) else {
+        return Err(DecodeError::Malformed("the body is not a JSON object"));
     };
-    match envelope.get_mut("data").map(Value::take) {
-        Some(Value::Array(items)) => Ok(items.into_iter().filter_map(Payload::of).collect()),
-        Some(item @ Value::Object(_)) => Ok(Payload::of(item).into_iter().collect()),
-        _ => Err(Malformed("the envelope has no data")),
+    let data = data.map(|data| data.get().as_bytes()).filter(|data| wire::is_json(data));
+    let data = data.ok_or(DecodeError::Malformed("the envelope has no data"))?;
+    let records = wire::records(data, &inbound.bounds)?;
+    let mut orders = Orders::find(data, &records);
+    for (place, record) in records.iter().enumerate() {
+        if orders.items.contains(&place) {
+            continue;
+        }
+        let items = orders.of.remove(&place).unwrap_or_default();
+        let texts = items.iter().chain([record]).map(|record| record.get().as_bytes());
+        if !wire::fits(texts, &inbound.bounds) {
+            batch.refuse("too_large");
+            continue;
+        }
+        let mut payload = |record: &RawValue| {
+            let fields = batch.object(record)?;
+            Some(Payload::of(fields, inbound.bounds))
+        };
+        let products = items.iter().filter_map(|item| payload(item));
+        let products = products.map(|mut item| Value::Object(commerce::item(&mut item)));
+        let products = products.collect();
+        if let Some(mut payload) = payload(record) {
+            batch.extend(event::message(&mut payload, products, client))?;
+        }
+    }
+    Ok(())
+}
+
+/// The old transactions of an envelope that come with items.
+#[derive(Default)]
+struct Orders<'t> {
+    /// By the place of each order, its items.
+    of: BTreeMap<usize, Vec<&'t RawValue>>,
+    /// The places of all those items.
+    items: BTreeSet<usize>,
+}
+
+impl<'t> Orders<'t> {
+    fn find(data: &[u8], records: &[&'t RawValue]) -> Self {
+        let mut orders = Self::default();
+        // Nearly no tracker sends them any more.
+        if memmem::find(data, b"\"tr\"").is_none() {
+            return orders;
+        }
+        let id = |kind: &str, name: &str, record: &'t RawValue| {
+            let [own, id] = wire::members(record.get().as_bytes(), ["e", name])?;
+            wire::string(own?).filter(|own| *own == kind)?;
+            wire::string(id?)
+        };
+        let mut places = BTreeMap::new();
+        for (place, record) in records.iter().enumerate() {
+            if let Some(id) = id("tr", "tr_id", record) {
+                places.entry(id).or_insert(place);
+            }
+        }
+        for (place, record) in records.iter().enumerate() {
+            let order = id("ti", "ti_id", record).and_then(|id| places.get(&id));
+            if let Some(order) = order {
+                orders.of.entry(*order).or_default().push(record);
+                orders.items.insert(place);
+            }
+        }
+        orders
     }
 }
 
 /// The payload of an event that comes as its schema and its data: in the body, or as fields.
-fn iglu(inbound: &Inbound<'_>) -> Result<Payload, Malformed> {
-    let event = match wire::json(inbound.body) {
-        Some(event) => event,
-        None => {
+fn iglu(inbound: &Inbound<'_>) -> Result<Payload, DecodeError> {
+    let event = match wire::is_json(inbound.body) {
+        true => wire::tree(inbound.body, &inbound.bounds)?,
+        false => {
             let fields = Fields::form(inbound.query);
-            let schema = fields.get("schema").ok_or(Malformed("there is no schema"))?;
+            let schema =
+                fields.get("schema").ok_or(DecodeError::Malformed("there is no schema"))?;
             let data = fields.iter().filter(|(name, _)| *name != "schema");
             let data: Object =
                 data.map(|(name, value)| (name.to_owned(), value.to_owned().into())).collect();
@@ -128,29 +196,7 @@ fn iglu(inbound: &Inbound<'_>) -> Result<Payload, Malformed> {
             Value::Object(event)
         }
     };
-    Ok(Payload::of_event(event))
-}
-
-/// The messages of payloads. Items of an old transaction that comes with them become its products.
-fn messages(payloads: Vec<Payload>, client: Client<'_>) -> Vec<Object> {
-    let is = |payload: &Payload, kind: &str| payload.peek("e") == Some(kind);
-    let orders = payloads.iter().filter(|payload| is(payload, "tr"));
-    let mut products: BTreeMap<String, Vec<Value>> =
-        orders.filter_map(|order| Some((order.peek("tr_id")?.to_owned(), Vec::new()))).collect();
-    let mut rest = Vec::with_capacity(payloads.len());
-    for mut payload in payloads {
-        let order = payload.peek("ti_id").filter(|_| is(&payload, "ti"));
-        match order.and_then(|order| products.get_mut(order)) {
-            Some(products) => products.push(Value::Object(commerce::item(&mut payload))),
-            None => rest.push(payload),
-        }
-    }
-    let messages = rest.into_iter().filter_map(|mut payload| {
-        let order = payload.peek("tr_id").filter(|_| is(&payload, "tr"));
-        let products = order.and_then(|order| products.remove(order)).unwrap_or_default();
-        event::message(&mut payload, products, client)
-    });
-    messages.collect()
+    Ok(Payload::of_event(event, inbound.bounds))
 }
 
 #[cfg(test)]

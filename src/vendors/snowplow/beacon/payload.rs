@@ -3,6 +3,7 @@
 use serde_json::{Number, Value};
 
 use crate::event::Object;
+use crate::vendors::beacon::Bounds;
 use crate::vendors::products;
 use crate::vendors::wire::{self, Fields};
 
@@ -11,37 +12,33 @@ pub(super) struct Payload {
     fields: Object,
     /// An event that did not come as text.
     event: Option<Value>,
+    /// What JSON within its texts may become.
+    bounds: Bounds,
 }
 
 impl Payload {
     /// One of an envelope.
-    pub(super) fn of(item: Value) -> Option<Self> {
-        let Value::Object(fields) = item else { return None };
-        Some(Self { fields, event: None })
+    pub(super) fn of(fields: Object, bounds: Bounds) -> Self {
+        Self { fields, event: None, bounds }
     }
 
     /// The one in a query.
-    pub(super) fn of_query(query: &str) -> Self {
+    pub(super) fn of_query(query: &str, bounds: Bounds) -> Self {
         let fields = Fields::form(query);
         let fields = fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned().into()));
-        Self { fields: fields.collect(), event: None }
+        Self { fields: fields.collect(), event: None, bounds }
     }
 
     /// That of a self-describing event.
-    pub(super) fn of_event(event: Value) -> Self {
+    pub(super) fn of_event(event: Value, bounds: Bounds) -> Self {
         let mut fields = Object::new();
         fields.insert("e".to_owned(), "ue".into());
-        Self { fields, event: Some(event) }
+        Self { fields, event: Some(event), bounds }
     }
 
     /// The event that did not come as text.
     pub(super) fn event(&mut self) -> Option<Value> {
         self.event.take()
-    }
-
-    /// A text, which stays.
-    pub(super) fn peek(&self, name: &str) -> Option<&str> {
-        self.fields.get(name)?.as_str()
     }
 
     /// A text that says something.
@@ -67,9 +64,9 @@ impl Payload {
     /// JSON: as text under the first name, or base64 under the second.
     pub(super) fn json(&self, plain: &str, encoded: &str) -> Option<Value> {
         let text = self.fields.get(plain).and_then(Value::as_str);
-        text.and_then(|text| wire::json(text.trim().as_bytes())).or_else(|| {
+        text.and_then(|text| wire::json(text.trim().as_bytes(), &self.bounds)).or_else(|| {
             let encoded = self.fields.get(encoded).and_then(Value::as_str)?;
-            wire::json(wire::base64(encoded)?.trim_ascii())
+            wire::json(wire::base64(encoded)?.trim_ascii(), &self.bounds)
         })
     }
 }

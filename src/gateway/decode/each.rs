@@ -1,0 +1,23 @@
+//! Messages that stand by themselves, such as those that are made of a vendor's beacon.
+
+use super::message::{Draft, Rejected, alone};
+use super::{Terms, Text};
+
+/// Judges messages. Each text is gone when its draft is there.
+pub(in crate::gateway) fn judge_each(
+    texts: Vec<Box<[u8]>>,
+    terms: &Terms<'_>,
+) -> (Vec<Draft>, Vec<Rejected>) {
+    let (mut drafts, mut rejected) = (Vec::with_capacity(texts.len()), Vec::new());
+    for (index, text) in texts.into_iter().enumerate() {
+        let body = Text::look(&text, terms.limits.json_depth).ok();
+        let Some(envelope) = body.as_ref().and_then(alone) else {
+            rejected.push(Rejected { index, message_id: None, reason: "malformed" });
+            continue;
+        };
+        let (draft, refused) = envelope.judge(terms);
+        drafts.extend(draft.into_iter().map(|draft| Draft { index, ..draft }));
+        rejected.extend(refused.into_iter().map(|refused| Rejected { index, ..refused }));
+    }
+    (drafts, rejected)
+}

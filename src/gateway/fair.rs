@@ -1,0 +1,251 @@
+//! A pool of units that clients share fairly. No client holds more than its part, and clients that wait
+//! are served in turns, one grant each: whoever asks a thousand times at once delays others by one grant.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::budget::Payer;
+use super::rejection::Rejection;
+
+/// A number of units: bytes, or threads.
+pub(super) struct FairPool {
+    total: usize,
+    /// What one client may hold. A client that holds nothing may have one grant of any size.
+    of_one: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    left: usize,
+    held: HashMap<Payer, usize>,
+    waiting: HashMap<Payer, VecDeque<Waiting>>,
+    /// Those who wait; the first is served first, unless it holds its part.
+    turns: VecDeque<Payer>,
+}
+
+struct Waiting {
+    units: usize,
+    sender: oneshot::Sender<Grant>,
+}
+
+/// Units of one client; given back when dropped.
+pub(super) struct Grant {
+    pool: Arc<FairPool>,
+    payer: Payer,
+    units: usize,
+}
+
+impl FairPool {
+    pub(super) fn new(total: usize, of_one: usize) -> Arc<Self> {
+        let state = Mutex::new(State { left: total, ..State::default() });
+        Arc::new(Self { total, of_one, state })
+    }
+
+    /// Takes so many units, no more than there are, and waits for them until the deadline. Cancel safe.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        payer: Payer,
+        units: usize,
+        deadline: Instant,
+    ) -> Result<Grant, Rejection> {
+        let units = units.clamp(1, self.total.max(1));
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Waiting { units, sender };
+        self.change(|state| {
+            let queue = state.waiting.entry(payer).or_default();
+            if queue.is_empty() {
+                state.turns.push_back(payer);
+            }
+            queue.push_back(waiting);
+        });
+        match timeout_at(deadline, receiver).await {
+            Ok(Ok(grant)) => Ok(grant),
+            Ok(Err(_gone)) => Err(Rejection::Closing),
+            Err(_late) => Err(Rejection::Overloaded),
+        }
+    }
+
+    /// Takes so many units if they are there, and waits for none.
+    pub(super) fn try_take(self: &Arc<Self>, payer: Payer, units: usize) -> Option<Grant> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = state.held.get(&payer).copied().unwrap_or_default();
+        if units > state.left || held > 0 && held.saturating_add(units) > self.of_one {
+            return None;
+        }
+        state.left -= units;
+        state.held.insert(payer, held.saturating_add(units));
+        Some(Grant { pool: self.clone(), payer, units })
+    }
+
+    /// Changes the state, and serves who can then be served.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let granted = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut state);
+            state.serve(self.of_one)
+        };
+        // Outside of the lock: a grant that nobody waits for any more gives itself back.
+        for (payer, Waiting { units, sender }) in granted {
+            drop(sender.send(Grant { pool: self.clone(), payer, units }));
+        }
+    }
+}
+
+impl State {
+    fn serve(&mut self, of_one: usize) -> Vec<(Payer, Waiting)> {
+        let mut granted = Vec::new();
+        let mut place = 0;
+        while let Some(&payer) = self.turns.get(place) {
+            let Some(queue) = self.waiting.get_mut(&payer) else {
+                self.turns.remove(place);
+                continue;
+            };
+            while queue.front().is_some_and(|waiting| waiting.sender.is_closed()) {
+                queue.pop_front();
+            }
+            let Some(units) = queue.front().map(|waiting| waiting.units) else {
+                self.waiting.remove(&payer);
+                self.turns.remove(place);
+                continue;
+            };
+            let held = self.held.get(&payer).copied().unwrap_or_default();
+            if held > 0 && held.saturating_add(units) > of_one {
+                place += 1;
+                continue;
+            }
+            // Nobody overtakes: else many small grants would keep a large one waiting for ever.
+            if units > self.left {
+                break;
+            }
+            self.left -= units;
+            self.held.insert(payer, held.saturating_add(units));
+            granted.extend(queue.pop_front().map(|waiting| (payer, waiting)));
+            self.turns.remove(place);
+            if queue.is_empty() {
+                self.waiting.remove(&payer);
+            } else {
+                self.turns.push_back(payer);
+            }
+            place = 0;
+        }
+        granted
+    }
+
+    fn give_back(&mut self, payer: Payer, units: usize) {
+        self.left = self.left.saturating_add(units);
+        if let Some(held) = self.held.get_mut(&payer) {
+            *held = held.saturating_sub(units);
+            if *held == 0 {
+                self.held.remove(&payer);
+            }
+        }
+    }
+}
+
+impl Grant {
+    /// Gives back what is above so many units.
+    pub(super) fn shrink(&mut self, units: usize) {
+        let above = self.units.saturating_sub(units);
+        if above > 0 {
+            self.units -= above;
+            self.pool.change(|state| state.give_back(self.payer, above));
+        }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        self.pool.change(|state| state.give_back(self.payer, self.units));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::journal::SiteId;
+
+    fn client(number: u8) -> Payer {
+        Payer::client(SiteId(1), [192, 0, 2, number].into())
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(1)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn units_are_given_back() {
+        let pool = FairPool::new(100, 100);
+        let mut first = pool.take(client(1), 500, soon()).await.unwrap();
+        let refused = pool.take(client(2), 1, soon()).await;
+        assert!(matches!(refused, Err(Rejection::Overloaded)));
+        first.shrink(60);
+        let second = pool.take(client(1), 40, soon()).await.unwrap();
+        assert!(matches!(pool.take(client(2), 1, soon()).await, Err(Rejection::Overloaded)));
+        drop((first, second));
+        drop(pool.take(client(2), 100, soon()).await.unwrap());
+        let state = pool.state.lock().unwrap();
+        assert_eq!((state.left, state.held.len(), state.turns.len()), (100, 0, 0));
+        assert!(state.waiting.is_empty(), "nothing is left of those who gave up");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_holds_no_more_than_its_part_whoever_waits() {
+        let pool = FairPool::new(100, 25);
+        let whole = pool.take(client(1), 80, soon()).await.unwrap();
+        assert!(pool.take(client(1), 1, soon()).await.is_err(), "it holds more than its part");
+        drop(whole);
+        let part = pool.take(client(1), 20, soon()).await.unwrap();
+        assert!(pool.take(client(1), 6, soon()).await.is_err());
+        let others = pool.take(client(2), 80, soon()).await.unwrap();
+        drop((part, others));
+    }
+
+    #[test]
+    fn what_is_not_there_at_once_may_be_refused_at_once() {
+        let pool = FairPool::new(100, 25);
+        let first = pool.try_take(client(1), 20).unwrap();
+        assert!(pool.try_take(client(1), 6).is_none(), "more than its part");
+        let second = pool.try_take(client(2), 80).unwrap();
+        assert!(pool.try_take(client(3), 1).is_none());
+        drop((first, second));
+        assert!(pool.try_take(client(3), 25).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_clients_are_served_in_turns_and_not_by_who_asked_first() {
+        let pool = FairPool::new(10, 10);
+        let held = pool.take(client(1), 10, soon()).await.unwrap();
+        let mut flood: Vec<_> =
+            (0..100).map(|_| Box::pin(pool.take(client(1), 10, soon()))).collect();
+        for waiting in &mut flood {
+            assert!(waiting.now_or_never().is_none());
+        }
+        let mut other = Box::pin(pool.take(client(2), 10, soon()));
+        assert!((&mut other).now_or_never().is_none());
+        drop(held);
+        let first = flood.remove(0).await.unwrap();
+        drop(first);
+        assert!(other.now_or_never().is_some(), "after one of the hundred");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_grant_is_not_overtaken_for_ever() {
+        let pool = FairPool::new(10, 10);
+        let held = pool.take(client(1), 6, soon()).await.unwrap();
+        let mut large = Box::pin(pool.take(client(2), 10, soon()));
+        assert!((&mut large).now_or_never().is_none());
+        let mut small = Box::pin(pool.take(client(3), 1, soon()));
+        assert!((&mut small).now_or_never().is_none());
+        drop(held);
+        drop(large.await.unwrap());
+        small.await.unwrap();
+    }
+}

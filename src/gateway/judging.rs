@@ -1,0 +1,106 @@
+//! From a body to judged messages: at once if that takes a moment, else aside, when it is the client's turn.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::Body;
+
+use super::Arrived;
+use super::accept::{Messages, Sender};
+use super::body::{self, Received};
+use super::budget::{AT_ONCE_EVENTS, AT_ONCE_MADE_BYTES, Payer, Share};
+use super::decode::{self, Terms};
+use super::rejection::Rejection;
+use super::snapshot::Snapshot;
+use crate::event::Kind;
+
+impl Arrived<'_> {
+    /// Who pays for what the request takes, as long as it shows nothing else.
+    pub(super) fn payer(&self) -> Payer {
+        Payer::client(self.site.id, self.client.client)
+    }
+
+    /// Reads a body and judges its messages. Its bytes are taken from the quota of the sender; if the
+    /// body is to show who that is, they are the caller's to take.
+    pub(super) async fn read<B>(
+        &self,
+        body: B,
+        kind: Option<Kind>,
+        sender: Option<Sender>,
+    ) -> Result<Messages, Rejection>
+    where
+        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
+    {
+        let Snapshot { limits, budget, .. } = &**self.snapshot;
+        let payer = match sender {
+            Some(Sender::Server) => Payer::servers(self.site.id),
+            Some(Sender::Client) | None => self.payer(),
+        };
+        let Received { text, sent, share } =
+            body::read(body, &self.head.headers, limits, (budget, payer)).await?;
+        let bytes = text.len().max(sent.len());
+        drop(sent);
+        if let Some(sender) = sender {
+            self.spend_bytes(sender, bytes)?;
+        }
+        match self.judge(text, share, kind, payer).await {
+            Ok(messages) => Ok(Messages { bytes, ..messages }),
+            Err(rejection) => {
+                if sender.is_none() {
+                    self.spend_bytes(Sender::Client, bytes)?;
+                }
+                Err(rejection)
+            }
+        }
+    }
+
+    async fn judge(
+        &self,
+        text: Bytes,
+        share: Option<Share>,
+        kind: Option<Kind>,
+        payer: Payer,
+    ) -> Result<Messages, Rejection> {
+        if share.is_some() {
+            return self.messages(text, share, kind).await;
+        }
+        match self.messages(text.clone(), None, kind).await {
+            // It is short, but many events take as long as a long body, and so does what all of them say.
+            Err(rejection) if rejection.is_of_size() => {
+                let Snapshot { limits, budget, .. } = &**self.snapshot;
+                let share = budget.take(payer, text.len(), limits).await?;
+                self.messages(text, Some(share), kind).await
+            }
+            judged => judged,
+        }
+    }
+
+    /// Judges the messages of a text: at once without a share, and then no more than take a moment.
+    pub(super) async fn messages(
+        &self,
+        text: Bytes,
+        share: Option<Share>,
+        kind: Option<Kind>,
+    ) -> Result<Messages, Rejection> {
+        let (snapshot, received_at) = (Arc::clone(self.snapshot), self.received_at);
+        let judge = move |share: Option<Share>| {
+            let limits = &snapshot.limits;
+            let terms = Terms { limits, kind, received_at };
+            let came = text.len();
+            let room = match share {
+                Some(_) => (limits.batch_events, limits.inflated_bytes),
+                None => (AT_ONCE_EVENTS, AT_ONCE_MADE_BYTES),
+            };
+            let text = decode::Text::look(&text, limits.json_depth)?;
+            let envelope = decode::open(&text, &terms, room)?;
+            let write_key = envelope.write_key().map(str::to_owned);
+            let (drafts, rejected) = envelope.judge(&terms);
+            Ok(Messages { write_key, drafts, rejected, came, share, ..Messages::default() })
+        };
+        match share {
+            None => judge(None),
+            Some(share) => share.run(move |share| judge(Some(share))).await,
+        }
+    }
+}

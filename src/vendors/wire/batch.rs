@@ -1,0 +1,124 @@
+//! The canonical messages of one beacon, as texts: each is written as soon as it is made and its tree
+//! is gone before the next, so that a beacon of many events never stands in memory as trees.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::scan;
+use crate::event::Object;
+use crate::vendors::beacon::{Bounds, DecodeError, Inbound, MADE_TIMES};
+
+/// Bytes of messages that may be made of each event besides: the shortest hit has a page, a source and
+/// a time.
+const EVENT_BYTES: usize = 1024;
+
+/// The messages of one beacon.
+#[derive(Debug)]
+pub struct MessageBatch {
+    bounds: Bounds,
+    /// Bytes that came.
+    came: usize,
+    /// Bytes that were made.
+    made: usize,
+    texts: Vec<Box<[u8]>>,
+    refused: Vec<(usize, &'static str)>,
+}
+
+impl MessageBatch {
+    /// An empty batch for one beacon.
+    pub fn new(inbound: &Inbound<'_>) -> Self {
+        let came = inbound.body.len() + inbound.query.len();
+        let bounds = inbound.bounds;
+        Self { bounds, came, made: 0, texts: Vec::new(), refused: Vec::new() }
+    }
+
+    /// The bounds of the beacon.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Notes bytes that were encoded within the body: what they become counts, not how they came.
+    pub fn add_unpacked(&mut self, bytes: usize) {
+        self.came = self.came.max(bytes);
+    }
+
+    /// Fails if so many messages of which each repeats so many bytes would be too much.
+    pub fn check_repeated(&self, bytes: usize, messages: usize) -> Result<(), DecodeError> {
+        let sum = bytes.saturating_mul(messages);
+        if sum > self.room(0) { Err(DecodeError::TooLarge) } else { Ok(()) }
+    }
+
+    /// Bytes that so many messages may have.
+    fn room(&self, messages: usize) -> usize {
+        let of_bytes = self.came.saturating_mul(MADE_TIMES);
+        let of_events = messages.saturating_mul(EVENT_BYTES);
+        let room = of_bytes.saturating_add(of_events).saturating_add(self.bounds.made_bytes);
+        room.min(self.bounds.messages_bytes)
+    }
+
+    /// Bytes that came: of the request, or of what was encoded within it.
+    pub fn came(&self) -> usize {
+        self.came
+    }
+
+    /// Adds a message.
+    pub fn push(&mut self, message: &Object) -> Result<(), DecodeError> {
+        if self.len() >= self.bounds.events {
+            return Err(DecodeError::TooMany);
+        }
+        let text = serde_json::to_vec(message).map_err(|_never| DecodeError::Malformed("JSON"))?;
+        self.made = self.made.saturating_add(text.len());
+        if self.made > self.room(self.texts.len() + 1) {
+            return Err(DecodeError::TooLarge);
+        }
+        self.texts.push(text.into_boxed_slice());
+        Ok(())
+    }
+
+    /// Adds several messages.
+    pub fn extend(
+        &mut self,
+        messages: impl IntoIterator<Item = Object>,
+    ) -> Result<(), DecodeError> {
+        messages.into_iter().try_for_each(|message| self.push(&message))
+    }
+
+    /// Notes an event that cannot be read, and why.
+    pub fn refuse(&mut self, reason: &'static str) {
+        self.refused.push((self.len(), reason));
+    }
+
+    /// A record as a tree. `None` if it is no object, or is refused: then by itself, not with the others.
+    pub fn object(&mut self, record: &RawValue) -> Option<Object> {
+        if !record.get().starts_with('{') {
+            return None;
+        }
+        match scan::tree(record.get().as_bytes(), &self.bounds) {
+            Ok(Value::Object(object)) => Some(object),
+            Ok(_) => None,
+            Err(DecodeError::TooLarge | DecodeError::TooMany) => {
+                self.refuse("too_large");
+                None
+            }
+            Err(DecodeError::Malformed(_)) => {
+                self.refuse("malformed");
+                None
+            }
+        }
+    }
+
+    /// Messages and refused events.
+    pub fn len(&self) -> usize {
+        self.texts.len() + self.refused.len()
+    }
+
+    /// Whether there is neither a message nor an event that was refused.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The texts of the messages, and the places of events that were refused with the reasons.
+    pub fn into_parts(self) -> (Vec<Box<[u8]>>, Vec<(usize, &'static str)>) {
+        (self.texts, self.refused)
+    }
+}

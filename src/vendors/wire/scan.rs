@@ -1,0 +1,263 @@
+//! JSON that is counted before any of it is built: a few kilobytes of gzip hold millions of items, and
+//! a tree takes up to 80 times its text.
+//!
+//! A list or an object is split into the texts of its items and members, which borrow from the body.
+//! Only one event at a time becomes a tree, and only if the tree is within bounds.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, de};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::vendors::beacon::{Bounds, DecodeError};
+
+/// What the tree of an object takes beside its members: room for the first ones, and their table.
+const OBJECT_BYTES: usize = 512;
+
+/// The same of a list.
+const LIST_BYTES: usize = 288;
+
+/// What a member or an item takes, while its object or list grows.
+const ITEM_BYTES: usize = 350;
+
+/// Why a list is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListError {
+    /// It is no JSON list.
+    NotAList,
+    /// It has more items than it may.
+    TooLong,
+}
+
+/// The items of a list, unread. Stops at the first item beyond `max`.
+pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, ListError> {
+    let mut is_over = false;
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let items = reader.deserialize_seq(AtMost { max, is_over: &mut is_over });
+    match (items, is_over) {
+        (_, true) => Err(ListError::TooLong),
+        (Ok(items), false) if reader.end().is_ok() => Ok(items),
+        _ => Err(ListError::NotAList),
+    }
+}
+
+/// The records of a JSON text that is one object or a list: their texts, unread.
+pub fn records<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>, DecodeError> {
+    match text.first() {
+        Some(b'[') => items(text, bounds.events).map_err(|error| match error {
+            ListError::TooLong => DecodeError::TooMany,
+            ListError::NotAList => DecodeError::Malformed("the list is not JSON"),
+        }),
+        Some(b'{') => {
+            let one = serde_json::from_slice(text);
+            one.map(|one| vec![one]).map_err(|_invalid| DecodeError::Malformed("it is not JSON"))
+        }
+        _ => Err(DecodeError::Malformed("it is neither a JSON object nor a list")),
+    }
+}
+
+/// The texts of these members of an object; the last of a name counts. `None` if the text is no JSON
+/// object.
+pub fn members<'t, const N: usize>(
+    text: &'t [u8],
+    names: [&str; N],
+) -> Option<[Option<&'t RawValue>; N]> {
+    if text.first() != Some(&b'{') {
+        return None;
+    }
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let found = reader.deserialize_map(Named(names)).ok()?;
+    reader.end().ok()?;
+    Some(found)
+}
+
+/// A text that stands in JSON; `None` if it is of another type.
+pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+}
+
+/// A JSON value as a tree, if both its text and the tree are within the bounds of one event.
+pub fn tree(text: &[u8], bounds: &Bounds) -> Result<Value, DecodeError> {
+    if !fits([text], bounds) {
+        return Err(DecodeError::TooLarge);
+    }
+    serde_json::from_slice(text).map_err(|_invalid| DecodeError::Malformed("it is not JSON"))
+}
+
+/// Whether texts that become one event are within its bounds, and so are their trees.
+pub fn fits<'t>(texts: impl IntoIterator<Item = &'t [u8]>, bounds: &Bounds) -> bool {
+    let (mut bytes, mut tree) = (0_usize, 0_usize);
+    for text in texts {
+        bytes = bytes.saturating_add(text.len());
+        if bytes > bounds.hit_bytes() {
+            return false;
+        }
+        // A short text makes no large tree, whatever it holds: nearly all are short.
+        let most = text.len().saturating_mul(MAX_TREE_TIMES);
+        tree = tree.saturating_add(if most <= bounds.tree_bytes() { most } else { weigh(text) });
+    }
+    tree <= bounds.tree_bytes()
+}
+
+/// The most that a tree takes for a byte of its text: objects of one member within each other.
+const MAX_TREE_TIMES: usize = 128;
+
+/// What a JSON text takes as a tree at most, counted without building it.
+fn weigh(text: &[u8]) -> usize {
+    let mut sum = text.len();
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        sum = sum.saturating_add(match byte {
+            b'{' => OBJECT_BYTES,
+            b'[' => LIST_BYTES,
+            b',' => ITEM_BYTES,
+            b'"' => {
+                rest = behind_string(rest);
+                continue;
+            }
+            _ => continue,
+        });
+    }
+    sum
+}
+
+/// The text behind a string whose first quotation mark is gone.
+fn behind_string(mut text: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', text) {
+        let is_end = text.get(at) == Some(&b'"');
+        text = text.get(at + if is_end { 1 } else { 2 }..).unwrap_or_default();
+        if is_end {
+            return text;
+        }
+    }
+    &[]
+}
+
+struct AtMost<'f> {
+    max: usize,
+    is_over: &'f mut bool,
+}
+
+impl<'de> Visitor<'de> for AtMost<'_> {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            if list.len() == self.max {
+                *self.is_over = true;
+                return Err(A::Error::custom("the list is too long"));
+            }
+            list.push(item);
+        }
+        Ok(list)
+    }
+}
+
+struct Named<'n, const N: usize>([&'n str; N]);
+
+impl<'de, const N: usize> Visitor<'de> for Named<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; N];
+        while let Some(place) = members.next_key_seed(Place(&self.0))? {
+            match place.and_then(|place| found.get_mut(place)) {
+                Some(found) => *found = Some(members.next_value()?),
+                None => drop(members.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The place of a key among the names.
+struct Place<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Place<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|name| *name == key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors::wire::trial::BOUNDS;
+
+    #[test]
+    fn a_list_is_read_up_to_its_bound() {
+        let texts = |text: &'static str, max| {
+            let items = items(text.as_bytes(), max);
+            items.map(|items| items.into_iter().map(RawValue::get).collect::<Vec<_>>())
+        };
+        assert_eq!(texts("[1, {\"a\":2} ,3]", 3), Ok(vec!["1", "{\"a\":2}", "3"]));
+        assert_eq!(texts("[]", 0), Ok(vec![]));
+        for bad in ["{}", "1", "", "[1,]", "[1] 2", "[1,[2]"] {
+            assert_eq!(texts(bad, 3), Err(ListError::NotAList), "{bad}");
+        }
+        // What comes behind the bound is not even read.
+        assert_eq!(texts("[1,2,3,4,garbage", 3), Err(ListError::TooLong));
+    }
+
+    #[test]
+    fn members_are_found_unread_and_the_last_of_a_name_counts() {
+        let find = |text: &'static str| {
+            let found = members(text.as_bytes(), ["a", "b"])?;
+            Some(found.map(|raw| raw.map(RawValue::get)))
+        };
+        assert_eq!(find(r#"{"a":1,"c":[{"b":2}],"\u0061":[2, 3]}"#), Some([Some("[2, 3]"), None]));
+        assert_eq!(find(r#"{"b":null}"#), Some([None, Some("null")]));
+        for bad in ["", "[]", "{", "{\"a\":}", "{} x"] {
+            assert_eq!(find(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn trees_are_weighed_before_they_are_built() {
+        let many = "[1,".repeat(2) + &"1,".repeat(BOUNDS.tree_bytes() / ITEM_BYTES) + "1]]";
+        assert_eq!(tree(many.as_bytes(), &BOUNDS), Err(DecodeError::TooLarge));
+        let long = format!("\"{}\"", "x".repeat(BOUNDS.hit_bytes()));
+        assert_eq!(tree(long.as_bytes(), &BOUNDS), Err(DecodeError::TooLarge));
+        let commas = format!("[\"{}\\\",\"]", ",".repeat(BOUNDS.hit_bytes() / 2));
+        assert!(tree(commas.as_bytes(), &BOUNDS).is_ok(), "those in texts are no items");
+        assert_eq!(tree(b"[1,", &BOUNDS), Err(DecodeError::Malformed("it is not JSON")));
+    }
+
+    #[test]
+    fn records_are_one_or_many() {
+        let count = |text: &str| records(text.as_bytes(), &BOUNDS).map(|records| records.len());
+        assert_eq!((count("{}"), count("[{},{}]")), (Ok(1), Ok(2)));
+        let many = format!("[{}1]", "1,".repeat(BOUNDS.events));
+        assert_eq!(count(&many), Err(DecodeError::TooMany));
+        assert!(count("7").is_err() && count("[").is_err() && count("").is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! A gateway without listeners, destinations and profiles: whole requests of a site that takes every
+//! vendor's beacons, and nothing besides that would take memory meanwhile.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use tagway::clock::{SharedClock, SystemClock};
+use tagway::config;
+use tagway::feed::Feed;
+use tagway::gateway::{ClientFacts, Gateway, Limits, SiteSetup, Snapshot};
+use tagway::journal::{Journal as _, MIGRATIONS, SqliteJournal};
+use tagway::metrics::Metrics;
+use tagway::script::Sdk;
+use tagway::script::proxy::Scripts;
+use tagway::settings::{Environment, Secret, Source};
+use tagway::store::{Store, Sync};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// The site, with its limits before it.
+const SITE: &str = r#"
+[journal]
+durability = "os"
+[[sites]]
+name = "shop"
+hosts = ["*"]
+origins = ["https://shop.example"]
+write_key = "shop-web"
+server_token = "a-server-token-of-the-shop"
+bots = "pass"
+"#;
+
+/// A gateway and the thread it runs on.
+pub(crate) struct Alone {
+    gateway: Gateway,
+    metrics: Arc<Metrics>,
+    runtime: Runtime,
+    /// Its limits.
+    pub(crate) limits: Limits,
+    _folder: TempDir,
+}
+
+impl Alone {
+    /// Starts one with these settings, which come before the site's.
+    pub(crate) fn start(settings: &str, more: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{settings}{SITE}{more}");
+        let source = Source { name: "the test's settings".to_owned(), text };
+        let settings = config::load(&[source], &Environment::default())
+            .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        let (metrics, limits) = (Arc::new(Metrics::new()), settings.limits.clone());
+        let gateway = runtime.block_on(open(&folder, settings, metrics.clone()));
+        Self { gateway, metrics, runtime, limits, _folder: folder }
+    }
+
+    /// The answer to one request.
+    pub(crate) fn ask(&self, request: Request<Bytes>) -> StatusCode {
+        let client = ClientFacts { client: [192, 0, 2, 7].into(), secure: true };
+        self.runtime.block_on(async {
+            let answer = self.gateway.handle(request.map(Full::new), client).await;
+            let (head, body) = answer.into_parts();
+            drop(body.collect().await);
+            head.status
+        })
+    }
+
+    /// Events that were accepted so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        let text = self.metrics.render();
+        let lines = text.lines().filter(|line| line.starts_with("tagway_events_accepted_total{"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+}
+
+async fn open(folder: &TempDir, settings: config::Settings, metrics: Arc<Metrics>) -> Gateway {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let store = Store::open(folder.path(), Sync::Os, &[MIGRATIONS], metrics.clone()).unwrap();
+    let journal =
+        SqliteJournal::open(Arc::new(store), settings.journal, clock.clone(), metrics.clone());
+    let journal = Arc::new(journal.await.unwrap());
+    let mut setups = Vec::new();
+    for site in settings.sites {
+        let mut visitor = site.visitor;
+        visitor.set_secret(&Secret::new("a-secret-of-the-shop-for-its-cookies"));
+        setups.push(SiteSetup {
+            id: journal.site(&site.name).await.unwrap(),
+            name: site.name,
+            settings: site.gateway,
+            visitor,
+            minting: Vec::new(),
+            origin: None,
+            sdk: Arc::new(Sdk::new(&site.sdk, tagway::script::Extras::default())),
+            integrations: Vec::new(),
+            public: site.profiles.public,
+        });
+    }
+    let snapshot = Snapshot::new(settings.limits, 0.0, settings.geo, setups, &metrics);
+    let scripts =
+        Scripts::new(settings.scripts, folder.path(), false, clock.clone(), metrics.clone());
+    Gateway::new(journal, metrics, clock, Feed::new(), scripts.unwrap(), snapshot)
+}
