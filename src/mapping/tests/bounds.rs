@@ -27,7 +27,7 @@ fn a_list_times_a_number_is_no_value() {
             "{{ (properties.price * properties.quantity)|string|length }}",
             "{{ (properties.price * properties.quantity)|join(',') }}",
             "{{ (properties.price * properties.quantity)|last }}",
-            "{{ (properties.price * properties.quantity)[1:] }}",
+            "{{ properties.price and (properties.price * properties.quantity)[1:] }}",
             "{{ (properties.price * properties.quantity) + [1] }}",
             "{{ [properties.price * properties.quantity, 1] }}",
             "{{ {'a': properties.price * properties.quantity} }}",
