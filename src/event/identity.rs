@@ -254,7 +254,7 @@ pub fn devices(event: &Event) -> Vec<Device> {
 
 /// Adds the browsers that a message of a server names: its anonymous ids, where they are such as
 /// the gateway's cookie holds. With the user id in it such a message binds the browser to the user.
-pub(super) fn add_browsers(event: &Event, devices: &mut Vec<Device>) {
+pub fn add_browsers(event: &Event, devices: &mut Vec<Device>) {
     if !event.facts.from_server || event.user_id.is_none() {
         return;
     }

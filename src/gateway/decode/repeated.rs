@@ -26,6 +26,9 @@ pub(super) const FIELDS: &[&str] = &[
     "integrations",
     "batch",
     "shim",
+    "proof",
+    "userHash",
+    "user_hash",
 ];
 
 /// The fields of an object in which keys are repeated: the last value holds, as for every reader of
@@ -57,6 +60,9 @@ pub(super) fn fields_with_repeats(text: &str) -> Option<Box<Fields<'_>>> {
         integrations: object("integrations"),
         batch: object("batch"),
         shim: loose("shim")?,
+        proof: loose("proof")?,
+        user_hash: loose("userHash")?,
+        user_hash_2: loose("user_hash")?,
     }))
 }
 

@@ -15,7 +15,6 @@ use crate::answer::AnswerBody;
 use crate::event::Kind;
 use crate::gateway::accept::Sender;
 use crate::gateway::answer::Taken;
-use crate::gateway::budget::Payer;
 use crate::gateway::rejection::Rejection;
 use crate::gateway::snapshot::Site;
 use crate::gateway::{Arrived, answer, head};
