@@ -12,6 +12,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 #![expect(clippy::print_stdout, reason = "the tables are its output")]
 #![expect(clippy::string_slice, reason = "shapes cut their own texts")]
+#![expect(clippy::disallowed_methods, reason = "the load is made by threads, and time is measured")]
 
 #[path = "../tests/bounds/shapes.rs"]
 mod shapes;

@@ -140,6 +140,9 @@ mod tests {
         summary(&settings, "file")
     }
 
+    const SITES: &str = "[[sites]]\nname = \"shop\"\nhosts = [\"t.shop.example\"]\n\
+        secret = \"0123456789abcdef\"\n[[sites]]\nname = \"blog\"\nhosts = [\"t.blog.example\"]\n";
+
     #[test]
     fn check_warns_of_an_admin_listener_beyond_loopback() {
         for (address, warns) in [
@@ -150,13 +153,10 @@ mod tests {
             ("[::]:9090", true),
             ("10.0.0.1:9090", true),
         ] {
-            let said = said(&format!("[listen]\nadmin = \"{address}\"\n"));
+            let said = said(&format!("[listen]\nadmin = \"{address}\"\n{SITES}"));
             assert_eq!(said.contains("is not a loopback address"), warns, "{said}");
         }
     }
-
-    const SITES: &str = "[[sites]]\nname = \"shop\"\nhosts = [\"t.shop.example\"]\n\
-        secret = \"0123456789abcdef\"\n[[sites]]\nname = \"blog\"\nhosts = [\"t.blog.example\"]\n";
 
     #[test]
     fn check_warns_of_a_secret_that_two_sites_have() {

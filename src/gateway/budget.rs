@@ -167,6 +167,8 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
     use crate::gateway::tests::limits;
 
@@ -195,16 +197,16 @@ mod tests {
         let budget = Budget::new(&limits);
         let first = Payer::client(SiteId(1), [192, 0, 2, 1].into());
         let other = Payer::client(SiteId(1), [192, 0, 2, 2].into());
-        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let (release, blocked) = std::sync::mpsc::sync_channel::<()>(1);
         let share = budget.take(first, 1, &limits).await.unwrap();
-        let running = tokio::spawn(share.run(move |_share| Ok(blocked.recv().is_ok())));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(share.run(move |_share| Ok(blocked.recv().is_ok())));
         let share = budget.take(first, 1, &limits).await.unwrap();
-        let second = tokio::spawn(share.run(|_share| Ok(())));
+        tasks.spawn(share.run(|_share| Ok(true)));
         let share = budget.take(other, 1, &limits).await.unwrap();
         share.run(|_share| Ok(())).await.unwrap();
-        assert!(!second.is_finished(), "its client has a thread");
+        assert!(tasks.try_join_next().is_none(), "its client has a thread already");
         release.send(()).unwrap();
-        assert!(running.await.unwrap().unwrap());
-        second.await.unwrap().unwrap();
+        assert!(tasks.join_all().await.into_iter().all(|done| done.unwrap()));
     }
 }

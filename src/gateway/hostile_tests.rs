@@ -96,7 +96,8 @@ async fn beacons_of_too_many_events_are_refused_as_their_library_expects() {
     let house = house().await;
     let events = |event: &str| vec![event; 20_000].join(",");
     let amplitude = format!("{{\"events\":[{}]}}", events("{\"event_type\":\"x\"}"));
-    for body in [gzip(amplitude.as_bytes()), amplitude.as_bytes()[..200_000].to_vec()] {
+    let short = amplitude.replace(&events("{\"event_type\":\"x\"}"), &vec!["{}"; 1000].join(","));
+    for body in [gzip(amplitude.as_bytes()), short.into_bytes()] {
         let answer = house.ask(page("/amplitude/2/httpapi"), body).await;
         assert_eq!((answer.status.as_u16(), answer.json()["code"].as_u64()), (413, Some(413)));
     }

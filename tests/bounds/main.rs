@@ -4,6 +4,8 @@
 //! The allocator counts, so one request is measured at a time: the tests run one after the other.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up has failed")]
 #![expect(clippy::panic, clippy::string_slice, reason = "tests fail by panicking")]
+#![expect(clippy::indexing_slicing, reason = "the tables are the test's own")]
+#![expect(clippy::print_stdout, reason = "BOUNDS_SHOW prints what was measured")]
 
 mod alone;
 mod shapes;

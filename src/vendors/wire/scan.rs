@@ -243,8 +243,8 @@ mod tests {
 
     #[test]
     fn trees_are_weighed_before_they_are_built() {
-        let many = "[1,".repeat(2) + &"1,".repeat(BOUNDS.tree_bytes() / ITEM_BYTES) + "1]]";
-        assert_eq!(tree(many.as_bytes(), &BOUNDS), Err(DecodeError::TooLarge));
+        let many = format!("[{}1]", "1,".repeat(BOUNDS.tree_bytes() / MAX_TREE_TIMES));
+        assert!(tree(many.as_bytes(), &BOUNDS) == Err(DecodeError::TooLarge), "32 KiB of it");
         let long = format!("\"{}\"", "x".repeat(BOUNDS.hit_bytes()));
         assert_eq!(tree(long.as_bytes(), &BOUNDS), Err(DecodeError::TooLarge));
         let commas = format!("[\"{}\\\",\"]", ",".repeat(BOUNDS.hit_bytes() / 2));
