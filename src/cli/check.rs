@@ -136,7 +136,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tagway.toml");
         std::fs::write(&file, text).unwrap();
-        let settings = Origin { file: Some(file), variables: Default::default() }.load().unwrap();
+        let settings = Origin { file: Some(file), ..Origin::default() }.load().unwrap();
         summary(&settings, "file")
     }
 

@@ -104,5 +104,5 @@ async fn open(folder: &TempDir, settings: config::Settings, metrics: Arc<Metrics
     let snapshot = Snapshot::new(settings.limits, 0.0, settings.geo, setups, &metrics);
     let scripts =
         Scripts::new(settings.scripts, folder.path(), false, clock.clone(), metrics.clone());
-    Gateway::new(journal, metrics, clock, Feed::new(), scripts.unwrap(), snapshot)
+    Gateway::new(journal, metrics, clock, Feed::default(), scripts.unwrap(), snapshot)
 }

@@ -76,6 +76,10 @@ impl Counters for FatalCounters {
     fn names(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn reserves(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 impl Bench {
@@ -206,6 +210,10 @@ impl Counters for Panicking {
 
     fn names(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn reserves(&self, _name: &str) -> bool {
+        false
     }
 }
 

@@ -125,6 +125,7 @@ async fn start(
         durability: Durability::Os,
         retain: Duration::from_secs(60),
         max_bytes: u64::MAX,
+        spare_bytes: 1 << 30,
         retain_dead: Duration::from_secs(60),
         dedupe_window: Duration::from_secs(60),
         dedupe_entries: 0,
