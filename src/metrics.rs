@@ -412,6 +412,11 @@ impl Metrics {
             self.profiles_evicted.clone(),
         );
         r.register(
+            "segment_names_uncounted",
+            "Names of events in the rule under which nothing was counted",
+            self.segment_names_uncounted.clone(),
+        );
+        r.register(
             "projection_lag_events",
             "Events the profiles have yet to see",
             self.projection_lag_events.clone(),
@@ -477,11 +482,6 @@ impl Metrics {
             "segment_run_timestamp_seconds",
             "When the last run began",
             self.segment_run_timestamp_seconds.clone(),
-        );
-        r.register(
-            "segment_names_uncounted",
-            "Names of events in the rule under which nothing was counted",
-            self.segment_names_uncounted.clone(),
         );
         r.register(
             "segment_synced_members",

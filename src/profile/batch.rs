@@ -28,16 +28,16 @@ pub(super) struct Batch<'r, R> {
     census: Census,
 }
 
-/// How the number of profiles changed that claims alone made.
+/// The change in the number of profiles that claims alone made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Census {
-    /// Those that were made, whatever became of them.
+    /// Profiles made, including those that are gone again.
     pub(super) made: u64,
-    /// By how many there are more, or fewer.
+    /// The difference to the number before.
     pub(super) more: i64,
 }
 
-/// What a batch came to.
+/// The outcome of a batch.
 pub(super) struct Finished<R> {
     pub(super) rows: R,
     pub(super) changes: Changes,
@@ -271,8 +271,8 @@ impl<'r, R: Rows> Batch<'r, R> {
         Ok(has_all.then_some(due))
     }
 
-    /// Whether the profile may be known by one more identity of a kind, linked with this rank: one of a
-    /// lower rank makes room.
+    /// Returns true if the profile may have one more identity of a kind, linked with this rank. An identity
+    /// of a lower rank makes room.
     fn has_room(
         &mut self,
         profile: ProfileId,

@@ -1,5 +1,5 @@
-//! What is kept of the sightings of one person: what led them here, their device, place, consent and
-//! group, each with the time and the rank of who said it.
+//! The details that sightings leave of one person: touches, device, place, consent and group, each with
+//! the time and the rank of its statement.
 //!
 //! A statement of a higher rank holds over those of lower ones, whenever they were made; of two of the
 //! same rank the later. What a browser shows of itself (touches, device, place) a proven browser
@@ -22,7 +22,7 @@ const MAX_CATEGORIES: usize = 64;
 const RANKS: &str = "ranks";
 const ANSWERS: &str = "answers";
 
-/// Who says what a sighting shows, and when, in milliseconds since 1970.
+/// The source of a sighting, and its time in milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Witness<'w> {
     pub(super) at: i64,
@@ -31,7 +31,7 @@ pub(super) struct Witness<'w> {
     pub(super) browser: Option<&'w str>,
 }
 
-/// What is kept of the sightings of one person. Times are milliseconds since 1970.
+/// The details of one person. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Details {
     pub(super) touches: Object,
@@ -44,7 +44,7 @@ pub(super) struct Details {
     pub(super) stated: Object,
 }
 
-/// Who answered of a category of consent.
+/// The source of an answer about a category of consent.
 #[derive(Clone, Debug, PartialEq)]
 struct Answered {
     at: i64,
@@ -102,7 +102,8 @@ impl Details {
         *self != before
     }
 
-    /// What a browser showed of itself, and refused, is its user's from now on, as if they had been known.
+    /// Raises the touches, the device, the place and the refusals of a browser to proven: its user is
+    /// known from now on.
     pub(super) fn vouch(&mut self) {
         for key in ["first", "last", "device", "place"] {
             let is_there = self.touches.contains_key(key) || self.stated.contains_key(key);
@@ -165,8 +166,7 @@ impl Details {
         is_taken
     }
 
-    /// Whether a statement of this time and rank holds over what was stated, and whether its time
-    /// and rank are to be noted.
+    /// Returns true if a statement of this time and rank holds over the stored one.
     fn holds(&self, key: &str, at: i64, rank: SenderRank) -> bool {
         let (known_at, known) = (self.stated_at(key), self.rank(key));
         rank > known || (rank == known && known_at.is_none_or(|known| known <= at))
@@ -250,7 +250,7 @@ impl Details {
         is_news
     }
 
-    /// Whether one more category may be kept; those of lower ranks make room.
+    /// Returns true if one more category may be kept. One of a lower rank makes room.
     fn has_room(&mut self, rank: SenderRank) -> bool {
         if self.consent.len() < MAX_CATEGORIES {
             return true;
@@ -269,7 +269,7 @@ impl Details {
 }
 
 impl Answered {
-    /// Whether a later or surer answer takes the place of this one.
+    /// Returns true if the answer `by` replaces this one.
     fn gives_way(&self, by: &Self, is_same: bool, is_refusal: bool) -> bool {
         let is_newer = self.at <= by.at;
         let are_claims = self.rank == SenderRank::Claimed && by.rank == SenderRank::Claimed;
@@ -288,7 +288,7 @@ impl Answered {
     }
 }
 
-/// What tells a browser from others, and says nothing of it.
+/// A mark that tells a browser from others and does not show its id.
 fn mark(browser: &str) -> String {
     let digest = Sha256::digest(browser.as_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -316,7 +316,7 @@ fn is_same(a: &Object, b: &Object) -> bool {
 mod tests {
     use super::*;
 
-    /// What a person said, in order: when, by which rank, and on which browser.
+    /// Details after these statements: time, rank, browser and sighting of each.
     fn told(all: &[(i64, SenderRank, Option<&str>, Sighting)]) -> Details {
         let mut details = Details::default();
         for (at, rank, browser, seen) in all {

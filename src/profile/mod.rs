@@ -128,7 +128,7 @@ pub enum OnTimeout {
 pub struct Limits {
     /// Bytes of its traits as JSON.
     pub traits_bytes: usize,
-    /// How many of them claims may fill.
+    /// The part of them that claims may fill.
     pub claimed_traits_bytes: usize,
     /// Devices of each kind it is known by: anonymous ids, cookies, ids of each vendor.
     pub identities: usize,
@@ -297,14 +297,14 @@ impl Changes {
     }
 }
 
-/// What a page may know by the gateway's cookie.
+/// The part of a profile that a page may know by the gateway's cookie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
-    /// Whose profile it is.
+    /// The profile.
     pub profile: ProfileId,
-    /// Who they are: of a shared profile what was proven.
+    /// The user id and the traits; of a shared profile the proven traits only.
     pub view: ProfileView,
-    /// Whether the page may know what the person did as well.
+    /// True if the page may know the computed parts as well.
     pub is_whole: bool,
 }
 
@@ -383,8 +383,7 @@ pub trait ProfileStore: Send + Sync {
         identities: Vec<Identity>,
     ) -> Result<Vec<Option<(ProfileId, ProfileView)>>, ProfileError>;
 
-    /// What is known of the browser with this id in the gateway's cookie: whose it is, and what a page
-    /// may know of them.
+    /// Finds the part of a profile that the page of the browser with this cookie id may know.
     async fn standing(&self, site: SiteId, id: String) -> Result<Option<Standing>, ProfileError>;
 
     /// What is computed of these people's events, in their order, and the last event that is in it.
@@ -397,7 +396,7 @@ pub trait ProfileStore: Send + Sync {
     /// Removes some of the visitors nobody knows and nobody has seen for long.
     async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError>;
 
-    /// Those of these names of events under which something is counted.
+    /// Returns the names of events, of these, under which something is counted.
     async fn counted_names(
         &self,
         site: SiteId,

@@ -31,7 +31,7 @@ pub(super) struct Repeats {
 #[derive(Clone, Copy)]
 struct Statement {
     holder: ProfileId,
-    /// What it is worth.
+    /// The effective rank of the statement.
     rank: SenderRank,
     state: u64,
     /// When saying it changes nothing, in milliseconds since 1970.

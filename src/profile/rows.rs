@@ -18,7 +18,7 @@ pub(super) struct Person {
     pub(super) last_seen: Option<i64>,
     /// The highest rank of what was said of it.
     pub(super) rank: SenderRank,
-    /// Whether it may hold what two people did.
+    /// True if the profile may hold data of two people.
     pub(super) is_shared: bool,
 }
 
@@ -146,7 +146,7 @@ pub(super) trait Rows {
     /// The number of an event's name, if it is counted, and why it is.
     fn event(&mut self, name: &str) -> Result<Option<(i64, NameRank)>, Self::Error>;
 
-    /// How many names are counted for this reason.
+    /// Returns the number of names that are counted for this reason.
     fn events_counted(&mut self, rank: NameRank) -> Result<usize, Self::Error>;
 
     /// Counts a new name from now on.

@@ -35,8 +35,8 @@ pub trait Counters: Send + Sync {
     /// All names there are, in order. Equal names stand for equal tests, for ever.
     fn names(&self) -> Vec<String>;
 
-    /// Whether events of this name are counted whatever other names there are, because the settings use
-    /// their counts.
+    /// Returns true if the settings use the counts of this name: it is counted however many other names
+    /// there are.
     fn reserves(&self, name: &str) -> bool;
 }
 
@@ -69,7 +69,7 @@ impl Counters for NoCounters {
 pub struct Sighting {
     /// The name it is counted under.
     pub name: String,
-    /// Whether the site's settings use the counts of that name.
+    /// True if the site's settings use the counts of that name.
     pub is_reserved: bool,
     /// Further names, which the site's settings make.
     pub counters: Vec<String>,

@@ -1,5 +1,5 @@
-//! What a page may know of the browser it is in: by the gateway's cookie, and by nothing that anybody
-//! can write.
+//! The part of a profile that a page may know of its own browser: by the gateway's cookie, and by nothing
+//! that anybody can write.
 //!
 //! A browser that is bound to a user (`stitch.rs`, rule 0) is told of that user: of a profile that is
 //! shared only what was proven. Another is told of what its cookie alone collected: of a profile of
@@ -16,24 +16,24 @@ use crate::event::{Object, ProfileView, SenderRank};
 /// cookie's own id.
 pub(super) const OWN_KINDS: [&str; 2] = ["visitor", "anonymous"];
 
-/// What is kept of a browser and of whose it is.
+/// The stored rows of a browser and of its profile.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) profile: ProfileId,
-    /// With which rank the cookie is linked.
+    /// The rank of the cookie's link.
     pub(super) rank: SenderRank,
     pub(super) user_id: Option<String>,
-    /// With which rank the user id is.
+    /// The rank of the user id's link.
     pub(super) user_rank: SenderRank,
     pub(super) is_shared: bool,
-    /// Whether it has other identities than the cookie's own id.
+    /// True if the profile has other identities than the cookie's own id.
     pub(super) has_others: bool,
     pub(super) traits: Object,
     pub(super) ranks: BTreeMap<String, SenderRank>,
 }
 
 impl Row {
-    /// What the page may know, if anything.
+    /// Selects the part that the page may know, if any.
     pub(super) fn standing(self) -> Option<Standing> {
         let Self { profile, rank, user_id, user_rank, is_shared, has_others, traits, ranks } = self;
         let is_proven = rank.min(user_rank) > SenderRank::Claimed;

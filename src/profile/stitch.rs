@@ -112,11 +112,11 @@ pub(super) enum Holder {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) holder: Holder,
-    /// What the update is worth, as said of the holder.
+    /// The effective rank of the update.
     pub(super) rank: SenderRank,
-    /// Whether the holder's is shared from now on.
+    /// True if the holder's profile is shared from now on.
     pub(super) is_shared: bool,
-    /// Whether the holder was nobody known, and is named by a rank above a claim.
+    /// True if the holder was anonymous and a rank above claimed names its user.
     pub(super) is_vouched: bool,
     /// The profiles that go into the holder's.
     pub(super) absorbed: BTreeSet<ProfileId>,
@@ -228,7 +228,7 @@ fn browser(update: &Update, devices: &[Option<Binding>]) -> Option<Binding> {
 }
 
 impl Binding {
-    /// Whether it is of a browser that is bound to its user.
+    /// Returns true for the link of a browser that is bound to its user.
     const fn is_bound(&self) -> bool {
         self.is_known && !matches!(self.rank, SenderRank::Claimed)
     }
@@ -242,13 +242,13 @@ struct Case<'c> {
     email: Option<Binding>,
     at: i64,
     browser: Option<Binding>,
-    /// What the event is worth.
+    /// The effective rank of the event.
     rank: SenderRank,
     ground: Ground,
 }
 
 impl Case<'_> {
-    /// What an event with a user id is worth.
+    /// Returns the effective rank of an event with a user id.
     fn rank_of_user(&self) -> SenderRank {
         let is_browsers = match (self.browser, self.bound.user) {
             (Some(browser), Some(user)) => browser.is_bound() && browser.profile == user.profile,
@@ -257,7 +257,7 @@ impl Case<'_> {
         if is_browsers { self.rank.max(SenderRank::Proven) } else { self.rank }
     }
 
-    /// What an event without a user id is worth, as said of whom it belongs to.
+    /// Returns the effective rank of an event without a user id that belongs to this holder.
     fn rank_of(&self, holder: Option<Binding>) -> SenderRank {
         let Some(holder) = holder.filter(|holder| holder.is_known) else { return self.rank };
         let is_holders = |b: &Binding| b.profile == holder.profile;
@@ -272,7 +272,7 @@ impl Case<'_> {
         if all.copied().any(|b| is_servers(&b)) { SenderRank::Server } else { proven }
     }
 
-    /// Whether the event takes what belongs to another profile.
+    /// Returns true if the event may take an identity from its profile.
     fn may_take(&self, b: &Binding, is_browser: bool) -> bool {
         if b.person == SenderRank::Claimed || self.rank == SenderRank::Server {
             return true;
@@ -285,7 +285,7 @@ impl Case<'_> {
         (is_reset || self.rank == SenderRank::Proven) && self.browser.is_some_and(is_bound)
     }
 
-    /// Whether the whole profile goes into the holder's.
+    /// Returns true if the whole profile goes into the holder's.
     fn joins(&self, b: &Binding) -> bool {
         !b.is_known
             && self.may_take(b, false)
@@ -356,8 +356,8 @@ impl Case<'_> {
         email_rank(self.update, self.rank)
     }
 
-    /// Whether the holder may know from now on what another did: the event reached a profile by what
-    /// anybody can write.
+    /// Returns true if the event reached the holder, or a profile that goes into the holder's, by an
+    /// identity that anybody can write.
     fn is_shared(&self, holder: Holder, absorbed: &BTreeSet<ProfileId>) -> bool {
         if self.update.rank == SenderRank::Server && self.rank > SenderRank::Claimed {
             return false;

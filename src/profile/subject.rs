@@ -55,6 +55,17 @@ impl IdentityKind {
 }
 
 impl Profiles {
+    /// Returns the names of events, of these, under which nothing is counted.
+    pub async fn uncounted(
+        &self,
+        site: SiteId,
+        mut names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError> {
+        let counted = self.store.counted_names(site, names.clone()).await?;
+        names.retain(|name| !counted.contains(name));
+        Ok(names)
+    }
+
     /// What is known of whoever has this name: a user id or an e-mail address or, if it is neither's,
     /// a device's id.
     pub async fn subjects(&self, site: SiteId, name: &str) -> Result<Vec<Subject>, ProfileError> {

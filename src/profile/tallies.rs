@@ -18,7 +18,7 @@ pub(super) struct Tallies {
     /// The numbers of names met so far, and why they are counted; `None` of those that are not.
     numbers: HashMap<String, Option<(i64, NameRank)>>,
     names: HashMap<i64, String>,
-    /// How many more names there is room for, of each rank, once that was asked.
+    /// The room for more names, of each rank, once it was asked.
     room: [Option<usize>; 2],
     pending: Pending,
     pub(super) refused: u64,
@@ -104,7 +104,7 @@ impl Tallies {
         Ok(Some(number))
     }
 
-    /// Whether there is room for one more name. The site's own settings bound how many they use.
+    /// Returns true if there is room for one more name. The site's own settings bound how many they use.
     fn has_room<R: Rows>(&mut self, rows: &mut R, rank: NameRank) -> Result<bool, R::Error> {
         let Some(room) = Self::place(rank).and_then(|place| self.room.get_mut(place)) else {
             return Ok(true);

@@ -1,5 +1,4 @@
-//! What is said of a person: every trait with the time of its newest statement, and the rank of who
-//! made it.
+//! The traits of a person: each with the time and the rank of its statement.
 //!
 //! A statement of a higher rank holds over those of lower ones, whenever they were made. Of two of the
 //! same rank the later one holds, in whatever order they arrive. A trait that was taken back
@@ -32,7 +31,7 @@ pub(super) struct Traits {
     claimed_bytes: usize,
 }
 
-/// How many bytes of values there may be.
+/// The bytes that values may have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     total: usize,
@@ -187,7 +186,7 @@ impl Traits {
         }
     }
 
-    /// What was claimed is no longer, if it is said by a higher rank.
+    /// Counts a value as no longer claimed, if a higher rank says it.
     fn raise_bytes(&mut self, key: &str, value: &Value, rank: SenderRank) {
         if self.rank(key) == SenderRank::Claimed && rank > SenderRank::Claimed {
             self.claimed_bytes = self.claimed_bytes.saturating_sub(text_bytes(key, value));

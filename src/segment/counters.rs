@@ -23,7 +23,8 @@ pub struct FilterCounters {
 }
 
 impl FilterCounters {
-    /// What these segments ask for, and what other settings of the site count by these names of events.
+    /// Makes the counters that these segments ask for. `used` are the names of events of which other settings
+    /// of the site use the counts.
     pub fn of(segments: &[Arc<SegmentSettings>], used: impl IntoIterator<Item = String>) -> Self {
         let (mut filters, mut reserved) =
             (Filters::new(), used.into_iter().collect::<BTreeSet<_>>());

@@ -220,8 +220,8 @@ impl Profiles {
         Ok(known.into_iter().map(found).collect())
     }
 
-    /// What a page may know of the visitor who has this id in the gateway's own cookie (`standing.rs`).
-    /// Takes as long as [`Profiles::lookup`].
+    /// Finds the part of a profile that a page may know, by the id in the gateway's own cookie
+    /// (`standing.rs`). Takes as long as [`Profiles::lookup`].
     pub async fn of_visitor(
         &self,
         site: SiteId,
@@ -385,17 +385,6 @@ impl Profiles {
         epochs.begin();
         epochs.change_all();
         self.memory.cache.invalidate_all();
-    }
-
-    /// Those of these names of events under which nothing is counted.
-    pub async fn uncounted(
-        &self,
-        site: SiteId,
-        mut names: Vec<String>,
-    ) -> Result<Vec<String>, ProfileError> {
-        let counted = self.store.counted_names(site, names.clone()).await?;
-        names.retain(|name| !counted.contains(name));
-        Ok(names)
     }
 
     /// The last event of the site that is in the profiles.

@@ -185,7 +185,7 @@ pub(super) async fn evict(
     Ok(changes)
 }
 
-/// What is known of the browser with this id in the gateway's cookie.
+/// Finds the part of a profile that the page of the browser with this cookie id may know.
 pub(super) async fn standing(
     client: &impl GenericClient,
     site: i64,

@@ -53,7 +53,7 @@ pub(super) struct Set {
     pub(super) names: HashMap<NameKey, Option<Name>>,
     /// The numbers of events' names, and why they are counted; of those that are not none.
     pub(super) events: HashMap<String, Option<(i64, NameRank)>>,
-    /// How many names are counted, by the number of the reason.
+    /// The number of counted names, by the number of the reason.
     pub(super) events_counted: BTreeMap<i64, usize>,
     /// Numbers for new profiles.
     pub(super) numbers: std::collections::VecDeque<i64>,

@@ -72,7 +72,7 @@ pub(super) fn subjects(
     profiles.into_iter().map(subject).collect()
 }
 
-/// What is known of the browser with this id in the gateway's cookie.
+/// Finds the part of a profile that the page of the browser with this cookie id may know.
 pub(super) fn standing(
     connection: &Connection,
     site: SiteId,

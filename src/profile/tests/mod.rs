@@ -1,6 +1,7 @@
 //! What profiles keep, and what they forget: the same in every backend.
 
 mod activity;
+mod claims;
 mod model;
 mod projection;
 mod ranks;
@@ -120,7 +121,7 @@ impl Bed {
         found.unwrap().1.remove(0)
     }
 
-    /// What a page may know by the cookie with this id.
+    /// The part of a profile that a page may know by the cookie with this id.
     fn standing(&self, id: &str) -> Option<Standing> {
         self.runtime.block_on(self.store().standing(SITE, id.to_owned())).unwrap()
     }

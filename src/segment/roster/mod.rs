@@ -242,7 +242,7 @@ impl Segments {
         Ok(profiles.uncounted(site.id, names.into_iter().collect()).await?)
     }
 
-    /// Tells of names of events under which nothing was counted, once.
+    /// Reports names of events under which nothing was counted, once.
     async fn tell_uncounted(&self, site: &SiteSegments, segment: &SegmentSettings) {
         let names = match self.uncounted(site, segment).await {
             Ok(names) => names,
