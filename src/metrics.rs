@@ -284,6 +284,8 @@ pub struct Metrics {
     pub segment_runs: Family<SegmentRunLabels, Counter>,
     /// When a segment's last run began, in seconds since 1970.
     pub segment_run_timestamp_seconds: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
+    /// Names of events that its rule asks for and under which nothing was counted.
+    pub segment_names_uncounted: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// Members of a segment that a destination was surely told of.
     pub segment_synced_members: Family<SyncLabels, Gauge<u64, AtomicU64>>,
     /// People of whom a destination was told that is no more.
@@ -340,6 +342,7 @@ impl Metrics {
             segment_members: Family::default(),
             segment_runs: Family::default(),
             segment_run_timestamp_seconds: Family::default(),
+            segment_names_uncounted: Family::default(),
             segment_synced_members: Family::default(),
             segment_abandoned_members: Family::default(),
             segment_synced_timestamp_seconds: Family::default(),
@@ -433,6 +436,11 @@ impl Metrics {
             "segment_run_timestamp_seconds",
             "When the last run began",
             self.segment_run_timestamp_seconds.clone(),
+        );
+        r.register(
+            "segment_names_uncounted",
+            "Names of events in the rule under which nothing was counted",
+            self.segment_names_uncounted.clone(),
         );
         r.register(
             "segment_synced_members",

@@ -279,6 +279,12 @@ fn table(listed: &Value) -> String {
 
 /// Since when there are counts of what the rule asks for, or how far they are.
 fn counted(segment: &Value) -> String {
+    let uncounted = segment.get("uncounted").and_then(Value::as_array);
+    let uncounted = uncounted.into_iter().flatten().filter_map(Value::as_str);
+    let uncounted: Vec<String> = uncounted.map(|name| render::escape(name, 60)).collect();
+    if !uncounted.is_empty() {
+        return format!("nothing of {}", uncounted.join(", "));
+    }
     let Some(counting) = segment.get("counting").filter(|it| it.is_object()) else {
         return "-".to_owned();
     };

@@ -115,3 +115,16 @@ impl Object for Activity {
         Enumerator::Values(names.map(|name| minijinja::Value::from(name.as_str())).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_whose_counts_a_template_looks_up_are_known_by_name() {
+        let source = "profile.activity['Order Completed'].count > profile.activity.Refund.sum \
+            and profile[\"activity\"] [ \"Cart \u{e9}\" ].count or activity or activity[name]";
+        assert_eq!(counted(source), ["Order Completed", "Refund", "Cart \u{e9}"]);
+        assert_eq!(counted("properties.activity_level and activity."), [""; 0]);
+    }
+}

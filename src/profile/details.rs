@@ -10,6 +10,7 @@
 //! a proven sender of the same rank, or, where only claims spoke, by the same browser that refused.
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::Sighting;
 use crate::event::{Object, SenderRank};
@@ -48,6 +49,7 @@ pub(super) struct Details {
 struct Answered {
     at: i64,
     rank: SenderRank,
+    /// The mark of the browser.
     browser: Option<String>,
 }
 
@@ -66,7 +68,7 @@ impl Details {
         is_news |= self.state("device", object(&seen.device), at, shown);
         is_news |= self.state("place", object(&seen.place), at, shown);
         for (category, answer) in &seen.consent {
-            let by = Answered { at, rank, browser: browser.map(str::to_owned) };
+            let by = Answered { at, rank, browser: browser.map(mark) };
             is_news |= self.answer(category, answer, by);
         }
         // A later time alone is not worth a write.
@@ -284,6 +286,12 @@ impl Answered {
         }
         is_newer && by.rank >= self.rank && (!are_claims || is_same_browser)
     }
+}
+
+/// What tells a browser from others, and says nothing of it.
+fn mark(browser: &str) -> String {
+    let digest = Sha256::digest(browser.as_bytes());
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn at(touch: &Object) -> Option<i64> {

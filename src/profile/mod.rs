@@ -11,7 +11,13 @@
 //! consent and group. Where a site turns that off (`profiles.activity`), only events that say who
 //! somebody is are looked at.
 //!
-//! Anybody can send events in anybody's name, and all sites share one writer. So a profile holds
+//! Anybody can send events in anybody's name (`event/rank.rs`). So what is kept carries the rank of
+//! who said it, and a lower rank neither replaces nor displaces nor loosens what a higher one said: of
+//! identities by `stitch.rs`, of traits by `traits.rs`, of the rest by `details.rs`. What a page may know
+//! of its own visitor is in `standing.rs`. Profiles that claims alone made have a bound of their own,
+//! and names of events too, but for those that settings use.
+//!
+//! And all sites share one writer. So a profile holds
 //! only so much ([`Limits`]): a trait or an identity beyond is not taken, and counted; the event itself
 //! goes its way to the destinations. And an event costs what it changes, however many names its
 //! visitor has: the cache keeps names and profiles apart, and times that only move on are written
@@ -387,6 +393,13 @@ pub trait ProfileStore: Send + Sync {
 
     /// Removes some of the visitors nobody knows and nobody has seen for long.
     async fn expire(&self, site: SiteId, unseen: Unseen) -> Result<Expired, ProfileError>;
+
+    /// Those of these names of events under which something is counted.
+    async fn counted_names(
+        &self,
+        site: SiteId,
+        names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError>;
 
     /// Removes the names of events that nobody's profile has any more.
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError>;

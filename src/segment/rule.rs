@@ -1,7 +1,7 @@
 //! What a rule is made of: a tree of conditions. How it is written is in `parse.rs`; what it means,
 //! in the module's own documentation and, executable, in `evaluate.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -312,6 +312,17 @@ impl Rule {
             Self::Identity { .. } => false,
             Self::Seen { .. } | Self::Event(_) => true,
         }
+    }
+
+    /// The names of events whose counts the rule asks for, whatever they say.
+    pub(super) fn counted_events(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        self.each_event(&mut |event| {
+            if event.filter.is_empty() {
+                names.insert(event.event.clone());
+            }
+        });
+        names
     }
 
     /// Calls `look` with every event that the rule asks for.

@@ -73,6 +73,7 @@ mod tests {
     use serde_json::json;
 
     use crate::bots;
+    use crate::event::SenderRank;
     use crate::gateway::tests::{House, house, limits, page, to};
     use crate::gateway::{SiteSettings, SiteSetup, Snapshot};
     use crate::metrics::Metrics;
@@ -154,6 +155,34 @@ mod tests {
         let foreign = to("GET", "/me").header("origin", "https://evil.example");
         assert_eq!(house.ask(foreign.header("cookie", &cookies), "").await.status, 403);
         assert_eq!(house.ask(page("/me"), "").await.status, 405);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_writes_a_user_id_learns_nothing_of_the_user() {
+        let (house, profiles, _folder) = open_house().await;
+        let answer = house.ask(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
+        let cookies = answer.fields.get_all("set-cookie").iter();
+        let cookies: Vec<_> =
+            cookies.filter_map(|it| it.to_str().unwrap().split(';').next()).collect();
+        let cookies = cookies.join("; ");
+        let victim = |traits: serde_json::Value| Update {
+            rank: SenderRank::Server,
+            user: profile::Identity::of(profile::IdentityKind::User, Some("victim")),
+            traits: traits.as_object().unwrap().clone(),
+            ..Update::default()
+        };
+        profiles.apply(house.site, 1, vec![victim(json!({ "plan": "pro" }))]).await.unwrap();
+        let claim = r#"{"type":"identify","userId":"victim"}"#;
+        house.ask(page("/e").header("cookie", &cookies), claim).await;
+        let claimed = house.events().await.pop().unwrap();
+        assert_eq!(claimed.user_id.as_deref(), Some("victim"));
+        let me = async || house.ask(to("GET", "/me").header("cookie", &cookies), "").await.json();
+        let mut update = update_of(&claimed);
+        profiles.apply(house.site, 2, vec![update.clone()]).await.unwrap();
+        assert_eq!(me().await, json!({}));
+        update.rank = SenderRank::Proven;
+        profiles.apply(house.site, 3, vec![update]).await.unwrap();
+        assert_eq!(me().await, json!({ "traits": { "plan": "pro" } }), "once it is proven");
     }
 
     #[tokio::test]

@@ -387,6 +387,17 @@ impl Profiles {
         self.memory.cache.invalidate_all();
     }
 
+    /// Those of these names of events under which nothing is counted.
+    pub async fn uncounted(
+        &self,
+        site: SiteId,
+        mut names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError> {
+        let counted = self.store.counted_names(site, names.clone()).await?;
+        names.retain(|name| !counted.contains(name));
+        Ok(names)
+    }
+
     /// The last event of the site that is in the profiles.
     pub async fn projected(&self, site: SiteId) -> Result<u64, ProfileError> {
         self.store.projected(site).await

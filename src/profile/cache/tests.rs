@@ -84,6 +84,15 @@ impl ProfileStore for Slow {
         Ok(crate::profile::Expired::default())
     }
 
+    async fn counted_names(
+        &self,
+        site: SiteId,
+        names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError> {
+        let _site = site;
+        Ok(names)
+    }
+
     async fn forget_names(&self, _site: SiteId) -> Result<(), ProfileError> {
         Ok(())
     }

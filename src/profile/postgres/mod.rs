@@ -260,6 +260,23 @@ impl ProfileStore for PostgresProfiles {
         Ok(self.database.within(expiring).await?)
     }
 
+    async fn counted_names(
+        &self,
+        site: SiteId,
+        names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError> {
+        let reading = async {
+            let (client, number) = self.client(site).await?;
+            let wanted: Vec<_> = names.iter().map(|name| encoded(name)).collect();
+            let statement = client
+                .prepare_cached("SELECT name FROM event_names WHERE site = $1 AND name = ANY($2)")
+                .await?;
+            let rows = client.query(&statement, &[&number, &wanted]).await?;
+            rows.iter().map(|row| text::text(row, 0)).collect()
+        };
+        Ok(self.database.within(reading).await?)
+    }
+
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {
         let forgetting = async {
             let (mut client, number) = self.client(site).await?;

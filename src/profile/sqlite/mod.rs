@@ -230,6 +230,25 @@ impl ProfileStore for SqliteProfiles {
         Ok(expired)
     }
 
+    async fn counted_names(
+        &self,
+        site: SiteId,
+        names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError> {
+        let counted = self.store.read(move |c| {
+            let mut known =
+                c.prepare_cached("SELECT 1 FROM event_names WHERE site = ? AND name = ?")?;
+            let mut counted = Vec::new();
+            for name in names {
+                if known.exists((site.0, &name))? {
+                    counted.push(name);
+                }
+            }
+            Ok(counted)
+        });
+        Ok(counted.await?)
+    }
+
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {
         Ok(self.store.write(move |c| expire::forget_names(c, site)).await?)
     }

@@ -89,6 +89,14 @@ impl ProfileStore for Absent {
         self.store.expire(site, unseen).await
     }
 
+    async fn counted_names(
+        &self,
+        site: SiteId,
+        names: Vec<String>,
+    ) -> Result<Vec<String>, ProfileError> {
+        self.store.counted_names(site, names).await
+    }
+
     async fn forget_names(&self, site: SiteId) -> Result<(), ProfileError> {
         self.store.forget_names(site).await
     }

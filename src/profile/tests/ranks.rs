@@ -515,6 +515,9 @@ fn names_that_settings_use_and_servers_say_are_counted_whatever_is_made_up(make:
     let expected =
         ["Order", "Other", "Refund", "made up 0", "made up 1", "made up 2", "made up 20"];
     assert_eq!(names, expected);
+    let asked = ["Order", "made up 8", "never done"].map(str::to_owned).to_vec();
+    let counted = bed.runtime.block_on(bed.store().counted_names(SITE, asked)).unwrap();
+    assert_eq!(counted, ["Order"]);
 }
 
 fn a_person_shows_by_whom_they_are_known(make: Make<'_>) {

@@ -37,6 +37,8 @@ pub struct Listed {
     pub due_ms: Option<i64>,
     /// How far the counters are that its rule asks for, if it asks for any.
     pub counting: Option<Counting>,
+    /// Names of events that its rule asks for and under which nothing was counted.
+    pub uncounted: Vec<String>,
 }
 
 impl Segments {
@@ -69,6 +71,7 @@ impl Segments {
                     ran: known.and_then(|known| known.ran.clone()),
                     due_ms: self.due(site, segment, known, now),
                     counting: counters.as_deref().and_then(|it| Counting::of(&segment.rule, it)),
+                    uncounted: self.uncounted(site, segment).await?,
                 });
             }
             listed.extend(Self::leftovers(site, &states, &kept));
@@ -95,6 +98,7 @@ impl Segments {
             name,
             due_ms: None,
             counting: None,
+            uncounted: Vec::new(),
         });
         listed.collect()
     }

@@ -218,6 +218,38 @@ impl Segments {
         Ok(Some(store.counters(site.id).await?))
     }
 
+    /// The names of events that the rule asks for and under which nothing was counted: nobody did it since
+    /// the profiles began, or the name came when there was no room for it.
+    async fn uncounted(
+        &self,
+        site: &SiteSegments,
+        segment: &SegmentSettings,
+    ) -> Result<Vec<String>, SegmentError> {
+        let names = segment.rule.counted_events();
+        let Some(profiles) = self.profiles.as_ref().filter(|_| !names.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        Ok(profiles.uncounted(site.id, names.into_iter().collect()).await?)
+    }
+
+    /// Tells of names of events under which nothing was counted, once.
+    async fn tell_uncounted(&self, site: &SiteSegments, segment: &SegmentSettings) {
+        let names = match self.uncounted(site, segment).await {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::debug!(%error, site = %site.name, "it is not known what is counted");
+                return;
+            }
+        };
+        let labels = labels(site, &segment.name);
+        let told = self.metrics.segment_names_uncounted.get_or_create(&labels);
+        let count = names.len() as u64;
+        if told.set(count) != count && count > 0 {
+            let (site, segment) = (&site.name, &segment.name);
+            tracing::warn!(%site, %segment, ?names, "a rule asks for events of which none was counted");
+        }
+    }
+
     /// When a segment is due: at once if it was never asked, was asked another rule, or was cut off.
     fn due(
         &self,
@@ -271,6 +303,7 @@ impl Segments {
             let _turn = self.turn.lock().await;
             self.metrics.segment_members.remove(&labels);
             self.metrics.segment_run_timestamp_seconds.remove(&labels);
+            self.metrics.segment_names_uncounted.remove(&labels);
             while !self.store.remove(known.id, self.settings.batch).await? {}
         }
         Ok(())
@@ -292,6 +325,7 @@ impl Segments {
         let now_ms = self.clock.now().as_millisecond();
         let run = Run { store: &*self.store, site: site.id, segment, batch: self.settings.batch };
         let result = run.run(now_ms).await;
+        self.tell_uncounted(site, segment).await;
         let labels = labels(site, &segment.name);
         let code = match &result {
             Ok(_) => "ok",

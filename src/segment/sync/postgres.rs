@@ -150,7 +150,7 @@ impl SyncStore for PostgresSegments {
             let last = |kind: &str| {
                 format!(
                     "(SELECT i.value FROM identities i WHERE i.profile = p.id AND i.kind = '{kind}'
-                      ORDER BY i.seen DESC, i.since DESC, i.value LIMIT 1)"
+                      ORDER BY i.rank DESC, i.seen DESC, i.since DESC, i.value LIMIT 1)"
                 )
             };
             let text = format!(

@@ -134,7 +134,7 @@ impl SyncStore for SqliteSegments {
             )?;
             let mut name = c.prepare_cached(
                 "SELECT value FROM identities WHERE profile = ?1 AND kind = ?2
-                 ORDER BY seen DESC, since DESC, value LIMIT 1",
+                 ORDER BY rank DESC, seen DESC, since DESC, value LIMIT 1",
             )?;
             let mut people = Vec::with_capacity(profiles.len());
             for profile in profiles {

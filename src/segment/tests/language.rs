@@ -135,4 +135,12 @@ fn events_that_pass_a_filter_count_under_its_name() {
     assert_eq!(names("Order", json!({ "cart": { "value": 100 } })), [key]);
     assert_eq!(names("Order", json!({ "cart": { "value": "100" } })), [""; 0]);
     assert_eq!(names("Other", json!({ "cart": { "value": 100 } })), [""; 0]);
+    let used = FilterCounters::of(&[], ["Refund".to_owned()]);
+    let reserves = |of: &FilterCounters| {
+        ["Order", "Refund", "Other"].map(|name| profile::Counters::reserves(of, name))
+    };
+    assert_eq!(
+        [reserves(&counters), reserves(&used)],
+        [[true, false, false], [false, true, false]]
+    );
 }

@@ -73,7 +73,32 @@ in_every_backend!(
     a_run_that_was_cut_off_is_one_with_its_repetition,
     a_preview_shows_people_from_all_over,
     what_is_gone_is_removed_piece_by_piece,
+    a_segment_says_of_which_events_none_was_counted,
 );
+
+async fn a_segment_says_of_which_events_none_was_counted(bed: Bed) {
+    let bed = bed.with(3).await;
+    let (segments, metrics) = bed.segments(Arc::new(ManualClock::new(NOW.parse().unwrap())));
+    let limits = profile::Limits::new(1000, 10, 10);
+    let store: Arc<dyn profile::ProfileStore> = match &bed.people {
+        People::Sqlite(store, _) => Arc::new(profile::SqliteProfiles::new(store.clone(), limits)),
+        People::Postgres(database, _) => {
+            let node = "one".to_owned();
+            Arc::new(profile::PostgresProfiles::new(database.clone(), node, limits))
+        }
+    };
+    let settings = profile::Settings::small(limits);
+    let runtime = tokio::runtime::Handle::current();
+    let profiles = profile::Profiles::new(store, &settings, metrics.clone(), runtime);
+    let roster = segments.with_profiles(Arc::new(profiles));
+    let rule = rule(json!({ "any": [{ "event": "A" }, { "event": "Never Done" }] }));
+    let segments = vec![Arc::new(segment("a", rule))];
+    roster.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments }]);
+    assert_eq!(roster.run("shop", "a").await.unwrap().size, 3);
+    assert_eq!(roster.list(None).await.unwrap()[0].uncounted, ["Never Done"]);
+    let told = "tagway_segment_names_uncounted{site=\"shop\",segment=\"a\"} 1";
+    assert!(metrics.render().contains(told), "{}", metrics.render());
+}
 
 fn counts(ran: &Ran) -> (u64, u64, u64) {
     (ran.size, ran.added, ran.removed)

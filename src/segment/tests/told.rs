@@ -86,6 +86,16 @@ async fn people_are_known_by_what_was_seen_last(bed: Bed) {
          WHERE kind = 'anonymous' AND profile = 2",
     )
     .await;
+    // What is proven of a person goes before what was claimed later.
+    bed.add(3, Person { identities: ["email".to_owned()].into(), ..doer(&[]) }).await;
+    bed.execute("UPDATE identities SET rank = 2 WHERE profile = 3").await;
+    bed.execute(
+        "INSERT INTO identities (site, kind, value, profile, seen)
+         SELECT site, kind, 'claimed', profile, 99 FROM identities WHERE profile = 3",
+    )
+    .await;
+    let proven = bed.told.someone(SITE, vec![ProfileId(3)]).await.unwrap();
+    assert_eq!(proven[0].email.as_deref(), Some("email3"));
     let asked = [9, 2, 1].map(ProfileId).to_vec();
     let people = bed.told.someone(SITE, asked).await.unwrap();
     let short: Vec<_> = people
