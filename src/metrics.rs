@@ -394,17 +394,19 @@ impl Metrics {
 
     fn register_profiles(&mut self) {
         let r = &mut self.registry;
+        r.register(
+            "segment_names_uncounted",
+            "Names of events in the rule under which nothing was counted",
+            self.segment_names_uncounted.clone(),
+        );
+        r.register("login_proofs", "Login proofs checked", self.login_proofs.clone());
         r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
         r.register(
             "profile_source_lookups",
             "People looked up at a site's source of traits",
             self.profile_source_lookups.clone(),
         );
-        r.register(
-            "events_unenriched",
-            "Delivered without what is known of their visitors",
-            self.events_unenriched.clone(),
-        );
+        r.register("events_unenriched", "Delivered unenriched", self.events_unenriched.clone());
         r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
         r.register(
             "profiles_evicted",
@@ -437,7 +439,6 @@ impl Metrics {
         r.register("events_accepted", "Events durably accepted", self.events_accepted.clone());
         r.register("events_dropped", "Events refused", self.events_dropped.clone());
         r.register("events_duplicate", "Events accepted before", self.events_duplicate.clone());
-        r.register("login_proofs", "Login proofs checked", self.login_proofs.clone());
         r.register("rate_limited", "Requests over a rate limit", self.rate_limited.clone());
         r.register("connections", "Connections open", self.connections.clone());
         r.register(

@@ -188,11 +188,7 @@ fn read_site<'a>(
     check_in_page(section, &destinations, &gateway, &sdk);
     let integrations = read_integrations(section);
     let visitor = visitor::Settings::read(section);
-    let token = gateway.server_token.as_ref().map(Secret::expose);
-    let mut shown = token.into_iter().chain(gateway.write_key.as_deref());
-    if shown.any(|key| visitor.login.contains(key)) {
-        section.mistake("login_key", "must differ from server_token and from the write key");
-    }
+    check_login_key(section, &gateway, &visitor);
     SiteSettings {
         name,
         gateway,
@@ -204,6 +200,19 @@ fn read_site<'a>(
         integrations,
         destinations,
         segments,
+    }
+}
+
+/// Whoever has another key of the site's must not be able to prove logins with it.
+fn check_login_key(
+    section: &mut Section<'_>,
+    gateway: &gateway::SiteSettings,
+    visitor: &visitor::Settings,
+) {
+    let token = gateway.server_token.as_ref().map(Secret::expose);
+    let mut shown = token.into_iter().chain(gateway.write_key.as_deref());
+    if shown.any(|key| visitor.login.contains(key)) {
+        section.mistake("login_key", "must differ from server_token and from the write key");
     }
 }
 

@@ -109,9 +109,8 @@ impl Arrived<'_> {
         let mut secrets: Vec<Box<str>> = Vec::new();
         for draft in &judged.drafts {
             let LoginProofs { ours, shared } = &draft.proofs;
-            let is_proof =
-                |proof: &&Box<str>| self.check_proof(draft, proof) != ProofCheck::Invalid;
-            secrets.extend(ours.iter().chain(shared.iter().filter(is_proof)).cloned());
+            let is_proof = |proof: &str| self.check_proof(draft, proof) != ProofCheck::Invalid;
+            secrets.extend(ours.iter().chain(shared.iter().filter(|it| is_proof(it))).cloned());
         }
         if secrets.is_empty() {
             return;
