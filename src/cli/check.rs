@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn check_warns_of_public_profiles_where_nobody_can_be_proven() {
         let public = "[sites.profiles]\npublic = [\"traits.plan\"]";
-        let said = |more: &str| said(&format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n"));
+        let said =
+            |more: &str| said(&format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}\n"));
         assert!(said(public).contains("login_key"));
         for key in ["login_key", "server_token"] {
             let more = format!("{key} = \"sixteen-characters-or-more\"\n{public}");

@@ -120,6 +120,7 @@ impl Store {
         if files::is_foreign(&connection).map_err(refused)? {
             return Err(UnsoundError::Foreign(path).into());
         }
+        space::prepare(&connection).map_err(refused)?;
         let mut connection = configured(connection, sync).map_err(refused)?;
         for schema in schemas {
             if !migrate::apply(&mut connection, schema).map_err(refused)? {

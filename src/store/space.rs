@@ -158,9 +158,11 @@ mod tests {
     #[tokio::test]
     async fn a_small_database_of_an_older_version_gives_room_back_after_one_start() {
         let folder = tempfile::tempdir().unwrap();
+        open(folder.path()).close().await;
         {
             let old = Connection::open(folder.path().join("tagway.db")).unwrap();
-            old.pragma_update(None, "journal_mode", "WAL").unwrap();
+            let remake = "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM";
+            old.execute_batch(remake).unwrap();
             old.execute_batch("CREATE TABLE kept (n); INSERT INTO kept VALUES (7)").unwrap();
         }
         let store = open(folder.path());

@@ -4,14 +4,15 @@ mod awaiting;
 mod blame;
 mod holding;
 mod poison;
+mod scripted;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use self::scripted::{Script, Scripted};
 use super::*;
 use crate::clock::SystemClock;
 use crate::event::{Enriched, Event};
@@ -21,106 +22,6 @@ use crate::journal::{
 use crate::profile::{Projection, SqliteProfiles};
 use crate::store::{Store, Sync};
 use crate::vendors::{Call, Destination, Habits, Outcome, Reason, Screening, Unit};
-
-type Script = Box<dyn Fn(&Enriched, usize) -> Outcome + Send + std::marker::Sync>;
-
-/// Answers each event by a script that sees how often it has been tried.
-struct Scripted {
-    script: Mutex<Script>,
-    tries: Mutex<HashMap<u64, usize>>,
-    taken: Mutex<Vec<(String, u64)>>,
-    calls: AtomicUsize,
-    habits: Habits,
-}
-
-impl Scripted {
-    fn new(unit: Unit, script: Script) -> Arc<Self> {
-        let habits = Habits {
-            unit,
-            max_events: 10,
-            max_bytes: 1 << 20,
-            linger: Duration::ZERO,
-            max_age: Duration::from_secs(3600),
-            concurrency: 4,
-            calls_per_second: None,
-            timeout: Duration::from_secs(1),
-        };
-        let (tries, taken, calls) = Default::default();
-        Arc::new(Self { script: Mutex::new(script), tries, taken, calls, habits })
-    }
-
-    fn now_answer(&self, script: Script) {
-        *self.script.lock().unwrap() = script;
-    }
-
-    fn taken(&self) -> Vec<u64> {
-        let mut seqs: Vec<u64> = self.taken.lock().unwrap().iter().map(|(_, seq)| *seq).collect();
-        seqs.sort_unstable();
-        seqs
-    }
-
-    /// The time in which so many calls more arrive.
-    async fn time_of_calls(&self, count: usize) -> Duration {
-        let (started, before) = (Instant::now(), self.calls.load(Ordering::Relaxed));
-        while self.calls.load(Ordering::Relaxed) < before + count {
-            assert!(started.elapsed() < Duration::from_secs(60), "no probe arrives");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        started.elapsed()
-    }
-
-    fn assert_order_and_once(&self) {
-        let mut last: HashMap<String, u64> = HashMap::new();
-        for (visitor, seq) in self.taken.lock().unwrap().iter() {
-            let before = last.insert(visitor.clone(), *seq).unwrap_or(0);
-            assert!(before < *seq, "{visitor}: {seq} after {before}");
-        }
-    }
-}
-
-#[async_trait]
-impl Destination for Scripted {
-    fn habits(&self) -> Habits {
-        self.habits
-    }
-
-    fn screen(&self, event: &Enriched, _now: jiff::Timestamp) -> Screening {
-        match event.event.label() {
-            "unwanted" => Screening::Skip(Reason::new("unwanted")),
-            _ => Screening::Send,
-        }
-    }
-
-    async fn deliver(&self, batch: &[Enriched], _call: &dyn Call) -> Vec<Outcome> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        tokio::task::yield_now().await;
-        let script = self.script.lock().unwrap();
-        let mut tries = self.tries.lock().unwrap();
-        let outcomes: Vec<Outcome> = batch
-            .iter()
-            .map(|event| {
-                let tried = tries.entry(event.seq).or_default();
-                *tried += 1;
-                script(event, *tried)
-            })
-            .collect();
-        if let Some(refusal) = outcomes.iter().find(|o| matches!(o, Outcome::Refused(_))) {
-            return vec![refusal.clone(); batch.len()];
-        }
-        let again = outcomes.iter().find(|o| matches!(o, Outcome::Retry { .. }));
-        if let (Unit::Visitor, Some(again)) = (self.habits.unit, again) {
-            // One call for the batch: all or nothing.
-            return vec![again.clone(); batch.len()];
-        }
-        let mut taken = self.taken.lock().unwrap();
-        for (event, outcome) in batch.iter().zip(&outcomes) {
-            if *outcome == Outcome::Delivered {
-                taken.push((event.event.order_key().to_owned(), event.seq));
-            }
-        }
-        outcomes
-    }
-}
 
 struct Bench {
     folder: tempfile::TempDir,

@@ -2,6 +2,7 @@
 //! they stand if readers of the journal can parse them, every message judged by itself. Pure.
 
 mod each;
+mod fields;
 mod loose;
 mod message;
 mod pixel;

@@ -1,8 +1,8 @@
 //! Objects in which keys are repeated. Of a key that is written twice the last value holds, here as for
 //! every reader of the journal: what one reader overlooks another would act on.
 
+use super::fields::Fields;
 use super::loose::Loose;
-use super::message::Fields;
 use crate::event::RawMembers;
 
 /// The keys of [`Fields`].

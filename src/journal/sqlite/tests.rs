@@ -5,8 +5,13 @@ use std::time::Duration;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::event::SenderRank;
-use crate::journal::{DeadSelection, Durability, Ended, Ending, MessageKey, PROJECTION, Parking};
-use crate::store::Sync;
+use crate::journal::{
+    DeadSelection, Durability, Ended, Ending, MessageKey, MessageScope, PROJECTION, Parking,
+};
+use crate::store::{Migrations, Sync};
+
+/// Who sends records that nobody vouches for.
+const STRANGER: MessageScope<'_> = MessageScope::Stranger { name: "s", cookie: None };
 
 pub(super) const ALL: ReadLimit = ReadLimit { events: 10_000, bytes: usize::MAX };
 
@@ -68,7 +73,7 @@ impl Bench {
     pub(super) fn record(&self, id: u64) -> NewRecord {
         NewRecord {
             site: self.site,
-            message: MessageKey::new("shop", &id.to_string()),
+            message: MessageKey::in_scope("shop", STRANGER, &id.to_string()),
             rank: SenderRank::Claimed,
             received_at: self.clock.now(),
             identifies: id.is_multiple_of(2),
@@ -162,11 +167,9 @@ async fn events_are_numbered_from_one_and_read_back_in_order() {
 
 #[tokio::test]
 async fn a_restart_keeps_message_ids_of_servers_browsers_and_strangers_apart() {
-    use crate::event::SenderRank;
-    use crate::journal::MessageScope;
     let mut b = Bench::new(settings()).await;
     let senders = [
-        (MessageScope::Stranger { name: "s", cookie: None }, SenderRank::Claimed),
+        (STRANGER, SenderRank::Claimed),
         (MessageScope::Browser("v1"), SenderRank::Proven),
         (MessageScope::Servers, SenderRank::Server),
     ];

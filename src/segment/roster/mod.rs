@@ -3,6 +3,7 @@
 mod listing;
 mod poison;
 mod pushing;
+mod uncounted;
 
 pub use listing::Listed;
 
@@ -226,38 +227,6 @@ impl Segments {
         let store = self.profiles.as_ref().and_then(|profiles| profiles.counters());
         let Some(store) = store else { return Ok(None) };
         Ok(Some(store.counters(site.id).await?))
-    }
-
-    /// The names of events that the rule asks for and under which nothing was counted: nobody did it since
-    /// the profiles began, or the name came when there was no room for it.
-    async fn uncounted(
-        &self,
-        site: &SiteSegments,
-        segment: &SegmentSettings,
-    ) -> Result<Vec<String>, SegmentError> {
-        let names = segment.rule.counted_events();
-        let Some(profiles) = self.profiles.as_ref().filter(|_| !names.is_empty()) else {
-            return Ok(Vec::new());
-        };
-        Ok(profiles.uncounted(site.id, names.into_iter().collect()).await?)
-    }
-
-    /// Reports names of events under which nothing was counted, once.
-    async fn tell_uncounted(&self, site: &SiteSegments, segment: &SegmentSettings) {
-        let names = match self.uncounted(site, segment).await {
-            Ok(names) => names,
-            Err(error) => {
-                tracing::debug!(%error, site = %site.name, "it is not known what is counted");
-                return;
-            }
-        };
-        let labels = labels(site, &segment.name);
-        let told = self.metrics.segment_names_uncounted.get_or_create(&labels);
-        let count = names.len() as u64;
-        if told.set(count) != count && count > 0 {
-            let (site, segment) = (&site.name, &segment.name);
-            tracing::warn!(%site, %segment, ?names, "a rule asks for events of which none was counted");
-        }
     }
 
     /// When a segment is due: at once if it was never asked, was asked another rule, or was cut off.

@@ -1,0 +1,213 @@
+//! The label sets of the metrics. Values come from closed sets: configuration names, routes, and codes
+//! from the source.
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+use super::Name;
+
+/// `site, route, code` of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The site's name, or empty when no site matched.
+    pub site: Name,
+    /// The route's name.
+    pub route: &'static str,
+    /// The status code.
+    pub code: u16,
+}
+
+/// `route`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RouteLabels {
+    /// The route's name.
+    pub route: &'static str,
+}
+
+/// `site`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SiteLabels {
+    /// The site's name.
+    pub site: Name,
+}
+
+/// `site, format`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FormatLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The beacon's wire format.
+    pub format: &'static str,
+}
+
+/// `site, reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DropLabels {
+    /// The site's name.
+    pub site: Name,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// `site, result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProofLabels {
+    /// The site's name.
+    pub site: Name,
+    /// `valid`, `invalid` or `expired`.
+    pub result: &'static str,
+}
+
+/// `reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// `rank` of the sender of events.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RankLabels {
+    /// `claimed`, `proven` or `server`.
+    pub rank: &'static str,
+}
+
+/// `site, policy` of a rate limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PolicyLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The quota that is used up.
+    pub policy: &'static str,
+}
+
+/// `site, destination`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DestinationLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+}
+
+/// `site, destination, outcome, reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// `delivered`, `skipped` or `dead`.
+    pub outcome: &'static str,
+    /// The reason's code, empty for delivered.
+    pub reason: &'static str,
+}
+
+/// `site, reader`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoisonLabels {
+    /// The site's name.
+    pub site: Name,
+    /// `delivery`, `profiles`, `counters` or `segment`.
+    pub reader: &'static str,
+}
+
+/// `site, destination, result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AttemptLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// The status class (`2xx`, ...) or the kind of failure.
+    pub result: &'static str,
+}
+
+/// `result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResultLabels {
+    /// `hit` or `miss`.
+    pub result: &'static str,
+}
+
+/// `site, result` of a lookup of a person at a site's source of traits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceLabels {
+    /// The site's name.
+    pub site: Name,
+    /// `hit` or `miss` of each lookup; and of what was asked for then, or by a `refresh` before its
+    /// time, `refused`, `timeout` or `error` where there was no answer.
+    pub result: &'static str,
+}
+
+/// `site, integration`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IntegrationLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The integration's name.
+    pub integration: Name,
+}
+
+/// `site, segment`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SegmentLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+}
+
+/// `site, segment, result` of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SegmentRunLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+    /// `ok`, `slow` where the rule took too long, or `failed`.
+    pub result: &'static str,
+}
+
+/// `site, segment, destination`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SyncLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+    /// The destination's name.
+    pub destination: Name,
+}
+
+/// `site, segment, destination, result` of a change of members.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SyncChangeLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The segment's name.
+    pub segment: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// `added`, `removed` or `left_out`.
+    pub result: &'static str,
+}
+
+/// `vendor, result` of a script's request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ScriptLabels {
+    /// Whose script: a vendor's name, or `tagway`.
+    pub vendor: &'static str,
+    /// `unchanged` where the browser had it. Else `served` of Tagway's own, `shim` of what stands in
+    /// for a vendor's; of a vendor's own `hit`, `stale`, `miss`, `absent`, `error`, or `unapproved`
+    /// where it is pinned and no version is approved.
+    pub result: &'static str,
+}
+
+/// `site, vendor` of a pinned script.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct VendorLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The vendor's name.
+    pub vendor: &'static str,
+}

@@ -1,0 +1,38 @@
+//! Events that rules ask for and under whose names nothing was counted.
+
+use super::super::{SegmentError, SegmentSettings};
+use super::{Segments, SiteSegments, labels};
+
+impl Segments {
+    /// The names of events that the rule asks for and under which nothing was counted: nobody did it since
+    /// the profiles began, or the name came when there was no room for it.
+    pub(super) async fn uncounted(
+        &self,
+        site: &SiteSegments,
+        segment: &SegmentSettings,
+    ) -> Result<Vec<String>, SegmentError> {
+        let names = segment.rule.counted_events();
+        let Some(profiles) = self.profiles.as_ref().filter(|_| !names.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        Ok(profiles.uncounted(site.id, names.into_iter().collect()).await?)
+    }
+
+    /// Reports names of events under which nothing was counted, once.
+    pub(super) async fn tell_uncounted(&self, site: &SiteSegments, segment: &SegmentSettings) {
+        let names = match self.uncounted(site, segment).await {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::debug!(%error, site = %site.name, "it is not known what is counted");
+                return;
+            }
+        };
+        let labels = labels(site, &segment.name);
+        let told = self.metrics.segment_names_uncounted.get_or_create(&labels);
+        let count = names.len() as u64;
+        if told.set(count) != count && count > 0 {
+            let (site, segment) = (&site.name, &segment.name);
+            tracing::warn!(%site, %segment, ?names, "a rule asks for events of which none was counted");
+        }
+    }
+}
