@@ -72,7 +72,7 @@ impl Program {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
-        let http = ready["ready"]["http"].as_str().unwrap().parse().unwrap();
+        let http = ready.pointer("/ready/http").and_then(Value::as_str).unwrap().parse().unwrap();
         Self { child, http, _folder: folder }
     }
 

@@ -174,8 +174,11 @@ pub(crate) const BEACONS: &[Format] = &[
     },
 ];
 
+/// Makes a value of about so many bytes.
+pub(crate) type MakeValue = fn(usize) -> String;
+
 /// The shapes of a value, by name.
-pub(crate) const VALUES: &[(&str, fn(usize) -> String)] = &[
+pub(crate) const VALUES: &[(&str, MakeValue)] = &[
     ("ones", |bytes| format!("[{}1]", "1,".repeat(bytes / 2))),
     ("texts", |bytes| format!("[{}\"\"]", "\"\",".repeat(bytes / 3))),
     ("lists", |bytes| format!("[{}[]]", "[1],".repeat(bytes / 4))),

@@ -12,6 +12,9 @@ use crate::vendors::beacon::{Bounds, DecodeError, Inbound, MADE_TIMES};
 /// a time.
 const EVENT_BYTES: usize = 1024;
 
+/// The place of an event that was refused, and the reason.
+pub type RefusedEvent = (usize, &'static str);
+
 /// The messages of one beacon.
 #[derive(Debug)]
 pub struct MessageBatch {
@@ -21,7 +24,7 @@ pub struct MessageBatch {
     /// Bytes that were made.
     made: usize,
     texts: Vec<Box<[u8]>>,
-    refused: Vec<(usize, &'static str)>,
+    refused: Vec<RefusedEvent>,
 }
 
 impl MessageBatch {
@@ -118,7 +121,7 @@ impl MessageBatch {
     }
 
     /// The texts of the messages, and the places of events that were refused with the reasons.
-    pub fn into_parts(self) -> (Vec<Box<[u8]>>, Vec<(usize, &'static str)>) {
+    pub fn into_parts(self) -> (Vec<Box<[u8]>>, Vec<RefusedEvent>) {
         (self.texts, self.refused)
     }
 }

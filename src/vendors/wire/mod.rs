@@ -15,7 +15,7 @@ pub(crate) mod trial;
 mod value;
 
 pub use arrival::Arrival;
-pub use batch::MessageBatch;
+pub use batch::{MessageBatch, RefusedEvent};
 pub use dotted::place;
 pub use fields::Fields;
 pub use message::{Message, names_somebody, put, roomy, says_nothing, take};
