@@ -113,6 +113,17 @@ struct Taken {
     hosts: BTreeMap<String, Name>,
 }
 
+impl Taken {
+    fn take_hosts(&mut self, section: &mut Section<'_>, site: &Name, hosts: &[String]) {
+        for host in hosts {
+            let owner = self.hosts.entry(host.clone()).or_insert_with(|| site.clone());
+            if owner != site {
+                section.mistake_about("hosts", host, "is another site's host already", None);
+            }
+        }
+    }
+}
+
 fn read_site<'a>(
     section: &mut Section<'a>,
     destination_defaults: &Section<'a>,
@@ -171,12 +182,7 @@ fn read_site<'a>(
         let read = DestinationSettings::read(&mut destination, privacy.clone());
         destinations.extend(read.map(Arc::new));
     }
-    for host in &gateway.hosts {
-        let owner = taken.hosts.entry(host.clone()).or_insert_with(|| name.clone());
-        if *owner != name {
-            section.mistake_about("hosts", host, "is another site's host already", None);
-        }
-    }
+    taken.take_hosts(section, &name, &gateway.hosts);
     let sdk = script::Settings::read(&mut section.section("sdk"));
     let sdk = script::Settings { shim_settings: gateway.shims.clone(), ..sdk };
     tagged.extend(&sdk.shims);

@@ -190,17 +190,12 @@ impl Metrics {
         };
         metrics.register();
         metrics.register_profiles();
-        metrics.register_waits();
+        metrics.register_others();
         metrics
     }
 
     fn register_profiles(&mut self) {
         let r = &mut self.registry;
-        r.register(
-            "segment_names_uncounted",
-            "Names of events in the rule under which nothing was counted",
-            self.segment_names_uncounted.clone(),
-        );
         r.register("login_proofs", "Login proofs checked", self.login_proofs.clone());
         r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
         r.register(
@@ -306,15 +301,15 @@ impl Metrics {
             "Changes of members that destinations were told of",
             self.segment_sync_changes.clone(),
         );
+    }
+
+    fn register_others(&mut self) {
+        let r = &mut self.registry;
         r.register(
             "config_reload_success",
             "1 if the last reload succeeded",
             self.config_reload_success.clone(),
         );
-    }
-
-    fn register_waits(&mut self) {
-        let r = &mut self.registry;
         r.register(
             "filling_events",
             "Events still to be looked at for new counters",
@@ -362,5 +357,8 @@ mod tests {
         );
         assert!(text.contains("tagway_build_info{version="), "{text}");
         assert!(text.ends_with("# EOF\n"));
+        let types: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+        let distinct: std::collections::BTreeSet<&str> = types.iter().copied().collect();
+        assert_eq!(distinct.len(), types.len(), "a metric is registered twice");
     }
 }
