@@ -81,7 +81,7 @@ impl<'r, R: Rows> Batch<'r, R> {
             Holder::Nobody => return Ok(()),
         };
         for other in &verdict.absorbed {
-            self.absorb(*other, profile, &verdict)?;
+            self.absorb(*other, profile, (update, &verdict))?;
         }
         self.count(profile, update, verdict.rank)?;
         self.describe(profile, update, &verdict)?;
@@ -299,12 +299,15 @@ impl<'r, R: Rows> Batch<'r, R> {
         &mut self,
         from: ProfileId,
         into: ProfileId,
-        verdict: &Verdict,
+        (update, verdict): (&Update, &Verdict),
     ) -> Result<(), R::Error> {
         self.notes.change(from);
         self.notes.change(into);
         let mut names = self.rows.names_of(from)?;
         names.sort_by_key(|link| Reverse(link.rank));
+        // What a known person has besides is as old as it was, whichever of two aliases had a profile first.
+        let is_known = names.iter().any(|link| link.kind == IdentityKind::User.name());
+        let is_claimed = |kind: &str, value: &str| !is_known || update.names(kind, value);
         let mut room = BTreeMap::new();
         for Link { kind, value, rank } in names {
             let known = IdentityKind::from_name(&kind);
@@ -323,7 +326,8 @@ impl<'r, R: Rows> Batch<'r, R> {
                 }
             };
             if has_room {
-                self.rows.hand_over((&kind, &value), into, verdict.claim)?;
+                let claim = if is_claimed(&kind, &value) { verdict.claim } else { 0 };
+                self.rows.hand_over((&kind, &value), into, claim)?;
             } else {
                 self.changes.identities_refused += 1;
                 self.rows.unbind((&kind, &value))?;

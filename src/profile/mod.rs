@@ -262,6 +262,15 @@ pub struct Update {
     pub sighting: Option<Sighting>,
 }
 
+impl Update {
+    /// Returns true if the event has an identity of this stored kind and value.
+    fn names(&self, kind: &str, value: &str) -> bool {
+        let strong = [&self.user, &self.previous, &self.email];
+        let all = self.devices.iter().map(|it| &it.identity).chain(strong.into_iter().flatten());
+        all.into_iter().any(|it| it.value == value && it.kind.name() == kind)
+    }
+}
+
 /// A profile's number in its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProfileId(pub i64);

@@ -280,11 +280,11 @@ mod tests {
         let file = File::options().write(true).open(&path).unwrap();
         file.set_len(length - 4096 * 3 - 100).unwrap();
         // The log has all pages still: a checkpoint that was cut short.
-        drop(open(folder.path()).unwrap());
+        open(folder.path()).unwrap().close().await;
         let folder = crashed(true).await;
         let path = folder.path().join("tagway.db");
         fs::remove_file(folder.path().join("tagway.db-wal")).unwrap();
-        drop(open(folder.path()).unwrap());
+        open(folder.path()).unwrap().close().await;
         let file = File::options().write(true).open(&path).unwrap();
         file.set_len(length - 4096 * 3 - 100).unwrap();
         let said = refusal(folder.path());
@@ -311,9 +311,9 @@ mod tests {
         }
         // One without a name is from before there were names.
         fs::remove_file(&path).unwrap();
-        drop(open(folder.path()).unwrap());
+        open(folder.path()).unwrap().close().await;
         Connection::open(&path).unwrap().execute_batch("PRAGMA application_id = 0").unwrap();
-        drop(open(folder.path()).unwrap());
+        open(folder.path()).unwrap().close().await;
         let id =
             Connection::open(&path)
                 .unwrap()

@@ -32,6 +32,8 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 const LIMITS: &str = r#"
 [limits]
 client_per_second = 0
+client_events_per_second = 0
+client_bytes_per_second = "0B"
 body_bytes = "300KiB"
 inflated_bytes = "300KiB"
 inflating_bytes = "16MiB"
