@@ -236,7 +236,7 @@ impl<'r, R: Rows> Batch<'r, R> {
                 Some(known) if verdict.absorbed.contains(&known.profile) => {
                     has_all = false;
                     if held.rank > known.rank {
-                        self.rows.raise(identity, profile, held.rank)?;
+                        self.rows.raise(identity, profile, held)?;
                     }
                     false
                 }

@@ -91,12 +91,12 @@ pub(super) trait Rows {
         seen: (Option<&str>, i64),
     ) -> Result<(), Self::Error>;
 
-    /// Raises the rank with which an identity is linked, if the profile has it.
+    /// Raises the rank with which an identity is linked, and takes its times over, if the profile has it.
     fn raise(
         &mut self,
         identity: &Identity,
         profile: ProfileId,
-        rank: SenderRank,
+        held: Held,
     ) -> Result<(), Self::Error>;
 
     /// Removes the profile's identity of a kind that has the lowest rank below this one and was

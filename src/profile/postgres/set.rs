@@ -198,14 +198,14 @@ impl Rows for Set {
         &mut self,
         identity: &Identity,
         profile: ProfileId,
-        rank: SenderRank,
+        held: Held,
     ) -> Result<(), Missing> {
         let key = key(identity);
         if let Some(name) = self.names.get_mut(&key).ok_or(Missing)?
             && name.profile == profile.0
-            && name.rank < rank
+            && name.rank < held.rank
         {
-            name.rank = rank;
+            (name.rank, name.claimed, name.since) = (held.rank, held.claimed, held.since);
             self.changes.names.insert(key);
         }
         Ok(())

@@ -161,14 +161,23 @@ impl Rows for SqliteRows<'_> {
         &mut self,
         identity: &Identity,
         profile: ProfileId,
-        rank: SenderRank,
+        held: Held,
     ) -> rusqlite::Result<()> {
+        let (kind, value) = (identity.kind.name(), &identity.value);
         self.connection
             .prepare_cached(
-                "UPDATE identities SET rank = max(rank, ?)
-                 WHERE site = ? AND kind = ? AND value = ? AND profile = ?",
+                "UPDATE identities SET rank = ?1, claimed = ?2, since = ?3
+                 WHERE site = ?4 AND kind = ?5 AND value = ?6 AND profile = ?7 AND rank < ?1",
             )?
-            .execute((rank.number(), self.site.0, identity.kind.name(), &identity.value, profile.0))
+            .execute((
+                held.rank.number(),
+                held.claimed,
+                held.since,
+                self.site.0,
+                kind,
+                value,
+                profile.0,
+            ))
             .map(drop)
     }
 
