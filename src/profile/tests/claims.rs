@@ -136,10 +136,11 @@ fn update(said: &Statement) -> Update {
     }
 }
 
-/// The users with the identities, traits and groups that servers stated.
+/// The users with the identities and traits that servers stated. Not the group: of one that is stated
+/// again the later time is written only with something else, so that what came between may differ.
 fn proven_of(bed: &Bed) -> Vec<Vec<String>> {
     let mut people = Vec::new();
-    for row in bed.rows("SELECT id, user_id, traits, trait_ranks, group_id FROM profiles") {
+    for row in bed.rows("SELECT id, user_id, traits, trait_ranks FROM profiles") {
         let text = |n: usize| row[n].clone().unwrap_or_default();
         let names = bed.rows(&format!(
             "SELECT kind, value FROM identities WHERE profile = {} AND rank = 2 ORDER BY kind, value",
@@ -154,7 +155,6 @@ fn proven_of(bed: &Bed) -> Vec<Vec<String>> {
         let ranks: std::collections::BTreeMap<String, u8> = serde_json::from_str(&text(3)).unwrap();
         let servers = ranks.iter().filter(|(_, rank)| **rank == 2);
         person.extend(servers.map(|(key, _)| format!("{key}={:?}", values.get(key))));
-        person.push(text(4));
         people.push(person);
     }
     people.sort();
