@@ -18,7 +18,7 @@
 //! | nothing works | the breaker opens; one probe per pause |
 //!
 //! What ends the process instead of failing is found by the journal's [`Guard`](crate::journal::Guard): after
-//! an abort a worker is [`careful`], and an event that was under way again and again is a dead letter.
+//! an abort a worker is careful (`careful.rs`), and an event that was under way again and again is a dead letter.
 
 mod aside;
 mod awaiting;

@@ -5,7 +5,7 @@
 //! known of the person. What is not there is undefined, which is false, and prints as nothing.
 //!
 //! Events are strangers' words, so an evaluation is bounded before it makes anything: its steps, each of
-//! which pays for 64 bytes besides ([`bounded`]), and the size of its value.
+//! which pays for 64 bytes besides ([`bounded()`]), and the size of its value.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
