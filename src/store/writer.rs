@@ -90,6 +90,7 @@ pub(super) type Reopen = Box<dyn Fn() -> rusqlite::Result<Connection> + Send + s
 pub(super) struct Writer {
     queue: Arc<Queue>,
     writable: watch::Receiver<bool>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -138,11 +139,12 @@ impl Writer {
             metrics,
         };
         let end = End { queue: queue.clone(), writable: thread.writable.clone() };
-        std::thread::Builder::new().name("tagway-writer".into()).spawn(move || {
+        let builder = std::thread::Builder::new().name("tagway-writer".into());
+        let thread = builder.spawn(move || {
             let _end = end;
             thread.run();
         })?;
-        Ok(Self { queue, writable })
+        Ok(Self { queue, writable, thread: Some(thread) })
     }
 
     pub(super) fn submit(&self, write: Box<dyn Write>) {
@@ -185,6 +187,14 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.ready.notify_one();
+        // The files are whole, and the folder is free for another, once the thread has ended. A write
+        // may hold the last handle of the store, and then this is that thread.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the database panicked");
+        }
     }
 }
 
@@ -519,7 +529,7 @@ mod tests {
     async fn nothing_waits_for_a_thread_that_is_gone() {
         let queue = Arc::new(Queue::default());
         let end = End { queue: queue.clone(), writable: watch::Sender::new(true) };
-        let writer = Writer { queue, writable: end.writable.subscribe() };
+        let writer = Writer { queue, writable: end.writable.subscribe(), thread: None };
         let submit = || {
             let (sender, told) = oneshot::channel();
             writer.submit(Box::new(Told(|_: &Connection| Ok(()), Some(sender))));
