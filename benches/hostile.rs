@@ -309,7 +309,8 @@ fn flood(time: Duration) {
 
 fn main() {
     let seconds = std::env::args().filter_map(|argument| argument.parse().ok()).next();
-    let unlimited = "client_per_second = 0\nconnections_per_client = 20000";
+    let unlimited = "client_per_second = 0\nclient_events_per_second = 0\n\
+        client_bytes_per_second = \"0B\"\nconnections_per_client = 20000";
     let program = Program::start(unlimited);
     cpu(&program);
     memory(&program);

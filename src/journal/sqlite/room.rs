@@ -38,6 +38,9 @@ const MEASURE_EVERY: Duration = Duration::from_secs(60);
 /// Commits that move the log on: one starts the thread that moves it, one moves the rest, one cuts it.
 const LOG_COMMITS: usize = 3;
 
+/// The least time between two reports of refused events of one rank.
+const REPORT_EVERY: Duration = Duration::from_secs(600);
+
 /// The share of the time that measurements may take, as its reciprocal.
 const MEASURE_SHARE: u32 = 20;
 
@@ -53,6 +56,8 @@ pub(super) struct Room {
     pub(super) crowded: Notify,
     /// The highest rank that was refused for lack of room.
     refused: watch::Sender<Option<SenderRank>>,
+    /// When a refusal was last reported, and of which rank.
+    reported: Mutex<Option<(Instant, SenderRank)>>,
     /// Whether events of servers are taken.
     has_room: watch::Sender<bool>,
 }
@@ -66,6 +71,7 @@ impl Room {
             measure_at: Mutex::new(None),
             crowded: Notify::new(),
             refused: watch::Sender::new(None),
+            reported: Mutex::new(None),
             has_room: watch::Sender::new(true),
         }
     }
@@ -103,7 +109,7 @@ impl Room {
             return;
         }
         if self.refused.send_replace(None).is_some() {
-            tracing::info!("the journal has room again for events of all senders");
+            tracing::debug!("the journal has room again for events of all senders");
         }
         self.has_room.send_if_modified(|has_room| !std::mem::replace(has_room, true));
     }
@@ -121,7 +127,7 @@ impl Room {
         if rank == SenderRank::Server {
             self.has_room.send_if_modified(|has_room| std::mem::replace(has_room, false));
         }
-        if is_news {
+        if is_news && self.is_to_be_reported(rank) {
             let (rank, max_bytes) = (label(rank), self.max);
             tracing::error!(
                 rank,
@@ -130,6 +136,16 @@ impl Room {
                  destinations take what waits for them or journal.max_bytes is raised"
             );
         }
+    }
+
+    /// Returns true once in a while for each rank: under a flood room comes and goes many times a second.
+    fn is_to_be_reported(&self, rank: SenderRank) -> bool {
+        let (mut reported, now) = (lock(&self.reported), Instant::now());
+        let is_known = reported.is_some_and(|(at, known)| known >= rank && now - at < REPORT_EVERY);
+        if !is_known {
+            *reported = Some((now, rank));
+        }
+        !is_known
     }
 
     fn is_measured(&self) -> bool {
@@ -231,5 +247,21 @@ pub(super) const fn label(rank: SenderRank) -> &'static str {
         SenderRank::Claimed => "claimed",
         SenderRank::Proven => "proven",
         SenderRank::Server => "server",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_reported_once_in_a_while_for_each_rank() {
+        let room = Room::new(&super::super::tests::settings());
+        assert!(room.is_to_be_reported(SenderRank::Claimed));
+        assert!(!room.is_to_be_reported(SenderRank::Claimed));
+        assert!(room.is_to_be_reported(SenderRank::Server), "a higher rank is news");
+        assert!(!room.is_to_be_reported(SenderRank::Claimed));
+        tokio::time::advance(REPORT_EVERY).await;
+        assert!(room.is_to_be_reported(SenderRank::Claimed));
     }
 }
