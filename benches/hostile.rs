@@ -1,4 +1,4 @@
-//! What requests that mean harm cost: `cargo bench --bench hostile`, with `-- SECONDS` for the flood.
+//! The cost of hostile requests: `cargo bench --bench hostile`, with `-- SECONDS` for the flood.
 //!
 //! Starts the real program with its default limits and prints three tables. Machines differ: read the
 //! ratios.
@@ -36,7 +36,7 @@ const AT_ONCE: usize = 64;
 const INFLATED_BYTES: usize = 8 << 20;
 const BODY_BYTES: usize = 1 << 20;
 
-/// What the default settings allow in all: `limits.inflating_bytes` and `limits.arriving_bytes`.
+/// The memory that the default settings allow in all, in MiB: `limits.inflating_bytes` and `limits.arriving_bytes`.
 const ALLOWED_MIB: usize = 320 + 256;
 
 /// Requests a second that one client may send.

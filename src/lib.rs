@@ -33,6 +33,8 @@
 //!   readers. Only the SQLite backends of journal and profile know it. [`postgres`] is the database that
 //!   gateways may share instead, for profiles and segments.
 //! - [`script`] keeps the vendors' own browser scripts as well, and serves them first-party.
+//! - `event/rank.rs` is the identity model: which sender may show, change or displace what of a person.
+//!   `journal/guard.rs` keeps one record from stopping its readers at every start.
 //! - [`address`] is the guard of whatever goes out.
 //! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages
 //!   and points tags of vendors at what the gateway has.

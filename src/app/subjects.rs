@@ -23,7 +23,7 @@ use crate::profile::{Activity, ProfileError, Profiles, Subject};
 /// The name under which erasing is guarded, which no destination can have.
 const GUARDED: &str = "(erasing)";
 
-/// How long erasing waits, after an abort, until the readers of the journal go on as usual.
+/// The pause of erasing, after an abort, until the readers of the journal go on as usual.
 const CALM_WAIT: Duration = Duration::from_secs(10);
 
 /// A person as the guard has one: the same at every start.

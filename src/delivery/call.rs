@@ -43,7 +43,7 @@ pub(super) struct BatchCall {
     pub(super) line: Arc<Line>,
     /// The events of the batch, for watchers.
     pub(super) seqs: Vec<u64>,
-    /// What the guard knows of it, in careful times.
+    /// The note of the poison guard that the batch is under way; `None` while the worker is not careful.
     pub(super) section: Mutex<Option<UnderWay>>,
 }
 

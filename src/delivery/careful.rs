@@ -1,4 +1,4 @@
-//! How a worker goes on after an abort: a few events at a time, of which the guard knows, and one alone that
+//! The careful mode of a worker after an abort: a few events at a time, of which the guard knows, and one alone that
 //! was under way when the process died.
 
 use super::WorkError;
@@ -8,13 +8,13 @@ use crate::journal::{GROUP, Head, Position, Record};
 use crate::metrics::PoisonLabels;
 use crate::vendors::{Reason, Screening};
 
-/// Why an event is dead over which the process died again and again.
+/// The reason of a dead letter over which the process died again and again.
 const POISON: &str = "poison";
 
 /// A record that is taken up, whether it was parked, and how often it has been tried.
 pub(super) type TakenUp = (Record, bool, u32);
 
-/// How far the guard is to go: to the last event that a worker which stood here can have had under way.
+/// The end of the careful mode: the last event that a worker which stood here can have had under way.
 pub(super) fn last_in_doubt(position: &Position, head: Head, most: usize) -> u64 {
     let last = position.ahead.last().map_or(position.cursor, |(_, last)| *last);
     last.saturating_add(u64::try_from(most).unwrap_or(u64::MAX)).min(head.seq)
@@ -26,7 +26,7 @@ pub(super) fn item(seq: u64) -> i64 {
 }
 
 impl Worker {
-    /// Whether more events may be taken up. In careful times those that are there come first.
+    /// Returns true if more events may be taken up. In careful times those that are there come first.
     pub(super) fn may_take(&self) -> bool {
         self.has_room() && (!self.care.is_careful() || self.is_idle())
     }
@@ -63,7 +63,7 @@ impl Worker {
         admitted
     }
 
-    /// What a batch may hold: in careful times little, and of what was under way when the process died one.
+    /// The bounds of a batch: in careful times little, and of what was under way when the process died one.
     pub(super) fn careful_limits(&self, limits: BatchLimits) -> BatchLimits {
         let most = match self.care.is_careful() {
             _ if self.care.has_suspects() => 1,

@@ -210,32 +210,6 @@ async fn what_is_no_beacon_has_a_quota_too() {
 }
 
 #[tokio::test]
-async fn used_up_quotas_survive_a_reload_of_other_settings() {
-    let house = house().await;
-    let metrics = house.gateway.metrics.clone();
-    let spent = Arc::clone(&house.gateway.rates.load());
-    house.gateway.reload(Snapshot::new(
-        limits(),
-        0.0,
-        crate::geo::Geo::default(),
-        Vec::new(),
-        &metrics,
-    ));
-    assert!(Arc::ptr_eq(&spent, &house.gateway.rates.load()));
-    let mut other = limits();
-    other.rates.client_entries = 2000;
-    house.gateway.reload(Snapshot::new(
-        other,
-        0.0,
-        crate::geo::Geo::default(),
-        Vec::new(),
-        &metrics,
-    ));
-    assert!(!Arc::ptr_eq(&spent, &house.gateway.rates.load()));
-    assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 421, "the site is gone");
-}
-
-#[tokio::test]
 async fn a_server_with_its_token_in_the_body_is_no_client() {
     let mut limits = limits();
     limits.rates.client_burst = NonZeroU32::MIN;

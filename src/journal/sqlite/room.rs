@@ -85,7 +85,7 @@ impl Room {
         self.journal(disk.used) > self.max
     }
 
-    /// Whether dead letters may be kept, and a call for eviction if there are too many.
+    /// Returns true if dead letters may be kept; calls for eviction if there are too many.
     pub(super) fn has_any(&self, disk: DiskUse) -> bool {
         if self.is_over(disk) {
             self.crowded.notify_one();
