@@ -163,6 +163,7 @@ fn beacons(criterion: &mut Criterion) {
                 unpacked_bytes: 1 << 20,
                 messages_bytes: 8 << 20,
                 events: 2500,
+                least_event_bytes: 32,
                 event_bytes: 32 << 10,
                 made_bytes: 1 << 20,
             },

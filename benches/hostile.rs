@@ -39,6 +39,9 @@ const BODY_BYTES: usize = 1 << 20;
 /// The memory that the default settings allow in all, in MiB: `limits.inflating_bytes` and `limits.arriving_bytes`.
 const ALLOWED_MIB: usize = 320 + 256;
 
+/// `limits.least_event_bytes` of the default settings.
+const LEAST_EVENT_BYTES: usize = 32;
+
 /// Requests a second that one client may send.
 const QUOTA: u32 = 50;
 
@@ -163,7 +166,11 @@ fn worst(format: &Format, bytes: usize) -> Vec<(&'static str, String)> {
     let mut shapes = Vec::new();
     let shortest = format.shortest.len() + 3;
     shapes.push(("shortest", format.body(&vec![format.shortest.to_owned(); bytes / shortest])));
-    let allowed = vec![format.shortest.to_owned(); 2500.min(bytes / shortest)];
+    // As many as a body may have: where spaces may stand between events, they are as long as they must be.
+    let is_json = format.list.0.starts_with(['{', '[']);
+    let width = if is_json { LEAST_EVENT_BYTES } else { 0 };
+    let shortest = format!("{:width$}", format.shortest);
+    let allowed = vec![shortest.clone(); 2500.min(bytes / (shortest.len() + 3))];
     shapes.push(("allowed", format.body(&allowed)));
     for (name, value) in VALUES {
         let one = format.event(&value(3000)).len() + 3;

@@ -43,8 +43,18 @@ pub(super) struct Received {
     /// The body as it was sent.
     pub(super) sent: Bytes,
     pub(super) text: Bytes,
+    /// What the quotas of bytes count: the body as sent, or decompressed with what stands around the
+    /// text, whichever is more.
+    pub(super) bytes: usize,
     /// None if it is parsed at once.
     pub(super) share: Option<Share>,
+}
+
+impl Received {
+    fn new(inflated: Bytes, sent: Bytes, share: Option<Share>) -> Self {
+        let bytes = inflated.len().max(sent.len());
+        Self { text: trim(inflated), sent, bytes, share }
+    }
 }
 
 /// Reads the whole body, decompresses it, and takes off what stands around the text.
@@ -67,12 +77,12 @@ where
             ..=AT_ONCE_BYTES => None,
             length => Some(budget.take(payer, length, limits).await?),
         };
-        return Ok(Received { text: trim(sent.clone()), sent, share });
+        return Ok(Received::new(sent.clone(), sent, share));
     }
     let few = limits.inflated_bytes.min(AT_ONCE_BYTES);
     if sent.len() <= AT_ONCE_SENT_BYTES {
         match inflate_all(sent.clone(), &encodings, few) {
-            Ok(text) => return Ok(Received { text: trim(text), sent, share: None }),
+            Ok(inflated) => return Ok(Received::new(inflated, sent, None)),
             Err(Rejection::TooLarge) if few < limits.inflated_bytes => {}
             Err(rejection) => return Err(rejection),
         }
@@ -80,9 +90,9 @@ where
     let share = budget.take(payer, limits.inflated_bytes, limits).await?;
     let limits = limits.clone();
     let work = move |mut share: Share| {
-        let text = trim(inflate_all(sent.clone(), &encodings, limits.inflated_bytes)?);
-        share.shrink(text.len().max(sent.len()), &limits);
-        Ok(Received { text, sent, share: Some(share) })
+        let inflated = inflate_all(sent.clone(), &encodings, limits.inflated_bytes)?;
+        share.shrink(inflated.len().max(sent.len()), &limits);
+        Ok(Received::new(inflated, sent, Some(share)))
     };
     share.run(work).await
 }

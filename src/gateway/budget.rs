@@ -17,7 +17,7 @@ use super::fair::{FairPool, Grant};
 use super::rejection::Rejection;
 use super::settings::Limits;
 use crate::journal::SiteId;
-use crate::vendors::beacon::MADE_TIMES;
+use crate::vendors::beacon::{MADE_TIMES, events_within};
 
 /// The longest body that is small, decompressed.
 pub(super) const AT_ONCE_BYTES: usize = 64 * 1024;
@@ -37,9 +37,6 @@ const EVENT_BYTES: usize = 3 * 1024;
 
 /// One client has one of so many parts of `limits.arriving_bytes`.
 const ARRIVING_PARTS: usize = 4;
-
-/// The shortest event of any format: `{},`.
-const SHORTEST_EVENT: usize = 3;
 
 /// Who a share is counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,7 +112,7 @@ impl Budget {
 
 /// Memory that a request with a body of so many bytes takes at most.
 fn memory(body_bytes: usize, limits: &Limits) -> usize {
-    let events = limits.batch_events.min(body_bytes / SHORTEST_EVENT);
+    let events = limits.events_within(body_bytes);
     body_bytes
         .saturating_mul(TIMES)
         .saturating_add(events.saturating_mul(EVENT_BYTES))
@@ -126,6 +123,11 @@ fn memory(body_bytes: usize, limits: &Limits) -> usize {
 const OBSERVED_BYTES: usize = 2 * 1024;
 
 impl Limits {
+    /// Messages that a body of so many bytes may have.
+    pub(super) fn events_within(&self, body_bytes: usize) -> usize {
+        events_within(body_bytes, self.batch_events, self.least_event_bytes)
+    }
+
     /// Bytes that all messages may have that are made of so many bytes.
     pub(super) fn made_of(&self, came: usize) -> usize {
         came.saturating_mul(MADE_TIMES).saturating_add(self.made_bytes).min(self.inflated_bytes)

@@ -37,9 +37,8 @@ impl Arrived<'_> {
             Some(Sender::Server) => Payer::servers(self.site.id),
             Some(Sender::Client) | None => self.payer(),
         };
-        let Received { text, sent, share } =
+        let Received { text, sent, bytes, share } =
             body::read(body, &self.head.headers, limits, (budget, payer)).await?;
-        let bytes = text.len().max(sent.len());
         drop(sent);
         if let Some(sender) = sender {
             self.spend_bytes(sender, bytes)?;

@@ -38,6 +38,8 @@ pub struct Limits {
     pub field_bytes: usize,
     /// Messages in one request.
     pub batch_events: usize,
+    /// Bytes of a body for each of its messages, on average; the first ten need none.
+    pub least_event_bytes: usize,
     /// Objects and arrays within each other.
     pub json_depth: usize,
     /// How often clients may call.
@@ -123,6 +125,7 @@ impl Limits {
             event_bytes: section.byte_count("event_bytes"),
             field_bytes: section.byte_count("field_bytes"),
             batch_events: section.integer("batch_events", 1..=100_000),
+            least_event_bytes: section.integer("least_event_bytes", 1..=1_000),
             json_depth: section.integer("json_depth", 4..=100),
             rates: Rates {
                 client_per_second: NonZeroU32::new(

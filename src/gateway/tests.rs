@@ -34,6 +34,7 @@ pub(super) fn limits() -> Limits {
         event_bytes: 32 * 1024,
         field_bytes: 1024,
         batch_events: 10,
+        least_event_bytes: 1,
         json_depth: 64,
         rates: Rates {
             client_per_second: Some(number(1)),

@@ -120,6 +120,8 @@ pub struct Bounds {
     pub messages_bytes: usize,
     /// Events.
     pub events: usize,
+    /// Bytes for each event, on average, if there are many.
+    pub least_event_bytes: usize,
     /// Bytes of one message.
     pub event_bytes: usize,
     /// Bytes that the messages of a short beacon may come to.
@@ -129,7 +131,21 @@ pub struct Bounds {
 /// Bytes of messages that may be made of each byte of a beacon, beside `made_bytes`.
 pub const MADE_TIMES: usize = 3;
 
+/// Events that a beacon may have however short they are.
+const FREE_EVENTS: usize = 10;
+
+/// The events that a body of so many bytes may have at most: an event costs as much work as some
+/// kilobytes of text, so bodies of many events that say nothing would cost far more than they weigh.
+pub fn events_within(bytes: usize, most: usize, least_event_bytes: usize) -> usize {
+    most.min(FREE_EVENTS.max(bytes / least_event_bytes.max(1)))
+}
+
 impl Bounds {
+    /// The events that so many bytes may have at most.
+    pub fn events_within(&self, bytes: usize) -> usize {
+        events_within(bytes, self.events, self.least_event_bytes)
+    }
+
     /// Bytes of one event as a client writes it: encoded, and with what is left out of its message.
     pub const fn hit_bytes(&self) -> usize {
         self.event_bytes.saturating_mul(8)

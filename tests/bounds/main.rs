@@ -41,6 +41,7 @@ inflating_client_bytes = "16MiB"
 made_bytes = "64KiB"
 event_bytes = "4KiB"
 batch_events = 200
+least_event_bytes = 8
 "#;
 
 /// A body that is decoded aside, and one that is small enough to be decoded at once.
@@ -95,7 +96,7 @@ fn check(alone: &Alone, what: &str, target: &str, encoding: &str, text: &[u8]) -
     };
     let request = request.body(sent).unwrap();
     let came = (text.len() + target.len()).min(limits.inflated_bytes);
-    let events = limits.batch_events.min(came / 3);
+    let events = limits.batch_events.min((came / limits.least_event_bytes).max(10));
     let most = TIMES * came
         + EVENT_BYTES * events
         + limits.made_bytes

@@ -92,8 +92,8 @@ pub(in crate::gateway) fn open<'a>(
     terms: &Terms<'_>,
     (events, bytes): (usize, usize),
 ) -> Result<Envelope<'a>, Rejection> {
-    let events = events.min(terms.limits.batch_events);
     let (text, is_plain) = (body.text(), body.is_plain());
+    let events = events.min(terms.limits.events_within(text.len()));
     if text.starts_with('[') {
         let messages = messages(text, events, "the body is not JSON")?;
         return Envelope::bare(messages, is_plain)

@@ -97,10 +97,10 @@ where
     arrived.check_volume(Sender::Client)?;
     let Snapshot { limits, budget, .. } = &**arrived.snapshot;
     let (fields, payer) = (&arrived.head.headers, arrived.payer());
-    let Received { text: received, sent, share } =
+    let Received { text: received, sent, bytes, share } =
         body::read(body, fields, limits, (budget, payer)).await?;
     let query = arrived.head.uri.query().unwrap_or_default();
-    arrived.spend_bytes(Sender::Client, received.len().max(sent.len()) + query.len())?;
+    arrived.spend_bytes(Sender::Client, bytes + query.len())?;
     *text = received;
     let mut judged = outside.judge(arrived, text, share).await?;
     let is_event = !judged.drafts.is_empty() || !judged.rejected.is_empty();
@@ -194,6 +194,7 @@ impl Outside<'_> {
             unpacked_bytes: unpacked_bytes.min(limits.inflated_bytes),
             messages_bytes: limits.inflated_bytes,
             events: limits.batch_events,
+            least_event_bytes: limits.least_event_bytes,
             event_bytes: limits.event_bytes,
             made_bytes: limits.made_bytes,
         }

@@ -66,7 +66,7 @@ impl MessageBatch {
 
     /// Adds a message.
     pub fn push(&mut self, message: &Object) -> Result<(), DecodeError> {
-        if self.len() >= self.bounds.events {
+        if self.len() >= self.bounds.events_within(self.came) {
             return Err(DecodeError::TooMany);
         }
         let text = serde_json::to_vec(message).map_err(|_never| DecodeError::Malformed("JSON"))?;

@@ -47,7 +47,7 @@ pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, ListError> {
 /// The records of a JSON text that is one object or a list: their texts, unread.
 pub fn records<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>, DecodeError> {
     match text.first() {
-        Some(b'[') => items(text, bounds.events).map_err(|error| match error {
+        Some(b'[') => items(text, bounds.events_within(text.len())).map_err(|error| match error {
             ListError::TooLong => DecodeError::TooMany,
             ListError::NotAList => DecodeError::Malformed("the list is not JSON"),
         }),
