@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use http::header::USER_AGENT;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -229,7 +230,9 @@ impl Arrived<'_> {
         if !is_browser && !head::is_from_page(fields) {
             return None;
         }
-        let leave = self.leave(drafts);
+        let mut leave = self.leave(drafts);
+        // A program's jar would bring the cookie back with the next user's events.
+        leave.cookies &= is_browser_like(self.route, fields);
         let referer = head::referer(fields);
         let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
         let is_of_page = self.is_of_page();
@@ -325,6 +328,16 @@ impl Arrived<'_> {
         }
         (facts, recognised.set_cookies, Some(minted))
     }
+}
+
+/// Whether the sender may be a browser. Libraries of servers and apps send vendors' beacons too, and
+/// name neither a page nor themselves as browsers do.
+fn is_browser_like(route: Route, fields: &http::HeaderMap) -> bool {
+    let is_named_so = || {
+        let agent = fields.get(USER_AGENT).map(http::HeaderValue::as_bytes).unwrap_or_default();
+        agent.starts_with(b"Mozilla/") || agent.starts_with(b"Opera/")
+    };
+    !matches!(route, Route::Beacon { .. }) || head::is_of_page(fields) || is_named_so()
 }
 
 impl Observed {

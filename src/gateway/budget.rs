@@ -75,6 +75,11 @@ impl Payer {
         Self { site, client: Some(client) }
     }
 
+    /// Whether it is a site's servers.
+    pub(super) const fn is_servers(self) -> bool {
+        self.client.is_none()
+    }
+
     /// The servers of a site.
     pub(super) const fn servers(site: SiteId) -> Self {
         Self { site, client: None }

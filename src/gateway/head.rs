@@ -54,7 +54,12 @@ pub(super) fn host(authority: &str) -> Cow<'_, str> {
 
 /// Whether a page in a browser seems to have sent it.
 pub(super) fn is_from_page(fields: &HeaderMap) -> bool {
-    [ORIGIN, SEC_FETCH_SITE, COOKIE, REFERER].iter().any(|name| fields.contains_key(name))
+    is_of_page(fields) || fields.contains_key(COOKIE)
+}
+
+/// Whether it tells of a page: programs have cookies too.
+pub(super) fn is_of_page(fields: &HeaderMap) -> bool {
+    [ORIGIN, SEC_FETCH_SITE, REFERER].iter().any(|name| fields.contains_key(name))
 }
 
 /// All cookies that are text; HTTP/2 may send them in several fields. Any script of the site can set

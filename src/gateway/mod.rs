@@ -17,12 +17,14 @@ mod body;
 mod budget;
 mod clues;
 mod cors;
+mod credentials;
 pub mod decode;
 mod fair;
 mod head;
 #[cfg(test)]
 mod hostile_tests;
 mod judging;
+mod leftover;
 mod minting;
 mod mounts;
 mod observe;
@@ -172,11 +174,11 @@ impl Gateway {
     /// Answers one request.
     pub async fn handle<B>(&self, request: Request<B>, client: ClientFacts) -> Response<AnswerBody>
     where
-        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static,
+        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + Unpin + 'static,
     {
         let started = Instant::now();
         let snapshot = self.snapshot.load_full();
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let authority = head::authority(&head.uri, &head.headers);
         let host = head::host(authority);
         let site = snapshot.site(&host);
@@ -219,7 +221,7 @@ impl Gateway {
                             client,
                             received_at: head::to_millisecond(self.clock.now()),
                         };
-                        arrived.answer(body, &source).await
+                        arrived.answer(&mut body, &source).await
                     }
                     Ok(Purpose::Preflight) => match self.limit_client(site, client) {
                         Ok(()) => cors::preflight(&source, &head.headers),
@@ -236,7 +238,7 @@ impl Gateway {
         let seen =
             observe::Seen { site, route, method: &head.method, client: client.client, started };
         self.observe(&seen, response.status(), snapshot.access_sample);
-        response
+        leftover::read_away(&head, body, &snapshot.limits, response).await
     }
 
     /// The answer to a request for which the edge has no place. Reads nothing of it but its head.

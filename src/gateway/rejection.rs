@@ -83,6 +83,11 @@ struct Problem<'a> {
     status: u16,
     code: &'static str,
     detail: &'a str,
+    /// The detail again, where clients of the Segment API look for it: without it some take the answer for
+    /// a fault of the network and try ten times.
+    message: &'a str,
+    /// The detail again, where clients of Mixpanel, Umami and Jitsu look for it.
+    error: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     rejected: &'a [Rejected],
 }
@@ -180,6 +185,8 @@ impl Rejection {
             status: status.as_u16(),
             code: self.code(),
             detail: self.detail(),
+            message: self.detail(),
+            error: self.detail(),
             rejected,
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();

@@ -2,7 +2,8 @@
 //! judged like any client's. The site is known by its host and the page by its origin.
 //!
 //! The library is answered as by its vendor: whatever the beacon is worth, unless another try may
-//! help.
+//! help. Programs, which tell of no page, hear why nothing was taken; and those that show the site's
+//! server token, in the head or where the vendor's key stands, are the site's servers.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use crate::event::RawBeacon;
 use crate::gateway::accept::{Messages, Sender};
 use crate::gateway::answer::{self, Taken};
 use crate::gateway::body::{self, Received};
-use crate::gateway::budget::{AT_ONCE_BYTES, AT_ONCE_EVENTS, Share};
+use crate::gateway::budget::{AT_ONCE_BYTES, AT_ONCE_EVENTS, Payer, Share};
+use crate::gateway::credentials::Key;
 use crate::gateway::decode::{self, Draft, Rejected, Terms};
 use crate::gateway::mounts::Mount;
 use crate::gateway::rejection::Rejection;
@@ -67,7 +69,7 @@ where
         limits: &arrived.snapshot.limits,
     };
     let mut text = Bytes::new();
-    let (verdict, taken, rejection) = match take(arrived, &outside, body, &mut text).await {
+    let (verdict, taken, mut rejection) = match take(arrived, &outside, body, &mut text).await {
         Ok((events, taken)) => (Verdict::Taken { events }, taken, None),
         Err(rejection) => {
             arrived.count_refused(&rejection);
@@ -75,6 +77,13 @@ where
         }
     };
     let said = mount.beacon.answer(&outside.inbound(&text, outside.few()), verdict);
+    // A page could only try again, or complain where nobody looks; a program tells its operator.
+    if let Some(rejection) = rejection.take_if(|_| {
+        let is_lost = matches!(verdict, Verdict::Ignored | Verdict::TooLarge);
+        is_lost && said.status.is_success() && !head::is_of_page(&arrived.head.headers)
+    }) {
+        return rejection.into_response();
+    }
     let mut response = answer::vendors(said, taken);
     let is_refusal = response.status().is_client_error() || response.status().is_server_error();
     if let Some(rejection) = rejection.filter(|_| is_refusal) {
@@ -93,16 +102,52 @@ async fn take<B>(
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
-    arrived.limit()?;
-    arrived.check_volume(Sender::Client)?;
     let Snapshot { limits, budget, .. } = &**arrived.snapshot;
-    let (fields, payer) = (&arrived.head.headers, arrived.payer());
+    let fields = &arrived.head.headers;
+    let payer = if Key::in_head(arrived.site, fields).is_servers() {
+        Payer::servers(arrived.site.id)
+    } else {
+        arrived.payer()
+    };
+    // Any other key in the head is one of the vendor's. No page has the token of servers.
+    let (mut sender, mut over) = (None, None);
+    if payer.is_servers() {
+        arrived.limit_site()?;
+        sender = Some(Sender::Server);
+    } else if arrived.site.server_token.is_none() || head::is_from_page(fields) {
+        arrived.limit()?;
+        sender = Some(Sender::Client);
+    } else {
+        over = arrived.limit_unproven()?;
+    }
+    if let Some(sender) = sender {
+        arrived.check_volume(sender)?;
+    }
     let Received { text: received, sent, bytes, share } =
         body::read(body, fields, limits, (budget, payer)).await?;
-    let query = arrived.head.uri.query().unwrap_or_default();
-    arrived.spend_bytes(Sender::Client, bytes + query.len())?;
+    let bytes = bytes + arrived.head.uri.query().unwrap_or_default().len();
+    let was_spent = sender.is_some();
+    if let Some(sender) = sender {
+        arrived.spend_bytes(sender, bytes)?;
+    }
     *text = received;
-    let mut judged = outside.judge(arrived, text, share).await?;
+    let judged = outside.judge(arrived, text, share, payer).await;
+    let sender = match (sender, &judged) {
+        (Some(sender), _) => sender,
+        (None, Ok(Messages { write_key: Some(key), .. }))
+            if Key::of(arrived.site, key).is_servers() =>
+        {
+            Sender::Server
+        }
+        (None, _) => Sender::Client,
+    };
+    if let Some(limited) = over.filter(|_| sender == Sender::Client) {
+        return Err(arrived.site.limited(limited));
+    }
+    if !was_spent {
+        arrived.spend_bytes(sender, bytes)?;
+    }
+    let mut judged = judged?;
     let is_event = !judged.drafts.is_empty() || !judged.rejected.is_empty();
     // Of a recording it is not known whose it is.
     let passes_on = || outside.passes_on() && arrived.gateway.forgotten.is_empty();
@@ -115,7 +160,7 @@ where
         outside.add_raw(&mut judged, &sent);
         arrived.hide_proofs(&mut judged, text);
     }
-    Ok((events, arrived.accept(judged, Sender::Client).await?))
+    Ok((events, arrived.accept(judged, sender).await?))
 }
 
 /// Who the visitor is today, as far as address and browser tell.
@@ -206,6 +251,7 @@ impl Outside<'_> {
         arrived: &Arrived<'_>,
         text: &Bytes,
         share: Option<Share>,
+        payer: Payer,
     ) -> Result<Messages, Rejection> {
         let Snapshot { limits, budget, .. } = &**arrived.snapshot;
         let is_small = share.is_none();
@@ -218,7 +264,7 @@ impl Outside<'_> {
             Err(error)
                 if matches!(error, Rejection::TooLarge) || is_small && error.is_of_size() =>
             {
-                let share = budget.take(arrived.payer(), limits.inflated_bytes, limits).await?;
+                let share = budget.take(payer, limits.inflated_bytes, limits).await?;
                 self.judge_aside(arrived, text, share, limits.inflated_bytes).await
             }
             judged => judged,
@@ -260,7 +306,7 @@ impl Outside<'_> {
         let inbound = self.inbound(text, bounds);
         let mut batch = MessageBatch::new(&inbound);
         self.mount.beacon.read(&inbound, &mut batch)?;
-        let came = batch.came();
+        let (came, write_key) = (batch.came(), batch.take_key().map(String::from));
         let (texts, refused) = batch.into_parts();
         let terms = Terms { limits: self.limits, kind: None, received_at: self.received_at };
         let (drafts, mut rejected) = decode::judge_each(texts, &terms);
@@ -272,7 +318,7 @@ impl Outside<'_> {
         if let Some(share) = &mut share {
             share.shrink(came, self.limits);
         }
-        Ok(Messages { drafts, rejected, came, share, ..Messages::default() })
+        Ok(Messages { write_key, drafts, rejected, came, share, ..Messages::default() })
     }
 }
 

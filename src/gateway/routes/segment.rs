@@ -3,35 +3,17 @@
 
 use std::error::Error;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Response;
-use http::header::AUTHORIZATION;
 use hyper::body::Body;
-use subtle::ConstantTimeEq as _;
 
 use crate::answer::AnswerBody;
 use crate::event::Kind;
 use crate::gateway::accept::Sender;
 use crate::gateway::answer::Taken;
+use crate::gateway::credentials::Key;
 use crate::gateway::rejection::Rejection;
-use crate::gateway::snapshot::Site;
 use crate::gateway::{Arrived, answer, head};
-
-/// Longer credentials are not ours, and are not decoded.
-const MAX_CREDENTIALS_BYTES: usize = 1024;
-
-/// What a key proves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    /// Nothing was shown.
-    Missing,
-    /// It is none of ours.
-    Wrong,
-    /// It is ours.
-    Of(Sender),
-}
 
 pub(in crate::gateway) async fn answer<B>(
     arrived: &Arrived<'_>,
@@ -41,7 +23,7 @@ pub(in crate::gateway) async fn answer<B>(
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send,
 {
-    let shown = key_in_head(arrived);
+    let shown = Key::in_head(arrived.site, &arrived.head.headers);
     let mut over = None;
     let sender = match shown {
         Key::Of(sender) => Some(sender),
@@ -61,7 +43,7 @@ where
     }
     let messages = arrived.read(body, kind, sender).await?;
     let shown = match (shown, &messages.write_key) {
-        (Key::Missing, Some(key)) => check(arrived.site, key),
+        (Key::Missing, Some(key)) => Key::of(arrived.site, key),
         _ => shown,
     };
     if let Some(limited) = over.filter(|_| shown != Key::Of(Sender::Server)) {
@@ -83,30 +65,4 @@ fn refuse(arrived: &Arrived<'_>) -> Result<Response<AnswerBody>, Rejection> {
     }
     arrived.count_refused(&Rejection::BadKey);
     Ok(answer::success(Taken::default()))
-}
-
-fn key_in_head(arrived: &Arrived<'_>) -> Key {
-    let Some(value) = arrived.head.headers.get(AUTHORIZATION) else { return Key::Missing };
-    let words = value.to_str().ok().filter(|value| value.len() <= MAX_CREDENTIALS_BYTES);
-    let Some((scheme, rest)) = words.and_then(|words| words.split_once(' ')) else {
-        return Key::Wrong;
-    };
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return check(arrived.site, rest.trim());
-    }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return Key::Wrong;
-    }
-    let Ok(pair) = STANDARD.decode(rest.trim()) else { return Key::Wrong };
-    let Ok(pair) = String::from_utf8(pair) else { return Key::Wrong };
-    check(arrived.site, pair.split_once(':').map_or(pair.as_str(), |(user, _)| user))
-}
-
-fn check(site: &Site, key: &str) -> Key {
-    let token = site.server_token.as_ref().map(|token| token.expose().as_bytes());
-    if token.is_some_and(|token| bool::from(token.ct_eq(key.as_bytes()))) {
-        return Key::Of(Sender::Server);
-    }
-    // The write key is public: it stands in the page.
-    if site.write_key.as_deref() == Some(key) { Key::Of(Sender::Client) } else { Key::Wrong }
 }

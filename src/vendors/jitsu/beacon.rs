@@ -1,8 +1,8 @@
 //! `POST /api/s/<type>`: one canonical message, whose ids of other vendors' cookies the library adds
 //! itself. It has no queue and never tries again, and takes an answer that is no JSON for an error.
 //!
-//! The paths that Jitsu's server libraries call are not taken: they prove themselves by a secret that
-//! is not the site's.
+//! Jitsu's server libraries call `/api/s/s2s/<type>` with a write key in the head; with the site's token
+//! for one they are its servers.
 
 use serde_json::Value;
 
@@ -14,7 +14,8 @@ use crate::vendors::wire::spec::{self, object_in};
 pub(super) struct Jitsu;
 
 fn kind_of(path: &str) -> Option<Kind> {
-    path.strip_suffix('/').unwrap_or(path).strip_prefix("/api/s/").and_then(Kind::from_name)
+    let below = path.strip_suffix('/').unwrap_or(path).strip_prefix("/api/s/")?;
+    Kind::from_name(below.strip_prefix("s2s/").unwrap_or(below))
 }
 
 impl Beacon for Jitsu {
@@ -24,6 +25,7 @@ impl Beacon for Jitsu {
 
     fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         let kind = kind_of(inbound.path);
+        inbound.field("x-write-key").into_iter().for_each(|key| batch.show_key(key));
         spec::read(inbound, batch, |message| {
             spec::mend(message, kind, "jitsu");
             if let Some(context) = object_in(message, "context") {
@@ -36,7 +38,8 @@ impl Beacon for Jitsu {
     fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => Answer::later(limited),
-            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
+            Verdict::TooLarge => Answer::too_large(),
+            Verdict::Taken { .. } | Verdict::Ignored => {
                 Answer::json("{\"ok\":true}")
             }
         }
@@ -74,10 +77,10 @@ mod tests {
 
     #[test]
     fn only_the_browsers_paths_are_known() {
-        for path in ["/api/s/page", "/api/s/track", "/api/s/identify/", "/api/s/group"] {
+        for path in ["/api/s/page", "/api/s/s2s/track", "/api/s/track", "/api/s/identify/", "/api/s/group"] {
             assert_eq!(Jitsu.endpoint(path), Some(Methods::Post), "{path}");
         }
-        for unknown in ["/", "/api/s", "/api/s/s2s/track", "/api/s/x", "/p.js"] {
+        for unknown in ["/", "/api/s", "/api/s/s2s/x", "/api/s/x", "/p.js"] {
             assert_eq!(Jitsu.endpoint(unknown), None, "{unknown}");
         }
     }

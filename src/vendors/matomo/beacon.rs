@@ -1,8 +1,8 @@
 //! `matomo.php` under its several names: a hit is a query, whatever the method; a POST may have fields
 //! in its body too, or JSON with a list of such queries. The library never tries again.
 //!
-//! What Matomo takes only with a token (`cip`, `cdt`, `country`, ...) is not read: the requests are a
-//! browser's. Its hits have no absolute time, so none is told.
+//! What Matomo takes only with its token (`token_auth`) is read as any client's word is: the address and
+//! the user agent (`cip`, `ua`) count where the token is the site's own.
 
 use http::Method;
 use serde_json::json;
@@ -13,6 +13,9 @@ use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verd
 use crate::vendors::wire::{self, Fields, MessageBatch};
 
 pub(super) struct Matomo;
+
+/// The longest token that is read; Matomo's have 32 characters.
+const MAX_TOKEN_BYTES: usize = 1024;
 
 impl Beacon for Matomo {
     fn endpoint(&self, path: &str) -> Option<Methods> {
@@ -38,8 +41,9 @@ impl Beacon for Matomo {
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         let events = match verdict {
             Verdict::Later { limited } => return Answer::later(limited),
+            Verdict::TooLarge => return Answer::too_large(),
             Verdict::Taken { events } => events,
-            Verdict::Ignored | Verdict::TooLarge => 0,
+            Verdict::Ignored => 0,
         };
         if inbound.body.first() == Some(&b'{') {
             let body = json!({ "status": "success", "tracked": events, "invalid": 0 });
@@ -56,9 +60,11 @@ impl Beacon for Matomo {
 
 /// The hits of a list. Those that are none are left out.
 fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
-    let Some([requests]) = wire::members(inbound.body, ["requests"]) else {
+    let Some([requests, token]) = wire::members(inbound.body, ["requests", "token_auth"]) else {
         return Err(DecodeError::Malformed("the body is not JSON"));
     };
+    let token = token.filter(|token| token.get().len() <= MAX_TOKEN_BYTES);
+    token.and_then(wire::string).into_iter().for_each(|token| batch.show_key(&token));
     let requests = requests.map(|requests| requests.get().as_bytes());
     let Some(requests) = requests.filter(|requests| requests.starts_with(b"[")) else {
         return Err(DecodeError::Malformed("there is no list of requests"));
@@ -84,6 +90,7 @@ fn add(
     inbound: &Inbound<'_>,
     batch: &mut MessageBatch,
 ) -> Result<(), DecodeError> {
+    fields.get("token_auth").into_iter().for_each(|token| batch.show_key(token));
     batch.extend(hit::messages(fields, &message_id(fields), inbound))
 }
 

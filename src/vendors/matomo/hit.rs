@@ -231,6 +231,9 @@ fn context(fields: &Fields<'_>, path: &str, bounds: &Bounds) -> Object {
     let mut context = wire::roomy();
     put(&mut context, "page", Some(page(fields)));
     put(&mut context, "locale", fields.get("lang"));
+    put(&mut context, "ip", fields.get("cip"));
+    put(&mut context, "userAgent", fields.get("ua"));
+    put(&mut context, "location", Some(location(fields)));
     put(&mut context, "screen", fields.get("res").and_then(wire::screen));
     let hints = fields.get("uadata").and_then(|text| wire::json(text.as_bytes(), bounds));
     put(&mut context, "userAgentData", hints.filter(Value::is_object));
@@ -257,6 +260,18 @@ fn context(fields: &Fields<'_>, path: &str, bounds: &Bounds) -> Object {
     put(&mut source, "event", Some(theirs(fields)));
     put(&mut context, "source", Some(source));
     context
+}
+
+/// Where servers say that the visitor is.
+fn location(fields: &Fields<'_>) -> Object {
+    let mut location = Object::new();
+    for (parameter, name) in [("country", "country"), ("region", "region"), ("city", "city")] {
+        put(&mut location, name, fields.get(parameter));
+    }
+    for (parameter, name) in [("lat", "latitude"), ("long", "longitude")] {
+        put(&mut location, name, number(fields, parameter));
+    }
+    location
 }
 
 /// What Matomo calls a hit of this kind.

@@ -43,6 +43,11 @@ impl Beacon for Plausible {
         };
         let mut context = wire::roomy();
         put(&mut context, "page", Some(page));
+        // Servers name their visitor in the head.
+        if inbound.field("origin").is_none() && inbound.field("sec-fetch-site").is_none() {
+            put(&mut context, "ip", inbound.field("x-forwarded-for").and_then(first_of_list));
+            put(&mut context, "userAgent", inbound.field("user-agent"));
+        }
         let mut source = Object::new();
         put(&mut source, "client", Some("plausible"));
         put(&mut source, "version", body.get("v").cloned());
@@ -64,7 +69,8 @@ impl Beacon for Plausible {
     fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => Answer::later(limited),
-            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
+            Verdict::TooLarge => Answer::too_large(),
+            Verdict::Taken { .. } | Verdict::Ignored => {
                 Answer { status: http::StatusCode::ACCEPTED, ..Answer::text("ok") }
             }
         }
@@ -82,6 +88,11 @@ fn object(body: &Object, names: &[&str], bounds: &Bounds) -> Object {
         },
         _ => Object::new(),
     }
+}
+
+/// The first address of a list.
+fn first_of_list(list: &str) -> Option<&str> {
+    list.split(',').map(str::trim).find(|address| !address.is_empty())
 }
 
 /// An amount of money: a number, or its text.

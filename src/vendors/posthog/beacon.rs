@@ -16,6 +16,9 @@ use crate::vendors::wire::{self, Fields, MessageBatch};
 
 pub(super) struct PostHog;
 
+/// The longest key that is read.
+const MAX_KEY_BYTES: usize = 1024;
+
 /// The longest text of a time.
 const MAX_TIME_BYTES: usize = 64;
 
@@ -26,6 +29,10 @@ enum Purpose<'a> {
     Profiles,
     Recordings,
     Flags,
+    /// All flags with their rules, for servers that decide themselves.
+    FlagDefinitions,
+    /// The payload of one flag.
+    NoPayload,
     /// Of the project with this token; as a script or as JSON.
     Settings(&'a str, bool),
     /// A list of things that there are not, under this name.
@@ -36,13 +43,18 @@ impl<'a> Purpose<'a> {
     fn of(path: &'a str) -> Option<Self> {
         let path = path.trim_end_matches('/');
         Some(match path {
-            "/e" | "/i/v0/e" | "/capture" | "/track" | "/batch" => Self::Events,
+            "/e" | "/i/v0/e" | "/i/v1/analytics/events" | "/capture" | "/track" | "/batch" => {
+                Self::Events
+            }
             "/engage" => Self::Profiles,
             "/s" | "/i/v1/logs" => Self::Recordings,
             "/flags" | "/decide" => Self::Flags,
+            "/flags/definitions" | "/api/feature_flag/local_evaluation" => Self::FlagDefinitions,
+            "/api/remote_config" => Self::NoPayload,
             "/api/surveys" => Self::Nothing("surveys"),
             "/api/early_access_features" => Self::Nothing("earlyAccessFeatures"),
             "/api/web_experiments" => Self::Nothing("experiments"),
+            _ if is_remote_config(path) => Self::NoPayload,
             _ => {
                 let (token, file) = path.strip_prefix("/array/")?.split_once('/')?;
                 let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
@@ -59,12 +71,23 @@ impl<'a> Purpose<'a> {
     }
 }
 
+/// `/api/projects/ID/feature_flags/KEY/remote_config`.
+fn is_remote_config(path: &str) -> bool {
+    let of_flag = path.strip_prefix("/api/projects/").and_then(|rest| rest.split_once('/'));
+    of_flag.is_some_and(|(_project, rest)| {
+        rest.starts_with("feature_flags/") && rest.ends_with("/remote_config")
+    })
+}
+
 impl Beacon for PostHog {
     fn endpoint(&self, path: &str) -> Option<Methods> {
         Some(match Purpose::of(path)? {
             Purpose::Events | Purpose::Profiles | Purpose::Flags => Methods::Both,
             Purpose::Recordings => Methods::Post,
-            Purpose::Settings(..) | Purpose::Nothing(_) => Methods::Get,
+            Purpose::FlagDefinitions
+            | Purpose::NoPayload
+            | Purpose::Settings(..)
+            | Purpose::Nothing(_) => Methods::Get,
         })
     }
 
@@ -84,7 +107,13 @@ impl Beacon for PostHog {
         // The client's clock at sending: of the newest versions, and of those before.
         let mut sent_at = query.get("_").and_then(event::milliseconds);
         let mut events = &*body;
-        if let Some([said, list]) = wire::members(&body, ["sent_at", "batch"]) {
+        let of_query = query.get("api_key").or_else(|| query.get("token"));
+        of_query.into_iter().for_each(|key| batch.show_key(key));
+        if let Some([said, list, keys @ ..]) =
+            wire::members(&body, ["sent_at", "batch", "api_key", "token"])
+        {
+            let keys = keys.into_iter().flatten().filter(|key| key.get().len() <= MAX_KEY_BYTES);
+            keys.filter_map(wire::string).for_each(|key| batch.show_key(&key));
             let said = said.filter(|said| said.get().len() <= MAX_TIME_BYTES);
             if let Some(said) = said.and_then(wire::string) {
                 sent_at = Some(said.into_owned());
@@ -106,12 +135,18 @@ impl Beacon for PostHog {
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match Purpose::of(inbound.path) {
             Some(Purpose::Flags) => Answer::json(flags().to_string()),
+            Some(Purpose::FlagDefinitions) => {
+                Answer::json(r#"{"flags":[],"group_type_mapping":{},"cohorts":{}}"#)
+            }
+            Some(Purpose::NoPayload) => Answer::json("null"),
             Some(Purpose::Settings(token, is_script)) => settings(token, is_script),
             Some(Purpose::Nothing(name)) => Answer::json(json!({ name: [] }).to_string()),
             Some(Purpose::Recordings | Purpose::Events | Purpose::Profiles) | None => match verdict
             {
                 Verdict::Later { .. } => Answer::later(false),
-                Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
+                // Libraries send smaller batches then.
+                Verdict::TooLarge => Answer::too_large(),
+                Verdict::Taken { .. } | Verdict::Ignored => {
                     Answer::json(r#"{"status":"Ok"}"#)
                 }
             },

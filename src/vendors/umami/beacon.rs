@@ -1,8 +1,8 @@
 //! `POST /api/send`: one event as JSON; `POST /api/batch`: a list of them. The script sends no cookies,
 //! reads ids of session and visit from the answer, and never tries again.
 //!
-//! Address, user agent and time may stand in the payload for servers that call; a browser's are not
-//! believed.
+//! Address and user agent may stand in the payload for servers that call: the gateway believes those that
+//! show the site's token.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -16,6 +16,9 @@ pub(super) struct Umami;
 
 const BATCH: &str = "/api/batch";
 
+/// Asked by those that look whether the server lives.
+const HEARTBEAT: &str = "/api/heartbeat";
+
 /// The longest token that is given back; ours has 32 characters.
 const MAX_TOKEN_BYTES: usize = 2048;
 
@@ -24,10 +27,17 @@ const MEASURES: [&str; 6] = ["ttfb", "fcp", "lcp", "cls", "inp", "duration"];
 
 impl Beacon for Umami {
     fn endpoint(&self, path: &str) -> Option<Methods> {
-        matches!(path.trim_end_matches('/'), "/api/send" | BATCH).then_some(Methods::Post)
+        match path.trim_end_matches('/') {
+            "/api/send" | BATCH => Some(Methods::Post),
+            HEARTBEAT => Some(Methods::Get),
+            _ => None,
+        }
     }
 
     fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
+        if inbound.path.trim_end_matches('/') == HEARTBEAT {
+            return Ok(());
+        }
         if inbound.body.first() != Some(&b'[') {
             let event = wire::tree(inbound.body, &inbound.bounds)?;
             return batch.push(&message(event, inbound)?);
@@ -48,9 +58,13 @@ impl Beacon for Umami {
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         let events = match verdict {
             Verdict::Later { limited } => return Answer::later(limited),
+            Verdict::TooLarge => return Answer::too_large(),
             Verdict::Taken { events } => events,
-            Verdict::Ignored | Verdict::TooLarge => 0,
+            Verdict::Ignored => 0,
         };
+        if inbound.path.trim_end_matches('/') == HEARTBEAT {
+            return Answer::json(r#"{"ok":true}"#);
+        }
         let session = id(&[inbound.daily_id]);
         let token = inbound.field("x-umami-cache").filter(|token| !token.is_empty());
         let token = token.filter(|token| token.len() <= MAX_TOKEN_BYTES).map(str::to_owned);
@@ -128,6 +142,8 @@ fn message(event: Value, inbound: &Inbound<'_>) -> Result<Object, DecodeError> {
     let mut context = wire::roomy();
     put(&mut context, "page", Some(page));
     put(&mut context, "locale", said("language"));
+    put(&mut context, "ip", said("ip"));
+    put(&mut context, "userAgent", said("userAgent"));
     put(&mut context, "screen", said("screen").and_then(wire::screen));
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "umami", "endpoint": endpoint, "event": theirs });

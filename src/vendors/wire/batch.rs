@@ -12,6 +12,9 @@ use crate::vendors::beacon::{Bounds, DecodeError, Inbound, MADE_TIMES};
 /// a time.
 const EVENT_BYTES: usize = 1024;
 
+/// Longer keys are none of the gateway's.
+const MAX_KEY_BYTES: usize = 1024;
+
 /// The place of an event that was refused, and the reason.
 pub type RefusedEvent = (usize, &'static str);
 
@@ -23,6 +26,7 @@ pub struct MessageBatch {
     came: usize,
     /// Bytes that were made.
     made: usize,
+    key: Option<Box<str>>,
     texts: Vec<Box<[u8]>>,
     refused: Vec<RefusedEvent>,
 }
@@ -32,7 +36,7 @@ impl MessageBatch {
     pub fn new(inbound: &Inbound<'_>) -> Self {
         let came = inbound.body.len() + inbound.query.len();
         let bounds = inbound.bounds;
-        Self { bounds, came, made: 0, texts: Vec::new(), refused: Vec::new() }
+        Self { bounds, came, made: 0, key: None, texts: Vec::new(), refused: Vec::new() }
     }
 
     /// The bounds of the beacon.
@@ -43,6 +47,19 @@ impl MessageBatch {
     /// Notes bytes that were encoded within the body: what they become counts, not how they came.
     pub fn add_unpacked(&mut self, bytes: usize) {
         self.came = self.came.max(bytes);
+    }
+
+    /// Notes the key that the beacon shows where its vendor has one: servers may show the gateway's token
+    /// there. The first counts.
+    pub fn show_key(&mut self, key: &str) {
+        if self.key.is_none() && (1..=MAX_KEY_BYTES).contains(&key.len()) {
+            self.key = Some(key.into());
+        }
+    }
+
+    /// The key that was shown.
+    pub fn take_key(&mut self) -> Option<Box<str>> {
+        self.key.take()
     }
 
     /// Fails if so many messages of which each repeats so many bytes would be too much.

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Fields, MessageBatch, base64, is_json, members, names_somebody, place, put, records,
-    says_nothing, tree,
+    says_nothing, string, tree,
 };
 use crate::event::{Kind, Object};
 use crate::vendors::beacon::{DecodeError, Inbound};
@@ -20,6 +20,9 @@ const IDS: [&str; 4] = ["userId", "anonymousId", "groupId", "previousId"];
 
 /// Members that say nothing of the event, but something to the client's own server.
 const TRANSPORT: [&str; 4] = ["writeKey", "_metadata", "channel", "receivedAt"];
+
+/// The longest write key that is read.
+const MAX_KEY_BYTES: usize = 1024;
 
 /// Adds the messages of a body, each as `complete` makes it. Those that are no objects are left out.
 ///
@@ -32,10 +35,13 @@ pub fn read(
 ) -> Result<(), DecodeError> {
     const EMPTY: DecodeError = DecodeError::Malformed("there is no message in the body");
     let body = inbound.body;
-    let of_all = members(body, ["batch", "sentAt", "context", "integrations"]);
+    let of_all = members(body, ["batch", "sentAt", "context", "integrations", "writeKey"]);
+    let key = of_all.and_then(|of_all| of_all.last().copied().flatten());
+    let key = key.filter(|key| key.get().len() <= MAX_KEY_BYTES).and_then(string);
+    key.into_iter().for_each(|key| batch.show_key(&key));
     let (list, shared) = match of_all {
         Some([None, ..]) => (body, Shared::default()),
-        Some([Some(list), of_all @ ..]) if list.get().starts_with('[') => {
+        Some([Some(list), of_all @ .., _key]) if list.get().starts_with('[') => {
             let list = list.get().as_bytes();
             (list, Shared::read(of_all, batch)?)
         }

@@ -22,6 +22,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::event::Object;
 use crate::vendors::beacon::{Answer, Beacon as Face, DecodeError, Inbound, Methods, Verdict};
@@ -43,6 +45,8 @@ const PNG: &[u8] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint {
     Track,
+    /// Events of servers, as a list of JSON or as lines of it.
+    Import,
     Engage,
     Groups,
     Record,
@@ -62,6 +66,7 @@ impl Endpoint {
     fn of(path: &str) -> Option<Self> {
         match path.trim_end_matches('/') {
             "/track" => Some(Self::Track),
+            "/import" => Some(Self::Import),
             "/engage" => Some(Self::Engage),
             "/groups" => Some(Self::Groups),
             "/record" => Some(Self::Record),
@@ -81,7 +86,7 @@ impl Face for Beacon {
             Endpoint::Track | Endpoint::Engage | Endpoint::Groups | Endpoint::Flags => {
                 Methods::Both
             }
-            Endpoint::Record => Methods::Post,
+            Endpoint::Record | Endpoint::Import => Methods::Post,
             Endpoint::Settings | Endpoint::Decide => Methods::Get,
         })
     }
@@ -90,6 +95,7 @@ impl Face for Beacon {
         let (read, endpoint): (fn(Object, &Sending) -> Option<_>, _) =
             match Endpoint::of(inbound.path) {
                 Some(Endpoint::Track) => (track::message, "/track"),
+                Some(Endpoint::Import) => (track::message, "/import"),
                 Some(Endpoint::Engage) => (profiles::person, "/engage"),
                 Some(Endpoint::Groups) => (profiles::group, "/groups"),
                 _ => return Ok(()),
@@ -101,8 +107,16 @@ impl Face for Beacon {
             batch.add_unpacked(payload.len());
         }
         let mut is_any = false;
-        for record in wire::records(&payload, &inbound.bounds)? {
+        for record in records(inbound, &payload)? {
             let Some(record) = batch.object(record) else { continue };
+            if let Some(key) = token(&record) {
+                batch.show_key(key);
+            }
+            if record.contains_key("$delete") {
+                // Who may erase a person is for the site's operator to say, not for a beacon.
+                batch.refuse("erasure");
+                continue;
+            }
             let Some(read) = read(record, &sending) else { continue };
             is_any = true;
             batch.extend(read.message())?;
@@ -124,12 +138,21 @@ impl Face for Beacon {
 
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
-            Verdict::Later { limited } => Answer::later(limited),
+            Verdict::Later { limited: true } => refused(Answer::later(true), "too many requests"),
+            Verdict::Later { limited: false } => refused(Answer::later(false), "try again later"),
             // The library halves its batch.
-            Verdict::TooLarge => Answer::too_large(),
-            Verdict::Taken { .. } | Verdict::Ignored => taken(inbound),
+            Verdict::TooLarge => refused(Answer::too_large(), "the request is too large"),
+            Verdict::Taken { events } => taken(inbound, events),
+            Verdict::Ignored => taken(inbound, 0),
         }
     }
+}
+
+/// A refusal as JSON: server libraries fail upon a body that is none.
+fn refused(answer: Answer, why: &str) -> Answer {
+    let said = json!({ "code": answer.status.as_u16(), "status": 0, "error": why });
+    let (content_type, body) = (Some("application/json"), Bytes::from(said.to_string()));
+    Answer { content_type, body, ..answer }
 }
 
 /// One record that could be read.
@@ -146,6 +169,31 @@ impl Read {
             Self::Nothing => None,
         }
     }
+}
+
+/// The project's token in a record.
+fn token(record: &Object) -> Option<&str> {
+    let of_event = || record.get("properties")?.get("token");
+    record.get("$token").or_else(of_event)?.as_str()
+}
+
+/// The records of a request: one, a list, or, where servers import, lines.
+fn records<'p>(inbound: &Inbound<'_>, payload: &'p [u8]) -> Result<Vec<&'p RawValue>, DecodeError> {
+    let is_import = Endpoint::of(inbound.path) == Some(Endpoint::Import);
+    if !is_import || payload.first() == Some(&b'[') {
+        return wire::records(payload, &inbound.bounds);
+    }
+    let most = inbound.bounds.events_within(payload.len());
+    let lines = payload.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let mut records = Vec::new();
+    for line in lines.filter(|line| !line.is_empty()) {
+        if records.len() == most {
+            return Err(DecodeError::TooMany);
+        }
+        let record = serde_json::from_slice(line);
+        records.push(record.map_err(|_invalid| DecodeError::Malformed("a line is not JSON"))?);
+    }
+    Ok(records)
 }
 
 /// The JSON of a request, wherever it stands.
@@ -173,25 +221,39 @@ fn payload<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]
     }
 }
 
-fn taken(inbound: &Inbound<'_>) -> Answer {
+/// Whether the library asks for something, in the query or, as servers do, among the fields of the body.
+fn asks(inbound: &Inbound<'_>, name: &str) -> bool {
+    let is_wish = |fields: &Fields<'_>| fields.get(name).is_some_and(|value| value != "0");
+    if is_wish(&Fields::form(inbound.query)) {
+        return true;
+    }
+    let is_form = !wire::is_json(inbound.body);
+    let text = std::str::from_utf8(inbound.body).ok().filter(|_| is_form);
+    text.is_some_and(|text| is_wish(&Fields::form(text)))
+}
+
+fn taken(inbound: &Inbound<'_>, events: usize) -> Answer {
     match Endpoint::of(inbound.path) {
         Some(Endpoint::Flags) => Answer::json(r#"{"flags":{}}"#),
+        Some(Endpoint::Import) => {
+            let said = json!({ "code": 200, "num_records_imported": events, "status": "OK" });
+            Answer::json(said.to_string())
+        }
         Some(Endpoint::Settings) => Answer::json(r#"{"sdk_config":{"config":{}}}"#),
         Some(Endpoint::Decide) => {
             let text = r#"{"notifications":[],"config":{"enable_collect_everything":false}}"#;
             Answer::json(text)
         }
         Some(Endpoint::Track | Endpoint::Engage | Endpoint::Groups | Endpoint::Record) | None => {
-            let query = Fields::form(inbound.query);
-            let asks = |name| query.get(name).is_some_and(|value| value != "0");
-            if asks("img") {
+            if asks(inbound, "img") {
                 return Answer {
                     status: StatusCode::OK,
                     content_type: Some("image/png"),
                     body: Bytes::from_static(PNG),
                 };
             }
-            Answer::json(if asks("verbose") { r#"{"error":null,"status":1}"# } else { "1" })
+            let is_verbose = asks(inbound, "verbose");
+            Answer::json(if is_verbose { r#"{"error":null,"status":1}"# } else { "1" })
         }
     }
 }

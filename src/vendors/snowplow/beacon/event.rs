@@ -212,6 +212,7 @@ fn context(
     if !is_web {
         put(&mut context, "app", app_id.as_deref().map(|name| json!({ "name": name })));
     }
+    put(&mut context, "ip", payload.text("ip"));
     put(&mut context, "userAgent", payload.text("ua"));
     put(&mut context, "userAgentData", Some(entities.client_hints()));
     put(&mut context, "location", Some(entities.location()));

@@ -1,0 +1,62 @@
+//! What a request shows to prove who sends it: a site's server token, or its public write key.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use subtle::ConstantTimeEq as _;
+
+use super::accept::Sender;
+use super::snapshot::Site;
+
+/// Longer credentials are not ours, and are not decoded.
+const MAX_CREDENTIALS_BYTES: usize = 1024;
+
+/// What a key proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    /// Nothing was shown.
+    Missing,
+    /// It is none of ours.
+    Wrong,
+    /// It is ours.
+    Of(Sender),
+}
+
+impl Key {
+    /// The key in `Authorization`: a bearer token, or the user name of Basic.
+    pub(super) fn in_head(site: &Site, fields: &HeaderMap) -> Self {
+        let Some(value) = fields.get(AUTHORIZATION) else { return Self::Missing };
+        let words = value.to_str().ok().filter(|value| value.len() <= MAX_CREDENTIALS_BYTES);
+        let Some((scheme, rest)) = words.and_then(|words| words.split_once(' ')) else {
+            return Self::Wrong;
+        };
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Self::of(site, rest.trim());
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return Self::Wrong;
+        }
+        let Ok(pair) = STANDARD.decode(rest.trim()) else { return Self::Wrong };
+        let Ok(pair) = String::from_utf8(pair) else { return Self::Wrong };
+        Self::of(site, pair.split_once(':').map_or(pair.as_str(), |(user, _)| user))
+    }
+
+    /// What a key proves to a site.
+    pub(super) fn of(site: &Site, key: &str) -> Self {
+        let token = site.server_token.as_ref().map(|token| token.expose().as_bytes());
+        if token.is_some_and(|token| bool::from(token.ct_eq(key.as_bytes()))) {
+            return Self::Of(Sender::Server);
+        }
+        // The write key is public: it stands in the page.
+        match site.write_key.as_deref() {
+            Some(write_key) if write_key == key => Self::Of(Sender::Client),
+            _ => Self::Wrong,
+        }
+    }
+
+    /// Whether it is the token of the site's servers.
+    pub(super) fn is_servers(self) -> bool {
+        self == Self::Of(Sender::Server)
+    }
+}

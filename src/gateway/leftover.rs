@@ -1,0 +1,105 @@
+//! What is left of a request's body when its answer is already known. Clients that reuse a connection
+//! send all of a body before they look for the answer: one that is not read would take the answer, and
+//! the next request, along.
+
+use bytes::{Buf, Bytes};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT};
+use http::request::Parts;
+use http::{HeaderValue, Response, Version};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use tokio::time::{Instant, timeout_at};
+
+use super::settings::Limits;
+use crate::answer::AnswerBody;
+
+/// Reads the rest of a body, within `limits.inflated_bytes` and `limits.body_time`. If it goes on beyond,
+/// the answer says that the connection ends.
+pub(super) async fn read_away<B>(
+    head: &Parts,
+    body: B,
+    limits: &Limits,
+    mut answer: Response<AnswerBody>,
+) -> Response<AnswerBody>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    // A stream of HTTP/2 ends alone.
+    if head.version >= Version::HTTP_2 || body.is_end_stream() {
+        return answer;
+    }
+    if !is_welcome(head, limits) || !is_read_away(body, limits).await {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// Whether the rest may be read: the client does not ask first whether to send it, and says that it is
+/// not too long, or nothing.
+fn is_welcome(head: &Parts, limits: &Limits) -> bool {
+    let said = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let said = said.and_then(|length| length.parse::<usize>().ok());
+    !head.headers.contains_key(EXPECT) && said.is_none_or(|length| length <= limits.inflated_bytes)
+}
+
+async fn is_read_away<B>(mut body: B, limits: &Limits) -> bool
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let deadline = Instant::now() + limits.body_time;
+    let mut room = limits.inflated_bytes;
+    loop {
+        match timeout_at(deadline, body.frame()).await {
+            Ok(None) => return true,
+            Ok(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Buf::remaining);
+                let Some(rest) = room.checked_sub(bytes) else { return false };
+                room = rest;
+            }
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
+    use super::*;
+    use crate::gateway::tests::limits;
+
+    async fn connection(version: Version, length: usize, expects: bool) -> Option<HeaderValue> {
+        let request = Request::builder().version(version).header(CONTENT_LENGTH, length);
+        let request = if expects { request.header(EXPECT, "100-continue") } else { request };
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let body = Full::new(Bytes::from(vec![b' '; length]));
+        let answer = Response::new(AnswerBody::new(Bytes::new()));
+        let answer = read_away(&head, body, &limits(), answer).await;
+        answer.headers().get(CONNECTION).cloned()
+    }
+
+    #[tokio::test]
+    async fn a_connection_goes_on_if_the_rest_of_a_body_can_be_read() {
+        let (most, close) = (limits().inflated_bytes, Some(HeaderValue::from_static("close")));
+        assert_eq!(connection(Version::HTTP_11, most, false).await, None);
+        assert_eq!(connection(Version::HTTP_11, 0, false).await, None);
+        assert_eq!(connection(Version::HTTP_11, most + 1, false).await, close);
+        assert_eq!(connection(Version::HTTP_11, 10, true).await, close);
+        assert_eq!(connection(Version::HTTP_2, most + 1, false).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_without_end_is_not_waited_for() {
+        let pieces = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(limits().body_time / 4).await;
+            Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b" "))), ()))
+        });
+        let (head, ()) = Request::new(()).into_parts();
+        let answer = Response::new(AnswerBody::new(Bytes::new()));
+        let body = Box::pin(StreamBody::new(pieces));
+        let answer = read_away(&head, body, &limits(), answer).await;
+        assert_eq!(answer.headers()[CONNECTION], "close");
+    }
+}
