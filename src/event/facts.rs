@@ -106,6 +106,9 @@ pub struct RawBeacon {
     /// `Content-Encoding`: the body is kept as it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<String>,
+    /// The vendor's public key, where the library shows it in the head: the field's name and value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<(String, String)>,
     /// The body, base64.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub body: String,

@@ -30,7 +30,6 @@ pub(super) enum Sender {
 }
 
 /// The messages of one body.
-#[derive(Default)]
 pub(super) struct Messages {
     /// The write key in the body.
     pub(super) write_key: Option<String>,
@@ -46,6 +45,23 @@ pub(super) struct Messages {
     pub(super) bytes: usize,
     /// Whether their library promises to know nobody again.
     pub(super) is_anonymous: bool,
+    /// Whether their ids alone tell them from all others.
+    pub(super) has_unique_ids: bool,
+}
+
+impl Default for Messages {
+    fn default() -> Self {
+        Self {
+            write_key: None,
+            drafts: Vec::new(),
+            rejected: Vec::new(),
+            came: 0,
+            share: None,
+            bytes: 0,
+            is_anonymous: false,
+            has_unique_ids: true,
+        }
+    }
 }
 
 /// What was observed of a request.
@@ -59,6 +75,8 @@ struct Observed {
     client: IpAddr,
     /// The id of messages that name nobody.
     minted: Option<String>,
+    /// Whether the messages' ids alone tell them from all others.
+    has_unique_ids: bool,
     sender: Sender,
 }
 
@@ -106,7 +124,9 @@ impl Arrived<'_> {
         sender: Sender,
     ) -> Result<Taken, Rejection> {
         self.spend_events(sender, messages.drafts.len() + messages.rejected.len())?;
-        let Messages { mut drafts, mut rejected, came, share, is_anonymous, .. } = messages;
+        let Messages {
+            mut drafts, mut rejected, came, share, is_anonymous, has_unique_ids, ..
+        } = messages;
         let suspicion = match self.caller(sender) {
             Caller::Person(suspicion) => suspicion,
             Caller::Nobody(reason) => {
@@ -125,7 +145,8 @@ impl Arrived<'_> {
         let (new_cookie, client) = (new.map(|it| it.visitor.id.clone()), self.client.client);
         let (mut facts, set_cookies, minted) = self.facts(recognised, sender);
         facts.suspicion = suspicion;
-        let observed = Observed { facts, is_known, new_cookie, client, minted, sender };
+        let observed =
+            Observed { facts, is_known, new_cookie, client, minted, has_unique_ids, sender };
         let Composed { records, told, groups, forgotten } =
             self.compose(drafts, &observed, &mut rejected, came).await?;
         self.count_rejected(&rejected);
@@ -362,8 +383,12 @@ impl Observed {
             event.facts.tag = Some(shim.to_owned());
         }
         if self.sender == Sender::Server {
-            event.facts.ip = draft.ip;
+            event.facts.ip = draft.ip.filter(|ip| !ip.is_unspecified());
             event.facts.user_agent = draft.user_agent;
+        } else if draft.ip.is_some_and(|ip| ip.is_unspecified()) {
+            // A program says that its own address and agent are no visitor's.
+            (event.facts.ip, event.facts.user_agent) = (None, None);
+            (event.facts.place, event.facts.language, event.facts.hints) = (None, None, None);
         }
         if event.anonymous_id.is_none() {
             event.anonymous_id.clone_from(&self.minted);
@@ -378,9 +403,17 @@ impl Observed {
             Some(visitor) if self.is_known => MessageScope::Browser(&visitor.id),
             _ => MessageScope::Stranger { name: &own_name, cookie: self.new_cookie.as_deref() },
         };
-        let message = MessageKey::in_scope(site, scope, &event.message_id);
+        let id = if self.has_unique_ids { event.message_id.clone() } else { event_id(&event) };
+        let message = MessageKey::in_scope(site, scope, &id);
         Ok((event, message))
     }
+}
+
+/// What tells an event from others where its id does not: its name and person besides.
+fn event_id(event: &Event<RawObject>) -> String {
+    let user_id = event.user_id.as_deref().unwrap_or_default();
+    let anonymous_id = event.anonymous_id.as_deref().unwrap_or_default();
+    [&event.message_id, event.label(), user_id, anonymous_id].join("\0")
 }
 
 fn record(
@@ -436,6 +469,7 @@ fn of_operator(
         new_cookie: None,
         client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         minted: None,
+        has_unique_ids: true,
         sender: Sender::Server,
     };
     let completed = observed.complete(draft, site);

@@ -34,6 +34,8 @@ mod rate;
 mod rejection;
 mod route;
 mod routes;
+#[cfg(test)]
+mod server_tests;
 mod settings;
 mod snapshot;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! judges like those of any other client. The face does no I/O and knows no clock.
 
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 
@@ -47,6 +48,17 @@ pub trait Beacon: Send + Sync {
     /// Whether this request's library promises to know nobody again: then no cookie is set or read.
     fn is_anonymous(&self, _inbound: &Inbound<'_>) -> bool {
         false
+    }
+
+    /// Whether an event's id alone tells it from all others. At some vendors an id is of an event's name
+    /// and person: a site may use an order's number for all events of the order.
+    fn has_unique_ids(&self) -> bool {
+        true
+    }
+
+    /// The field of the head in which the library shows its public key, if its vendor needs it there.
+    fn key_field(&self) -> Option<HeaderName> {
+        None
     }
 
     /// What the library expects to be told, so that it neither tries again nor complains.

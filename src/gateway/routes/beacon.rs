@@ -154,10 +154,11 @@ where
     if !is_event && !passes_on() {
         return Ok((0, Taken::default()));
     }
+    judged.has_unique_ids = outside.mount.beacon.has_unique_ids();
     judged.is_anonymous = outside.mount.beacon.is_anonymous(&outside.inbound(text, outside.few()));
     let events = judged.drafts.len();
     if outside.mount.forward.is_some() {
-        outside.add_raw(&mut judged, &sent);
+        outside.add_raw(&mut judged, &sent, sender == Sender::Server);
         arrived.hide_proofs(&mut judged, text);
     }
     Ok((events, arrived.accept(judged, sender).await?))
@@ -196,12 +197,17 @@ impl Outside<'_> {
     }
 
     /// Adds the beacon as it was sent, and drops its messages where they are not wanted.
-    fn add_raw(&self, judged: &mut Messages, sent: &[u8]) {
+    /// The key of a server is the site's own, and no vendor's.
+    fn add_raw(&self, judged: &mut Messages, sent: &[u8], is_servers: bool) {
         let uri = &self.head.uri;
         let text = |name: HeaderName| {
             let value = self.head.headers.get(name)?.to_str().ok()?;
             (value.len() <= MAX_FIELD_BYTES).then(|| value.to_owned())
         };
+        let key = self.mount.beacon.key_field().and_then(|name| {
+            let value = text(name.clone()).filter(|_| !is_servers)?;
+            Some((name.as_str().to_owned(), value))
+        });
         let below = uri.path_and_query().map_or("", PathAndQuery::as_str);
         let beacon = RawBeacon {
             vendor: self.mount.vendor.to_owned(),
@@ -209,6 +215,7 @@ impl Outside<'_> {
             target: self.mount.below(below).unwrap_or_default().to_owned(),
             content_type: text(CONTENT_TYPE),
             content_encoding: text(CONTENT_ENCODING),
+            key,
             body: STANDARD.encode(sent),
         };
         let index = judged.drafts.len();

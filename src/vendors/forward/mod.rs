@@ -77,6 +77,12 @@ impl Forward {
                 fields.insert(name, value);
             }
         }
+        if let Some((name, value)) = &beacon.key {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            let mut value = HeaderValue::from_str(value).ok()?;
+            value.set_sensitive(true);
+            fields.insert(name, value);
+        }
         Some(request)
     }
 }

@@ -4,6 +4,7 @@
 //! Jitsu's server libraries call `/api/s/s2s/<type>` with a write key in the head; with the site's token
 //! for one they are its servers.
 
+use http::header::HeaderName;
 use serde_json::Value;
 
 use crate::event::{Kind, Object};
@@ -35,13 +36,15 @@ impl Beacon for Jitsu {
         })
     }
 
+    fn key_field(&self) -> Option<HeaderName> {
+        Some(HeaderName::from_static("x-write-key"))
+    }
+
     fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => Answer::later(limited),
             Verdict::TooLarge => Answer::too_large(),
-            Verdict::Taken { .. } | Verdict::Ignored => {
-                Answer::json("{\"ok\":true}")
-            }
+            Verdict::Taken { .. } | Verdict::Ignored => Answer::json("{\"ok\":true}"),
         }
     }
 }
@@ -77,7 +80,9 @@ mod tests {
 
     #[test]
     fn only_the_browsers_paths_are_known() {
-        for path in ["/api/s/page", "/api/s/s2s/track", "/api/s/track", "/api/s/identify/", "/api/s/group"] {
+        for path in
+            ["/api/s/page", "/api/s/s2s/track", "/api/s/track", "/api/s/identify/", "/api/s/group"]
+        {
             assert_eq!(Jitsu.endpoint(path), Some(Methods::Post), "{path}");
         }
         for unknown in ["/", "/api/s", "/api/s/s2s/x", "/api/s/x", "/p.js"] {

@@ -132,6 +132,10 @@ impl Beacon for PostHog {
         Ok(())
     }
 
+    fn has_unique_ids(&self) -> bool {
+        false
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match Purpose::of(inbound.path) {
             Some(Purpose::Flags) => Answer::json(flags().to_string()),
@@ -146,9 +150,7 @@ impl Beacon for PostHog {
                 Verdict::Later { .. } => Answer::later(false),
                 // Libraries send smaller batches then.
                 Verdict::TooLarge => Answer::too_large(),
-                Verdict::Taken { .. } | Verdict::Ignored => {
-                    Answer::json(r#"{"status":"Ok"}"#)
-                }
+                Verdict::Taken { .. } | Verdict::Ignored => Answer::json(r#"{"status":"Ok"}"#),
             },
         }
     }

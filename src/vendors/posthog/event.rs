@@ -90,6 +90,43 @@ const NOISY: [&str; 8] = [
     "$debug_",
 ];
 
+/// Libraries of servers, as `$lib` names them.
+const SERVERS: [&str; 11] = [
+    "posthog-python",
+    "posthog-node",
+    "posthog-php",
+    "posthog-ruby",
+    "posthog-go",
+    "posthog-java",
+    "posthog-server",
+    "posthog-dotnet",
+    "posthog-rs",
+    "posthog-elixir",
+    "posthog-edge",
+];
+
+/// Whether a server's library made the event.
+fn is_of_server(said: &Object) -> bool {
+    let library = said.get("$lib").and_then(Value::as_str).unwrap_or_default();
+    said.get("$is_server") == Some(&Value::Bool(true)) || SERVERS.contains(&library)
+}
+
+/// Takes out what a server's library says of the server: its system is no visitor's, and nor is the
+/// address that it sends from.
+fn forget_server(said: &mut Object) {
+    said.retain(|name, _| {
+        let of_server = |name: &str| {
+            name.starts_with("os") || name.ends_with("_version") || name.ends_with("_runtime")
+        };
+        let name = name.strip_prefix('$').unwrap_or_default();
+        name == "lib_version" || name != "is_server" && !of_server(name)
+    });
+    said.entry("$ip").or_insert_with(|| NOBODYS_ADDRESS.into());
+}
+
+/// The address that is nobody's.
+const NOBODYS_ADDRESS: &str = "0.0.0.0";
+
 /// The message of an event; none for those that are dropped or have no name.
 pub(super) fn message(
     mut event: Object,
@@ -101,11 +138,19 @@ pub(super) fn message(
         return None;
     }
     let mut said = object(event.remove("properties"));
+    let once = [said.get("$set_once"), event.get("$set_once")];
+    let once = once.into_iter().flatten().find(|once| once.is_object()).cloned();
     let set = traits(&mut event, &mut said);
-    let who = Who::of(&event, &mut said);
+    let is_of_server = is_of_server(&said);
+    if is_of_server {
+        forget_server(&mut said);
+    }
+    let who = Who::of(&event, &mut said, is_of_server);
     let mut groups = object(said.remove("$groups"));
     let (message, theirs) = match name.as_str() {
-        "$identify" | "$set" => (Message::new(Kind::Identify).with("traits", Some(set)), None),
+        "$identify" | "$set" | "$set_once" => {
+            (Message::new(Kind::Identify).with("traits", Some(set)), None)
+        }
         "$create_alias" => {
             let alias = text(said.remove("alias"))?;
             let previous = who.distinct_id.as_deref()?;
@@ -138,6 +183,9 @@ pub(super) fn message(
     let mut source = object(context.remove("source"));
     put(&mut source, "endpoint", Some(inbound.path.trim_end_matches('/')));
     put(&mut source, "event", Some(name));
+    if is_of_server && let Some(once) = once {
+        put(&mut source, "operations", Some(json!({ "$set_once": once })));
+    }
     put(&mut context, "source", Some(source));
     let mut message = message.with("messageId", who.message_id);
     if let Some((traits, has_properties)) = theirs {
@@ -205,7 +253,7 @@ pub(super) fn profile(mut event: Object, inbound: &Inbound<'_>) -> Option<Object
     }
     put(&mut said, "distinct_id", Some(id));
     let set = traits(&mut event, &mut said);
-    let who = Who::of(&event, &mut said);
+    let who = Who::of(&event, &mut said, false);
     if set.is_empty() {
         return None;
     }
@@ -235,14 +283,17 @@ struct Who {
 }
 
 impl Who {
-    fn of(event: &Object, said: &mut Object) -> Self {
+    fn of(event: &Object, said: &mut Object, is_of_server: bool) -> Self {
+        let has_profile = said.get("$process_person_profile") != Some(&Value::Bool(false));
         let mut taken = |name: &str| text(said.remove(name));
         let distinct_id = taken("distinct_id").or_else(|| text(event.get("distinct_id").cloned()));
         let device_id = taken("$device_id");
         let named = taken("$user_id");
         let before = taken("$anon_distinct_id");
         let insert_id = taken("$insert_id");
-        let is_identify = event_is_identified(said) || before.is_some();
+        // A server names its users; a name that it made up is to have no profile.
+        let is_identify =
+            event_is_identified(said) || before.is_some() || is_of_server && has_profile;
         let user_id = named.or_else(|| distinct_id.clone().filter(|_| is_identify));
         let anonymous_id = device_id.clone().or(before);
         let anonymous_id = match &user_id {
@@ -329,7 +380,7 @@ fn context(said: Object, is_page: bool) -> (Object, Object) {
             "$current_url" => url = text(Some(value)),
             "title" if is_page => title = text(Some(value)),
             "$referrer" => referrer = text(Some(value)),
-            "$lib" => place("library", "name", format!("posthog-{}", shown(&value)).into()),
+            "$lib" => place("library", "name", library(shown(&value)).into()),
             "$lib_version" => {
                 place("library", "version", value.clone());
                 place("source", "version", value);
@@ -371,6 +422,11 @@ fn context(said: Object, is_page: bool) -> (Object, Object) {
         put(&mut context, name, Some(part));
     }
     (context, properties)
+}
+
+/// The name of a library: that of browsers calls itself `web`.
+fn library(own: &str) -> String {
+    if own.starts_with("posthog-") { own.to_owned() } else { format!("posthog-{own}") }
 }
 
 /// A text that may have been written as a number.

@@ -6,6 +6,7 @@
 //! asks `/rsaRequest` to set cookies; none are set, so it sets them itself.
 
 use http::Method;
+use http::header::{AUTHORIZATION, HeaderName};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -84,6 +85,10 @@ impl Beacon for RudderStack {
                 spec::read(inbound, batch, |message| complete(message, kind))
             }
         }
+    }
+
+    fn key_field(&self) -> Option<HeaderName> {
+        Some(AUTHORIZATION)
     }
 
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {

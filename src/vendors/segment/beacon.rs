@@ -6,6 +6,7 @@
 //! body that is too long is called a success: the library would not send it in parts.
 
 use http::Method;
+use http::header::{AUTHORIZATION, HeaderName};
 use serde_json::json;
 
 use crate::event::{Kind, Object};
@@ -97,6 +98,10 @@ impl Beacon for Segment {
 
     fn upstream(&self) -> Option<&'static str> {
         Some("https://api.segment.io")
+    }
+
+    fn key_field(&self) -> Option<HeaderName> {
+        Some(AUTHORIZATION)
     }
 
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {

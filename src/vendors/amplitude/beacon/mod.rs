@@ -103,6 +103,10 @@ impl Face for Beacon {
         Some("https://api2.amplitude.com")
     }
 
+    fn has_unique_ids(&self) -> bool {
+        false
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => refusal(Answer::later(limited)),

@@ -80,6 +80,10 @@ impl Beacon for Pixel {
         Some("https://www.facebook.com")
     }
 
+    fn has_unique_ids(&self) -> bool {
+        false
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => Answer::later(limited),

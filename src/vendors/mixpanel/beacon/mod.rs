@@ -136,6 +136,10 @@ impl Face for Beacon {
         Endpoint::of(path) == Some(Endpoint::Record)
     }
 
+    fn has_unique_ids(&self) -> bool {
+        false
+    }
+
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited: true } => refused(Answer::later(true), "too many requests"),

@@ -93,11 +93,39 @@ fn the_shortest_records_are_not_blown_up() {
 
 #[test]
 fn other_paths_are_not_mixpanels() {
-    for path in ["/", "", "/tracker", "/track/x", "/import", "/flagships"] {
+    for path in ["/", "", "/tracker", "/track/x", "/imports", "/flagships"] {
         assert_eq!(Face::endpoint(&Beacon, path), None, "{path}");
     }
     assert_eq!(Face::endpoint(&Beacon, "/record/"), Some(Methods::Post));
     assert_eq!(Face::endpoint(&Beacon, "/flags/f1/first-time-events"), Some(Methods::Both));
+}
+
+#[test]
+fn a_server_reads_json_whatever_becomes_of_its_request() {
+    let form = "data=W10&verbose=1";
+    let sent = sent("/track", FORM, form);
+    for (verdict, status) in [
+        (Verdict::Taken { events: 1 }, 1),
+        (Verdict::TooLarge, 0),
+        (Verdict::Later { limited: true }, 0),
+        (Verdict::Later { limited: false }, 0),
+    ] {
+        let answer = sent.answer(&Beacon, verdict);
+        let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(said["status"], status, "{verdict:?}");
+        assert!(said.get("error").is_some(), "{verdict:?}");
+    }
+}
+
+#[test]
+fn servers_import_lines_and_lists() {
+    let event = r#"{"event":"x","properties":{"distinct_id":"u1"}}"#;
+    for body in [format!("{event}\n\n{event}\n"), format!("[{event},{event}]")] {
+        let sent = sent("/import?strict=1", "application/x-ndjson", body);
+        assert_eq!(sent.decode(&Beacon).unwrap().len(), 2);
+        let answer = sent.answer(&Beacon, Verdict::Taken { events: 2 });
+        assert_eq!(&answer.body[..], br#"{"code":200,"num_records_imported":2,"status":"OK"}"#);
+    }
 }
 
 #[test]

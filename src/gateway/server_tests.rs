@@ -1,0 +1,170 @@
+//! Vendors' libraries of servers and apps, below the vendors' mounts.
+
+use serde_json::json;
+
+use super::Forwarding;
+use super::tests::{basic, house, house_that, page, to};
+
+const TOKEN: &str = "a-server-token-of-the-shop";
+const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+
+#[tokio::test]
+async fn the_servers_token_counts_in_the_head_and_where_the_vendors_key_stands() {
+    let event = |key: &str| {
+        json!({ "api_key": key, "events": [
+            { "event_type": "x", "user_id": "u1", "ip": "203.0.113.9", "insert_id": key },
+        ] })
+    };
+    let amplitude = "/amplitude/2/httpapi";
+    let hit = format!(
+        "?idsite=1&rec=1&uid=u1&url=https://shop.example/&cip=203.0.113.9&token_auth={TOKEN}"
+    );
+    let umami = json!({ "type": "event", "payload": {
+        "website": "w", "id": "u1", "name": "x", "ip": "203.0.113.9", "userAgent": "Phone" } });
+    let posthog = json!({ "api_key": TOKEN, "batch": [
+        { "event": "x", "properties": { "distinct_id": "u1", "$ip": "203.0.113.9" } }] });
+    let mixpanel = json!([{ "event": "x", "properties": {
+        "distinct_id": "u1", "$user_id": "u1", "token": TOKEN } }]);
+    let snowplow = json!({ "data": [{ "e": "pv", "uid": "u1", "ip": "203.0.113.9" }] });
+    let bearer = format!("Bearer {TOKEN}");
+    let cases = [
+        (amplitude, None, event(TOKEN).to_string()),
+        (amplitude, Some(bearer.clone()), event("k").to_string()),
+        (&format!("/matomo/matomo.php{hit}"), None, String::new()),
+        ("/umami/api/send", Some(bearer.clone()), umami.to_string()),
+        ("/posthog/batch", None, posthog.to_string()),
+        ("/mixpanel/import", Some(basic(TOKEN)), mixpanel.to_string()),
+        ("/mixpanel/track", None, mixpanel.to_string()),
+        ("/snowplow/com.snowplowanalytics.snowplow/tp2", Some(bearer), snowplow.to_string()),
+        ("/jitsu/api/s/s2s/track", None, json!({ "event": "x", "userId": "u1" }).to_string()),
+    ];
+    for (path, authorization, body) in cases {
+        let house = house().await;
+        let request = to("POST", path).header("user-agent", "library/1");
+        let request = match authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        };
+        let request = match path.starts_with("/jitsu") {
+            true => request.header("x-write-key", TOKEN),
+            false => request,
+        };
+        let answer = house.ask(request, body).await;
+        assert!(answer.status.is_success(), "{path}: {} {:?}", answer.status, answer.body);
+        let events = house.events().await;
+        let [event] = events.as_slice() else { panic!("{path}: {events:?}") };
+        assert!(event.facts.from_server, "{path}");
+        assert_eq!(event.user_id.as_deref(), Some("u1"), "{path}");
+        let told = !path.starts_with("/mixpanel") && !path.starts_with("/jitsu");
+        let address = told.then(|| "203.0.113.9".parse().unwrap());
+        assert_eq!(event.facts.ip, address, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_key_makes_no_server() {
+    let house = house().await;
+    let body = json!({ "api_key": "shop-web", "events": [
+        { "event_type": "x", "user_id": "u1", "ip": "203.0.113.9" }] });
+    house.ask(to("POST", "/amplitude/2/httpapi"), body.to_string()).await;
+    let facts = &house.events().await[0].facts;
+    assert!(!facts.from_server);
+    assert_eq!(facts.ip, Some("192.0.2.7".parse().unwrap()), "that of the connection");
+}
+
+#[tokio::test]
+async fn a_programs_cookie_jar_makes_two_users_no_one() {
+    let house = house().await;
+    let hit = "/matomo/matomo.php?idsite=1&rec=1&url=https://shop.example/";
+    let program = to("POST", hit).header("user-agent", "python-requests/2.32");
+    assert!(!house.ask(program, "").await.fields.contains_key("set-cookie"));
+    let browser = to("POST", hit).header("user-agent", BROWSER);
+    assert!(house.ask(browser, "").await.fields.contains_key("set-cookie"));
+    assert!(house.ask(page(hit), "").await.fields.contains_key("set-cookie"));
+}
+
+#[tokio::test]
+async fn ids_of_events_are_of_a_name_and_a_person_where_the_vendor_has_it_so() {
+    let house = house().await;
+    let event = |name: &str, user: &str| {
+        json!([{ "event": name, "properties": {
+            "distinct_id": user, "$user_id": user, "$insert_id": "order-77", "token": TOKEN } }])
+        .to_string()
+    };
+    for (name, user) in
+        [("Order Paid", "u1"), ("Order Shipped", "u1"), ("Order Paid", "u2"), ("Order Paid", "u1")]
+    {
+        house.ask(to("POST", "/mixpanel/track"), event(name, user)).await;
+    }
+    assert_eq!(house.events().await.len(), 3, "the last is the first again");
+}
+
+#[tokio::test]
+async fn a_program_hears_why_nothing_was_taken() {
+    let house = house().await;
+    for path in
+        ["/plausible/api/event", "/posthog/batch", "/rudderstack/v1/batch", "/umami/api/send"]
+    {
+        let answer = house.ask(to("POST", path), "{").await;
+        assert_eq!(answer.status, 400, "{path}");
+        let said = answer.json();
+        assert!(said["message"].is_string() && said["error"].is_string(), "{path}: {said}");
+        let of_page = house.ask(page(path), "{").await;
+        assert!(of_page.status.is_success(), "{path}: {}", of_page.status);
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_is_not_for_a_beacon_to_ask() {
+    let house = house().await;
+    let delete = json!([{ "$token": TOKEN, "$distinct_id": "u1", "$delete": "" }]).to_string();
+    let answer = house.ask(to("POST", "/mixpanel/engage"), delete).await;
+    assert_eq!(answer.status, 400);
+    assert!(house.events().await.is_empty(), "no person is made by it");
+}
+
+#[tokio::test]
+async fn a_key_in_the_head_goes_along_unless_it_is_the_sites_own() {
+    for (key, goes_along) in [("vendors-key", true), (TOKEN, false)] {
+        let house = house_that(|mount| {
+            let upstream = "https://vendor.example".parse().unwrap();
+            mount.forward = Some(Forwarding { upstream, consent: Vec::new() });
+        });
+        let house = house.await;
+        let body = json!({ "type": "track", "event": "x", "userId": "u1" }).to_string();
+        let request = to("POST", "/rudderstack/v1/track").header("authorization", basic(key));
+        assert_eq!(house.ask(request, body).await.status, 200);
+        let events = house.events().await;
+        let kept = &events.last().unwrap().facts.beacon.as_ref().unwrap().key;
+        let expected = goes_along.then(|| ("authorization".to_owned(), basic(key)));
+        assert_eq!(*kept, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_a_servers_library_says_nothing_of_the_server() {
+    let house = house().await;
+    let event = json!({ "api_key": "phc_1", "batch": [
+        { "event": "Order Completed", "properties": {
+            "distinct_id": "u1", "$lib": "posthog-python", "$lib_version": "6.0", "$is_server": true,
+            "$os": "Linux", "$os_version": "6.1", "$python_runtime": "CPython",
+            "$python_version": "3.13", "$geoip_disable": true, "total": 9 } },
+        { "event": "$set_once", "$set_once": { "first": 1 }, "properties": {
+            "distinct_id": "u1", "$lib": "posthog-python", "$is_server": true } },
+        { "event": "Seen", "properties": {
+            "distinct_id": "made-up", "$lib": "posthog-python", "$process_person_profile": false } },
+    ] });
+    house.ask(to("POST", "/posthog/batch"), event.to_string()).await;
+    let events = house.events().await;
+    let [order, once, seen] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(order.user_id.as_deref(), Some("u1"));
+    assert_eq!(order.facts.ip, None, "the server's address is no visitor's");
+    assert_eq!(serde_json::to_value(&order.properties).unwrap(), json!({ "total": 9 }));
+    let context = serde_json::to_value(&order.context).unwrap();
+    assert_eq!(context.get("os"), None);
+    assert_eq!(context["library"], json!({ "name": "posthog-python", "version": "6.0" }));
+    assert_eq!(once.kind, crate::event::Kind::Identify);
+    let context = serde_json::to_value(&once.context).unwrap();
+    assert_eq!(context["source"]["operations"], json!({ "$set_once": { "first": 1 } }));
+    assert_eq!((seen.user_id.as_deref(), seen.anonymous_id.as_deref()), (None, Some("made-up")));
+}
