@@ -252,12 +252,13 @@ impl Arrived<'_> {
             return None;
         }
         let mut leave = self.leave(drafts);
-        // A program's jar would bring the cookie back with the next user's events.
-        leave.cookies &= is_browser_like(self.route, fields);
         let referer = head::referer(fields);
         let page_url = drafts.iter().find_map(|draft| draft.page_url.as_deref());
         let is_of_page = self.is_of_page();
         let cookies = head::cookies(fields);
+        // A program's jar would bring the cookie back with the next user's events.
+        leave.cookies &=
+            is_browser_like(self.route, fields) || self.site.visitor.is_shown_in(&cookies);
         let mut seen = Seen {
             cookies: if is_of_page { &cookies } else { "" },
             host: self.host,

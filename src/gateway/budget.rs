@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_share_counts_what_a_body_becomes() {
         let limits = limits();
-        assert_eq!(memory(0, &limits), limits.made_bytes);
+        assert_eq!(memory(0, &limits), 10 * 3072 + limits.made_bytes);
         assert_eq!(memory(30, &limits), 30 * 8 + 10 * 3072 + limits.made_bytes);
         let more = memory(1000, &limits) - memory(100, &limits);
         assert_eq!(more, 900 * 8, "the batch has no more events");

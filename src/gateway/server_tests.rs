@@ -22,7 +22,7 @@ async fn the_servers_token_counts_in_the_head_and_where_the_vendors_key_stands()
     let umami = json!({ "type": "event", "payload": {
         "website": "w", "id": "u1", "name": "x", "ip": "203.0.113.9", "userAgent": "Phone" } });
     let posthog = json!({ "api_key": TOKEN, "batch": [
-        { "event": "x", "properties": { "distinct_id": "u1", "$ip": "203.0.113.9" } }] });
+        { "event": "x", "properties": { "distinct_id": "u1", "$lib": "posthog-node", "$ip": "203.0.113.9" } }] });
     let mixpanel = json!([{ "event": "x", "properties": {
         "distinct_id": "u1", "$user_id": "u1", "token": TOKEN } }]);
     let snowplow = json!({ "data": [{ "e": "pv", "uid": "u1", "ip": "203.0.113.9" }] });

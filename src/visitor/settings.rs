@@ -100,6 +100,11 @@ impl Settings {
         self.cookies
     }
 
+    /// Whether a browser's cookies seem to name the visitor.
+    pub fn is_shown_in(&self, cookies: &str) -> bool {
+        cookies.contains(&*self.cookie_name)
+    }
+
     /// Categories of consent. Who refused one of them is not remembered.
     pub fn cookie_consent(&self) -> &[String] {
         &self.cookie_consent

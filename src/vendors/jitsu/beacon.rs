@@ -43,8 +43,9 @@ impl Beacon for Jitsu {
     fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => Answer::later(limited),
-            Verdict::TooLarge => Answer::too_large(),
-            Verdict::Taken { .. } | Verdict::Ignored => Answer::json("{\"ok\":true}"),
+            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
+                Answer::json("{\"ok\":true}")
+            }
         }
     }
 }

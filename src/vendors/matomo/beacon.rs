@@ -41,9 +41,8 @@ impl Beacon for Matomo {
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         let events = match verdict {
             Verdict::Later { limited } => return Answer::later(limited),
-            Verdict::TooLarge => return Answer::too_large(),
             Verdict::Taken { events } => events,
-            Verdict::Ignored => 0,
+            Verdict::Ignored | Verdict::TooLarge => 0,
         };
         if inbound.body.first() == Some(&b'{') {
             let body = json!({ "status": "success", "tracked": events, "invalid": 0 });

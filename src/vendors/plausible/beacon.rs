@@ -69,8 +69,7 @@ impl Beacon for Plausible {
     fn answer(&self, _inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         match verdict {
             Verdict::Later { limited } => Answer::later(limited),
-            Verdict::TooLarge => Answer::too_large(),
-            Verdict::Taken { .. } | Verdict::Ignored => {
+            Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
                 Answer { status: http::StatusCode::ACCEPTED, ..Answer::text("ok") }
             }
         }

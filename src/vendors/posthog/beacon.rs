@@ -148,9 +148,9 @@ impl Beacon for PostHog {
             Some(Purpose::Recordings | Purpose::Events | Purpose::Profiles) | None => match verdict
             {
                 Verdict::Later { .. } => Answer::later(false),
-                // Libraries send smaller batches then.
-                Verdict::TooLarge => Answer::too_large(),
-                Verdict::Taken { .. } | Verdict::Ignored => Answer::json(r#"{"status":"Ok"}"#),
+                Verdict::Taken { .. } | Verdict::Ignored | Verdict::TooLarge => {
+                    Answer::json(r#"{"status":"Ok"}"#)
+                }
             },
         }
     }

@@ -58,9 +58,8 @@ impl Beacon for Umami {
     fn answer(&self, inbound: &Inbound<'_>, verdict: Verdict) -> Answer {
         let events = match verdict {
             Verdict::Later { limited } => return Answer::later(limited),
-            Verdict::TooLarge => return Answer::too_large(),
             Verdict::Taken { events } => events,
-            Verdict::Ignored => 0,
+            Verdict::Ignored | Verdict::TooLarge => 0,
         };
         if inbound.path.trim_end_matches('/') == HEARTBEAT {
             return Answer::json(r#"{"ok":true}"#);
