@@ -12,7 +12,7 @@ pub(crate) const BOUNDS: Bounds = Bounds {
     unpacked_bytes: 1 << 16,
     messages_bytes: 1 << 20,
     events: 2500,
-    least_event_bytes: 32,
+    least_event_bytes: 1,
     event_bytes: 1 << 15,
     made_bytes: 1 << 16,
 };
