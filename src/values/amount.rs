@@ -26,7 +26,9 @@ pub struct Amount {
 /// Reads an amount: a number, or a text in the notation of the locale.
 pub fn read(value: Option<&Value>, locale: Option<Locale>) -> Reading<Amount> {
     match value {
-        None | Some(Value::Null) => Reading::Absent,
+        None | Some(Value::Null | Value::Bool(false)) => Reading::Absent,
+        // PHP's empty array.
+        Some(Value::Array(list)) if list.is_empty() => Reading::Absent,
         Some(Value::Number(number)) => {
             Reading::Read(Amount { number: number.clone(), currency: None })
         }

@@ -67,6 +67,13 @@ impl HomeCountry {
         home.metadata().map(|_| home)
     }
 
+    /// The country that a person names by its two letters.
+    fn stated(country: Option<&str>) -> Option<Self> {
+        let code = country?.trim();
+        let is_code = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_alphabetic());
+        is_code.then(|| Self::of(code))?
+    }
+
     fn metadata(&self) -> Option<&'static Metadata> {
         match self {
             Self::Iso(id) => DATABASE.by_id(&**id),
@@ -98,13 +105,20 @@ impl TelephoneReader {
         Self { home, remembered: Cache::new(MAX_REMEMBERED) }
     }
 
-    /// The digits of E.164 of a number, the country's code first. A national number is one of the reader's
-    /// own country, or, where it has none, of the country given.
-    pub fn digits(&self, text: &str, country: Option<&str>) -> Option<Box<str>> {
+    /// The digits of E.164 of a number, the country's code first. A national number is of the country that
+    /// the person states, else of the reader's own, else of the one where the person was seen: each an
+    /// ISO code of two letters, or nothing.
+    pub fn digits(
+        &self,
+        text: &str,
+        stated: Option<&str>,
+        seen: Option<&str>,
+    ) -> Option<Box<str>> {
         if text.len() > MAX_BYTES {
             return None;
         }
-        let home = self.home.clone().or_else(|| HomeCountry::of(country?));
+        let home = HomeCountry::stated(stated).or_else(|| self.home.clone());
+        let home = home.or_else(|| HomeCountry::stated(seen));
         self.remembered.get_with((text.into(), home.clone()), || {
             read(text, home.as_ref()).map(String::into_boxed_str)
         })
@@ -509,10 +523,15 @@ mod tests {
     #[test]
     fn a_reader_remembers_by_the_country_as_well() {
         let reader = TelephoneReader::default();
-        assert_eq!(reader.digits("079 123 45 67", Some("CH")).as_deref(), Some("41791234567"));
-        assert_eq!(reader.digits("079 123 45 67", None), None);
+        let swiss = Some("41791234567");
+        let written = "079 123 45 67";
+        assert_eq!(reader.digits(written, Some("ch"), None).as_deref(), swiss);
+        assert_eq!(reader.digits(written, None, Some("CH")).as_deref(), swiss);
+        assert_eq!(reader.digits(written, None, None), None);
         let own = TelephoneReader::new(HomeCountry::of("41"));
-        assert_eq!(own.digits("079 123 45 67", Some("US")).as_deref(), Some("41791234567"));
+        assert_eq!(own.digits(written, None, Some("DE")).as_deref(), swiss);
+        assert_eq!(own.digits("030 901820", Some("DE"), None).as_deref(), Some("4930901820"));
+        assert_eq!(own.digits(written, Some("Germany"), None).as_deref(), swiss);
     }
 
     /// The examples of each country: its code and the national number.

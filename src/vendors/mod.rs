@@ -9,7 +9,7 @@
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
-//! [`moments`] reads dates, [`email`] finds addresses where none should be, [`digest`] hashes,
+//! [`prices`] reads the amounts of an event before its vendor sees it, [`moments`] reads dates, [`email`] finds addresses where none should be, [`digest`] hashes,
 //! [`judge`] reads replies, [`shown`] shows requests to people. Vendors that take an event in several
 //! calls share a `conversation`. What beacons have in common is in [`wire`].
 //!
@@ -24,6 +24,7 @@ mod google;
 pub mod moments;
 pub mod naming;
 pub mod person;
+pub mod prices;
 pub mod products;
 mod reply;
 pub mod script;
@@ -72,6 +73,7 @@ use url::Url;
 
 use crate::event::{ClickId, Enriched};
 use crate::settings::{Redaction, Secret, Section};
+use prices::PriceUse;
 
 /// The most characters of a reason's detail.
 const DETAIL_CHARS: usize = 500;
@@ -207,6 +209,11 @@ pub trait Destination: Send + Sync {
     /// What must not be shown to those who watch its requests.
     fn secrets(&self) -> Vec<Secret> {
         Vec::new()
+    }
+
+    /// What it makes of amounts.
+    fn price_use(&self) -> PriceUse {
+        PriceUse::AsWritten
     }
 
     /// Whether this event has anything to say to the vendor. Called once per event, before it is

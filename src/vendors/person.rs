@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::event::{Enriched, Kind, Object};
+use crate::settings::Section;
+use crate::values::telephone::{HomeCountry, TelephoneReader};
 
 /// The person behind one event.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,14 @@ impl<'e> Person<'e> {
         self.address(&["country", "country_code", "countryCode"])
     }
 
+    /// The digits of the telephone number, the country's code first. A national number is of the country
+    /// of the person's address, else of the reader's own, else of the one where they were seen.
+    pub fn telephone(self, reader: &TelephoneReader) -> Option<Box<str>> {
+        let stated = self.country();
+        let seen = self.0.event.facts.place.as_ref().and_then(|place| place.country.as_deref());
+        reader.digits(&self.phone()?, stated.as_deref(), seen)
+    }
+
     /// All traits, the newest value of each: the profile's, then what the event says. `null` is an
     /// answer: the trait is no more.
     pub fn traits(self) -> Object {
@@ -161,6 +171,20 @@ impl<'e> Person<'e> {
         objects.push(&self.0.profile.traits);
         objects
     }
+}
+
+/// Reads `default_country_code`: that of numbers without one.
+pub(super) fn telephone_reader(section: &mut Section<'_>) -> TelephoneReader {
+    let Some(written) = section.opt_string("default_country_code") else {
+        return TelephoneReader::default();
+    };
+    let digits = written.trim_start_matches('+');
+    let is_code = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let home = HomeCountry::of(digits).filter(|_| is_code && !digits.starts_with('0'));
+    if home.is_none() {
+        section.mistake("default_country_code", "must be a calling code, such as \"41\"");
+    }
+    TelephoneReader::new(home)
 }
 
 /// The first of these keys that holds text; numbers are written out.

@@ -54,6 +54,7 @@ use self::settings::{Api, Settings};
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
 };
+use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -112,6 +113,10 @@ impl Destination for Amplitude {
 
     fn secrets(&self) -> Vec<Secret> {
         self.settings.secrets()
+    }
+
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Orders
     }
 
     fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {

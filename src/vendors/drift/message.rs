@@ -122,7 +122,7 @@ pub(super) fn attributes(event: &Enriched, who: &Who, settings: &Settings) -> Ob
     set("externalId", who.user_id.clone());
     set("email", email(event));
     set("name", person.name().map(Into::into));
-    set("phone", phone(event));
+    set("phone", phone(event, &settings.telephones));
     let company = traits.get("company");
     let named = company.and_then(|company| company.get("name"));
     set("employment_name", named.or(company).and_then(products::text));

@@ -138,7 +138,7 @@ pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal>
         user_id,
         user_properties: user_properties(event, settings),
         consent,
-        user_data: if has_data { UserData::of(event) } else { None },
+        user_data: if has_data { UserData::of(event, &settings.telephones) } else { None },
         ip: event.ip(),
         user_agent: event.user_agent().map(|agent| cut(agent.to_owned(), MAX_USER_AGENT_CHARS)),
     };

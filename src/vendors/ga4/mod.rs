@@ -42,6 +42,7 @@ use super::{
     Call, CallError, Client, Destination, Habits, Outcome, Reason, Reply, Screening, Shim, Unit,
     Vendor, judge,
 };
+use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -111,6 +112,10 @@ impl Destination for Ga4 {
 
     fn secrets(&self) -> Vec<Secret> {
         vec![self.settings.api_secret.clone()]
+    }
+
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Orders
     }
 
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {

@@ -35,7 +35,7 @@ pub(super) fn contact(event: &Enriched, who: &Who, settings: &Settings, now: Tim
         set("external_id", Some(user_id.as_str().into()));
     }
     set("email", who.email.clone().map(Value::from));
-    set("phone", phone(event).map(Value::from));
+    set("phone", phone(event, &settings.telephones).map(Value::from));
     set("name", person.name().map(|name| name.trim().into()));
     let avatar = person.avatar().and_then(|url| Url::parse(url.trim()).ok());
     let avatar = avatar.filter(|url| matches!(url.scheme(), "http" | "https"));

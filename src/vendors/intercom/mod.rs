@@ -46,6 +46,7 @@ use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
     shim,
 };
+use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -104,6 +105,10 @@ impl Destination for Intercom {
 
     fn secrets(&self) -> Vec<Secret> {
         vec![self.token.clone()]
+    }
+
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Numbers
     }
 
     fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {

@@ -2,12 +2,15 @@
 //! addresses (`api.rs`) and the bounds of the cache of contacts.
 
 use crate::settings::Section;
-use crate::vendors::products;
+use crate::values::telephone::TelephoneReader;
+use crate::vendors::{person, products};
 
 /// The settings, checked.
 pub(super) struct Settings {
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,
+    /// Reads the numbers of contacts.
+    pub(super) telephones: TelephoneReader,
     /// Whether people without a user id become leads.
     pub(super) leads: bool,
     /// The custom attribute that holds the anonymous id of leads who gave no e-mail address.
@@ -30,6 +33,7 @@ impl Settings {
         }
         Self {
             currency: products::store_currency(section),
+            telephones: person::telephone_reader(section),
             leads,
             lead_attribute,
             pages: section.opt_boolean("pages").unwrap_or(false),

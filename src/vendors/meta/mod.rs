@@ -52,6 +52,7 @@ use self::settings::Settings;
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
 };
+use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -125,6 +126,10 @@ impl Destination for Meta {
             .flatten()
             .cloned()
             .collect()
+    }
+
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Orders
     }
 
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {

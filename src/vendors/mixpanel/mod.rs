@@ -59,6 +59,7 @@ use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
     shim,
 };
+use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 
@@ -122,6 +123,10 @@ impl Destination for Mixpanel {
 
     fn secrets(&self) -> Vec<Secret> {
         self.settings.secrets()
+    }
+
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Numbers
     }
 
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
