@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::{Computed, Event, Object};
+use super::{Computed, DroppedFields, Event, Object};
 
 /// One event on its way to destinations. Vendors see this type and know neither stores nor caches.
 #[derive(Clone, Debug)]
@@ -21,7 +21,14 @@ pub struct Enriched {
     /// What is computed of the visitor's events, where the destination's mapping asks for it.
     pub computed: Option<Arc<Computed>>,
     /// What the destination's vendor made of it.
-    rendering: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
+    rendering: Arc<OnceLock<Rendering>>,
+}
+
+/// What a vendor made of an event.
+#[derive(Debug)]
+struct Rendering {
+    rendered: Arc<dyn Any + Send + Sync>,
+    dropped: DroppedFields,
 }
 
 /// The part of a profile that travels with an event.
@@ -47,10 +54,23 @@ impl Enriched {
 
     /// What the vendor makes of the event: made at the first call and kept with it, so that an event
     /// that is judged, sent and sent again is rendered once. A destination has one rendering; asking
-    /// for another type makes it anew each time.
-    pub fn rendered<T: Send + Sync + 'static>(&self, render: impl Fn(&Self) -> T) -> Arc<T> {
-        let kept = self.rendering.get_or_init(|| Arc::new(render(self)));
-        kept.clone().downcast().unwrap_or_else(|_other| Arc::new(render(self)))
+    /// for another type makes it anew each time. What is dropped on the way is kept with it.
+    pub fn rendered<T: Send + Sync + 'static>(
+        &self,
+        render: impl Fn(&Self, &mut DroppedFields) -> T,
+    ) -> Arc<T> {
+        let Rendering { rendered, .. } = self.rendering.get_or_init(|| {
+            let mut dropped = DroppedFields::default();
+            Rendering { rendered: Arc::new(render(self, &mut dropped)), dropped }
+        });
+        let anew = || Arc::new(render(self, &mut DroppedFields::default()));
+        rendered.clone().downcast().unwrap_or_else(|_other| anew())
+    }
+
+    /// The fields that the destination drops, as far as it has rendered the event.
+    pub fn dropped_fields(&self) -> &DroppedFields {
+        static NONE: DroppedFields = DroppedFields::NONE;
+        self.rendering.get().map_or(&NONE, |rendering| &rendering.dropped)
     }
 
     /// A property of the event, by its top-level key.

@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use serde_json::Value;
 
 use super::person::Person;
-use super::{CallError, Outcome, Reason, Reply, Verdict, judge};
+use super::{CallError, Outcome, Reason, Refusal, Reply, Verdict, judge};
 use crate::event::{Enriched, Event, Kind, Object};
 use crate::settings::{Secret, Section};
 use crate::values::email;
@@ -52,6 +52,15 @@ impl From<Stop> for Outcome {
             Stop::Dead(reason) => Self::Dead(reason),
             Stop::Retry { reason, after } => Self::Retry { reason, after },
             Stop::Unauthorised(reason) => Self::Unauthorised(reason),
+        }
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Skip(code) => Self::Skipped(Reason::new(code)),
+            Refusal::Dead(code) => Self::Dead(Reason::new(code)),
         }
     }
 }

@@ -71,7 +71,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use url::Url;
 
-use crate::event::{ClickId, Enriched};
+use crate::event::{ClickId, Enriched, Object};
 use crate::settings::{Redaction, Secret, Section};
 use prices::PriceUse;
 
@@ -156,6 +156,13 @@ impl Vendor {
         shim: None,
         client: None,
     };
+
+    /// The client's options for the vendor, of the first of its names that has any.
+    pub fn options<'e>(&self, event: &'e Enriched) -> Option<&'e Object> {
+        let integrations = event.event.integrations.as_ref()?;
+        let names = self.known_as.iter().chain([&self.name]);
+        names.into_iter().find_map(|name| integrations.get(*name)?.as_object())
+    }
 }
 
 /// Reads the vendor's own settings and builds its destination; mistakes go to the section. The
@@ -271,6 +278,33 @@ pub enum Screening {
     Skip(Reason),
     /// It should have gone, but the vendor can never take it.
     Dead(Reason),
+}
+
+/// Why a mapping sends nothing of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The vendor has no such thing.
+    Skip(&'static str),
+    /// It lacks what the vendor requires.
+    Dead(&'static str),
+}
+
+impl Refusal {
+    /// What it means before a call.
+    pub fn into_screening(self) -> Screening {
+        match self {
+            Self::Skip(code) => Screening::Skip(Reason::new(code)),
+            Self::Dead(code) => Screening::Dead(Reason::new(code)),
+        }
+    }
+
+    /// How the event ends that got as far as a call.
+    pub fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Skip(code) => Outcome::Skipped(Reason::new(code)),
+            Self::Dead(code) => Outcome::Dead(Reason::new(code)),
+        }
+    }
 }
 
 /// How one event ended at a destination, or that it has not ended yet.

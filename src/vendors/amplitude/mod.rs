@@ -49,10 +49,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::dispatch::Dispatch;
-use self::map::{Hit, Refusal, map};
+use self::map::{Hit, map};
 use self::settings::{Api, Settings};
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
+    Vendor,
 };
 use super::prices::PriceUse;
 use crate::event::Enriched;
@@ -131,7 +132,8 @@ impl Destination for Amplitude {
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
-        let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.as_ref().as_ref().ok()).collect();
+        let hits: Vec<Result<&Hit, Refusal>> =
+            hits.iter().map(|hit| hit.as_ref().as_ref().map_err(|refusal| *refusal)).collect();
         Dispatch::new(&self.settings, batch, call).run(&hits).await
     }
 
@@ -142,6 +144,6 @@ impl Destination for Amplitude {
 
 impl Amplitude {
     fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
-        event.rendered(|event| map(event, &self.settings))
+        event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 }

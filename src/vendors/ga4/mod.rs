@@ -36,11 +36,11 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use jiff::Timestamp;
 
-use self::map::{Envelope, Hit, Refusal, map};
+use self::map::{Envelope, Hit, map};
 use self::settings::Settings;
 use super::{
-    Call, CallError, Client, Destination, Habits, Outcome, Reason, Reply, Screening, Shim, Unit,
-    Vendor, judge,
+    Call, CallError, Client, Destination, Habits, Outcome, Reason, Refusal, Reply, Screening, Shim,
+    Unit, Vendor, judge,
 };
 use super::prices::PriceUse;
 use crate::event::Enriched;
@@ -49,7 +49,7 @@ use crate::settings::Secret;
 /// GA4's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "ga4",
-    known_as: &["Google Analytics 4", "Google Analytics 4 Web", "GA4"],
+    known_as: &["Google Analytics 4", "Google Analytics 4 Web", "Google Analytics 4 (GA4)", "GA4"],
     cookies: &["_ga", "_ga_*"],
     destination: Some(|section, endpoint| {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
@@ -132,22 +132,23 @@ impl Destination for Ga4 {
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
-        let pairs = hits.iter().zip(batch).map(|(hit, event)| {
-            // It may have waited for another try since it was screened.
-            let is_late = self.is_late(event, call.now());
-            (hit.as_ref().as_ref().ok().filter(|_| !is_late), event)
-        });
-        let pairs: Vec<(Option<&Hit>, &Enriched)> = pairs.collect();
+        let mut pairs = Vec::with_capacity(batch.len());
+        for (hit, event) in hits.iter().zip(batch) {
+            pairs.push((self.to_send(hit, event, call.now()), event));
+        }
         let mut rest = pairs.into_iter().peekable();
         while let Some((first, _)) = rest.peek() {
-            let Some(first) = *first else {
-                outcomes.push(Outcome::Dead(Reason::new("too_old")));
-                rest.next();
-                continue;
+            let first = match first {
+                Ok(first) => *first,
+                Err(outcome) => {
+                    outcomes.push(outcome.clone());
+                    rest.next();
+                    continue;
+                }
             };
             let (mut together, mut bytes) = (Vec::new(), 0);
-            while let Some((Some(hit), event)) =
-                rest.next_if(|(hit, _)| hit.is_some_and(|hit| fits(first, hit, bytes)))
+            while let Some((Ok(hit), event)) =
+                rest.next_if(|(hit, _)| hit.as_ref().is_ok_and(|hit| fits(first, hit, bytes)))
             {
                 bytes += hit.bytes();
                 together.push((hit, event));
@@ -173,7 +174,21 @@ fn fits(first: &Hit, hit: &Hit, bytes: usize) -> bool {
 
 impl Ga4 {
     fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
-        event.rendered(|event| map(event, &self.settings))
+        event.rendered(|event, dropped| map(event, &self.settings, dropped))
+    }
+
+    /// The event, or how it ends without a call: it may have waited for another try since it was screened.
+    fn to_send<'h>(
+        &self,
+        hit: &'h Result<Hit, Refusal>,
+        event: &Enriched,
+        now: Timestamp,
+    ) -> Result<&'h Hit, Outcome> {
+        match hit {
+            Ok(_) if self.is_late(event, now) => Err(Outcome::Dead(Reason::new("too_old"))),
+            Ok(hit) => Ok(hit),
+            Err(refusal) => Err((*refusal).into_outcome()),
+        }
     }
 
     /// Whether the event is older than Google dates, and the settings drop such.

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::settings::Settings;
-use crate::event::Object;
+use crate::event::{DropReason, DroppedFields, Object};
 use crate::vendors::{moments, products};
 
 /// Keys of an event that Intercom keeps; it ignores the others, in the order sent.
@@ -28,7 +28,11 @@ const THOUSANDTHS: [&str; 7] = ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"]
 const TEN_THOUSANDTHS: [&str; 2] = ["CLF", "UYW"];
 
 /// The metadata of an event with these properties.
-pub(super) fn metadata(properties: &Object, settings: &Settings) -> Object {
+pub(super) fn metadata(
+    properties: &Object,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Object {
     let mut all = Object::new();
     let price = price(properties, settings.currency.as_deref());
     let spent: &[&str] = match price {
@@ -40,7 +44,7 @@ pub(super) fn metadata(properties: &Object, settings: &Settings) -> Object {
     };
     for (key, value) in properties {
         if !spent.contains(&key.as_str()) {
-            flatten(&mut all, key, value, MAX_DEPTH);
+            flatten(&mut all, key, value, (MAX_DEPTH, &mut *dropped));
         }
     }
     if all.len() <= MAX_KEYS {
@@ -55,7 +59,13 @@ pub(super) fn metadata(properties: &Object, settings: &Settings) -> Object {
         }
     }
     let room = MAX_KEYS - kept.len();
-    kept.extend(all.into_iter().take(room));
+    for (index, (key, value)) in all.into_iter().enumerate() {
+        if index < room {
+            kept.insert(key, value);
+        } else {
+            dropped.add(&key, DropReason::TooManyParameters);
+        }
+    }
     kept
 }
 
@@ -85,22 +95,33 @@ pub(super) fn minor_units(amount: f64, currency: &str) -> Option<i64> {
     products::whole_number(&json!(amount * factor)).filter(|units| *units > 0)
 }
 
-fn flatten(all: &mut Object, key: &str, value: &Value, depth: usize) {
+fn flatten(
+    all: &mut Object,
+    key: &str,
+    value: &Value,
+    (depth, dropped): (usize, &mut DroppedFields),
+) {
     match value {
+        Value::Object(object) if !is_rich(object) && depth == 0 => {
+            if !object.is_empty() {
+                dropped.add(key, DropReason::Nested);
+            }
+        }
         Value::Object(object) if !is_rich(object) => {
             for (inner, value) in object {
-                if depth > 0 {
-                    flatten(all, &format!("{key}_{inner}"), value, depth - 1);
-                }
+                flatten(all, &format!("{key}_{inner}"), value, (depth - 1, &mut *dropped));
             }
         }
-        _ => {
-            if let Some((key, value)) = leaf(key, value)
-                && !all.contains_key(&key)
-            {
+        _ => match leaf(key, value) {
+            Ok(Some((key, _))) if all.contains_key(&key) => {
+                dropped.add(&key, DropReason::NameTaken);
+            }
+            Ok(Some((key, value))) => {
                 all.insert(key, value);
             }
-        }
+            Ok(None) => {}
+            Err(reason) => dropped.add(key, reason),
+        },
     }
 }
 
@@ -120,27 +141,27 @@ fn is_web(url: &str) -> bool {
     url.starts_with("https://") || url.starts_with("http://")
 }
 
-/// A key and its value in a type that Intercom knows.
-fn leaf(key: &str, value: &Value) -> Option<(String, Value)> {
+/// A key and its value in a type that Intercom knows. `None` if the value says nothing.
+fn leaf(key: &str, value: &Value) -> Result<Option<(String, Value)>, DropReason> {
     let key = key.trim().replace(['.', '$'], "-");
-    if key.is_empty() {
-        return None;
-    }
-    if key.ends_with(DATE) {
-        let at = moments::read(value)?;
-        return Some((key, at.as_second().into()));
-    }
     let value = match value {
-        Value::Null | Value::Array(_) => return None,
+        Value::Null => return Ok(None),
+        Value::String(text) if text.trim().is_empty() => return Ok(None),
+        Value::Array(list) if list.is_empty() => return Ok(None),
+        _ if key.is_empty() => return Err(DropReason::NameNotAllowed),
+        Value::Array(_) => return Err(DropReason::Nested),
+        value if key.ends_with(DATE) => {
+            let at = moments::read(value).ok_or(DropReason::UnreadableTime)?;
+            at.as_second().into()
+        }
         Value::Bool(claim) => claim.to_string().into(),
-        Value::String(text) if text.trim().is_empty() => return None,
         Value::String(text) => match moments::iso(text) {
-            Some(at) => return Some((format!("{key}{DATE}"), at.as_second().into())),
+            Some(at) => return Ok(Some((format!("{key}{DATE}"), at.as_second().into()))),
             None => text.as_str().into(),
         },
         Value::Number(_) | Value::Object(_) => value.clone(),
     };
-    Some((key, value))
+    Ok(Some((key, value)))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Stop, one_by_one};
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    Audience, Call, Client, Destination, Habits, Outcome, Refusal, Screening, Shim, Unit, Vendor,
     shim,
 };
 use super::prices::PriceUse;
@@ -114,7 +114,7 @@ impl Destination for Intercom {
     fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
         match &*self.message(event) {
             Ok(_) => Screening::Send,
-            Err(screening) => screening.clone(),
+            Err(refusal) => (*refusal).into_screening(),
         }
     }
 
@@ -128,16 +128,13 @@ impl Destination for Intercom {
 }
 
 impl Intercom {
-    fn message(&self, event: &Enriched) -> Arc<Result<Message, Screening>> {
-        event.rendered(|event| message::render(event, &self.settings))
+    fn message(&self, event: &Enriched) -> Arc<Result<Message, Refusal>> {
+        event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
     async fn converse(&self, event: &Enriched, call: &dyn Call) -> Result<(), Stop> {
         let message = self.message(event);
-        let Ok(Message { who, say }) = &*message else {
-            // Screening let it pass: there is no way here.
-            return Err(Stop::Dead(Reason::new("unmappable")));
-        };
+        let Message { who, say } = message.as_ref().as_ref().map_err(|refusal| *refusal)?;
         let talk = Talk {
             line: Line { api: &self.api, call },
             contacts: &self.contacts,

@@ -7,9 +7,10 @@ use serde_json::{Number, Value, json};
 
 use super::rules::{self, Rule, Shape};
 use super::settings::Settings;
-use crate::event::Object;
+use crate::event::{DropReason, DroppedFields, Object};
 use crate::vendors::email::is_email;
 use crate::vendors::products::{self, number, text};
+use crate::vendors::wire::says_nothing;
 
 /// Properties that say something of a person: lower case, letters and digits alone.
 const PERSONAL: &[&str] = &[
@@ -116,9 +117,10 @@ pub(super) fn data(
     rule: &Rule,
     properties: &Object,
     settings: &Settings,
+    dropped: &mut DroppedFields,
 ) -> Result<Object, &'static str> {
     let mut data = Object::new();
-    add_money(&mut data, rule, properties, settings)?;
+    add_money(&mut data, rule, properties, (settings, &mut *dropped))?;
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             data.insert(name.to_owned(), json!(value));
@@ -154,7 +156,7 @@ pub(super) fn data(
         }
         Shape::Person | Shape::Open => {
             add_contents(&mut data, products::listed(properties), false);
-            add_properties(&mut data, rule.shape, properties, settings);
+            add_properties(&mut data, rule.shape, properties, (settings, dropped));
         }
     }
     add_said(&mut data, properties);
@@ -180,7 +182,7 @@ fn add_money(
     data: &mut Object,
     rule: &Rule,
     properties: &Object,
-    settings: &Settings,
+    (settings, dropped): (&Settings, &mut DroppedFields),
 ) -> Result<(), &'static str> {
     let is_order = rule.value == rules::Value::Order;
     let value = match rule.value {
@@ -204,7 +206,8 @@ fn add_money(
         (None, Some(currency)) => {
             data.insert("currency".to_owned(), json!(currency));
         }
-        (_, None) => {}
+        (Some(_), None) => dropped.add("value", DropReason::MissingCurrency),
+        (None, None) => {}
     }
     Ok(())
 }
@@ -253,7 +256,12 @@ fn add_contents<'p>(
 }
 
 /// The properties that are neither objects nor lists, and that say nothing of a person.
-fn add_properties(data: &mut Object, shape: Shape, properties: &Object, settings: &Settings) {
+fn add_properties(
+    data: &mut Object,
+    shape: Shape,
+    properties: &Object,
+    (settings, dropped): (&Settings, &mut DroppedFields),
+) {
     let has_value = data.contains_key("value");
     // A product and a promotion have names; of other things it may be the person's.
     let is_thing = products::id(properties).is_some() || properties.contains_key("promotion_id");
@@ -264,13 +272,29 @@ fn add_properties(data: &mut Object, shape: Shape, properties: &Object, settings
             || data.contains_key(name);
         let is_allowed = settings.allowed_properties.contains(&name.to_lowercase());
         let is_personal = is_personal(name) || (name == "name" && !names_thing);
-        if is_elsewhere || name.trim().is_empty() || (is_personal && !is_allowed) {
+        if is_elsewhere || name.trim().is_empty() || says_nothing(value) {
+            continue;
+        }
+        if is_personal && !is_allowed {
+            dropped.add(name, DropReason::Personal);
             continue;
         }
         let kind = FIELDS.iter().find(|(field, _)| field == name).map(|(_, kind)| *kind);
-        if let Some(value) = read(value, kind.unwrap_or(Kind::Scalar)) {
-            data.insert(name.clone(), value);
+        match read(value, kind.unwrap_or(Kind::Scalar)) {
+            Some(value) => {
+                data.insert(name.clone(), value);
+            }
+            None => dropped.add(name, unsent(value)),
         }
+    }
+}
+
+/// Why a value cannot be sent.
+fn unsent(value: &Value) -> DropReason {
+    match value {
+        Value::Array(_) | Value::Object(_) => DropReason::Nested,
+        Value::String(text) if is_email(text) || text.contains("%40") => DropReason::Personal,
+        _ => DropReason::ValueNotAllowed,
     }
 }
 

@@ -47,10 +47,11 @@ use http::{HeaderValue, Method, Request, Uri};
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::map::{Hit, Refusal, map};
+use self::map::{Hit, map};
 use self::settings::Settings;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
+    Vendor,
 };
 use super::prices::PriceUse;
 use crate::event::Enriched;
@@ -182,8 +183,7 @@ impl Destination for Meta {
 fn end_early(hit: &Result<Hit, Refusal>, now: Timestamp) -> Option<Outcome> {
     match hit {
         Ok(hit) => hit.is_late(now).then(|| Outcome::Dead(Reason::new("too_old"))),
-        // Screening let it pass: there is no way here.
-        Err(_) => Some(Outcome::Dead(Reason::new("unmappable"))),
+        Err(refusal) => Some((*refusal).into_outcome()),
     }
 }
 
@@ -193,7 +193,7 @@ fn to_send<'h>(hit: &'h Result<Hit, Refusal>, end: &Option<Outcome>) -> Option<&
 
 impl Meta {
     fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
-        event.rendered(|event| map(event, &self.settings))
+        event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 
     /// The body of a request with these events.

@@ -8,7 +8,7 @@ use super::agent;
 use super::fields::{Fields, Limits};
 use super::identity::Ids;
 use super::settings::{IdMerge, Settings};
-use crate::event::{Campaign, Enriched, Kind, Object};
+use crate::event::{Campaign, DroppedFields, Enriched, Kind, Object};
 
 /// Names that are Mixpanel's own or ours: a client's property of this name is left out.
 const RESERVED: [&str; 13] = [
@@ -87,13 +87,14 @@ pub(super) fn record(
     said: &[Said<'_>],
     event: &Enriched,
     settings: &Settings,
+    dropped: &mut DroppedFields,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(1536);
     let mut fields = Fields::open(&mut out);
     fields.put("event", name);
     fields.put_object("properties", |fields| {
         put_own(fields, stamp, event, settings);
-        let mut properties = Properties { fields, said };
+        let mut properties = Properties { fields, said, dropped };
         properties.put_groups(event, settings);
         properties.put_said();
         properties.put_names(event);
@@ -128,6 +129,7 @@ fn put_own(fields: &mut Fields<'_>, stamp: &Stamp, event: &Enriched, settings: &
 struct Properties<'f, 'b, 'e> {
     fields: &'f mut Fields<'b>,
     said: &'e [Said<'e>],
+    dropped: &'e mut DroppedFields,
 }
 
 impl Properties<'_, '_, '_> {
@@ -143,7 +145,7 @@ impl Properties<'_, '_, '_> {
                     && !said.except.contains(&name.as_str())
                     && !earlier.iter().any(|earlier| earlier.has(name));
                 if goes {
-                    self.fields.put_value(name, value);
+                    self.put_value(name, value);
                 }
             }
         }
@@ -159,7 +161,7 @@ impl Properties<'_, '_, '_> {
             let current = event.context(&["groupId"]).filter(|_| index == 0);
             let value = current.or_else(|| event.person_trait(key)).filter(|value| is_group(value));
             if let Some(value) = value {
-                self.fields.put_value(key, value);
+                self.put_value(key, value);
             }
         }
     }
@@ -218,7 +220,7 @@ impl Properties<'_, '_, '_> {
         if let Some(browser) = agent.and_then(agent::browser) {
             self.put_text("$browser", Some(browser.name));
             if let Some(version) = browser.version.filter(|_| !self.is_said("$browser_version")) {
-                self.fields.put_value("$browser_version", &number(version));
+                self.put_value("$browser_version", &number(version));
             }
         }
         let hint = event.event.facts.hints.as_ref().and_then(|hints| hints.platform.as_deref());
@@ -233,12 +235,19 @@ impl Properties<'_, '_, '_> {
         for (name, path) in CONTEXT_VALUES {
             let value = event.context(path).filter(|value| value.is_number() || value.is_boolean());
             if let Some(value) = value.filter(|_| !self.is_said(name)) {
-                self.fields.put_value(name, value);
+                self.put_value(name, value);
             }
         }
         let locale = event.context_text(&["locale"]).or(event.event.facts.language.as_deref());
         self.put_text("$locale", locale);
         self.put_text("mp_lib", Some(event.context_text(&["library", "name"]).unwrap_or("tagway")));
+    }
+
+    /// Adds a value, and takes note of what it loses.
+    fn put_value(&mut self, name: &str, value: &Value) {
+        if let Some(reason) = self.fields.put_value(name, value) {
+            self.dropped.add(name, reason);
+        }
     }
 
     /// Adds a text, unless the client said it.
