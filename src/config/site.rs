@@ -216,7 +216,8 @@ fn read_site<'a>(
 
 /// The site's `locale` as a setting of each destination, beneath its own.
 fn read_locale(section: &mut Section<'_>) -> Source {
-    let written = section.opt_string("locale").filter(|_| section.opt_parsed::<Locale>("locale").is_some());
+    let written =
+        section.opt_string("locale").filter(|_| section.opt_parsed::<Locale>("locale").is_some());
     let text = written.map(|locale| format!("[settings]\nlocale = {}\n", json!(locale)));
     Source { name: "sites.locale".to_owned(), text: text.unwrap_or_default() }
 }

@@ -238,11 +238,7 @@ impl DestinationSettings {
                 return (event, Screening::Dead(Reason::detailed("where_undecided", why)));
             }
         };
-        let (mapped, refusal) = self.prices.apply(mapped);
-        let screening = self.destination.screen(&mapped, now);
-        // What the vendor has no use for is no order that it cannot count.
-        let is_skipped = matches!(screening, Screening::Skip(_));
-        (mapped, refusal.filter(|_| !is_skipped).unwrap_or(screening))
+        self.prices.screen(&*self.destination, mapped, now)
     }
 }
 

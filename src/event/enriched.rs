@@ -20,6 +20,8 @@ pub struct Enriched {
     pub profile: Arc<ProfileView>,
     /// What is computed of the visitor's events, where the destination's mapping asks for it.
     pub computed: Option<Arc<Computed>>,
+    /// The fields that were dropped before the vendor saw it.
+    dropped: DroppedFields,
     /// What the destination's vendor made of it.
     rendering: Arc<OnceLock<Rendering>>,
 }
@@ -43,13 +45,26 @@ pub struct ProfileView {
 impl Enriched {
     /// An event, and what is known of its visitor.
     pub fn new(seq: u64, event: Arc<Event>, profile: Arc<ProfileView>) -> Self {
-        Self { seq, event, profile, computed: None, rendering: Arc::default() }
+        Self {
+            seq,
+            event,
+            profile,
+            computed: None,
+            dropped: DroppedFields::NONE,
+            rendering: Arc::default(),
+        }
     }
 
     /// The same, and what is computed of the visitor's events.
     #[must_use]
     pub fn with_computed(self, computed: Option<Arc<Computed>>) -> Self {
         Self { computed, ..self }
+    }
+
+    /// The same with another reading of the event, and the fields that were dropped in it.
+    #[must_use]
+    pub fn with_event(self, event: Event, dropped: DroppedFields) -> Self {
+        Self { event: Arc::new(event), dropped, rendering: Arc::default(), ..self }
     }
 
     /// What the vendor makes of the event: made at the first call and kept with it, so that an event
@@ -60,7 +75,7 @@ impl Enriched {
         render: impl Fn(&Self, &mut DroppedFields) -> T,
     ) -> Arc<T> {
         let Rendering { rendered, .. } = self.rendering.get_or_init(|| {
-            let mut dropped = DroppedFields::default();
+            let mut dropped = self.dropped.clone();
             Rendering { rendered: Arc::new(render(self, &mut dropped)), dropped }
         });
         let anew = || Arc::new(render(self, &mut DroppedFields::default()));
@@ -69,8 +84,7 @@ impl Enriched {
 
     /// The fields that the destination drops, as far as it has rendered the event.
     pub fn dropped_fields(&self) -> &DroppedFields {
-        static NONE: DroppedFields = DroppedFields::NONE;
-        self.rendering.get().map_or(&NONE, |rendering| &rendering.dropped)
+        self.rendering.get().map_or(&self.dropped, |rendering| &rendering.dropped)
     }
 
     /// A property of the event, by its top-level key.

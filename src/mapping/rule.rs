@@ -9,6 +9,7 @@ use super::path::{Draft, Path, PathError, roots};
 use super::template::{Handle, Templates};
 use crate::event::Kind;
 use crate::settings::Section;
+use crate::values::{email, unicode};
 use crate::vendors::digest::sha256;
 
 /// Which events something is for.
@@ -290,5 +291,8 @@ fn time(value: &Value) -> Option<Timestamp> {
 
 /// The digest of a text, trimmed and in lower case, as most vendors want it.
 fn digest_of(value: &Value) -> Option<Value> {
-    sha256(&plain(value)?.trim().to_lowercase()).map(Value::String)
+    let text = plain(value)?;
+    let address = email::identity(&text);
+    let text = address.unwrap_or_else(|| unicode::composed(text.trim()).to_lowercase());
+    sha256(&text).map(Value::String)
 }

@@ -51,7 +51,7 @@ pub fn parse(text: &str, locale: Option<Locale>) -> Option<Amount> {
     let (before, digits, behind) = parts(text)?;
     let (is_negative, before, behind) = signs(before, behind)?;
     let currency = match (marks(before)?, marks(behind)?) {
-        (Some(one), Some(other)) if one != other => return None,
+        (Some(one), Some(other)) => Some(one.and(other)?),
         (one, other) => one.or(other),
     };
     let decimals = currency.and_then(|mark| mark.code(None)).map(currency::decimals);

@@ -20,7 +20,7 @@ const NOTHING: [&str; 7] = ["null", "undefined", "none", "nil", "n/a", "(not set
 /// The currencies of countries whose unit is written `$`, after the currencies that are called dollars.
 const DOLLARS: &[&str] = &[
     "USD", "CAD", "AUD", "NZD", "SGD", "HKD", "TWD", "BSD", "BBD", "BZD", "BMD", "BND", "KYD",
-    "XCD", "FJD", "GYD", "JMD", "LRD", "NAD", "SBD", "SRD", "TTD", "TVD", "ZWL",
+    "XCD", "FJD", "GYD", "JMD", "LRD", "NAD", "SBD", "SRD", "TTD",
 ];
 const DOLLAR_SIGN: &[&str] = &[
     "USD", "CAD", "AUD", "NZD", "SGD", "HKD", "TWD", "BSD", "BBD", "BZD", "BMD", "BND", "KYD",
@@ -251,8 +251,8 @@ impl CurrencyMark {
         found(text).or_else(|| found(text.strip_suffix('s')?))
     }
 
-    /// What both marks mean, if that is anything.
-    fn and(self, other: Self) -> Option<Self> {
+    /// The currencies that both marks mean, if there are any.
+    pub fn and(self, other: Self) -> Option<Self> {
         match (self.0, other.0) {
             (Codes::One(one), _) => other.may_be(one).then_some(self),
             (_, Codes::One(one)) => self.may_be(one).then_some(other),

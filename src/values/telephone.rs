@@ -108,12 +108,7 @@ impl TelephoneReader {
     /// The digits of E.164 of a number, the country's code first. A national number is of the country that
     /// the person states, else of the reader's own, else of the one where the person was seen: each an
     /// ISO code of two letters, or nothing.
-    pub fn digits(
-        &self,
-        text: &str,
-        stated: Option<&str>,
-        seen: Option<&str>,
-    ) -> Option<Box<str>> {
+    pub fn digits(&self, text: &str, stated: Option<&str>, seen: Option<&str>) -> Option<Box<str>> {
         if text.len() > MAX_BYTES {
             return None;
         }
@@ -296,7 +291,11 @@ fn international(digits: &str, trunk_zero: Option<usize>) -> Option<String> {
 fn national(digits: &str, home: Option<&'static Metadata>) -> Option<String> {
     if let Some(rest) = digits.strip_prefix("00") {
         // The sign for abroad nearly everywhere; no country's own numbers begin so.
-        return international(rest, None);
+        let own = home.and_then(|home| dialled_abroad(home, digits));
+        let abroad = own.or_else(|| international(rest, None));
+        if abroad.is_some() {
+            return abroad;
+        }
     }
     let Some(home) = home else {
         // Shorter ones are national numbers of some country as well.
@@ -312,19 +311,22 @@ fn national(digits: &str, home: Option<&'static Metadata>) -> Option<String> {
     if let Some(rest) = after_code.filter(|rest| has_trunk && is_valid(rest, &regions)) {
         return Some(format!("{code}{rest}"));
     }
+    let plain = home.national_prefix().and_then(|prefix| digits.strip_prefix(prefix));
     candidates.extend(without_trunk(home, digits).map(Cow::Owned));
-    candidates.push(Cow::Borrowed(digits));
+    candidates.extend([plain, Some(digits)].into_iter().flatten().map(Cow::Borrowed));
     candidates.extend(after_code.map(Cow::Borrowed));
     if let Some(national) = candidates.iter().find(|it| is_valid(it, &regions)) {
         return Some(format!("{code}{national}"));
     }
-    let abroad = home.international_prefix().and_then(|prefix| {
-        let found = prefix.find(digits).filter(|found| found.start() == 0)?;
-        international(digits.get(found.end()..)?, None)
-    });
-    abroad
+    dialled_abroad(home, digits)
         .or_else(|| valid_abroad(digits))
         .or_else(|| best(&candidates, &regions).map(|national| format!("{code}{national}")))
+}
+
+/// A number behind what is dialled for abroad in this country.
+fn dialled_abroad(home: &Metadata, digits: &str) -> Option<String> {
+    let found = home.international_prefix()?.find(digits).filter(|found| found.start() == 0)?;
+    international(digits.get(found.end()..)?, None)
 }
 
 /// A whole number without any sign for abroad, if it is one that its country has.

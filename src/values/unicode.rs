@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 
-use icu_normalizer::ComposingNormalizerBorrowed as ComposingNormalizer;
+use icu_normalizer::{
+    ComposingNormalizerBorrowed as ComposingNormalizer,
+    DecomposingNormalizerBorrowed as DecomposingNormalizer,
+};
 
 /// The zeros of the scripts whose ten digits follow each other, as people and keyboards use them.
 const ZEROS: [char; 14] = [
@@ -39,6 +42,21 @@ pub fn composed(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     ComposingNormalizer::new_nfc().normalize(text)
+}
+
+/// The spellings of a text that may have been stored: composed, decomposed, and as it is written, each
+/// once. Stores that are older than the composing hold any.
+pub fn spellings(text: &str) -> Vec<Cow<'_, str>> {
+    let mut all = vec![composed(text)];
+    if !text.is_ascii() {
+        let decomposed = DecomposingNormalizer::new_nfd().normalize(text);
+        for spelling in [decomposed, Cow::Borrowed(text)] {
+            if !all.contains(&spelling) {
+                all.push(spelling);
+            }
+        }
+    }
+    all
 }
 
 /// The composed text with full-width forms and mathematical letters in their plain ones: what NFKC does
@@ -92,6 +110,14 @@ mod tests {
         assert_eq!(plain_forms("e\u{301}"), "\u{e9}");
         assert_eq!(plain_forms("½ ﬁ ²"), "½ ﬁ ²");
         assert_eq!(plain_forms("\u{1d423}\u{1d428}"), "jo");
+    }
+
+    #[test]
+    fn a_text_has_each_spelling_once() {
+        let (composed, decomposed) = ("jos\u{e9}", "jose\u{301}");
+        assert_eq!(spellings(composed), [composed, decomposed]);
+        assert_eq!(spellings(decomposed), [composed, decomposed]);
+        assert_eq!(spellings("jose"), ["jose"]);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::event::{Enriched, Kind, Object};
+use crate::event::{DropReason, DroppedFields, Enriched, Kind, Object};
 use crate::settings::Section;
+use crate::values::email;
 use crate::values::telephone::{HomeCountry, TelephoneReader};
 
 /// The person behind one event.
@@ -114,6 +115,23 @@ impl<'e> Person<'e> {
         let stated = self.country();
         let seen = self.0.event.facts.place.as_ref().and_then(|place| place.country.as_deref());
         reader.digits(&self.phone()?, stated.as_deref(), seen)
+    }
+
+    /// Notes the e-mail address and the telephone number that are there and cannot be read. A digest of one
+    /// is read as it is.
+    pub fn note_unreadable(self, reader: &TelephoneReader, dropped: &mut DroppedFields) {
+        let is_hashed = |text: &str| {
+            let text = text.trim();
+            matches!(text.len(), 32 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let email = self.email().filter(|text| !is_hashed(text));
+        if email.is_some_and(|text| email::read(&text).is_none()) {
+            dropped.add("email", DropReason::UnreadableEmail);
+        }
+        let phone = self.phone().filter(|text| !is_hashed(text));
+        if phone.is_some() && self.telephone(reader).is_none() {
+            dropped.add("phone", DropReason::UnreadablePhone);
+        }
     }
 
     /// All traits, the newest value of each: the profile's, then what the event says. `null` is an

@@ -4,11 +4,12 @@
 //! stays as it was written. A text that cannot be read stays as well, and is noted: a vendor's mapping
 //! finds no number in it. The store's currency never stands in for one that is written and not read.
 
+use jiff::Timestamp;
 use serde_json::{Number, Value};
 
 use super::naming::is_like;
 use super::products::plain_number;
-use super::{Reason, Screening};
+use super::{Destination, Reason, Screening};
 use crate::event::{DropReason, DroppedFields, Enriched, Event, Kind, Object};
 use crate::settings::Section;
 use crate::values::Reading;
@@ -89,9 +90,24 @@ impl PriceReader {
         Self { usage: PriceUse::AsWritten, locale: None, store: None }
     }
 
+    /// The event with its amounts and currencies read, and the vendor's word on it. An order that the vendor
+    /// could not count is dead.
+    pub fn screen(
+        &self,
+        destination: &dyn Destination,
+        event: Enriched,
+        now: Timestamp,
+    ) -> (Enriched, Screening) {
+        let (event, refusal) = self.apply(event);
+        let screening = destination.screen(&event, now);
+        // An event that the vendor has no use for is none that it cannot count.
+        let is_skipped = matches!(screening, Screening::Skip(_));
+        (event, refusal.filter(|_| !is_skipped).unwrap_or(screening))
+    }
+
     /// The event with its amounts and currencies read, and a refusal if it is an order that the vendor
     /// cannot count.
-    pub fn apply(&self, event: Enriched) -> (Enriched, Option<Screening>) {
+    fn apply(&self, event: Enriched) -> (Enriched, Option<Screening>) {
         if self.usage == PriceUse::AsWritten || !has_prices(&event.event) {
             return (event, None);
         }
@@ -194,7 +210,7 @@ impl PriceReader {
         match currency::read(Some(value), self.store()) {
             Reading::Absent => None,
             Reading::Read(code) => {
-                if value.as_str() != Some(code) {
+                if !is_code(value, code) {
                     *value = Value::String(code.to_owned());
                     found.has_changed = true;
                 }
@@ -253,8 +269,16 @@ fn has_prices(event: &Event) -> bool {
 }
 
 fn has_text(object: &Object) -> bool {
-    let is_unread = |key: &&str| object.get(*key).is_some_and(|it| !it.is_number() && !it.is_null());
-    AMOUNTS.iter().any(|key| is_unread(key)) || object.contains_key("currency")
+    let is_unread =
+        |key: &&str| object.get(*key).is_some_and(|it| !it.is_number() && !it.is_null());
+    let currency = object.get("currency").filter(|currency| !currency.is_null());
+    let is_code = |it: &Value| it.as_str().and_then(currency::code).is_some();
+    AMOUNTS.iter().any(|key| is_unread(key)) || currency.is_some_and(|currency| !is_code(currency))
+}
+
+/// Returns true if it is this code already, as every vendor reads it.
+fn is_code(value: &Value, code: &str) -> bool {
+    value.as_str().is_some_and(|text| text.trim().eq_ignore_ascii_case(code))
 }
 
 fn is_order(event: &Event) -> bool {
@@ -314,7 +338,7 @@ mod tests {
             json!({ "revenue": "1,299.00", "total": "9.50", "tax": 3, "currency": "eur", "coupon": "1,000",
                 "products": [{ "price": "$1'299.00", "quantity": "1.000", "discount": "" }, { "price": 5 }] }),
         );
-        let expected = json!({ "revenue": 1299.0, "total": "9.50", "tax": 3, "currency": "EUR", "coupon": "1,000",
+        let expected = json!({ "revenue": 1299.0, "total": "9.50", "tax": 3, "currency": "eur", "coupon": "1,000",
             "products": [{ "price": 1299.0, "quantity": "1.000", "discount": "" }, { "price": 5 }] });
         assert_eq!((properties, refusal, dropped), (expected, None, Vec::new()));
     }
@@ -335,7 +359,11 @@ mod tests {
             (json!({ "revenue": "10 GBP", "currency": "USD" }), json!("USD"), None),
             (json!({ "revenue": 1, "products": [{ "price": "10 CHF" }] }), json!("CHF"), None),
             (json!({ "revenue": "$10" }), json!("$"), Some("unreadable_currency")),
-            (json!({ "revenue": 10, "currency": "points" }), json!("points"), Some("unreadable_currency")),
+            (
+                json!({ "revenue": 10, "currency": "points" }),
+                json!("points"),
+                Some("unreadable_currency"),
+            ),
             (json!({ "revenue": 10, "currency": "£" }), json!("GBP"), None),
             (json!({ "revenue": 10 }), Value::Null, None),
         ] {
@@ -351,12 +379,16 @@ mod tests {
     fn an_order_without_a_readable_worth_is_refused_and_others_lose_the_field() {
         let reader = reader(None, None);
         let (_, code, dropped) = read(&reader, json!({ "revenue": "about ten" }));
-        assert_eq!((code, dropped), (Some("unreadable_amount"), vec!["revenue (unreadable_amount)".to_owned()]));
+        assert_eq!(
+            (code, dropped),
+            (Some("unreadable_amount"), vec!["revenue (unreadable_amount)".to_owned()])
+        );
         let (_, code, dropped) =
             read(&reader, json!({ "revenue": 5, "tax": "some", "products": [{ "price": "ten" }] }));
         let expected = ["tax (unreadable_amount)", "products[0].price (unreadable_amount)"];
         assert_eq!((code, dropped), (None, expected.map(str::to_owned).to_vec()));
-        let (_, code, _) = read(&reader, json!({ "products": [{ "price": "ten" }], "revenue": "" }));
+        let (_, code, _) =
+            read(&reader, json!({ "products": [{ "price": "ten" }], "revenue": "" }));
         assert_eq!(code, None);
         let viewed = trial::event(json!({ "event": "Product Viewed",
             "properties": { "price": "ten", "currency": "points" } }));

@@ -51,11 +51,11 @@ use jiff::Timestamp;
 use self::dispatch::Dispatch;
 use self::map::{Hit, map};
 use self::settings::{Api, Settings};
+use super::prices::PriceUse;
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
     Vendor,
 };
-use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 

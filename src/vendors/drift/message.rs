@@ -66,6 +66,7 @@ pub(super) fn render(
     dropped: &mut DroppedFields,
 ) -> Result<Message, Refusal> {
     let say = say(event, settings, dropped)?;
+    Person::of(event).note_unreadable(&settings.telephones, dropped);
     let who = Who::of(event);
     if who.user_id.is_none() && who.email.is_none() {
         return Err(Refusal::Skip("anonymous"));

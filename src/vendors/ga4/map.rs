@@ -14,6 +14,7 @@ use super::settings::Settings;
 use super::user_data::UserData;
 use crate::event::{Campaign, DropReason, DroppedFields, Enriched, Kind, Object};
 use crate::vendors::email::is_email;
+use crate::vendors::person::Person;
 use crate::vendors::{Refusal, products};
 
 /// Characters of a user id; user properties per request, and of their names and values.
@@ -120,6 +121,9 @@ pub(super) fn map(
     let is_denied = consent.get("ad_user_data").is_some_and(|answer| answer == "DENIED");
     // Google takes it of known users only.
     let has_data = settings.user_data && user_id.is_some() && !is_denied;
+    if has_data {
+        Person::of(event).note_unreadable(&settings.telephones, dropped);
+    }
     let envelope = Envelope {
         client_id,
         user_id,

@@ -38,11 +38,11 @@ use jiff::Timestamp;
 
 use self::map::{Envelope, Hit, map};
 use self::settings::Settings;
+use super::prices::PriceUse;
 use super::{
     Call, CallError, Client, Destination, Habits, Outcome, Reason, Refusal, Reply, Screening, Shim,
     Unit, Vendor, judge,
 };
-use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 

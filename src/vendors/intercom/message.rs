@@ -9,6 +9,7 @@ use crate::event::{DroppedFields, Enriched, Event, Kind, Object};
 use crate::vendors::Refusal;
 use crate::vendors::conversation::{Who, viewed};
 use crate::vendors::naming::is_like;
+use crate::vendors::person::Person;
 
 /// Events that say who somebody is as well: the contact is brought up to date first.
 const INTRODUCTIONS: [&str; 3] = ["SIGNED_UP", "LEAD", "LEAD_GENERATED"];
@@ -50,6 +51,7 @@ pub(super) fn render(
     dropped: &mut DroppedFields,
 ) -> Result<Message, Refusal> {
     let say = say(event, settings, dropped)?;
+    Person::of(event).note_unreadable(&settings.telephones, dropped);
     let mut who = Who::of(event);
     if matches!(say, Say::Alias) {
         // The profile may know the user already, but the lead is the one that the event names.

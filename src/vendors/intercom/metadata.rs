@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::settings::Settings;
 use crate::event::{DropReason, DroppedFields, Object};
+use crate::values::currency;
 use crate::vendors::{moments, products};
 
 /// Keys of an event that Intercom keeps; it ignores the others, in the order sent.
@@ -18,14 +19,6 @@ const DATE: &str = "_date";
 
 /// Properties that may hold the event's amount, the surest first.
 const AMOUNTS: [&str; 4] = ["revenue", "total", "price", "value"];
-
-/// Currencies without minor units, and those with more than two digits of them (ISO 4217).
-const WHOLE: [&str; 17] = [
-    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND",
-    "VUV", "XAF", "XOF", "XPF",
-];
-const THOUSANDTHS: [&str; 7] = ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"];
-const TEN_THOUSANDTHS: [&str; 2] = ["CLF", "UYW"];
 
 /// The metadata of an event with these properties.
 pub(super) fn metadata(
@@ -82,15 +75,7 @@ fn price(properties: &Object, store: Option<&str>) -> Option<(&'static str, Valu
 
 /// An amount in its currency's smallest unit, if it is positive.
 pub(super) fn minor_units(amount: f64, currency: &str) -> Option<i64> {
-    let factor = if WHOLE.contains(&currency) {
-        1.0
-    } else if THOUSANDTHS.contains(&currency) {
-        1000.0
-    } else if TEN_THOUSANDTHS.contains(&currency) {
-        10_000.0
-    } else {
-        100.0
-    };
+    let factor = 10_f64.powi(i32::from(currency::decimals(currency)));
     // 19.99 times 100 is a little less than 1999.
     products::whole_number(&json!(amount * factor)).filter(|units| *units > 0)
 }

@@ -42,11 +42,11 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Stop, one_by_one};
+use super::prices::PriceUse;
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Refusal, Screening, Shim, Unit, Vendor,
     shim,
 };
-use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 

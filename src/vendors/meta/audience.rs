@@ -56,9 +56,8 @@ impl Audience for Meta {
         };
         let telephones = &self.settings.telephones;
         let email = digest(person.email().as_deref(), &normalise::email);
-        let phone = digest(person.phone().as_deref(), &|_| {
-            person.telephone(telephones).map(String::from)
-        });
+        let phone =
+            digest(person.phone().as_deref(), &|_| person.telephone(telephones).map(String::from));
         let external_id = event.user_id().map(str::trim).unwrap_or_default();
         if email.is_empty() && phone.is_empty() && external_id.is_empty() {
             return Err(Reason::new("no_identifier"));

@@ -10,6 +10,7 @@ use super::source::{PHYSICAL_STORE, Source};
 use super::user::User;
 use super::{NAME, custom};
 use crate::event::{DroppedFields, Enriched, Kind, Object};
+use crate::vendors::person::Person;
 use crate::vendors::{Refusal, products};
 
 /// Characters of an event's name.
@@ -94,6 +95,7 @@ pub(super) fn map(
     };
     let source = Source::of(event, settings).map_err(Refusal::Dead)?;
     let user_data = User::of(event, settings, source.action_source);
+    Person::of(event).note_unreadable(&settings.telephones, dropped);
     if !user_data.is_matchable() {
         return Err(Refusal::Dead("unmatchable_user"));
     }

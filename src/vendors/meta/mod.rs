@@ -49,11 +49,11 @@ use serde_json::json;
 
 use self::map::{Hit, map};
 use self::settings::Settings;
+use super::prices::PriceUse;
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
     Vendor,
 };
-use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 

@@ -55,11 +55,11 @@ use jiff::Timestamp;
 use self::plan::{Path, Plan, plan};
 use self::round::Round;
 use self::settings::Settings;
+use super::prices::PriceUse;
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
     Vendor, shim,
 };
-use super::prices::PriceUse;
 use crate::event::Enriched;
 use crate::settings::Secret;
 
