@@ -218,8 +218,13 @@ impl CurrencyMark {
             return None;
         }
         let text = unicode::visible(text);
-        let text = text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self::word(&text).or_else(|| {
+        let text = unicode::plain_forms(&text).to_lowercase();
+        let text = text.trim_matches(|c: char| c.is_whitespace() || ";,:'\"".contains(c));
+        let words = text.split(|c: char| c.is_whitespace() || matches!(c, '-' | '_'));
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        let (joined, whole) = (words.join(" "), words.concat());
+        let found = Self::word(&joined).or_else(|| Self::word(&whole));
+        found.or_else(|| Self::word(joined.strip_suffix('.')?)).or_else(|| {
             let is_between = |c: char| {
                 c.is_whitespace()
                     || matches!(c, '(' | ')' | '[' | ']' | '/' | ',' | '-' | '|' | ':')
@@ -312,7 +317,8 @@ pub fn code(text: &str) -> Option<&'static str> {
     } else {
         Currency::from_code(&text.to_ascii_uppercase())
     };
-    found.map(|it| it.code())
+    // "No currency" and the code for tests are none.
+    found.map(|it| it.code()).filter(|code| !matches!(*code, "XXX" | "XTS"))
 }
 
 /// The digits behind the decimal sign of a currency: its smallest unit (ISO 4217). Two where the
@@ -371,6 +377,11 @@ mod tests {
             ("Yen", "JPY"),
             ("CA$", "CAD"),
             ("Euro (EUR)", "EUR"),
+            ("ＥＵＲ", "EUR"),
+            ("'eur';", "EUR"),
+            ("US $", "USD"),
+            ("us-dollar", "USD"),
+            ("usd.", "USD"),
             ("EUR - Euro", "EUR"),
         ] {
             assert_eq!(read(Some(&json!(written)), None), Reading::Read(expected), "{written}");

@@ -15,9 +15,9 @@ const MAX_BYTES: usize = 254;
 const MAX_TEXT_BYTES: usize = 2048;
 
 /// Signs that people and systems put around an address.
-const WRAPPING: [char; 14] = [
+const WRAPPING: [char; 16] = [
     '<', '>', '"', '\'', '(', ')', '[', ']', '`', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}',
-    ',',
+    ',', '«', '»',
 ];
 
 /// Dots as Chinese and Japanese keyboards write them.
@@ -31,7 +31,8 @@ pub fn read(text: &str) -> Option<String> {
     let text = unicode::visible(text);
     let text = unicode::plain_forms(&text);
     let text = text.trim();
-    let text = bracketed(text).unwrap_or(text);
+    let text = bracketed(text, '<', '>').or_else(|| bracketed(text, '[', ']')).unwrap_or(text);
+    let text = without_comment(text);
     let text = text.trim_matches(|c: char| c.is_whitespace() || WRAPPING.contains(&c));
     let text = without_scheme(text);
     let text = &*decoded(text)?;
@@ -54,12 +55,23 @@ fn has_at_sign(text: &str) -> bool {
 }
 
 /// The address within the last pair of angle brackets: `"Doe, Jo" <jo@x.example>`.
-fn bracketed(text: &str) -> Option<&str> {
-    let (before, rest) = text.rsplit_once('<')?;
-    let (address, behind) = rest.split_once('>')?;
+fn bracketed(text: &str, open: char, close: char) -> Option<&str> {
+    let (before, rest) = text.rsplit_once(open)?;
+    let (address, behind) = rest.split_once(close)?;
     // Two addresses are nobody's.
-    let is_alone = !before.contains('<') && !behind.contains('@') && address.contains('@');
+    let is_alone = !before.contains(['@', open]) && !behind.contains('@') && address.contains('@');
     is_alone.then_some(address)
+}
+
+/// The address before a remark in brackets: `jo@x.example (Jo)`.
+fn without_comment(text: &str) -> &str {
+    let found = text.strip_suffix(')').and_then(|text| text.rsplit_once('('));
+    match found {
+        Some((address, comment)) if address.contains('@') && !comment.contains('@') => {
+            address.trim()
+        }
+        _ => text,
+    }
 }
 
 /// The address of a `mailto:` link, without its headers.
@@ -104,7 +116,7 @@ fn is_domain(domain: &str) -> bool {
 
 /// A letter of any script but Latin's first, with the marks that some are spelled with; no punctuation.
 const fn is_foreign_letter(c: char) -> bool {
-    !matches!(c, '\0'..='\u{bf}' | '\u{2000}'..='\u{2bff}' | '\u{3000}'..='\u{3020}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff0f}')
+    !matches!(c, '\0'..='\u{bf}' | '\u{2000}'..='\u{2bff}' | '\u{3000}'..='\u{3020}' | '\u{fe30}'..='\u{fe6f}' | '\u{ff00}'..='\u{ff0f}' | '\u{1f000}'..='\u{1faff}')
 }
 
 #[cfg(test)]
@@ -137,6 +149,10 @@ mod tests {
             "jo@mail.example;",
             "E-Mail: jo@mail.example",
             "(jo@mail.example)",
+            "jo@mail.example (Jo)",
+            "Jo Doe [mailto:jo@mail.example]",
+            "«jo@mail.example»",
+            "jo\u{fe6b}mail.example",
             "mailto:jo%40mail.example",
             "jo%40mail.example",
         ] {

@@ -30,7 +30,7 @@ const MIN_WHOLE_DIGITS: usize = 11;
 const MAX_REMEMBERED: u64 = 20_000;
 
 /// Where the digits of an extension begin, in lower case.
-const EXTENSIONS: [&str; 14] = [
+const EXTENSIONS: [&str; 15] = [
     ";ext=",
     ";isub=",
     "extension",
@@ -45,6 +45,7 @@ const EXTENSIONS: [&str; 14] = [
     "x",
     "#",
     ",",
+    ";",
 ];
 
 /// The country whose numbers stand without their country's code.
@@ -156,10 +157,15 @@ impl Written {
             Some(whole) => Cow::Owned(whole),
             None => Cow::Borrowed(without_extension(&text)),
         };
-        let text = first_of_several(&text);
+        let text = without_remark(first_of_several(&text));
         let mut written =
             Self { digits: String::with_capacity(16), is_international: false, trunk_zero: None };
+        // Where the first two groups of digits end.
+        let mut ends = Vec::with_capacity(2);
         for (at, c) in text.char_indices() {
+            if !c.is_ascii_digit() && ends.len() < 2 && ends.last() != Some(&written.digits.len()) {
+                ends.extend(Some(written.digits.len()).filter(|end| *end > 0));
+            }
             match c {
                 '0'..='9' => {
                     if c == '0' && is_in_brackets(&text, at) && !written.digits.is_empty() {
@@ -170,6 +176,7 @@ impl Written {
                 '+' if written.digits.bytes().all(|digit| digit == b'0') => {
                     written.is_international = true;
                     written.digits.clear();
+                    ends.clear();
                 }
                 // "+49 +49 30 901820": the code twice.
                 '+' if country(&written.digits).is_some_and(|(_, _, rest)| rest.is_empty()) => {
@@ -202,7 +209,24 @@ impl Written {
                 _ => return None,
             }
         }
+        written.drop_doubled_code(&ends);
         (!written.digits.is_empty()).then_some(written)
+    }
+
+    /// Drops the first of two equal country codes that stand apart, where the rest is a number of that
+    /// country: `+49 49 30 901820`. In one group they may be the code and an area code.
+    fn drop_doubled_code(&mut self, ends: &[usize]) {
+        let &[first, second] = ends else { return };
+        let parts = self.digits.split_at_checked(first).zip(self.digits.get(second..));
+        let Some(((code, again), rest)) = parts.filter(|_| self.is_international) else { return };
+        let doubled = again.strip_prefix(code).filter(|behind| *behind == rest);
+        let is_number = doubled.and_then(|_| country(code)).is_some_and(|(_, regions, left)| {
+            left.is_empty() && is_valid(rest.trim_start_matches('0'), &regions)
+        });
+        if is_number {
+            self.digits.drain(..first);
+            self.trunk_zero = self.trunk_zero.and_then(|at| at.checked_sub(first));
+        }
     }
 }
 
@@ -220,9 +244,25 @@ fn without_label(text: &str) -> &str {
     let Some((label, number)) = begins.and_then(|at| text.split_at_checked(at)) else {
         return text;
     };
-    let is_label = label.trim_end().ends_with([':', '.']) || label.ends_with(char::is_whitespace);
+    let end = label.trim_end_matches('/').trim_end();
+    let is_label = end.ends_with([':', '.']) || label.ends_with(char::is_whitespace);
     let is_words = label.chars().all(|c| c.is_alphabetic() || " .:-/".contains(c));
     if is_label && is_words { number.trim_start_matches('/') } else { text }
+}
+
+/// The number before a remark without digits, such as `(mobile)`, and before the decimal nought of a
+/// table that took it for a float.
+fn without_remark(text: &str) -> &str {
+    let text = match text.strip_suffix(".0") {
+        Some(whole) if whole.trim_start_matches('+').bytes().all(|b| b.is_ascii_digit()) => whole,
+        _ => text,
+    };
+    let remark = text.find(char::is_alphabetic).and_then(|at| text.split_at_checked(at));
+    let Some((number, words)) = remark else { return text };
+    let has_number = number.chars().filter(char::is_ascii_digit).count() >= MIN_DIGITS;
+    let is_apart = number.ends_with([' ', '\u{a0}', '(', '[']);
+    let is_remark = has_number && is_apart && !words.contains(|c: char| c.is_ascii_digit());
+    if is_remark { number.trim_end_matches([' ', '\u{a0}', '(', '[']) } else { text }
 }
 
 /// A link's escapes in plain signs: `%2B49`.
@@ -373,37 +413,41 @@ fn best<'c>(candidates: &'c [Cow<'_, str>], regions: &[&Metadata]) -> Option<&'c
     found.map(|number| &**number)
 }
 
-/// Returns true if it is of a length that numbers of the country have. No number of a country with trunk
-/// zeros begins with one abroad.
+/// Returns true if it is of the general form of the country's numbers and of a length that they have. No
+/// number of a country with trunk zeros begins with one abroad.
 fn is_possible(number: &str, regions: &[&Metadata]) -> bool {
     regions.iter().any(|region| {
-        let lengths = region.descriptors().general().possible_length();
-        let has_length = lengths.iter().any(|length| usize::from(*length) == number.len());
-        has_length
-            && region
-                .national_prefix()
-                .is_none_or(|prefix| prefix != "0" || !number.starts_with('0'))
+        let has_length = kinds(region).any(|kind| {
+            kind.possible_length().iter().any(|length| usize::from(*length) == number.len())
+        });
+        let has_trunk_zero = region.national_prefix() == Some("0") && number.starts_with('0');
+        has_length && !has_trunk_zero && has_form(region.descriptors().general(), number)
     })
+}
+
+/// The kinds of a region's numbers.
+fn kinds(region: &Metadata) -> impl Iterator<Item = &Descriptor> {
+    let all = region.descriptors();
+    let kinds = [
+        all.fixed_line(),
+        all.mobile(),
+        all.toll_free(),
+        all.premium_rate(),
+        all.shared_cost(),
+        all.personal_number(),
+        all.voip(),
+        all.pager(),
+        all.uan(),
+        all.voicemail(),
+    ];
+    kinds.into_iter().flatten()
 }
 
 /// Returns true if it is a number of one of the kinds that a region has.
 fn is_valid(number: &str, regions: &[&Metadata]) -> bool {
     regions.iter().any(|region| {
-        let all = region.descriptors();
-        let kinds = [
-            all.fixed_line(),
-            all.mobile(),
-            all.toll_free(),
-            all.premium_rate(),
-            all.shared_cost(),
-            all.personal_number(),
-            all.voip(),
-            all.pager(),
-            all.uan(),
-            all.voicemail(),
-        ];
-        has_form(all.general(), number)
-            && kinds.into_iter().flatten().any(|kind| has_form(kind, number))
+        has_form(region.descriptors().general(), number)
+            && kinds(region).any(|kind| has_form(kind, number))
     })
 }
 
@@ -455,6 +499,15 @@ mod tests {
             ("+0049 30 901820", "4930901820"),
             ("+49 +49 30 901820", "4930901820"),
             ("+49 0049 30 901820", "4930901820"),
+            ("+49 49 30 901820", "4930901820"),
+            ("+49 (49) (0)30 901820", "4930901820"),
+            ("+49 4921 901820", "494921901820"),
+            ("tel://+49-30-901820", "4930901820"),
+            ("+1 650 555 1212;99", "16505551212"),
+            ("+41 79 123 45 67 (mobile)", "41791234567"),
+            ("41791234567.0", "41791234567"),
+            ("+972 (0)50-123-4567", "972501234567"),
+            ("+1 555 123 4567", "15551234567"),
             ("Tel.: +49 30 901820", "4930901820"),
             ("+49 30 901820 / +49 171 1234567", "4930901820"),
             ("+39 (0)2 36618300", "390236618300"),
@@ -515,6 +568,8 @@ mod tests {
             "2026-11-30",
             "+1 650 555 1212 1212 1212",
             "12345",
+            "+1 155 123 4567",
+            "0000000000",
         ] {
             assert_eq!(read(text, None), None, "{text:?}");
         }

@@ -63,7 +63,7 @@ pub fn spellings(text: &str) -> Vec<Cow<'_, str>> {
 /// where it loses nothing. Fractions, superscripts and ligatures stay.
 pub fn plain_forms(text: &str) -> Cow<'_, str> {
     const fn is_form(c: char) -> bool {
-        matches!(c, '\u{ff01}'..='\u{ff9f}' | '\u{ffe0}'..='\u{ffee}' | '\u{1d400}'..='\u{1d7ff}')
+        matches!(c, '\u{2024}' | '\u{fe50}'..='\u{fe6b}' | '\u{ff01}'..='\u{ff9f}' | '\u{ffe0}'..='\u{ffee}' | '\u{1d400}'..='\u{1d7ff}')
     }
     if !text.contains(is_form) {
         return composed(text);
