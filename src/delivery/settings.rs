@@ -65,7 +65,7 @@ pub struct DestinationSettings {
     pub filter: Filter,
     /// In which form.
     pub mapping: Arc<Mapping>,
-    /// How it reads amounts.
+    /// The reader of its amounts.
     pub prices: PriceReader,
     /// What the site does with its visitors' data.
     pub privacy: Arc<Policy>,

@@ -91,7 +91,7 @@ fn scientific(text: &str) -> Option<Number> {
     is_number.then(|| text.parse::<f64>().ok().and_then(Number::from_f64))?
 }
 
-/// What stands before the numeral, the numeral, and what stands behind it.
+/// The numeral between what stands before and behind it.
 fn parts(text: &str) -> Option<(&str, &str, &str)> {
     let first = text.find(|c: char| c.is_ascii_digit())?;
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
@@ -110,7 +110,7 @@ fn parts(text: &str) -> Option<(&str, &str, &str)> {
     Some((text.get(..start)?, text.get(start..end)?, shorn.unwrap_or(behind)))
 }
 
-/// Whether the amount is negative, and what stands around it without the signs that say so.
+/// True for a negative amount, and what stands around it without the signs that say so.
 fn signs<'t>(before: &'t str, behind: &'t str) -> Option<(bool, &'t str, &'t str)> {
     let (before, behind) = (before.trim(), behind.trim());
     let (opens, closes) = (before.contains('('), behind.contains(')'));
@@ -173,7 +173,7 @@ fn numeral(text: &str, locale: Option<Locale>, decimals: Option<u16>) -> Option<
     Some(format!("{whole}.{behind}"))
 }
 
-/// What a single point or comma is. With three digits behind it may be either.
+/// Returns true if a single point or comma is a decimal sign. With three digits behind it may be either.
 fn is_decimal_sign(
     sign: char,
     whole: &str,
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(parse("$10", None).unwrap().currency.unwrap().code(Some("CAD")), Some("CAD"));
     }
 
-    /// How twelve locales write amounts: the group sign, the decimal sign, whether groups are India's.
+    /// The notations of twelve locales: the group sign, the decimal sign, whether groups are India's.
     const NOTATIONS: [(&str, &str, &str, bool); 12] = [
         ("en", ",", ".", false),
         ("de", ".", ",", false),

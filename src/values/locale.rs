@@ -1,4 +1,4 @@
-//! How a site writes numbers: the setting `locale`.
+//! The notation of numbers in a site: the setting `locale`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -44,7 +44,7 @@ const POINT: &[&str] = &[
     "th", "tl", "ur", "zh", "zu",
 ];
 
-/// Where a language writes numbers otherwise than elsewhere (CLDR; amounts in Switzerland).
+/// Regions in which a language writes numbers otherwise than elsewhere (CLDR; amounts in Switzerland).
 const ELSEWHERE: &[(&str, &[&str], DecimalSign)] = &[
     ("de", &["CH", "LI"], DecimalSign::Point),
     ("fr", &["CH"], DecimalSign::Point),

@@ -29,7 +29,7 @@ const MIN_WHOLE_DIGITS: usize = 11;
 /// 150 bytes: 3 MB at most.
 const MAX_REMEMBERED: u64 = 20_000;
 
-/// Where the digits of an extension begin, in lower case.
+/// The marks before the digits of an extension, in lower case.
 const EXTENSIONS: [&str; 15] = [
     ";ext=",
     ";isub=",

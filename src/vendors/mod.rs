@@ -218,7 +218,7 @@ pub trait Destination: Send + Sync {
         Vec::new()
     }
 
-    /// What it makes of amounts.
+    /// The use that it has for amounts.
     fn price_use(&self) -> PriceUse {
         PriceUse::AsWritten
     }

@@ -48,7 +48,7 @@ const MAX_PRODUCTS: usize = 200;
 /// Characters of a text that a reason quotes.
 const MAX_QUOTED_CHARS: usize = 40;
 
-/// What a vendor makes of amounts.
+/// The use that a vendor has for amounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriceUse {
     /// It gets them as they are written, or none.
@@ -223,7 +223,7 @@ impl PriceReader {
         }
     }
 
-    /// Why an order is not counted: its currency or all that says its worth cannot be read.
+    /// The refusal of an order whose currency, or all that says its worth, cannot be read.
     fn refusal(&self, event: &Event, found: &Findings) -> Option<Screening> {
         let is_order = self.usage == PriceUse::Orders && is_order(event);
         if let Some(said) = found.unreadable_currency.as_ref().filter(|_| is_order) {
@@ -240,7 +240,7 @@ impl PriceReader {
     }
 }
 
-/// What was found among the amounts of one event.
+/// The findings among the amounts of one event.
 #[derive(Default)]
 struct Findings {
     /// The first sign or code that stands beside an amount, and as it is written.
