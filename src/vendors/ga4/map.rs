@@ -7,6 +7,7 @@ use serde_json::{Number, Value, json};
 
 use super::VENDOR;
 use super::commerce::{self, UsedKeys};
+use super::device::Device;
 use super::identity::{self, Session};
 use super::params::{MAX_PARAMS, Params, RESERVED_PREFIXES, cut, fit_name, is_name};
 use super::rules::{self, Items, NUMBERS, RESERVED_EVENTS, Rule, SHIPPING_TIER};
@@ -73,6 +74,8 @@ pub(super) struct Envelope {
     ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<Device>,
 }
 
 /// An event ready to go.
@@ -128,6 +131,7 @@ pub(super) fn map(
         user_data: if has_data { UserData::of(event) } else { None },
         ip: event.ip(),
         user_agent: event.user_agent().map(|agent| cut(agent.to_owned(), MAX_USER_AGENT_CHARS)),
+        device: Device::of(event),
     };
     let params = params.map_err(|_impossible| Refusal::Dead("unmappable"))?;
     Ok(Hit { envelope, name, params })
