@@ -143,7 +143,8 @@ fn names_that_become_one(destination: &DestinationSettings) -> Vec<String> {
     }
     let several = by_name.into_iter().filter(|(_, names)| names.len() > 1);
     let warning = |(fit, names): (String, BTreeSet<&str>)| {
-        let (name, names) = (&destination.name, names.into_iter().collect::<Vec<_>>().join("\", \""));
+        let (name, names) =
+            (&destination.name, names.into_iter().collect::<Vec<_>>().join("\", \""));
         format!("{name}: the events \"{names}\" all become \"{fit}\" at {}", destination.vendor)
     };
     several.map(warning).collect()

@@ -4,13 +4,13 @@
 use serde_json::Value;
 
 use super::commerce::{MAX_ITEM_FIELDS, MAX_ITEMS};
-use super::device::CATEGORIES;
 use super::map::is_user_property;
 use super::params::{
     LONG_TEXTS, MAX_NAME_CHARS, MAX_PARAMS, MAX_TEXT_CHARS, RESERVED_PARAM, RESERVED_PREFIXES,
     is_name,
 };
 use super::rules::RESERVED_EVENTS;
+use super::surroundings::CATEGORIES;
 use crate::event::Object;
 use crate::vendors::digest::is_sha256;
 
@@ -179,7 +179,8 @@ impl Objections {
         let Some(device) = device else { return };
         let fields = device.as_object().into_iter().flatten();
         let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
-        for (name, _) in fields.filter(|(name, value)| !DEVICE.contains(&name.as_str()) || !is_text(value))
+        for (name, _) in
+            fields.filter(|(name, value)| !DEVICE.contains(&name.as_str()) || !is_text(value))
         {
             self.add(&format!("device.{name}"), "is no text of a device", "VALUE_INVALID");
         }

@@ -1,6 +1,7 @@
-//! The device of an event that has no user agent: an app's, or one that a server tells of
-//! (`contracts/destinations.md` 1.2). Google ignores a user agent where there is a device, and reads more
-//! out of the agent, so a browser's events have no device.
+//! The device of an event that has no user agent, and the place of one that has no address: of an app, or
+//! of a visitor whom a server tells of (`contracts/destinations.md` 1.2). Google ignores a user agent where
+//! there is a device and an address where there is a place, and reads more out of the former, so a
+//! browser's events have neither.
 
 use serde::Serialize;
 
@@ -63,6 +64,40 @@ impl Device {
     }
 }
 
+/// The place as Google takes it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Location {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    city: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    region_id: Option<String>,
+    country_id: String,
+}
+
+impl Location {
+    /// The place that the event's context names, where the event has no address. `None` without a country
+    /// by its code.
+    pub(super) fn of(event: &Enriched) -> Option<Self> {
+        if event.ip().is_some() {
+            return None;
+        }
+        let text = |key: &str| event.context_text(&["location", key]).map(str::trim);
+        let country = text("country_code").or_else(|| text("country"));
+        let country_id = country.filter(|code| is_code(code, 2..=2))?.to_ascii_uppercase();
+        let region = text("region_code").or_else(|| text("region")).unwrap_or_default();
+        let region = region.to_ascii_uppercase();
+        let part = region.strip_prefix(&format!("{country_id}-")).unwrap_or(&region);
+        let region_id = is_code(part, 1..=3).then(|| format!("{country_id}-{part}"));
+        let city = text("city").filter(|city| !city.is_empty());
+        let city = city.map(|city| city.chars().take(MAX_TEXT_CHARS).collect());
+        Some(Self { city, region_id, country_id })
+    }
+}
+
+fn is_code(text: &str, lengths: std::ops::RangeInclusive<usize>) -> bool {
+    lengths.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// Google's word for a kind of device, or for the system that clients give as one.
 fn category(written: &str) -> Option<&'static str> {
     let word = written.to_ascii_lowercase();
@@ -113,5 +148,25 @@ mod tests {
         let agent = json!({ "userAgent": "Mozilla/5.0", "locale": "de" });
         assert_eq!(Device::of(&event(json!({ "event": "x", "context": agent }))), None);
         assert_eq!(Device::of(&event(json!({ "event": "x" }))), None);
+    }
+
+    #[test]
+    fn location_is_named_by_codes_where_no_address_is_known() {
+        let of = |location: serde_json::Value| {
+            let fields = json!({ "event": "x", "context": { "location": location } });
+            serde_json::to_value(Location::of(&event(fields))).unwrap()
+        };
+        let expected = json!({ "city": "San Francisco", "region_id": "US-CA", "country_id": "US" });
+        for region in ["CA", "US-CA", "us-ca"] {
+            let location = json!({ "city": "San Francisco", "region": region, "country": "us" });
+            assert_eq!(of(location), expected, "{region}");
+        }
+        let named = json!({ "region": "California", "country": "US" });
+        assert_eq!(of(named), json!({ "country_id": "US" }));
+        assert_eq!(of(json!({ "country": "United States" })), json!(null));
+        let facts = json!({ "ip": "203.0.113.9" });
+        let located =
+            json!({ "event": "x", "facts": facts, "context": { "location": { "country": "US" } } });
+        assert_eq!(Location::of(&event(located)), None);
     }
 }
