@@ -137,6 +137,11 @@ impl Mapping {
         self.left_out.take()
     }
 
+    /// The names of events that its rules say, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().flat_map(Rule::names).map(String::as_str)
+    }
+
     /// Whether it needs to see what is computed of a person's events.
     pub fn wants_computed(&self) -> bool {
         self.looks.computed

@@ -119,6 +119,9 @@ pub struct Vendor {
     pub destination: Option<Build>,
     /// How its browser library speaks, if the gateway understands it.
     pub beacon: Option<&'static dyn Beacon>,
+    /// The name under which the vendor takes a track event that it has no name of its own for, if it is
+    /// particular about names.
+    pub fit_name: Option<fn(&str) -> Option<String>>,
     /// Which of its browser scripts are served first-party, if any.
     pub script: Option<&'static Script>,
     /// What stands in for its browser API in the page, and makes events of its calls.
@@ -152,6 +155,7 @@ impl Vendor {
         mint: None,
         destination: None,
         beacon: None,
+        fit_name: None,
         script: None,
         shim: None,
         client: None,

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::attribution::{self, Attribution};
 use super::identity::{self, Ids, SdkCookie, usable};
 use super::settings::{Products, Settings};
 use super::values::{
@@ -124,7 +125,7 @@ impl Draft<'_> {
         let mut event_properties = properties(given, MAX_DEPTH, self.dropped);
         self.add_arrival(&mut event_properties);
         put_object(&mut upload, "event_properties", event_properties);
-        self.add_event_facts(&mut upload);
+        self.add_event_facts(&mut upload, true);
         if !has_shares {
             upload.extend(revenue::fields(name, given, self.settings));
         }
@@ -142,7 +143,7 @@ impl Draft<'_> {
         if self.own_name().is_none() {
             return;
         }
-        for (key, value) in self.campaign() {
+        for (key, value) in attribution::campaign(self.event) {
             put_text(own, &format!("utm_{key}"), Some(value));
         }
         let clicks = self.event.context(&["clickIds"]).and_then(Value::as_object);
@@ -160,7 +161,7 @@ impl Draft<'_> {
             let order_id = order.get("order_id").and_then(products::text);
             put_text(&mut own, "order_id", order_id.as_deref());
             put_object(&mut upload, "event_properties", own);
-            self.add_event_facts(&mut upload);
+            self.add_event_facts(&mut upload, false);
             if self.settings.products == Products::Revenue {
                 upload.extend(revenue::of_product(product, order, self.settings));
             }
@@ -197,7 +198,7 @@ impl Draft<'_> {
         let mut upload = self.upload(cut(own_name.unwrap_or(&event_type)), None);
         self.add_arrival(&mut own);
         put_object(&mut upload, "event_properties", own);
-        self.add_event_facts(&mut upload);
+        self.add_event_facts(&mut upload, true);
         Ok(Hit { ids: self.ids, uploads: vec![json_text(upload)], form: None })
     }
 
@@ -240,15 +241,12 @@ impl Draft<'_> {
             set.remove(key);
             unset.insert(key.to_owned(), json!("-"));
         }
-        for (key, value) in self.campaign() {
-            put_text(&mut set, &format!("utm_{key}"), Some(value));
-            put_text(&mut set_once, &format!("initial_utm_{key}"), Some(value));
+        let mut came = Attribution::known_of(self.event);
+        set.append(&mut came.set);
+        for (key, value) in came.set_once {
+            set_once.insert(key, value);
         }
         self.add_arrival(&mut set);
-        if let Some(referrer) = self.outside_referrer() {
-            put_text(&mut set, "referrer", Some(referrer));
-            put_text(&mut set_once, "initial_referrer", Some(referrer));
-        }
         for empty in [&mut set, &mut set_once, &mut unset] {
             empty.retain(|key, _| !key.is_empty());
         }
@@ -262,33 +260,6 @@ impl Draft<'_> {
             }
         }
         operations
-    }
-
-    /// The campaign that brought the visitor, under the names that follow `utm_`: the client's, else
-    /// the one that the gateway remembers.
-    fn campaign(&self) -> Vec<(&str, &str)> {
-        let said = |key: &'static str, name: &'static str| {
-            Some((key, self.event.context_text(&["campaign", name])?))
-        };
-        let keys = ["source", "medium", "campaign", "term", "content", "id"];
-        let names = ["source", "medium", "name", "term", "content", "id"];
-        let said: Vec<_> =
-            keys.into_iter().zip(names).filter_map(|(key, name)| said(key, name)).collect();
-        if !said.is_empty() {
-            return said;
-        }
-        let Some(seen) = &self.event.event.facts.campaign else { return said };
-        let seen = [&seen.source, &seen.medium, &seen.name, &seen.term, &seen.content, &seen.id];
-        let seen = keys.into_iter().zip(seen);
-        seen.filter_map(|(key, value)| Some((key, value.as_deref()?))).collect()
-    }
-
-    /// The page that the visitor came from, if it is another site's.
-    fn outside_referrer(&self) -> Option<&str> {
-        let referrer = self.event.context_text(&["page", "referrer"])?;
-        let host = |url: &str| url.parse::<http::Uri>().ok()?.host().map(str::to_ascii_lowercase);
-        let own = self.event.context_text(&["page", "url"]).and_then(host);
-        (own.is_none() || host(referrer) != own).then_some(referrer)
     }
 
     fn group(self) -> Result<Hit, Refusal> {
@@ -357,8 +328,9 @@ impl Draft<'_> {
         upload
     }
 
-    /// What ordinary events carry of the person, the groups and the surroundings.
-    fn add_event_facts(&mut self, upload: &mut Object) {
+    /// What ordinary events carry of the person, the groups and the surroundings; and of how the person
+    /// came, if that is asked. The vendor's own library says that in an event of its own.
+    fn add_event_facts(&mut self, upload: &mut Object, with_attribution: bool) {
         let mut person = Object::new();
         for name in self.settings.user_properties.iter().filter(|name| !name.starts_with('$')) {
             let value = self.event.person_trait(name);
@@ -368,6 +340,9 @@ impl Draft<'_> {
                 person.insert(name.clone(), value);
             }
         }
+        if with_attribution && self.own_name().is_none() {
+            person = with(Attribution::of(self.event), person);
+        }
         put_object(upload, "user_properties", person);
         let groups = VENDOR.options(self.event).and_then(|options| options.get("groups"));
         if let Some(groups) = groups.and_then(Value::as_object) {
@@ -375,6 +350,19 @@ impl Draft<'_> {
         }
         surroundings::add(upload, self.event);
     }
+}
+
+/// The properties of a person with how they came: Amplitude takes either properties or operations.
+fn with(attribution: Attribution, mut person: Object) -> Object {
+    let Attribution { mut set, set_once } = attribution;
+    if set.is_empty() {
+        return person;
+    }
+    set.append(&mut person);
+    let mut operations = Object::new();
+    put_object(&mut operations, "$set", set);
+    put_object(&mut operations, "$setOnce", set_once);
+    operations
 }
 
 /// The groups of an event, as many as Amplitude takes.

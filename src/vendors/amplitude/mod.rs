@@ -8,14 +8,15 @@
 //!
 //! Decisions where the contract leaves a choice:
 //! - Identify and group are `$identify` events among the others, which keeps the order of a visitor's
-//!   events; operations on the person's properties stand in these only. The properties of a group go
+//!   events. Operations on the person's properties stand in these, and in events that say how the person
+//!   came: campaign, referrer and clicks. The properties of a group go
 //!   to `/groupidentify` afterwards, aliases to `/usermap`, and only if the settings say so.
-//! - A trait that is `null` is unset. The campaign and the referrer are set by identify, the referrer
-//!   only if it is another site's. An identify without traits goes if it joins two ids.
-//! - Revenue is what an order says of itself, or a track event that says `revenue`. A price and a
-//!   quantity are no revenue by themselves: carts have them, too. They go instead of the revenue
-//!   where they are the same sum, for Amplitude would count them over it. What an order says stays in
-//!   its properties as well.
+//! - A trait that is `null` is unset. The referrer says something only if it is another site's. An
+//!   identify without traits goes if it joins two ids.
+//! - Revenue is what a completed order says of itself, what a refund takes back, and what an event says
+//!   that names a type of revenue or stands in the settings. A cart's is none. A price and a quantity are
+//!   no revenue by themselves: they go instead of the revenue where they are the same sum, for Amplitude
+//!   would count them over it. What an order says stays in its properties as well.
 //! - The session of the browser SDK's cookie counts while it is open, before the gateway's own: a page
 //!   that runs both shows one session.
 //! - A browser's user agent goes raw, without fields of the system and the device; an app's event has
@@ -26,6 +27,7 @@
 //! - What came from the vendor's own library goes back under its own names: pages, operations on
 //!   people, the type of a group, the campaign.
 
+mod attribution;
 mod audience;
 mod beacon;
 mod dispatch;

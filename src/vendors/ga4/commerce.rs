@@ -47,42 +47,70 @@ const FIELDS: &[(&str, &[&str], Kind)] = &[
 ];
 
 /// The properties of an event that list its products: the spec's, and Google's.
-pub(super) const LISTS: [&str; 2] = ["products", "items"];
+const LISTS: [&str; 2] = ["products", "items"];
+
+/// The items of an event, and the properties that they are made of.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) items: Vec<Value>,
+    source: ItemSource,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum ItemSource {
+    #[default]
+    Nothing,
+    /// A list among the properties.
+    List,
+    /// The properties themselves.
+    Properties,
+}
+
+impl Listed {
+    /// Whether a property has become a part of the items.
+    pub(super) fn is_made_of(&self, key: &str) -> bool {
+        match self.source {
+            ItemSource::Nothing => false,
+            ItemSource::List => LISTS.contains(&key),
+            // An empty list beside a product says nothing.
+            ItemSource::Properties => LISTS.contains(&key) || is_known(key),
+        }
+    }
+}
 
 /// The items of an event: those that it lists, else, where the rule says that they may be one, the
-/// properties themselves. The properties that made an item are noted.
-pub(super) fn items<'p>(
-    properties: &'p Object,
+/// properties themselves.
+pub(super) fn items(
+    properties: &Object,
     rule: rules::Items,
-    used: &mut UsedKeys<'p>,
     dropped: &mut DroppedFields,
-) -> Vec<Value> {
+) -> Listed {
     let listed = LISTS.iter().find_map(|key| {
         let list = properties.get(*key)?.as_array()?;
         (!list.is_empty()).then_some(list)
     });
-    match (listed, rule) {
-        (_, rules::Items::None) => Vec::new(),
+    let (items, source): (Vec<Value>, _) = match (listed, rule) {
+        (_, rules::Items::None) | (None, rules::Items::Listed) => return Listed::default(),
         (Some(list), _) => {
             let surplus = list.len().saturating_sub(MAX_ITEMS);
             (0..surplus).for_each(|_| dropped.add("products", DropReason::TooManyParameters));
             let products = list.iter().take(MAX_ITEMS).enumerate();
-            products.filter_map(|(number, it)| item(it.as_object()?, number, dropped)).collect()
+            let item = |(number, it): (usize, &Value)| item(it.as_object()?, number, dropped);
+            (products.filter_map(item).collect(), ItemSource::List)
         }
-        (None, rules::Items::Listed) => Vec::new(),
         (None, rules::Items::Optional | rules::Items::Required) => {
-            own_item(properties, used, dropped).into_iter().collect()
+            let own = own_item(properties, dropped).into_iter().collect();
+            (own, ItemSource::Properties)
         }
-    }
+    };
+    if items.is_empty() { Listed::default() } else { Listed { items, source } }
 }
 
 /// One product as an item, with the client's own keys, of objects with those in them. Without an id and
 /// a name it is none.
 fn item(product: &Object, number: usize, dropped: &mut DroppedFields) -> Option<Value> {
     let mut fields = Params::of_product(MAX_ITEM_FIELDS, dropped, number);
-    for (field, keys, kind) in FIELDS {
-        fields.add(field, keys.iter().find_map(|key| convert(product.get(*key)?, *kind)));
-    }
+    add_fields(&mut fields, product);
     if !fields.has("item_id") && !fields.has("item_name") {
         return None;
     }
@@ -90,47 +118,16 @@ fn item(product: &Object, number: usize, dropped: &mut DroppedFields) -> Option<
     Some(Value::Object(fields.into_object()))
 }
 
-/// The item that an event's properties are.
-fn own_item<'p>(
-    properties: &'p Object,
-    used: &mut UsedKeys<'p>,
-    dropped: &mut DroppedFields,
-) -> Option<Value> {
-    let mut fields = Params::of_product(MAX_ITEM_FIELDS, dropped, 0);
-    let mut own = UsedKeys::default();
-    for (field, keys, kind) in FIELDS {
-        let found = keys.iter().find_map(|key| {
-            let (key, value) = properties.get_key_value(*key)?;
-            Some((key, convert(value, *kind)?))
-        });
-        if let Some((key, value)) = found {
-            own.add(key);
-            fields.add(field, Some(value));
-        }
-    }
-    if !fields.has("item_id") && !fields.has("item_name") {
-        return None;
-    }
-    used.extend(own);
-    Some(Value::Object(fields.into_object()))
+/// The item that an event's properties are, without the client's own: they are the event's.
+fn own_item(properties: &Object, dropped: &mut DroppedFields) -> Option<Value> {
+    let mut fields = Params::new(MAX_ITEM_FIELDS, dropped);
+    add_fields(&mut fields, properties);
+    (fields.has("item_id") || fields.has("item_name")).then(|| Value::Object(fields.into_object()))
 }
 
-/// The properties of an event that have become something of Google's: the others go under their own
-/// names.
-#[derive(Debug, Default)]
-pub(super) struct UsedKeys<'p>(Vec<&'p str>);
-
-impl<'p> UsedKeys<'p> {
-    pub(super) fn add(&mut self, key: &'p str) {
-        self.0.push(key);
-    }
-
-    pub(super) fn contain(&self, key: &str) -> bool {
-        self.0.contains(&key)
-    }
-
-    fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+fn add_fields(fields: &mut Params<'_>, product: &Object) {
+    for (field, keys, kind) in FIELDS {
+        fields.add(field, keys.iter().find_map(|key| convert(product.get(*key)?, *kind)));
     }
 }
 
@@ -187,7 +184,7 @@ mod tests {
 
     fn made(properties: &Value, rule: rules::Items) -> Vec<Value> {
         let dropped = &mut DroppedFields::default();
-        items(properties.as_object().unwrap(), rule, &mut UsedKeys::default(), dropped)
+        items(properties.as_object().unwrap(), rule, dropped).items
     }
 
     fn order(properties: Value, purchase: PurchaseValue) -> Option<f64> {

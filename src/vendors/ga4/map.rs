@@ -6,11 +6,12 @@ use serde::Serialize;
 use serde_json::{Number, Value, json};
 
 use super::VENDOR;
-use super::commerce::{self, UsedKeys};
+use super::commerce::{self, Listed};
 use super::identity::{self, Session};
 use super::params::{MAX_PARAMS, Params, RESERVED_PREFIXES, cut, fit_name, is_name};
 use super::rules::{self, Items, NUMBERS, RESERVED_EVENTS, Rule, SHIPPING_TIER};
 use super::settings::Settings;
+use super::surroundings::{Device, Location};
 use super::user_data::UserData;
 use crate::event::{Campaign, DropReason, DroppedFields, Enriched, Kind, Object};
 use crate::vendors::email::is_email;
@@ -73,7 +74,11 @@ pub(super) struct Envelope {
     #[serde(rename = "ip_override", skip_serializing_if = "Option::is_none")]
     ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    user_location: Option<Location>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<Device>,
 }
 
 /// An event ready to go.
@@ -131,7 +136,9 @@ pub(super) fn map(
         consent,
         user_data: if has_data { UserData::of(event, &settings.telephones) } else { None },
         ip: event.ip(),
+        user_location: Location::of(event),
         user_agent: event.user_agent().map(|agent| cut(agent.to_owned(), MAX_USER_AGENT_CHARS)),
+        device: Device::of(event),
     };
     let params = params.map_err(|_impossible| Refusal::Dead("unmappable"))?;
     Ok(Hit { envelope, name, params })
@@ -189,13 +196,11 @@ fn track<'d>(
         if is_gtags && is_reserved { Refusal::Skip("googles_own") } else { refusal }
     })?;
     let mut params = common(event, settings, dropped);
-    let mut used = UsedKeys::default();
-    let items = commerce::items(properties, Items::Listed, &mut used, params.dropped());
-    let has_items = !items.is_empty();
-    params.add_items(items);
+    let mut listed = commerce::items(properties, Items::Listed, params.dropped());
+    params.add_items(std::mem::take(&mut listed.items));
     add_money(&mut params, properties, settings);
     params.add_properties(properties, |name| {
-        TRACK_DUPLICATES.contains(&name) || (has_items && commerce::LISTS.contains(&name))
+        TRACK_DUPLICATES.contains(&name) || listed.is_made_of(name)
     });
     // Google's own names keep Google's own demands, however the client came by them.
     if matches!(name.as_str(), "purchase" | "refund") && !params.has("transaction_id") {
@@ -245,12 +250,12 @@ fn standard<'d>(
     let empty = Object::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
     let mut params = common(event, settings, dropped);
-    let mut used = UsedKeys::default();
+    let mut used: Vec<&str> = Vec::with_capacity(rule.params.len());
     for (name, keys) in rule.params {
         let mut found = keys.iter().filter_map(|key| properties.get_key_value(*key));
         if let Some((key, value)) = found.find_map(|(key, value)| Some((key, scalar(name, value)?)))
         {
-            used.add(key);
+            used.push(key);
             params.add(name, Some(value));
         }
     }
@@ -263,20 +268,19 @@ fn standard<'d>(
         return Err(Refusal::Dead(code));
     }
     add_value_of(&mut params, rule, properties, settings)?;
-    let mut has_items = false;
+    let mut listed = Listed::default();
     if rule.items != Items::None {
-        let items = commerce::items(properties, rule.items, &mut used, params.dropped());
-        if items.is_empty() && rule.items == Items::Required {
+        listed = commerce::items(properties, rule.items, params.dropped());
+        if listed.items.is_empty() && rule.items == Items::Required {
             return Err(Refusal::Dead("missing_items"));
         }
-        has_items = !items.is_empty();
-        params.add_items(items);
+        params.add_items(std::mem::take(&mut listed.items));
     }
     params.add_properties(properties, |name| {
         TRACK_DUPLICATES.contains(&name)
             || rule.value.keys().contains(&name)
-            || (has_items && commerce::LISTS.contains(&name))
-            || used.contain(name)
+            || listed.is_made_of(name)
+            || used.contains(&name)
             // Read, and no number.
             || (NUMBERS.contains(&name) && rule.params.iter().any(|(param, _)| *param == name))
     });

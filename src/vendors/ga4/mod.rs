@@ -9,8 +9,11 @@
 //! - An order without an id, a purchase without products, a search without a term are dead letters:
 //!   Google requires them. So is an order with a value when neither the event nor the settings name
 //!   a currency; set one, and retry the dead letters. Other events then go without their value.
-//! - Standard events carry the parameters of the mapping table; other events carry their properties,
-//!   flattened one level. Texts are cut to Google's lengths, surplus parameters are left out.
+//! - Standard events carry the parameters of the mapping table, then the client's other properties, as
+//!   other events do: flattened one level, under their own names made fit. Texts are cut to Google's
+//!   lengths, surplus parameters are dropped.
+//! - Names of other events are made fit as those of parameters are: letters of any language, digits and
+//!   `_`, other characters become a `_`, and a name that begins with no letter gets `e_` in front.
 //! - Texts that look like e-mail addresses are never sent. What is known of the person goes as
 //!   `user_data` only where the settings ask for it, of a known user who has not denied it.
 
@@ -22,6 +25,7 @@ mod params;
 mod rules;
 mod script;
 mod settings;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod user_data;
@@ -55,6 +59,7 @@ pub static VENDOR: Vendor = Vendor {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Gtag),
+    fit_name: Some(params::fit_name),
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/ga4.js"),

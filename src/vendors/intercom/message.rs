@@ -66,9 +66,12 @@ pub(super) fn render(
 
 fn say(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Result<Say, Refusal> {
     let name = match event.event.kind {
-        Kind::Identify => return Ok(Say::Person { leaves: leaves(&event.event) }),
+        Kind::Identify => {
+            contact::note_dropped(event, settings, dropped);
+            return Ok(Say::Person { leaves: leaves(&event.event) });
+        }
         Kind::Group => {
-            return contact::company(&event.event, settings)
+            return contact::company(&event.event, settings, dropped)
                 .map(Say::Company)
                 .ok_or_else(|| Refusal::Dead("missing_group_id"));
         }

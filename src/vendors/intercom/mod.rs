@@ -12,10 +12,10 @@
 //! - People without a user id become leads only with `leads = true`; those who gave no e-mail address
 //!   either only if `lead_attribute` names the custom attribute by which they are found again. When
 //!   they turn out to be a user, their lead is merged into it.
-//! - The amount of an event (`revenue`, else `total`, `price`, `value`) becomes `price` in minor units
-//!   if the event or the settings name a currency; otherwise it stays a number. Metadata is flattened
-//!   with `_`, without lists; the ten keys kept are those of `metadata_priority`, then `price`, then
-//!   the first.
+//! - The `revenue` of an event becomes `price` in minor units if the event or the settings name a
+//!   currency, and `revenue` if there is a price as well; all other amounts stay numbers under their
+//!   names. Metadata is flattened with `_`, without lists; the twenty keys kept are those of
+//!   `metadata_priority`, then the revenue, then the first.
 //! - Two events of one contact and name within a second are one to Intercom, and the second is lost.
 //! - A workspace holds 120 names of events: choose them with the destination's `events`.
 

@@ -20,6 +20,8 @@ pub(super) struct Settings {
     /// Traits of people, and of companies, that are custom attributes in Intercom.
     pub(super) attributes: Vec<String>,
     pub(super) company_attributes: Vec<String>,
+    /// Whether a date among an event's properties gets a second key, in Intercom's form.
+    pub(super) dates: bool,
     /// Keys of metadata that are kept first.
     pub(super) metadata_priority: Vec<String>,
 }
@@ -39,6 +41,7 @@ impl Settings {
             pages: section.opt_boolean("pages").unwrap_or(false),
             attributes: section.strings("attributes"),
             company_attributes: section.strings("company_attributes"),
+            dates: section.opt_boolean("dates").unwrap_or(false),
             metadata_priority: section.strings("metadata_priority"),
         }
     }

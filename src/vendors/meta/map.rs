@@ -8,7 +8,7 @@ use super::rules::{self, Rule, Shape};
 use super::settings::Settings;
 use super::source::{PHYSICAL_STORE, Source};
 use super::user::User;
-use super::{NAME, custom};
+use super::{NAME, VENDOR, custom};
 use crate::event::{DroppedFields, Enriched, Kind, Object};
 use crate::vendors::person::Person;
 use crate::vendors::{Refusal, products};
@@ -182,7 +182,13 @@ fn original(properties: &Object) -> Option<Object> {
 fn event_id(event: &Enriched, shape: Shape, settings: &Settings) -> String {
     let key = settings.order_event_id.filter(|_| shape == Shape::Order);
     let of_order = key.and_then(|key| products::text(event.property(key)?));
-    of_order.unwrap_or_else(|| own_id(event).unwrap_or(&event.event.message_id).to_owned())
+    let options = || VENDOR.options(event);
+    of_order
+        .or_else(|| own_id(event).map(str::to_owned))
+        .or_else(|| products::text(event.property("event_id")?))
+        .or_else(|| products::text(options()?.get("eventId")?))
+        .or_else(|| products::text(options()?.get("event_id")?))
+        .unwrap_or_else(|| event.event.message_id.clone())
 }
 
 /// The id that Meta's own library told Meta, which several events of a page may share.

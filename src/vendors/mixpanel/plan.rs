@@ -151,7 +151,7 @@ fn identify(
         return Err(Refusal::Dead("no_identity"));
     }
     let mut steps: Vec<Step> = link(event, settings, dropped)?.into_iter().collect();
-    steps.extend(profiles::identify(event, settings).into_iter().map(engage));
+    steps.extend(profiles::identify(event, settings, dropped).into_iter().map(engage));
     if steps.is_empty() { Err(Refusal::Skip("nothing_to_say")) } else { Ok(steps) }
 }
 

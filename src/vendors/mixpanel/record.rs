@@ -5,10 +5,10 @@ use serde_json::Value;
 use url::Url;
 
 use super::agent;
-use super::fields::{Fields, Limits};
+use super::fields::{Fields, Limits, is_geo_source};
 use super::identity::Ids;
 use super::settings::{IdMerge, Settings};
-use crate::event::{Campaign, DroppedFields, Enriched, Kind, Object};
+use crate::event::{Campaign, DropReason, DroppedFields, Enriched, Kind, Object};
 
 /// Names that are Mixpanel's own or ours: a client's property of this name is left out.
 const RESERVED: [&str; 13] = [
@@ -36,9 +36,16 @@ const CONTEXT_TEXTS: &[(&str, &[&str])] = &[
     ("$model", &["device", "model"]),
     ("$brand", &["device", "brand"]),
     ("$carrier", &["network", "carrier"]),
+    ("$app_name", &["app", "name"]),
+    ("$app_namespace", &["app", "namespace"]),
     ("$app_version_string", &["app", "version"]),
     ("$app_build_number", &["app", "build"]),
     ("$lib_version", &["library", "version"]),
+    ("mp_country_code", &["location", "country"]),
+    ("$region", &["location", "region"]),
+    ("$city", &["location", "city"]),
+    ("$initial_referrer", &["page", "initial_referrer"]),
+    ("$initial_referring_domain", &["page", "initial_referring_domain"]),
 ];
 
 /// Default properties that stand there as other values.
@@ -141,11 +148,15 @@ impl Properties<'_, '_, '_> {
         for (index, said) in self.said.iter().enumerate() {
             let earlier = self.said.get(..index).unwrap_or_default();
             for (name, value) in said.object {
-                let goes = !RESERVED.contains(&name.as_str())
-                    && !said.except.contains(&name.as_str())
-                    && !earlier.iter().any(|earlier| earlier.has(name));
-                if goes {
+                let is_elsewhere = said.except.contains(&name.as_str())
+                    || earlier.iter().any(|earlier| earlier.has(name));
+                if is_elsewhere {
+                } else if RESERVED.contains(&name.as_str()) {
+                    self.dropped.add(name, DropReason::NameNotAllowed);
+                } else if is_geo_source(name, value) {
                     self.put_value(name, value);
+                } else {
+                    self.dropped.add(name, DropReason::ValueNotAllowed);
                 }
             }
         }
