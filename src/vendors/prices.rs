@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Number, Value};
 
 use super::naming::is_like;
-use super::products::plain_number;
+use super::products::{plain_number, store_currency};
 use super::{Destination, Reason, Screening};
 use crate::event::{DropReason, DroppedFields, Enriched, Event, Kind, Object};
 use crate::settings::Section;
@@ -73,13 +73,7 @@ impl PriceReader {
         let locale = settings.opt_parsed("locale");
         let store = match usage {
             PriceUse::AsWritten => None,
-            // Its own mistakes are the vendor's to tell.
-            PriceUse::Numbers | PriceUse::Orders => settings
-                .has("currency")
-                .then(|| settings.opt_string("currency"))
-                .flatten()
-                .and_then(|text| currency::code(&text))
-                .map(str::to_owned),
+            PriceUse::Numbers | PriceUse::Orders => store_currency(settings),
         };
         Self { usage, locale, store }
     }
