@@ -53,6 +53,9 @@ pub enum Happening {
         /// The reason's detail.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
+        /// The fields that the destination dropped, each with its reason.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        dropped: Vec<String>,
     },
     /// A call to a vendor ended.
     Called {
@@ -83,8 +86,8 @@ impl Happening {
     fn redacted(mut self, redaction: &Redaction) -> Self {
         let texts = match &mut self {
             Self::Accepted { message_id, event, .. } => vec![message_id, event],
-            Self::Settled { message_id, event, detail, .. } => {
-                [message_id, event].into_iter().chain(detail).collect()
+            Self::Settled { message_id, event, detail, dropped, .. } => {
+                [message_id, event].into_iter().chain(detail).chain(dropped).collect()
             }
             Self::Called { request, body, reply, .. } => vec![request, body, reply],
         };

@@ -56,6 +56,7 @@ use tagway::gateway::decode::{self, Terms};
 use tagway::settings::{Environment, Report, Section, Source};
 use tagway::vendors::audience::{Change, Listed};
 use tagway::vendors::beacon::{Bounds, Inbound, Verdict};
+use tagway::vendors::prices::PriceReader;
 use tagway::vendors::{
     Call, CallError, Destination, Outcome, Reason, Reply, Screening, Vendor, find, shown,
 };
@@ -101,15 +102,15 @@ fn folders(parent: &Path) -> Vec<PathBuf> {
 }
 
 fn run(case: &Path, bless: bool) -> Result<(), Failed> {
-    let (destination, line) = stage(case)?;
+    let (destination, prices, line) = stage(case)?;
     let events = events(case)?;
-    let outcomes = deliver(&*destination, &events, &line);
+    let outcomes = deliver(&*destination, &prices, events, &line);
     conclude(case, bless, line, &outcomes)
 }
 
 /// Puts members on a vendor's list, or takes them off.
 fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
-    let (destination, line) = stage(case)?;
+    let (destination, _, line) = stage(case)?;
     let audience = destination.audience().ok_or("the vendor has no lists with these settings")?;
     let members: Vec<Value> =
         serde_json::from_str(&read(&case.join("members.json")).unwrap_or_default())?;
@@ -157,15 +158,16 @@ fn member(mut given: Value) -> Enriched {
     Enriched::new(0, event, Arc::new(ProfileView { user_id, traits }))
 }
 
-/// The destination of a case, and the vendor that answers it.
-fn stage(case: &Path) -> Result<(Box<dyn Destination>, Line), Failed> {
+/// The destination of a case, what reads its amounts, and the vendor that answers it.
+fn stage(case: &Path) -> Result<(Box<dyn Destination>, PriceReader, Line), Failed> {
     let vendor_folder = case.parent().and_then(Path::parent).unwrap();
     let vendor = find(vendor_folder.file_name().unwrap().to_str().unwrap())
         .ok_or("there is no vendor of this folder's name")?;
     let own = read(&case.join("settings.toml"));
     let settings = own.or_else(|| read(&vendor_folder.join("settings.toml"))).unwrap_or_default();
     let line = Line::new(&read(&case.join("replies.txt")).unwrap_or_default())?;
-    Ok((build(vendor, settings)?, line))
+    let (destination, prices) = build(vendor, settings)?;
+    Ok((destination, prices, line))
 }
 
 /// Compares what the vendor was sent and how it ended with what is expected.
@@ -324,16 +326,17 @@ fn check(path: &Path, actual: &str, bless: bool) -> Result<(), Failed> {
     Err(message.into())
 }
 
-fn build(vendor: &Vendor, text: String) -> Result<Box<dyn Destination>, Failed> {
+fn build(vendor: &Vendor, text: String) -> Result<(Box<dyn Destination>, PriceReader), Failed> {
     let (report, environment) = (Report::default(), Environment::default());
     let source = Source { name: "settings.toml".to_owned(), text };
     let table = source.parse(&report);
     let mut section = Section::root(vec![(&source, &table)], &environment, &report);
     let build = vendor.destination.ok_or("the vendor is no destination")?;
     let destination = build(&mut section, None);
+    let prices = PriceReader::read(&mut section, destination.price_use());
     drop(section);
     let mistakes: Vec<String> = report.into_mistakes().iter().map(ToString::to_string).collect();
-    if mistakes.is_empty() { Ok(destination) } else { Err(mistakes.join("\n").into()) }
+    if mistakes.is_empty() { Ok((destination, prices)) } else { Err(mistakes.join("\n").into()) }
 }
 
 fn events(case: &Path) -> Result<Vec<Enriched>, Failed> {
@@ -366,9 +369,14 @@ fn events(case: &Path) -> Result<Vec<Enriched>, Failed> {
 }
 
 /// Screens and delivers as one batch; says how each event ended.
-fn deliver(destination: &dyn Destination, events: &[Enriched], line: &Line) -> Vec<Value> {
-    let screened: Vec<Screening> =
-        events.iter().map(|event| destination.screen(event, line.now())).collect();
+fn deliver(
+    destination: &dyn Destination,
+    prices: &PriceReader,
+    events: Vec<Enriched>,
+    line: &Line,
+) -> Vec<Value> {
+    let screened = events.into_iter().map(|it| prices.screen(destination, it, line.now()));
+    let (events, screened): (Vec<Enriched>, Vec<Screening>) = screened.unzip();
     let passed = events.iter().zip(&screened).filter(|(_, screening)| is_sent(screening));
     let batch: Vec<Enriched> = passed.map(|(event, _)| event.clone()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

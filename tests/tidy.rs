@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tagway::script::compose::snippet;
 use tagway::vendors::VENDORS;
 
-/// Who may import whom. `event` imports nobody; what everybody may import is in [`SHARED`].
+/// Who may import whom. `event` imports the readers of values alone; what everybody may import is in [`SHARED`].
 const IMPORTS: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("address", &[]),
@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
+    ("values", &[]),
     ("feed", &[]),
     ("log", &[]),
     ("store", &[]),
@@ -68,25 +69,26 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// What other modules may import besides. Pure modules, and those that all others build on, take
 /// only what stands in the second list.
-const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings"];
+const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings", "values"];
 const PLAIN: &[(&str, &[&str])] = &[
-    ("event", &[]),
+    ("event", &["values"]),
     ("address", &[]),
     ("answer", &[]),
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
+    ("values", &[]),
     ("feed", &["event", "settings"]),
     ("log", &["settings"]),
     ("store", &["metrics"]),
     ("postgres", &["event", "settings"]),
     ("edge", &["answer", "metrics", "settings"]),
     ("visitor", &["event", "settings"]),
-    ("privacy", &["event", "settings"]),
+    ("privacy", &["event", "settings", "values"]),
     ("bots", &["event", "settings"]),
     ("geo", &["event", "settings"]),
     ("origin", &["answer", "settings"]),
-    ("vendors", &["event", "settings"]),
+    ("vendors", &["event", "settings", "values"]),
 ];
 
 /// The most lines of a file's code, its tests aside.

@@ -112,8 +112,8 @@ impl Subjects {
     /// Lifts the suppression alone.
     pub(super) async fn lift(&self, site: &str, id: &str) -> Result<u64, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
-        for kind in NameKind::ALL {
-            let lifted = self.journal.lift(site, NameKey::new(site, kind, id)).await;
+        for key in NameKind::ALL.into_iter().flat_map(|kind| NameKey::all(site, kind, id)) {
+            let lifted = self.journal.lift(site, key).await;
             let lifted = lifted.map_err(unavailable)?;
             if lifted > 0 {
                 return Ok(lifted);
@@ -184,11 +184,13 @@ impl Subjects {
 
     /// The names of the people found by an id. What names nobody who is known may be of any kind.
     fn names(&self, site: SiteId, id: &str, subjects: &[Subject]) -> HashSet<NameKey> {
-        let key = |(kind, name): (NameKind, &str)| NameKey::new(site, kind, name);
+        let keys = |(kind, name): (NameKind, &str)| {
+            NameKey::all(site, kind, name).collect::<Vec<NameKey>>()
+        };
         if subjects.is_empty() {
-            return NameKind::ALL.into_iter().map(|kind| key((kind, id))).collect();
+            return NameKind::ALL.into_iter().flat_map(|kind| keys((kind, id))).collect();
         }
-        subjects.iter().flat_map(Subject::names).map(key).collect()
+        subjects.iter().flat_map(Subject::names).flat_map(keys).collect()
     }
 
     async fn erase(

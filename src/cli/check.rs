@@ -1,6 +1,7 @@
 //! `tagway check`: what the configuration would run. Never a secret. It reads the certificates as a
 //! start does, and changes nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -125,7 +126,28 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
             warnings.push(format!("{name}: the beacons of its library become {what}"));
         }
     }
+    for destination in &site.destinations {
+        warnings.extend(names_that_become_one(destination));
+    }
     warnings
+}
+
+/// Names of events in a destination's mapping that its vendor gets as one.
+fn names_that_become_one(destination: &DestinationSettings) -> Vec<String> {
+    let Some(fit) = vendors::find(destination.vendor).and_then(|it| it.fit_name) else {
+        return Vec::new();
+    };
+    let mut by_name: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for name in destination.mapping.names() {
+        by_name.entry(fit(name).unwrap_or_default()).or_default().insert(name);
+    }
+    let several = by_name.into_iter().filter(|(_, names)| names.len() > 1);
+    let warning = |(fit, names): (String, BTreeSet<&str>)| {
+        let (name, names) =
+            (&destination.name, names.into_iter().collect::<Vec<_>>().join("\", \""));
+        format!("{name}: the events \"{names}\" all become \"{fit}\" at {}", destination.vendor)
+    };
+    several.map(warning).collect()
 }
 
 #[cfg(test)]
@@ -172,6 +194,28 @@ mod tests {
             let segment = "[sites.vendors.segment]\nscripts = \"proxy\"\n";
             let said = said(&format!("{SITES}{segment}{more}"));
             assert_eq!(said.contains("say ids = [..]"), warns, "{said}");
+        }
+    }
+
+    #[test]
+    fn check_warns_of_names_that_become_one() {
+        let destination = "[[sites.destinations]]\nname = \"ga\"\nvendor = \"ga4\"\n\
+            settings = { measurement_id = \"G-ABC123\", api_secret = \"0123456789abcdef\" }\n";
+        for (names, warns) in [
+            (["sign-up", "sign up"], true),
+            (["sign-up", "sign_up"], true),
+            (["sign-up", "sign-up"], false),
+            (["sign-up", "signup"], false),
+            (["sign-up", "sign*up"], false),
+        ] {
+            let [first, second] = names;
+            let rules = format!(
+                "[[sites.destinations.mapping.rules]]\nevents = [\"{first}\"]\ndrop = [\"properties.x\"]\n\
+                 [[sites.destinations.mapping.rules]]\nevents = [\"b\"]\nrename = \"{second}\"\n"
+            );
+            let site = SITES.split("[[sites]]").nth(1).unwrap();
+            let said = said(&format!("[[sites]]{site}{destination}{rules}"));
+            assert_eq!(said.contains("all become \"sign_up\" at ga4"), warns, "{names:?}: {said}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Settings, SiteSettings};
 use crate::delivery::{DestinationSettings, without};
 use crate::demo::simulator::{Kind, Rehearsal};
-use crate::event::{Enriched, Event, ProfileView};
+use crate::event::{DroppedFields, Enriched, Event, ProfileView};
 use crate::gateway;
 use crate::settings::{HIDDEN, Redaction, Secret};
 use crate::vendors::{Call, CallError, Outcome, Reason, Reply, Screening, shown};
@@ -68,6 +68,7 @@ async fn rehearse(
 ) -> Result<(), Failure> {
     let enriched = Enriched::new(1, event, Arc::new(ProfileView::default()));
     let (enriched, screening) = settings.admit(enriched, now);
+    let dropped = dropped(enriched.dropped_fields());
     let ending = match screening {
         Screening::Skip(reason) => said(redaction, "skipped", &reason),
         Screening::Dead(reason) => said(redaction, "dead", &reason),
@@ -98,7 +99,16 @@ async fn rehearse(
             }
         }
     };
-    say(&format!("{}: {ending}\n\n", settings.name))
+    say(&format!("{}: {ending}\n{dropped}\n", settings.name))
+}
+
+/// A line for each field that the destination does not get.
+fn dropped(fields: &DroppedFields) -> String {
+    let listed =
+        fields.listed().iter().map(|field| render::escape(&field.to_string(), SHOWN_CHARS));
+    let unlisted = Some(fields.unlisted()).filter(|more| *more > 0);
+    let lines = listed.chain(unlisted.map(|more| format!("{more} more")));
+    lines.map(|line| format!("  dropped: {line}\n")).collect()
 }
 
 fn said(redaction: &Redaction, word: &str, reason: &Reason) -> String {

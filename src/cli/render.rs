@@ -207,7 +207,15 @@ fn settled(happening: &Value, ink: Ink) -> String {
         words.push(ink.paint(DIM, &format!("({detail})")));
     }
     let destination = ink.paint(CYAN, &name(happening, "destination"));
-    format!("    {destination} #{}  {}\n", seq(happening), words.join(" "))
+    let mut out = format!("    {destination} #{}  {}\n", seq(happening), words.join(" "));
+    let dropped = happening.get("dropped").and_then(Value::as_array).into_iter().flatten();
+    let dropped: Vec<&str> = dropped.filter_map(Value::as_str).collect();
+    if !dropped.is_empty() {
+        let fields = escape(&dropped.join(", "), BODY_CHARS);
+        let _infallible =
+            writeln!(out, "        {}", ink.paint(YELLOW, &format!("dropped {fields}")));
+    }
+    out
 }
 
 /// The time of day, to the millisecond, as the gateway wrote it (UTC).
@@ -263,6 +271,10 @@ mod tests {
         let settled = json!({"what": "settled", "destination": "ga4", "seq": 12,
             "outcome": "skipped", "reason": "no_client_id", "detail": "none"});
         assert_eq!(render(&settled, false), "    ga4 #12  skipped no_client_id (none)\n");
+        let partial = json!({"what": "settled", "destination": "ga4", "seq": 12, "outcome": "delivered",
+            "dropped": ["\u{1b}a (nested)", "b (too_long)"]});
+        let expected = "    ga4 #12  delivered\n        dropped \\u{1b}a (nested), b (too_long)\n";
+        assert_eq!(render(&partial, false), expected);
         assert!(render(&settled, true).contains("\u{1b}[33mskipped\u{1b}[0m"));
     }
 

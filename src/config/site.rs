@@ -12,6 +12,7 @@ use crate::metrics::Name;
 use crate::privacy::Policy;
 use crate::segment::SegmentSettings;
 use crate::settings::{Report, Secret, Section, Source};
+use crate::values::locale::Locale;
 use crate::{gateway, profile, script, visitor};
 
 /// The longest name of a site or a destination: names are metric labels and journal keys.
@@ -135,12 +136,16 @@ fn read_site<'a>(
     let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
     let mut destinations = Vec::new();
+    let locale = read_locale(section);
+    let locale_table = locale.parse(&Report::default());
+    let mut of_site = section.beside(&locale, &locale_table);
     for destination in section.sections("destinations", None) {
-        let mut destination = destination.over(destination_defaults);
+        let mut destination = destination.over(destination_defaults).over(&of_site);
         unique_name(&mut destination, "destination", &mut destination_names);
         let read = DestinationSettings::read(&mut destination, privacy.clone());
         destinations.extend(read.map(Arc::new));
     }
+    of_site.ignore_rest();
     let mut kept = section.section("profiles");
     let is_said = kept.has("activity");
     let mut profiles = profile::SiteSettings::read(&mut kept);
@@ -207,6 +212,14 @@ fn read_site<'a>(
         destinations,
         segments,
     }
+}
+
+/// The site's `locale` as a setting of each destination, beneath its own.
+fn read_locale(section: &mut Section<'_>) -> Source {
+    let written =
+        section.opt_string("locale").filter(|_| section.opt_parsed::<Locale>("locale").is_some());
+    let text = written.map(|locale| format!("[settings]\nlocale = {}\n", json!(locale)));
+    Source { name: "sites.locale".to_owned(), text: text.unwrap_or_default() }
 }
 
 /// Whoever has another key of the site's must not be able to prove logins with it.

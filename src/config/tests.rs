@@ -460,3 +460,24 @@ fn where_several_vendors_have_tags_each_destination_hears_its_own() {
     ));
     assert!(mistakes.unwrap_err()[0].contains("ga4"));
 }
+
+#[test]
+fn a_sites_locale_is_that_of_its_destinations_unless_they_have_their_own() {
+    let of = |locale: &str, own: &str| {
+        load_text(&format!(
+            "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{locale}\n[[sites.destinations]]\nname = \"c\"\n\
+             vendor = \"ga4\"\n[sites.destinations.settings]\nmeasurement_id = \"G-1\"\n\
+             api_secret = \"hush\"\n{own}\n[[sites.destinations]]\nname = \"d\"\nvendor = \"console\"\n"
+        ))
+    };
+    let sign = |settings: Settings| {
+        let prices = format!("{:?}", settings.sites[0].destinations[0].prices);
+        ["Comma", "Point"].into_iter().find(|sign| prices.contains(sign))
+    };
+    assert_eq!(sign(of("", "").unwrap()), None);
+    assert_eq!(sign(of("locale = \"de\"", "").unwrap()), Some("Comma"));
+    assert_eq!(sign(of("locale = \"de\"", "locale = \"en\"").unwrap()), Some("Point"));
+    let mistakes = of("locale = \"german\"", "").unwrap_err();
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].contains("locale: \"german\": no known language"), "{mistakes:?}");
+}

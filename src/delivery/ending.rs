@@ -355,6 +355,7 @@ impl Worker {
             outcome,
             reason: reason.as_ref().map_or("", |reason| reason.code),
             detail: reason.as_ref().and_then(|reason| reason.detail.as_deref()).map(str::to_owned),
+            dropped: event.dropped_fields().listed().iter().map(ToString::to_string).collect(),
         });
     }
 }

@@ -12,9 +12,9 @@ use super::WorkError;
 use super::careful::{TakenUp, item};
 use super::schedule::{Item, VisitorKey};
 use super::worker::{FORGOTTEN, Worker};
-use crate::event::{Enriched, Event};
+use crate::event::{DroppedFields, Enriched, Event};
 use crate::journal::{Due, Ended, Ending, ReadLimit, Record};
-use crate::metrics::{AttemptLabels, DestinationLabels};
+use crate::metrics::{AttemptLabels, DestinationLabels, FieldLabels};
 use crate::profile::Found;
 use crate::vendors::{Reason, Screening};
 
@@ -178,6 +178,9 @@ impl Worker {
             let age =
                 Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
             let (enriched, screening) = self.screen(enriched, age, now);
+            if attempt == 0 {
+                self.count_dropped(enriched.dropped_fields());
+            }
             if screening != Screening::Send {
                 self.tell(&enriched, &screening_word(&screening));
                 self.state.aside.remove(visitor, record.seq);
@@ -239,6 +242,16 @@ impl Worker {
             }
             let labels = AttemptLabels { site, destination, result };
             self.line.metrics.left_out.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    /// Counts the fields of an event that the vendor does not get. An event that was tried before has been
+    /// counted.
+    fn count_dropped(&self, dropped: &DroppedFields) {
+        for (reason, count) in dropped.counts() {
+            let DestinationLabels { site, destination } = self.line.labels.clone();
+            let labels = FieldLabels { site, destination, reason: reason.code() };
+            self.line.metrics.fields_dropped.get_or_create(&labels).inc_by(*count);
         }
     }
 

@@ -18,6 +18,7 @@ use crate::metrics::Name;
 use crate::privacy::{Policy, Unknown};
 use crate::settings::Section;
 use crate::vendors::forward;
+use crate::vendors::prices::PriceReader;
 use crate::vendors::{
     Build, Call, Destination, Habits, Outcome, Reason, Screening, Unit, VENDORS, Vendor, find,
 };
@@ -64,6 +65,8 @@ pub struct DestinationSettings {
     pub filter: Filter,
     /// In which form.
     pub mapping: Arc<Mapping>,
+    /// The reader of its amounts.
+    pub prices: PriceReader,
     /// What the site does with its visitors' data.
     pub privacy: Arc<Policy>,
     /// How it is called.
@@ -122,6 +125,7 @@ impl DestinationSettings {
         let destination = build(&mut settings, endpoint);
         let keys = vendor.client.iter().flat_map(|client| client.required);
         let public_ids = keys.filter_map(|key| settings.opt_string(key)).collect();
+        let prices = PriceReader::read(&mut settings, destination.price_use());
         let habits = read_habits(section, destination.habits());
         let hold_identity = read_hold_identity(section, habits.max_age.min(destination.oldest()));
         let filter = Filter {
@@ -145,6 +149,7 @@ impl DestinationSettings {
             public_ids,
             filter,
             privacy,
+            prices,
             mapping: Arc::new(Mapping::read(section)),
             habits,
             hold: section.positive_duration("hold"),
@@ -233,8 +238,7 @@ impl DestinationSettings {
                 return (event, Screening::Dead(Reason::detailed("where_undecided", why)));
             }
         };
-        let screening = self.destination.screen(&mapped, now);
-        (mapped, screening)
+        self.prices.screen(&*self.destination, mapped, now)
     }
 }
 
@@ -259,6 +263,7 @@ impl DestinationSettings {
             },
             privacy: Arc::default(),
             mapping: Arc::default(),
+            prices: PriceReader::as_written(),
             habits: destination.habits(),
             hold: ms(3_600_000),
             hold_identity: Duration::ZERO,

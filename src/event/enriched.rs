@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use super::{Computed, Event, Object};
+use super::{Computed, DroppedFields, Event, Object};
 
 /// One event on its way to destinations. Vendors see this type and know neither stores nor caches.
 #[derive(Clone, Debug)]
@@ -20,8 +20,17 @@ pub struct Enriched {
     pub profile: Arc<ProfileView>,
     /// What is computed of the visitor's events, where the destination's mapping asks for it.
     pub computed: Option<Arc<Computed>>,
+    /// The fields that were dropped before the vendor saw it.
+    dropped: DroppedFields,
     /// What the destination's vendor made of it.
-    rendering: Arc<OnceLock<Arc<dyn Any + Send + Sync>>>,
+    rendering: Arc<OnceLock<Rendering>>,
+}
+
+/// What a vendor made of an event.
+#[derive(Debug)]
+struct Rendering {
+    rendered: Arc<dyn Any + Send + Sync>,
+    dropped: DroppedFields,
 }
 
 /// The part of a profile that travels with an event.
@@ -36,7 +45,14 @@ pub struct ProfileView {
 impl Enriched {
     /// An event, and what is known of its visitor.
     pub fn new(seq: u64, event: Arc<Event>, profile: Arc<ProfileView>) -> Self {
-        Self { seq, event, profile, computed: None, rendering: Arc::default() }
+        Self {
+            seq,
+            event,
+            profile,
+            computed: None,
+            dropped: DroppedFields::NONE,
+            rendering: Arc::default(),
+        }
     }
 
     /// The same, and what is computed of the visitor's events.
@@ -45,12 +61,30 @@ impl Enriched {
         Self { computed, ..self }
     }
 
+    /// The same with another reading of the event, and the fields that were dropped in it.
+    #[must_use]
+    pub fn with_event(self, event: Event, dropped: DroppedFields) -> Self {
+        Self { event: Arc::new(event), dropped, rendering: Arc::default(), ..self }
+    }
+
     /// What the vendor makes of the event: made at the first call and kept with it, so that an event
     /// that is judged, sent and sent again is rendered once. A destination has one rendering; asking
-    /// for another type makes it anew each time.
-    pub fn rendered<T: Send + Sync + 'static>(&self, render: impl Fn(&Self) -> T) -> Arc<T> {
-        let kept = self.rendering.get_or_init(|| Arc::new(render(self)));
-        kept.clone().downcast().unwrap_or_else(|_other| Arc::new(render(self)))
+    /// for another type makes it anew each time. What is dropped on the way is kept with it.
+    pub fn rendered<T: Send + Sync + 'static>(
+        &self,
+        render: impl Fn(&Self, &mut DroppedFields) -> T,
+    ) -> Arc<T> {
+        let Rendering { rendered, .. } = self.rendering.get_or_init(|| {
+            let mut dropped = self.dropped.clone();
+            Rendering { rendered: Arc::new(render(self, &mut dropped)), dropped }
+        });
+        let anew = || Arc::new(render(self, &mut DroppedFields::default()));
+        rendered.clone().downcast().unwrap_or_else(|_other| anew())
+    }
+
+    /// The fields that the destination drops, as far as it has rendered the event.
+    pub fn dropped_fields(&self) -> &DroppedFields {
+        self.rendering.get().map_or(&self.dropped, |rendering| &rendering.dropped)
     }
 
     /// A property of the event, by its top-level key.

@@ -13,13 +13,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Event, Kind, names_somebody};
+use crate::values::{email, unicode};
 
 /// The longest id of a vendor that is kept: Google's and Meta's have about 30 characters, the rest are
 /// UUIDs.
 const MAX_DEVICE_BYTES: usize = 128;
-
-/// The longest e-mail address (RFC 5321, section 4.5.3.1.3: a path has 256 octets with its brackets).
-const MAX_EMAIL_BYTES: usize = 254;
 
 /// Addresses that forms are tried out with.
 const NOBODYS_EMAILS: [&str; 3] = ["test@example.com", "test@test.com", "email@example.com"];
@@ -140,33 +138,44 @@ impl Identity {
     /// An identity, if the value names anybody.
     pub fn of(kind: IdentityKind, value: Option<&str>) -> Option<Self> {
         let value = value?.trim();
-        names_somebody(value).then(|| Self { kind, value: value.to_owned() })
+        names_somebody(value).then(|| Self { kind, value: unicode::composed(value).into_owned() })
     }
 
     /// The identity of an e-mail address, or of the digest of one.
     pub fn of_email(address: &str) -> Option<Self> {
-        let address = address.trim();
-        if address.len() > MAX_EMAIL_BYTES {
+        let digest = address.trim();
+        if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let value = digest.to_ascii_lowercase();
+            return Some(Self { kind: IdentityKind::Email, value });
+        }
+        let address = email::identity(address)?;
+        if NOBODYS_EMAILS.contains(&address.as_str()) {
             return None;
         }
-        let address = address.to_lowercase();
-        if address.len() == 64 && address.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Some(Self { kind: IdentityKind::Email, value: address });
+        Some(Self::of_address(&address))
+    }
+
+    /// The identities of people who may go by this name: of a user, and of an e-mail address, also as
+    /// versions stored them that did not compose what clients write.
+    pub fn named(name: &str) -> Vec<Self> {
+        let name = name.trim();
+        let mut all: Vec<Self> = Self::of_email(name).into_iter().collect();
+        for spelling in unicode::spellings(name).into_iter().filter(|name| names_somebody(name)) {
+            if spelling.contains('@') && !spelling.is_ascii() {
+                all.push(Self::of_address(&spelling.to_lowercase()));
+            }
+            all.push(Self { kind: IdentityKind::User, value: spelling.into_owned() });
         }
-        let (name, domain) = address.split_once('@')?;
-        let is_plain = |text: &str| {
-            !text.is_empty() && !text.contains(|c: char| c == '@' || c.is_whitespace())
-        };
-        let is_address = is_plain(name) && is_plain(domain) && domain.contains('.');
-        if !is_address || NOBODYS_EMAILS.contains(&address.as_str()) {
-            return None;
-        }
+        all
+    }
+
+    fn of_address(address: &str) -> Self {
         let mut value = String::with_capacity(64);
         for byte in Sha256::digest(address.as_bytes()) {
             // Writing to a String cannot fail.
             let _infallible = write!(value, "{byte:02x}");
         }
-        Some(Self { kind: IdentityKind::Email, value })
+        Self { kind: IdentityKind::Email, value }
     }
 
     fn of_device(kind: IdentityKind, value: &str) -> Option<Self> {

@@ -10,6 +10,7 @@
 //! into [`Object`] trees.
 
 mod computed;
+mod dropped;
 mod enriched;
 mod facts;
 pub mod identity;
@@ -18,6 +19,7 @@ mod nobody;
 mod rank;
 
 pub use computed::{Computed, Tally};
+pub use dropped::{DropReason, DroppedField, DroppedFields};
 pub use enriched::{Enriched, ProfileView};
 pub use facts::{
     Campaign, ClickId, ClientHints, Facts, Place, RawBeacon, Session, Suspicion, VisitorFact,

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::SiteId;
 use crate::event::identity::{self, IdentityKind};
 use crate::event::{Event, Kind, names_somebody};
+use crate::values::{email, unicode};
 
 /// What a name is. Anybody can call their device what another person is called, so a name says nothing
 /// without its kind.
@@ -53,9 +54,29 @@ impl NameKind {
 pub struct NameKey([u8; 32]);
 
 impl NameKey {
-    /// The key of a name. The space around it does not matter, nor the case of an e-mail address.
+    /// The key of a name. The space around it does not matter, nor which letters are composed, nor the case
+    /// of an e-mail address and what else the reader of addresses takes from it.
     pub fn new(site: SiteId, kind: NameKind, name: &str) -> Self {
-        let name = name.trim();
+        let read = (kind == NameKind::Email).then(|| email::identity(name)).flatten();
+        let name = read.map_or_else(|| unicode::composed(name.trim()), Cow::Owned);
+        Self::of_spelling(site, kind, &name)
+    }
+
+    /// The keys under which a name may be on the list: its own, and those of its spellings, which were
+    /// kept as they were written once.
+    pub fn all(site: SiteId, kind: NameKind, name: &str) -> impl Iterator<Item = Self> {
+        let is_plain = name.is_ascii() && kind != NameKind::Email;
+        let spellings = if is_plain { Vec::new() } else { unicode::spellings(name.trim()) };
+        let spellings = spellings.into_iter().map(move |it| Self::of_spelling(site, kind, &it));
+        std::iter::once(Self::new(site, kind, name)).chain(spellings)
+    }
+
+    /// Returns true if a name is among these under one of its keys.
+    pub fn is_among(names: &HashSet<Self>, site: SiteId, kind: NameKind, name: &str) -> bool {
+        Self::all(site, kind, name).any(|key| names.contains(&key))
+    }
+
+    fn of_spelling(site: SiteId, kind: NameKind, name: &str) -> Self {
         let mut digest = Sha256::new();
         digest.update(site.0.to_be_bytes());
         match kind {
@@ -173,7 +194,7 @@ impl<'e> Names<'e> {
     /// Whether the event is of one of these people. With a user id it is that user's, whatever else it
     /// carries: devices are shared, and addresses anybody can name.
     fn are_in(&self, keys: &HashSet<NameKey>, site: SiteId) -> bool {
-        let is_in = |kind: NameKind, name: &str| keys.contains(&NameKey::new(site, kind, name));
+        let is_in = |kind: NameKind, name: &str| NameKey::is_among(keys, site, kind, name);
         let users = [self.user, self.previous_user];
         users.into_iter().flatten().any(|user| is_in(NameKind::User, user))
             || self.user.is_none()
@@ -207,6 +228,8 @@ mod tests {
                 (NameKind::Device, "phone"),
                 (NameKind::Email, "ann@x.example"),
                 (NameKind::Device, "5.6"),
+                (NameKind::User, "jose\u{301}"),
+                (NameKind::Email, "Zo\u{eb}@x.example"),
             ]
             .map(|(kind, name)| NameKey::new(SITE, kind, name))
             .into(),
@@ -223,6 +246,11 @@ mod tests {
             (visitor, true),
             (r#""traits":{"email":" Ann@X.example"}"#, true),
             (r#""properties":{"email":"ann@x.example"}"#, true),
+            ("\"traits\":{\"email\":\"ann@x.example\u{200b}\"}", true),
+            (r#""traits":{"email":"Ann <mailto:ann@x.example>"}"#, true),
+            ("\"userId\":\"jose\u{301}\"", true),
+            ("\"userId\":\"jos\u{e9}\"", true),
+            ("\"traits\":{\"email\":\"zoe\u{308}@x.example\"}", true),
             (r#""context":{"traits":{"email":"ann@x.example"}}"#, true),
             (&format!(r#""traits":{{"email":"{digest}"}}"#), true),
             (&format!(r#""previousId":"ann","userId":"b",{by_server}"#), true),

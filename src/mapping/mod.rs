@@ -37,6 +37,7 @@ use self::sight::Looks;
 use self::template::Templates;
 use crate::event::{Computed, Enriched, Event, Kind, ProfileView};
 use crate::settings::Section;
+use crate::values::{Reading, amount, currency};
 use crate::vendors::person::Person;
 use crate::vendors::products;
 
@@ -136,6 +137,11 @@ impl Mapping {
         self.left_out.take()
     }
 
+    /// The names of events that its rules say, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().flat_map(Rule::names).map(String::as_str)
+    }
+
     /// Whether it needs to see what is computed of a person's events.
     pub fn wants_computed(&self) -> bool {
         self.looks.computed
@@ -222,7 +228,8 @@ impl Mapping {
     fn add_defaults(&self, draft: &mut Draft) {
         if let (Some(currency), Some(properties)) = (&self.currency, &mut draft.event.properties)
             && AMOUNTS.iter().any(|key| properties.contains_key(*key))
-            && products::currency(properties, None).is_none()
+            && currency::read(properties.get("currency"), Some(currency)) == Reading::Absent
+            && !AMOUNTS.iter().any(|key| says_currency(properties.get(*key)))
         {
             properties.insert("currency".to_owned(), Value::String(currency.clone()));
         }
@@ -233,6 +240,12 @@ impl Mapping {
             draft.profile.traits.insert("country".to_owned(), Value::String(country.clone()));
         }
     }
+}
+
+/// Returns true for an amount with a currency beside it: the default is not put over that.
+fn says_currency(amount: Option<&Value>) -> bool {
+    let text = amount.and_then(Value::as_str);
+    text.and_then(|text| amount::parse(text, None)).is_some_and(|it| it.currency.is_some())
 }
 
 /// Whether it is of the form of ISO 3166-1: two capital letters.

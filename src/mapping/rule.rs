@@ -9,6 +9,7 @@ use super::path::{Draft, Path, PathError, roots};
 use super::template::{Handle, Templates};
 use crate::event::Kind;
 use crate::settings::Section;
+use crate::values::{email, unicode};
 use crate::vendors::digest::sha256;
 
 /// Which events something is for.
@@ -61,6 +62,8 @@ pub(super) struct Rule {
     converted: Vec<(Path, Conversion)>,
     hashed: Vec<Path>,
     dropped: Vec<Path>,
+    /// The names that its events go by, as far as the rule says them.
+    names: Vec<String>,
 }
 
 impl Condition {
@@ -122,7 +125,14 @@ impl Rule {
     pub(super) fn read(section: &mut Section<'_>, templates: &mut Templates) -> Self {
         let condition = Condition::read(section, true, templates);
         let mut set = Vec::new();
-        let rename = section.opt_string("rename").map(|name| ("event".to_owned(), name.into()));
+        let rename = section.opt_string("rename");
+        let is_name = |name: &String| !name.contains(['*', '?', '{']) && !name.starts_with('!');
+        let mut names = section.strings("events");
+        if let Some(name) = &rename {
+            names = vec![name.clone()];
+        }
+        names.retain(is_name);
+        let rename = rename.map(|name| ("event".to_owned(), name.into()));
         let rename: Vec<(String, Value)> = rename.into_iter().collect();
         for (key, values) in [("rename", rename), ("set", section.flat_values("set"))] {
             for (name, value) in values {
@@ -146,7 +156,12 @@ impl Rule {
             names.iter().filter_map(|name| path(section, key, name)).collect()
         };
         let (hashed, dropped) = (paths("hash"), paths("drop"));
-        Self { condition, set, moved, converted, hashed, dropped }
+        Self { condition, set, moved, converted, hashed, dropped, names }
+    }
+
+    /// The names that its events go by, as far as the rule says them.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Whether it needs to see the event's content besides changing it.
@@ -290,5 +305,8 @@ fn time(value: &Value) -> Option<Timestamp> {
 
 /// The digest of a text, trimmed and in lower case, as most vendors want it.
 fn digest_of(value: &Value) -> Option<Value> {
-    sha256(&plain(value)?.trim().to_lowercase()).map(Value::String)
+    let text = plain(value)?;
+    let address = email::identity(&text);
+    let text = address.unwrap_or_else(|| unicode::composed(text.trim()).to_lowercase());
+    sha256(&text).map(Value::String)
 }

@@ -89,6 +89,17 @@ pub struct DestinationLabels {
     pub destination: Name,
 }
 
+/// `site, destination, reason` of a field that a destination drops.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FieldLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// Why.
+    pub reason: &'static str,
+}
+
 /// `site, destination, outcome, reason`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {

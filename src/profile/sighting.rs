@@ -10,6 +10,7 @@ use url::form_urlencoded;
 use super::agent::{self, Agents};
 use crate::event::{Campaign, Event, Kind, MEMBERSHIP, Object};
 use crate::privacy::Consent;
+use crate::values::amount;
 
 /// The longest name under which an event is counted: the Segment spec's names have some 20 characters.
 const MAX_NAME_BYTES: usize = 128;
@@ -129,11 +130,7 @@ fn short(text: &str, max: usize) -> &str {
 
 fn value(event: &Event) -> f64 {
     let Some(properties) = &event.properties else { return 0.0 };
-    let number = |key: &&str| match properties.get(*key)? {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    };
+    let number = |key: &&str| amount::read(properties.get(*key), None).read()?.number.as_f64();
     let found = VALUES.iter().find_map(number);
     // What is no number is not smaller than anything.
     found.filter(|value: &f64| value.abs() <= MAX_VALUE).unwrap_or(0.0)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Identity, IdentityKind, ProfileError, Profiles};
 use crate::event::{Computed, Object, SenderRank, Tally};
 use crate::journal::{NameKey, NameKind, SiteId};
+use crate::values::{email, unicode};
 
 /// Everything that is known of one person.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +46,17 @@ impl Subject {
         let identities = identities.map(|(it, _)| (it.kind.name_kind(), it.value.as_str()));
         identities.chain(self.user_id.as_deref().map(|user| (NameKind::User, user)))
     }
+}
+
+/// The addresses under which a name may stand among traits, in lower case: none if it is no address.
+pub(super) fn addresses(name: &str) -> Vec<String> {
+    if !name.contains('@') {
+        return Vec::new();
+    }
+    let written = unicode::spellings(name.trim()).into_iter().map(|it| it.to_lowercase());
+    let mut all: Vec<String> = written.collect();
+    all.extend(email::identity(name).filter(|address| !all.contains(address)));
+    all
 }
 
 impl IdentityKind {

@@ -15,18 +15,17 @@ use moka::sync::Cache;
 use serde_json::Value;
 
 use super::person::Person;
-use super::{CallError, Outcome, Reason, Reply, Verdict, judge};
+use super::{CallError, Outcome, Reason, Refusal, Reply, Verdict, judge};
 use crate::event::{Enriched, Event, Kind, Object};
 use crate::settings::{Secret, Section};
+use crate::values::email;
+use crate::values::telephone::TelephoneReader;
 
 /// The most characters of a vendor's message that a reason quotes.
 const MAX_QUOTED_CHARS: usize = 300;
 
 /// The longest that contacts are remembered; moka knows no times without end.
 const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// The longest e-mail address that can be one (RFC 5321 section 4.5.3.1.3).
-const MAX_EMAIL_BYTES: usize = 254;
 
 /// Why a conversation ends before its last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +52,15 @@ impl From<Stop> for Outcome {
             Stop::Dead(reason) => Self::Dead(reason),
             Stop::Retry { reason, after } => Self::Retry { reason, after },
             Stop::Unauthorised(reason) => Self::Unauthorised(reason),
+        }
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Skip(code) => Self::Skipped(Reason::new(code)),
+            Refusal::Dead(code) => Self::Dead(Reason::new(code)),
         }
     }
 }
@@ -146,31 +154,12 @@ impl Who {
 
 /// The person's e-mail address, if it can be one.
 pub(super) fn email(event: &Enriched) -> Option<String> {
-    let person = Person::of(event);
-    let email = person.email()?;
-    let email = email.trim();
-    let (local, domain) = email.split_once('@')?;
-    let is_plain = |char: char| !char.is_whitespace() && !char.is_control() && char != '@';
-    let is_address = !local.is_empty()
-        && domain.contains('.')
-        && !domain.starts_with('.')
-        && !domain.ends_with('.')
-        && local.chars().chain(domain.chars()).all(is_plain)
-        && email.len() <= MAX_EMAIL_BYTES;
-    is_address.then(|| email.to_owned())
+    email::read(&Person::of(event).email()?)
 }
 
-/// The person's telephone number as E.164 writes it, if it names its country.
-pub(super) fn phone(event: &Enriched) -> Option<String> {
-    let person = Person::of(event);
-    let written = person.phone()?;
-    let is_filler = |char: &char| matches!(char, ' ' | '-' | '.' | '(' | ')' | '/' | '\u{a0}');
-    let number: String = written.trim().chars().filter(|char| !is_filler(char)).collect();
-    let digits = number.strip_prefix('+')?;
-    let is_number = (7..=15).contains(&digits.len())
-        && !digits.starts_with('0')
-        && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then_some(number)
+/// The person's telephone number as E.164 writes it, if its country is known.
+pub(super) fn phone(event: &Enriched, reader: &TelephoneReader) -> Option<String> {
+    Some(format!("+{}", Person::of(event).telephone(reader)?))
 }
 
 /// The traits of these names that are there. A trait within another is named with a dot, and goes by its
@@ -318,7 +307,8 @@ mod tests {
             ("j o@x.example", None),
             ("jo@x@y.example", None),
             ("@x.example", None),
-            ("jo@x.example.", None),
+            ("jo@x.example.", Some("jo@x.example")),
+            ("Jo <Jo@x.example>", Some("Jo@x.example")),
         ] {
             assert_eq!(email(&of(json!({ "email": written }))).as_deref(), read, "{written}");
         }
@@ -329,7 +319,9 @@ mod tests {
             ("+41", None),
             ("+4144CALLNOW", None),
         ] {
-            assert_eq!(phone(&of(json!({ "phone": written }))).as_deref(), read, "{written}");
+            let event = of(json!({ "phone": written }));
+            let reader = TelephoneReader::default();
+            assert_eq!(phone(&event, &reader).as_deref(), read, "{written}");
         }
     }
 

@@ -2,37 +2,30 @@
 //! hashed (`contracts/destinations.md` 1.4 and 7.0). A value that its sender hashed stays as it is.
 
 use super::digest::is_sha256;
-use super::email::is_email;
+use super::person::Person;
+use crate::values::telephone::TelephoneReader;
+use crate::values::{email, name};
 
 /// The domains whose addresses are the same with and without full stops.
 const DOTLESS: [&str; 2] = ["gmail.com", "googlemail.com"];
 
-/// The digits of an international telephone number (E.164).
-const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
-
-/// An address in lower case without spaces; a digest of one stays. Nothing if it is neither.
+/// An address in lower case; a digest of one stays. Nothing if it is neither.
 pub(super) fn email(text: &str) -> String {
-    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let text = text.to_lowercase();
+    let Some(text) = email::identity(text) else { return hashed_already(text.trim()) };
     match text.rsplit_once('@') {
         Some((name, domain)) if DOTLESS.contains(&domain) => {
             format!("{}@{domain}", name.replace('.', ""))
         }
-        Some(_) if is_email(&text) => text,
-        _ => hashed_already(&text),
+        _ => text,
     }
 }
 
-/// An international number: digits after a plus sign. One without its country's code is nobody's.
-pub(super) fn phone(text: &str) -> String {
-    let text = text.trim();
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-    let significant = digits.trim_start_matches("00");
-    let is_international = text.starts_with('+') || digits.starts_with("00");
-    if is_international && PHONE_DIGITS.contains(&significant.len()) {
-        format!("+{significant}")
-    } else {
-        hashed_already(text)
+/// The person's number: its digits behind a plus sign. One of an unknown country is nobody's.
+pub(super) fn phone(person: Person<'_>, reader: &TelephoneReader) -> String {
+    let Some(text) = person.phone() else { return String::new() };
+    match person.telephone(reader) {
+        Some(digits) => format!("+{digits}"),
+        None => hashed_already(text.trim()),
     }
 }
 
@@ -46,7 +39,7 @@ pub(super) fn letters(text: &str) -> String {
     if !hashed_already(text).is_empty() {
         return text.to_owned();
     }
-    kept(text, |c| c.is_alphabetic() || c.is_whitespace())
+    kept(&name::read(text).unwrap_or_default(), |c| c.is_alphabetic() || c.is_whitespace())
 }
 
 /// Lower case, without symbols.
@@ -72,16 +65,31 @@ fn kept(text: &str, keep: impl Fn(char) -> bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::vendors::trial;
 
     #[test]
     fn values_take_googles_form() {
         assert_eq!(email(" J.Doe@GMail.com "), "jdoe@gmail.com");
         assert_eq!(email("J.Doe@Shop.example"), "j.doe@shop.example");
         assert_eq!(email("nobody"), "");
-        assert_eq!(phone("+41 (0)79 123"), "+41079123");
-        assert_eq!(phone("0041 79 123 45 67"), "+41791234567");
-        assert_eq!(phone("079 123 45 67"), "", "of which country?");
+        assert_eq!(email("Jo Doe <jo@shop.example>"), "jo@shop.example");
+        let reader = TelephoneReader::default();
+        for (traits, number) in [
+            (json!({ "phone": "0041 79 123 45 67" }), "+41791234567"),
+            (json!({ "phone": "16505551212" }), "+16505551212"),
+            (json!({ "phone": 16_505_551_212_u64 }), "+16505551212"),
+            (json!({ "phone": "tel:+1-650-555-1212" }), "+16505551212"),
+            (json!({ "phone": "079 123 45 67", "country": "ch" }), "+41791234567"),
+            (json!({ "phone": "079 123 45 67" }), ""),
+            (json!({ "phone": "+41 (0)79 123" }), ""),
+            (json!({}), ""),
+        ] {
+            let event = trial::known(json!({}), None, traits.clone());
+            assert_eq!(phone(Person::of(&event), &reader), number, "{traits}");
+        }
         assert_eq!(letters(" O'Brien 3rd "), "obrien rd");
         assert_eq!(without_symbols("12, Main St."), "12 main st");
         assert_eq!(postal_code(" 80.01~ "), "8001");

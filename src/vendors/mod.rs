@@ -9,7 +9,7 @@
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
-//! [`moments`] reads dates, [`email`] finds addresses where none should be, [`digest`] hashes,
+//! [`prices`] reads the amounts of an event before its vendor sees it, [`moments`] reads dates, [`email`] finds addresses where none should be, [`digest`] hashes,
 //! [`judge`] reads replies, [`shown`] shows requests to people. Vendors that take an event in several
 //! calls share a `conversation`. What beacons have in common is in [`wire`].
 //!
@@ -24,6 +24,7 @@ mod google;
 pub mod moments;
 pub mod naming;
 pub mod person;
+pub mod prices;
 pub mod products;
 mod reply;
 pub mod script;
@@ -70,8 +71,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use url::Url;
 
-use crate::event::{ClickId, Enriched};
+use crate::event::{ClickId, Enriched, Object};
 use crate::settings::{Redaction, Secret, Section};
+use prices::PriceUse;
 
 /// The most characters of a reason's detail.
 const DETAIL_CHARS: usize = 500;
@@ -117,6 +119,9 @@ pub struct Vendor {
     pub destination: Option<Build>,
     /// How its browser library speaks, if the gateway understands it.
     pub beacon: Option<&'static dyn Beacon>,
+    /// The name under which the vendor takes a track event that it has no name of its own for, if it is
+    /// particular about names.
+    pub fit_name: Option<fn(&str) -> Option<String>>,
     /// Which of its browser scripts are served first-party, if any.
     pub script: Option<&'static Script>,
     /// What stands in for its browser API in the page, and makes events of its calls.
@@ -150,10 +155,18 @@ impl Vendor {
         mint: None,
         destination: None,
         beacon: None,
+        fit_name: None,
         script: None,
         shim: None,
         client: None,
     };
+
+    /// The client's options for the vendor, of the first of its names that has any.
+    pub fn options<'e>(&self, event: &'e Enriched) -> Option<&'e Object> {
+        let integrations = event.event.integrations.as_ref()?;
+        let names = self.known_as.iter().chain([&self.name]);
+        names.into_iter().find_map(|name| integrations.get(*name)?.as_object())
+    }
 }
 
 /// Reads the vendor's own settings and builds its destination; mistakes go to the section. The
@@ -207,6 +220,11 @@ pub trait Destination: Send + Sync {
     /// What must not be shown to those who watch its requests.
     fn secrets(&self) -> Vec<Secret> {
         Vec::new()
+    }
+
+    /// The use that it has for amounts.
+    fn price_use(&self) -> PriceUse {
+        PriceUse::AsWritten
     }
 
     /// Whether this event has anything to say to the vendor. Called once per event, before it is
@@ -264,6 +282,33 @@ pub enum Screening {
     Skip(Reason),
     /// It should have gone, but the vendor can never take it.
     Dead(Reason),
+}
+
+/// Why a mapping sends nothing of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The vendor has no such thing.
+    Skip(&'static str),
+    /// It lacks what the vendor requires.
+    Dead(&'static str),
+}
+
+impl Refusal {
+    /// What it means before a call.
+    pub fn into_screening(self) -> Screening {
+        match self {
+            Self::Skip(code) => Screening::Skip(Reason::new(code)),
+            Self::Dead(code) => Screening::Dead(Reason::new(code)),
+        }
+    }
+
+    /// How the event ends that got as far as a call.
+    pub fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Skip(code) => Outcome::Skipped(Reason::new(code)),
+            Self::Dead(code) => Outcome::Dead(Reason::new(code)),
+        }
+    }
 }
 
 /// How one event ended at a destination, or that it has not ended yet.

@@ -9,7 +9,10 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::event::{Enriched, Kind, Object};
+use crate::event::{DropReason, DroppedFields, Enriched, Kind, Object};
+use crate::settings::Section;
+use crate::values::email;
+use crate::values::telephone::{HomeCountry, TelephoneReader};
 
 /// The person behind one event.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +109,31 @@ impl<'e> Person<'e> {
         self.address(&["country", "country_code", "countryCode"])
     }
 
+    /// The digits of the telephone number, the country's code first. A national number is of the country
+    /// of the person's address, else of the reader's own, else of the one where they were seen.
+    pub fn telephone(self, reader: &TelephoneReader) -> Option<Box<str>> {
+        let stated = self.country();
+        let seen = self.0.event.facts.place.as_ref().and_then(|place| place.country.as_deref());
+        reader.digits(&self.phone()?, stated.as_deref(), seen)
+    }
+
+    /// Notes the e-mail address and the telephone number that are there and cannot be read. A digest of one
+    /// is read as it is.
+    pub fn note_unreadable(self, reader: &TelephoneReader, dropped: &mut DroppedFields) {
+        let is_hashed = |text: &str| {
+            let text = text.trim();
+            matches!(text.len(), 32 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let email = self.email().filter(|text| !is_hashed(text));
+        if email.is_some_and(|text| email::read(&text).is_none()) {
+            dropped.add("email", DropReason::UnreadableEmail);
+        }
+        let phone = self.phone().filter(|text| !is_hashed(text));
+        if phone.is_some() && self.telephone(reader).is_none() {
+            dropped.add("phone", DropReason::UnreadablePhone);
+        }
+    }
+
     /// All traits, the newest value of each: the profile's, then what the event says. `null` is an
     /// answer: the trait is no more.
     pub fn traits(self) -> Object {
@@ -161,6 +189,20 @@ impl<'e> Person<'e> {
         objects.push(&self.0.profile.traits);
         objects
     }
+}
+
+/// Reads `default_country_code`: that of numbers without one.
+pub(super) fn telephone_reader(section: &mut Section<'_>) -> TelephoneReader {
+    let Some(written) = section.opt_string("default_country_code") else {
+        return TelephoneReader::default();
+    };
+    let digits = written.trim_start_matches('+');
+    let is_code = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let home = HomeCountry::of(digits).filter(|_| is_code && !digits.starts_with('0'));
+    if home.is_none() {
+        section.mistake("default_country_code", "must be a calling code, such as \"41\"");
+    }
+    TelephoneReader::new(home)
 }
 
 /// The first of these keys that holds text; numbers are written out.

@@ -5,6 +5,9 @@ use serde_json::{Number, Value};
 
 use crate::event::Object;
 use crate::settings::Section;
+use crate::values::Reading;
+use crate::values::amount::parse;
+use crate::values::currency::{self, CurrencyMark};
 
 /// The products of an event: those in `products`, else none.
 pub fn listed(properties: &Object) -> impl Iterator<Item = &Object> {
@@ -12,12 +15,17 @@ pub fn listed(properties: &Object) -> impl Iterator<Item = &Object> {
     listed.filter_map(Value::as_object)
 }
 
-/// The products of an event: those in `products`, else the properties themselves if they name one.
+/// The products of an event: those in `products`, else the properties themselves if they name one. An
+/// empty list says nothing.
 pub fn all(properties: &Object) -> Vec<&Object> {
-    if properties.get("products").is_some_and(Value::is_array) {
+    if has_list(properties) {
         return listed(properties).collect();
     }
     if id(properties).is_some() { vec![properties] } else { Vec::new() }
+}
+
+fn has_list(properties: &Object) -> bool {
+    properties.get("products").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
 }
 
 /// A product's id, under the first of its names.
@@ -34,7 +42,7 @@ fn cost(product: &Object) -> Option<f64> {
 
 /// Price times quantity, of all products.
 pub fn worth(properties: &Object) -> Option<Number> {
-    if !properties.get("products").is_some_and(Value::is_array) {
+    if !has_list(properties) {
         return amount(cost(properties)?);
     }
     let costs: Vec<f64> = listed(properties).filter_map(cost).collect();
@@ -46,34 +54,39 @@ pub fn first_number(properties: &Object, keys: &[&str]) -> Option<Number> {
     keys.iter().find_map(|key| properties.get(*key).and_then(number))
 }
 
-/// The event's currency: its own, else the store's. Never guessed.
+/// The event's currency: its own, else the store's. Never guessed: one that is written and cannot be
+/// read is none.
 pub fn currency(properties: &Object, store: Option<&str>) -> Option<String> {
-    let own = properties.get("currency").and_then(Value::as_str);
-    own.and_then(currency_code).or_else(|| store.map(str::to_owned))
+    match currency::read(properties.get("currency"), store) {
+        Reading::Read(code) => Some(code.to_owned()),
+        Reading::Absent => store.map(str::to_owned),
+        Reading::Unreadable => None,
+    }
 }
 
-/// A currency as ISO 4217 writes it, if it can be one.
+/// A currency as ISO 4217 writes it, if it is one.
 pub fn currency_code(written: &str) -> Option<String> {
-    Some(written.trim().to_ascii_uppercase()).filter(|code| is_currency(code))
+    CurrencyMark::of(written)?.code(None).map(str::to_owned)
 }
 
 /// Reads the setting `currency`: the store's, for events that name none.
 pub fn store_currency(section: &mut Section<'_>) -> Option<String> {
     let written = section.opt_string("currency")?;
-    let code = currency_code(&written);
+    let code = currency::code(&written).map(str::to_owned);
     if code.is_none() {
         section.mistake("currency", "must be an ISO 4217 code, such as \"EUR\"");
     }
     code
 }
 
-/// Whether it is of the form of ISO 4217: three capital letters.
-fn is_currency(code: &str) -> bool {
-    code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())
+/// A number, whether written as one or as text in any notation. Amounts in the notation of the site's
+/// locale are numbers already ([`PriceReader`](super::prices::PriceReader)).
+pub fn number(value: &Value) -> Option<Number> {
+    plain_number(value).or_else(|| Some(parse(value.as_str()?, None)?.number))
 }
 
-/// A number, whether written as one or as text.
-pub fn number(value: &Value) -> Option<Number> {
+/// A number, whether written as one or as text in JSON's grammar.
+pub(super) fn plain_number(value: &Value) -> Option<Number> {
     match value {
         Value::Number(number) => Some(number.clone()),
         Value::String(text) => match serde_json::from_str(text.trim()).ok()? {
@@ -131,7 +144,8 @@ mod tests {
         let one = object(json!({ "product_id": "x", "price": 3 }));
         assert_eq!((all(&one).len(), worth(&one)), (1, Number::from_f64(3.0)));
         assert!(all(&object(json!({ "price": 3 }))).is_empty());
-        assert_eq!(worth(&object(json!({ "products": [], "price": 3 }))), None);
+        let empty = object(json!({ "products": [], "product_id": "x", "price": 3 }));
+        assert_eq!((all(&empty).len(), worth(&empty)), (1, Number::from_f64(3.0)));
     }
 
     #[test]
@@ -144,8 +158,12 @@ mod tests {
         assert_eq!(amount(0.1 + 0.2), Number::from_f64(0.3));
         let eur = object(json!({ "currency": " eur" }));
         assert_eq!(currency(&eur, Some("CHF")).as_deref(), Some("EUR"));
-        let bad = object(json!({ "currency": "euro" }));
-        assert_eq!(currency(&bad, Some("CHF")).as_deref(), Some("CHF"));
-        assert_eq!(currency(&bad, None), None);
+        assert_eq!(number(&json!("$1,299.00")), Number::from_f64(1299.0));
+        let sign = object(json!({ "currency": "£" }));
+        assert_eq!(currency(&sign, Some("CHF")).as_deref(), Some("GBP"));
+        let bad = object(json!({ "currency": "points" }));
+        assert_eq!(currency(&bad, Some("CHF")), None, "it is not the store's");
+        let none = object(json!({ "currency": "" }));
+        assert_eq!(currency(&none, Some("CHF")).as_deref(), Some("CHF"));
     }
 }

@@ -183,6 +183,7 @@ fn settled(destination: &str, outcome: &'static str) -> Happening {
         outcome,
         reason: "",
         detail: None,
+        dropped: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 
 use super::super::batch::Census;
 use super::super::standing::{OWN_KINDS, Row as Known};
+use super::super::subject::addresses;
 use super::super::traits::read_ranks;
 use super::super::{
     Activity, Changes, Expired, Identity, IdentityKind, ProfileId, Standing, Subject, Unseen,
@@ -16,6 +17,7 @@ use super::text::{object, optional, rank, text};
 use crate::event::{Computed, SenderRank, Tally};
 use crate::journal::{NameKey, NameKind, SiteId};
 use crate::postgres::{PostgresError, encoded};
+use crate::values::unicode;
 
 /// Profiles looked at in one step of removing those not seen for long.
 const STEP: i64 = 200;
@@ -259,8 +261,7 @@ pub(super) async fn subjects(
     name: &str,
 ) -> Result<Vec<Subject>, PostgresError> {
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
-    let user = Identity::of(IdentityKind::User, Some(name));
-    for Identity { kind, value } in user.into_iter().chain(Identity::of_email(name)) {
+    for Identity { kind, value } in Identity::named(name) {
         let rows = client
             .query(
                 "SELECT profile FROM identities WHERE site = $1 AND kind = $2 AND value = $3",
@@ -269,8 +270,7 @@ pub(super) async fn subjects(
             .await?;
         take(&rows, &mut profiles)?;
     }
-    if name.contains('@') {
-        let email = name.trim().to_lowercase();
+    for email in addresses(name) {
         let rows = client
             .query(
                 "SELECT id FROM profiles WHERE site = $1 AND user_id IS NULL
@@ -281,14 +281,16 @@ pub(super) async fn subjects(
         take(&rows, &mut profiles)?;
     }
     if profiles.is_empty() {
-        let rows = client
-            .query(
-                "SELECT profile FROM identities
-                 WHERE site = $1 AND value = $2 AND kind NOT IN ('user', 'email')",
-                &[&site, &encoded(name.trim())],
-            )
-            .await?;
-        take(&rows, &mut profiles)?;
+        for device in unicode::spellings(name.trim()) {
+            let rows = client
+                .query(
+                    "SELECT profile FROM identities
+                     WHERE site = $1 AND value = $2 AND kind NOT IN ('user', 'email')",
+                    &[&site, &encoded(&device)],
+                )
+                .await?;
+            take(&rows, &mut profiles)?;
+        }
     }
     let profiles: Vec<i64> = profiles.into_iter().collect();
     let mut names = names_of(client, &profiles).await?;
@@ -349,7 +351,7 @@ pub(super) async fn erase(
             let kind = IdentityKind::from_name(row.try_get(0)?);
             // Of a vendor that is no longer known it is a device's.
             let kind = kind.map_or(NameKind::Device, IdentityKind::name_kind);
-            let is_in = |kind, name: &str| names.contains(&NameKey::new(site, kind, name));
+            let is_in = |kind, name: &str| NameKey::is_among(&names, site, kind, name);
             // A user who is to go is among the names. Whoever else is a user is another.
             let is_known: bool = row.try_get(3)?;
             let is_named = is_in(kind, &text(row, 1)?) && (kind == NameKind::User || !is_known);

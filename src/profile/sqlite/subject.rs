@@ -6,12 +6,14 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::super::standing::{OWN_KINDS, Row};
+use super::super::subject::addresses;
 use super::super::traits::read_ranks;
 use super::super::{Changes, Identity, IdentityKind, ProfileError, ProfileId, Standing, Subject};
 use super::{details, parse};
 use crate::event::SenderRank;
 use crate::journal::{NameKey, NameKind, SiteId};
 use crate::store::{Store, overwriting};
+use crate::values::unicode;
 
 /// Identities looked at in one step.
 const LOOK_ROWS: usize = 5000;
@@ -29,8 +31,7 @@ pub(super) fn subjects(
         "SELECT profile FROM identities WHERE site = ?1 AND kind = ?2 AND value = ?3",
     )?;
     let mut profiles: BTreeSet<i64> = BTreeSet::new();
-    let user = Identity::of(IdentityKind::User, Some(name));
-    for Identity { kind, value } in user.into_iter().chain(Identity::of_email(name)) {
+    for Identity { kind, value } in Identity::named(name) {
         for profile in named.query_map((site.0, kind.name(), value), |row| row.get(0))? {
             profiles.insert(profile?);
         }
@@ -40,9 +41,10 @@ pub(super) fn subjects(
             "SELECT id FROM profiles WHERE site = ?1 AND user_id IS NULL AND json_valid(traits)
                  AND lower(trim(json_extract(traits, '$.email'))) = ?2",
         )?;
-        let email = name.trim().to_lowercase();
-        for profile in reached.query_map((site.0, email), |row| row.get(0))? {
-            profiles.insert(profile?);
+        for email in addresses(name) {
+            for profile in reached.query_map((site.0, email), |row| row.get(0))? {
+                profiles.insert(profile?);
+            }
         }
     }
     if profiles.is_empty() {
@@ -50,8 +52,10 @@ pub(super) fn subjects(
             "SELECT profile FROM identities
              WHERE site = ? AND value = ? AND kind NOT IN ('user', 'email')",
         )?;
-        for profile in devices.query_map((site.0, name.trim()), |row| row.get(0))? {
-            profiles.insert(profile?);
+        for device in unicode::spellings(name.trim()) {
+            for profile in devices.query_map((site.0, device), |row| row.get(0))? {
+                profiles.insert(profile?);
+            }
         }
     }
     let mut known = connection
@@ -190,7 +194,7 @@ fn look(
         let kind = IdentityKind::from_name(row.get_ref(0)?.as_str()?);
         // Of a vendor that is no longer known it is a device's.
         let kind = kind.map_or(NameKind::Device, IdentityKind::name_kind);
-        let is_in = |kind, name: &str| names.contains(&NameKey::new(site, kind, name));
+        let is_in = |kind, name: &str| NameKey::is_among(names, site, kind, name);
         // A user who is to go is among the names. Whoever else is a user is another.
         let is_known: bool = row.get(3)?;
         let address = row.get_ref(4)?.as_str_or_null()?;

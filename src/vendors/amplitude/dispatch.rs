@@ -13,7 +13,7 @@ use super::map::{FormKind, Hit, MAX_GROUP_PROPERTIES};
 use super::settings::{Api, Settings};
 use super::verdict::{self, Reading};
 use crate::event::Enriched;
-use crate::vendors::{Call, Outcome, Reason};
+use crate::vendors::{Call, Outcome, Reason, Refusal};
 
 /// Bytes and events of one request. The documented limits are 1 MB and less than 2000 events, and
 /// 20 MB and 2000 events; batches of 4 MB hold memory and cost no more calls worth counting.
@@ -90,16 +90,16 @@ impl<'d> Dispatch<'d> {
     }
 
     /// Sends everything; `hits` are those of the batch, in its order.
-    pub(super) async fn run(mut self, hits: &[Option<&'d Hit>]) -> Vec<Outcome> {
+    pub(super) async fn run(mut self, hits: &[Result<&'d Hit, Refusal>]) -> Vec<Outcome> {
         for (event, hit) in hits.iter().enumerate() {
-            if hit.is_none() {
-                // Screening let it pass: there is no way here.
-                self.note(event, Outcome::Dead(Reason::new("unmappable")));
+            if let Err(refusal) = hit {
+                self.note(event, refusal.into_outcome());
             }
         }
-        self.upload(hits).await;
+        let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.ok()).collect();
+        self.upload(&hits).await;
         for kind in [FormKind::Group, FormKind::Mapping] {
-            self.forms(hits, kind).await;
+            self.forms(&hits, kind).await;
         }
         self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Delivered)).collect()
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::settings::Settings;
 use super::values::MAX_TEXT_CHARS;
 use super::{VENDOR, surroundings};
-use crate::event::{Enriched, Object};
+use crate::event::Enriched;
 use crate::vendors::products;
 
 /// Ids that Amplitude refuses, in lower case.
@@ -88,13 +88,6 @@ pub(super) fn usable(id: &str) -> Option<String> {
     (!is_refused && id.chars().count() <= MAX_TEXT_CHARS).then(|| id.to_owned())
 }
 
-/// The client's options for Amplitude, of the first name that has any.
-pub(super) fn options(event: &Enriched) -> Option<&Object> {
-    let integrations = event.event.integrations.as_ref()?;
-    let names = VENDOR.known_as.iter().chain([&VENDOR.name]);
-    names.into_iter().find_map(|name| integrations.get(*name)?.as_object())
-}
-
 /// The browser SDK's cookie of this project.
 pub(super) fn sdk_cookie(event: &Enriched, settings: &Settings) -> Option<SdkCookie> {
     read_cookie(event.event.facts.cookies.get(&settings.cookie)?)
@@ -112,7 +105,8 @@ fn read_cookie(value: &str) -> Option<SdkCookie> {
 /// When the session began, in milliseconds: what the client says, what the browser SDK keeps, what
 /// the gateway itself saw.
 pub(super) fn session(event: &Enriched, cookie: Option<&SdkCookie>) -> Option<i64> {
-    let option = options(event)
+    let option = VENDOR
+        .options(event)
         .and_then(|options| ["session_id", "sessionId"].iter().find_map(|key| options.get(*key)));
     if let Some(said) = option {
         if products::whole_number(said) == Some(-1) {

@@ -3,14 +3,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::identity::{self, Ids, SdkCookie, options, usable};
+use super::attribution::{self, Attribution};
+use super::identity::{self, Ids, SdkCookie, usable};
 use super::settings::{Products, Settings};
 use super::values::{
     MAX_DEPTH, cut, plain_properties, properties, put_object, put_text, value_within,
 };
-use super::{beacon, revenue, surroundings};
-use crate::event::{Enriched, Kind, Object};
-use crate::vendors::{Reason, Screening, products, wire};
+use super::{VENDOR, beacon, revenue, surroundings};
+use crate::event::{DroppedFields, Enriched, Kind, Object};
+use crate::vendors::{Refusal, products, wire};
 
 /// Names that are Amplitude's own.
 pub(super) const RESERVED_EVENTS: &[&str] = &[
@@ -68,32 +69,18 @@ pub(super) enum FormKind {
     Mapping,
 }
 
-/// Why an event does not go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// Amplitude has no use for it.
-    Skip(&'static str),
-    /// It lacks what Amplitude requires.
-    Dead(&'static str),
-}
-
-impl Refusal {
-    pub(super) fn into_screening(self) -> Screening {
-        match self {
-            Self::Skip(code) => Screening::Skip(Reason::new(code)),
-            Self::Dead(code) => Screening::Dead(Reason::new(code)),
-        }
-    }
-}
-
 /// Maps an event.
-pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
+pub(super) fn map(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Hit, Refusal> {
     if event.event.kind == Kind::Alias {
         return alias(event, settings);
     }
     let cookie = identity::sdk_cookie(event, settings);
     let ids = Ids::of(event, cookie.as_ref());
-    let draft = Draft { event, settings, cookie, ids };
+    let draft = Draft { event, settings, cookie, ids, dropped };
     match event.event.kind {
         Kind::Group => draft.group(),
         _ if draft.ids.are_none() => Err(Refusal::Dead("no_identity")),
@@ -109,10 +96,11 @@ struct Draft<'e> {
     settings: &'e Settings,
     cookie: Option<SdkCookie>,
     ids: Ids,
+    dropped: &'e mut DroppedFields,
 }
 
 impl Draft<'_> {
-    fn track(self) -> Result<Hit, Refusal> {
+    fn track(mut self) -> Result<Hit, Refusal> {
         let name = self.event.event.event.as_deref().map(str::trim).unwrap_or_default();
         if name.is_empty() {
             return Err(Refusal::Dead("missing_name"));
@@ -134,10 +122,10 @@ impl Draft<'_> {
         // What the vendor's own library called it; who is who is never an event.
         let own = self.own_name().filter(|own| !RESERVED_EVENTS.contains(own));
         let mut upload = self.upload(own.unwrap_or(name), None);
-        let mut event_properties = properties(given, MAX_DEPTH);
+        let mut event_properties = properties(given, MAX_DEPTH, self.dropped);
         self.add_arrival(&mut event_properties);
         put_object(&mut upload, "event_properties", event_properties);
-        self.add_event_facts(&mut upload);
+        self.add_event_facts(&mut upload, true);
         if !has_shares {
             upload.extend(revenue::fields(name, given, self.settings));
         }
@@ -155,7 +143,7 @@ impl Draft<'_> {
         if self.own_name().is_none() {
             return;
         }
-        for (key, value) in self.campaign() {
+        for (key, value) in attribution::campaign(self.event) {
             put_text(own, &format!("utm_{key}"), Some(value));
         }
         let clicks = self.event.context(&["clickIds"]).and_then(Value::as_object);
@@ -165,23 +153,24 @@ impl Draft<'_> {
     }
 
     /// An event for each product of an order.
-    fn bought(&self, order: &Object) -> Vec<Object> {
-        let of_product = |(number, product): (usize, &Object)| {
+    fn bought(&mut self, order: &Object) -> Vec<Object> {
+        let mut bought = Vec::new();
+        for (number, product) in (1..).zip(products::listed(order)) {
             let mut upload = self.upload("Product Purchased", Some(number));
-            let mut own = properties(product, MAX_DEPTH);
+            let mut own = properties(product, MAX_DEPTH, self.dropped);
             let order_id = order.get("order_id").and_then(products::text);
             put_text(&mut own, "order_id", order_id.as_deref());
             put_object(&mut upload, "event_properties", own);
-            self.add_event_facts(&mut upload);
+            self.add_event_facts(&mut upload, false);
             if self.settings.products == Products::Revenue {
                 upload.extend(revenue::of_product(product, order, self.settings));
             }
-            upload
-        };
-        (1..).zip(products::listed(order)).map(of_product).collect()
+            bought.push(upload);
+        }
+        bought
     }
 
-    fn viewed(self, what: &str) -> Result<Hit, Refusal> {
+    fn viewed(mut self, what: &str) -> Result<Hit, Refusal> {
         let event = &*self.event.event;
         let given = event.properties.as_ref();
         let said = |own: &Option<String>, key: &str| {
@@ -194,7 +183,8 @@ impl Draft<'_> {
             Some(shown) => format!("Viewed {shown} {what}"),
             None => format!("Loaded a {what}"),
         };
-        let mut own = given.map(|given| properties(given, MAX_DEPTH)).unwrap_or_default();
+        let mut own =
+            given.map(|given| properties(given, MAX_DEPTH, self.dropped)).unwrap_or_default();
         put_text(&mut own, "name", name.as_deref());
         put_text(&mut own, "category", category.as_deref());
         if event.kind == Kind::Page {
@@ -208,11 +198,11 @@ impl Draft<'_> {
         let mut upload = self.upload(cut(own_name.unwrap_or(&event_type)), None);
         self.add_arrival(&mut own);
         put_object(&mut upload, "event_properties", own);
-        self.add_event_facts(&mut upload);
+        self.add_event_facts(&mut upload, true);
         Ok(Hit { ids: self.ids, uploads: vec![json_text(upload)], form: None })
     }
 
-    fn identify(self) -> Result<Hit, Refusal> {
+    fn identify(mut self) -> Result<Hit, Refusal> {
         let operations = self.operations();
         // Two ids are news by themselves: they join a person's history.
         if operations.is_empty() && (self.ids.user.is_none() || self.ids.device.is_none()) {
@@ -225,11 +215,12 @@ impl Draft<'_> {
     }
 
     /// What an identify does to the person's properties.
-    fn operations(&self) -> Object {
+    fn operations(&mut self) -> Object {
         let (mut set, mut set_once, mut unset) = (Object::new(), Object::new(), Object::new());
         let own = wire::own_operations(self.event, beacon::CLIENT);
         let operation = |name: &str| own.and_then(|own| own.get(name)).and_then(Value::as_object);
-        let of_own = |name: &str| operation(name).map(|own| properties(own, MAX_DEPTH - 1));
+        let mut of_own =
+            |name: &str| Some(properties(operation(name)?, MAX_DEPTH - 1, self.dropped));
         if let Some(once) = of_own("$setOnce") {
             set_once = once;
         }
@@ -241,24 +232,21 @@ impl Draft<'_> {
             } else if value.is_null() {
                 // The trait is no more.
                 unset.insert(key.clone(), json!("-"));
-            } else if let Some(value) = value_within(value, MAX_DEPTH - 2) {
+            } else if let Some(value) = value_within(key, value, MAX_DEPTH - 2, self.dropped) {
                 set.insert(key.clone(), value);
             }
         }
-        let named = options(self.event).and_then(|options| options.get("fieldsToUnset"));
+        let named = VENDOR.options(self.event).and_then(|options| options.get("fieldsToUnset"));
         for key in named.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
             set.remove(key);
             unset.insert(key.to_owned(), json!("-"));
         }
-        for (key, value) in self.campaign() {
-            put_text(&mut set, &format!("utm_{key}"), Some(value));
-            put_text(&mut set_once, &format!("initial_utm_{key}"), Some(value));
+        let mut came = Attribution::known_of(self.event);
+        set.append(&mut came.set);
+        for (key, value) in came.set_once {
+            set_once.insert(key, value);
         }
         self.add_arrival(&mut set);
-        if let Some(referrer) = self.outside_referrer() {
-            put_text(&mut set, "referrer", Some(referrer));
-            put_text(&mut set_once, "initial_referrer", Some(referrer));
-        }
         for empty in [&mut set, &mut set_once, &mut unset] {
             empty.retain(|key, _| !key.is_empty());
         }
@@ -267,36 +255,11 @@ impl Draft<'_> {
         put_object(&mut operations, "$setOnce", set_once);
         put_object(&mut operations, "$unset", unset);
         for name in OPERATIONS {
-            put_object(&mut operations, name, of_own(name).unwrap_or_default());
+            if let Some(own) = operation(name) {
+                put_object(&mut operations, name, properties(own, MAX_DEPTH - 1, self.dropped));
+            }
         }
         operations
-    }
-
-    /// The campaign that brought the visitor, under the names that follow `utm_`: the client's, else
-    /// the one that the gateway remembers.
-    fn campaign(&self) -> Vec<(&str, &str)> {
-        let said = |key: &'static str, name: &'static str| {
-            Some((key, self.event.context_text(&["campaign", name])?))
-        };
-        let keys = ["source", "medium", "campaign", "term", "content", "id"];
-        let names = ["source", "medium", "name", "term", "content", "id"];
-        let said: Vec<_> =
-            keys.into_iter().zip(names).filter_map(|(key, name)| said(key, name)).collect();
-        if !said.is_empty() {
-            return said;
-        }
-        let Some(seen) = &self.event.event.facts.campaign else { return said };
-        let seen = [&seen.source, &seen.medium, &seen.name, &seen.term, &seen.content, &seen.id];
-        let seen = keys.into_iter().zip(seen);
-        seen.filter_map(|(key, value)| Some((key, value.as_deref()?))).collect()
-    }
-
-    /// The page that the visitor came from, if it is another site's.
-    fn outside_referrer(&self) -> Option<&str> {
-        let referrer = self.event.context_text(&["page", "referrer"])?;
-        let host = |url: &str| url.parse::<http::Uri>().ok()?.host().map(str::to_ascii_lowercase);
-        let own = self.event.context_text(&["page", "url"]).and_then(host);
-        (own.is_none() || host(referrer) != own).then_some(referrer)
     }
 
     fn group(self) -> Result<Hit, Refusal> {
@@ -322,7 +285,7 @@ impl Draft<'_> {
             surroundings::add(&mut upload, self.event);
             hit.uploads.push(json_text(upload));
         }
-        let of_group: Object = plain_properties(traits, MAX_DEPTH);
+        let of_group: Object = plain_properties(traits, MAX_DEPTH, self.dropped);
         let of_group: Object = of_group.into_iter().take(MAX_GROUP_PROPERTIES).collect();
         if !of_group.is_empty() {
             let properties = of_group.len();
@@ -365,22 +328,41 @@ impl Draft<'_> {
         upload
     }
 
-    /// What ordinary events carry of the person, the groups and the surroundings.
-    fn add_event_facts(&self, upload: &mut Object) {
+    /// What ordinary events carry of the person, the groups and the surroundings; and of how the person
+    /// came, if that is asked. The vendor's own library says that in an event of its own.
+    fn add_event_facts(&mut self, upload: &mut Object, with_attribution: bool) {
         let mut person = Object::new();
         for name in self.settings.user_properties.iter().filter(|name| !name.starts_with('$')) {
             let value = self.event.person_trait(name);
-            if let Some(value) = value.and_then(|value| value_within(value, MAX_DEPTH - 1)) {
+            let value =
+                value.and_then(|value| value_within(name, value, MAX_DEPTH - 1, self.dropped));
+            if let Some(value) = value {
                 person.insert(name.clone(), value);
             }
         }
+        if with_attribution && self.own_name().is_none() {
+            person = with(Attribution::of(self.event), person);
+        }
         put_object(upload, "user_properties", person);
-        let groups = options(self.event).and_then(|options| options.get("groups"));
+        let groups = VENDOR.options(self.event).and_then(|options| options.get("groups"));
         if let Some(groups) = groups.and_then(Value::as_object) {
             put_object(upload, "groups", within_limits(groups));
         }
         surroundings::add(upload, self.event);
     }
+}
+
+/// The properties of a person with how they came: Amplitude takes either properties or operations.
+fn with(attribution: Attribution, mut person: Object) -> Object {
+    let Attribution { mut set, set_once } = attribution;
+    if set.is_empty() {
+        return person;
+    }
+    set.append(&mut person);
+    let mut operations = Object::new();
+    put_object(&mut operations, "$set", set);
+    put_object(&mut operations, "$setOnce", set_once);
+    operations
 }
 
 /// The groups of an event, as many as Amplitude takes.
@@ -409,7 +391,7 @@ fn alias(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
     }
     let previous = event.event.previous_id.as_deref().and_then(usable);
     let user = event.event.user_id.as_deref().and_then(usable);
-    let mapping = match options(event).and_then(|options| options.get("unmap")) {
+    let mapping = match VENDOR.options(event).and_then(|options| options.get("unmap")) {
         Some(Value::String(id)) => usable(id).map(|id| json!({ "user_id": id, "unmap": true })),
         Some(Value::Bool(true)) => {
             previous.or(user).map(|id| json!({ "user_id": id, "unmap": true }))

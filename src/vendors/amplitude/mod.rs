@@ -8,14 +8,15 @@
 //!
 //! Decisions where the contract leaves a choice:
 //! - Identify and group are `$identify` events among the others, which keeps the order of a visitor's
-//!   events; operations on the person's properties stand in these only. The properties of a group go
+//!   events. Operations on the person's properties stand in these, and in events that say how the person
+//!   came: campaign, referrer and clicks. The properties of a group go
 //!   to `/groupidentify` afterwards, aliases to `/usermap`, and only if the settings say so.
-//! - A trait that is `null` is unset. The campaign and the referrer are set by identify, the referrer
-//!   only if it is another site's. An identify without traits goes if it joins two ids.
-//! - Revenue is what an order says of itself, or a track event that says `revenue`. A price and a
-//!   quantity are no revenue by themselves: carts have them, too. They go instead of the revenue
-//!   where they are the same sum, for Amplitude would count them over it. What an order says stays in
-//!   its properties as well.
+//! - A trait that is `null` is unset. The referrer says something only if it is another site's. An
+//!   identify without traits goes if it joins two ids.
+//! - Revenue is what a completed order says of itself, what a refund takes back, and what an event says
+//!   that names a type of revenue or stands in the settings. A cart's is none. A price and a quantity are
+//!   no revenue by themselves: they go instead of the revenue where they are the same sum, for Amplitude
+//!   would count them over it. What an order says stays in its properties as well.
 //! - The session of the browser SDK's cookie counts while it is open, before the gateway's own: a page
 //!   that runs both shows one session.
 //! - A browser's user agent goes raw, without fields of the system and the device; an app's event has
@@ -26,6 +27,7 @@
 //! - What came from the vendor's own library goes back under its own names: pages, operations on
 //!   people, the type of a group, the campaign.
 
+mod attribution;
 mod audience;
 mod beacon;
 mod dispatch;
@@ -49,10 +51,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::dispatch::Dispatch;
-use self::map::{Hit, Refusal, map};
+use self::map::{Hit, map};
 use self::settings::{Api, Settings};
+use super::prices::PriceUse;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
+    Vendor,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -114,6 +118,10 @@ impl Destination for Amplitude {
         self.settings.secrets()
     }
 
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Orders
+    }
+
     fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
         match &*self.hit(event) {
             Ok(hit) if dispatch::is_too_large(hit, &self.settings) => {
@@ -126,7 +134,8 @@ impl Destination for Amplitude {
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
-        let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.as_ref().as_ref().ok()).collect();
+        let hits: Vec<Result<&Hit, Refusal>> =
+            hits.iter().map(|hit| hit.as_ref().as_ref().map_err(|refusal| *refusal)).collect();
         Dispatch::new(&self.settings, batch, call).run(&hits).await
     }
 
@@ -137,6 +146,6 @@ impl Destination for Amplitude {
 
 impl Amplitude {
     fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
-        event.rendered(|event| map(event, &self.settings))
+        event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 }

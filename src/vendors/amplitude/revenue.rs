@@ -2,8 +2,9 @@
 //!
 //! Amplitude counts price times quantity over revenue where it is sent both, so only one of the two
 //! goes: price and quantity where both are written and do not contradict the revenue, else the
-//! revenue alone. Nothing counts as revenue but an order, and a track event that says `revenue`: a
-//! price in a cart is none.
+//! revenue alone. Nothing counts as revenue but a completed order, what a refund takes back, and the
+//! `revenue` of an event that names a type of revenue or stands in the settings: a cart has a `revenue`,
+//! too, and brings none.
 
 use serde_json::{Number, Value};
 
@@ -12,6 +13,9 @@ use super::values::put_text;
 use crate::event::Object;
 use crate::vendors::naming::is_like;
 use crate::vendors::products::{self, number};
+
+/// The type of a sale's revenue.
+const SALE: &str = "Purchase";
 
 /// Sums that differ by less are the same.
 const CENT: f64 = 0.005;
@@ -24,17 +28,20 @@ pub(super) fn is_order(name: &str) -> bool {
 /// The revenue fields of a track event; none if it brought no revenue.
 pub(super) fn fields(name: &str, properties: &Object, settings: &Settings) -> Object {
     let mut fields = Object::new();
-    let stated = properties.get("revenue").and_then(number);
-    let mut kind = ["revenueType", "revenue_type"]
-        .iter()
-        .find_map(|key| properties.get(*key).and_then(Value::as_str));
+    let kinds = ["revenueType", "revenue_type", "$revenueType"].iter();
+    let mut kind = kinds.filter_map(|key| properties.get(*key)?.as_str()).find(|it| !it.is_empty());
     if is_like("ORDER_REFUNDED", name) {
         let Some(refund) = refund(properties) else { return fields };
         fields.insert("revenue".to_owned(), Value::Number(refund));
         kind = kind.or(Some("Refund"));
-    } else if stated.is_some() || is_order(name) {
-        let stated = stated.or_else(|| order_revenue(properties));
-        add_amount(&mut fields, properties, stated);
+    } else if is_order(name) {
+        let stated = properties.get("revenue").and_then(number);
+        add_amount(&mut fields, properties, stated.or_else(|| order_revenue(properties)));
+        kind = kind.or(Some(SALE));
+    } else if kind.is_some() || settings.is_revenue_event(name) {
+        if let Some(stated) = properties.get("revenue").and_then(number) {
+            add_amount(&mut fields, properties, Some(stated));
+        }
     }
     if fields.is_empty() {
         return fields;
@@ -65,6 +72,7 @@ pub(super) fn of_product(product: &Object, order: &Object, settings: &Settings) 
         (None, None) => return fields,
     }
     put_text(&mut fields, "productId", products::id(product).as_deref());
+    put_text(&mut fields, "revenueType", Some(SALE));
     add_currency(&mut fields, order, settings);
     fields
 }
@@ -146,10 +154,27 @@ mod tests {
     use crate::vendors::trial::{self, object};
 
     fn of(name: &str, properties: Value) -> Value {
-        let settings = trial::settings("api_key = \"0123456789abcdef\"", |section| {
-            Settings::read(section, None)
-        });
+        let text =
+            "api_key = \"0123456789abcdef\"\nrevenue_events = [\"upgraded\", \"Subscribed\"]";
+        let settings = trial::settings(text, |section| Settings::read(section, None));
         Value::Object(fields(name, &object(properties), &settings))
+    }
+
+    #[test]
+    fn revenue_is_of_sales_and_of_what_is_called_one() {
+        let cart = json!({ "revenue": 20, "currency": "EUR" });
+        for name in ["Checkout Started", "Order Updated", "Order Cancelled", "Renewed"] {
+            assert_eq!(of(name, cart.clone()), json!({}), "{name}");
+        }
+        for name in ["Upgraded", "Subscribed"] {
+            assert_eq!(of(name, cart.clone()), cart, "{name}");
+        }
+        let typed = json!({ "revenue": 20, "revenue_type": "Renewal" });
+        let expected = json!({ "revenue": 20, "revenueType": "Renewal" });
+        assert_eq!(of("Renewed", typed.clone()), expected);
+        assert_eq!(of("Order Completed", typed), expected);
+        let sale = json!({ "revenue": 20, "currency": "EUR", "revenueType": "Purchase" });
+        assert_eq!(of("Order Completed", cart), sale);
     }
 
     #[test]
@@ -192,7 +217,8 @@ mod tests {
         }
         assert_eq!(of("Order Completed", order), json!({}));
         let one = json!({ "product_id": "p", "price": 4.5, "quantity": 2 });
-        let expected = json!({ "price": 4.5, "quantity": 2, "productId": "p" });
+        let expected =
+            json!({ "price": 4.5, "quantity": 2, "productId": "p", "revenueType": "Purchase" });
         assert_eq!(of("Order Completed", one), expected);
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Settings {
     /// Traits that go along with events.
     pub(super) user_properties: Vec<String>,
     pub(super) products: Products,
+    /// The names of events whose `revenue` counts, besides orders.
+    revenue_events: Vec<String>,
     pub(super) group_type: String,
     /// The traits of a group that say its type and its name, where not settings and `groupId` do.
     pub(super) group_type_trait: Option<String>,
@@ -111,11 +113,17 @@ impl Settings {
             cookie: format!("AMP_{key_start}"),
             currency: products::store_currency(section),
             user_properties: section.strings("user_properties"),
+            revenue_events: section.strings("revenue_events"),
             products: section.opt_choice("products", &products).unwrap_or(Products::Listed),
             group_type: name(section, "group_type").unwrap_or_else(|| GROUP_TYPE.to_owned()),
             group_type_trait: name(section, "group_type_trait"),
             group_value_trait: name(section, "group_value_trait"),
         }
+    }
+
+    /// Whether the `revenue` of events of this name counts.
+    pub(super) fn is_revenue_event(&self, name: &str) -> bool {
+        self.revenue_events.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
     /// What must not be shown.

@@ -13,10 +13,11 @@ const WEB_LIBRARIES: &[&str] = &["tagway.js", "analytics.js", "@segment/analytic
 /// The formats that only browsers speak.
 const WEB_FORMATS: &[&str] = &["sdk", "pixel"];
 
-/// The two systems of apps.
+/// The systems of apps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum App {
-    Ios,
+    /// One of Apple's, under the name that Amplitude knows its platform by.
+    Apple(&'static str),
     Android,
 }
 
@@ -24,7 +25,10 @@ impl App {
     /// The app's system, if an app sent the event.
     fn of(event: &Enriched) -> Option<Self> {
         let named = |text: &str| match text.to_ascii_lowercase().as_str() {
-            "ios" | "ipados" => Some(Self::Ios),
+            "ios" | "ipados" => Some(Self::Apple("iOS")),
+            "tvos" => Some(Self::Apple("tvOS")),
+            "watchos" => Some(Self::Apple("watchOS")),
+            "visionos" => Some(Self::Apple("visionOS")),
             "android" => Some(Self::Android),
             _ => None,
         };
@@ -58,7 +62,8 @@ pub(super) fn add(upload: &mut Object, event: &Enriched) {
         }
     }
     put_text(upload, "carrier", text(&["network", "carrier"]));
-    for key in ["country", "region", "city"] {
+    // Amplitude clears those of the four that are not named where one is.
+    for key in ["country", "region", "city", "dma"] {
         put_text(upload, key, text(&["location", key]));
     }
     let language = text(&["locale"]).or(event.event.facts.language.as_deref());
@@ -78,7 +83,7 @@ pub(super) fn add(upload: &mut Object, event: &Enriched) {
 
 fn platform(event: &Enriched, app: Option<App>) -> Option<&str> {
     match app {
-        Some(App::Ios) => return Some("iOS"),
+        Some(App::Apple(platform)) => return Some(platform),
         Some(App::Android) => return Some("Android"),
         None => {}
     }
@@ -95,7 +100,7 @@ fn add_device_ids(upload: &mut Object, event: &Enriched, app: App) {
     let objects = event.context(&["device", "adTrackingEnabled"]) == Some(&Value::Bool(false));
     let advertising = text("advertisingId").filter(|_| !objects);
     match app {
-        App::Ios => {
+        App::Apple(_) => {
             put_text(upload, "idfa", advertising);
             put_text(upload, "idfv", text("id"));
         }

@@ -220,8 +220,8 @@ impl Check<'_> {
         };
         let is_identify = self.event.get("event_type").is_some_and(|name| name == "$identify");
         let operations = person.keys().filter(|key| key.starts_with('$')).count();
-        if operations > 0 && (operations < person.len() || !is_identify) {
-            self.remark("operations stand among properties or outside $identify");
+        if operations > 0 && operations < person.len() {
+            self.remark("operations stand among properties");
         }
         if is_identify && operations < person.len() {
             self.remark("an identify without operations");

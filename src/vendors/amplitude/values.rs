@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::event::Object;
+use crate::event::{DropReason, DroppedFields, Object};
 
 /// Characters of a text, wherever it stands.
 pub(super) const MAX_TEXT_CHARS: usize = 1024;
@@ -11,11 +11,15 @@ pub(super) const MAX_TEXT_CHARS: usize = 1024;
 /// Objects and lists within one another, the outermost included.
 pub(super) const MAX_DEPTH: usize = 40;
 
-/// The properties as Amplitude takes them, when `room` levels are left for them.
-pub(super) fn properties(object: &Object, room: usize) -> Object {
+/// The properties as Amplitude takes them, when `room` levels are left for them. What they lose is noted.
+pub(super) fn properties(object: &Object, room: usize, dropped: &mut DroppedFields) -> Object {
+    members(object, |key, value| value_within(key, value, room.saturating_sub(1), dropped))
+}
+
+fn members(object: &Object, mut fit: impl FnMut(&str, &Value) -> Option<Value>) -> Object {
     let mut kept = Object::with_capacity(object.len());
     for (key, value) in object.iter().filter(|(key, _)| !key.is_empty()) {
-        if let Some(value) = value_within(value, room.saturating_sub(1)) {
+        if let Some(value) = fit(key, value) {
             kept.insert(key.clone(), value);
         }
     }
@@ -23,26 +27,59 @@ pub(super) fn properties(object: &Object, room: usize) -> Object {
 }
 
 /// The same without keys that Amplitude reads as operations: it takes either these or properties.
-pub(super) fn plain_properties(object: &Object, room: usize) -> Object {
-    let mut kept = properties(object, room);
-    kept.retain(|key, _| !key.starts_with('$'));
+pub(super) fn plain_properties(
+    object: &Object,
+    room: usize,
+    dropped: &mut DroppedFields,
+) -> Object {
+    let mut kept = properties(object, room, dropped);
+    kept.retain(|key, _| {
+        let is_plain = !key.starts_with('$');
+        if !is_plain {
+            dropped.add(key, DropReason::NameNotAllowed);
+        }
+        is_plain
+    });
     kept
 }
 
-/// The value, when `room` levels are left for it. `None` if it says nothing.
-pub(super) fn value_within(value: &Value, room: usize) -> Option<Value> {
+/// The value of this key, when `room` levels are left for it. `None` if it says nothing.
+pub(super) fn value_within(
+    key: &str,
+    value: &Value,
+    room: usize,
+    dropped: &mut DroppedFields,
+) -> Option<Value> {
+    let mut loss = None;
+    let fit = fit(value, room, &mut loss);
+    if let Some(reason) = loss {
+        dropped.add(key, reason);
+    }
+    fit
+}
+
+fn fit(value: &Value, room: usize, loss: &mut Option<DropReason>) -> Option<Value> {
     match value {
         Value::Null => None,
         Value::Bool(_) | Value::Number(_) => Some(value.clone()),
-        Value::String(text) => (!text.is_empty()).then(|| Value::String(cut(text).to_owned())),
-        Value::Array(_) | Value::Object(_) if room == 0 => None,
+        Value::String(text) => {
+            let cut = cut(text);
+            if cut.len() < text.len() {
+                *loss = Some(DropReason::TooLong);
+            }
+            (!cut.is_empty()).then(|| Value::String(cut.to_owned()))
+        }
+        Value::Array(_) | Value::Object(_) if room == 0 => {
+            *loss = Some(DropReason::Nested);
+            None
+        }
         Value::Array(items) => {
-            let items = items.iter().filter_map(|item| value_within(item, room - 1));
+            let items = items.iter().filter_map(|item| fit(item, room - 1, loss));
             let items: Vec<Value> = items.collect();
             (!items.is_empty()).then_some(Value::Array(items))
         }
         Value::Object(object) => {
-            let object = properties(object, room);
+            let object = members(object, |_, value| fit(value, room - 1, loss));
             (!object.is_empty()).then_some(Value::Object(object))
         }
     }
@@ -84,6 +121,10 @@ mod tests {
         (1..levels).fold(json!({ "leaf": 1 }), |inner, _| json!({ "in": inner, "side": 2 }))
     }
 
+    fn kept(object: &Object) -> Object {
+        properties(object, MAX_DEPTH, &mut DroppedFields::default())
+    }
+
     fn depth(value: &Value) -> usize {
         match value {
             Value::Object(object) => 1 + object.values().map(depth).max().unwrap_or(0),
@@ -95,11 +136,13 @@ mod tests {
     #[test]
     fn forty_levels_stay_and_the_next_goes() {
         let fits = object(nested(MAX_DEPTH));
-        assert_eq!(properties(&fits, MAX_DEPTH), fits);
-        let deeper = properties(&object(nested(MAX_DEPTH + 1)), MAX_DEPTH);
+        assert_eq!(kept(&fits), fits);
+        let mut dropped = DroppedFields::default();
+        let deeper = properties(&object(nested(MAX_DEPTH + 1)), MAX_DEPTH, &mut dropped);
+        assert_eq!(dropped.counts(), [(DropReason::Nested, 1)]);
         assert_eq!(depth(&Value::Object(deeper)), MAX_DEPTH);
         let lists = (0..60).fold(json!(1), |inner, _| json!([inner, 2]));
-        let lists = properties(&object(json!({ "list": lists })), MAX_DEPTH);
+        let lists = kept(&object(json!({ "list": lists })));
         assert_eq!(depth(&Value::Object(lists)), MAX_DEPTH);
     }
 
@@ -108,9 +151,12 @@ mod tests {
         let given = json!({ "a": null, "b": "", "c": [null, "", "x"], "d": { "e": null }, "f": [],
             "": 1, "g": 0, "h": false });
         let expected = json!({ "c": ["x"], "g": 0, "h": false });
-        assert_eq!(properties(&object(given), MAX_DEPTH), object(expected));
+        assert_eq!(kept(&object(given)), object(expected));
         let mixed = object(json!({ "$set": { "a": 1 }, "plan": "gold" }));
-        assert_eq!(plain_properties(&mixed, MAX_DEPTH), object(json!({ "plan": "gold" })));
+        let mut dropped = DroppedFields::default();
+        let plain = plain_properties(&mixed, MAX_DEPTH, &mut dropped);
+        assert_eq!(plain, object(json!({ "plan": "gold" })));
+        assert_eq!(dropped.counts(), [(DropReason::NameNotAllowed, 1)]);
     }
 
     #[test]

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::settings::{Accounts, Settings};
-use crate::event::{Enriched, Event, Kind, Object};
+use crate::event::{DropReason, DroppedFields, Enriched, Event, Kind, Object};
 use crate::vendors::conversation::{Who, chosen, email, phone, viewed};
 use crate::vendors::naming::is_like;
 use crate::vendors::person::Person;
-use crate::vendors::{Reason, Screening, products};
+use crate::vendors::{Refusal, products};
 
 /// Events that say who somebody is as well: the contact is brought up to date first.
 const INTRODUCTIONS: [&str; 1] = ["SIGNED_UP"];
@@ -60,32 +60,37 @@ pub(super) struct Account {
     pub(super) body: Object,
 }
 
-pub(super) fn render(event: &Enriched, settings: &Settings) -> Result<Message, Screening> {
-    let say = say(event, settings)?;
+pub(super) fn render(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Message, Refusal> {
+    let say = say(event, settings, dropped)?;
+    Person::of(event).note_unreadable(&settings.telephones, dropped);
     let who = Who::of(event);
     if who.user_id.is_none() && who.email.is_none() {
-        return Err(skip("anonymous"));
+        return Err(Refusal::Skip("anonymous"));
     }
     Ok(Message { who, say })
 }
 
-fn say(event: &Enriched, settings: &Settings) -> Result<Say, Screening> {
+fn say(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Result<Say, Refusal> {
     let name = match event.event.kind {
         Kind::Identify => return Ok(Say::Person { tags: tags(event, settings) }),
         Kind::Group => return company(&event.event, settings),
-        Kind::Alias => return Err(skip("no_aliases")),
+        Kind::Alias => return Err(Refusal::Skip("no_aliases")),
         Kind::Page | Kind::Screen if settings.pages => viewed(&event.event),
-        Kind::Page | Kind::Screen => return Err(skip("pages_off")),
+        Kind::Page | Kind::Screen => return Err(Refusal::Skip("pages_off")),
         Kind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
     };
     if name.is_empty() {
-        return Err(Screening::Dead(Reason::new("invalid_name")));
+        return Err(Refusal::Dead("invalid_name"));
     }
     let is_one_of = |names: &[&str]| {
         event.event.kind == Kind::Track && names.iter().any(|one| is_like(one, &name))
     };
     if is_one_of(&UNTOLD) {
-        return Err(skip("untold"));
+        return Err(Refusal::Skip("untold"));
     }
     let introduces = is_one_of(&INTRODUCTIONS);
     let mut body = Object::new();
@@ -98,10 +103,20 @@ fn say(event: &Enriched, settings: &Settings) -> Result<Say, Screening> {
             other => products::text(other),
         };
         let told = chosen(properties, &settings.event_attributes);
-        let told: Object =
-            told.filter_map(|(name, value)| Some((name, text(value)?.into()))).collect();
-        if !told.is_empty() {
-            body.insert("attributes".to_owned(), Value::Object(told));
+        let mut attributes = Object::new();
+        for (name, value) in told {
+            match text(value) {
+                Some(text) => {
+                    attributes.insert(name, text.into());
+                }
+                None if value.is_array() || value.is_object() => {
+                    dropped.add(&name, DropReason::Nested);
+                }
+                None => {}
+            }
+        }
+        if !attributes.is_empty() {
+            body.insert("attributes".to_owned(), Value::Object(attributes));
         }
     }
     Ok(Say::Event(Entry { body, introduces }))
@@ -122,7 +137,7 @@ pub(super) fn attributes(event: &Enriched, who: &Who, settings: &Settings) -> Ob
     set("externalId", who.user_id.clone());
     set("email", email(event));
     set("name", person.name().map(Into::into));
-    set("phone", phone(event));
+    set("phone", phone(event, &settings.telephones));
     let company = traits.get("company");
     let named = company.and_then(|company| company.get("name"));
     set("employment_name", named.or(company).and_then(products::text));
@@ -152,13 +167,13 @@ fn scalar(value: &Value) -> Option<Value> {
     }
 }
 
-fn company(event: &Event, settings: &Settings) -> Result<Say, Screening> {
+fn company(event: &Event, settings: &Settings) -> Result<Say, Refusal> {
     let empty = Object::new();
     let traits = event.traits.as_ref().unwrap_or(&empty);
     let named = traits.get("name").and_then(products::text);
     let id = || event.group_id.clone().filter(|id| !id.trim().is_empty());
     let Some(name) = named.clone().or_else(id) else {
-        return Err(Screening::Dead(Reason::new("missing_group_id")));
+        return Err(Refusal::Dead("missing_group_id"));
     };
     let account = settings.accounts.as_ref().and_then(|accounts| {
         let domain = domain(traits)?;
@@ -187,8 +202,4 @@ fn domain(traits: &Object) -> Option<String> {
     let domain = url.domain()?;
     let domain = domain.strip_prefix("www.").unwrap_or(domain);
     domain.contains('.').then(|| domain.to_owned())
-}
-
-fn skip(code: &'static str) -> Screening {
-    Screening::Skip(Reason::new(code))
 }

@@ -40,7 +40,7 @@ use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Front, Stop, one_by_one};
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    Audience, Call, Client, Destination, Habits, Outcome, Refusal, Screening, Shim, Unit, Vendor,
     shim,
 };
 use crate::event::Enriched;
@@ -110,7 +110,7 @@ impl Destination for Drift {
     fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
         match &*self.message(event) {
             Ok(_) => Screening::Send,
-            Err(screening) => screening.clone(),
+            Err(refusal) => (*refusal).into_screening(),
         }
     }
 
@@ -124,16 +124,13 @@ impl Destination for Drift {
 }
 
 impl Drift {
-    fn message(&self, event: &Enriched) -> Arc<Result<Message, Screening>> {
-        event.rendered(|event| message::render(event, &self.settings))
+    fn message(&self, event: &Enriched) -> Arc<Result<Message, Refusal>> {
+        event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
     async fn converse(&self, event: &Enriched, call: &dyn Call) -> Result<(), Stop> {
         let message = self.message(event);
-        let Ok(Message { who, say }) = &*message else {
-            // Screening let it pass: there is no way here.
-            return Err(Stop::Dead(Reason::new("unmappable")));
-        };
+        let Message { who, say } = message.as_ref().as_ref().map_err(|refusal| *refusal)?;
         let line = Line { front: &self.front, call, may_repeat: self.settings.retry_ambiguous };
         let talk = Talk { line, contacts: &self.contacts, settings: &self.settings, event, who };
         match say {

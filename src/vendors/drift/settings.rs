@@ -2,6 +2,8 @@
 //! the cache of contacts.
 
 use crate::settings::Section;
+use crate::values::telephone::TelephoneReader;
+use crate::vendors::person;
 
 /// Attributes that Drift derives itself, and beginnings of the names of others: they are never written.
 const RESERVED: [&str; 12] = [
@@ -22,6 +24,8 @@ const RESERVED_BEGINNINGS: [&str; 3] = ["_", "original_", "recent_"];
 
 /// The settings, checked.
 pub(super) struct Settings {
+    /// Reads the numbers of contacts.
+    pub(super) telephones: TelephoneReader,
     /// Traits that are custom attributes of the contact.
     pub(super) attributes: Vec<String>,
     /// The trait whose texts are tags of the contact.
@@ -56,6 +60,7 @@ impl Settings {
             section.mistake("org_id", "is required to change accounts that are there already");
         }
         Self {
+            telephones: person::telephone_reader(section),
             attributes,
             tags_trait: section.opt_string("tags_trait"),
             event_attributes: section.strings("event_attributes"),

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::vendors::Reason;
 use crate::vendors::trial::{self, Line as Wire};
 
 /// As a float it would be another.

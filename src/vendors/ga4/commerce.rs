@@ -5,7 +5,7 @@ use serde_json::{Number, Value};
 use super::params::Params;
 use super::rules;
 use super::settings::PurchaseValue;
-use crate::event::Object;
+use crate::event::{DropReason, DroppedFields, Object};
 use crate::vendors::products::{self, number};
 
 /// Items of one event.
@@ -23,62 +23,112 @@ enum Kind {
     Currency,
 }
 
-/// Google's fields of an item, each from the first of these keys of a product.
+/// Google's fields of an item, each from the first of these keys of a product: the spec's, then Google's.
 const FIELDS: &[(&str, &[&str], Kind)] = &[
-    ("item_id", &["product_id", "sku", "id"], Kind::Text),
-    ("item_name", &["name"], Kind::Text),
+    ("item_id", &["product_id", "sku", "id", "item_id"], Kind::Text),
+    ("item_name", &["name", "item_name"], Kind::Text),
     ("affiliation", &["affiliation"], Kind::Text),
     ("coupon", &["coupon"], Kind::Text),
     ("currency", &["currency"], Kind::Currency),
     ("discount", &["discount"], Kind::Number),
-    ("index", &["position"], Kind::Integer),
-    ("item_brand", &["brand"], Kind::Text),
-    ("item_category", &["category"], Kind::Text),
+    ("index", &["position", "index"], Kind::Integer),
+    ("item_brand", &["brand", "item_brand"], Kind::Text),
+    ("item_category", &["category", "item_category"], Kind::Text),
     ("item_category2", &["item_category2", "category2"], Kind::Text),
     ("item_category3", &["item_category3", "category3"], Kind::Text),
     ("item_category4", &["item_category4", "category4"], Kind::Text),
     ("item_category5", &["item_category5", "category5"], Kind::Text),
     ("item_list_id", &["item_list_id", "list_id"], Kind::Text),
     ("item_list_name", &["item_list_name"], Kind::Text),
-    ("item_variant", &["variant"], Kind::Text),
+    ("item_variant", &["variant", "item_variant"], Kind::Text),
     ("location_id", &["location_id"], Kind::Text),
     ("price", &["price"], Kind::Number),
     ("quantity", &["quantity"], Kind::Integer),
 ];
 
-/// The items of an event: those of `products`, else, where the rule says that they may be one,
-/// the properties themselves.
-pub(super) fn items(properties: &Object, rule: rules::Items) -> Vec<Value> {
-    match (properties.get("products"), rule) {
-        (_, rules::Items::None) => Vec::new(),
-        (Some(Value::Array(_)), _) => {
-            let items = products::listed(properties).filter_map(|product| item(product, true));
-            items.take(MAX_ITEMS).collect()
-        }
-        (_, rules::Items::Listed) => Vec::new(),
-        (_, rules::Items::Optional | rules::Items::Required) => {
-            item(properties, false).into_iter().collect()
+/// The properties of an event that list its products: the spec's, and Google's.
+const LISTS: [&str; 2] = ["products", "items"];
+
+/// The items of an event, and the properties that they are made of.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) items: Vec<Value>,
+    source: ItemSource,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum ItemSource {
+    #[default]
+    Nothing,
+    /// A list among the properties.
+    List,
+    /// The properties themselves.
+    Properties,
+}
+
+impl Listed {
+    /// Whether a property has become a part of the items.
+    pub(super) fn is_made_of(&self, key: &str) -> bool {
+        match self.source {
+            ItemSource::Nothing => false,
+            ItemSource::List => LISTS.contains(&key),
+            // An empty list beside a product says nothing.
+            ItemSource::Properties => LISTS.contains(&key) || is_known(key),
         }
     }
 }
 
-/// One product as an item. The client's own keys go along where the object is nothing but a
-/// product. Without an id and a name it is none.
-fn item(product: &Object, with_custom: bool) -> Option<Value> {
-    let mut fields = Params::new(MAX_ITEM_FIELDS);
-    for (field, keys, kind) in FIELDS {
-        let value = keys.iter().find_map(|key| convert(product.get(*key)?, *kind));
-        fields.add(field, value);
-    }
+/// The items of an event: those that it lists, else, where the rule says that they may be one, the
+/// properties themselves.
+pub(super) fn items(
+    properties: &Object,
+    rule: rules::Items,
+    dropped: &mut DroppedFields,
+) -> Listed {
+    let listed = LISTS.iter().find_map(|key| {
+        let list = properties.get(*key)?.as_array()?;
+        (!list.is_empty()).then_some(list)
+    });
+    let (items, source): (Vec<Value>, _) = match (listed, rule) {
+        (_, rules::Items::None) | (None, rules::Items::Listed) => return Listed::default(),
+        (Some(list), _) => {
+            let surplus = list.len().saturating_sub(MAX_ITEMS);
+            (0..surplus).for_each(|_| dropped.add("products", DropReason::TooManyParameters));
+            let products = list.iter().take(MAX_ITEMS).enumerate();
+            let item = |(number, it): (usize, &Value)| item(it.as_object()?, number, dropped);
+            (products.filter_map(item).collect(), ItemSource::List)
+        }
+        (None, rules::Items::Optional | rules::Items::Required) => {
+            let own = own_item(properties, dropped).into_iter().collect();
+            (own, ItemSource::Properties)
+        }
+    };
+    if items.is_empty() { Listed::default() } else { Listed { items, source } }
+}
+
+/// One product as an item, with the client's own keys, of objects with those in them. Without an id and
+/// a name it is none.
+fn item(product: &Object, number: usize, dropped: &mut DroppedFields) -> Option<Value> {
+    let mut fields = Params::of_product(MAX_ITEM_FIELDS, dropped, number);
+    add_fields(&mut fields, product);
     if !fields.has("item_id") && !fields.has("item_name") {
         return None;
     }
-    if with_custom {
-        for (key, value) in product.iter().filter(|(key, _)| !is_known(key)) {
-            fields.add_custom(key, value);
-        }
-    }
+    fields.add_properties(product, is_known);
     Some(Value::Object(fields.into_object()))
+}
+
+/// The item that an event's properties are, without the client's own: they are the event's.
+fn own_item(properties: &Object, dropped: &mut DroppedFields) -> Option<Value> {
+    let mut fields = Params::new(MAX_ITEM_FIELDS, dropped);
+    add_fields(&mut fields, properties);
+    (fields.has("item_id") || fields.has("item_name")).then(|| Value::Object(fields.into_object()))
+}
+
+fn add_fields(fields: &mut Params<'_>, product: &Object) {
+    for (field, keys, kind) in FIELDS {
+        fields.add(field, keys.iter().find_map(|key| convert(product.get(*key)?, *kind)));
+    }
 }
 
 /// Whether a field of Google's is read from this key of a product.
@@ -103,7 +153,7 @@ pub(super) fn value(
 ) -> Option<Number> {
     let of = |key: &str| properties.get(key).and_then(number);
     match rule {
-        rules::Value::None => None,
+        rules::Value::None | rules::Value::Virtual => None,
         rules::Value::Of(keys) => {
             products::first_number(properties, keys).or_else(|| products::worth(properties))
         }
@@ -131,6 +181,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn made(properties: &Value, rule: rules::Items) -> Vec<Value> {
+        let dropped = &mut DroppedFields::default();
+        items(properties.as_object().unwrap(), rule, dropped).items
+    }
 
     fn order(properties: Value, purchase: PurchaseValue) -> Option<f64> {
         value(properties.as_object().unwrap(), rules::Value::Order, purchase)?.as_f64()
@@ -160,20 +215,22 @@ mod tests {
     fn products_are_items_with_numbers_and_the_clients_own_keys() {
         let properties = json!({ "products": [
             { "product_id": 7, "name": "Mug", "price": "9.50", "quantity": "2", "position": 1.0,
-              "brand": "", "colour": "red", "nested": { "a": 1 }, "gift": true },
-            { "price": 1 }, "text",
+              "brand": "", "colour": "red", "size": { "eu": 44, "us": 10 }, "gift": true },
+            { "price": 1 }, "text", { "item_id": "x", "item_brand": "B", "index": 2 },
         ] });
-        let expected = json!([{ "item_id": "7", "item_name": "Mug", "index": 1, "price": 9.5,
-            "quantity": 2, "colour": "red", "gift": "true" }]);
-        assert_eq!(
-            Value::Array(items(properties.as_object().unwrap(), rules::Items::Optional)),
-            expected
-        );
+        let expected = json!([
+            { "item_id": "7", "item_name": "Mug", "index": 1, "price": 9.5, "quantity": 2,
+              "colour": "red", "size_eu": 44, "size_us": 10, "gift": "true" },
+            { "item_id": "x", "item_brand": "B", "index": 2 },
+        ]);
+        assert_eq!(Value::Array(made(&properties, rules::Items::Optional)), expected);
+        let googles = json!({ "items": properties["products"], "products": [] });
+        assert_eq!(Value::Array(made(&googles, rules::Items::Listed)), expected);
     }
 
     #[test]
     fn there_is_a_bound_to_items() {
         let products = json!({ "products": vec![json!({ "sku": "x" }); 300] });
-        assert_eq!(items(products.as_object().unwrap(), rules::Items::Required).len(), MAX_ITEMS);
+        assert_eq!(made(&products, rules::Items::Required).len(), MAX_ITEMS);
     }
 }

@@ -7,11 +7,9 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::VENDOR;
 use super::settings::Settings;
-use crate::event::{Enriched, Object};
-
-/// The names under which clients give options for GA4.
-const OPTIONS: [&str; 3] = ["Google Analytics 4", "Google Analytics 4 Web", "GA4"];
+use crate::event::Enriched;
 
 /// A session: its number in GA4's sense is its start in seconds, but any positive number is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +18,13 @@ pub(super) struct Session {
     pub(super) number: Option<u64>,
 }
 
-/// The client's options for GA4, of the first name that has any.
-pub(super) fn options(event: &Enriched) -> Option<&Object> {
-    let integrations = event.event.integrations.as_ref()?;
-    OPTIONS.iter().find_map(|name| integrations.get(*name)?.as_object())
-}
-
 /// The client id: what the client says, what gtag's cookie says, else a pair made of the visitor's
 /// own identity, always the same for the same visitor. `None` for an event of nobody.
 pub(super) fn client_id(event: &Enriched) -> Option<String> {
     let said = |value: Option<&Value>| value.and_then(Value::as_str).and_then(pair);
-    let option =
-        options(event).and_then(|options| options.get("clientId").or(options.get("client_id")));
+    let option = VENDOR
+        .options(event)
+        .and_then(|options| options.get("clientId").or(options.get("client_id")));
     let cookie = event.event.facts.cookies.get("_ga").map(String::as_str).and_then(pair);
     said(option)
         .or(cookie)
@@ -81,7 +74,8 @@ fn numbers(id: &str) -> (u32, u32) {
 
 /// The session, in the contract's order of sources; our own cookie's session comes last.
 pub(super) fn session(event: &Enriched, settings: &Settings) -> Option<Session> {
-    let option = |key: &str| options(event).and_then(|options| options.get(key)).and_then(positive);
+    let option =
+        |key: &str| VENDOR.options(event).and_then(|options| options.get(key)).and_then(positive);
     if let Some(id) = option("session_id").or_else(|| option("sessionId")) {
         return Some(Session {
             id,

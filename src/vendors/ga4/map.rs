@@ -3,17 +3,20 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
-use super::commerce;
+use super::VENDOR;
+use super::commerce::{self, Listed};
 use super::identity::{self, Session};
-use super::params::{MAX_NAME_CHARS, MAX_PARAMS, Params, RESERVED_PREFIXES, cut};
-use super::rules::{self, Items, RESERVED_EVENTS, Rule};
+use super::params::{MAX_PARAMS, Params, RESERVED_PREFIXES, cut, fit_name, is_name};
+use super::rules::{self, Items, NUMBERS, RESERVED_EVENTS, Rule, SHIPPING_TIER};
 use super::settings::Settings;
+use super::surroundings::{Device, Location};
 use super::user_data::UserData;
-use crate::event::{Enriched, Kind, Object};
+use crate::event::{Campaign, DropReason, DroppedFields, Enriched, Kind, Object};
 use crate::vendors::email::is_email;
-use crate::vendors::{Reason, Screening, products};
+use crate::vendors::person::Person;
+use crate::vendors::{Refusal, products};
 
 /// Characters of a user id; user properties per request, and of their names and values.
 const MAX_USER_ID_CHARS: usize = 256;
@@ -54,7 +57,7 @@ const PAGE_DUPLICATES: &[&str] = &[
 
 /// Properties of other events that have parameters of their own.
 const TRACK_DUPLICATES: &[&str] =
-    &["session_id", "session_number", "engagement_time_msec", "value", "currency", "products"];
+    &["session_id", "session_number", "engagement_time_msec", "value", "currency"];
 
 /// What all events of a request share, as its body says it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,7 +74,11 @@ pub(super) struct Envelope {
     #[serde(rename = "ip_override", skip_serializing_if = "Option::is_none")]
     ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    user_location: Option<Location>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<Device>,
 }
 
 /// An event ready to go.
@@ -84,24 +91,6 @@ pub(super) struct Hit {
     pub(super) params: String,
 }
 
-/// Why an event does not go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// GA4 has no such thing.
-    Skip(&'static str),
-    /// It lacks what Google requires.
-    Dead(&'static str),
-}
-
-impl Refusal {
-    pub(super) fn into_screening(self) -> Screening {
-        match self {
-            Self::Skip(code) => Screening::Skip(Reason::new(code)),
-            Self::Dead(code) => Screening::Dead(Reason::new(code)),
-        }
-    }
-}
-
 impl Hit {
     /// Bytes of the event as JSON, about.
     pub(super) fn bytes(&self) -> usize {
@@ -110,12 +99,16 @@ impl Hit {
 }
 
 /// Maps an event.
-pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
+pub(super) fn map(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Hit, Refusal> {
     let (name, params) = match event.event.kind {
-        Kind::Page => ("page_view".to_owned(), page(event, settings)),
-        Kind::Track => track(event, settings)?,
+        Kind::Page => ("page_view".to_owned(), page(event, settings, dropped)),
+        Kind::Track => track(event, settings, dropped)?,
         Kind::Group => {
-            let mut params = common(event, settings);
+            let mut params = common(event, settings, dropped);
             params.add("group_id", event.event.group_id.clone().map(Value::String));
             ("join_group".to_owned(), params)
         }
@@ -133,22 +126,27 @@ pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal>
     let is_denied = consent.get("ad_user_data").is_some_and(|answer| answer == "DENIED");
     // Google takes it of known users only.
     let has_data = settings.user_data && user_id.is_some() && !is_denied;
+    if has_data {
+        Person::of(event).note_unreadable(&settings.telephones, dropped);
+    }
     let envelope = Envelope {
         client_id,
         user_id,
         user_properties: user_properties(event, settings),
         consent,
-        user_data: if has_data { UserData::of(event) } else { None },
+        user_data: if has_data { UserData::of(event, &settings.telephones) } else { None },
         ip: event.ip(),
+        user_location: Location::of(event),
         user_agent: event.user_agent().map(|agent| cut(agent.to_owned(), MAX_USER_AGENT_CHARS)),
+        device: Device::of(event),
     };
     let params = params.map_err(|_impossible| Refusal::Dead("unmappable"))?;
     Ok(Hit { envelope, name, params })
 }
 
 /// The parameters that every event has: its session, its page.
-fn common(event: &Enriched, settings: &Settings) -> Params {
-    let mut params = Params::new(PARAMS_BESIDE_TIME);
+fn common<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedFields) -> Params<'d> {
+    let mut params = Params::new(PARAMS_BESIDE_TIME, dropped);
     if let Some(Session { id, number }) = identity::session(event, settings) {
         params.add("session_id", Some(json!(id)));
         params.add("session_number", number.map(|number| json!(number)));
@@ -170,104 +168,169 @@ fn common(event: &Enriched, settings: &Settings) -> Params {
     params
 }
 
-fn page(event: &Enriched, settings: &Settings) -> Params {
-    let mut params = common(event, settings);
+fn page<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedFields) -> Params<'d> {
+    let mut params = common(event, settings, dropped);
     if let Some(properties) = &event.event.properties {
         add_money(&mut params, properties, settings);
-        params.add_properties(properties, PAGE_DUPLICATES);
+        params.add_properties(properties, |name| PAGE_DUPLICATES.contains(&name));
     }
     params
 }
 
-fn track(event: &Enriched, settings: &Settings) -> Result<(String, Params), Refusal> {
+fn track<'d>(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &'d mut DroppedFields,
+) -> Result<(String, Params<'d>), Refusal> {
     let name = event.event.event.as_deref().unwrap_or_default();
     let empty = Object::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
-    match rules::find(name) {
-        Some(rule) if applies(rule, properties) => {
-            let params = standard(event, settings, rule, properties)?;
-            Ok((rule.name.to_owned(), params))
-        }
-        _ => {
-            let name = custom_event_name(name).map_err(|refusal| {
-                // gtag itself sends events of Google's own names, such as how long a page was looked at.
-                let is_gtags = event.context_text(&["source", "client"]) == Some("gtag");
-                let is_reserved = refusal == Refusal::Dead("reserved_name");
-                if is_gtags && is_reserved { Refusal::Skip("googles_own") } else { refusal }
-            })?;
-            let mut params = common(event, settings);
-            let items = commerce::items(properties, Items::Listed);
-            if !items.is_empty() {
-                params.add_items(items);
-            }
-            add_money(&mut params, properties, settings);
-            params.add_properties(properties, TRACK_DUPLICATES);
-            // Google's own names keep Google's own demands, however the client came by them.
-            if matches!(name.as_str(), "purchase" | "refund") && !params.has("transaction_id") {
-                return Err(Refusal::Dead("missing_transaction_id"));
-            }
-            Ok((name, params))
-        }
+    if let Some(rule) = rules::find(name).filter(|rule| applies(rule, properties)) {
+        let params = standard(event, settings, rule, dropped)?;
+        return Ok((rule.name.to_owned(), params));
     }
+    let name = custom_event_name(name).map_err(|refusal| {
+        // gtag itself sends events of Google's own names, such as how long a page was looked at.
+        let is_gtags = event.context_text(&["source", "client"]) == Some("gtag");
+        let is_reserved = refusal == Refusal::Dead("reserved_name");
+        if is_gtags && is_reserved { Refusal::Skip("googles_own") } else { refusal }
+    })?;
+    let mut params = common(event, settings, dropped);
+    let mut listed = commerce::items(properties, Items::Listed, params.dropped());
+    params.add_items(std::mem::take(&mut listed.items));
+    add_money(&mut params, properties, settings);
+    params.add_properties(properties, |name| {
+        TRACK_DUPLICATES.contains(&name) || listed.is_made_of(name)
+    });
+    // Google's own names keep Google's own demands, however the client came by them.
+    if matches!(name.as_str(), "purchase" | "refund") && !params.has("transaction_id") {
+        return Err(Refusal::Dead("missing_transaction_id"));
+    }
+    Ok((name, params))
 }
 
 /// The value and the currency of an event that the mapping has no rule for: a value only with a
 /// currency, as Google requires.
-fn add_money(params: &mut Params, properties: &Object, settings: &Settings) {
+fn add_money(params: &mut Params<'_>, properties: &Object, settings: &Settings) {
     let value = properties.get("value").and_then(products::number);
+    add_value(params, value, properties, settings);
+}
+
+/// A value with its currency, the event's or the store's; a currency alone only if the event says it.
+fn add_value(
+    params: &mut Params<'_>,
+    value: Option<Number>,
+    properties: &Object,
+    settings: &Settings,
+) {
     let store = settings.currency.as_deref().filter(|_| value.is_some());
-    let Some(currency) = products::currency(properties, store) else { return };
-    params.add("currency", Some(json!(currency)));
-    params.add("value", value.map(Value::Number));
+    match (value, products::currency(properties, store)) {
+        (value, Some(currency)) => {
+            params.add("currency", Some(json!(currency)));
+            params.add("value", value.map(Value::Number));
+        }
+        (Some(_), None) => params.dropped().add("value", DropReason::MissingCurrency),
+        (None, None) => {}
+    }
 }
 
 /// A checkout step is about shipping only if it says how.
 fn applies(rule: &Rule, properties: &Object) -> bool {
-    rule.name != "add_shipping_info" || properties.contains_key("shipping_method")
+    rule.name != "add_shipping_info"
+        || SHIPPING_TIER.iter().any(|key| properties.contains_key(*key))
 }
 
-fn standard(
+/// The parameters of an event of the mapping: what its rule asks for, then the client's own.
+fn standard<'d>(
     event: &Enriched,
     settings: &Settings,
     rule: &Rule,
-    properties: &Object,
-) -> Result<Params, Refusal> {
-    let mut params = common(event, settings);
+    dropped: &'d mut DroppedFields,
+) -> Result<Params<'d>, Refusal> {
+    let empty = Object::new();
+    let properties = event.event.properties.as_ref().unwrap_or(&empty);
+    let mut params = common(event, settings, dropped);
+    let mut used: Vec<&str> = Vec::with_capacity(rule.params.len());
     for (name, keys) in rule.params {
-        let value = keys.iter().find_map(|key| scalar(name, properties.get(*key)?));
-        params.add(name, value);
+        let mut found = keys.iter().filter_map(|key| properties.get_key_value(*key));
+        if let Some((key, value)) = found.find_map(|(key, value)| Some((key, scalar(name, value)?)))
+        {
+            used.push(key);
+            params.add(name, Some(value));
+        }
+    }
+    if rule.name == "campaign_details" {
+        add_campaign(&mut params, event);
     }
     if let Some((name, code)) = rule.required
         && !params.has(name)
     {
         return Err(Refusal::Dead(code));
     }
-    if let Some(value) = commerce::value(properties, rule.value, settings.purchase_value) {
-        match products::currency(properties, settings.currency.as_deref()) {
-            Some(currency) => {
-                params.add("currency", Some(json!(currency)));
-                params.add("value", Some(Value::Number(value)));
-            }
-            None if rule.value == rules::Value::Order => {
-                return Err(Refusal::Dead("missing_currency"));
-            }
-            None => {}
-        }
-    }
+    add_value_of(&mut params, rule, properties, settings)?;
+    let mut listed = Listed::default();
     if rule.items != Items::None {
-        let items = commerce::items(properties, rule.items);
-        if items.is_empty() && rule.items == Items::Required {
+        listed = commerce::items(properties, rule.items, params.dropped());
+        if listed.items.is_empty() && rule.items == Items::Required {
             return Err(Refusal::Dead("missing_items"));
         }
-        params.add_items(items);
+        params.add_items(std::mem::take(&mut listed.items));
     }
+    params.add_properties(properties, |name| {
+        TRACK_DUPLICATES.contains(&name)
+            || rule.value.keys().contains(&name)
+            || listed.is_made_of(name)
+            || used.contains(&name)
+            // Read, and no number.
+            || (NUMBERS.contains(&name) && rule.params.iter().any(|(param, _)| *param == name))
+    });
     Ok(params)
+}
+
+/// The value of an event of the mapping, as its rule has it.
+fn add_value_of(
+    params: &mut Params<'_>,
+    rule: &Rule,
+    properties: &Object,
+    settings: &Settings,
+) -> Result<(), Refusal> {
+    match rule.value {
+        rules::Value::None => add_money(params, properties, settings),
+        rules::Value::Virtual => params.add("value", properties.get("value").cloned()),
+        rules::Value::Of(_) | rules::Value::Order => {
+            let value = commerce::value(properties, rule.value, settings.purchase_value);
+            let has_value = value.is_some();
+            add_value(params, value, properties, settings);
+            if rule.value == rules::Value::Order && has_value && !params.has("currency") {
+                return Err(Refusal::Dead("missing_currency"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The campaign of the event's context, else the one that brought the visitor, where the properties do
+/// not say it.
+fn add_campaign(params: &mut Params<'_>, event: &Enriched) {
+    let seen = Campaign::default();
+    let seen = event.event.facts.campaign.as_ref().unwrap_or(&seen);
+    for (param, key, seen) in [
+        ("campaign_id", "id", &seen.id),
+        ("campaign", "name", &seen.name),
+        ("source", "source", &seen.source),
+        ("medium", "medium", &seen.medium),
+        ("term", "term", &seen.term),
+        ("content", "content", &seen.content),
+    ] {
+        let text = event.context_text(&["campaign", key]).or(seen.as_deref());
+        params.add(param, text.map(|text| json!(text)));
+    }
 }
 
 /// The value of a mapped parameter: money as a number, ids as text.
 fn scalar(name: &str, value: &Value) -> Option<Value> {
     match name {
-        "tax" | "shipping" => products::number(value).map(Value::Number),
+        _ if NUMBERS.contains(&name) => products::number(value).map(Value::Number),
         _ => match value {
             Value::String(text) if text.trim().is_empty() => None,
             Value::String(_) => Some(value.clone()),
@@ -278,22 +341,11 @@ fn scalar(name: &str, value: &Value) -> Option<Value> {
 }
 
 /// The client's name for an event as Google takes it.
-fn custom_event_name(name: &str) -> Result<String, Refusal> {
-    let name: Vec<&str> = name.split_whitespace().collect();
-    let name = name.join("_");
-    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+fn custom_event_name(written: &str) -> Result<String, Refusal> {
+    let name = fit_name(written).ok_or(Refusal::Dead("invalid_name"))?;
     let is_reserved = RESERVED_EVENTS.contains(&name.as_str())
         || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    if is_reserved {
-        Err(Refusal::Dead("reserved_name"))
-    } else if !is_plain {
-        Err(Refusal::Dead("invalid_name"))
-    } else if name.len() > MAX_NAME_CHARS {
-        Err(Refusal::Dead("name_too_long"))
-    } else {
-        Ok(name)
-    }
+    if is_reserved { Err(Refusal::Dead("reserved_name")) } else { Ok(name) }
 }
 
 /// The traits that the site lets through.
@@ -317,17 +369,15 @@ fn user_properties(event: &Enriched, settings: &Settings) -> Object {
 
 /// Whether Google takes a user property of this name.
 pub(super) fn is_user_property(name: &str) -> bool {
-    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let is_reserved = RESERVED_USER_PROPERTIES.contains(&name)
         || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    is_plain && !is_reserved && name.len() <= MAX_USER_PROPERTY_NAME_CHARS
+    is_name(name) && !is_reserved && name.chars().count() <= MAX_USER_PROPERTY_NAME_CHARS
 }
 
 /// What the visitor agreed to, as far as it is known.
 fn consent(event: &Enriched) -> Object {
     let mut consent = Object::new();
-    let options = identity::options(event).and_then(|options| options.get("consents"));
+    let options = VENDOR.options(event).and_then(|options| options.get("consents"));
     let recorded = event.context(&["consent", "categoryPreferences"]).and_then(Value::as_object);
     for name in ["ad_user_data", "ad_personalization"] {
         let said = options.and_then(|options| options.get(name)).and_then(Value::as_str);

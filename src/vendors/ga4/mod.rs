@@ -9,8 +9,11 @@
 //! - An order without an id, a purchase without products, a search without a term are dead letters:
 //!   Google requires them. So is an order with a value when neither the event nor the settings name
 //!   a currency; set one, and retry the dead letters. Other events then go without their value.
-//! - Standard events carry the parameters of the mapping table; other events carry their properties,
-//!   flattened one level. Texts are cut to Google's lengths, surplus parameters are left out.
+//! - Standard events carry the parameters of the mapping table, then the client's other properties, as
+//!   other events do: flattened one level, under their own names made fit. Texts are cut to Google's
+//!   lengths, surplus parameters are dropped.
+//! - Names of other events are made fit as those of parameters are: letters of any language, digits and
+//!   `_`, other characters become a `_`, and a name that begins with no letter gets `e_` in front.
 //! - Texts that look like e-mail addresses are never sent. What is known of the person goes as
 //!   `user_data` only where the settings ask for it, of a known user who has not denied it.
 
@@ -22,6 +25,7 @@ mod params;
 mod rules;
 mod script;
 mod settings;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod user_data;
@@ -36,11 +40,12 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request};
 use jiff::Timestamp;
 
-use self::map::{Envelope, Hit, Refusal, map};
+use self::map::{Envelope, Hit, map};
 use self::settings::Settings;
+use super::prices::PriceUse;
 use super::{
-    Call, CallError, Client, Destination, Habits, Outcome, Reason, Reply, Screening, Shim, Unit,
-    Vendor, judge,
+    Call, CallError, Client, Destination, Habits, Outcome, Reason, Refusal, Reply, Screening, Shim,
+    Unit, Vendor, judge,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -48,12 +53,13 @@ use crate::settings::Secret;
 /// GA4's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "ga4",
-    known_as: &["Google Analytics 4", "Google Analytics 4 Web", "GA4"],
+    known_as: &["Google Analytics 4", "Google Analytics 4 Web", "Google Analytics 4 (GA4)", "GA4"],
     cookies: &["_ga", "_ga_*"],
     destination: Some(|section, endpoint| {
         Box::new(Ga4 { settings: Settings::read(section, endpoint) })
     }),
     beacon: Some(&beacon::Gtag),
+    fit_name: Some(params::fit_name),
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/ga4.js"),
@@ -113,6 +119,10 @@ impl Destination for Ga4 {
         vec![self.settings.api_secret.clone()]
     }
 
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Orders
+    }
+
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
         match &*self.hit(event) {
             Ok(hit) if hit.bytes() > MAX_EVENT_BYTES => {
@@ -127,22 +137,23 @@ impl Destination for Ga4 {
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
-        let pairs = hits.iter().zip(batch).map(|(hit, event)| {
-            // It may have waited for another try since it was screened.
-            let is_late = self.is_late(event, call.now());
-            (hit.as_ref().as_ref().ok().filter(|_| !is_late), event)
-        });
-        let pairs: Vec<(Option<&Hit>, &Enriched)> = pairs.collect();
+        let mut pairs = Vec::with_capacity(batch.len());
+        for (hit, event) in hits.iter().zip(batch) {
+            pairs.push((self.to_send(hit, event, call.now()), event));
+        }
         let mut rest = pairs.into_iter().peekable();
         while let Some((first, _)) = rest.peek() {
-            let Some(first) = *first else {
-                outcomes.push(Outcome::Dead(Reason::new("too_old")));
-                rest.next();
-                continue;
+            let first = match first {
+                Ok(first) => *first,
+                Err(outcome) => {
+                    outcomes.push(outcome.clone());
+                    rest.next();
+                    continue;
+                }
             };
             let (mut together, mut bytes) = (Vec::new(), 0);
-            while let Some((Some(hit), event)) =
-                rest.next_if(|(hit, _)| hit.is_some_and(|hit| fits(first, hit, bytes)))
+            while let Some((Ok(hit), event)) =
+                rest.next_if(|(hit, _)| hit.as_ref().is_ok_and(|hit| fits(first, hit, bytes)))
             {
                 bytes += hit.bytes();
                 together.push((hit, event));
@@ -168,7 +179,21 @@ fn fits(first: &Hit, hit: &Hit, bytes: usize) -> bool {
 
 impl Ga4 {
     fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
-        event.rendered(|event| map(event, &self.settings))
+        event.rendered(|event, dropped| map(event, &self.settings, dropped))
+    }
+
+    /// The event, or how it ends without a call: it may have waited for another try since it was screened.
+    fn to_send<'h>(
+        &self,
+        hit: &'h Result<Hit, Refusal>,
+        event: &Enriched,
+        now: Timestamp,
+    ) -> Result<&'h Hit, Outcome> {
+        match hit {
+            Ok(_) if self.is_late(event, now) => Err(Outcome::Dead(Reason::new("too_old"))),
+            Ok(hit) => Ok(hit),
+            Err(refusal) => Err((*refusal).into_outcome()),
+        }
     }
 
     /// Whether the event is older than Google dates, and the settings drop such.

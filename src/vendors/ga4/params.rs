@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::event::Object;
+use crate::event::{DropReason, DroppedFields, Object};
 use crate::vendors::email::{is_email, without_emails};
+use crate::vendors::wire::says_nothing;
 
 /// Parameters of one event, those of the session and the time included.
 pub(super) const MAX_PARAMS: usize = 25;
@@ -24,38 +25,54 @@ pub(super) const RESERVED_PREFIXES: [&str; 5] = ["_", "firebase_", "ga_", "googl
 /// A parameter name that is Google's own.
 pub(super) const RESERVED_PARAM: &str = "firebase_conversion";
 
-/// The parameters of one event. What cannot be sent is left out.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Params {
+/// What a name gets in front that begins with no letter.
+const NAME_PREFIX: &str = "e_";
+
+/// The parameters of one event, or the fields of one item. What cannot be sent is dropped.
+#[derive(Debug)]
+pub(super) struct Params<'d> {
     object: Object,
     max: usize,
+    dropped: &'d mut DroppedFields,
+    /// The number of the product whose fields these are.
+    product: Option<usize>,
 }
 
-impl Params {
+impl<'d> Params<'d> {
     /// No parameters yet, room for `max`.
-    pub(super) fn new(max: usize) -> Self {
-        Self { object: Object::new(), max }
+    pub(super) fn new(max: usize, dropped: &'d mut DroppedFields) -> Self {
+        Self { object: Object::new(), max, dropped, product: None }
+    }
+
+    /// No fields yet of the product with this number.
+    pub(super) fn of_product(max: usize, dropped: &'d mut DroppedFields, product: usize) -> Self {
+        Self { product: Some(product), ..Self::new(max, dropped) }
     }
 
     /// Adds a parameter of the mapping, if its value can be sent. The first of a name counts.
     pub(super) fn add(&mut self, name: &str, value: Option<Value>) {
-        let Some(value) = value.and_then(|value| sendable(name, value)) else { return };
-        if self.object.len() < self.max {
-            self.object.entry(name).or_insert(value);
+        if let Some(value) = value {
+            self.put(name, name, value);
         }
     }
 
     /// Adds a parameter whose name is the client's.
-    pub(super) fn add_custom(&mut self, name: &str, value: &Value) {
-        if let Some(name) = custom_name(name) {
-            self.add(&name, Some(value.clone()));
+    pub(super) fn add_custom(&mut self, written: &str, value: &Value) {
+        if says_nothing(value) {
+            return;
+        }
+        match param_name(written) {
+            Some(name) if self.object.contains_key(&name) => {
+                self.drop(written, DropReason::NameTaken);
+            }
+            Some(name) => self.put(&name, written, value.clone()),
+            None => self.drop(written, DropReason::NameNotAllowed),
         }
     }
 
     /// Adds the properties under their own names, objects flattened one level.
-    pub(super) fn add_properties(&mut self, properties: &Object, except: &[&str]) {
-        for (name, value) in properties.iter().filter(|(name, _)| !except.contains(&name.as_str()))
-        {
+    pub(super) fn add_properties(&mut self, properties: &Object, is_used: impl Fn(&str) -> bool) {
+        for (name, value) in properties.iter().filter(|(name, _)| !is_used(name)) {
             match value {
                 Value::Object(inner) => {
                     for (inner_name, value) in inner {
@@ -69,8 +86,11 @@ impl Params {
 
     /// Adds the list of items.
     pub(super) fn add_items(&mut self, items: Vec<Value>) {
-        if !items.is_empty() && self.object.len() < self.max {
+        if items.is_empty() {
+        } else if self.object.len() < self.max {
             self.object.insert("items".to_owned(), Value::Array(items));
+        } else {
+            self.drop("products", DropReason::TooManyParameters);
         }
     }
 
@@ -78,38 +98,116 @@ impl Params {
         self.object.contains_key(name)
     }
 
+    /// The collector of what is dropped, for what is read beside the parameters.
+    pub(super) fn dropped(&mut self) -> &mut DroppedFields {
+        self.dropped
+    }
+
     pub(super) fn into_object(self) -> Object {
         self.object
     }
+
+    fn put(&mut self, name: &str, written: &str, value: Value) {
+        let value = match sendable(name, value) {
+            Sendable::Whole(value) => value,
+            Sendable::Nothing => return,
+            Sendable::Not(reason) => return self.drop(written, reason),
+            Sendable::Cut(value) => {
+                self.drop(written, DropReason::TooLong);
+                value
+            }
+        };
+        if self.object.contains_key(name) {
+        } else if self.object.len() < self.max {
+            self.object.insert(name.to_owned(), value);
+        } else {
+            self.drop(written, DropReason::TooManyParameters);
+        }
+    }
+
+    fn drop(&mut self, written: &str, reason: DropReason) {
+        match self.product {
+            Some(number) => self.dropped.add(&format!("products[{number}].{written}"), reason),
+            None => self.dropped.add(written, reason),
+        }
+    }
+}
+
+/// A value as Google takes it.
+enum Sendable {
+    Whole(Value),
+    /// The first characters of a text.
+    Cut(Value),
+    /// An empty text or `null`.
+    Nothing,
+    Not(DropReason),
 }
 
 /// The value as Google takes it: a number, or a text of some length. Lists and objects are neither.
-fn sendable(name: &str, value: Value) -> Option<Value> {
+fn sendable(name: &str, value: Value) -> Sendable {
     match value {
-        Value::Number(number) => Some(Value::Number(number)),
-        Value::Bool(value) => Some(Value::String(value.to_string())),
+        Value::Number(number) => Sendable::Whole(Value::Number(number)),
+        Value::Bool(value) => Sendable::Whole(Value::String(value.to_string())),
         Value::String(text) => {
             let is_url = matches!(name, "page_location" | "page_referrer");
             let text = if is_url { without_emails(text) } else { text };
-            if text.is_empty() || is_email(&text) {
-                return None;
+            if text.trim().is_empty() {
+                return Sendable::Nothing;
+            }
+            if is_email(&text) {
+                return Sendable::Not(DropReason::Personal);
             }
             let long = LONG_TEXTS.iter().find(|(long, _)| *long == name);
-            Some(Value::String(cut(text, long.map_or(MAX_TEXT_CHARS, |(_, chars)| *chars))))
+            let bytes = text.len();
+            let text = cut(text, long.map_or(MAX_TEXT_CHARS, |(_, chars)| *chars));
+            let is_whole = text.len() == bytes;
+            let text = Value::String(text);
+            if is_whole { Sendable::Whole(text) } else { Sendable::Cut(text) }
         }
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::Null => Sendable::Nothing,
+        Value::Array(_) | Value::Object(_) => Sendable::Not(DropReason::Nested),
     }
 }
 
 /// The client's name for a parameter as Google takes it, if it can be made so.
-fn custom_name(name: &str) -> Option<String> {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    let name: String = name.trim().chars().map(plain).collect();
+fn param_name(written: &str) -> Option<String> {
+    let name = fit_name(written)?;
     let is_reserved = RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || name == RESERVED_PARAM
         || matches!(name.as_str(), "items" | "timestamp_micros");
-    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
-    (starts && !is_reserved && name.len() <= MAX_NAME_CHARS).then_some(name)
+    (!is_reserved).then_some(name)
+}
+
+/// A name of an event or a parameter made of the client's: letters of any language, digits and `_`;
+/// other characters become a `_`, in front of what begins with no letter stands [`NAME_PREFIX`], and what
+/// is too long is cut. `None` if no letter and no digit is left.
+pub(super) fn fit_name(written: &str) -> Option<String> {
+    let written = written.trim();
+    let mut name = String::with_capacity(written.len() + NAME_PREFIX.len());
+    if !written.starts_with(char::is_alphabetic) {
+        name.push_str(NAME_PREFIX);
+    }
+    let (mut says_something, mut is_gap) = (false, false);
+    for c in written.chars() {
+        if is_name_char(c) {
+            if is_gap && !name.ends_with('_') && c != '_' {
+                name.push('_');
+            }
+            name.push(c);
+            says_something |= c != '_';
+        }
+        is_gap = !is_name_char(c);
+    }
+    says_something.then(|| cut(name, MAX_NAME_CHARS))
+}
+
+/// Whether a name has none but characters that Google takes.
+pub(super) fn is_name(name: &str) -> bool {
+    name.starts_with(char::is_alphabetic) && name.chars().all(is_name_char)
+}
+
+fn is_name_char(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 /// The text's first characters.
@@ -122,19 +220,61 @@ pub(super) fn cut(mut text: String, chars: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn names_are_made_fit_or_left_out() {
-        assert_eq!(custom_name("Gift Wrap").as_deref(), Some("Gift_Wrap"));
-        assert_eq!(custom_name("a.b-c").as_deref(), Some("a_b_c"));
-        assert_eq!(custom_name(&"a".repeat(40)), Some("a".repeat(40)));
-        for bad in
-            ["", "1a", "_a", "ga_x", "google_x", "firebase_x", "firebase_conversion", "ä", "items"]
-        {
-            assert_eq!(custom_name(bad), None, "{bad}");
+    fn names_are_made_fit_or_dropped() {
+        for (written, expected) in [
+            ("Gift Wrap", "Gift_Wrap"),
+            ("a.b-c", "a_b_c"),
+            ("a__b", "a__b"),
+            ("Home | Nav", "Home_Nav"),
+            ("Newsletter: subscribed", "Newsletter_subscribed"),
+            ("Added to list (mobile)", "Added_to_list_mobile"),
+            ("loyaltyTier", "loyaltyTier"),
+            ("Formulaire envoyé", "Formulaire_envoyé"),
+            ("お問い合わせ", "お問い合わせ"),
+            ("2FA enabled", "e_2FA_enabled"),
+            ("_a", "e__a"),
+            ("(x)", "e_x"),
+        ] {
+            assert_eq!(param_name(written).as_deref(), Some(expected), "{written}");
+            assert!(is_name(expected), "{expected}");
         }
-        assert_eq!(custom_name(&"a".repeat(41)), None);
+        for length in [40, 41, 400] {
+            assert_eq!(param_name(&"ä".repeat(length)), Some("ä".repeat(40)));
+        }
+        for bad in ["", "_", "🎉", "ga_x", "google_x", "firebase_x", "firebase_conversion", "items"]
+        {
+            assert_eq!(param_name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_with_its_reason() {
+        let mut dropped = DroppedFields::default();
+        let mut params = Params::new(3, &mut dropped);
+        params.add("page_title", Some(json!("t".repeat(301))));
+        let properties = json!({ "page_title": "x", "used": 1, "none": "", "mail": "jo@mail.example",
+            "ga_x": 1, "list": [1], "a": { "b": 1, "c": { "d": 1 } }, "flag": true, "more": 1 });
+        params.add_properties(properties.as_object().unwrap(), |name| name == "used");
+        let expected = json!({ "page_title": "t".repeat(300), "a_b": 1, "flag": "true" });
+        assert_eq!(Value::Object(params.into_object()), expected);
+        let dropped: Vec<String> = dropped.listed().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            dropped,
+            [
+                "page_title (too_long)",
+                "page_title (name_taken)",
+                "mail (personal)",
+                "ga_x (name_not_allowed)",
+                "list (nested)",
+                "a_c (nested)",
+                "more (too_many_parameters)",
+            ]
+        );
     }
 
     #[test]

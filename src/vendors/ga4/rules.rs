@@ -10,7 +10,7 @@ pub(super) struct Rule {
     /// GA4's name.
     pub(super) name: &'static str,
     /// Parameters, each from the first of these properties.
-    pub(super) params: &'static [(&'static str, &'static [&'static str])],
+    pub(super) params: ParamKeys,
     /// Parameters that Google requires: without them the event is dead, with this code.
     pub(super) required: Option<(&'static str, &'static str)>,
     /// Where its value comes from.
@@ -28,6 +28,20 @@ pub(super) enum Value {
     Of(&'static [&'static str]),
     /// The order's, as the settings say.
     Order,
+    /// `value` as it is: an amount of no currency.
+    Virtual,
+}
+
+impl Value {
+    /// The properties that say the value: none of them is another parameter as well.
+    pub(super) fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Of(keys) => keys,
+            Self::Order => &["value", "total", "revenue"],
+            Self::Virtual => &["value"],
+        }
+    }
 }
 
 /// Where an event's items come from.
@@ -45,25 +59,31 @@ pub(super) enum Items {
 
 const CART: Value = Value::Of(&["value", "total", "revenue"]);
 
-const LIST: &[(&str, &[&str])] =
-    &[("item_list_id", &["list_id"]), ("item_list_name", &["category"])];
+/// Parameters, each from the first of these properties. The spec's names come first, as the beacons'
+/// readers turn Google's into the first; Google's own are read after them.
+type ParamKeys = &'static [(&'static str, &'static [&'static str])];
 
-const PROMOTION: &[(&str, &[&str])] = &[
+const LIST: ParamKeys = &[
+    ("item_list_id", &["list_id", "item_list_id"]),
+    ("item_list_name", &["category", "item_list_name"]),
+];
+
+const PROMOTION: ParamKeys = &[
     ("promotion_id", &["promotion_id"]),
-    ("promotion_name", &["name"]),
+    ("promotion_name", &["name", "promotion_name"]),
     ("creative_name", &["creative_name", "creative"]),
     ("creative_slot", &["creative_slot", "position"]),
 ];
 
-const ORDER: &[(&str, &[&str])] = &[
-    ("transaction_id", &["order_id"]),
+const ORDER: ParamKeys = &[
+    ("transaction_id", &["order_id", "transaction_id"]),
     ("affiliation", &["affiliation"]),
     ("coupon", &["coupon"]),
     ("shipping", &["shipping"]),
     ("tax", &["tax"]),
 ];
 
-const METHOD: &[(&str, &[&str])] = &[("method", &["method", "type"])];
+const METHOD: ParamKeys = &[("method", &["method", "type"])];
 
 const TRANSACTION: Option<(&str, &str)> = Some(("transaction_id", "missing_transaction_id"));
 
@@ -71,10 +91,13 @@ const fn rule(canonical: &'static str, name: &'static str) -> Rule {
     Rule { canonical, name, params: &[], required: None, value: Value::None, items: Items::None }
 }
 
-/// The standard events, in the order of the Segment spec.
+/// The properties that say how a checkout ships.
+pub(super) const SHIPPING_TIER: &[&str] = &["shipping_method", "shipping_tier"];
+
+/// The standard events, in the order of the Segment spec; those that Google recommends to games are last.
 pub(super) static RULES: &[Rule] = &[
     Rule {
-        params: &[("search_term", &["query"])],
+        params: &[("search_term", &["query", "search_term"])],
         required: Some(("search_term", "missing_search_term")),
         ..rule("PRODUCTS_SEARCHED", "search")
     },
@@ -100,13 +123,13 @@ pub(super) static RULES: &[Rule] = &[
         ..rule("CHECKOUT_STARTED", "begin_checkout")
     },
     Rule {
-        params: &[("coupon", &["coupon"]), ("shipping_tier", &["shipping_method"])],
+        params: &[("coupon", &["coupon"]), ("shipping_tier", SHIPPING_TIER)],
         value: CART,
         items: Items::Optional,
         ..rule("CHECKOUT_STEP_COMPLETED", "add_shipping_info")
     },
     Rule {
-        params: &[("coupon", &["coupon"]), ("payment_type", &["payment_method"])],
+        params: &[("coupon", &["coupon"]), ("payment_type", &["payment_method", "payment_type"])],
         value: CART,
         items: Items::Optional,
         ..rule("PAYMENT_INFO_ENTERED", "add_payment_info")
@@ -133,17 +156,17 @@ pub(super) static RULES: &[Rule] = &[
     },
     Rule {
         params: &[
-            ("method", &["share_via"]),
+            ("method", &["share_via", "method"]),
             ("content_type", &["content_type"]),
-            ("item_id", &["product_id"]),
+            ("item_id", &["product_id", "item_id"]),
         ],
         ..rule("PRODUCT_SHARED", "share")
     },
     Rule {
         params: &[
-            ("method", &["share_via"]),
+            ("method", &["share_via", "method"]),
             ("content_type", &["content_type"]),
-            ("item_id", &["cart_id"]),
+            ("item_id", &["cart_id", "item_id"]),
         ],
         ..rule("CART_SHARED", "share")
     },
@@ -165,7 +188,20 @@ pub(super) static RULES: &[Rule] = &[
         ],
         ..rule("CAMPAIGN_DETAILS", "campaign_details")
     },
+    Rule { value: Value::Virtual, ..rule("EARN_VIRTUAL_CURRENCY", "earn_virtual_currency") },
+    Rule { value: Value::Virtual, ..rule("SPEND_VIRTUAL_CURRENCY", "spend_virtual_currency") },
+    rule("LEVEL_START", "level_start"),
+    rule("LEVEL_END", "level_end"),
+    rule("LEVEL_UP", "level_up"),
+    rule("POST_SCORE", "post_score"),
+    rule("SELECT_CONTENT", "select_content"),
+    rule("TUTORIAL_BEGIN", "tutorial_begin"),
+    rule("TUTORIAL_COMPLETE", "tutorial_complete"),
+    rule("UNLOCK_ACHIEVEMENT", "unlock_achievement"),
 ];
+
+/// The parameters that Google takes as numbers alone.
+pub(super) const NUMBERS: [&str; 2] = ["tax", "shipping"];
 
 /// The rule for a track name, compared without regard to case and kind of space.
 pub(super) fn find(event: &str) -> Option<&'static Rule> {
@@ -176,10 +212,11 @@ pub(super) fn find(event: &str) -> Option<&'static Rule> {
 /// name that says as much as any canonical one stays as it is.
 pub(super) fn of_vendors(name: &str) -> Option<&'static Rule> {
     let name = if name == "view_search_results" { "search" } else { name };
-    if matches!(name, "generate_lead" | "campaign_details" | "share") {
-        return None;
-    }
-    RULES.iter().find(|rule| rule.name == name)
+    let rule = RULES.iter().find(|rule| rule.name == name)?;
+    let is_as_plain = matches!(name, "generate_lead" | "share");
+    // Of campaigns and games the spec knows no more than Google.
+    let is_same = rule.canonical.eq_ignore_ascii_case(name);
+    (!is_as_plain && !is_same).then_some(rule)
 }
 
 /// Names that are Google's own: an event of such a name is dropped. The last three are for app

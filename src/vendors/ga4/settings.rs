@@ -4,7 +4,8 @@ use http::Uri;
 use url::Url;
 
 use crate::settings::{Secret, Section};
-use crate::vendors::products;
+use crate::values::telephone::TelephoneReader;
+use crate::vendors::{person, products};
 
 /// Where events are collected, and where they are collected within the EU.
 const GLOBAL: &str = "https://www.google-analytics.com";
@@ -32,6 +33,8 @@ pub(super) struct Settings {
     pub(super) user_properties: Vec<String>,
     /// Whether what is known of the person goes along, hashed.
     pub(super) user_data: bool,
+    /// Reads the numbers of that.
+    pub(super) telephones: TelephoneReader,
     pub(super) purchase_value: PurchaseValue,
     /// Whether events older than Google dates are dropped; otherwise they go without their time.
     pub(super) drop_late: bool,
@@ -62,6 +65,7 @@ impl Settings {
             currency,
             user_properties: section.strings("user_properties"),
             user_data: section.opt_boolean("user_data").unwrap_or(false),
+            telephones: person::telephone_reader(section),
             purchase_value: section
                 .opt_choice("purchase_value", &purchase_value)
                 .unwrap_or(PurchaseValue::Revenue),

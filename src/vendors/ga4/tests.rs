@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::validate::validate;
 use super::*;
+use crate::event::DroppedFields;
 use crate::vendors::trial::{self, Line, event, now};
 
 fn ga4(settings: &str) -> Ga4 {
@@ -15,7 +16,7 @@ fn ga4(settings: &str) -> Ga4 {
 
 /// The name and the parameters of what Google is told.
 pub(super) fn mapped(event: &Enriched) -> (String, Value) {
-    let hit = map::map(event, &ga4("").settings).unwrap();
+    let hit = map::map(event, &ga4("").settings, &mut DroppedFields::default()).unwrap();
     (hit.name, serde_json::from_str(&hit.params).unwrap())
 }
 
@@ -112,7 +113,7 @@ proptest! {
             "type": kind, "event": name, "groupId": name, "userId": user,
             "properties": properties, "context": context,
         }));
-        if let Ok(hit) = map::map(&event, &ga4.settings) {
+        if let Ok(hit) = map::map(&event, &ga4.settings, &mut DroppedFields::default()) {
             let body = body_of(&hit.envelope, &[(&hit, &event)], now());
             prop_assert_eq!(validate(&body), vec![], "{}", body);
             let two = body_of(&hit.envelope, &[(&hit, &event), (&hit, &event)], now());

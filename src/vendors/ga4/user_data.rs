@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::event::Enriched;
+use crate::values::telephone::TelephoneReader;
 use crate::vendors::digest::sha256;
 use crate::vendors::google::{country, email, letters, phone, postal_code, without_symbols};
 use crate::vendors::person::Person;
@@ -39,7 +40,7 @@ struct Address {
 
 impl UserData {
     /// Whom the event is of. `None` if nothing is known of the person.
-    pub(super) fn of(event: &Enriched) -> Option<Self> {
+    pub(super) fn of(event: &Enriched, telephones: &TelephoneReader) -> Option<Self> {
         let person = Person::of(event);
         let text = |value: Option<std::borrow::Cow<'_, str>>, form: fn(&str) -> String| {
             value.map(|value| form(&value)).filter(|text| !text.is_empty())
@@ -56,7 +57,7 @@ impl UserData {
         };
         let data = Self {
             email: digest(person.email(), email).map(|digest| [digest]),
-            phone: digest(person.phone(), phone).map(|digest| [digest]),
+            phone: sha256(&phone(person, telephones)).map(|digest| [digest]),
             address: (address != Address::default()).then_some([address]),
         };
         (data != Self::default()).then_some(data)

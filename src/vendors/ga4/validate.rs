@@ -7,10 +7,28 @@ use super::commerce::{MAX_ITEM_FIELDS, MAX_ITEMS};
 use super::map::is_user_property;
 use super::params::{
     LONG_TEXTS, MAX_NAME_CHARS, MAX_PARAMS, MAX_TEXT_CHARS, RESERVED_PARAM, RESERVED_PREFIXES,
+    is_name,
 };
 use super::rules::RESERVED_EVENTS;
+use super::surroundings::CATEGORIES;
 use crate::event::Object;
 use crate::vendors::digest::is_sha256;
+
+/// The fields of a device.
+const DEVICE: [&str; 9] = [
+    "category",
+    "language",
+    "screen_resolution",
+    "operating_system",
+    "operating_system_version",
+    "model",
+    "brand",
+    "browser",
+    "browser_version",
+];
+
+/// The events whose value is of no currency.
+const VIRTUAL: [&str; 2] = ["earn_virtual_currency", "spend_virtual_currency"];
 
 /// One objection, in the words of the validation endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +57,7 @@ pub fn validate(body: &Value) -> Vec<Objection> {
             objections.add(name, "must not be empty", "VALUE_REQUIRED");
         }
     }
+    objections.device(body.get("device"));
     objections.user_properties(body.get("user_properties"));
     objections.user_data(body);
     match body.get("events").and_then(Value::as_array) {
@@ -81,7 +100,11 @@ impl Objections {
             }
         }
         let has_currency = params.get("currency").and_then(Value::as_str).is_some();
-        if params.contains_key("value") && !has_currency {
+        let is_virtual = VIRTUAL.contains(&name);
+        if is_virtual && params.contains_key("currency") {
+            self.add(&format!("{path}.params.currency"), "of no currency", "VALUE_INVALID");
+        }
+        if params.contains_key("value") && !has_currency && !is_virtual {
             self.add(&format!("{path}.params.currency"), "value needs it", "VALUE_REQUIRED");
         }
         if matches!(name, "purchase" | "refund") && !params.contains_key("transaction_id") {
@@ -144,13 +167,26 @@ impl Objections {
     }
 
     fn name(&mut self, path: &str, name: &str) {
-        let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        if !is_plain || name.len() > MAX_NAME_CHARS {
+        if !is_name(name) || name.chars().count() > MAX_NAME_CHARS {
             self.add(path, "1 to 40 letters, digits and \"_\"", "NAME_INVALID");
         }
         if RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
             self.add(path, "has a reserved prefix", "NAME_RESERVED");
+        }
+    }
+
+    fn device(&mut self, device: Option<&Value>) {
+        let Some(device) = device else { return };
+        let fields = device.as_object().into_iter().flatten();
+        let is_text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+        for (name, _) in
+            fields.filter(|(name, value)| !DEVICE.contains(&name.as_str()) || !is_text(value))
+        {
+            self.add(&format!("device.{name}"), "is no text of a device", "VALUE_INVALID");
+        }
+        let category = device.get("category").and_then(Value::as_str);
+        if category.is_some_and(|category| !CATEGORIES.contains(&category)) {
+            self.add("device.category", "is no category", "VALUE_INVALID");
         }
     }
 

@@ -10,10 +10,11 @@ use url::Url;
 use super::token::Tokens;
 use crate::event::Enriched;
 use crate::settings::{Secret, Section};
+use crate::values::telephone::TelephoneReader;
 use crate::vendors::audience::{Audience, Change, Listed, Row, alike, readable};
 use crate::vendors::digest::sha256;
 use crate::vendors::google::{country, email, letters, phone, postal_code};
-use crate::vendors::person::Person;
+use crate::vendors::person::{Person, telephone_reader};
 use crate::vendors::{Call, Outcome, Reason, judge};
 
 /// Where members are told, and where tokens are given out.
@@ -37,6 +38,7 @@ pub(super) struct CustomerMatch {
     account: Value,
     login_account: Option<Value>,
     consent: Map<String, Value>,
+    telephones: TelephoneReader,
 }
 
 impl CustomerMatch {
@@ -60,7 +62,10 @@ impl CustomerMatch {
         let secrets = tokens.secrets();
         let ingest = at(BASE, "v1/audienceMembers:ingest");
         let remove = at(BASE, "v1/audienceMembers:remove");
-        (Self { ingest, remove, tokens, account, login_account, consent }, secrets)
+        let telephones = telephone_reader(section);
+        let customers =
+            Self { ingest, remove, tokens, account, login_account, consent, telephones };
+        (customers, secrets)
     }
 
     /// What Google is told of these members.
@@ -120,7 +125,7 @@ impl Audience for CustomerMatch {
         if let Some(digest) = digest(person.email(), email) {
             identifiers.push(json!({ "emailAddress": digest }));
         }
-        if let Some(digest) = digest(person.phone(), phone) {
+        if let Some(digest) = sha256(&phone(person, &self.telephones)) {
             identifiers.push(json!({ "phoneNumber": digest }));
         }
         if let (Some(given), Some(family), Some(region), Some(postal)) = (

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use url::Url;
 
 use super::settings::Settings;
-use crate::event::{Enriched, Event, Object};
+use crate::event::{DropReason, DroppedFields, Enriched, Event, Object};
 use crate::vendors::conversation::{Who, chosen, cut, phone};
 use crate::vendors::person::Person;
+use crate::vendors::wire::says_nothing;
 use crate::vendors::{moments, products};
 
 /// Events this young are of a visitor who is there now; older ones may be replayed.
@@ -35,7 +36,7 @@ pub(super) fn contact(event: &Enriched, who: &Who, settings: &Settings, now: Tim
         set("external_id", Some(user_id.as_str().into()));
     }
     set("email", who.email.clone().map(Value::from));
-    set("phone", phone(event).map(Value::from));
+    set("phone", phone(event, &settings.telephones).map(Value::from));
     set("name", person.name().map(|name| name.trim().into()));
     let avatar = person.avatar().and_then(|url| Url::parse(url.trim()).ok());
     let avatar = avatar.filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -50,7 +51,7 @@ pub(super) fn contact(event: &Enriched, who: &Who, settings: &Settings, now: Tim
     set("unsubscribed_from_emails", refuses.and_then(Value::as_bool).map(Value::from));
     let mut custom = match settings.attributes.is_empty() {
         true => Object::new(),
-        false => attributes(&person.traits(), &settings.attributes),
+        false => attributes(&person.traits(), &settings.attributes, &mut DroppedFields::default()),
     };
     if let (None, Some(attribute), Some(id)) =
         (&who.user_id, &settings.lead_attribute, &who.anonymous_id)
@@ -68,13 +69,26 @@ fn last_seen_at(event: &Enriched, now: Timestamp) -> Option<i64> {
     (age <= LIVE).then(|| at.as_second())
 }
 
+/// Notes the traits of a person that no attribute can hold.
+pub(super) fn note_dropped(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) {
+    if !settings.attributes.is_empty() {
+        let _sent_later = attributes(&Person::of(event).traits(), &settings.attributes, dropped);
+    }
+}
+
 /// The traits of these names that an attribute can hold.
-fn attributes(traits: &Object, names: &[String]) -> Object {
-    let attribute = |(name, value): (String, &Value)| {
-        let value = attribute_value(&name, value)?;
-        Some((name, value))
-    };
-    chosen(traits, names).filter_map(attribute).collect()
+fn attributes(traits: &Object, names: &[String], dropped: &mut DroppedFields) -> Object {
+    let mut attributes = Object::new();
+    for (name, value) in chosen(traits, names) {
+        match attribute_value(&name, value) {
+            Some(value) => {
+                attributes.insert(name, value);
+            }
+            None if says_nothing(value) => {}
+            None => dropped.add(&name, DropReason::Nested),
+        }
+    }
+    attributes
 }
 
 fn attribute_value(name: &str, value: &Value) -> Option<Value> {
@@ -92,7 +106,11 @@ fn attribute_value(name: &str, value: &Value) -> Option<Value> {
 }
 
 /// The company of a group event; none without its id.
-pub(super) fn company(event: &Event, settings: &Settings) -> Option<Object> {
+pub(super) fn company(
+    event: &Event,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Option<Object> {
     let id = event.group_id.as_deref().filter(|id| !id.trim().is_empty())?;
     let empty = Object::new();
     let traits = event.traits.as_ref().unwrap_or(&empty);
@@ -115,17 +133,49 @@ pub(super) fn company(event: &Event, settings: &Settings) -> Option<Object> {
     set("size", size.map(Value::from));
     set("website", text(&["website"]));
     set("industry", text(&["industry"]));
-    let spend = whole(&["monthly_spend", "monthlySpend"]);
-    set("monthly_spend", spend.filter(|spend| (0..=MAX_SPEND).contains(spend)).map(Value::from));
+    let spend = ["monthly_spend", "monthlySpend"];
+    let spend = spend.iter().find_map(|key| products::number(traits.get(*key)?));
+    set("monthly_spend", spend.and_then(|spend| truncated(&spend)).map(Value::from));
     let created = ["remote_created_at", "remoteCreatedAt", "createdAt", "created_at"];
     let created = created.iter().find_map(|key| moments::read(traits.get(*key)?));
     set("remote_created_at", created.map(|at| at.as_second().into()));
-    let custom = attributes(traits, &settings.company_attributes);
+    let custom = attributes(traits, &settings.company_attributes, dropped);
     set("custom_attributes", (!custom.is_empty()).then_some(Value::Object(custom)));
     Some(company)
+}
+
+/// A spend without its decimals, as Intercom would have it.
+fn truncated(spend: &Number) -> Option<i64> {
+    let whole = match (spend.as_i64(), spend.as_f64()) {
+        (Some(whole), _) => whole,
+        (None, Some(float)) => products::whole_number(&float.trunc().into())?,
+        (None, None) => return None,
+    };
+    (0..=MAX_SPEND).contains(&whole).then_some(whole)
 }
 
 /// A company's id, as sites write it.
 pub(super) fn company_id(written: &Value) -> Option<String> {
     products::text(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn monthly_spend_is_truncated() {
+        for (written, expected) in [
+            (json!(830.5), Some(830)),
+            (json!(830.999), Some(830)),
+            (json!(49), Some(49)),
+            (json!(0.9), Some(0)),
+            (json!(-1), None),
+            (json!(3e9), None),
+        ] {
+            assert_eq!(truncated(written.as_number().unwrap()), expected, "{written}");
+        }
+    }
 }

@@ -5,10 +5,11 @@ use serde_json::Value;
 use super::contact;
 use super::metadata::metadata;
 use super::settings::Settings;
-use crate::event::{Enriched, Event, Kind, Object};
+use crate::event::{DroppedFields, Enriched, Event, Kind, Object};
+use crate::vendors::Refusal;
 use crate::vendors::conversation::{Who, viewed};
 use crate::vendors::naming::is_like;
-use crate::vendors::{Reason, Screening};
+use crate::vendors::person::Person;
 
 /// Events that say who somebody is as well: the contact is brought up to date first.
 const INTRODUCTIONS: [&str; 3] = ["SIGNED_UP", "LEAD", "LEAD_GENERATED"];
@@ -44,8 +45,13 @@ pub(super) struct Happening {
     pub(super) introduces: bool,
 }
 
-pub(super) fn render(event: &Enriched, settings: &Settings) -> Result<Message, Screening> {
-    let say = say(event, settings)?;
+pub(super) fn render(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Message, Refusal> {
+    let say = say(event, settings, dropped)?;
+    Person::of(event).note_unreadable(&settings.telephones, dropped);
     let mut who = Who::of(event);
     if matches!(say, Say::Alias) {
         // The profile may know the user already, but the lead is the one that the event names.
@@ -53,27 +59,30 @@ pub(super) fn render(event: &Enriched, settings: &Settings) -> Result<Message, S
     }
     let can_be_found_again = settings.lead_attribute.is_some() && who.anonymous_id.is_some();
     if who.user_id.is_none() && who.email.is_none() && !can_be_found_again {
-        return Err(skip("anonymous"));
+        return Err(Refusal::Skip("anonymous"));
     }
     Ok(Message { who, say })
 }
 
-fn say(event: &Enriched, settings: &Settings) -> Result<Say, Screening> {
+fn say(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Result<Say, Refusal> {
     let name = match event.event.kind {
-        Kind::Identify => return Ok(Say::Person { leaves: leaves(&event.event) }),
+        Kind::Identify => {
+            contact::note_dropped(event, settings, dropped);
+            return Ok(Say::Person { leaves: leaves(&event.event) });
+        }
         Kind::Group => {
-            return contact::company(&event.event, settings)
+            return contact::company(&event.event, settings, dropped)
                 .map(Say::Company)
-                .ok_or_else(|| Screening::Dead(Reason::new("missing_group_id")));
+                .ok_or_else(|| Refusal::Dead("missing_group_id"));
         }
         Kind::Alias if settings.leads && is_introduction(&event.event) => return Ok(Say::Alias),
-        Kind::Alias => return Err(skip("no_aliases")),
+        Kind::Alias => return Err(Refusal::Skip("no_aliases")),
         Kind::Page | Kind::Screen if settings.pages => viewed(&event.event),
-        Kind::Page | Kind::Screen => return Err(skip("pages_off")),
+        Kind::Page | Kind::Screen => return Err(Refusal::Skip("pages_off")),
         Kind::Track => event.event.event.as_deref().unwrap_or_default().trim().to_owned(),
     };
     if name.is_empty() {
-        return Err(Screening::Dead(Reason::new("invalid_name")));
+        return Err(Refusal::Dead("invalid_name"));
     }
     let empty = Object::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
@@ -83,7 +92,7 @@ fn say(event: &Enriched, settings: &Settings) -> Result<Say, Screening> {
         // What Intercom itself would make of them.
         name: name.replace(['.', '$'], "-"),
         created_at: event.event.timestamp.as_second(),
-        metadata: metadata(properties, settings),
+        metadata: metadata(properties, settings, dropped),
         introduces,
     }))
 }
@@ -99,8 +108,4 @@ fn leaves(event: &Event) -> Option<String> {
     let company = event.traits.as_ref()?.get("company")?;
     let is_removed = company.get("remove").and_then(Value::as_bool) == Some(true);
     is_removed.then(|| contact::company_id(company.get("id")?)).flatten()
-}
-
-fn skip(code: &'static str) -> Screening {
-    Screening::Skip(Reason::new(code))
 }

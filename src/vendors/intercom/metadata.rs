@@ -1,14 +1,16 @@
-//! The metadata of an event: flat, ten keys, in the types that Intercom knows
+//! The metadata of an event: flat, twenty keys, in the types that Intercom knows
 //! (`contracts/destinations.md` 5.2 and 5.3).
 
 use serde_json::{Value, json};
 
 use super::settings::Settings;
-use crate::event::Object;
+use crate::event::{DropReason, DroppedFields, Object};
+use crate::values::currency;
+use crate::vendors::wire::says_nothing;
 use crate::vendors::{moments, products};
 
 /// Keys of an event that Intercom keeps; it ignores the others, in the order sent.
-const MAX_KEYS: usize = 10;
+const MAX_KEYS: usize = 20;
 
 /// How deep objects within objects are flattened.
 const MAX_DEPTH: usize = 5;
@@ -16,33 +18,31 @@ const MAX_DEPTH: usize = 5;
 /// What a date's key ends with.
 const DATE: &str = "_date";
 
-/// Properties that may hold the event's amount, the surest first.
-const AMOUNTS: [&str; 4] = ["revenue", "total", "price", "value"];
-
-/// Currencies without minor units, and those with more than two digits of them (ISO 4217).
-const WHOLE: [&str; 17] = [
-    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND",
-    "VUV", "XAF", "XOF", "XPF",
-];
-const THOUSANDTHS: [&str; 7] = ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"];
-const TEN_THOUSANDTHS: [&str; 2] = ["CLF", "UYW"];
-
 /// The metadata of an event with these properties.
-pub(super) fn metadata(properties: &Object, settings: &Settings) -> Object {
+pub(super) fn metadata(
+    properties: &Object,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Object {
     let mut all = Object::new();
-    let price = price(properties, settings.currency.as_deref());
-    let spent: &[&str] = match price {
-        Some((source, amount)) => {
-            all.insert("price".to_owned(), amount);
-            &["email", "currency", source]
+    let revenue = revenue(properties, settings.currency.as_deref());
+    let spent: &[&str] = match revenue {
+        Some(revenue) => {
+            // Where there is a price, the revenue is another amount.
+            let has_price = properties.get("price").is_some_and(|price| !says_nothing(price));
+            let key = if has_price { "revenue" } else { "price" };
+            all.insert(key.to_owned(), revenue);
+            &["email", "currency", "revenue"]
         }
         None => &["email"],
     };
+    let mut flat = Flat { all, dates: settings.dates, dropped };
     for (key, value) in properties {
         if !spent.contains(&key.as_str()) {
-            flatten(&mut all, key, value, MAX_DEPTH);
+            flat.add(key, value, MAX_DEPTH);
         }
     }
+    let mut all = flat.all;
     if all.len() <= MAX_KEYS {
         return all;
     }
@@ -54,52 +54,73 @@ pub(super) fn metadata(properties: &Object, settings: &Settings) -> Object {
             kept.insert(key, value);
         }
     }
-    let room = MAX_KEYS - kept.len();
-    kept.extend(all.into_iter().take(room));
+    for (key, value) in all {
+        if kept.len() < MAX_KEYS {
+            kept.insert(key, value);
+        } else {
+            dropped.add(&key, DropReason::TooManyParameters);
+        }
+    }
     kept
 }
 
-/// The event's amount in minor units, and the property that it stood in. Intercom takes no amount that
-/// is not positive, and no currency is guessed.
-fn price(properties: &Object, store: Option<&str>) -> Option<(&'static str, Value)> {
+/// The event's revenue in minor units. Intercom takes no amount that is not positive, and no currency is
+/// guessed.
+fn revenue(properties: &Object, store: Option<&str>) -> Option<Value> {
+    let revenue = products::number(properties.get("revenue")?)?.as_f64()?;
     let currency = products::currency(properties, store)?;
-    let (source, amount) = AMOUNTS.iter().find_map(|key| {
-        let amount = products::number(properties.get(*key)?)?.as_f64()?;
-        Some((*key, minor_units(amount, &currency)?))
-    })?;
-    Some((source, json!({ "amount": amount, "currency": currency })))
+    let amount = minor_units(revenue, &currency)?;
+    Some(json!({ "amount": amount, "currency": currency }))
 }
 
 /// An amount in its currency's smallest unit, if it is positive.
 pub(super) fn minor_units(amount: f64, currency: &str) -> Option<i64> {
-    let factor = if WHOLE.contains(&currency) {
-        1.0
-    } else if THOUSANDTHS.contains(&currency) {
-        1000.0
-    } else if TEN_THOUSANDTHS.contains(&currency) {
-        10_000.0
-    } else {
-        100.0
-    };
+    let factor = 10_f64.powi(i32::from(currency::decimals(currency)));
     // 19.99 times 100 is a little less than 1999.
     products::whole_number(&json!(amount * factor)).filter(|units| *units > 0)
 }
 
-fn flatten(all: &mut Object, key: &str, value: &Value, depth: usize) {
-    match value {
-        Value::Object(object) if !is_rich(object) => {
-            for (inner, value) in object {
-                if depth > 0 {
-                    flatten(all, &format!("{key}_{inner}"), value, depth - 1);
+/// Metadata as it grows.
+struct Flat<'d> {
+    all: Object,
+    /// Whether a date gets a second key in Intercom's form.
+    dates: bool,
+    dropped: &'d mut DroppedFields,
+}
+
+impl Flat<'_> {
+    /// Adds a value, or what is in an object, `depth` levels down.
+    fn add(&mut self, key: &str, value: &Value, depth: usize) {
+        match value {
+            value if says_nothing(value) => {}
+            Value::Object(object) if !is_rich(object) && depth > 0 => {
+                for (inner, value) in object {
+                    self.add(&format!("{key}_{inner}"), value, depth - 1);
                 }
             }
+            Value::Object(object) if !is_rich(object) => self.dropped.add(key, DropReason::Nested),
+            value => self.add_leaf(key, value),
         }
-        _ => {
-            if let Some((key, value)) = leaf(key, value)
-                && !all.contains_key(&key)
-            {
-                all.insert(key, value);
+    }
+
+    fn add_leaf(&mut self, written: &str, value: &Value) {
+        let key = written.trim().replace(['.', '$'], "-");
+        if key.is_empty() {
+            return self.dropped.add(written, DropReason::NameNotAllowed);
+        }
+        if self.all.contains_key(&key) {
+            return self.dropped.add(written, DropReason::NameTaken);
+        }
+        match leaf(&key, value) {
+            Ok(leaf) => {
+                let date = value.as_str().filter(|_| self.dates && !key.ends_with(DATE));
+                let date = date.and_then(moments::iso).map(|at| (format!("{key}{DATE}"), at));
+                self.all.insert(key, leaf);
+                if let Some((key, at)) = date {
+                    self.all.entry(key).or_insert(at.as_second().into());
+                }
             }
+            Err(reason) => self.dropped.add(written, reason),
         }
     }
 }
@@ -120,32 +141,77 @@ fn is_web(url: &str) -> bool {
     url.starts_with("https://") || url.starts_with("http://")
 }
 
-/// A key and its value in a type that Intercom knows.
-fn leaf(key: &str, value: &Value) -> Option<(String, Value)> {
-    let key = key.trim().replace(['.', '$'], "-");
-    if key.is_empty() {
-        return None;
+/// A key's value in a type that Intercom knows.
+fn leaf(key: &str, value: &Value) -> Result<Value, DropReason> {
+    match value {
+        Value::Null | Value::Array(_) => Err(DropReason::Nested),
+        value if key.ends_with(DATE) => {
+            let at = moments::read(value).ok_or(DropReason::UnreadableTime)?;
+            Ok(at.as_second().into())
+        }
+        Value::Bool(claim) => Ok(claim.to_string().into()),
+        Value::String(_) | Value::Number(_) | Value::Object(_) => Ok(value.clone()),
     }
-    if key.ends_with(DATE) {
-        let at = moments::read(value)?;
-        return Some((key, at.as_second().into()));
-    }
-    let value = match value {
-        Value::Null | Value::Array(_) => return None,
-        Value::Bool(claim) => claim.to_string().into(),
-        Value::String(text) if text.trim().is_empty() => return None,
-        Value::String(text) => match moments::iso(text) {
-            Some(at) => return Some((format!("{key}{DATE}"), at.as_second().into())),
-            None => text.as_str().into(),
-        },
-        Value::Number(_) | Value::Object(_) => value.clone(),
-    };
-    Some((key, value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vendors::trial::{object, settings};
+
+    fn of(text: &str, properties: Value) -> (Value, Vec<String>) {
+        let mut dropped = DroppedFields::default();
+        let settings = settings(text, Settings::read);
+        let metadata = metadata(&object(properties), &settings, &mut dropped);
+        (metadata.into(), dropped.listed().iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn revenue_alone_becomes_an_amount() {
+        let amount = |units: i64| json!({ "amount": units, "currency": "EUR" });
+        for (properties, expected) in [
+            (json!({ "revenue": 19.99, "currency": "eur" }), json!({ "price": amount(1999) })),
+            (
+                json!({ "revenue": 30, "price": 10, "currency": "EUR" }),
+                json!({ "revenue": amount(3000), "price": 10 }),
+            ),
+            (json!({ "total": 30, "currency": "EUR" }), json!({ "total": 30, "currency": "EUR" })),
+            (json!({ "value": 10, "price": "18.99" }), json!({ "value": 10, "price": "18.99" })),
+            (json!({ "revenue": 30 }), json!({ "revenue": 30 })),
+            (
+                json!({ "revenue": -3, "currency": "EUR" }),
+                json!({ "revenue": -3, "currency": "EUR" }),
+            ),
+        ] {
+            assert_eq!(of("", properties.clone()).0, expected, "{properties}");
+        }
+        assert_eq!(
+            of("currency = \"EUR\"", json!({ "revenue": 1 })).0,
+            json!({ "price": amount(100) })
+        );
+    }
+
+    #[test]
+    fn dates_keep_their_names_and_get_a_second_key_if_asked() {
+        let given = json!({ "start": "2026-11-23T10:00:00Z", "end_date": "2026-11-23", "day_date": "soon" });
+        let plain = json!({ "start": "2026-11-23T10:00:00Z", "end_date": 1_795_392_000 });
+        let dropped = ["day_date (unreadable_time)"];
+        assert_eq!(of("", given.clone()), (plain, dropped.map(str::to_owned).to_vec()));
+        let dated = json!({ "start": "2026-11-23T10:00:00Z", "start_date": 1_795_428_000,
+            "end_date": 1_795_392_000 });
+        assert_eq!(of("dates = true", given).0, dated);
+    }
+
+    #[test]
+    fn twenty_keys_are_kept_and_the_others_named() {
+        let many: Object = (0..22).map(|n| (format!("k{n:02}"), json!(n))).collect();
+        let (kept, dropped) = of("metadata_priority = [\"k21\"]", many.into());
+        assert_eq!(kept.as_object().unwrap().len(), 20);
+        assert_eq!(kept["k21"], 21);
+        assert_eq!(dropped, ["k19 (too_many_parameters)", "k20 (too_many_parameters)"]);
+        let (_, dropped) = of("", json!({ "list": [1], "a": { "b": 1 }, "a_b": 2, "none": [] }));
+        assert_eq!(dropped, ["list (nested)", "a_b (name_taken)"]);
+    }
 
     #[test]
     fn amounts_are_whole_in_every_currency() {

@@ -12,10 +12,10 @@
 //! - People without a user id become leads only with `leads = true`; those who gave no e-mail address
 //!   either only if `lead_attribute` names the custom attribute by which they are found again. When
 //!   they turn out to be a user, their lead is merged into it.
-//! - The amount of an event (`revenue`, else `total`, `price`, `value`) becomes `price` in minor units
-//!   if the event or the settings name a currency; otherwise it stays a number. Metadata is flattened
-//!   with `_`, without lists; the ten keys kept are those of `metadata_priority`, then `price`, then
-//!   the first.
+//! - The `revenue` of an event becomes `price` in minor units if the event or the settings name a
+//!   currency, and `revenue` if there is a price as well; all other amounts stay numbers under their
+//!   names. Metadata is flattened with `_`, without lists; the twenty keys kept are those of
+//!   `metadata_priority`, then the revenue, then the first.
 //! - Two events of one contact and name within a second are one to Intercom, and the second is lost.
 //! - A workspace holds 120 names of events: choose them with the destination's `events`.
 
@@ -42,8 +42,9 @@ use self::message::{Message, Say};
 use self::settings::Settings;
 use self::talk::Talk;
 use super::conversation::{Contacts, Stop, one_by_one};
+use super::prices::PriceUse;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    Audience, Call, Client, Destination, Habits, Outcome, Refusal, Screening, Shim, Unit, Vendor,
     shim,
 };
 use crate::event::Enriched;
@@ -106,10 +107,14 @@ impl Destination for Intercom {
         vec![self.token.clone()]
     }
 
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Numbers
+    }
+
     fn screen(&self, event: &Enriched, _now: Timestamp) -> Screening {
         match &*self.message(event) {
             Ok(_) => Screening::Send,
-            Err(screening) => screening.clone(),
+            Err(refusal) => (*refusal).into_screening(),
         }
     }
 
@@ -123,16 +128,13 @@ impl Destination for Intercom {
 }
 
 impl Intercom {
-    fn message(&self, event: &Enriched) -> Arc<Result<Message, Screening>> {
-        event.rendered(|event| message::render(event, &self.settings))
+    fn message(&self, event: &Enriched) -> Arc<Result<Message, Refusal>> {
+        event.rendered(|event, dropped| message::render(event, &self.settings, dropped))
     }
 
     async fn converse(&self, event: &Enriched, call: &dyn Call) -> Result<(), Stop> {
         let message = self.message(event);
-        let Ok(Message { who, say }) = &*message else {
-            // Screening let it pass: there is no way here.
-            return Err(Stop::Dead(Reason::new("unmappable")));
-        };
+        let Message { who, say } = message.as_ref().as_ref().map_err(|refusal| *refusal)?;
         let talk = Talk {
             line: Line { api: &self.api, call },
             contacts: &self.contacts,

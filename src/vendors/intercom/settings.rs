@@ -2,12 +2,15 @@
 //! addresses (`api.rs`) and the bounds of the cache of contacts.
 
 use crate::settings::Section;
-use crate::vendors::products;
+use crate::values::telephone::TelephoneReader;
+use crate::vendors::{person, products};
 
 /// The settings, checked.
 pub(super) struct Settings {
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,
+    /// Reads the numbers of contacts.
+    pub(super) telephones: TelephoneReader,
     /// Whether people without a user id become leads.
     pub(super) leads: bool,
     /// The custom attribute that holds the anonymous id of leads who gave no e-mail address.
@@ -17,6 +20,8 @@ pub(super) struct Settings {
     /// Traits of people, and of companies, that are custom attributes in Intercom.
     pub(super) attributes: Vec<String>,
     pub(super) company_attributes: Vec<String>,
+    /// Whether a date among an event's properties gets a second key, in Intercom's form.
+    pub(super) dates: bool,
     /// Keys of metadata that are kept first.
     pub(super) metadata_priority: Vec<String>,
 }
@@ -30,11 +35,13 @@ impl Settings {
         }
         Self {
             currency: products::store_currency(section),
+            telephones: person::telephone_reader(section),
             leads,
             lead_attribute,
             pages: section.opt_boolean("pages").unwrap_or(false),
             attributes: section.strings("attributes"),
             company_attributes: section.strings("company_attributes"),
+            dates: section.opt_boolean("dates").unwrap_or(false),
             metadata_priority: section.strings("metadata_priority"),
         }
     }

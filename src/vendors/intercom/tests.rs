@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::vendors::Reason;
 use crate::vendors::trial::{self, Line as Wire};
 
 fn intercom(settings: &str) -> Box<dyn Destination> {

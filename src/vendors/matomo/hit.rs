@@ -81,7 +81,7 @@ fn action<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> Option<(&'f str, Objec
             return Some(order(fields, bounds));
         }
         put(&mut said, "goal_id", Some(goal));
-        put(&mut said, "revenue", number(fields, "revenue"));
+        put(&mut said, "revenue", amount(fields, "revenue"));
         return Some(("Goal Conversion", said));
     }
     if let Some(medium) = fields.get("ma_mt") {
@@ -130,7 +130,7 @@ fn action<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> Option<(&'f str, Objec
 /// An order; or, without its number, the cart as it is now.
 fn order<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> (&'f str, Object) {
     let mut said = Object::new();
-    let amount = number(fields, "revenue");
+    let worth = amount(fields, "revenue");
     let items = fields.get("ec_items").and_then(|text| wire::json(text.as_bytes(), bounds));
     let items = match items {
         Some(Value::Array(items)) => items.into_iter().filter_map(product).collect(),
@@ -138,15 +138,15 @@ fn order<'f>(fields: &'f Fields<'_>, bounds: &Bounds) -> (&'f str, Object) {
     };
     let event = if let Some(order_id) = fields.get("ec_id") {
         put(&mut said, "order_id", Some(order_id));
-        put(&mut said, "total", amount.clone());
-        put(&mut said, "revenue", amount.clone());
+        put(&mut said, "total", worth.clone());
+        put(&mut said, "revenue", worth.clone());
         "Order Completed"
     } else {
         "Cart Updated"
     };
-    put(&mut said, "value", amount);
+    put(&mut said, "value", worth);
     for (parameter, name) in ORDER {
-        put(&mut said, name, number(fields, parameter));
+        put(&mut said, name, amount(fields, parameter));
     }
     put(&mut said, "products", Some(items));
     (event, said)
@@ -179,7 +179,7 @@ fn viewed(fields: &Fields<'_>, bounds: &Bounds) -> Option<(&'static str, Object)
         put(&mut said, "product_id", fields.get("_pks"));
         put(&mut said, "sku", fields.get("_pks"));
         put(&mut said, "name", fields.get("_pkn"));
-        put(&mut said, "price", number(fields, "_pkp"));
+        put(&mut said, "price", amount(fields, "_pkp"));
     }
     put_categories(&mut said, category);
     if said.is_empty() {
@@ -292,6 +292,15 @@ fn theirs<'f>(fields: &'f Fields<'_>) -> &'f str {
         Some((_, kind)) => kind,
         None => "action",
     }
+}
+
+/// An amount: a number, or its text as it is where destinations must read it. The text `false`, for no
+/// discount, says nothing.
+fn amount(fields: &Fields<'_>, parameter: &str) -> Option<Value> {
+    let text = fields
+        .get(parameter)
+        .filter(|text| !matches!(*text, "" | "false" | "null" | "undefined"))?;
+    as_number_text(text).or_else(|| Some(Value::from(text)))
 }
 
 /// A number. What is none, as the text `false` for no discount, says nothing.

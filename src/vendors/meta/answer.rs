@@ -75,7 +75,7 @@ impl<'r> GraphError<'r> {
                 retry("rate_limited", after.or_else(|| regain_access(reply)))
             }
             _ if self.is_transient => retry("vendor_error", after),
-            (1 | 2 | 368 | 5000, _) => retry("vendor_error", after),
+            (1 | 2 | 368 | 5000 | 21_009, _) => retry("vendor_error", after),
             (10 | 102 | 190 | 200..=299, _) => Outcome::Unauthorised(self.reason("unauthorised")),
             (100, 33) => Outcome::Unauthorised(self.reason(UNKNOWN)),
             // Nothing passes until someone sets a newer version.

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::normalise::{self, hashed};
 use super::{Meta, answer};
 use crate::event::Enriched;
+use crate::values::unicode;
 use crate::vendors::audience::{Audience, Change, LIST_GONE, Listed, Row, alike, made, readable};
 use crate::vendors::person::Person;
 use crate::vendors::{Call, Outcome, Reason};
@@ -53,9 +54,10 @@ impl Audience for Meta {
         let digest = |value: Option<&str>, normalise: &dyn Fn(&str) -> Option<String>| {
             value.and_then(|value| hashed(value, normalise)).unwrap_or_default()
         };
-        let default_code = self.settings.default_country_code.as_deref();
+        let telephones = &self.settings.telephones;
         let email = digest(person.email().as_deref(), &normalise::email);
-        let phone = digest(person.phone().as_deref(), &|text| normalise::phone(text, default_code));
+        let phone =
+            digest(person.phone().as_deref(), &|_| person.telephone(telephones).map(String::from));
         let external_id = event.user_id().map(str::trim).unwrap_or_default();
         if email.is_empty() && phone.is_empty() && external_id.is_empty() {
             return Err(Reason::new("no_identifier"));
@@ -73,7 +75,7 @@ impl Audience for Meta {
         let country = person.country();
         let code = country.as_deref().and_then(normalise::country);
         Row::of(&[
-            external_id.to_owned(),
+            unicode::composed(external_id).into_owned(),
             email,
             phone,
             digest(person.gender().as_deref(), &normalise::gender),

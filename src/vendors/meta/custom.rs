@@ -5,11 +5,13 @@
 
 use serde_json::{Number, Value, json};
 
+use super::contents::{self, DELIVERY};
 use super::rules::{self, Rule, Shape};
 use super::settings::Settings;
-use crate::event::Object;
+use crate::event::{DropReason, DroppedFields, Object};
 use crate::vendors::email::is_email;
 use crate::vendors::products::{self, number, text};
+use crate::vendors::wire::says_nothing;
 
 /// Properties that say something of a person: lower case, letters and digits alone.
 const PERSONAL: &[&str] = &[
@@ -82,33 +84,33 @@ const ELSEWHERE: &[&str] = &[
 
 /// Meta's own fields, and what each must be: a property of that name is read so.
 const FIELDS: &[(&str, Kind)] = &[
-    ("content_ids", Kind::Never),
-    ("contents", Kind::Never),
+    ("content_ids", Kind::Ids),
+    ("contents", Kind::Contents),
     ("content_type", Kind::OneOf(&["product", "product_group"])),
     ("content_name", Kind::Text),
     ("content_category", Kind::Text),
     ("num_items", Kind::Count),
-    ("order_id", Kind::Text),
+    ("order_id", Kind::Reference),
     ("search_string", Kind::Text),
     ("status", Kind::Scalar),
     ("predicted_ltv", Kind::Number),
     ("net_revenue", Kind::Number),
     ("delivery_category", Kind::OneOf(DELIVERY)),
-    ("item_number", Kind::Text),
+    ("item_number", Kind::Reference),
 ];
-
-const DELIVERY: &[&str] = &["in_store", "curbside", "home_delivery"];
 
 /// How a property is read.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Text,
+    /// A text that the spec knows under the same name: not every event says it to Meta.
+    Reference,
     Number,
     Count,
     Scalar,
     OneOf(&'static [&'static str]),
-    /// It is made of the products, never taken as it is.
-    Never,
+    Ids,
+    Contents,
 }
 
 /// What the event says. The error is the code of a dead letter: it lacks what Meta requires.
@@ -116,9 +118,10 @@ pub(super) fn data(
     rule: &Rule,
     properties: &Object,
     settings: &Settings,
+    dropped: &mut DroppedFields,
 ) -> Result<Object, &'static str> {
     let mut data = Object::new();
-    add_money(&mut data, rule, properties, settings)?;
+    add_money(&mut data, rule, properties, (settings, &mut *dropped))?;
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             data.insert(name.to_owned(), json!(value));
@@ -128,13 +131,13 @@ pub(super) fn data(
         Shape::Search => {
             add("search_string", first(properties, &["query", "search_string"]));
             add("content_category", category(properties));
-            add_contents(&mut data, products::listed(properties), false);
+            contents::add(&mut data, products::all(properties), false, dropped);
         }
         Shape::List => {
             let category = category(properties);
             add("content_name", first(properties, &["content_name"]));
             add("content_category", category.clone());
-            add_contents(&mut data, products::listed(properties), false);
+            contents::add(&mut data, products::listed(properties), false, dropped);
             let group = category.or_else(|| first(properties, &["list_id"]));
             if let Some(group) = group.filter(|_| !data.contains_key("content_ids")) {
                 data.insert("content_ids".to_owned(), json!([group]));
@@ -144,32 +147,35 @@ pub(super) fn data(
         Shape::Product => {
             add("content_name", first(properties, &["name", "content_name"]));
             add("content_category", category(properties));
-            add_contents(&mut data, products::all(properties), false);
+            contents::add(&mut data, products::all(properties), false, dropped);
         }
         Shape::Cart | Shape::Order => {
             if rule.shape == Shape::Order {
                 add("order_id", first(properties, &["order_id"]));
             }
-            add_contents(&mut data, products::all(properties), true);
+            contents::add(&mut data, products::all(properties), true, dropped);
         }
         Shape::Person | Shape::Open => {
-            add_contents(&mut data, products::listed(properties), false);
-            add_properties(&mut data, rule.shape, properties, settings);
+            contents::add(&mut data, products::listed(properties), false, dropped);
+            add_properties(&mut data, rule.shape, properties, (settings, &mut *dropped));
+            return Ok(data);
         }
     }
-    add_said(&mut data, properties);
+    add_said(&mut data, properties, dropped);
     Ok(data)
 }
 
-/// What the client says by Meta's own names of products that are there: it knows better.
-fn add_said(data: &mut Object, properties: &Object) {
-    for name in ["content_type", "num_items"] {
-        let kind = FIELDS.iter().find(|(field, _)| *field == name).map(|(_, kind)| *kind);
-        let said = properties.get(name).zip(kind).and_then(|(value, kind)| read(value, kind));
-        if let Some(said) = said
-            && data.contains_key(name)
-        {
-            data.insert(name.to_owned(), said);
+/// What the client says by Meta's own names: it knows better than what is made of the spec's.
+fn add_said(data: &mut Object, properties: &Object, dropped: &mut DroppedFields) {
+    for (name, kind) in FIELDS.iter().filter(|(_, kind)| !matches!(kind, Kind::Reference)) {
+        let Some(value) = properties.get(*name).filter(|value| !says_nothing(value)) else {
+            continue;
+        };
+        match read(value, *kind) {
+            Some(said) => {
+                data.insert((*name).to_owned(), said);
+            }
+            None => dropped.add(name, unsent(value)),
         }
     }
 }
@@ -180,7 +186,7 @@ fn add_money(
     data: &mut Object,
     rule: &Rule,
     properties: &Object,
-    settings: &Settings,
+    (settings, dropped): (&Settings, &mut DroppedFields),
 ) -> Result<(), &'static str> {
     let is_order = rule.value == rules::Value::Order;
     let value = match rule.value {
@@ -204,73 +210,54 @@ fn add_money(
         (None, Some(currency)) => {
             data.insert("currency".to_owned(), json!(currency));
         }
-        (_, None) => {}
+        (Some(_), None) => dropped.add("value", DropReason::MissingCurrency),
+        (None, None) => {}
     }
     Ok(())
 }
 
-fn is_negative(number: &Number) -> bool {
+pub(super) fn is_negative(number: &Number) -> bool {
     number.as_f64().is_none_or(|number| number < 0.0)
 }
 
-/// The products: what they are, how many of each, and how many in all if that is asked.
-fn add_contents<'p>(
-    data: &mut Object,
-    products: impl IntoIterator<Item = &'p Object>,
-    counts: bool,
-) {
-    let (mut ids, mut contents, mut count) = (Vec::new(), Vec::new(), 0_i64);
-    for product in products {
-        let Some(id) = products::id(product) else { continue };
-        let quantity = product.get("quantity").and_then(products::whole_number);
-        let quantity = quantity.filter(|quantity| *quantity > 0).unwrap_or(1);
-        count = count.saturating_add(quantity);
-        let mut content = Object::new();
-        content.insert("id".to_owned(), json!(id));
-        content.insert("quantity".to_owned(), json!(quantity));
-        let price = product.get("price").and_then(number);
-        if let Some(price) = price.filter(|price| !is_negative(price)) {
-            content.insert("item_price".to_owned(), Value::Number(price));
-        }
-        let delivery = product.get("delivery_category");
-        if let Some(delivery) = delivery.and_then(|it| read(it, Kind::OneOf(DELIVERY))) {
-            content.insert("delivery_category".to_owned(), delivery);
-        }
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-        contents.push(Value::Object(content));
-    }
-    if ids.is_empty() {
-        return;
-    }
-    data.insert("content_type".to_owned(), json!("product"));
-    data.insert("content_ids".to_owned(), json!(ids));
-    data.insert("contents".to_owned(), Value::Array(contents));
-    if counts {
-        data.insert("num_items".to_owned(), json!(count));
-    }
-}
-
 /// The properties that are neither objects nor lists, and that say nothing of a person.
-fn add_properties(data: &mut Object, shape: Shape, properties: &Object, settings: &Settings) {
+fn add_properties(
+    data: &mut Object,
+    shape: Shape,
+    properties: &Object,
+    (settings, dropped): (&Settings, &mut DroppedFields),
+) {
     let has_value = data.contains_key("value");
     // A product and a promotion have names; of other things it may be the person's.
     let is_thing = products::id(properties).is_some() || properties.contains_key("promotion_id");
     let names_thing = is_thing && shape == Shape::Open;
     for (name, value) in properties {
-        let is_elsewhere = ELSEWHERE.contains(&name.as_str())
-            || (name == "revenue" && has_value)
-            || data.contains_key(name);
+        let is_elsewhere = ELSEWHERE.contains(&name.as_str()) || (name == "revenue" && has_value);
         let is_allowed = settings.allowed_properties.contains(&name.to_lowercase());
         let is_personal = is_personal(name) || (name == "name" && !names_thing);
-        if is_elsewhere || name.trim().is_empty() || (is_personal && !is_allowed) {
+        if is_elsewhere || name.trim().is_empty() || says_nothing(value) {
+            continue;
+        }
+        if is_personal && !is_allowed {
+            dropped.add(name, DropReason::Personal);
             continue;
         }
         let kind = FIELDS.iter().find(|(field, _)| field == name).map(|(_, kind)| *kind);
-        if let Some(value) = read(value, kind.unwrap_or(Kind::Scalar)) {
-            data.insert(name.clone(), value);
+        match read(value, kind.unwrap_or(Kind::Scalar)) {
+            Some(value) => {
+                data.insert(name.clone(), value);
+            }
+            None => dropped.add(name, unsent(value)),
         }
+    }
+}
+
+/// Why a value cannot be sent.
+fn unsent(value: &Value) -> DropReason {
+    match value {
+        Value::Array(_) | Value::Object(_) => DropReason::Nested,
+        Value::String(text) if is_email(text) || text.contains("%40") => DropReason::Personal,
+        _ => DropReason::ValueNotAllowed,
     }
 }
 
@@ -282,7 +269,7 @@ pub(super) fn is_personal(name: &str) -> bool {
 }
 
 /// The value as Meta takes it, if it can be one: never empty, never an address.
-fn read(value: &Value, kind: Kind) -> Option<Value> {
+pub(super) fn read(value: &Value, kind: Kind) -> Option<Value> {
     match kind {
         Kind::Scalar => match value {
             Value::String(text) => {
@@ -293,14 +280,15 @@ fn read(value: &Value, kind: Kind) -> Option<Value> {
             Value::Number(_) | Value::Bool(_) => Some(value.clone()),
             _ => None,
         },
-        Kind::Text => joined(value).map(Value::String),
+        Kind::Text | Kind::Reference => joined(value).map(Value::String),
         Kind::Number => number(value).map(Value::Number),
         Kind::Count => products::whole_number(value).filter(|count| *count >= 0).map(Value::from),
         Kind::OneOf(words) => {
             let said = value.as_str()?;
             words.iter().find(|word| **word == said).map(|word| json!(word))
         }
-        Kind::Never => None,
+        Kind::Ids => contents::said_ids(value),
+        Kind::Contents => contents::said(value),
     }
 }
 

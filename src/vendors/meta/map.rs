@@ -8,9 +8,10 @@ use super::rules::{self, Rule, Shape};
 use super::settings::Settings;
 use super::source::{PHYSICAL_STORE, Source};
 use super::user::User;
-use super::{NAME, custom};
-use crate::event::{Enriched, Kind, Object};
-use crate::vendors::{Reason, Screening, products};
+use super::{NAME, VENDOR, custom};
+use crate::event::{DroppedFields, Enriched, Kind, Object};
+use crate::vendors::person::Person;
+use crate::vendors::{Refusal, products};
 
 /// Characters of an event's name.
 pub(super) const MAX_NAME_CHARS: usize = 50;
@@ -31,24 +32,6 @@ pub(super) struct Hit {
     pub(super) json: String,
     /// After this, Meta no longer takes it.
     until: Timestamp,
-}
-
-/// Why an event does not go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// Meta has no such thing.
-    Skip(&'static str),
-    /// It lacks what Meta requires.
-    Dead(&'static str),
-}
-
-impl Refusal {
-    pub(super) fn into_screening(self) -> Screening {
-        match self {
-            Self::Skip(code) => Screening::Skip(Reason::new(code)),
-            Self::Dead(code) => Screening::Dead(Reason::new(code)),
-        }
-    }
 }
 
 impl Hit {
@@ -90,17 +73,21 @@ struct Processing {
 }
 
 /// Maps an event.
-pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal> {
+pub(super) fn map(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Hit, Refusal> {
     let empty = Object::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
     let (event_name, shape, custom_data) = match event.event.kind {
         Kind::Page => ("PageView".to_owned(), Shape::Open, Object::new()),
-        Kind::Track => track(event, properties, settings)?,
+        Kind::Track => track(event, properties, settings, dropped)?,
         Kind::Screen => {
             let name = event.event.name.as_deref().unwrap_or_default();
             let name = format!("Viewed {name} Screen");
             let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-            track_named(&name, rules::find(&name), properties, settings)?
+            track_named(&name, rules::find(&name), properties, settings, dropped)?
         }
         Kind::Identify => return Err(Refusal::Skip("traits_ride_on_events")),
         Kind::Group => return Err(Refusal::Skip("no_groups")),
@@ -108,6 +95,7 @@ pub(super) fn map(event: &Enriched, settings: &Settings) -> Result<Hit, Refusal>
     };
     let source = Source::of(event, settings).map_err(Refusal::Dead)?;
     let user_data = User::of(event, settings, source.action_source);
+    Person::of(event).note_unreadable(&settings.telephones, dropped);
     if !user_data.is_matchable() {
         return Err(Refusal::Dead("unmatchable_user"));
     }
@@ -133,20 +121,21 @@ fn track(
     event: &Enriched,
     properties: &Object,
     settings: &Settings,
+    dropped: &mut DroppedFields,
 ) -> Result<(String, Shape, Object), Refusal> {
     let name = event.event.event.as_deref().unwrap_or_default().trim();
     let renamed = settings.event_names.iter().find(|(from, _)| from.eq_ignore_ascii_case(name));
     if let Some((_, to)) = renamed {
-        return track_named(to, rules::find(to), properties, settings);
+        return track_named(to, rules::find(to), properties, settings, dropped);
     }
     if is_own(event, name) {
-        return track_named(name, rules::find_own(name), properties, settings);
+        return track_named(name, rules::find_own(name), properties, settings, dropped);
     }
     if crate::vendors::naming::is_like("PRODUCT_CLICKED", name) {
         // Whoever clicks on a product views it next, which is an event of its own.
         return Err(Refusal::Skip("no_counterpart"));
     }
-    track_named(name, rules::find(name), properties, settings)
+    track_named(name, rules::find(name), properties, settings, dropped)
 }
 
 /// Whether Meta's own library gave the event this name: one that is not Meta's is then no other event,
@@ -161,6 +150,7 @@ fn track_named(
     rule: Rule,
     properties: &Object,
     settings: &Settings,
+    dropped: &mut DroppedFields,
 ) -> Result<(String, Shape, Object), Refusal> {
     let name = if rule.name.is_empty() { name } else { rule.name };
     if name.is_empty() {
@@ -169,7 +159,7 @@ fn track_named(
     if name.chars().count() > MAX_NAME_CHARS {
         return Err(Refusal::Dead("name_too_long"));
     }
-    let data = custom::data(&rule, properties, settings).map_err(Refusal::Dead)?;
+    let data = custom::data(&rule, properties, settings, dropped).map_err(Refusal::Dead)?;
     Ok((name.to_owned(), rule.shape, data))
 }
 
@@ -192,7 +182,13 @@ fn original(properties: &Object) -> Option<Object> {
 fn event_id(event: &Enriched, shape: Shape, settings: &Settings) -> String {
     let key = settings.order_event_id.filter(|_| shape == Shape::Order);
     let of_order = key.and_then(|key| products::text(event.property(key)?));
-    of_order.unwrap_or_else(|| own_id(event).unwrap_or(&event.event.message_id).to_owned())
+    let options = || VENDOR.options(event);
+    of_order
+        .or_else(|| own_id(event).map(str::to_owned))
+        .or_else(|| products::text(event.property("event_id")?))
+        .or_else(|| products::text(options()?.get("eventId")?))
+        .or_else(|| products::text(options()?.get("event_id")?))
+        .unwrap_or_else(|| event.event.message_id.clone())
 }
 
 /// The id that Meta's own library told Meta, which several events of a page may share.

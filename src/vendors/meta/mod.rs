@@ -4,8 +4,8 @@
 //!
 //! One invalid event fails its whole request, so what Meta would refuse ends as a dead letter before
 //! the call. A request that is refused all the same is divided by delivery until the bad event
-//! stands alone. The event id is the message's, which the browser's pixel sends too: Meta then
-//! counts both reports, and any repetition, once.
+//! stands alone. The event id is the one that the client says the pixel sent, else the message's: Meta
+//! then counts both reports, and any repetition, once.
 //!
 //! Decisions where the contract leaves a choice:
 //! - An order without a value or without a currency is a dead letter; other events then go without
@@ -16,14 +16,15 @@
 //!   say.
 //! - An event by which nobody can be found is a dead letter: Meta requires an address, a number, a
 //!   cookie of its own, or the visitor's IP address with the user agent.
-//! - Commerce events say what the mapping table names; other events say their properties, without
-//!   those that are of a person. A click on a product is no event: viewing it is.
+//! - Commerce events say what the mapping table names, and what the client says by Meta's own names, which
+//!   wins; other events say their properties, without those that are of a person. A click on a product is no event: viewing it is.
 //! - `_fbp` and `_fbc` are minted by the gateway where a browser lacks them, and never rewritten.
 //! - States outside North America and unknown countries are not cut to two letters (`normalise`).
 
 mod answer;
 mod audience;
 mod beacon;
+mod contents;
 mod cookies;
 mod custom;
 mod map;
@@ -47,10 +48,12 @@ use http::{HeaderValue, Method, Request, Uri};
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::map::{Hit, Refusal, map};
+use self::map::{Hit, map};
 use self::settings::Settings;
+use super::prices::PriceUse;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
+    Vendor,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -86,6 +89,7 @@ pub static VENDOR: Vendor = Vendor {
         optional: &["order_event_id"],
         twice: None,
     }),
+    ..Vendor::NOTHING
 };
 
 /// Events in one request.
@@ -125,6 +129,10 @@ impl Destination for Meta {
             .flatten()
             .cloned()
             .collect()
+    }
+
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Orders
     }
 
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
@@ -177,8 +185,7 @@ impl Destination for Meta {
 fn end_early(hit: &Result<Hit, Refusal>, now: Timestamp) -> Option<Outcome> {
     match hit {
         Ok(hit) => hit.is_late(now).then(|| Outcome::Dead(Reason::new("too_old"))),
-        // Screening let it pass: there is no way here.
-        Err(_) => Some(Outcome::Dead(Reason::new("unmappable"))),
+        Err(refusal) => Some((*refusal).into_outcome()),
     }
 }
 
@@ -188,7 +195,7 @@ fn to_send<'h>(hit: &'h Result<Hit, Refusal>, end: &Option<Outcome>) -> Option<&
 
 impl Meta {
     fn hit(&self, event: &Enriched) -> Arc<Result<Hit, Refusal>> {
-        event.rendered(|event| map(event, &self.settings))
+        event.rendered(|event, dropped| map(event, &self.settings, dropped))
     }
 
     /// The body of a request with these events.

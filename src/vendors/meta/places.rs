@@ -3,7 +3,7 @@
 
 /// The code of a state of the United States (USPS), by its name.
 pub(super) fn us_state(letters: &str) -> Option<&'static str> {
-    code_of(US_STATES, letters)
+    code_of(US_STATES, letters).or_else(|| code_of(US_STATES_CUT, letters))
 }
 
 /// The code of a province or territory of Canada, by its name.
@@ -17,9 +17,52 @@ pub(super) fn country(letters: &str) -> Option<&'static str> {
     found.map(|(code, ..)| *code).or_else(|| code_of(OTHER_COUNTRY_NAMES, letters))
 }
 
+/// Returns true for the alpha-2 code of a country, in lower case.
+pub(super) fn is_code(text: &str) -> bool {
+    COUNTRIES.iter().any(|(code, ..)| *code == text)
+}
+
 fn code_of(table: &[(&str, &'static str)], letters: &str) -> Option<&'static str> {
     table.iter().find(|(name, _)| *name == letters).map(|(_, code)| *code)
 }
+
+/// States as newspapers cut them short.
+const US_STATES_CUT: &[(&str, &str)] = &[
+    ("ala", "al"),
+    ("ariz", "az"),
+    ("ark", "ar"),
+    ("calif", "ca"),
+    ("cali", "ca"),
+    ("colo", "co"),
+    ("conn", "ct"),
+    ("del", "de"),
+    ("fla", "fl"),
+    ("ill", "il"),
+    ("ind", "in"),
+    ("kan", "ks"),
+    ("kans", "ks"),
+    ("mass", "ma"),
+    ("mich", "mi"),
+    ("minn", "mn"),
+    ("miss", "ms"),
+    ("mont", "mt"),
+    ("neb", "ne"),
+    ("nebr", "ne"),
+    ("nev", "nv"),
+    ("okla", "ok"),
+    ("ore", "or"),
+    ("oreg", "or"),
+    ("penn", "pa"),
+    ("penna", "pa"),
+    ("tenn", "tn"),
+    ("tex", "tx"),
+    ("wash", "wa"),
+    ("wis", "wi"),
+    ("wisc", "wi"),
+    ("wva", "wv"),
+    ("wyo", "wy"),
+    ("washingtondc", "dc"),
+];
 
 /// States, the district and the inhabited territories.
 const US_STATES: &[(&str, &str)] = &[
@@ -152,6 +195,7 @@ const OTHER_COUNTRY_NAMES: &[(&str, &str)] = &[
     ("대한민국", "kr"),
     ("republicofkorea", "kr"),
     ("korea", "kr"),
+    ("democraticpeoplesrepublicofkorea", "kp"),
     ("macedonia", "mk"),
     ("caboverde", "cv"),
     ("swaziland", "sz"),

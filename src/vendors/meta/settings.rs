@@ -8,7 +8,8 @@ use url::Url;
 use super::audience::{Audiences, is_number};
 use super::source::ACTION_SOURCES;
 use crate::settings::{Secret, Section};
-use crate::vendors::{digest, products};
+use crate::values::telephone::TelephoneReader;
+use crate::vendors::{digest, person, products};
 
 /// Where events are collected.
 const BASE: &str = "https://graph.facebook.com";
@@ -34,8 +35,8 @@ pub(super) struct Settings {
     pub(super) test_event_code: Option<String>,
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,
-    /// The calling code of telephone numbers that have none, in digits.
-    pub(super) default_country_code: Option<String>,
+    /// Reads telephone numbers, in the country of the setting `default_country_code`.
+    pub(super) telephones: TelephoneReader,
     /// The property of an order that is its event id, if it is not the message's.
     pub(super) order_event_id: Option<&'static str>,
     /// The properties that are an order's value, the first that there is.
@@ -92,7 +93,7 @@ impl Settings {
             app_secret,
             test_event_code: section.opt_string("test_event_code").filter(|code| !code.is_empty()),
             currency: products::store_currency(section),
-            default_country_code: calling_code(section),
+            telephones: person::telephone_reader(section),
             order_event_id: section
                 .opt_choice(
                     "order_event_id",
@@ -164,16 +165,6 @@ fn version(section: &mut Section<'_>) -> String {
         section.mistake("api_version", "must be a version of the Graph API, such as \"v25.0\"");
     }
     version
-}
-
-fn calling_code(section: &mut Section<'_>) -> Option<String> {
-    let written = section.opt_string("default_country_code")?;
-    let code = written.trim_start_matches('+').to_owned();
-    let is_code = (1..=3).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_code || code.starts_with('0') {
-        section.mistake("default_country_code", "must be a calling code, such as \"41\"");
-    }
-    Some(code)
 }
 
 fn lower(names: Vec<String>) -> Vec<String> {

@@ -129,7 +129,7 @@ impl AppData {
         };
         let system = [&["device", "type"][..], &["os", "name"][..]].into_iter().find_map(
             |path| match event.context_text(path)?.to_ascii_lowercase().as_str() {
-                "ios" | "ipados" => Some("i2"),
+                "ios" | "ipados" | "tvos" | "watchos" | "visionos" => Some("i2"),
                 "android" => Some("a2"),
                 _ => None,
             },

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::demo::simulator::meta::objections;
+use crate::event::DroppedFields;
 use crate::vendors::trial::{self, Line, event, now};
 
 fn meta(settings: &str) -> Meta {
@@ -102,7 +103,7 @@ fn cookies_come_before_clicks_and_properties() {
     let fbc = |facts: Value, properties: Value, url: &str| {
         let event = found(json!({ "facts": facts, "properties": properties,
             "context": { "page": { "url": url }, "traits": { "email": "jo@x.example" } } }));
-        let hit = map(&event, &meta("").settings).unwrap();
+        let hit = map(&event, &meta("").settings, &mut DroppedFields::default()).unwrap();
         let body: Value = serde_json::from_str(&hit.json).unwrap();
         body["user_data"]["fbc"].as_str().map(str::to_owned)
     };
@@ -186,7 +187,7 @@ proptest! {
             "type": kind, "event": name, "name": name, "userId": user, "properties": properties,
             "context": context, "facts": { "ip": ip, "userAgent": agent },
         }));
-        if let Ok(hit) = map(&event, &meta.settings) {
+        if let Ok(hit) = map(&event, &meta.settings, &mut DroppedFields::default()) {
             let body = meta.body([hit.json.as_str(), &hit.json].into_iter(), 0);
             let body: Value = serde_json::from_str(&body).unwrap();
             prop_assert_eq!(objections(&body, now()), vec![], "{}", body);

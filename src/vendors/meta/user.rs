@@ -81,7 +81,7 @@ impl User {
         let country = person.country();
         let country_code = country.as_deref().and_then(normalise::country);
         let this_year = Offset::UTC.to_datetime(event.event.received_at).year();
-        let phone = |text: &str| normalise::phone(text, settings.default_country_code.as_deref());
+        let phone = |_: &str| person.telephone(&settings.telephones).map(String::from);
         Self {
             em: digest("em", person.email().as_deref(), &normalise::email),
             ph: digest("ph", person.phone().as_deref(), &phone),

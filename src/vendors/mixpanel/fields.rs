@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::Value;
 
-use crate::event::Object;
+use crate::event::{DropReason, Object};
 
 /// Properties of one event: fewer than 255.
 pub(super) const MAX_PROPERTIES: usize = 254;
@@ -40,6 +40,27 @@ impl Limits {
         }
     }
 
+    /// Why a value that can be sent loses something.
+    fn loss(self, value: &Value) -> Option<DropReason> {
+        let inner = self.within();
+        let of_entry = |entry: &Value| match entry {
+            Value::Array(_) | Value::Object(_) if !inner.allow(entry) => Some(DropReason::Nested),
+            entry => inner.loss(entry),
+        };
+        match value {
+            Value::String(text) => {
+                (cut(text, self.chars).len() < text.len()).then_some(DropReason::TooLong)
+            }
+            Value::Array(list) if list.len() > self.entries => Some(DropReason::TooManyParameters),
+            Value::Object(object) if object.len() > self.entries => {
+                Some(DropReason::TooManyParameters)
+            }
+            Value::Array(list) => list.iter().find_map(of_entry),
+            Value::Object(object) => object.values().find_map(of_entry),
+            Value::Null | Value::Bool(_) | Value::Number(_) => None,
+        }
+    }
+
     fn within(self) -> Self {
         Self { depth: self.depth.saturating_sub(1), ..self }
     }
@@ -68,6 +89,11 @@ impl Serialize for Fit<'_> {
             other => other.serialize(serializer),
         }
     }
+}
+
+/// Whether the value can stand under this name: `$geo_source` takes one only.
+pub(super) fn is_geo_source(name: &str, value: &Value) -> bool {
+    name != "$geo_source" || value.is_null() || value == "reverse_geocoding"
 }
 
 /// The text's first characters.
@@ -115,11 +141,20 @@ impl<'b> Fields<'b> {
         }
     }
 
-    /// Adds a value of the client's, if it can be sent and there is room.
-    pub(super) fn put_value(&mut self, name: &str, value: &Value) {
-        if is_name(name) && Limits::EVENT.allow(value) && self.has_room() {
-            self.put(name, &Fit(value, Limits::EVENT));
+    /// Adds a value of the client's, if it can be sent and there is room. Returns why it does not go as
+    /// it is, unless it says nothing.
+    pub(super) fn put_value(&mut self, name: &str, value: &Value) -> Option<DropReason> {
+        if !Limits::EVENT.allow(value) {
+            return None;
         }
+        if !is_name(name) {
+            return Some(DropReason::NameNotAllowed);
+        }
+        if !self.has_room() {
+            return Some(DropReason::TooManyParameters);
+        }
+        self.put(name, &Fit(value, Limits::EVENT));
+        Limits::EVENT.loss(value)
     }
 
     /// Adds a text, if there is one and there is room.
@@ -189,12 +224,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_value_loses_is_known() {
+        let mut out = Vec::new();
+        let mut fields = Fields::open(&mut out);
+        for (value, reason) in [
+            (json!("x".repeat(256)), Some(DropReason::TooLong)),
+            (json!([{ "a": "x".repeat(256) }]), Some(DropReason::TooLong)),
+            (json!(vec![1; 255]), Some(DropReason::TooManyParameters)),
+            (json!({ "a": { "b": { "c": 1, "d": {} } } }), Some(DropReason::Nested)),
+            (json!({ "a": { "b": { "c": null, "d": "" } } }), None),
+        ] {
+            assert_eq!(fields.put_value("a", &value), reason, "{value}");
+        }
+        assert_eq!(fields.put_value("", &json!(1)), Some(DropReason::NameNotAllowed));
+        (0..MAX_PROPERTIES).for_each(|_| fields.put("n", &1));
+        assert_eq!(fields.put_value("a", &json!(1)), Some(DropReason::TooManyParameters));
+    }
+
+    #[test]
     fn an_object_is_written_member_by_member() {
         let mut out = Vec::new();
         let mut fields = Fields::open(&mut out);
         fields.put_text("a\"b", Some("1"));
         fields.put_text("none", None);
-        fields.put_value("null", &Value::Null);
+        assert_eq!(fields.put_value("null", &Value::Null), None);
         fields.put_object("c", |inner| inner.put("d", &2));
         fields.close();
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"a\"b":"1","c":{"d":2}}"#);

@@ -55,9 +55,10 @@ use jiff::Timestamp;
 use self::plan::{Path, Plan, plan};
 use self::round::Round;
 use self::settings::Settings;
+use super::prices::PriceUse;
 use super::{
-    Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
-    shim,
+    Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
+    Vendor, shim,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -124,6 +125,10 @@ impl Destination for Mixpanel {
         self.settings.secrets()
     }
 
+    fn price_use(&self) -> PriceUse {
+        PriceUse::Numbers
+    }
+
     fn screen(&self, event: &Enriched, now: Timestamp) -> Screening {
         let at = event.event.timestamp;
         if at.as_millisecond() < EARLIEST {
@@ -134,14 +139,14 @@ impl Destination for Mixpanel {
         }
         match &*self.plan(event) {
             Ok(_) => Screening::Send,
-            Err(screening) => screening.clone(),
+            Err(refusal) => (*refusal).into_screening(),
         }
     }
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         let plans: Vec<_> = batch.iter().map(|event| self.plan(event)).collect();
-        let plans: Vec<Option<&Plan>> =
-            plans.iter().map(|plan| plan.as_ref().as_ref().ok()).collect();
+        let plans: Vec<Result<&Plan, Refusal>> =
+            plans.iter().map(|plan| plan.as_ref().as_ref().map_err(|refusal| *refusal)).collect();
         let mut round = Round::new(batch, &plans);
         while let Some(path) = round.turn() {
             while let Some(chunk) = round.next_chunk(path) {
@@ -159,8 +164,8 @@ impl Destination for Mixpanel {
 }
 
 impl Mixpanel {
-    fn plan(&self, event: &Enriched) -> Arc<Result<Plan, Screening>> {
-        event.rendered(|event| plan(event, &self.settings))
+    fn plan(&self, event: &Enriched) -> Arc<Result<Plan, Refusal>> {
+        event.rendered(|event, dropped| plan(event, &self.settings, dropped))
     }
 
     fn request(&self, path: Path, body: Vec<u8>) -> Request<Bytes> {

@@ -2,7 +2,7 @@
 //! screens by a template.
 
 use crate::event::{Enriched, Kind};
-use crate::vendors::{Reason, wire};
+use crate::vendors::{Refusal, wire};
 
 use super::beacon;
 use super::settings::Settings;
@@ -83,7 +83,7 @@ impl Template {
 }
 
 /// The event's name; of a track event, a page or a screen.
-pub(super) fn event_name(event: &Enriched, settings: &Settings) -> Result<String, Reason> {
+pub(super) fn event_name(event: &Enriched, settings: &Settings) -> Result<String, Refusal> {
     let text = |own: &Option<String>, key: &str| -> Option<String> {
         let own = own.as_deref().or_else(|| event.property(key)?.as_str());
         own.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -102,11 +102,11 @@ pub(super) fn event_name(event: &Enriched, settings: &Settings) -> Result<String
         _ => event.event.event.clone().unwrap_or_default(),
     };
     if name.trim().is_empty() {
-        Err(Reason::new("missing_name"))
+        Err(Refusal::Dead("missing_name"))
     } else if IDENTITY_EVENTS.contains(&name.trim()) {
-        Err(Reason::new("reserved_name"))
+        Err(Refusal::Dead("reserved_name"))
     } else if name.chars().count() > MAX_NAME_CHARS {
-        Err(Reason::new("name_too_long"))
+        Err(Refusal::Dead("name_too_long"))
     } else {
         Ok(name)
     }

@@ -10,8 +10,8 @@ use super::names::event_name;
 use super::profiles;
 use super::record::{Said, Stamp, record};
 use super::settings::{IdMerge, Settings};
-use crate::event::{Enriched, Kind, Object};
-use crate::vendors::{Reason, Screening, naming, products, wire};
+use crate::event::{DroppedFields, Enriched, Kind, Object};
+use crate::vendors::{Refusal, naming, products, wire};
 
 /// The largest record: less than 1 MB.
 const MAX_RECORD_BYTES: usize = 999_999;
@@ -87,22 +87,30 @@ impl Plan {
 }
 
 /// The plan of an event, or why it does not go.
-pub(super) fn plan(event: &Enriched, settings: &Settings) -> Result<Plan, Screening> {
+pub(super) fn plan(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Plan, Refusal> {
     let steps = match event.event.kind {
-        Kind::Track | Kind::Page | Kind::Screen => events(event, settings)?,
-        Kind::Identify => identify(event, settings)?,
+        Kind::Track | Kind::Page | Kind::Screen => events(event, settings, dropped)?,
+        Kind::Identify => identify(event, settings, dropped)?,
         Kind::Group => group(event, settings)?,
         Kind::Alias => alias(event, settings)?,
     };
     if steps.iter().any(|step| step.record.len() > MAX_RECORD_BYTES) {
-        return Err(dead("event_too_large"));
+        return Err(Refusal::Dead("event_too_large"));
     }
     Ok(Plan::new(steps))
 }
 
 /// A track event, a page or a screen, and what the settings add to it.
-fn events(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> {
-    let name = event_name(event, settings).map_err(Screening::Dead)?;
+fn events(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Vec<Step>, Refusal> {
+    let name = event_name(event, settings)?;
     let stamp = Stamp {
         time: event.event.timestamp.as_millisecond(),
         insert_id: identity::insert_id(&event.event.message_id),
@@ -110,7 +118,7 @@ fn events(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening>
     let empty = Object::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
     let said = [Said { object: properties, except: &[] }];
-    let mut steps = vec![import(&name, stamp, &said, event, settings)];
+    let mut steps = vec![import(&name, stamp, &said, event, settings, dropped)];
     if event.event.kind != Kind::Track {
         return Ok(steps);
     }
@@ -125,7 +133,7 @@ fn events(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening>
                 Said { object: product, except: &[] },
                 Said { object: properties, except: ORDER_ONLY },
             ];
-            steps.push(import("Product Purchased", stamp, &said, event, settings));
+            steps.push(import("Product Purchased", stamp, &said, event, settings, dropped));
         }
     }
     if has_identity(event) {
@@ -134,17 +142,25 @@ fn events(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening>
     Ok(steps)
 }
 
-fn identify(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> {
+fn identify(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Vec<Step>, Refusal> {
     if !has_identity(event) {
-        return Err(dead("no_identity"));
+        return Err(Refusal::Dead("no_identity"));
     }
-    let mut steps: Vec<Step> = link(event, settings)?.into_iter().collect();
-    steps.extend(profiles::identify(event, settings).into_iter().map(engage));
-    if steps.is_empty() { Err(skip("nothing_to_say")) } else { Ok(steps) }
+    let mut steps: Vec<Step> = link(event, settings, dropped)?.into_iter().collect();
+    steps.extend(profiles::identify(event, settings, dropped).into_iter().map(engage));
+    if steps.is_empty() { Err(Refusal::Skip("nothing_to_say")) } else { Ok(steps) }
 }
 
 /// What tells Mixpanel that device and user are one.
-fn link(event: &Enriched, settings: &Settings) -> Result<Option<Step>, Screening> {
+fn link(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Result<Option<Step>, Refusal> {
     let Some((user, device)) = Ids::of(event).pair() else { return Ok(None) };
     // Mixpanel's own library says by an event of its own who is who, not by what it sets of people.
     if wire::is_from(event, beacon::CLIENT) && wire::own_name(event, beacon::CLIENT).is_none() {
@@ -158,7 +174,7 @@ fn link(event: &Enriched, settings: &Settings) -> Result<Option<Step>, Screening
                 time: event.event.timestamp.as_millisecond(),
                 insert_id: identity::insert_id(&event.event.message_id),
             };
-            let step = import(name, stamp, &[], event, settings);
+            let step = import(name, stamp, &[], event, settings, dropped);
             Ok(Some(Step { is_link: true, ..step }))
         }
         IdMerge::Original if identity::is_uuid_v4(device) => {
@@ -177,14 +193,14 @@ fn link(event: &Enriched, settings: &Settings) -> Result<Option<Step>, Screening
             });
             Ok(Some(Step { path: Path::Import, record, insert_id: None, is_link: false }))
         }
-        IdMerge::Original => Err(dead("merge_needs_service_account")),
+        IdMerge::Original => Err(Refusal::Dead("merge_needs_service_account")),
     }
 }
 
-fn group(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> {
+fn group(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Refusal> {
     let ids = profiles::group_ids(event, settings);
     if ids.is_empty() {
-        return Err(dead("missing_group_id"));
+        return Err(Refusal::Dead("missing_group_id"));
     }
     let mut steps = Vec::new();
     if has_identity(event) {
@@ -199,20 +215,20 @@ fn group(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> 
             is_link: false,
         }));
     }
-    if steps.is_empty() { Err(skip("nothing_to_say")) } else { Ok(steps) }
+    if steps.is_empty() { Err(Refusal::Skip("nothing_to_say")) } else { Ok(steps) }
 }
 
-fn alias(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Screening> {
+fn alias(event: &Enriched, settings: &Settings) -> Result<Vec<Step>, Refusal> {
     if settings.id_merge == IdMerge::Simplified {
-        return Err(skip("no_aliases"));
+        return Err(Refusal::Skip("no_aliases"));
     }
     let ids = Ids::of(event);
     let previous = event.event.previous_id.as_deref().filter(|id| identity::is_allowed(id));
     let (Some(user), Some(previous)) = (ids.user, previous.or(ids.device)) else {
-        return Err(dead("no_identity"));
+        return Err(Refusal::Dead("no_identity"));
     };
     if user == previous {
-        return Err(dead("alias_of_itself"));
+        return Err(Refusal::Dead("alias_of_itself"));
     }
     let record = identity_event("$create_alias", |fields| {
         fields.put("distinct_id", previous);
@@ -233,8 +249,9 @@ fn import(
     said: &[Said<'_>],
     event: &Enriched,
     settings: &Settings,
+    dropped: &mut DroppedFields,
 ) -> Step {
-    let record = record(name, &stamp, said, event, settings);
+    let record = record(name, &stamp, said, event, settings, dropped);
     Step { path: Path::Import, record, insert_id: Some(stamp.insert_id), is_link: false }
 }
 
@@ -249,12 +266,4 @@ fn identity_event(name: &'static str, properties: impl FnOnce(&mut Fields<'_>)) 
     fields.put_object("properties", properties);
     fields.close();
     out
-}
-
-fn dead(code: &'static str) -> Screening {
-    Screening::Dead(Reason::new(code))
-}
-
-fn skip(code: &'static str) -> Screening {
-    Screening::Skip(Reason::new(code))
 }

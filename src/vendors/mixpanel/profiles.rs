@@ -6,10 +6,10 @@ use jiff::civil::Date;
 use serde_json::{Value, json};
 
 use super::beacon;
-use super::fields::{Fields, Limits};
+use super::fields::{Fields, Limits, is_geo_source};
 use super::identity::Ids;
 use super::settings::Settings;
-use crate::event::{Enriched, Object};
+use crate::event::{DropReason, DroppedFields, Enriched, Object};
 use crate::vendors::{naming, products, wire};
 
 /// Traits that have a name of Mixpanel's own.
@@ -49,11 +49,15 @@ const SECONDS_BELOW: i64 = 100_000_000_000;
 const OPERATIONS: [&str; 4] = ["$union", "$remove", "$append", "$add"];
 
 /// The updates of a person that an identify event asks for.
-pub(super) fn identify(event: &Enriched, settings: &Settings) -> Vec<Vec<u8>> {
+pub(super) fn identify(
+    event: &Enriched,
+    settings: &Settings,
+    dropped: &mut DroppedFields,
+) -> Vec<Vec<u8>> {
     let own = wire::own_operations(event, beacon::CLIENT);
     let operation = |name: &str| own.and_then(|own| own.get(name)).and_then(Value::as_object);
     let mut records = match &event.event.traits {
-        Some(traits) => of_traits(event, traits, operation("$set_once"), settings),
+        Some(traits) => of_traits(event, traits, operation("$set_once"), settings, dropped),
         None => Vec::new(),
     };
     for name in OPERATIONS {
@@ -71,13 +75,18 @@ fn of_traits(
     traits: &Object,
     said_once: Option<&Object>,
     settings: &Settings,
+    dropped: &mut DroppedFields,
 ) -> Vec<Vec<u8>> {
     let is_said_once = |name: &str| said_once.is_some_and(|said| said.contains_key(name));
     let (mut set, mut once, mut union) = (Object::new(), Object::new(), Object::new());
     let mut unset = Vec::new();
-    for (name, value) in traits.iter().filter(|(name, _)| is_sendable_name(name)) {
+    for (name, value) in traits {
         let (property, value) = own_property(name, value);
-        if value.is_null() {
+        if !is_sendable_name(name) {
+            dropped.add(name, DropReason::NameNotAllowed);
+        } else if !is_geo_source(property, &value) {
+            dropped.add(name, DropReason::ValueNotAllowed);
+        } else if value.is_null() {
             unset.push(property.to_owned());
         } else if !Limits::PROFILE.allow(&value) {
         } else if settings.set_once.contains(name) || is_said_once(property) {

@@ -5,10 +5,10 @@ use serde_json::Value;
 use url::Url;
 
 use super::agent;
-use super::fields::{Fields, Limits};
+use super::fields::{Fields, Limits, is_geo_source};
 use super::identity::Ids;
 use super::settings::{IdMerge, Settings};
-use crate::event::{Campaign, Enriched, Kind, Object};
+use crate::event::{Campaign, DropReason, DroppedFields, Enriched, Kind, Object};
 
 /// Names that are Mixpanel's own or ours: a client's property of this name is left out.
 const RESERVED: [&str; 13] = [
@@ -36,9 +36,16 @@ const CONTEXT_TEXTS: &[(&str, &[&str])] = &[
     ("$model", &["device", "model"]),
     ("$brand", &["device", "brand"]),
     ("$carrier", &["network", "carrier"]),
+    ("$app_name", &["app", "name"]),
+    ("$app_namespace", &["app", "namespace"]),
     ("$app_version_string", &["app", "version"]),
     ("$app_build_number", &["app", "build"]),
     ("$lib_version", &["library", "version"]),
+    ("mp_country_code", &["location", "country"]),
+    ("$region", &["location", "region"]),
+    ("$city", &["location", "city"]),
+    ("$initial_referrer", &["page", "initial_referrer"]),
+    ("$initial_referring_domain", &["page", "initial_referring_domain"]),
 ];
 
 /// Default properties that stand there as other values.
@@ -87,13 +94,14 @@ pub(super) fn record(
     said: &[Said<'_>],
     event: &Enriched,
     settings: &Settings,
+    dropped: &mut DroppedFields,
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(1536);
     let mut fields = Fields::open(&mut out);
     fields.put("event", name);
     fields.put_object("properties", |fields| {
         put_own(fields, stamp, event, settings);
-        let mut properties = Properties { fields, said };
+        let mut properties = Properties { fields, said, dropped };
         properties.put_groups(event, settings);
         properties.put_said();
         properties.put_names(event);
@@ -128,6 +136,7 @@ fn put_own(fields: &mut Fields<'_>, stamp: &Stamp, event: &Enriched, settings: &
 struct Properties<'f, 'b, 'e> {
     fields: &'f mut Fields<'b>,
     said: &'e [Said<'e>],
+    dropped: &'e mut DroppedFields,
 }
 
 impl Properties<'_, '_, '_> {
@@ -139,11 +148,15 @@ impl Properties<'_, '_, '_> {
         for (index, said) in self.said.iter().enumerate() {
             let earlier = self.said.get(..index).unwrap_or_default();
             for (name, value) in said.object {
-                let goes = !RESERVED.contains(&name.as_str())
-                    && !said.except.contains(&name.as_str())
-                    && !earlier.iter().any(|earlier| earlier.has(name));
-                if goes {
-                    self.fields.put_value(name, value);
+                let is_elsewhere = said.except.contains(&name.as_str())
+                    || earlier.iter().any(|earlier| earlier.has(name));
+                if is_elsewhere {
+                } else if RESERVED.contains(&name.as_str()) {
+                    self.dropped.add(name, DropReason::NameNotAllowed);
+                } else if is_geo_source(name, value) {
+                    self.put_value(name, value);
+                } else {
+                    self.dropped.add(name, DropReason::ValueNotAllowed);
                 }
             }
         }
@@ -159,7 +172,7 @@ impl Properties<'_, '_, '_> {
             let current = event.context(&["groupId"]).filter(|_| index == 0);
             let value = current.or_else(|| event.person_trait(key)).filter(|value| is_group(value));
             if let Some(value) = value {
-                self.fields.put_value(key, value);
+                self.put_value(key, value);
             }
         }
     }
@@ -218,7 +231,7 @@ impl Properties<'_, '_, '_> {
         if let Some(browser) = agent.and_then(agent::browser) {
             self.put_text("$browser", Some(browser.name));
             if let Some(version) = browser.version.filter(|_| !self.is_said("$browser_version")) {
-                self.fields.put_value("$browser_version", &number(version));
+                self.put_value("$browser_version", &number(version));
             }
         }
         let hint = event.event.facts.hints.as_ref().and_then(|hints| hints.platform.as_deref());
@@ -233,12 +246,19 @@ impl Properties<'_, '_, '_> {
         for (name, path) in CONTEXT_VALUES {
             let value = event.context(path).filter(|value| value.is_number() || value.is_boolean());
             if let Some(value) = value.filter(|_| !self.is_said(name)) {
-                self.fields.put_value(name, value);
+                self.put_value(name, value);
             }
         }
         let locale = event.context_text(&["locale"]).or(event.event.facts.language.as_deref());
         self.put_text("$locale", locale);
         self.put_text("mp_lib", Some(event.context_text(&["library", "name"]).unwrap_or("tagway")));
+    }
+
+    /// Adds a value, and takes note of what it loses.
+    fn put_value(&mut self, name: &str, value: &Value) {
+        if let Some(reason) = self.fields.put_value(name, value) {
+            self.dropped.add(name, reason);
+        }
     }
 
     /// Adds a text, unless the client said it.

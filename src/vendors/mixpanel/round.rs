@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use super::plan::{Path, Plan, Step};
 use super::replies::Answer;
 use crate::event::Enriched;
-use crate::vendors::{Outcome, Reason};
+use crate::vendors::{Outcome, Reason, Refusal};
 
 /// Bytes of one request's body before compression. The page says 10 MB, the schema 2 MiB.
 pub(super) const MAX_BODY_BYTES: usize = 2_000_000;
@@ -80,7 +80,7 @@ pub(super) struct Round<'p> {
 
 impl<'p> Round<'p> {
     /// A batch and its plans; an event without one cannot go.
-    pub(super) fn new(batch: &[Enriched], plans: &'p [Option<&'p Plan>]) -> Self {
+    pub(super) fn new(batch: &[Enriched], plans: &[Result<&'p Plan, Refusal>]) -> Self {
         let mut lane_of: HashMap<&str, usize> = HashMap::new();
         let mut lanes: Vec<VecDeque<usize>> = Vec::new();
         let mut tickets = Vec::with_capacity(batch.len());
@@ -92,11 +92,10 @@ impl<'p> Round<'p> {
             if let Some(lane) = lanes.get_mut(lane) {
                 lane.push_back(index);
             }
-            // Screening let it pass: there is no way here.
-            let unmappable = || Outcome::Dead(Reason::new("unmappable"));
-            let outcome = if plan.is_some() { None } else { Some(unmappable()) };
+            let outcome = plan.err().map(Refusal::into_outcome);
+            let plan = plan.ok();
             let next = plan.map_or(0, Plan::done);
-            tickets.push(Ticket { plan: *plan, lane, next, outcome });
+            tickets.push(Ticket { plan, lane, next, outcome });
         }
         let mut round = Self { tickets, lanes, closed: Vec::new(), queue: VecDeque::new() };
         round.leave_out_links(batch);

@@ -175,7 +175,8 @@ fn read_template(section: &mut Section<'_>, key: &str, usual: &str) -> Template 
 }
 
 fn read_uri(base: &str, path: &str, query: &[(&str, &str)]) -> Option<Uri> {
-    let mut url = Url::parse(base).ok()?.join(path).ok()?;
+    // What is joined with an absolute path would lose the base's own.
+    let mut url = Url::parse(&format!("{base}{path}")).ok()?;
     url.query_pairs_mut().extend_pairs(query);
     url.as_str().parse().ok()
 }
@@ -204,6 +205,17 @@ mod tests {
         assert_eq!(settings.secrets().len(), 2);
         let (_, mistakes) = read(&format!("{token}service_account = \"sa\""));
         assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    }
+
+    #[test]
+    fn endpoint_keeps_its_path() {
+        for endpoint in ["http://proxy.example/mp", "http://proxy.example/mp/"] {
+            let (settings, _) = trial::read("project_token = \"t0ken\"", |section| {
+                Settings::read(section, Some(endpoint.parse().unwrap()))
+            });
+            assert_eq!(settings.import, "http://proxy.example/mp/import?strict=1");
+            assert_eq!(settings.engage, "http://proxy.example/mp/engage?ip=0&verbose=1");
+        }
     }
 
     #[test]

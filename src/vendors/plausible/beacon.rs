@@ -1,7 +1,7 @@
 //! `POST /api/event`: JSON as plain text, one event, no id of any kind. The script neither reads the
 //! answer nor tries again.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::event::{Kind, Object};
 use crate::vendors::beacon::{Answer, Beacon, Bounds, DecodeError, Inbound, Methods, Verdict};
@@ -94,11 +94,14 @@ fn first_of_list(list: &str) -> Option<&str> {
     list.split(',').map(str::trim).find(|address| !address.is_empty())
 }
 
-/// An amount of money: a number, or its text.
+/// An amount of money: a number, or its text as it is where destinations must read it.
 fn amount(value: &Value) -> Option<Value> {
     match value {
         Value::Number(_) => Some(value.clone()),
-        Value::String(text) => text.parse::<f64>().ok().map(Value::from),
+        Value::String(text) => match text.parse::<f64>().ok().and_then(Number::from_f64) {
+            Some(number) => Some(Value::Number(number)),
+            None => (!text.trim().is_empty()).then(|| value.clone()),
+        },
         _ => None,
     }
 }

@@ -10,10 +10,11 @@ use url::Url;
 
 use crate::event::Enriched;
 use crate::settings::{Secret, Section};
+use crate::values::telephone::TelephoneReader;
 use crate::vendors::audience::{Audience, Change, Listed, Row, alike, made, readable};
 use crate::vendors::conversation::{email, phone};
 use crate::vendors::digest::{is_sha256, sha256};
-use crate::vendors::person::Person;
+use crate::vendors::person::{Person, telephone_reader};
 use crate::vendors::{Call, CallError, Outcome, Reason, Reply, judge};
 
 /// Where TikTok is.
@@ -34,6 +35,7 @@ pub(super) struct Segments {
     mapping: Uri,
     access_token: HeaderValue,
     advertiser_id: String,
+    telephones: TelephoneReader,
 }
 
 impl Segments {
@@ -57,7 +59,8 @@ impl Segments {
         if section.has("advertiser_id") && (advertiser_id.is_empty() || !is_number) {
             section.mistake("advertiser_id", "must be of digits alone");
         }
-        (Self { create, mapping, access_token, advertiser_id }, token)
+        let telephones = telephone_reader(section);
+        (Self { create, mapping, access_token, advertiser_id, telephones }, token)
     }
 
     fn request(&self, uri: &Uri, body: &Value) -> Request<Bytes> {
@@ -85,7 +88,7 @@ impl Audience for Segments {
         };
         let email = email(event).map(|address| address.to_lowercase());
         let email = email.and_then(|address| sha256(&address)).or_else(|| given(person.email()));
-        let phone = phone(event).and_then(|number| sha256(&number));
+        let phone = phone(event, &self.telephones).and_then(|number| sha256(&number));
         let phone = phone.or_else(|| given(person.phone()));
         match (&email, &phone) {
             (None, None) => Err(Reason::new("no_identifier")),

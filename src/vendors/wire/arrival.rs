@@ -33,7 +33,12 @@ pub struct Arrival {
 impl Arrival {
     /// Whether a property says how the visitor came.
     pub fn tells(name: &str) -> bool {
-        name.starts_with("utm_") || CLICK_IDS.contains(&name)
+        name.starts_with("utm_") || Self::is_click_id(name)
+    }
+
+    /// Whether a query parameter tells one click on an advertisement from another.
+    pub fn is_click_id(name: &str) -> bool {
+        CLICK_IDS.contains(&name)
     }
 
     /// Takes the property if it says how the visitor came, else gives it back.
@@ -44,7 +49,7 @@ impl Arrival {
         if let Some(rest) = name.strip_prefix("utm_").filter(|rest| !rest.is_empty()) {
             // Parameters that the spec has no name for keep their own.
             put(&mut self.campaign, campaign_member(&name).unwrap_or(rest), Some(value));
-        } else if CLICK_IDS.contains(&name.as_str()) {
+        } else if Self::is_click_id(&name) {
             put(&mut self.clicks, &name, Some(value));
         } else {
             return Some((name, value));

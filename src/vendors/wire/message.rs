@@ -13,11 +13,11 @@ pub fn names_somebody(id: &str) -> bool {
     !NOBODY.contains(&id.trim())
 }
 
-/// Whether a value is as good as none: null, or empty.
+/// Whether a value is as good as none: null, empty, or blank.
 pub fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::String(text) => text.is_empty(),
+        Value::String(text) => text.trim().is_empty(),
         Value::Object(members) => members.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Bool(_) | Value::Number(_) => false,

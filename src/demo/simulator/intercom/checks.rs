@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Asked;
 
 /// Keys of metadata that count.
-const MAX_KEYS: usize = 10;
+const MAX_KEYS: usize = 20;
 
 /// How far the sender's clock may be ahead.
 const TOLERANCE_SECONDS: i64 = 300;

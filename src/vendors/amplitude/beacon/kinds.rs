@@ -88,9 +88,11 @@ pub(super) fn order(properties: &mut Object) {
     let (revenue, currency) = (take(["$revenue", "revenue"]), take(["$currency", "currency"]));
     let number = |value: &Option<Value>| products::number(value.as_ref()?)?.as_f64();
     let worth = || products::amount(number(&price)? * number(&quantity).unwrap_or(1.0));
-    let revenue = revenue.as_ref().and_then(products::number).or_else(worth);
+    // An amount that is not JSON's is read where the site's notation is known.
+    let revenue = revenue.filter(|it| it.is_number() || it.is_string());
+    let revenue = revenue.or_else(|| worth().map(Value::Number));
     for name in ["revenue", "total", "value"] {
-        put(properties, name, revenue.clone().map(Value::Number));
+        put(properties, name, revenue.clone());
     }
     put(properties, "currency", currency);
     put(properties, "revenue_type", kind);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::*;
+use crate::event::DroppedFields;
 use crate::vendors::meta::settings::Settings;
 use crate::vendors::meta::{map, rules};
 use crate::vendors::trial;
@@ -32,7 +33,7 @@ fn retold(query: &str) -> Value {
     message["receivedAt"] = trial::NOW.into();
     let text = "pixel_id = \"1\"\naccess_token = \"hush\"";
     let settings = trial::settings(text, |section| Settings::read(section, None));
-    let hit = map::map(&trial::event(message), &settings).unwrap();
+    let hit = map::map(&trial::event(message), &settings, &mut DroppedFields::default()).unwrap();
     serde_json::from_str(&hit.json).unwrap()
 }
 

@@ -1,0 +1,457 @@
+//! Currencies as shops write them: ISO 4217 letters in any case, ISO 4217 numbers, signs, words.
+//!
+//! A sign that several countries use (`$`, `kr`, `¥`) is read as the store's currency where that is
+//! one of them, and else not at all.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use iso_currency::{Currency, IntoEnumIterator};
+use serde_json::Value;
+
+use super::{Reading, unicode};
+
+/// The longest text that is read as a currency: the longest names of ISO 4217 have 40 letters.
+const MAX_CHARS: usize = 64;
+
+/// Texts of broken tags that name no currency.
+const NOTHING: [&str; 7] = ["null", "undefined", "none", "nil", "n/a", "(not set)", "-"];
+
+/// The currencies of countries whose unit is written `$`, after the currencies that are called dollars.
+const DOLLARS: &[&str] = &[
+    "USD", "CAD", "AUD", "NZD", "SGD", "HKD", "TWD", "BSD", "BBD", "BZD", "BMD", "BND", "KYD",
+    "XCD", "FJD", "GYD", "JMD", "LRD", "NAD", "SBD", "SRD", "TTD",
+];
+const DOLLAR_SIGN: &[&str] = &[
+    "USD", "CAD", "AUD", "NZD", "SGD", "HKD", "TWD", "BSD", "BBD", "BZD", "BMD", "BND", "KYD",
+    "XCD", "FJD", "GYD", "JMD", "LRD", "NAD", "SBD", "SRD", "TTD", "MXN", "ARS", "CLP", "COP",
+    "UYU", "DOP", "CUP", "BRL", "MOP",
+];
+const KRONER: &[&str] = &["SEK", "NOK", "DKK", "ISK"];
+const RUPEES: &[&str] = &["INR", "PKR", "LKR", "NPR", "MUR", "SCR", "IDR"];
+const PESOS: &[&str] = &["MXN", "ARS", "CLP", "COP", "PHP", "UYU", "DOP", "CUP"];
+const FRANCS: &[&str] = &["CHF", "XOF", "XAF", "XPF", "CDF", "RWF", "BIF", "DJF", "GNF", "KMF"];
+const DINARS: &[&str] = &["KWD", "BHD", "JOD", "IQD", "LYD", "TND", "DZD", "RSD", "MKD"];
+const RIYALS: &[&str] = &["SAR", "QAR", "OMR", "YER", "IRR"];
+
+/// Signs and words, in lower case, and the currencies that each may mean.
+const MARKS: &[(&str, &[&str])] = &[
+    ("€", &["EUR"]),
+    ("euro", &["EUR"]),
+    ("eur.", &["EUR"]),
+    ("евро", &["EUR"]),
+    ("ευρώ", &["EUR"]),
+    ("£", &["GBP"]),
+    ("₤", &["GBP"]),
+    ("gb£", &["GBP"]),
+    ("uk£", &["GBP"]),
+    ("pound", &["GBP"]),
+    ("sterling", &["GBP"]),
+    ("pound sterling", &["GBP"]),
+    ("british pound", &["GBP"]),
+    ("british pound sterling", &["GBP"]),
+    ("uk pound", &["GBP"]),
+    ("quid", &["GBP"]),
+    ("$", DOLLAR_SIGN),
+    ("dollar", DOLLARS),
+    ("us$", &["USD"]),
+    ("$us", &["USD"]),
+    ("u$s", &["USD"]),
+    ("us dollar", &["USD"]),
+    ("u.s. dollar", &["USD"]),
+    ("american dollar", &["USD"]),
+    ("usd$", &["USD"]),
+    ("$usd", &["USD"]),
+    ("c$", &["CAD"]),
+    ("ca$", &["CAD"]),
+    ("can$", &["CAD"]),
+    ("a$", &["AUD"]),
+    ("au$", &["AUD"]),
+    ("nz$", &["NZD"]),
+    ("s$", &["SGD"]),
+    ("sg$", &["SGD"]),
+    ("hk$", &["HKD"]),
+    ("nt$", &["TWD"]),
+    ("mx$", &["MXN"]),
+    ("mex$", &["MXN"]),
+    ("r$", &["BRL"]),
+    ("real", &["BRL"]),
+    ("reais", &["BRL"]),
+    ("ar$", &["ARS"]),
+    ("cl$", &["CLP"]),
+    ("col$", &["COP"]),
+    ("peso", PESOS),
+    ("¥", &["JPY", "CNY"]),
+    ("￥", &["JPY", "CNY"]),
+    ("jp¥", &["JPY"]),
+    ("cn¥", &["CNY"]),
+    ("円", &["JPY"]),
+    ("yen", &["JPY"]),
+    ("元", &["CNY", "TWD", "HKD"]),
+    ("人民币", &["CNY"]),
+    ("yuan", &["CNY"]),
+    ("rmb", &["CNY"]),
+    ("renminbi", &["CNY"]),
+    ("₹", &["INR"]),
+    ("₨", RUPEES),
+    ("rs", RUPEES),
+    ("rs.", RUPEES),
+    ("rupee", RUPEES),
+    ("indian rupee", &["INR"]),
+    ("रु", &["INR", "NPR"]),
+    ("fr", FRANCS),
+    ("fr.", FRANCS),
+    ("franc", FRANCS),
+    ("sfr", &["CHF"]),
+    ("sfr.", &["CHF"]),
+    ("franken", &["CHF"]),
+    ("schweizer franken", &["CHF"]),
+    ("kr", KRONER),
+    ("kr.", KRONER),
+    ("krona", &["SEK", "ISK"]),
+    ("kronor", &["SEK"]),
+    ("krone", &["NOK", "DKK"]),
+    ("kroner", &["NOK", "DKK"]),
+    ("skr", &["SEK"]),
+    ("nkr", &["NOK"]),
+    ("dkr", &["DKK"]),
+    ("zł", &["PLN"]),
+    ("zl", &["PLN"]),
+    ("złoty", &["PLN"]),
+    ("zloty", &["PLN"]),
+    ("złotych", &["PLN"]),
+    ("kč", &["CZK"]),
+    ("kc", &["CZK"]),
+    ("koruna", &["CZK"]),
+    ("ft", &["HUF"]),
+    ("forint", &["HUF"]),
+    ("lei", &["RON", "MDL"]),
+    ("leu", &["RON", "MDL"]),
+    ("лв", &["BGN"]),
+    ("лв.", &["BGN"]),
+    ("₽", &["RUB"]),
+    ("руб", &["RUB"]),
+    ("руб.", &["RUB"]),
+    ("рублей", &["RUB"]),
+    ("rouble", &["RUB", "BYN"]),
+    ("ruble", &["RUB", "BYN"]),
+    ("₴", &["UAH"]),
+    ("грн", &["UAH"]),
+    ("грн.", &["UAH"]),
+    ("hryvnia", &["UAH"]),
+    ("₺", &["TRY"]),
+    ("tl", &["TRY"]),
+    ("lira", &["TRY"]),
+    ("₪", &["ILS"]),
+    ("shekel", &["ILS"]),
+    ("nis", &["ILS"]),
+    ("₩", &["KRW"]),
+    ("￦", &["KRW"]),
+    ("won", &["KRW", "KPW"]),
+    ("원", &["KRW"]),
+    ("฿", &["THB"]),
+    ("baht", &["THB"]),
+    ("บาท", &["THB"]),
+    ("₫", &["VND"]),
+    ("đ", &["VND"]),
+    ("dong", &["VND"]),
+    ("₱", &["PHP"]),
+    ("rp", &["IDR"]),
+    ("rp.", &["IDR"]),
+    ("rupiah", &["IDR"]),
+    ("rm", &["MYR"]),
+    ("ringgit", &["MYR"]),
+    ("₦", &["NGN"]),
+    ("naira", &["NGN"]),
+    ("₵", &["GHS"]),
+    ("gh₵", &["GHS"]),
+    ("cedi", &["GHS"]),
+    ("ksh", &["KES"]),
+    ("ksh.", &["KES"]),
+    ("r", &["ZAR"]),
+    ("rand", &["ZAR"]),
+    ("₡", &["CRC"]),
+    ("₲", &["PYG"]),
+    ("s/", &["PEN"]),
+    ("s/.", &["PEN"]),
+    ("bs", &["BOB", "VES"]),
+    ("bs.", &["BOB", "VES"]),
+    ("₸", &["KZT"]),
+    ("₾", &["GEL"]),
+    ("₼", &["AZN"]),
+    ("֏", &["AMD"]),
+    ("৳", &["BDT"]),
+    ("taka", &["BDT"]),
+    ("₭", &["LAK"]),
+    ("₮", &["MNT"]),
+    ("៛", &["KHR"]),
+    ("dirham", &["AED", "MAD"]),
+    ("د.إ", &["AED"]),
+    ("ر.س", &["SAR"]),
+    ("﷼", RIYALS),
+    ("riyal", RIYALS),
+    ("dinar", DINARS),
+    ("din", &["RSD"]),
+    ("din.", &["RSD"]),
+    ("د.ك", &["KWD"]),
+    ("₣", FRANCS),
+];
+
+/// The currencies that a sign, a code or a word may mean: one if it is unmistakable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CurrencyMark(Codes);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Codes {
+    One(&'static str),
+    AnyOf(&'static [&'static str]),
+}
+
+impl CurrencyMark {
+    /// The mark that a text is: `EUR`, `€`, `euros`, `978`, `GBP £`. `None` if it is none.
+    pub fn of(text: &str) -> Option<Self> {
+        let text = text.trim();
+        if let Some(code) = code(text) {
+            return Some(Self(Codes::One(code)));
+        }
+        if text.is_empty() || text.len() > 4 * MAX_CHARS || text.chars().count() > MAX_CHARS {
+            return None;
+        }
+        let text = unicode::visible(text);
+        let text = unicode::plain_forms(&text).to_lowercase();
+        let text = text.trim_matches(|c: char| c.is_whitespace() || ";,:'\"".contains(c));
+        let words = text.split(|c: char| c.is_whitespace() || matches!(c, '-' | '_'));
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        let (joined, whole) = (words.join(" "), words.concat());
+        let found = Self::word(&joined).or_else(|| Self::word(&whole));
+        found.or_else(|| Self::word(joined.strip_suffix('.')?)).or_else(|| {
+            let is_between = |c: char| {
+                c.is_whitespace()
+                    || matches!(c, '(' | ')' | '[' | ']' | '/' | ',' | '-' | '|' | ':')
+            };
+            let mut marks = text.split(is_between).filter(|part| !part.is_empty()).map(Self::pair);
+            let first = marks.next()??;
+            marks.try_fold(first, |known, mark| known.and(mark?))
+        })
+    }
+
+    /// One or two marks without a space between them: `GBP£`, `€EUR`.
+    fn pair(text: &str) -> Option<Self> {
+        Self::word(text).or_else(|| {
+            let border =
+                text.char_indices().zip(text.chars().skip(1)).find_map(|((at, c), next)| {
+                    (c.is_alphabetic() != next.is_alphabetic()).then(|| at + c.len_utf8())
+                })?;
+            let (first, second) = text.split_at_checked(border)?;
+            Self::word(first)?.and(Self::word(second)?)
+        })
+    }
+
+    /// A text in lower case as one sign, code, word or name of ISO 4217.
+    fn word(text: &str) -> Option<Self> {
+        if let Some(code) = code(text) {
+            return Some(Self(Codes::One(code)));
+        }
+        let found = |text: &str| MARKS_BY_TEXT.get(text).copied().map(Self);
+        found(text).or_else(|| found(text.strip_suffix('s')?))
+    }
+
+    /// The currencies that both marks mean, if there are any.
+    pub fn and(self, other: Self) -> Option<Self> {
+        match (self.0, other.0) {
+            (Codes::One(one), _) => other.may_be(one).then_some(self),
+            (_, Codes::One(one)) => self.may_be(one).then_some(other),
+            (one, another) => (one == another).then_some(self),
+        }
+    }
+
+    fn may_be(self, code: &str) -> bool {
+        match self.0 {
+            Codes::One(one) => one == code,
+            Codes::AnyOf(codes) => codes.contains(&code),
+        }
+    }
+
+    /// The currency's code: the store's, where the mark may mean that; else the only one it means.
+    pub fn code(self, store: Option<&str>) -> Option<&'static str> {
+        match self.0 {
+            Codes::One(code) => Some(code),
+            Codes::AnyOf(codes) => codes.iter().find(|code| Some(**code) == store).copied(),
+        }
+    }
+}
+
+/// Reads a currency. `store` is the store's own, which decides over signs of several currencies.
+pub fn read(value: Option<&Value>, store: Option<&str>) -> Reading<&'static str> {
+    let text = match value {
+        None | Some(Value::Null) => return Reading::Absent,
+        Some(Value::String(text)) => text.trim(),
+        Some(Value::Number(number)) => {
+            let numeric = number.as_u64().and_then(|number| u16::try_from(number).ok());
+            let code = numeric.and_then(Currency::from_numeric).map(|it| it.code());
+            return code.map_or(Reading::Unreadable, Reading::Read);
+        }
+        Some(_) => return Reading::Unreadable,
+    };
+    let is_nothing = || {
+        let shown = unicode::visible(text);
+        let shown = shown.trim();
+        shown.is_empty() || NOTHING.iter().any(|nothing| shown.eq_ignore_ascii_case(nothing))
+    };
+    match CurrencyMark::of(text).and_then(|mark| mark.code(store)) {
+        Some(code) => Reading::Read(code),
+        None if is_nothing() => Reading::Absent,
+        None => Reading::Unreadable,
+    }
+}
+
+/// The ISO 4217 code that a text is: three letters in any case, or three digits.
+pub fn code(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    if text.len() != 3 {
+        return None;
+    }
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let found = if is_number {
+        Currency::from_numeric(text.parse().ok()?)
+    } else {
+        Currency::from_code(&text.to_ascii_uppercase())
+    };
+    // "No currency" and the code for tests are none.
+    found.map(|it| it.code()).filter(|code| !matches!(*code, "XXX" | "XTS"))
+}
+
+/// The digits behind the decimal sign of a currency: its smallest unit (ISO 4217). Two where the
+/// standard names none.
+pub fn decimals(code: &str) -> u16 {
+    Currency::from_code(code).and_then(|it| it.exponent()).unwrap_or(2)
+}
+
+/// The signs, words and names by their text: a constant that no compiler can work out.
+static MARKS_BY_TEXT: LazyLock<HashMap<String, Codes>> = LazyLock::new(|| {
+    let names = Currency::iter().map(|it| (it.name().to_lowercase(), Codes::One(it.code())));
+    let own = MARKS.iter().map(|(mark, codes)| {
+        let codes = match codes {
+            [one] => Codes::One(one),
+            several => Codes::AnyOf(several),
+        };
+        ((*mark).to_owned(), codes)
+    });
+    names.chain(own).collect()
+});
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_currency_is_read_by_its_code_number_sign_or_word() {
+        for (written, expected) in [
+            ("EUR", "EUR"),
+            (" usd ", "USD"),
+            ("gbp", "GBP"),
+            ("£", "GBP"),
+            ("GBP £", "GBP"),
+            ("£GBP", "GBP"),
+            ("GBP (£)", "GBP"),
+            ("pounds", "GBP"),
+            ("Pound Sterling", "GBP"),
+            ("826", "GBP"),
+            ("036", "AUD"),
+            ("US$", "USD"),
+            ("$ USD", "USD"),
+            ("USD$", "USD"),
+            ("US Dollars", "USD"),
+            ("United States dollar", "USD"),
+            ("Euros", "EUR"),
+            ("€", "EUR"),
+            ("€ EUR", "EUR"),
+            ("\u{200f}€", "EUR"),
+            ("Swiss francs", "CHF"),
+            ("zł", "PLN"),
+            ("Kč", "CZK"),
+            ("R$", "BRL"),
+            ("₹", "INR"),
+            ("Yen", "JPY"),
+            ("CA$", "CAD"),
+            ("Euro (EUR)", "EUR"),
+            ("ＥＵＲ", "EUR"),
+            ("'eur';", "EUR"),
+            ("US $", "USD"),
+            ("us-dollar", "USD"),
+            ("usd.", "USD"),
+            ("EUR - Euro", "EUR"),
+        ] {
+            assert_eq!(read(Some(&json!(written)), None), Reading::Read(expected), "{written}");
+        }
+        assert_eq!(read(Some(&json!(978)), None), Reading::Read("EUR"));
+        assert_eq!(read(Some(&json!(36)), None), Reading::Read("AUD"));
+    }
+
+    #[test]
+    fn a_sign_of_several_currencies_is_the_stores_or_unreadable() {
+        for (written, store, expected) in [
+            ("$", Some("USD"), Reading::Read("USD")),
+            ("$", Some("CAD"), Reading::Read("CAD")),
+            ("dollars", Some("AUD"), Reading::Read("AUD")),
+            ("$", Some("EUR"), Reading::Unreadable),
+            ("$", None, Reading::Unreadable),
+            ("kr", Some("NOK"), Reading::Read("NOK")),
+            ("¥", Some("CNY"), Reading::Read("CNY")),
+            ("£", Some("EUR"), Reading::Read("GBP")),
+        ] {
+            assert_eq!(read(Some(&json!(written)), store), expected, "{written} {store:?}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_currency_is_absent_and_what_cannot_be_read_is_not() {
+        for nothing in [
+            json!(""),
+            json!("  "),
+            json!("\u{200b}"),
+            json!("undefined"),
+            json!("NULL"),
+            json!(null),
+        ] {
+            assert_eq!(read(Some(&nothing), Some("EUR")), Reading::Absent, "{nothing}");
+        }
+        assert_eq!(read(None, Some("EUR")), Reading::Absent);
+        for unreadable in [
+            json!("points"),
+            json!("GBP EUR"),
+            json!("XYZ"),
+            json!("???"),
+            json!(7777),
+            json!(["EUR"]),
+            json!(true),
+            json!("€".repeat(99)),
+        ] {
+            assert_eq!(read(Some(&unreadable), Some("EUR")), Reading::Unreadable, "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn every_mark_means_currencies_of_the_standard() {
+        for (mark, codes) in MARKS {
+            assert_eq!(&mark.to_lowercase(), mark);
+            assert!(codes.iter().all(|it| code(it) == Some(it)), "{mark}");
+        }
+        for (code, digits) in [
+            ("EUR", 2),
+            ("JPY", 0),
+            ("KWD", 3),
+            ("CLF", 4),
+            ("UGX", 0),
+            ("ISK", 0),
+            ("UYW", 4),
+            ("MGA", 2),
+            ("MRU", 2),
+            ("XAU", 2),
+        ] {
+            assert_eq!(decimals(code), digits, "{code}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The notation of numbers in a site: the setting `locale`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The sign before the decimals of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DecimalSign {
+    /// `1,299.00`, `1'299.00`.
+    Point,
+    /// `1.299,00`, `1 299,00`.
+    Comma,
+}
+
+/// A language, and where it is spoken, as far as numbers are written by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Locale {
+    /// The sign before the decimals.
+    pub decimal: DecimalSign,
+}
+
+/// A text that names no language known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownLocale;
+
+impl fmt::Display for UnknownLocale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no known language; give one such as \"en\", \"de-CH\" or \"pt-BR\" (BCP 47)")
+    }
+}
+
+/// Languages whose numbers have a decimal comma (CLDR).
+const COMMA: &[&str] = &[
+    "af", "ast", "az", "be", "bg", "br", "bs", "ca", "cs", "da", "de", "el", "es", "et", "eu",
+    "fi", "fo", "fr", "fy", "gl", "hr", "hu", "hy", "id", "is", "it", "ka", "kk", "ky", "lb", "lt",
+    "lv", "mk", "nb", "nl", "nn", "no", "oc", "pl", "pt", "ro", "ru", "sk", "sl", "sq", "sr", "sv",
+    "tr", "uk", "uz", "vi",
+];
+
+/// Languages whose numbers have a decimal point (CLDR).
+const POINT: &[&str] = &[
+    "am", "ar", "bn", "cy", "en", "fa", "fil", "ga", "gd", "gu", "he", "hi", "iw", "ja", "km",
+    "kn", "ko", "lo", "ml", "mn", "mr", "ms", "mt", "my", "ne", "or", "pa", "si", "sw", "ta", "te",
+    "th", "tl", "ur", "zh", "zu",
+];
+
+/// Regions in which a language writes numbers otherwise than elsewhere (CLDR; amounts in Switzerland).
+const ELSEWHERE: &[(&str, &[&str], DecimalSign)] = &[
+    ("de", &["CH", "LI"], DecimalSign::Point),
+    ("fr", &["CH"], DecimalSign::Point),
+    ("it", &["CH"], DecimalSign::Point),
+    ("es", &["CU", "DO", "GT", "HN", "MX", "NI", "PA", "PE", "PR", "SV", "US"], DecimalSign::Point),
+    ("en", &["AT", "BE", "DE", "DK", "FI", "NL", "SE", "SI"], DecimalSign::Comma),
+    ("ar", &["DZ", "LY", "MA", "MR", "TN"], DecimalSign::Comma),
+];
+
+impl FromStr for Locale {
+    type Err = UnknownLocale;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLocale> {
+        let mut parts = text.trim().split(['.', '@']).next().unwrap_or_default().split(['-', '_']);
+        let language = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let region = parts.find(|part| part.len() == 2).map(str::to_ascii_uppercase);
+        let elsewhere = ELSEWHERE.iter().find(|(known, regions, _)| {
+            *known == language && region.as_deref().is_some_and(|region| regions.contains(&region))
+        });
+        let decimal = match elsewhere {
+            Some((_, _, decimal)) => *decimal,
+            None if COMMA.contains(&language.as_str()) => DecimalSign::Comma,
+            None if POINT.contains(&language.as_str()) => DecimalSign::Point,
+            None => return Err(UnknownLocale),
+        };
+        Ok(Self { decimal })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_decides_over_its_language() {
+        for (text, decimal) in [
+            ("en", DecimalSign::Point),
+            ("de", DecimalSign::Comma),
+            ("de-CH", DecimalSign::Point),
+            ("de_AT.UTF-8", DecimalSign::Comma),
+            ("es-MX", DecimalSign::Point),
+            ("zh-Hant-TW", DecimalSign::Point),
+            ("pt-BR", DecimalSign::Comma),
+        ] {
+            assert_eq!(text.parse::<Locale>().map(|it| it.decimal), Ok(decimal), "{text}");
+        }
+        for text in ["", "x", "german"] {
+            assert_eq!(text.parse::<Locale>(), Err(UnknownLocale), "{text}");
+        }
+    }
+}

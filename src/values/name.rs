@@ -1,0 +1,25 @@
+//! Names of people as forms and systems write them.
+
+use super::unicode;
+
+/// A name composed, without invisible characters, with single spaces. `None` if nothing is left.
+pub fn read(text: &str) -> Option<String> {
+    let text = unicode::plain_forms(text);
+    let words = text.split(char::is_whitespace).map(unicode::visible);
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_spelling() {
+        assert_eq!(
+            read("\u{200f} Jose\u{301}\u{a0} de  la\u{ad} O \t").as_deref(),
+            Some("José de la O")
+        );
+        assert_eq!(read("\u{200b} "), None);
+    }
+}

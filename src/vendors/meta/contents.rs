@@ -1,0 +1,143 @@
+//! The products of an event: `contents`, `content_ids`, `num_items` (`contracts/destinations.md` 2.2, 9.3).
+//!
+//! A line with a price below nought is a discount and no product: it stays out, and the event's value is
+//! what the event says.
+
+use serde_json::{Value, json};
+
+use super::custom::{Kind, is_negative, read};
+use crate::event::{DropReason, DroppedFields, Object};
+use crate::vendors::email::is_email;
+use crate::vendors::products::{self, number, text};
+
+/// The ways in which Meta delivers.
+pub(super) const DELIVERY: &[&str] = &["in_store", "curbside", "home_delivery"];
+
+/// What a product in Meta's own words may say besides.
+const DESCRIPTIONS: [&str; 4] = ["title", "description", "brand", "category"];
+
+/// Adds the products: what they are, how many of each, and how many in all if that is asked.
+pub(super) fn add<'p>(
+    data: &mut Object,
+    products: impl IntoIterator<Item = &'p Object>,
+    counts: bool,
+    dropped: &mut DroppedFields,
+) {
+    let (mut ids, mut contents, mut count) = (Vec::new(), Vec::new(), 0_i64);
+    for (index, product) in products.into_iter().enumerate() {
+        let Some(id) = products::id(product) else { continue };
+        let quantity = quantity(product).unwrap_or(1);
+        let Some(content) = content(&id, quantity, product, "price") else {
+            dropped.add(&format!("products[{index}]"), DropReason::ValueNotAllowed);
+            continue;
+        };
+        count = count.saturating_add(quantity);
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+        contents.push(Value::Object(content));
+    }
+    if ids.is_empty() {
+        return;
+    }
+    data.insert("content_type".to_owned(), json!("product"));
+    data.insert("content_ids".to_owned(), json!(ids));
+    data.insert("contents".to_owned(), Value::Array(contents));
+    if counts {
+        data.insert("num_items".to_owned(), json!(count));
+    }
+}
+
+/// Products in Meta's own words: those that have an id. `None` if none has.
+pub(super) fn said(value: &Value) -> Option<Value> {
+    let list = match value {
+        Value::Array(list) => list.as_slice(),
+        Value::Object(_) => std::slice::from_ref(value),
+        _ => return None,
+    };
+    let contents = list.iter().filter_map(|line| {
+        let line = line.as_object()?;
+        let id = text(line.get("id")?).filter(|id| !is_email(id))?;
+        let mut content = content(&id, quantity(line).unwrap_or(1), line, "item_price")?;
+        for name in DESCRIPTIONS {
+            let said = line.get(name).and_then(text).filter(|said| !is_email(said));
+            if let Some(said) = said {
+                content.insert(name.to_owned(), said.into());
+            }
+        }
+        Some(Value::Object(content))
+    });
+    let contents: Vec<Value> = contents.collect();
+    (!contents.is_empty()).then_some(Value::Array(contents))
+}
+
+/// Ids of products in Meta's own words: texts, or one.
+pub(super) fn said_ids(value: &Value) -> Option<Value> {
+    let id = |value: &Value| text(value).filter(|id| !is_email(id));
+    let ids: Vec<String> = match value {
+        Value::Array(ids) => ids.iter().filter_map(id).collect(),
+        one => id(one).into_iter().collect(),
+    };
+    (!ids.is_empty()).then(|| json!(ids))
+}
+
+/// One product. `None` if its price is below nought.
+fn content(id: &str, quantity: i64, product: &Object, price: &str) -> Option<Object> {
+    let price = product.get(price).and_then(number);
+    if price.as_ref().is_some_and(is_negative) {
+        return None;
+    }
+    let mut content = Object::new();
+    content.insert("id".to_owned(), json!(id));
+    content.insert("quantity".to_owned(), json!(quantity));
+    if let Some(price) = price {
+        content.insert("item_price".to_owned(), Value::Number(price));
+    }
+    let delivery = product.get("delivery_category");
+    if let Some(delivery) = delivery.and_then(|it| read(it, Kind::OneOf(DELIVERY))) {
+        content.insert("delivery_category".to_owned(), delivery);
+    }
+    Some(content)
+}
+
+fn quantity(product: &Object) -> Option<i64> {
+    let quantity = product.get("quantity").and_then(products::whole_number);
+    quantity.filter(|quantity| *quantity > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_leave_out_discount_lines() {
+        let list = json!([
+            { "sku": "a", "price": "5", "quantity": 2 }, { "sku": "rebate", "price": -3 },
+            { "price": 1 }, { "sku": "b", "quantity": 0, "delivery_category": "curbside" },
+        ]);
+        let (mut data, mut dropped) = (Object::new(), DroppedFields::default());
+        let products = list.as_array().unwrap().iter().filter_map(Value::as_object);
+        add(&mut data, products, true, &mut dropped);
+        let expected = json!({ "content_type": "product", "content_ids": ["a", "b"], "num_items": 3,
+            "contents": [{ "id": "a", "quantity": 2, "item_price": 5 },
+                { "id": "b", "quantity": 1, "delivery_category": "curbside" }] });
+        assert_eq!(Value::Object(data), expected);
+        assert_eq!(dropped.listed()[0].to_string(), "products[1] (value_not_allowed)");
+    }
+
+    #[test]
+    fn contents_in_metas_words_are_read_if_they_have_ids() {
+        let given = json!([
+            { "id": 7, "quantity": "2", "item_price": "1.5", "title": "Mug", "colour": "red" },
+            { "id": "x", "item_price": -1 }, { "title": "no id" }, "text",
+        ]);
+        let expected = json!([{ "id": "7", "quantity": 2, "item_price": 1.5, "title": "Mug" }]);
+        assert_eq!(said(&given), Some(expected));
+        for none in [json!([]), json!("x"), json!([{ "title": "x" }])] {
+            assert_eq!(said(&none), None, "{none}");
+        }
+        assert_eq!(said_ids(&json!(["a", 7, "", null])), Some(json!(["a", "7"])));
+        assert_eq!(said_ids(&json!("a")), Some(json!(["a"])));
+        assert_eq!(said_ids(&json!([{ "id": 1 }])), None);
+    }
+}

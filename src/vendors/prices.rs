@@ -1,0 +1,402 @@
+//! The amounts and currencies of an event, read once before a vendor that counts money sees them.
+//!
+//! Amounts that shops format become numbers, currencies ISO 4217 codes. What JSON's own grammar reads
+//! stays as it was written. A text that cannot be read stays as well, and is noted: a vendor's mapping
+//! finds no number in it. The store's currency never stands in for one that is written and not read.
+
+use jiff::Timestamp;
+use serde_json::{Number, Value};
+
+use super::naming::is_like;
+use super::products::{plain_number, store_currency};
+use super::{Destination, Reason, Screening};
+use crate::event::{DropReason, DroppedFields, Enriched, Event, Kind, Object};
+use crate::settings::Section;
+use crate::values::Reading;
+use crate::values::amount::{self, Amount};
+use crate::values::currency::{self, CurrencyMark};
+use crate::values::locale::Locale;
+
+/// The properties of an event, and of its products, that are amounts.
+const AMOUNTS: [&str; 12] = [
+    "revenue",
+    "value",
+    "total",
+    "subtotal",
+    "price",
+    "tax",
+    "shipping",
+    "discount",
+    "item_price",
+    "net_revenue",
+    "predicted_ltv",
+    "quantity",
+];
+
+/// The properties that say what an order is worth: without any of them it is not counted.
+const WORTHS: [&str; 4] = ["revenue", "value", "total", "subtotal"];
+
+/// The traits of a group that are amounts.
+const GROUP_AMOUNTS: [&str; 2] = ["monthly_spend", "monthlySpend"];
+
+/// The properties that list products.
+const LISTS: [&str; 3] = ["products", "items", "contents"];
+
+/// Products of one event that are looked at: as many as GA4 takes. The events' size bounds the rest.
+const MAX_PRODUCTS: usize = 200;
+
+/// Characters of a text that a reason quotes.
+const MAX_QUOTED_CHARS: usize = 40;
+
+/// The use that a vendor has for amounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PriceUse {
+    /// It gets them as they are written, or none.
+    AsWritten,
+    /// It gets numbers where they can be read.
+    Numbers,
+    /// The same; and an order that it cannot count is refused.
+    Orders,
+}
+
+/// Reads the prices of one destination's events.
+#[derive(Clone, Debug)]
+pub struct PriceReader {
+    usage: PriceUse,
+    locale: Option<Locale>,
+    store: Option<String>,
+}
+
+impl PriceReader {
+    /// Reads how the site writes numbers, and the store's currency, which decides over `$` and `kr`.
+    pub fn read(settings: &mut Section<'_>, usage: PriceUse) -> Self {
+        let locale = settings.opt_parsed("locale");
+        let store = match usage {
+            PriceUse::AsWritten => None,
+            PriceUse::Numbers | PriceUse::Orders => store_currency(settings),
+        };
+        Self { usage, locale, store }
+    }
+
+    /// A reader that changes nothing.
+    #[cfg(test)]
+    pub(crate) fn as_written() -> Self {
+        Self { usage: PriceUse::AsWritten, locale: None, store: None }
+    }
+
+    /// The event with its amounts and currencies read, and the vendor's word on it. An order that the vendor
+    /// could not count is dead.
+    pub fn screen(
+        &self,
+        destination: &dyn Destination,
+        event: Enriched,
+        now: Timestamp,
+    ) -> (Enriched, Screening) {
+        let (event, refusal) = self.apply(event);
+        let screening = destination.screen(&event, now);
+        // An event that the vendor has no use for is none that it cannot count.
+        let is_skipped = matches!(screening, Screening::Skip(_));
+        (event, refusal.filter(|_| !is_skipped).unwrap_or(screening))
+    }
+
+    /// The event with its amounts and currencies read, and a refusal if it is an order that the vendor
+    /// cannot count.
+    fn apply(&self, event: Enriched) -> (Enriched, Option<Screening>) {
+        if self.usage == PriceUse::AsWritten || !has_prices(&event.event) {
+            return (event, None);
+        }
+        let mut draft = (*event.event).clone();
+        let mut found = Findings::default();
+        if let Some(properties) = &mut draft.properties {
+            self.read_properties(properties, &mut found);
+        }
+        if let Some(traits) = draft.traits.as_mut().filter(|_| draft.kind == Kind::Group) {
+            for key in GROUP_AMOUNTS {
+                self.read_amount(traits, key, "", &mut found);
+            }
+        }
+        let refusal = self.refusal(&draft, &found);
+        let is_same = !found.has_changed && found.dropped.is_empty();
+        let event = if is_same { event } else { event.with_event(draft, found.dropped) };
+        (event, refusal)
+    }
+
+    fn read_properties(&self, properties: &mut Object, found: &mut Findings) {
+        for key in AMOUNTS {
+            self.read_amount(properties, key, "", found);
+        }
+        self.read_currency(properties, "", found);
+        for list in LISTS {
+            let products = properties.get_mut(list).and_then(Value::as_array_mut);
+            let products = products.into_iter().flatten().take(MAX_PRODUCTS).enumerate();
+            for (number, product) in products {
+                let Some(product) = product.as_object_mut() else { continue };
+                if has_text(product) {
+                    let place = format!("{list}[{number}].");
+                    for key in AMOUNTS {
+                        self.read_amount(product, key, &place, found);
+                    }
+                    self.read_product_currency(product, &place, found);
+                }
+            }
+        }
+        if let Some((mark, sign)) = found.mark.take()
+            && currency::read(properties.get("currency"), self.store()) == Reading::Absent
+        {
+            found.has_changed = true;
+            let code = mark.code(self.store());
+            if code.is_none() {
+                // The vendor's mapping must not take the store's for it.
+                found.unreadable_currency = Some(sign.clone());
+                found.dropped.add("currency", DropReason::UnreadableCurrency);
+            }
+            let said = code.map_or(sign, str::to_owned);
+            properties.insert("currency".to_owned(), Value::String(said));
+        }
+    }
+
+    /// Makes a number of an amount that is text.
+    fn read_amount(&self, object: &mut Object, key: &str, place: &str, found: &mut Findings) {
+        let Some(value) = object.get_mut(key) else { return };
+        match amount::read(Some(value), self.locale) {
+            Reading::Absent => {}
+            Reading::Read(Amount { number, currency }) => {
+                if let (Value::String(text), Some(mark), None) = (&*value, currency, &found.mark) {
+                    found.mark = Some((mark, sign(text)));
+                }
+                let plain = if key == "quantity" || value.is_number() {
+                    // A thousandth of a quantity is as likely as a thousand.
+                    plain_number(value)
+                } else {
+                    plain_number(value).filter(|plain| is_equal(plain, &number))
+                };
+                if plain.is_none() {
+                    *value = Value::Number(number);
+                    found.has_changed = true;
+                }
+                found.has_worth |= place.is_empty() && WORTHS.contains(&key);
+            }
+            Reading::Unreadable => {
+                found.dropped.add(&format!("{place}{key}"), DropReason::UnreadableAmount);
+                if place.is_empty() && WORTHS.contains(&key) && found.unreadable_amount.is_none() {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    found.unreadable_amount = Some(format!("{key}: {}", quoted(&text)));
+                }
+            }
+        }
+    }
+
+    /// Makes a code of the event's currency.
+    fn read_currency(&self, object: &mut Object, place: &str, found: &mut Findings) {
+        if let Some(unreadable) = self.read_product_currency(object, place, found) {
+            found.unreadable_currency = Some(unreadable);
+        }
+    }
+
+    /// Makes a code of a currency; returns it as it is written if it cannot be read.
+    fn read_product_currency(
+        &self,
+        object: &mut Object,
+        place: &str,
+        found: &mut Findings,
+    ) -> Option<String> {
+        let value = object.get_mut("currency")?;
+        match currency::read(Some(value), self.store()) {
+            Reading::Absent => None,
+            Reading::Read(code) => {
+                if !is_code(value, code) {
+                    *value = Value::String(code.to_owned());
+                    found.has_changed = true;
+                }
+                None
+            }
+            Reading::Unreadable => {
+                found.dropped.add(&format!("{place}currency"), DropReason::UnreadableCurrency);
+                Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            }
+        }
+    }
+
+    /// The refusal of an order whose currency, or all that says its worth, cannot be read.
+    fn refusal(&self, event: &Event, found: &Findings) -> Option<Screening> {
+        let is_order = self.usage == PriceUse::Orders && is_order(event);
+        if let Some(said) = found.unreadable_currency.as_ref().filter(|_| is_order) {
+            let reason = Reason::detailed("unreadable_currency", quoted(said));
+            return Some(Screening::Dead(reason));
+        }
+        let unreadable = found.unreadable_amount.as_ref();
+        let said = unreadable.filter(|_| is_order && !found.has_worth)?;
+        Some(Screening::Dead(Reason::detailed("unreadable_amount", said.as_str())))
+    }
+
+    fn store(&self) -> Option<&str> {
+        self.store.as_deref()
+    }
+}
+
+/// The findings among the amounts of one event.
+#[derive(Default)]
+struct Findings {
+    /// The first sign or code that stands beside an amount, and as it is written.
+    mark: Option<(CurrencyMark, String)>,
+    has_changed: bool,
+    /// True if something readable says what the event is worth.
+    has_worth: bool,
+    unreadable_amount: Option<String>,
+    unreadable_currency: Option<String>,
+    dropped: DroppedFields,
+}
+
+/// Returns true if the event may have an amount or a currency that is text.
+fn has_prices(event: &Event) -> bool {
+    let listed = |properties: &Object| {
+        LISTS.iter().any(|list| {
+            let products = properties.get(*list).and_then(Value::as_array);
+            let mut products = products.into_iter().flatten().filter_map(Value::as_object);
+            products.any(has_text)
+        })
+    };
+    let is_group = event.kind == Kind::Group;
+    let group = event.traits.as_ref().filter(|_| is_group);
+    event.properties.as_ref().is_some_and(|it| has_text(it) || listed(it))
+        || group.is_some_and(|traits| GROUP_AMOUNTS.iter().any(|key| traits.contains_key(*key)))
+}
+
+fn has_text(object: &Object) -> bool {
+    let is_unread =
+        |key: &&str| object.get(*key).is_some_and(|it| !it.is_number() && !it.is_null());
+    let currency = object.get("currency").filter(|currency| !currency.is_null());
+    let is_code = |it: &Value| it.as_str().and_then(currency::code).is_some();
+    AMOUNTS.iter().any(|key| is_unread(key)) || currency.is_some_and(|currency| !is_code(currency))
+}
+
+/// Returns true if it is this code already, as every vendor reads it.
+fn is_code(value: &Value, code: &str) -> bool {
+    value.as_str().is_some_and(|text| text.trim().eq_ignore_ascii_case(code))
+}
+
+fn is_order(event: &Event) -> bool {
+    const ORDERS: [&str; 4] = ["ORDER_COMPLETED", "ORDER_REFUNDED", "PURCHASE", "REFUND"];
+    let name = event.event.as_deref().filter(|_| event.kind == Kind::Track);
+    name.is_some_and(|name| ORDERS.iter().any(|order| is_like(order, name)))
+}
+
+fn is_equal(one: &Number, other: &Number) -> bool {
+    one == other || one.as_f64() == other.as_f64()
+}
+
+/// The sign beside an amount: the text without its number.
+fn sign(text: &str) -> String {
+    let is_of_number = |c: char| c.is_numeric() || c.is_whitespace() || ",.'’-+()".contains(c);
+    text.trim_matches(is_of_number).to_owned()
+}
+
+fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(MAX_QUOTED_CHARS).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::vendors::trial;
+
+    fn reader(store: Option<&str>, locale: Option<&str>) -> PriceReader {
+        PriceReader {
+            usage: PriceUse::Orders,
+            locale: locale.map(|locale| locale.parse().unwrap()),
+            store: store.map(str::to_owned),
+        }
+    }
+
+    fn order(properties: Value) -> Enriched {
+        trial::event(json!({ "event": "Order Completed", "properties": properties }))
+    }
+
+    fn read(reader: &PriceReader, properties: Value) -> (Value, Option<&'static str>, Vec<String>) {
+        let (event, refusal) = reader.apply(order(properties));
+        let code = refusal.map(|refusal| match refusal {
+            Screening::Dead(reason) => reason.code,
+            other => panic!("{other:?}"),
+        });
+        let dropped = event.dropped_fields().listed().iter().map(ToString::to_string).collect();
+        (Value::Object(event.event.properties.clone().unwrap()), code, dropped)
+    }
+
+    #[test]
+    fn formatted_amounts_become_numbers_and_others_stay_as_they_are_written() {
+        let reader = reader(Some("EUR"), None);
+        let (properties, refusal, dropped) = read(
+            &reader,
+            json!({ "revenue": "1,299.00", "total": "9.50", "tax": 3, "currency": "eur", "coupon": "1,000",
+                "products": [{ "price": "$1'299.00", "quantity": "1.000", "discount": "" }, { "price": 5 }] }),
+        );
+        let expected = json!({ "revenue": 1299.0, "total": "9.50", "tax": 3, "currency": "eur", "coupon": "1,000",
+            "products": [{ "price": 1299.0, "quantity": "1.000", "discount": "" }, { "price": 5 }] });
+        assert_eq!((properties, refusal, dropped), (expected, None, Vec::new()));
+    }
+
+    #[test]
+    fn the_locale_of_the_site_decides_over_ambiguous_amounts() {
+        let read = |locale| read(&reader(None, locale), json!({ "revenue": "1.299" })).0;
+        assert_eq!(read(None), json!({ "revenue": 1299 }));
+        assert_eq!(read(Some("de")), json!({ "revenue": 1299 }));
+        assert_eq!(read(Some("en")), json!({ "revenue": "1.299" }));
+    }
+
+    #[test]
+    fn an_amount_says_its_currency_where_the_event_does_not() {
+        let eur = reader(Some("EUR"), None);
+        for (properties, currency, refusal) in [
+            (json!({ "revenue": "£10" }), json!("GBP"), None),
+            (json!({ "revenue": "10 GBP", "currency": "USD" }), json!("USD"), None),
+            (json!({ "revenue": 1, "products": [{ "price": "10 CHF" }] }), json!("CHF"), None),
+            (json!({ "revenue": "$10" }), json!("$"), Some("unreadable_currency")),
+            (
+                json!({ "revenue": 10, "currency": "points" }),
+                json!("points"),
+                Some("unreadable_currency"),
+            ),
+            (json!({ "revenue": 10, "currency": "£" }), json!("GBP"), None),
+            (json!({ "revenue": 10 }), Value::Null, None),
+        ] {
+            let (read, code, dropped) = read(&eur, properties.clone());
+            assert_eq!((&read["currency"], code), (&currency, refusal), "{properties}");
+            assert_eq!(dropped.is_empty(), refusal.is_none(), "{properties}");
+        }
+        let (read, code, _) = read(&reader(Some("CAD"), None), json!({ "revenue": "$10" }));
+        assert_eq!((&read["currency"], code), (&json!("CAD"), None));
+    }
+
+    #[test]
+    fn an_order_without_a_readable_worth_is_refused_and_others_lose_the_field() {
+        let reader = reader(None, None);
+        let (_, code, dropped) = read(&reader, json!({ "revenue": "about ten" }));
+        assert_eq!(
+            (code, dropped),
+            (Some("unreadable_amount"), vec!["revenue (unreadable_amount)".to_owned()])
+        );
+        let (_, code, dropped) =
+            read(&reader, json!({ "revenue": 5, "tax": "some", "products": [{ "price": "ten" }] }));
+        let expected = ["tax (unreadable_amount)", "products[0].price (unreadable_amount)"];
+        assert_eq!((code, dropped), (None, expected.map(str::to_owned).to_vec()));
+        let (_, code, _) =
+            read(&reader, json!({ "products": [{ "price": "ten" }], "revenue": "" }));
+        assert_eq!(code, None);
+        let viewed = trial::event(json!({ "event": "Product Viewed",
+            "properties": { "price": "ten", "currency": "points" } }));
+        let (event, refusal) = reader.apply(viewed);
+        assert_eq!(refusal, None);
+        assert_eq!(event.dropped_fields().listed().len(), 2);
+        let numbers = PriceReader { usage: PriceUse::Numbers, ..reader };
+        assert_eq!(numbers.apply(order(json!({ "revenue": "ten" }))).1, None);
+    }
+
+    #[test]
+    fn a_vendor_that_counts_no_money_gets_what_was_written() {
+        let reader = PriceReader { usage: PriceUse::AsWritten, ..reader(None, None) };
+        let (read, code, _) = read(&reader, json!({ "revenue": "1,299.00", "currency": "£" }));
+        assert_eq!((read, code), (json!({ "revenue": "1,299.00", "currency": "£" }), None));
+    }
+}
