@@ -35,6 +35,7 @@
 //! - [`script`] keeps the vendors' own browser scripts as well, and serves them first-party.
 //! - `event/rank.rs` is the identity model: which sender may show, change or displace what of a person.
 //!   `journal/guard.rs` keeps one record from stopping its readers at every start.
+//! - [`values`] reads single values as clients write them: times, addresses, long numbers.
 //! - [`address`] is the guard of whatever goes out.
 //! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages
 //!   and points tags of vendors at what the gateway has.
@@ -77,6 +78,7 @@ pub mod feed;
 pub mod log;
 pub mod metrics;
 pub mod settings;
+pub mod values;
 
 pub mod admin;
 pub mod app;

@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
+    ("values", &[]),
     ("feed", &[]),
     ("log", &[]),
     ("store", &[]),
@@ -68,7 +69,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// What other modules may import besides. Pure modules, and those that all others build on, take
 /// only what stands in the second list.
-const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings"];
+const SHARED: &[&str] = &["answer", "clock", "event", "feed", "metrics", "settings", "values"];
 const PLAIN: &[(&str, &[&str])] = &[
     ("event", &[]),
     ("address", &[]),
@@ -76,17 +77,18 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("metrics", &[]),
     ("settings", &[]),
+    ("values", &[]),
     ("feed", &["event", "settings"]),
     ("log", &["settings"]),
     ("store", &["metrics"]),
     ("postgres", &["event", "settings"]),
-    ("edge", &["answer", "metrics", "settings"]),
+    ("edge", &["answer", "metrics", "settings", "values"]),
     ("visitor", &["event", "settings"]),
-    ("privacy", &["event", "settings"]),
+    ("privacy", &["event", "settings", "values"]),
     ("bots", &["event", "settings"]),
     ("geo", &["event", "settings"]),
     ("origin", &["answer", "settings"]),
-    ("vendors", &["event", "settings"]),
+    ("vendors", &["event", "settings", "values"]),
 ];
 
 /// The most lines of a file's code, its tests aside.

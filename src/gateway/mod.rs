@@ -26,6 +26,7 @@ mod judging;
 mod minting;
 mod mounts;
 mod observe;
+mod operator;
 pub mod preview;
 mod proxied;
 mod rate;
@@ -40,9 +41,9 @@ mod volume;
 #[cfg(test)]
 mod volume_tests;
 
-pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
 pub use mounts::{Forwarding, Mount, Scripts, Serving};
+pub use operator::{Rehearsed, SendError, Sent, rehearse};
 pub use settings::{Limits, Rates, SiteSettings, VolumeRate, Volumes};
 pub use snapshot::{SiteSetup, Snapshot};
 

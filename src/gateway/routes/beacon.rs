@@ -30,7 +30,7 @@ use crate::gateway::rejection::Rejection;
 use crate::gateway::settings::Limits;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::{Arrived, head};
-use crate::privacy::Consent;
+use crate::privacy::{Consent, Policy};
 use crate::vendors::beacon::{Bounds, DecodeError, Inbound, Verdict};
 use crate::vendors::wire::MessageBatch;
 
@@ -46,6 +46,7 @@ struct Outside<'a> {
     secure: bool,
     daily_id: &'a str,
     limits: &'a Limits,
+    nobody_ids: &'a [String],
 }
 
 pub(in crate::gateway) async fn answer<B>(
@@ -65,6 +66,7 @@ where
         secure: arrived.client.secure,
         daily_id: &daily_id,
         limits: &arrived.snapshot.limits,
+        nobody_ids: &arrived.site.nobody_ids,
     };
     let mut text = Bytes::new();
     let (verdict, taken, rejection) = match take(arrived, &outside, body, &mut text).await {
@@ -112,7 +114,7 @@ where
     judged.is_anonymous = outside.mount.beacon.is_anonymous(&outside.inbound(text, outside.few()));
     let events = judged.drafts.len();
     if outside.mount.forward.is_some() {
-        outside.add_raw(&mut judged, &sent);
+        outside.add_raw(&mut judged, &sent, text, &arrived.site.privacy);
         arrived.hide_proofs(&mut judged, text);
     }
     Ok((events, arrived.accept(judged, Sender::Client).await?))
@@ -120,10 +122,9 @@ where
 
 /// Who the visitor is today, as far as address and browser tell.
 pub(in crate::gateway) fn daily_id(arrived: &Arrived<'_>) -> String {
-    let agent = arrived.head.headers.get(USER_AGENT);
-    let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let agent = head::lossy(&arrived.head.headers, USER_AGENT).unwrap_or_default();
     let day = TimeZone::UTC.to_datetime(arrived.received_at).date();
-    arrived.site.visitor.daily_id(day, arrived.client.client, agent)
+    arrived.site.visitor.daily_id(day, arrived.client.client, &agent)
 }
 
 impl Outside<'_> {
@@ -151,7 +152,7 @@ impl Outside<'_> {
     }
 
     /// Adds the beacon as it was sent, and drops its messages where they are not wanted.
-    fn add_raw(&self, judged: &mut Messages, sent: &[u8]) {
+    fn add_raw(&self, judged: &mut Messages, sent: &[u8], body: &[u8], privacy: &Policy) {
         let uri = &self.head.uri;
         let text = |name: HeaderName| {
             let value = self.head.headers.get(name)?.to_str().ok()?;
@@ -166,6 +167,8 @@ impl Outside<'_> {
             content_encoding: text(CONTENT_ENCODING),
             body: STANDARD.encode(sent),
         };
+        let beacon =
+            if privacy.changes_beacons() { cleaned(beacon, body, privacy) } else { beacon };
         let index = judged.drafts.len();
         // A message that could not be read may be of somebody who refused.
         let consents = judged.drafts.iter().map(|draft| draft.consent.as_ref());
@@ -234,6 +237,7 @@ impl Outside<'_> {
         let (head, mount, text) = (self.head.clone(), self.mount.clone(), text.clone());
         let (authority, daily_id) = (self.authority.to_owned(), self.daily_id.to_owned());
         let snapshot = Arc::clone(arrived.snapshot);
+        let nobody_ids = Arc::clone(&arrived.site.nobody_ids);
         let Self { received_at, secure, .. } = *self;
         let work = move |share| {
             let outside = Outside {
@@ -244,6 +248,7 @@ impl Outside<'_> {
                 secure,
                 daily_id: &daily_id,
                 limits: &snapshot.limits,
+                nobody_ids: &nobody_ids,
             };
             outside.judge_within(&text, outside.bounds(unpacked_bytes), Some(share))
         };
@@ -261,7 +266,8 @@ impl Outside<'_> {
         self.mount.beacon.read(&inbound, &mut batch)?;
         let came = batch.came();
         let (texts, refused) = batch.into_parts();
-        let terms = Terms { limits: self.limits, kind: None, received_at: self.received_at };
+        let Self { limits, nobody_ids, received_at, .. } = *self;
+        let terms = Terms { limits, kind: None, nobody_ids, received_at };
         let (drafts, mut rejected) = decode::judge_each(texts, &terms);
         rejected.extend(refused.into_iter().map(|(index, reason)| Rejected {
             index,
@@ -273,6 +279,21 @@ impl Outside<'_> {
         }
         Ok(Messages { drafts, rejected, came, share, ..Messages::default() })
     }
+}
+
+/// A beacon without what the site lets nobody have. `body`: decompressed.
+fn cleaned(mut beacon: RawBeacon, body: &[u8], privacy: &Policy) -> RawBeacon {
+    if let Some(body) = privacy.clean_beacon(body) {
+        beacon.body = STANDARD.encode(body);
+        beacon.content_encoding = None;
+    }
+    let query = beacon.target.split_once('?');
+    if let Some((path, query)) = query
+        && let Some(query) = privacy.clean_query(query)
+    {
+        beacon.target = format!("{path}?{query}");
+    }
+    beacon
 }
 
 impl From<DecodeError> for Rejection {

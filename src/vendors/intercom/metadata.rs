@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::settings::Settings;
 use crate::event::Object;
-use crate::vendors::{moments, products};
+use crate::values::time;
+use crate::vendors::products;
 
 /// Keys of an event that Intercom keeps; it ignores the others, in the order sent.
 const MAX_KEYS: usize = 10;
@@ -127,14 +128,14 @@ fn leaf(key: &str, value: &Value) -> Option<(String, Value)> {
         return None;
     }
     if key.ends_with(DATE) {
-        let at = moments::read(value)?;
+        let at = time::read_value(value)?;
         return Some((key, at.as_second().into()));
     }
     let value = match value {
         Value::Null | Value::Array(_) => return None,
         Value::Bool(claim) => claim.to_string().into(),
         Value::String(text) if text.trim().is_empty() => return None,
-        Value::String(text) => match moments::iso(text) {
+        Value::String(text) => match time::read_date_text(text) {
             Some(at) => return Some((format!("{key}{DATE}"), at.as_second().into())),
             None => text.as_str().into(),
         },

@@ -59,7 +59,6 @@ fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeErr
     let Some([requests]) = wire::members(inbound.body, ["requests"]) else {
         return Err(DecodeError::Malformed("the body is not JSON"));
     };
-    let requests = requests.map(|requests| requests.get().as_bytes());
     let Some(requests) = requests.filter(|requests| requests.starts_with(b"[")) else {
         return Err(DecodeError::Malformed("there is no list of requests"));
     };
@@ -68,7 +67,11 @@ fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeErr
             batch.refuse("too_large");
             continue;
         }
-        let Some(request) = wire::string(request) else { continue };
+        if request.get() == wire::UNREADABLE.get() {
+            batch.refuse("malformed");
+            continue;
+        }
+        let Some(request) = wire::string(request.get().as_bytes()) else { continue };
         let query = request.split_once('?').map_or(&*request, |(_, query)| query);
         let fields = Fields::form(query);
         if is_hit(&fields) {

@@ -85,11 +85,11 @@ impl Beacon for PostHog {
         let mut sent_at = query.get("_").and_then(event::milliseconds);
         let mut events = &*body;
         if let Some([said, list]) = wire::members(&body, ["sent_at", "batch"]) {
-            let said = said.filter(|said| said.get().len() <= MAX_TIME_BYTES);
+            let said = said.filter(|said| said.len() <= MAX_TIME_BYTES);
             if let Some(said) = said.and_then(wire::string) {
                 sent_at = Some(said.into_owned());
             }
-            events = list.map_or(events, |list| list.get().as_bytes());
+            events = list.unwrap_or(events);
         }
         for event in wire::records(events, &inbound.bounds)? {
             let Some(event) = batch.object(event) else { continue };
@@ -132,11 +132,13 @@ fn body<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]>, 
     if wire::is_json(inbound.body) {
         return Ok(Cow::Borrowed(inbound.body));
     }
-    let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
-    let fields = Fields::form(text);
+    let fields = Fields::of_bytes(inbound.body);
     match fields.get("data") {
         Some(_) => unpack(&fields),
-        None => wire::unpacked(text, &inbound.bounds),
+        None => {
+            let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
+            wire::unpacked(text, &inbound.bounds)
+        }
     }
 }
 

@@ -122,12 +122,11 @@ struct Upload<'a> {
 fn upload<'a>(inbound: &Inbound<'a>) -> Result<Upload<'a>, DecodeError> {
     const NONE: DecodeError = DecodeError::Malformed("there are no events");
     if let Some([events, at]) = wire::members(inbound.body, ["events", "client_upload_time"]) {
-        let at = at.and_then(|at| wire::tree(at.get().as_bytes(), &inbound.bounds).ok());
-        let events = Cow::Borrowed(events.ok_or(NONE)?.get().as_bytes());
+        let at = at.and_then(|at| wire::tree(at, &inbound.bounds).ok());
+        let events = Cow::Borrowed(events.ok_or(NONE)?);
         return Ok(Upload { events, at: at.as_ref().and_then(wire::moment) });
     }
-    let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
-    let fields = Fields::form(text);
+    let fields = Fields::of_bytes(inbound.body);
     let events = fields.get("e").or_else(|| fields.get("event")).ok_or(NONE)?;
     let at = fields.get("upload_time").and_then(wire::moment_of);
     let events = wire::unpacked(events, &inbound.bounds)?.into_owned();
