@@ -2,7 +2,7 @@
 //! servers send for people they do not know. Two devices with such an id are not of one person.
 
 /// Words for an unknown visitor, in lower case, with one space where hyphens, underscores or dots may stand.
-const NOBODY: [&str; 54] = [
+const NOBODY: [&str; 53] = [
     "",
     "0",
     "0.0",
@@ -32,7 +32,6 @@ const NOBODY: [&str; 54] = [
     "anonymous user",
     "guest",
     "guest user",
-    "nobody",
     "no user",
     "no id",
     "logged out",

@@ -30,6 +30,8 @@ mod operator;
 pub mod preview;
 mod proxied;
 mod rate;
+#[cfg(test)]
+mod reading_tests;
 mod rejection;
 mod route;
 mod routes;

@@ -264,8 +264,8 @@ fn redact(value: &mut Value, depth: usize) {
 
 #[cfg(test)]
 impl Policy {
-    /// One that changes beacons.
-    pub(super) fn for_beacons(anonymize_ip: bool, deny_properties: &[&str]) -> Self {
+    /// One that changes what is kept and sent.
+    pub(crate) fn changing(anonymize_ip: bool, deny_properties: &[&str]) -> Self {
         let deny_properties = deny_properties.iter().map(|it| WildMatch::new(it)).collect();
         Self { anonymize_ip, deny_properties, ..Self::default() }
     }

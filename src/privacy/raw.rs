@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn clean(body: &str) -> Option<String> {
-        let policy = Policy::for_beacons(true, &["ssn", "card_*"]);
+        let policy = Policy::changing(true, &["ssn", "card_*"]);
         policy.clean_beacon(body.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
