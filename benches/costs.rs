@@ -118,7 +118,12 @@ fn append(criterion: &mut Criterion) {
 
 fn decode(criterion: &mut Criterion) {
     let settings = config::load(&[], &Environment::default()).unwrap();
-    let terms = Terms { limits: &settings.limits, kind: None, received_at: SystemClock.now() };
+    let terms = Terms {
+        limits: &settings.limits,
+        kind: None,
+        nobody_ids: &[],
+        received_at: SystemClock.now(),
+    };
     criterion.bench_function("decode", |bencher| {
         bencher.iter(|| decode::read(black_box(ORDER.as_bytes()), &terms).unwrap());
     });

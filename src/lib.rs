@@ -36,7 +36,7 @@
 //! - `event/rank.rs` is the identity model: which sender may show, change or displace what of a person.
 //!   `journal/guard.rs` keeps one record from stopping its readers at every start.
 //! - [`values`] reads what people and shops write in many ways: amounts, currencies, telephone numbers,
-//!   e-mail addresses, names. Nobody else reads them.
+//!   e-mail addresses, names, times, network addresses, long numbers. Nobody else reads them.
 //! - [`address`] is the guard of whatever goes out.
 //! - [`origin`] is the site's own server behind the gateway: a proxy that puts the script into pages
 //!   and points tags of vendors at what the gateway has.

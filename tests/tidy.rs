@@ -82,7 +82,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("log", &["settings"]),
     ("store", &["metrics"]),
     ("postgres", &["event", "settings"]),
-    ("edge", &["answer", "metrics", "settings"]),
+    ("edge", &["answer", "metrics", "settings", "values"]),
     ("visitor", &["event", "settings"]),
     ("privacy", &["event", "settings", "values"]),
     ("bots", &["event", "settings"]),

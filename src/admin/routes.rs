@@ -15,6 +15,7 @@ use super::{
     Context, ReaderState, RequestError, exposition, guard, scripts, segments, subject, tail,
 };
 use crate::journal::{DeadRecord, DeadSelection, ReadLimit, ReaderId};
+use crate::values::digits::keep_long_integers;
 
 /// Dead letters in one answer at most, and when the caller does not say.
 const DEAD_LIMIT: usize = 1000;
@@ -319,7 +320,7 @@ async fn send(context: &Context, body: &[u8]) -> Result<Answer, RequestError> {
         site: String,
         event: Value,
     }
-    let asked: Send = parse(body)?;
+    let asked: Send = parse(&keep_long_integers(body))?;
     let sent = context.control.send(&asked.site, asked.event).await?;
     let sent = json!({ "seq": sent.seq, "message_id": sent.message_id });
     Ok(reply::json(StatusCode::OK, &sent))

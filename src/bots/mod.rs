@@ -4,6 +4,8 @@
 //! Requests of browsers that fetch a page before anybody looks at it are told apart: they count for
 //! nothing, whoever sends them.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::{ACCEPT_LANGUAGE, HeaderName, USER_AGENT};
 
@@ -97,10 +99,43 @@ pub fn is_prefetch(fields: &HeaderMap) -> bool {
     })
 }
 
+/// What programs that fetch the images of mails call themselves, in lower case: webmail's proxies, and
+/// programs on people's desks. They act for a person who opened a mail.
+const MAIL_PROXIES: [&str; 9] = [
+    "imageproxy",
+    "image-proxy",
+    "image proxy",
+    "mailproxy",
+    "ms-office",
+    "msoffice",
+    "microsoft outlook",
+    "thunderbird",
+    "applemail",
+];
+
+/// Whether a program fetches an image for a person who opened a mail, so that address and agent are its own.
+/// Apple Mail names nothing but `Mozilla/5.0`; others name nothing at all.
+pub fn is_mail_proxy(fields: &HeaderMap) -> bool {
+    let agent = agent(fields);
+    let agent = agent.trim();
+    if agent.is_empty() || agent == "Mozilla/5.0" {
+        return true;
+    }
+    let agent = agent.get(..MAX_AGENT_BYTES).unwrap_or(agent).to_ascii_lowercase();
+    MAIL_PROXIES.iter().any(|name| agent.contains(name))
+}
+
+/// The user agent. Some devices write their makers' letters into it as they are, others as bytes of an older
+/// encoding.
+fn agent(fields: &HeaderMap) -> Cow<'_, str> {
+    fields.get(USER_AGENT).map_or(Cow::Borrowed(""), |it| String::from_utf8_lossy(it.as_bytes()))
+}
+
 /// What speaks against a person; `None` if nothing does.
 pub fn judge(clues: &Clues<'_>) -> Option<Suspicion> {
     let text = |name: HeaderName| clues.fields.get(name).and_then(|value| value.to_str().ok());
-    let agent = text(USER_AGENT).map(str::trim).unwrap_or_default();
+    let agent = agent(clues.fields);
+    let agent = agent.trim();
     let mut found = Suspicion { score: 0, reasons: Vec::new() };
     let mut note = |score: u8, reason: &str| {
         found.score = found.score.saturating_add(score).min(MAX_SCORE);
@@ -228,6 +263,32 @@ mod tests {
         let agent = fields(&[("user-agent", CHROME), ("accept-language", "en")]);
         let clues = Clues { fields: &agent, secure: false, is_burst: true };
         assert_eq!(judge(&clues).unwrap().reasons, ["burst"], "no metadata without TLS");
+    }
+
+    #[test]
+    fn letters_beyond_ascii_hide_no_agent() {
+        for agent in ["Mozilla/5.0 (Linux; Android 13; 红米)".as_bytes(), b"Caf\xe9App/3.1"] {
+            let mut all = fields(&[("accept-language", "de"), ("sec-fetch-site", "none")]);
+            all.insert(USER_AGENT, agent.try_into().unwrap());
+            assert_eq!(judge(&Clues { fields: &all, secure: true, is_burst: false }), None);
+        }
+    }
+
+    #[test]
+    fn who_fetches_a_mails_images_acts_for_a_person() {
+        let is_proxy = |agent: &str| is_mail_proxy(&fields(&[("user-agent", agent)]));
+        for proxy in [
+            "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
+            "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html",
+            "Mozilla/4.0 (compatible; ms-office; MSOffice 16)",
+            "Microsoft Office/16.0 (Windows NT 10.0; Microsoft Outlook 16.0.5044; Pro)",
+            "Mozilla/5.0",
+            "",
+        ] {
+            assert!(is_proxy(proxy), "{proxy}");
+        }
+        assert!(is_mail_proxy(&HeaderMap::new()));
+        assert!(!is_proxy(CHROME) && !is_proxy("curl/8.5.0") && !is_proxy("Googlebot/2.1"));
     }
 
     #[test]

@@ -27,6 +27,13 @@ pub(super) enum Record {
 /// Refuses what is no UTF-8 by its first bytes, and goes on behind a mark of UTF-8.
 pub(super) fn skip_mark(reader: &mut BufReader<File>) -> anyhow::Result<()> {
     let start = reader.fill_buf().context("the file cannot be read")?;
+    let mark = start.len() - without_mark(start)?.len();
+    reader.consume(mark);
+    Ok(())
+}
+
+/// The bytes of a text behind its byte order mark.
+pub(super) fn without_mark(start: &[u8]) -> anyhow::Result<&[u8]> {
     let is_wide = start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff");
     // The first character of a file that somebody reads is no NUL, nor is the second.
     if is_wide || start.iter().take(2).any(|byte| *byte == 0) {
@@ -34,11 +41,7 @@ pub(super) fn skip_mark(reader: &mut BufReader<File>) -> anyhow::Result<()> {
             "the file is UTF-16 or UTF-32: convert it to UTF-8, as with iconv -f UTF-16 -t UTF-8"
         );
     }
-    let mark: &[u8] = b"\xef\xbb\xbf";
-    if start.starts_with(mark) {
-        reader.consume(mark.len());
-    }
-    Ok(())
+    Ok(start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start))
 }
 
 /// The records of a file.

@@ -15,7 +15,7 @@ use crate::config::{Settings, SiteSettings};
 use crate::delivery::{DestinationSettings, without};
 use crate::demo::simulator::{Kind, Rehearsal};
 use crate::event::{DroppedFields, Enriched, Event, ProfileView};
-use crate::gateway;
+use crate::gateway::{self, Rehearsed};
 use crate::settings::{HIDDEN, Redaction, Secret};
 use crate::vendors::{Call, CallError, Outcome, Reason, Reply, Screening, shown};
 
@@ -31,9 +31,13 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let (redaction, site) = (&settings.redaction, choose(settings, site)?);
     let now = SystemClock.now();
-    let event = gateway::rehearse(&settings.limits, message.to_string().as_bytes(), now);
-    let event =
-        event.map_err(|error| Failure::Usage(format!("the event is not taken: {error}")))?;
+    let message = message.to_string();
+    let rehearsed = gateway::rehearse(&settings.limits, &site.gateway, message.as_bytes(), now);
+    let Rehearsed { event, unread } =
+        rehearsed.map_err(|error| Failure::Usage(format!("the event is not taken: {error}")))?;
+    for reason in unread {
+        say(&format!("note: a member of the event cannot be read and is left out ({reason})\n"))?;
+    }
     let chosen = |settings: &&Arc<DestinationSettings>| {
         settings.mode.is_server() && destination.is_none_or(|name| *settings.name == *name)
     };

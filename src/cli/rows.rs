@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::records::{Record, Records, read_line, skip_mark};
+use crate::event::names_somebody;
+use crate::values::digits;
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -141,7 +143,10 @@ fn object(line: &[u8]) -> Found {
     if line.trim_ascii().is_empty() {
         return Err((Value::Null, "is empty"));
     }
-    serde_json::from_slice(line).map_err(|_not_json| (lossy(line), "is no object of JSON"))
+    match digits::parse(line) {
+        Ok(Value::Object(members)) => Ok(members),
+        _ => Err((lossy(line), "is no object of JSON")),
+    }
 }
 
 fn lossy(bytes: &[u8]) -> Value {
@@ -263,9 +268,9 @@ impl Rows {
                 }
             }
         }
-        let says_who = ["userId", "anonymousId"].iter().any(|key| {
-            message.get(*key).and_then(Value::as_str).is_some_and(|id| !id.trim().is_empty())
-        });
+        let says_who = ["userId", "anonymousId"]
+            .iter()
+            .any(|key| message.get(*key).and_then(Value::as_str).is_some_and(names_somebody));
         if !says_who {
             return Err("names nobody: no user_id and no anonymous_id".to_owned());
         }

@@ -10,9 +10,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, Lines, encode};
+use super::records::without_mark;
 use super::{Failure, Reach, block_on, complain, load, rehearsal, render, say};
 use crate::config::Origin;
 use crate::settings::parse_duration;
+use crate::values::digits;
 
 /// The largest event file: the gateway's own limits are lower.
 const EVENT_BYTES: u64 = 1 << 20;
@@ -142,15 +144,15 @@ fn message(options: &Options) -> Result<Value, Failure> {
 }
 
 fn read(file: &std::path::Path) -> anyhow::Result<Value> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     if file.as_os_str() == "-" {
-        std::io::stdin().take(EVENT_BYTES).read_to_string(&mut text).context("stdin")?;
+        std::io::stdin().take(EVENT_BYTES).read_to_end(&mut bytes).context("stdin")?;
     } else {
         let name = || file.display().to_string();
         let file = std::fs::File::open(file).with_context(name)?;
-        file.take(EVENT_BYTES).read_to_string(&mut text).with_context(name)?;
+        file.take(EVENT_BYTES).read_to_end(&mut bytes).with_context(name)?;
     }
-    serde_json::from_str(&text).context("the event is not JSON")
+    digits::parse(without_mark(&bytes)?).context("the event is not JSON")
 }
 
 /// An order as a shop would send it.

@@ -12,7 +12,7 @@ use url::Url;
 use super::backoff::{BreakerSettings, RetrySettings};
 use super::client::ClientSettings;
 use super::filter::Filter;
-use crate::event::{Enriched, Event, Facts, Object};
+use crate::event::{Enriched, Event, Facts, Object, ProfileView};
 use crate::mapping::{Globs, Mapping, Withheld};
 use crate::metrics::Name;
 use crate::privacy::{Policy, Unknown};
@@ -192,10 +192,20 @@ impl DestinationSettings {
         if let Some(reason) = self.filter.refuse_consent(person.event.context.as_ref(), unknown) {
             return Err(reason);
         }
-        self.mapping.apply(person).map_err(|withheld| match withheld {
+        self.mapping.apply(self.without_denied(person)).map_err(|withheld| match withheld {
             Withheld::NotSelected => Reason::new("not_selected"),
             Withheld::Undecided(why) => Reason::detailed("where_undecided", why),
         })
+    }
+
+    /// The event beside a profile without the traits that do not leave.
+    fn without_denied(&self, mut event: Enriched) -> Enriched {
+        if self.privacy.denies_any() && !event.profile.traits.is_empty() {
+            let mut profile = ProfileView::clone(&event.profile);
+            self.privacy.deny_traits(&mut profile.traits);
+            event.profile = Arc::new(profile);
+        }
+        event
     }
 
     /// Whether somebody of whom this was observed, and whose choice stands in this context, may be known
@@ -229,6 +239,7 @@ impl DestinationSettings {
         if let Some(reason) = self.filter.refuse(&event.event, unknown) {
             return (event, Screening::Skip(reason));
         }
+        let event = self.without_denied(event);
         let mapped = match self.mapping.apply(event.clone()) {
             Ok(mapped) => mapped,
             Err(Withheld::NotSelected) => {

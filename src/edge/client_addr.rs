@@ -4,12 +4,13 @@
 //! Only the one field that the settings name is read. A proxy writes one of the two and passes the
 //! other on as the client sent it, so whoever reads both believes the client.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
 use super::settings::ForwardedField;
+use crate::values::address::read_address;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -56,7 +57,7 @@ pub(super) fn resolve(
         }
         ForwardedField::XForwardedFor => {
             let hops = elements(fields, &X_FORWARDED_FOR)
-                .map(|text| Hop { address: address(text), proto: None });
+                .map(|text| Hop { address: read_address(text), proto: None });
             walk(trusted, hops, &mut found.client, &mut proto);
             // The nearest proxy's word.
             proto = elements(fields, &X_FORWARDED_PROTO).next();
@@ -83,7 +84,8 @@ fn walk<'a>(
     }
 }
 
-/// The elements of a list field, from the right. Commas within quotes do not part them.
+/// The elements of a list field, from the right. Commas within quotes do not part them, and an element that is
+/// empty is none (RFC 9110, section 5.6.1).
 fn elements<'a>(
     fields: &'a HeaderMap,
     name: &HeaderName,
@@ -92,10 +94,11 @@ fn elements<'a>(
         fields.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect();
     values.into_iter().rev().flat_map(|value| {
         let mut is_quoted = false;
-        value.rsplit(move |c| {
+        let elements = value.rsplit(move |c| {
             is_quoted ^= c == '"';
             c == ',' && !is_quoted
-        })
+        });
+        elements.filter(|element| !element.trim().is_empty())
     })
 }
 
@@ -106,21 +109,12 @@ fn forwarded_hop(element: &str) -> Hop<'_> {
         let Some((name, value)) = pair.split_once('=') else { continue };
         let value = value.trim().trim_matches('"');
         if name.trim().eq_ignore_ascii_case("for") {
-            hop.address = address(value);
+            hop.address = read_address(value);
         } else if name.trim().eq_ignore_ascii_case("proto") {
             hop.proto = Some(value);
         }
     }
     hop
-}
-
-/// An address with or without a port, IPv6 with or without brackets. `unknown` and obfuscated
-/// names are none.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip()));
-    address.ok().map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -192,11 +186,18 @@ mod tests {
             (&[("x-forwarded-for", "2001:db8::7, 2001:db8:ffff::1")], "2001:db8::7"),
             (&[("x-forwarded-for", "::ffff:192.0.2.7")], "192.0.2.7"),
             (&[("x-forwarded-for", "10.3.3.3")], "10.3.3.3"),
+            (&[("x-forwarded-for", "192.0.2.7,")], "192.0.2.7"),
+            (&[("x-forwarded-for", "1.1.1.1, ,192.0.2.7 , , 10.2.2.2,")], "192.0.2.7"),
+            (&[("x-forwarded-for", "\"[2001:db8::7]:443\"")], "2001:db8::7"),
+            (&[("x-forwarded-for", "\"192.0.2.7\"")], "192.0.2.7"),
+            (&[("x-forwarded-for", "2001:db8::7%eth0")], "2001:db8::7"),
+            (&[("x-forwarded-for", "192.0.2.7, unix:")], PROXY),
             (&[("forwarded", "for=192.0.2.7")], "192.0.2.7"),
             (&[("forwarded", "For=\"[2001:db8::7]:4711\";proto=http")], "2001:db8::7"),
             (&[("forwarded", "for=1.1.1.1, for=192.0.2.7;by=10.0.0.1, for=10.5.5.5")], "192.0.2.7"),
             (&[("forwarded", "for=192.0.2.7, for=_hidden")], PROXY),
             (&[("forwarded", "for=192.0.2.7, for=unknown")], PROXY),
+            (&[("forwarded", ", for=192.0.2.7 , ")], "192.0.2.7"),
             (&[("forwarded", "for=\"a,b\", for=192.0.2.7")], "192.0.2.7"),
         ];
         for (fields, client) in cases {

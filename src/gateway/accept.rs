@@ -1,19 +1,18 @@
 //! From judged messages to durable events.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use http::header::USER_AGENT;
-use jiff::Timestamp;
+use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
 use super::answer::Taken;
 use super::budget::{AT_ONCE_EVENTS, Share};
 use super::clues::Caller;
-use super::decode::{self, Draft, Invalid, Rejected, Terms};
+use super::decode::{Draft, Invalid, Rejected};
 use super::rejection::Rejection;
 use super::route::Route;
-use super::settings::Limits;
-use super::{Arrived, Gateway, binding, head};
+use super::{Arrived, binding, head};
 use crate::event::{Event, Facts, Kind, RawObject};
 use crate::feed::Happening;
 use crate::journal::{AppendError, Appended, MessageKey, MessageScope, NewRecord, SiteId};
@@ -65,19 +64,21 @@ impl Default for Messages {
 }
 
 /// What was observed of a request.
-struct Observed {
-    facts: Facts,
+pub(super) struct Observed {
+    pub(super) facts: Facts,
     /// Whether the request brought the visitor's cookie.
-    is_known: bool,
+    pub(super) is_known: bool,
     /// The id in the cookie that the answer sets, if the request brought none.
-    new_cookie: Option<String>,
+    pub(super) new_cookie: Option<String>,
     /// The client's address.
-    client: IpAddr,
+    pub(super) client: IpAddr,
     /// The id of messages that name nobody.
-    minted: Option<String>,
+    pub(super) minted: Option<String>,
     /// Whether the messages' ids alone tell them from all others.
-    has_unique_ids: bool,
-    sender: Sender,
+    pub(super) has_unique_ids: bool,
+    pub(super) sender: Sender,
+    /// Whether only the network of an address may be kept.
+    pub(super) anonymizes_ip: bool,
 }
 
 /// What messages become.
@@ -90,29 +91,6 @@ struct Composed {
     groups: Vec<u64>,
     /// Messages of people who are forgotten.
     forgotten: u64,
-}
-
-/// An event that an operator sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// What became of it.
-    pub appended: Appended,
-    /// Its message id.
-    pub message_id: String,
-}
-
-/// Why an operator's event was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// There is no such site.
-    #[error("there is no such site")]
-    UnknownSite,
-    /// The message cannot be accepted; a code says why.
-    #[error("{0}")]
-    Invalid(&'static str),
-    /// The journal does not take it.
-    #[error(transparent)]
-    Append(#[from] AppendError),
 }
 
 impl Arrived<'_> {
@@ -138,6 +116,8 @@ impl Arrived<'_> {
                 return Ok(Taken::default());
             }
         };
+        self.gateway
+            .count_unread(self.site, drafts.iter().flat_map(|draft| draft.unread.reasons()));
         self.prove(&mut drafts, sender);
         let recognised = self.recognise(&drafts, sender, is_anonymous);
         let is_known = recognised.as_ref().is_some_and(|it| it.is_known);
@@ -145,8 +125,17 @@ impl Arrived<'_> {
         let (new_cookie, client) = (new.map(|it| it.visitor.id.clone()), self.client.client);
         let (mut facts, set_cookies, minted) = self.facts(recognised, sender);
         facts.suspicion = suspicion;
-        let observed =
-            Observed { facts, is_known, new_cookie, client, minted, has_unique_ids, sender };
+        let anonymizes_ip = self.site.privacy.anonymizes_ip();
+        let observed = Observed {
+            facts,
+            is_known,
+            new_cookie,
+            client,
+            minted,
+            has_unique_ids,
+            sender,
+            anonymizes_ip,
+        };
         let Composed { records, told, groups, forgotten } =
             self.compose(drafts, &observed, &mut rejected, came).await?;
         self.count_rejected(&rejected);
@@ -326,17 +315,24 @@ impl Arrived<'_> {
             Route::Beacon { vendor, .. } => Some(vendor.to_owned()),
             _ => None,
         };
+        let facts = Facts { format, tag, ..Facts::default() };
+        let facts = if self.is_mail_proxy() {
+            // Address and browser are the proxy's.
+            facts
+        } else {
+            Facts {
+                place: self.snapshot.geo.locate(self.client.client),
+                ip: Some(self.kept_address()),
+                user_agent: head::user_agent(fields, max),
+                language: head::language(fields),
+                hints: head::hints(fields, max),
+                ..facts
+            }
+        };
         let mut facts = Facts {
-            format,
-            tag,
-            place: self.snapshot.geo.locate(self.client.client),
-            ip: Some(self.kept_address()),
-            user_agent: head::user_agent(fields, max),
-            language: head::language(fields),
-            hints: head::hints(fields, max),
             gpc: head::is_one(fields, head::SEC_GPC),
             dnt: head::is_one(fields, head::DNT),
-            ..Facts::default()
+            ..facts
         };
         let Some(recognised) = recognised else { return (facts, Vec::new(), None) };
         let minted = recognised.visitor.id.clone();
@@ -365,7 +361,7 @@ fn is_browser_like(route: Route, fields: &http::HeaderMap) -> bool {
 impl Observed {
     /// The draft as an event of the site, and what makes it a duplicate; or the message's id and why it
     /// cannot be one.
-    fn complete(
+    pub(super) fn complete(
         &self,
         draft: Draft,
         site: &str,
@@ -390,6 +386,9 @@ impl Observed {
             // A program says that its own address and agent are no visitor's.
             (event.facts.ip, event.facts.user_agent) = (None, None);
             (event.facts.place, event.facts.language, event.facts.hints) = (None, None, None);
+        }
+        if self.anonymizes_ip {
+            anonymize(&mut event);
         }
         if event.anonymous_id.is_none() {
             event.anonymous_id.clone_from(&self.minted);
@@ -417,7 +416,25 @@ fn event_id(event: &Event<RawObject>) -> String {
     [&event.message_id, event.label(), user_id, anonymous_id].join("\0")
 }
 
-fn record(
+/// Cuts every address that an event names to its network.
+fn anonymize(event: &mut Event<RawObject>) {
+    event.facts.ip = event.facts.ip.map(privacy::truncate);
+    let objects = [&mut event.context, &mut event.properties, &mut event.traits];
+    for object in objects.into_iter().flatten() {
+        if !privacy::may_name_address(object.text()) {
+            continue;
+        }
+        let Ok(mut tree) = object.parse() else { continue };
+        if privacy::anonymize(&mut tree)
+            && let Ok(raw) = to_raw_value(&tree)
+            && let Some(raw) = RawObject::new(&raw)
+        {
+            *object = raw;
+        }
+    }
+}
+
+pub(super) fn record(
     site: SiteId,
     message: MessageKey,
     event: &Event<RawObject>,
@@ -445,75 +462,6 @@ fn written(event: &Event<RawObject>) -> Result<Vec<u8>, Rejection> {
     serde_json::to_writer(&mut body, event)
         .map_err(|_impossible| Rejection::Malformed("not JSON"))?;
     Ok(body)
-}
-
-/// The event that a message of an operator is, what makes it a duplicate, and whether it says something of the
-/// person.
-fn of_operator(
-    limits: &Limits,
-    site: &str,
-    message: &[u8],
-    received_at: Timestamp,
-) -> Result<(Event<RawObject>, MessageKey, bool), SendError> {
-    let terms = Terms { limits, kind: None, received_at };
-    let (mut drafts, rejected) = decode::read(message, &terms).map_err(SendError::Invalid)?;
-    let draft = match (drafts.pop(), rejected.first()) {
-        (Some(draft), None) if drafts.is_empty() => draft,
-        (_, Some(rejected)) => return Err(SendError::Invalid(rejected.reason)),
-        _ => return Err(SendError::Invalid("one_message_expected")),
-    };
-    let facts = Facts { format: "admin".to_owned(), from_server: true, ..Facts::default() };
-    let has_traits = draft.has_traits;
-    let observed = Observed {
-        facts,
-        is_known: false,
-        new_cookie: None,
-        client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        minted: None,
-        has_unique_ids: true,
-        sender: Sender::Server,
-    };
-    let completed = observed.complete(draft, site);
-    let (event, key) = completed.map_err(|(_, reason)| SendError::Invalid(reason))?;
-    Ok((event, key, has_traits))
-}
-
-/// The event that a message would be, as readers of the journal would see it. Nothing is kept.
-pub fn rehearse(limits: &Limits, message: &[u8], now: Timestamp) -> Result<Event, SendError> {
-    let (event, ..) = of_operator(limits, "", message, head::to_millisecond(now))?;
-    let record =
-        serde_json::to_value(&event).map_err(|_impossible| SendError::Invalid("malformed"))?;
-    serde_json::from_value(record).map_err(|_unreadable| SendError::Invalid("malformed"))
-}
-
-impl Gateway {
-    /// Accepts a message for a site as if one of its servers had sent it.
-    pub async fn send(&self, site: &str, message: &[u8]) -> Result<Sent, SendError> {
-        let snapshot = self.snapshot.load_full();
-        let site = snapshot.named(site).ok_or(SendError::UnknownSite)?;
-        let received_at = head::to_millisecond(self.clock.now());
-        let (event, key, has_traits) =
-            of_operator(&snapshot.limits, &site.name, message, received_at)?;
-        let record = record(site.id, key, &event, has_traits)
-            .map_err(|rejection| SendError::Invalid(rejection.code()))?;
-        if self.forgotten.names_in(site.id, &record.body) {
-            return Err(SendError::Invalid("forgotten"));
-        }
-        let appended = self.journal.append(vec![record]).await?;
-        let appended = appended.first().copied().unwrap_or(Appended::Duplicate);
-        if let Appended::New { seq } = appended {
-            self.count_sent(&site.name);
-            self.feed.tell(|| Happening::Accepted {
-                at: received_at,
-                site: site.name.clone(),
-                seq,
-                message_id: event.message_id.clone(),
-                event: event.label().to_owned(),
-                format: event.facts.format.clone(),
-            });
-        }
-        Ok(Sent { appended, message_id: event.message_id })
-    }
 }
 
 impl From<AppendError> for Rejection {

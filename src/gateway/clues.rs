@@ -27,6 +27,9 @@ impl Arrived<'_> {
         if bots::is_prefetch(fields) {
             return Caller::Nobody("prefetch");
         }
+        if self.is_mail_proxy() {
+            return Caller::Person(None);
+        }
         let settings = self.site.bots;
         if settings.policy == Policy::Pass || self.is_program_by_right(fields) {
             return Caller::Person(None);
@@ -38,6 +41,11 @@ impl Arrived<'_> {
             return Caller::Nobody("bot");
         }
         Caller::Person(suspicion)
+    }
+
+    /// Whether a program fetches the image of a mail that a person opened.
+    pub(super) fn is_mail_proxy(&self) -> bool {
+        self.route == Route::Pixel && bots::is_mail_proxy(&self.head.headers)
     }
 
     /// Servers may use the Segment API with the public key.

@@ -88,12 +88,12 @@ fn texts(cookies: &[u8]) -> Cow<'_, str> {
 
 /// The page that links here, as far as the browser tells. Some write other scripts as they are.
 pub(super) fn referer(fields: &HeaderMap) -> Option<Cow<'_, str>> {
-    Some(String::from_utf8_lossy(fields.get(REFERER)?.as_bytes()))
+    lossy(fields, REFERER)
 }
 
-/// The user agent, if it is text and not longer than `max` bytes.
+/// The user agent, if it is not longer than `max` bytes. Some devices write their makers' letters into it.
 pub(super) fn user_agent(fields: &HeaderMap, max: usize) -> Option<String> {
-    text(fields, USER_AGENT).filter(|agent| agent.len() <= max).map(str::to_owned)
+    lossy(fields, USER_AGENT).filter(|agent| agent.len() <= max).map(Cow::into_owned)
 }
 
 /// Whether a field says `1`.
@@ -103,16 +103,17 @@ pub(super) fn is_one(fields: &HeaderMap, name: HeaderName) -> bool {
 
 /// The first language tag.
 pub(super) fn language(fields: &HeaderMap) -> Option<String> {
-    let first = text(fields, ACCEPT_LANGUAGE)?.split([',', ';']).next()?.trim();
+    let all = lossy(fields, ACCEPT_LANGUAGE)?;
+    let first = all.split([',', ';']).next()?.trim();
     let is_tag = first.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (is_tag && !first.is_empty() && first.len() <= MAX_LANGUAGE_CHARS).then(|| first.to_owned())
 }
 
 /// The low-entropy client hints, if there are any, each no longer than `max` bytes.
 pub(super) fn hints(fields: &HeaderMap, max: usize) -> Option<ClientHints> {
-    let short = |name| text(fields, name).filter(|text| text.len() <= max);
-    let brands = short(SEC_CH_UA).map(str::to_owned);
-    let mobile = short(SEC_CH_UA_MOBILE).and_then(|text| match text {
+    let short = |name| lossy(fields, name).filter(|text| text.len() <= max);
+    let brands = short(SEC_CH_UA).map(Cow::into_owned);
+    let mobile = short(SEC_CH_UA_MOBILE).and_then(|text| match &*text {
         "?1" => Some(true),
         "?0" => Some(false),
         _ => None,
@@ -125,6 +126,11 @@ pub(super) fn hints(fields: &HeaderMap, max: usize) -> Option<ClientHints> {
 /// The time to the millisecond, which is what clients and vendors count in.
 pub(super) fn to_millisecond(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
+
+/// A field's text, in which bytes that are no UTF-8 are replaced.
+pub(super) fn lossy(fields: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
+    Some(String::from_utf8_lossy(fields.get(name)?.as_bytes()))
 }
 
 fn text(fields: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
@@ -173,6 +179,18 @@ mod tests {
             referer(&fields).unwrap().into_owned()
         };
         assert_eq!(referer_of(b"https://x/Z\xfc?gclid=1"), "https://x/Z\u{fffd}?gclid=1");
+    }
+
+    #[test]
+    fn fields_keep_letters_beyond_ascii() {
+        let fields = HeaderMap::from_iter([
+            (USER_AGENT, "Mozilla/5.0 (Linux; 红米)".as_bytes().try_into().unwrap()),
+            (SEC_CH_UA_PLATFORM, b"\"Caf\xe9\"".as_slice().try_into().unwrap()),
+            (ACCEPT_LANGUAGE, b"de-CH;x=\xe9".as_slice().try_into().unwrap()),
+        ]);
+        assert_eq!(user_agent(&fields, 99).as_deref(), Some("Mozilla/5.0 (Linux; 红米)"));
+        assert_eq!(hints(&fields, 99).unwrap().platform.as_deref(), Some("Caf\u{fffd}"));
+        assert_eq!(language(&fields).as_deref(), Some("de-CH"));
     }
 
     #[test]

@@ -28,9 +28,12 @@ mod leftover;
 mod minting;
 mod mounts;
 mod observe;
+mod operator;
 pub mod preview;
 mod proxied;
 mod rate;
+#[cfg(test)]
+mod reading_tests;
 mod rejection;
 mod route;
 mod routes;
@@ -44,9 +47,9 @@ mod volume;
 #[cfg(test)]
 mod volume_tests;
 
-pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
 pub use mounts::{Forwarding, Mount, Scripts, Serving};
+pub use operator::{Rehearsed, SendError, Sent, rehearse};
 pub use settings::{Limits, Rates, SiteSettings, VolumeRate, Volumes};
 pub use snapshot::{SiteSetup, Snapshot};
 

@@ -132,6 +132,18 @@ impl Gateway {
         }
     }
 
+    /// Counts members of a site's messages that cannot be read and are left out.
+    pub(super) fn count_unread(
+        &self,
+        site: &Site,
+        reasons: impl IntoIterator<Item = &'static str>,
+    ) {
+        for reason in reasons {
+            let labels = DropLabels { site: site.name.clone(), reason };
+            self.metrics.values_unread.get_or_create(&labels).inc();
+        }
+    }
+
     /// Counts something that was dropped before the journal.
     fn count_dropped(&self, site: &Site, reason: &'static str) {
         let labels = DropLabels { site: site.name.clone(), reason };

@@ -195,6 +195,8 @@ pub struct SiteSettings {
     pub server_token: Option<Secret>,
     /// What is done with visitors' data.
     pub privacy: Arc<Policy>,
+    /// Ids that name nobody at this site, besides those that name nobody anywhere; in lower case.
+    pub nobody_ids: Arc<[String]>,
     /// What is done about bots.
     pub bots: bots::Settings,
     /// Where the vendors' own browser libraries send.
@@ -219,6 +221,11 @@ impl SiteSettings {
             origins: section.strings("origins"),
             write_key: section.opt_string("write_key"),
             server_token: section.opt_secret("server_token"),
+            nobody_ids: section
+                .strings("nobody_ids")
+                .iter()
+                .map(|id| id.trim().to_ascii_lowercase())
+                .collect(),
             bots: bots::Settings::read(section),
             mounts,
             shims,

@@ -9,6 +9,7 @@ use super::path::{Draft, Path, PathError, roots};
 use super::template::{Handle, Templates};
 use crate::event::Kind;
 use crate::settings::Section;
+use crate::values::time::read as read_time;
 use crate::values::{email, unicode};
 use crate::vendors::digest::sha256;
 
@@ -289,18 +290,9 @@ fn boolean(value: &Value) -> Option<bool> {
     }
 }
 
-/// A time: RFC 3339, or a number since 1970, of milliseconds from the year 1973 on.
+/// A time in any of the forms that clients write.
 fn time(value: &Value) -> Option<Timestamp> {
-    /// 1e11 seconds is the year 5138, 1e11 milliseconds is 1973.
-    const MILLISECONDS_FROM: u64 = 100_000_000_000;
-    let text = plain(value)?;
-    match text.trim().parse::<i64>() {
-        Ok(number) if number.unsigned_abs() >= MILLISECONDS_FROM => {
-            Timestamp::from_millisecond(number).ok()
-        }
-        Ok(number) => Timestamp::from_second(number).ok(),
-        Err(_) => text.trim().parse().ok(),
-    }
+    read_time(&plain(value)?)
 }
 
 /// The digest of a text, trimmed and in lower case, as most vendors want it.

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub events_accepted: Family<FormatLabels, Counter>,
     /// Events refused or dropped before the journal.
     pub events_dropped: Family<DropLabels, Counter>,
+    /// Members of messages that could not be read and were left out, while their events were taken.
+    pub values_unread: Family<DropLabels, Counter>,
     /// Events answered as accepted because the same message id was accepted before.
     pub events_duplicate: Family<SiteLabels, Counter>,
     /// Login proofs in messages of browsers, by what they proved.
@@ -144,6 +146,7 @@ impl Metrics {
             request_duration: Family::new_with_constructor(seconds),
             events_accepted: Family::default(),
             events_dropped: Family::default(),
+            values_unread: Family::default(),
             events_duplicate: Family::default(),
             login_proofs: Family::default(),
             rate_limited: Family::default(),
@@ -238,6 +241,11 @@ impl Metrics {
         );
         r.register("events_accepted", "Events durably accepted", self.events_accepted.clone());
         r.register("events_dropped", "Events refused", self.events_dropped.clone());
+        r.register(
+            "values_unread",
+            "Members of accepted events left out because they could not be read",
+            self.values_unread.clone(),
+        );
         r.register("events_duplicate", "Events accepted before", self.events_duplicate.clone());
         r.register("rate_limited", "Requests over a rate limit", self.rate_limited.clone());
         r.register("connections", "Connections open", self.connections.clone());

@@ -21,6 +21,30 @@ pub const AD_USER_DATA: &str = "ad_user_data";
 /// That advertisements are chosen by what is known of the person.
 pub const AD_PERSONALIZATION: &str = "ad_personalization";
 
+/// The name under which everything is refused, where no category is named.
+const EVERYTHING: &str = "*";
+
+/// Words of a yes, in lower case.
+const GRANTED: [&str; 19] = [
+    "true", "1", "yes", "y", "on", "ok", "grant", "granted", "allow", "allowed", "accept",
+    "accepted", "agree", "agreed", "opt-in", "opt_in", "optin", "opted-in", "opted_in",
+];
+
+/// A visitor's answer as a page writes it; `None` if nothing is said. Whatever is no known yes is a no: a yes
+/// that is not understood costs the site an event, a no that is not understood would cost the visitor's choice.
+fn answer_of(value: &Value) -> Option<bool> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Bool(answer) => *answer,
+        Value::Number(number) => number.as_f64() == Some(1.0),
+        Value::String(text) => {
+            let text = text.trim().trim_matches(['"', '\'']);
+            GRANTED.iter().any(|word| text.eq_ignore_ascii_case(word))
+        }
+        Value::Array(_) | Value::Object(_) => false,
+    })
+}
+
 /// What a visitor agreed to, by category.
 ///
 /// The page's own record counts first: Segment's `context.consent.categoryPreferences`. Of what it
@@ -31,7 +55,7 @@ pub struct Consent(BTreeMap<String, bool>);
 
 impl Consent {
     /// Reads the record in an event's context. `None` if there is none, which is neither yes nor
-    /// no. Only `true` and `false` are answers.
+    /// no. A value that is neither null nor a known yes is a no, in whatever type or word.
     pub fn read(context: &Object) -> Option<Self> {
         Self::of(context.get("consent")?)
     }
@@ -42,28 +66,40 @@ impl Consent {
     }
 
     fn of(record: &Value) -> Option<Self> {
-        let record = record.as_object()?;
-        let said = record.get("categoryPreferences").and_then(Value::as_object);
+        let Some(record) = record.as_object() else { return Self::of_one_answer(record) };
+        let said = record.get("categoryPreferences");
+        let by_category = said.and_then(Value::as_object);
         let mut answers = BTreeMap::new();
-        let said_all = || said.into_iter().flatten();
-        let refusals = said_all().filter(|(_, answer)| **answer == Value::Bool(false));
+        if let Some(Self(all)) = said.and_then(Self::of_one_answer) {
+            answers = all;
+        }
+        let said_all = || by_category.into_iter().flatten();
+        let refusals = said_all().filter(|(_, answer)| answer_of(answer) == Some(false));
         // Where there are too many to be read, those that count for the visitor are.
-        let others = said_all().filter(|(_, answer)| **answer != Value::Bool(false));
+        let others = said_all().filter(|(_, answer)| answer_of(answer) == Some(true));
         for (category, answer) in refusals.chain(others).take(MAX_CATEGORIES) {
-            if let Some(answer) = answer.as_bool() {
+            if let Some(answer) = answer_of(answer) {
                 // Of two spellings a refusal counts.
-                *answers.entry(category.to_lowercase()).or_insert(true) &= answer;
+                *answers.entry(category.trim().to_lowercase()).or_insert(true) &= answer;
             }
         }
         let mut signals = BTreeMap::new();
         for (category, answer) in signalled(record) {
             *signals.entry(category).or_insert(true) &= answer;
         }
-        let speaks = said.is_some() || !signals.is_empty();
+        let speaks = by_category.is_some() || !answers.is_empty() || !signals.is_empty();
         for (category, answer) in signals {
             answers.entry(category.to_owned()).or_insert(answer);
         }
         speaks.then_some(Self(answers))
+    }
+
+    /// The record of somebody who refused everything in one word: `"consent": "denied"`. A yes in one word is to
+    /// nothing in particular, and says nothing; so does an empty list, which is how PHP writes an empty object.
+    fn of_one_answer(answer: &Value) -> Option<Self> {
+        let is_scalar = answer.is_boolean() || answer.is_number() || answer.is_string();
+        let refuses = is_scalar && *answer != "" && answer_of(answer) == Some(false);
+        refuses.then(|| Self(BTreeMap::from([(EVERYTHING.to_owned(), false)])))
     }
 
     /// Of somebody who said nothing.
@@ -97,7 +133,8 @@ impl Consent {
 
     /// The visitor's answer for a category, without regard to case.
     pub fn answer(&self, category: &str) -> Option<bool> {
-        self.0.get(&category.to_lowercase()).copied()
+        let own = self.0.get(&category.to_lowercase()).copied();
+        own.or_else(|| self.0.get(EVERYTHING).copied())
     }
 
     /// All answers, by category.
@@ -115,10 +152,18 @@ impl Consent {
 /// The answers of everything but the page's own record.
 fn signalled(record: &Object) -> Vec<(&'static str, bool)> {
     let mut answers = Vec::new();
-    let text = |name: &str| record.get(name).and_then(Value::as_str);
+    let text = |name: &str| record.get(name).and_then(Value::as_str).map(str::trim);
     if let Some(google) = record.get("google").and_then(Value::as_object) {
-        let text = |name: &str| google.get(name).and_then(Value::as_str).unwrap_or_default();
-        let google = Google::from_gcd(text("gcd")).or(Google::from_gcs(text("gcs")));
+        let text = |name: &str| google.get(name).and_then(Value::as_str).unwrap_or_default().trim();
+        let by_name = |name: &str| google.get(name).and_then(answer_of);
+        // The page may say what gtag was told, by its names.
+        let named = Google {
+            ad_storage: by_name("ad_storage"),
+            analytics_storage: by_name("analytics_storage"),
+            ad_user_data: by_name("ad_user_data"),
+            ad_personalization: by_name("ad_personalization"),
+        };
+        let google = named.or(Google::from_gcd(text("gcd")).or(Google::from_gcs(text("gcs"))));
         let said = [
             (ADVERTISING, google.ad_storage),
             (ANALYTICS, google.analytics_storage),
@@ -154,6 +199,7 @@ fn of_tcf(string: &TcString) -> [(&'static str, bool); 4] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -179,6 +225,85 @@ mod tests {
         for nothing in [r#"{"categoryPreferences":{}}"#, r#"{"categoryPreferences":{"a":1}}"#, "1"]
         {
             assert!(!refuses(nothing, "analytics"), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn only_known_words_are_a_yes() {
+        let answer = |value: Value| {
+            let record = json!({ "categoryPreferences": { "Ads": value, "x": true } });
+            Consent::parse(&record.to_string()).unwrap().answer("ads")
+        };
+        for yes in [
+            json!(true),
+            json!(1),
+            json!(1.0),
+            json!("true"),
+            json!("1"),
+            json!("yes"),
+            json!("Granted"),
+            json!(" ALLOW "),
+            json!("opt-in"),
+            json!("OPT_IN"),
+            json!("accepted"),
+            json!("on"),
+        ] {
+            assert_eq!(answer(yes.clone()), Some(true), "{yes}");
+        }
+        for no in [
+            json!(false),
+            json!(0),
+            json!(2),
+            json!("false"),
+            json!("0"),
+            json!("no"),
+            json!("DENIED"),
+            json!("opt-out"),
+            json!("declined"),
+            json!("off"),
+            json!(""),
+            json!("unknown"),
+            json!([]),
+            json!({}),
+            json!("nicht erteilt"),
+            json!("not granted"),
+        ] {
+            assert_eq!(answer(no.clone()), Some(false), "{no}");
+        }
+        assert_eq!(answer(json!(null)), None);
+    }
+
+    #[test]
+    fn a_refusal_of_everything_may_be_one_word() {
+        let required = ["marketing".to_owned()];
+        for record in [
+            json!(false),
+            json!("denied"),
+            json!(0),
+            json!("no"),
+            json!({ "categoryPreferences": false }),
+            json!({ "categoryPreferences": "denied" }),
+        ] {
+            let consent = Consent::parse(&record.to_string()).unwrap();
+            assert!(consent.refuses(&required), "{record}");
+            assert_eq!(consent.answer("Analytics"), Some(false), "{record}");
+        }
+        for record in [json!(true), json!("granted"), json!([]), json!(""), json!({}), json!(null)]
+        {
+            assert_eq!(Consent::parse(&record.to_string()), None, "{record}");
+        }
+        let google =
+            json!({ "google": { "ad_storage": "denied", "analytics_storage": "granted" } });
+        assert_eq!(answers(&google), expected(&[("advertising", false), ("analytics", true)]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_that_is_no_known_yes_is_a_no(word in "[a-zA-Z0-9 _-]{0,12}") {
+            let record = json!({ "categoryPreferences": { "Advertising": word } });
+            let consent = Consent::parse(&record.to_string()).unwrap();
+            let is_yes = GRANTED.contains(&word.trim().to_lowercase().as_str());
+            prop_assert_eq!(consent.answer("ADVERTISING"), Some(is_yes));
         }
     }
 

@@ -5,7 +5,7 @@ use wildmatch::WildMatch;
 
 use super::consent::Consent;
 use super::{Unknown, email};
-use crate::event::{Event, Facts, Object};
+use crate::event::{Campaign, Event, Facts, Object};
 use crate::settings::Section;
 
 /// Where the law wants a yes: the European Economic Area, and those who do alike.
@@ -16,9 +16,6 @@ const OPT_IN: &[&str] = &[
 
 /// The word that stands for [`OPT_IN`].
 const EUROPE: &str = "EUROPE";
-
-/// What stands where an address was.
-const REDACTED: &str = "[redacted]";
 
 /// Levels of properties that are looked at: readers of the journal build no deeper trees.
 const MAX_DEPTH: usize = 100;
@@ -111,13 +108,64 @@ impl Policy {
     /// page said it in, and what must not leave is taken out.
     pub fn protect(&self, event: &mut Event) {
         self.settle_consent(event);
-        if !self.deny_properties.is_empty()
-            && let Some(properties) = &mut event.properties
-        {
-            properties.retain(|name, _| !self.deny_properties.iter().any(|it| it.matches(name)));
+        if self.denies_any() {
+            self.deny(event);
         }
         if self.redact_emails {
             redact_event(event);
+        }
+    }
+
+    /// Takes denied properties out, at whatever depth of whatever object says something of the event, the person or
+    /// the group.
+    fn deny(&self, event: &mut Event) {
+        let traits = event.context.as_mut().and_then(|context| context.get_mut("traits"));
+        let traits = traits.and_then(Value::as_object_mut);
+        let objects = [event.properties.as_mut(), event.traits.as_mut(), traits];
+        for object in objects.into_iter().flatten() {
+            self.deny_within(object, &mut String::new(), MAX_DEPTH);
+        }
+    }
+
+    /// The same of traits that the gateway itself fills in.
+    pub fn deny_traits(&self, traits: &mut Object) {
+        self.deny_within(traits, &mut String::new(), MAX_DEPTH);
+    }
+
+    /// Whether there is a property that may not leave.
+    pub fn denies_any(&self) -> bool {
+        !self.deny_properties.is_empty()
+    }
+
+    /// Whether no property of the name may leave.
+    pub fn denies(&self, name: &str) -> bool {
+        self.deny_properties.iter().any(|it| it.matches(name))
+    }
+
+    /// Takes denied members out by their names or by their paths, as `customer.ssn`.
+    fn deny_within(&self, object: &mut Object, path: &mut String, depth: usize) {
+        let Some(depth) = depth.checked_sub(1) else { return };
+        let length = path.len();
+        object.retain(|name, value| {
+            path.push_str(name);
+            let is_denied = self.denies(name) || (length > 0 && self.denies(path));
+            if !is_denied {
+                path.push('.');
+                self.deny_value(value, path, depth);
+            }
+            path.truncate(length);
+            !is_denied
+        });
+    }
+
+    fn deny_value(&self, value: &mut Value, path: &mut String, depth: usize) {
+        match value {
+            Value::Object(members) => self.deny_within(members, path, depth),
+            Value::Array(items) => {
+                let Some(depth) = depth.checked_sub(1) else { return };
+                items.iter_mut().for_each(|item| self.deny_value(item, path, depth));
+            }
+            _ => {}
         }
     }
 
@@ -162,7 +210,7 @@ fn write(event: &mut Event, consent: &Consent, over: bool) {
         let mut is_said = false;
         // A page may write a category in several ways.
         for (name, value) in said.iter_mut() {
-            if name.to_lowercase() == category && (over || value.is_boolean()) {
+            if name.trim().to_lowercase() == category && (over || !value.is_null()) {
                 is_said = true;
                 if over {
                     *value = Value::Bool(answer);
@@ -176,14 +224,21 @@ fn write(event: &mut Event, consent: &Consent, over: bool) {
 }
 
 fn redact_event(event: &mut Event) {
-    if let Some(page) = event.context.as_mut().and_then(|context| context.get_mut("page")) {
-        redact(page, MAX_DEPTH);
+    // What is said of the person is meant to be.
+    let context = event.context.iter_mut().flat_map(Object::iter_mut);
+    for member in context.filter(|(name, _)| !matches!(name.as_str(), "traits" | "consent")) {
+        redact_member(member, MAX_DEPTH);
     }
     for member in event.properties.iter_mut().flat_map(Object::iter_mut) {
         redact_member(member, MAX_DEPTH);
     }
-    if let Some(name) = &mut event.name {
-        redact_text(name);
+    for text in [&mut event.event, &mut event.name, &mut event.category].into_iter().flatten() {
+        email::redact_text(text);
+    }
+    let Some(campaign) = &mut event.facts.campaign else { return };
+    let Campaign { name, source, medium, term, content, id } = campaign;
+    for text in [name, source, medium, term, content, id].into_iter().flatten() {
+        email::redact_text(text);
     }
 }
 
@@ -198,7 +253,7 @@ fn redact_member((name, value): (&String, &mut Value), depth: usize) {
 fn redact(value: &mut Value, depth: usize) {
     let Some(depth) = depth.checked_sub(1) else { return };
     match value {
-        Value::String(text) => redact_text(text),
+        Value::String(text) => email::redact_text(text),
         Value::Array(items) => items.iter_mut().for_each(|item| redact(item, depth)),
         Value::Object(members) => {
             members.iter_mut().for_each(|member| redact_member(member, depth));
@@ -207,33 +262,14 @@ fn redact(value: &mut Value, depth: usize) {
     }
 }
 
-fn redact_text(text: &mut String) {
-    if !text.contains('@') && !text.contains("%40") {
-        return;
-    }
-    if text.contains("://") || text.starts_with(['/', '?']) {
-        *text = email::without_emails(std::mem::take(text));
-    }
-    if text.split_whitespace().any(is_address) {
-        *text = text.split_inclusive(char::is_whitespace).flat_map(shown).collect();
-    }
-}
-
-/// A word, unless it is an address, and what parts it from the next one.
-fn shown(word: &str) -> [&str; 2] {
-    let bare = word.trim_end();
-    let space = word.strip_prefix(bare).unwrap_or_default();
-    [if is_address(bare) { REDACTED } else { bare }, space]
-}
-
-/// Whether a word of a text is an address, with what may stand around it.
-fn is_address(word: &str) -> bool {
-    let around = |c: char| matches!(c, '<' | '>' | '(' | ')' | ',' | ';' | '"' | '\'' | '.' | ':');
-    !word.contains('/') && email::is_email(word.trim_matches(around))
-}
-
 #[cfg(test)]
 impl Policy {
+    /// One that changes what is kept and sent.
+    pub(crate) fn changing(anonymize_ip: bool, deny_properties: &[&str]) -> Self {
+        let deny_properties = deny_properties.iter().map(|it| WildMatch::new(it)).collect();
+        Self { anonymize_ip, deny_properties, ..Self::default() }
+    }
+
     /// One that wants a yes in these countries.
     pub(crate) fn opting_in(countries: &[&str]) -> Self {
         let opt_in_countries = countries.iter().map(ToString::to_string).collect();
@@ -339,7 +375,7 @@ mod tests {
         assert_eq!(
             event["properties"],
             json!({
-                "email": "jo@x.example", "note": "write to [redacted] please", "n": 1,
+                "email": "jo@x.example", "note": "write to <[redacted]>, please", "n": 1,
                 "links": ["https://x.example/?a=1"],
                 "deep": { "contact": "[redacted]", "user_email": "jo@x.example" },
                 "handle": "@jo", "price": "2 @ 3",
@@ -349,6 +385,17 @@ mod tests {
             event["context"]["page"],
             json!({ "url": "https://x.example/", "title": "[redacted]" })
         );
+    }
+
+    #[test]
+    fn denied_properties_are_found_at_every_depth_and_place() {
+        let denied = json!({ "ssn": "1", "internal_x": 1, "kept": [{ "SSN": 2, "ssn": 3, "a": { "ssn": 4, "b": 5 } }] });
+        let left = json!({ "kept": [{ "SSN": 2, "a": { "b": 5 } }] });
+        let event = protected(json!({
+            "properties": denied, "traits": denied, "context": { "traits": denied, "ip": "192.0.2.1" },
+        }));
+        assert_eq!((&event["properties"], &event["traits"]), (&left, &left));
+        assert_eq!(event["context"], json!({ "traits": left, "ip": "192.0.2.1" }));
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! Readers of the values that people, shops and forms write in many ways: amounts, currencies,
-//! telephone numbers, e-mail addresses, names. Every vendor, beacon, import and mapping reads them
+//! telephone numbers, e-mail addresses, names, times, addresses of computers. Every vendor, beacon, import and mapping reads them
 //! here, so that one value means the same everywhere.
 //!
 //! A reader never guesses: a text that is there and cannot be read is [`Reading::Unreadable`], which
 //! its caller counts or refuses, and never the same as one that is not there.
 
+pub mod address;
 pub mod amount;
 pub mod currency;
+pub mod digits;
 pub mod email;
 pub mod locale;
 pub mod name;
 pub mod telephone;
+pub mod time;
 pub mod unicode;
 
 /// A value as a reader found it.

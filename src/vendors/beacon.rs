@@ -176,9 +176,9 @@ impl Inbound<'_> {
         format!("{scheme}://{}{}", self.authority, self.mount)
     }
 
-    /// A header field that is text.
+    /// A header field that is text, of whatever letters.
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
+        str::from_utf8(self.headers.get(name)?.as_bytes()).ok()
     }
 }
 

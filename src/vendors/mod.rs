@@ -9,7 +9,8 @@
 //!
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
-//! [`prices`] reads the amounts of an event before its vendor sees it, [`moments`] reads dates, [`email`] finds addresses where none should be, [`digest`] hashes,
+//! [`prices`] reads the amounts of an event before its vendor sees it, [`email`] finds addresses where
+//! none should be, [`digest`] hashes,
 //! [`judge`] reads replies, [`shown`] shows requests to people. Vendors that take an event in several
 //! calls share a `conversation`. What beacons have in common is in [`wire`].
 //!
@@ -21,7 +22,6 @@ pub mod beacon;
 mod conversation;
 pub mod digest;
 mod google;
-pub mod moments;
 pub mod naming;
 pub mod person;
 pub mod prices;

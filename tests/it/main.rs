@@ -26,6 +26,7 @@ mod outside;
 mod pages;
 mod pins;
 mod poison;
+mod privacy;
 mod process;
 mod profiles;
 mod quotas;

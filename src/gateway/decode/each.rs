@@ -11,7 +11,8 @@ pub(in crate::gateway) fn judge_each(
     let (mut drafts, mut rejected) = (Vec::with_capacity(texts.len()), Vec::new());
     for (index, text) in texts.into_iter().enumerate() {
         let body = Text::look(&text, terms.limits.json_depth).ok();
-        let Some(envelope) = body.as_ref().and_then(alone) else {
+        let body = body.as_ref().filter(|body| !body.is_deep());
+        let Some(envelope) = body.and_then(alone) else {
             rejected.push(Rejected { index, message_id: None, reason: "malformed" });
             continue;
         };

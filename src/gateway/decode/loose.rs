@@ -5,16 +5,18 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A field that should hold text. Numbers are read as their text; other types are remembered as
-/// wrong, so that one bad field does not hide what else is wrong.
+use crate::event::is_nobodys;
+
+/// A field that should hold text. Numbers and booleans are read as their text; a list or an object says
+/// nothing, and is noted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Loose<'a> {
     /// Missing or null.
     #[default]
     Absent,
-    /// Text, or a number's text.
+    /// Text, or the text of a number or a boolean.
     Text(Cow<'a, str>),
-    /// A boolean, a list or an object.
+    /// A list or an object.
     Wrong,
 }
 
@@ -27,10 +29,10 @@ impl<'a> Loose<'a> {
         }
     }
 
-    /// The text of an id. What sloppy tags write for "none" is none (`contracts/beacons.md` 2).
-    pub(super) fn id(&self) -> Option<&str> {
+    /// The text of an id that names somebody. `nobody`: the site's own words for an unknown visitor.
+    pub(super) fn id(&self, nobody: &[String]) -> Option<&str> {
         let text = self.text()?.trim();
-        (!matches!(text, "" | "0" | "null" | "undefined")).then_some(text)
+        (!is_nobodys(text, nobody)).then_some(text)
     }
 }
 
@@ -69,8 +71,8 @@ impl<'de> Visitor<'de> for LooseVisitor {
         Ok(Loose::Text(Cow::Owned(number.to_string())))
     }
 
-    fn visit_bool<E: Error>(self, _value: bool) -> Result<Self::Value, E> {
-        Ok(Loose::Wrong)
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Loose::Text(Cow::Borrowed(if value { "true" } else { "false" })))
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
@@ -97,23 +99,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_text_and_other_types_are_wrong() {
+    fn numbers_and_booleans_are_text_and_other_types_are_wrong() {
         let read = |text| serde_json::from_str::<Loose<'_>>(text).unwrap();
         assert_eq!(read("\"a\""), Loose::Text("a".into()));
         assert_eq!(read("\"\\u0061\""), Loose::Text("a".into()));
         assert_eq!(read("12"), Loose::Text("12".into()));
         assert_eq!(read("-1.5"), Loose::Text("-1.5".into()));
+        assert_eq!(read("true"), Loose::Text("true".into()));
         assert_eq!(read("null"), Loose::Absent);
-        for wrong in ["true", "[1,[2]]", "{\"a\":{\"b\":1}}"] {
+        for wrong in ["[]", "[1,[2]]", "{\"a\":{\"b\":1}}"] {
             assert_eq!(read(wrong), Loose::Wrong, "{wrong}");
         }
     }
 
     #[test]
-    fn what_sloppy_tags_write_for_no_id_is_no_id() {
-        for none in ["", " ", "0", "null", "undefined"] {
-            assert_eq!(Loose::Text(none.into()).id(), None, "{none:?}");
+    fn placeholders_are_no_ids() {
+        for none in ["", " ", "0", "null", "undefined", "false", "(not set)", "gast"] {
+            assert_eq!(Loose::Text(none.into()).id(&["gast".to_owned()]), None, "{none:?}");
         }
-        assert_eq!(Loose::Text(" u1 ".into()).id(), Some("u1"));
+        assert_eq!(Loose::Text(" u1 ".into()).id(&[]), Some("u1"));
     }
 }

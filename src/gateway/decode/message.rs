@@ -13,13 +13,15 @@ use super::proof::LoginProofs;
 use super::readable::is_readable;
 use super::repeated::{FIELDS, fields_with_repeats, read_once};
 use super::retold::retold;
-use super::text::Text;
+use super::text::{Text, is_within};
 use super::{Terms, time};
 use crate::event::{Event, Facts, Kind, Object, RawBeacon, RawObject};
 use crate::gateway::rejection::Rejection;
 use crate::privacy::Consent;
+use crate::values::address::read_visitor_address;
+use crate::values::time::read_event_time;
 use crate::vendors;
-use crate::vendors::wire::{self, ListError};
+use crate::vendors::wire::{self, Fault, ListError};
 
 /// A message that passed every check but those of identity, and what the gateway needs to know of
 /// its context.
@@ -49,6 +51,25 @@ pub struct Draft {
     pub is_kept: bool,
     /// What it brings to prove its user id.
     pub proofs: LoginProofs,
+    /// What of it cannot be read, and is left out.
+    pub unread: Unread,
+}
+
+/// Members of a message that cannot be read and are left out: they do not cost the event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// The event's time: that of its receipt stands for it.
+    pub time: bool,
+    /// A member of another type than it has to be.
+    pub member: bool,
+}
+
+impl Unread {
+    /// The reasons, as they are counted and shown.
+    pub fn reasons(self) -> impl Iterator<Item = &'static str> {
+        let all = [("unreadable_time", self.time), ("wrong_type", self.member)];
+        all.into_iter().filter_map(|(reason, is_so)| is_so.then_some(reason))
+    }
 }
 
 /// A message that was not accepted, as its sender is told.
@@ -77,6 +98,10 @@ pub(in crate::gateway) struct Envelope<'a> {
     messages: Messages<'a>,
     /// Whether readers can parse all of it.
     is_plain: bool,
+    /// Messages that are no JSON, and the reasons.
+    faults: Vec<Fault>,
+    /// How deep each message may be nested, where something in the body is nested too deep.
+    max_depth: Option<usize>,
 }
 
 enum Messages<'a> {
@@ -92,59 +117,133 @@ pub(in crate::gateway) fn open<'a>(
     terms: &Terms<'_>,
     (events, bytes): (usize, usize),
 ) -> Result<Envelope<'a>, Rejection> {
-    let (text, is_plain) = (body.text(), body.is_plain());
-    let events = events.min(terms.limits.events_within(text.len()));
+    let most = body.text().map_or(usize::MAX, |text| terms.limits.events_within(text.len()));
+    let room = (events.min(terms.limits.batch_events).min(most), bytes);
+    let Some(text) = body.text() else {
+        return apart(body, terms, room).unwrap_or(Err(Rejection::Malformed("not UTF-8")));
+    };
+    let made_bytes = terms.limits.made_of(text.len()).min(bytes);
     if text.starts_with('[') {
-        let messages = messages(text, events, "the body is not JSON")?;
-        return Envelope::bare(messages, is_plain)
-            .bounded(terms.limits.made_of(text.len()).min(bytes));
+        return match wire::items(text.as_bytes(), room.0) {
+            Ok(messages) => Envelope::bare(Messages::Many(messages), body.is_plain())
+                .within(body, terms, 1)?
+                .bounded(made_bytes),
+            Err(ListError::TooLong) => Err(Rejection::TooMany),
+            Err(ListError::NotAList) => apart(body, terms, room).unwrap_or(Err(NOT_JSON)),
+        };
     }
     if !text.starts_with('{') {
         return Err(Rejection::Malformed("the body is neither a JSON object nor a list"));
     }
     let fields = match serde_json::from_str::<Box<Fields<'_>>>(text) {
         Ok(fields) => fields,
-        Err(_) => fields_with_repeats(text).ok_or(Rejection::Malformed("the body is not JSON"))?,
+        Err(_) => match fields_with_repeats(text) {
+            Some(fields) => fields,
+            None => return apart(body, terms, room).unwrap_or(Err(NOT_JSON)),
+        },
     };
     let Some(batch) = fields.batch else {
+        if body.is_deep() {
+            return Err(TOO_DEEP);
+        }
         let write_key = fields.write_key.clone();
         let messages = Messages::One(fields, text);
-        return Ok(Envelope { write_key, ..Envelope::bare(messages, is_plain) });
+        return Ok(Envelope { write_key, ..Envelope::bare(messages, body.is_plain()) });
+    };
+    let messages = match wire::items(batch.get().as_bytes(), room.0) {
+        Ok(messages) => Messages::Many(messages),
+        Err(ListError::TooLong) => return Err(Rejection::TooMany),
+        Err(ListError::NotAList) => return Err(Rejection::Malformed("batch is not a list")),
     };
     let envelope = Envelope {
         write_key: fields.write_key,
-        sent_at: fields.sent_at.text().and_then(time::parse),
+        sent_at: fields.sent_at.text().and_then(read_event_time),
         context: fields.context,
         integrations: fields.integrations,
-        messages: messages(batch.get(), events, "batch is not a list")?,
-        is_plain,
+        ..Envelope::bare(messages, body.is_plain())
     };
-    envelope.bounded(terms.limits.made_of(text.len()).min(bytes))
+    envelope.within(body, terms, 2)?.bounded(made_bytes)
 }
 
-fn messages<'a>(
-    list: &'a str,
-    events: usize,
-    otherwise: &'static str,
-) -> Result<Messages<'a>, Rejection> {
-    match wire::items(list.as_bytes(), events) {
-        Ok(messages) => Ok(Messages::Many(messages)),
-        Err(ListError::TooLong) => Err(Rejection::TooMany),
-        Err(ListError::NotAList) => Err(Rejection::Malformed(otherwise)),
-    }
+const NOT_JSON: Rejection = Rejection::Malformed("the body is not JSON");
+const TOO_DEEP: Rejection = Rejection::Malformed("the JSON is nested too deep");
+
+/// Reads a body that is no JSON as a whole, so that one message does not cost the others. `None` if it is no
+/// body of several messages either.
+fn apart<'a>(
+    body: &'a Text<'_>,
+    terms: &Terms<'_>,
+    (events, bytes): (usize, usize),
+) -> Option<Result<Envelope<'a>, Rejection>> {
+    const NAMES: [&str; 5] = ["batch", "writeKey", "sentAt", "context", "integrations"];
+    let text = body.bytes();
+    let (members, levels) = match text.first() {
+        Some(b'{') => (wire::members_apart(text, NAMES)?, 2),
+        _ => ([Some(text), None, None, None, None], 1),
+    };
+    let [batch, write_key, sent_at, context, integrations] = members;
+    let (messages, faults) = match wire::items_apart(batch?, events) {
+        Ok(found) => found,
+        Err(ListError::TooLong) => return Some(Err(Rejection::TooMany)),
+        Err(ListError::NotAList) => return None,
+    };
+    // What is said of all messages is of no single one.
+    let whole = |raw: Option<&'a [u8]>| raw.map(wire::json_apart).transpose().ok();
+    let (write_key, sent_at) = (whole(write_key)?, whole(sent_at)?);
+    let (context, integrations) = (whole(context)?, whole(integrations)?);
+    let loose = |raw: Option<&'a RawValue>| {
+        raw.and_then(|raw| serde_json::from_str::<Loose<'_>>(raw.get()).ok()).unwrap_or_default()
+    };
+    let envelope = Envelope {
+        write_key: loose(write_key),
+        sent_at: loose(sent_at).text().and_then(read_event_time),
+        context,
+        integrations,
+        faults,
+        ..Envelope::bare(Messages::Many(messages), body.is_plain())
+    };
+    let made_bytes = terms.limits.made_of(text.len()).min(bytes);
+    Some(envelope.within(body, terms, levels).and_then(|envelope| envelope.bounded(made_bytes)))
 }
 
 /// Reads a text that is one message, whatever members it has.
 pub(super) fn alone<'a>(body: &'a Text<'_>) -> Option<Envelope<'a>> {
-    let fields = serde_json::from_str(body.text()).ok()?;
-    Some(Envelope::bare(Messages::One(fields, body.text()), body.is_plain()))
+    let text = body.text().filter(|text| text.starts_with('{'))?;
+    let fields = serde_json::from_str(text).ok()?;
+    Some(Envelope::bare(Messages::One(fields, text), body.is_plain()))
 }
 
 impl<'a> Envelope<'a> {
     fn bare(messages: Messages<'a>, is_plain: bool) -> Self {
         let (write_key, sent_at) = (Loose::Absent, None);
         let (context, integrations) = (None, None);
-        Self { write_key, sent_at, context, integrations, messages, is_plain }
+        let (faults, max_depth) = (Vec::new(), None);
+        Self { write_key, sent_at, context, integrations, messages, is_plain, faults, max_depth }
+    }
+
+    /// Notes how deep each message may be nested within a body that has so many levels around it. What is said
+    /// of all messages must not be nested too deep.
+    fn within(self, body: &Text<'_>, terms: &Terms<'_>, levels: usize) -> Result<Self, Rejection> {
+        if !body.is_deep() {
+            return Ok(self);
+        }
+        let max = terms.limits.json_depth;
+        let mut shared = [self.context, self.integrations].into_iter().flatten();
+        if !shared.all(|raw| is_within(raw.get(), max.saturating_sub(1))) {
+            return Err(TOO_DEEP);
+        }
+        Ok(Self { max_depth: Some(max.saturating_sub(levels)), ..self })
+    }
+
+    /// The reason why a message is not even looked at.
+    fn fault(&self, index: usize, text: &str) -> Option<Invalid> {
+        if let Ok(place) = self.faults.binary_search_by_key(&index, |(index, _)| *index) {
+            return self.faults.get(place).map(|(_, reason)| *reason);
+        }
+        if !text.starts_with('{') {
+            return Some("malformed");
+        }
+        self.max_depth.filter(|max| !is_within(text, *max)).map(|_| "too_deep")
     }
 
     /// What a body gives for all its messages becomes part of each, and is bounded as such.
@@ -193,6 +292,10 @@ impl<'a> Envelope<'a> {
             }
             Messages::Many(messages) => {
                 for (index, raw) in messages.iter().enumerate() {
+                    if let Some(reason) = self.fault(index, raw.get()) {
+                        sort(index, None, Err(reason));
+                        continue;
+                    }
                     let judged = read_once(raw.get(), FIELDS, |text| {
                         let fields: Fields<'_> = serde_json::from_str(text).ok()?;
                         Some((
@@ -264,26 +367,33 @@ impl<'a> Envelope<'a> {
         let own = [&fields.proof, &fields.user_hash, &fields.user_hash_2];
         let proofs = LoginProofs::take(own, &mut context, &mut integrations)?;
         let peek = context.as_ref().map(peek).unwrap_or_default();
-        let happened = fields.timestamp.text().or(fields.original_timestamp.text());
-        let happened = happened.and_then(time::parse);
-        let sent_at = fields.sent_at.text().and_then(time::parse).or(self.sent_at);
-        let message_id = id(&fields.message_id, max)?;
+        let mut written = [&fields.timestamp, &fields.original_timestamp].into_iter();
+        let written = written.find_map(|time| time.text().filter(|text| !text.trim().is_empty()));
+        let happened = written.and_then(read_event_time);
+        let unread = Unread {
+            time: written.is_some() && happened.is_none(),
+            member: has_wrong_types(fields),
+        };
+        let sent_at = fields.sent_at.text().and_then(read_event_time).or(self.sent_at);
+        let id = |field: &Loose<'_>| bounded(field.id(terms.nobody_ids), max);
+        let plain = |field: &Loose<'_>| bounded(field.text().filter(|text| !text.is_empty()), max);
+        let message_id = id(&fields.message_id)?;
         let event = Event {
             kind,
             message_id: message_id.unwrap_or_else(|| mint(terms.received_at)),
-            event: if kind == Kind::Track { plain(&fields.event, max)? } else { None },
-            name: plain(&fields.name, max)?,
-            category: plain(&fields.category, max)?,
-            user_id: id(&fields.user_id, max)?,
-            anonymous_id: id(&fields.anonymous_id, max)?,
-            group_id: id(&fields.group_id, max)?,
-            previous_id: id(&fields.previous_id, max)?,
+            event: if kind == Kind::Track { plain(&fields.event)? } else { None },
+            name: plain(&fields.name)?,
+            category: plain(&fields.category)?,
+            user_id: id(&fields.user_id)?,
+            anonymous_id: id(&fields.anonymous_id)?,
+            group_id: id(&fields.group_id)?,
+            previous_id: id(&fields.previous_id)?,
             timestamp: time::correct(happened, sent_at, terms.received_at),
             received_at: terms.received_at,
             original_timestamp: happened,
             sent_at,
-            properties: object(fields.properties)?,
-            traits: object(fields.traits)?,
+            properties: fields.properties.and_then(RawObject::new),
+            traits: fields.traits.and_then(RawObject::new),
             context,
             integrations,
             facts: Facts::default(),
@@ -303,6 +413,7 @@ impl<'a> Envelope<'a> {
             told: None,
             is_kept: true,
             proofs,
+            unread,
         })
     }
 }
@@ -350,6 +461,7 @@ impl Draft {
             told: None,
             is_kept: true,
             proofs: LoginProofs::default(),
+            unread: Unread::default(),
         }
     }
 }
@@ -377,35 +489,40 @@ fn complete(event: &Event<RawObject>) -> Result<(), Invalid> {
 
 /// The message's own id, to name it in an answer.
 fn known_id(fields: &Fields<'_>, terms: &Terms<'_>) -> Option<String> {
-    id(&fields.message_id, terms.limits.field_bytes).ok().flatten()
+    bounded(fields.message_id.id(terms.nobody_ids), terms.limits.field_bytes).ok().flatten()
 }
 
-fn id(field: &Loose<'_>, max: usize) -> Result<Option<String>, Invalid> {
-    bounded(field, field.id(), max)
-}
-
-fn plain(field: &Loose<'_>, max: usize) -> Result<Option<String>, Invalid> {
-    bounded(field, field.text().filter(|text| !text.is_empty()), max)
-}
-
-fn bounded(field: &Loose<'_>, text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
-    match (field, text) {
-        (Loose::Wrong, _) => Err("field_not_text"),
-        (_, Some(text)) if text.len() > max => Err("field_too_long"),
-        (_, text) => Ok(text.map(str::to_owned)),
+fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
+    match text {
+        Some(text) if text.len() > max => Err("field_too_long"),
+        text => Ok(text.map(str::to_owned)),
     }
 }
 
-fn object(raw: Option<&RawValue>) -> Result<Option<RawObject>, Invalid> {
-    raw.map(|raw| RawObject::new(raw).ok_or("object_expected")).transpose()
+/// Whether a member says something in another type than it has to be. An empty list is no such thing: it is
+/// how PHP writes an empty object.
+fn has_wrong_types(fields: &Fields<'_>) -> bool {
+    let texts = [&fields.event, &fields.name, &fields.category, &fields.user_id];
+    let ids = [&fields.anonymous_id, &fields.group_id, &fields.previous_id, &fields.message_id];
+    let objects = [fields.properties, fields.traits, fields.context, fields.integrations];
+    texts.into_iter().chain(ids).any(|field| *field == Loose::Wrong)
+        || objects.into_iter().flatten().any(|raw| {
+            let is_empty = matches!(raw.get(), "[]" | "\"\"" | "false");
+            !raw.get().starts_with('{') && !is_empty
+        })
 }
 
-/// The message's own object over the one the body gives for all.
+/// The message's own object over the one the body gives for all. What is no object says nothing.
 fn merged(all: Option<&RawValue>, own: Option<&RawValue>) -> Result<Option<RawObject>, Invalid> {
-    let (Some(all), Some(own)) = (all, own) else { return object(own.or(all)) };
-    let parse = |raw: &RawValue| serde_json::from_str::<Object>(raw.get());
-    let (Ok(mut merged), Ok(own)) = (parse(all), parse(own)) else { return Err("object_expected") };
-    merged.extend(own);
+    let is_object = |raw: &&RawValue| raw.get().starts_with('{');
+    let (all, own) = (all.filter(is_object), own.filter(is_object));
+    let (Some(all), Some(own)) = (all, own) else {
+        return Ok(own.or(all).and_then(RawObject::new));
+    };
+    let parse =
+        |raw: &RawValue| serde_json::from_str::<Object>(raw.get()).map_err(|_invalid| "malformed");
+    let mut merged = parse(all)?;
+    merged.extend(parse(own)?);
     let raw = to_raw_value(&merged).map_err(|_impossible| "malformed")?;
     Ok(RawObject::new(&raw))
 }
@@ -465,7 +582,7 @@ fn peek_once(context: &str) -> Option<Peek> {
         members.page.and_then(|page| read_once(page.get(), &["url"], page_url)).flatten();
     Some(Peek {
         page_url,
-        ip: members.ip.text().and_then(|ip| ip.parse().ok()),
+        ip: members.ip.text().and_then(read_visitor_address),
         user_agent: members.user_agent.text().map(str::to_owned),
         has_traits: members.traits.is_some(),
         consent: members.consent.and_then(|record| Consent::parse(record.get())),

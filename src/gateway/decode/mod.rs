@@ -14,7 +14,7 @@ mod text;
 mod time;
 
 pub(super) use each::judge_each;
-pub use message::{Draft, Rejected};
+pub use message::{Draft, Rejected, Unread};
 pub(super) use message::{Invalid, open};
 pub(super) use pixel::from_query;
 pub use proof::LoginProofs;
@@ -32,6 +32,8 @@ pub struct Terms<'l> {
     pub limits: &'l Limits,
     /// What the route says the messages are, if it does.
     pub kind: Option<Kind>,
+    /// The site's own words for an unknown visitor, in lower case.
+    pub nobody_ids: &'l [String],
     /// When the request arrived.
     pub received_at: Timestamp,
 }

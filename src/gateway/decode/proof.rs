@@ -112,7 +112,12 @@ mod tests {
 
     fn drafts(body: &str) -> Vec<Draft> {
         let limits = limits();
-        let terms = Terms { limits: &limits, kind: None, received_at: Timestamp::UNIX_EPOCH };
+        let terms = Terms {
+            limits: &limits,
+            kind: None,
+            nobody_ids: &[],
+            received_at: Timestamp::UNIX_EPOCH,
+        };
         let (drafts, rejected) = read(body.as_bytes(), &terms).unwrap();
         assert_eq!(rejected, []);
         drafts

@@ -86,7 +86,12 @@ mod tests {
 
     fn drafts(text: &str) -> Vec<Draft> {
         let limits = limits();
-        let terms = Terms { limits: &limits, kind: None, received_at: Timestamp::UNIX_EPOCH };
+        let terms = Terms {
+            limits: &limits,
+            kind: None,
+            nobody_ids: &[],
+            received_at: Timestamp::UNIX_EPOCH,
+        };
         let (drafts, rejected) = read(text.as_bytes(), &terms).unwrap();
         assert_eq!(rejected, [], "{text}");
         drafts

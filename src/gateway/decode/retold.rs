@@ -23,7 +23,12 @@ mod tests {
     #[test]
     fn what_a_shim_says_is_put_into_the_specs_words() {
         let limits = limits();
-        let terms = Terms { limits: &limits, kind: None, received_at: Timestamp::UNIX_EPOCH };
+        let terms = Terms {
+            limits: &limits,
+            kind: None,
+            nobody_ids: &[],
+            received_at: Timestamp::UNIX_EPOCH,
+        };
         let message = |shim: &str| {
             json!({ "type": "track", "event": "purchase", "messageId": shim, "shim": shim,
                     "anonymousId": "a", "properties": { "transaction_id": "T" } })
@@ -45,7 +50,12 @@ mod tests {
     #[test]
     fn what_is_retold_keeps_the_bounds_of_an_event() {
         let limits = limits();
-        let terms = Terms { limits: &limits, kind: None, received_at: Timestamp::UNIX_EPOCH };
+        let terms = Terms {
+            limits: &limits,
+            kind: None,
+            nobody_ids: &[],
+            received_at: Timestamp::UNIX_EPOCH,
+        };
         // Its value becomes three.
         let value = "x".repeat(limits.event_bytes / 2);
         let message = json!({ "type": "track", "event": "purchase", "shim": "ga4",

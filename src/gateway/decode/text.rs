@@ -2,8 +2,12 @@
 //!
 //! The client's objects are copied into the journal without building them, so what a copying parser
 //! lets pass and a reader of the journal does not must be met here: escapes of half a surrogate pair
-//! are mended, and text with numbers or keys that a reader may refuse is marked, so that its
-//! messages are read as a reader would. Plain text, which is nearly all, costs one look.
+//! are mended, integers too long for any reader become texts, and text with numbers or keys that a
+//! reader may refuse is marked, so that its messages are read as a reader would. Plain text, which is
+//! nearly all, costs one look.
+//!
+//! A body that is nested too deep, or no UTF-8, is not refused here: it may be one of its messages
+//! that is, and the others are good.
 
 use std::borrow::Cow;
 use std::slice::Iter;
@@ -12,42 +16,93 @@ use memchr::memmem;
 
 use super::readable::PRIVATE_KEY;
 use crate::gateway::rejection::Rejection;
+use crate::values::digits;
 
 /// Digits in a row that cannot be too large for a reader: the largest double has 309.
 const MAX_DIGITS: usize = 300;
 
-/// A body that is text, not nested too deep, without halves of surrogate pairs.
+/// Digits that fit a reader's integers, whatever they are.
+const INTEGER_DIGITS: usize = 18;
+
+/// A body without halves of surrogate pairs.
 #[derive(Debug)]
 pub(in crate::gateway) struct Text<'t> {
-    text: Cow<'t, str>,
+    content: Content<'t>,
     is_plain: bool,
+    is_deep: bool,
+}
+
+#[derive(Debug)]
+enum Content<'t> {
+    Utf8(Cow<'t, str>),
+    /// Some of it is no UTF-8.
+    Other(Cow<'t, [u8]>),
 }
 
 impl<'t> Text<'t> {
-    /// Looks over a body.
+    /// Looks over a body, in which objects and lists should stand at most `max_depth` deep within each other.
     pub(in crate::gateway) fn look(body: &'t [u8], max_depth: usize) -> Result<Self, Rejection> {
         if body.is_empty() {
             return Err(Rejection::Malformed("the body is empty"));
         }
         let mut look = Look::default();
-        if !look.over(body, max_depth) {
-            return Err(Rejection::Malformed("the JSON is nested too deep"));
-        }
-        let text = str::from_utf8(body).map_err(|_invalid| Rejection::Malformed("not UTF-8"))?;
+        look.over(body, max_depth);
         let is_plain = !look.is_odd && memmem::find(body, PRIVATE_KEY.as_bytes()).is_none();
-        let text = if look.has_surrogates { mend(text).into() } else { Cow::Borrowed(text) };
-        Ok(Self { text, is_plain })
+        let mut bytes = Cow::Borrowed(body);
+        if look.has_surrogates {
+            mend(bytes.to_mut());
+        }
+        if look.has_long_integers
+            && let Cow::Owned(quoted) = digits::quote_long_integers(&bytes)
+        {
+            bytes = Cow::Owned(quoted);
+        }
+        let content = match bytes {
+            Cow::Borrowed(bytes) => match str::from_utf8(bytes) {
+                Ok(text) => Content::Utf8(Cow::Borrowed(text)),
+                Err(_) => Content::Other(Cow::Borrowed(bytes)),
+            },
+            Cow::Owned(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Content::Utf8(Cow::Owned(text)),
+                Err(error) => Content::Other(Cow::Owned(error.into_bytes())),
+            },
+        };
+        Ok(Self { content, is_plain, is_deep: look.is_deep })
     }
 
-    /// The text.
-    pub(super) fn text(&self) -> &str {
-        &self.text
+    /// The text, if all of it is UTF-8.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.content {
+            Content::Utf8(text) => Some(text),
+            Content::Other(_) => None,
+        }
+    }
+
+    /// The text's bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.content {
+            Content::Utf8(text) => text.as_bytes(),
+            Content::Other(bytes) => bytes,
+        }
     }
 
     /// Whether every reader can parse all of it, as long as it is JSON.
     pub(super) fn is_plain(&self) -> bool {
         self.is_plain
     }
+
+    /// Whether something in it is nested too deep.
+    pub(super) fn is_deep(&self) -> bool {
+        self.is_deep
+    }
+}
+
+/// Whether objects and lists stand at most `max_depth` deep within each other: readers build trees by
+/// recursion.
+pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
+    let mut look = Look::default();
+    look.over(text.as_bytes(), max_depth);
+    !look.is_deep
 }
 
 /// What is found in one pass. Counts outside of strings what belongs there, so text that is not JSON
@@ -56,29 +111,30 @@ impl<'t> Text<'t> {
 struct Look {
     /// Whether there are escapes of surrogates.
     has_surrogates: bool,
+    /// Whether there may be an integer that no reader's integers hold.
+    has_long_integers: bool,
     /// Whether there is a number that may be too large, or an escape that may hide a key.
     is_odd: bool,
+    /// Whether objects and lists stand too deep within each other.
+    is_deep: bool,
 }
 
 impl Look {
-    /// Whether objects and lists stand at most `max_depth` deep within each other: readers build
-    /// trees by recursion.
-    fn over(&mut self, text: &[u8], max_depth: usize) -> bool {
+    fn over(&mut self, text: &[u8], max_depth: usize) {
         let (mut depth, mut digits) = (0_usize, 0_usize);
         let mut bytes = text.iter();
         while let Some(byte) = bytes.next() {
             match byte {
                 b'0'..=b'9' => {
                     digits += 1;
+                    self.has_long_integers |= digits > INTEGER_DIGITS;
                     self.is_odd |= digits > MAX_DIGITS;
                     continue;
                 }
                 b'e' | b'E' => self.is_odd |= digits > 0,
                 b'{' | b'[' => {
                     depth += 1;
-                    if depth > max_depth {
-                        return false;
-                    }
+                    self.is_deep |= depth > max_depth;
                 }
                 b'}' | b']' => depth = depth.saturating_sub(1),
                 b'"' => self.string(&mut bytes),
@@ -86,7 +142,6 @@ impl Look {
             }
             digits = 0;
         }
-        true
     }
 
     /// Passes over the rest of a string.
@@ -106,33 +161,32 @@ impl Look {
     }
 }
 
-/// Replaces each escape of half a surrogate pair by the one of U+FFFD, as browsers do when they
-/// encode text: `JSON.stringify` writes such halves for strings that were cut within an emoji.
-fn mend(text: &str) -> String {
-    const PAIR: usize = "ud83d\\ude00".len();
-    const HALF: usize = "ud83d".len();
-    let mut mended = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        mended.push_str(before);
-        mended.push('\\');
-        let second = || after.get(HALF..)?.strip_prefix('\\').and_then(unit);
-        let (kept, length) = match unit(after) {
-            Some(0xd800..=0xdbff) if matches!(second(), Some(0xdc00..=0xdfff)) => (None, PAIR),
-            Some(0xd800..=0xdfff) => (Some("ufffd"), HALF),
-            _ => (None, after.chars().next().map_or(0, char::len_utf8)),
+/// Replaces each escape of half a surrogate pair by the one of U+FFFD, which is as long, as browsers do
+/// when they encode text: `JSON.stringify` writes such halves for strings that were cut within an emoji.
+fn mend(text: &mut [u8]) {
+    const HALF: usize = "\\ud83d".len();
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
+        at += found;
+        let second = unit(text, at + HALF);
+        at += match unit(text, at) {
+            Some(0xd800..=0xdbff) if matches!(second, Some(0xdc00..=0xdfff)) => 2 * HALF,
+            Some(0xd800..=0xdfff) => {
+                if let Some(half) = text.get_mut(at..at + HALF) {
+                    half.copy_from_slice(br"\ufffd");
+                }
+                HALF
+            }
+            _ => 2,
         };
-        let (escape, behind) = after.split_at_checked(length).unwrap_or((after, ""));
-        mended.push_str(kept.unwrap_or(escape));
-        rest = behind;
     }
-    mended.push_str(rest);
-    mended
 }
 
-/// The UTF-16 unit of an escape, whose backslash is gone.
-fn unit(escape: &str) -> Option<u16> {
-    u16::from_str_radix(escape.strip_prefix('u')?.get(..4)?, 16).ok()
+/// The UTF-16 unit of the escape at a place, if there is one.
+fn unit(text: &[u8], at: usize) -> Option<u16> {
+    let digits = text.get(at..)?.strip_prefix(br"\u")?.get(..4)?;
+    let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
+    is_hex.then(|| u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok())?
 }
 
 #[cfg(test)]
@@ -140,7 +194,7 @@ mod tests {
     use super::*;
 
     fn is_at_most(max: usize, text: &[u8]) -> bool {
-        Look::default().over(text, max)
+        is_within(str::from_utf8(text).unwrap(), max)
     }
 
     #[test]
@@ -165,10 +219,10 @@ mod tests {
             (r#""\ud83d\n""#, "\u{fffd}\n"),
         ] {
             let text = Text::look(text.as_bytes(), 1).unwrap();
-            assert_eq!(serde_json::from_str::<String>(text.text()).unwrap(), expected);
+            assert_eq!(serde_json::from_slice::<String>(text.bytes()).unwrap(), expected);
         }
         for broken in [r#""\ud83"#, r#""\udé23""#, "\"\\", "\\"] {
-            assert_eq!(Text::look(broken.as_bytes(), 1).unwrap().text(), broken);
+            assert_eq!(Text::look(broken.as_bytes(), 1).unwrap().text(), Some(broken));
         }
     }
 
@@ -188,5 +242,16 @@ mod tests {
         for plain in [r#"{"a":true,"1e5":[null,-1.25],"b":"1e999\u00e9\n"}"#, &"1".repeat(300)] {
             assert!(is_plain(plain), "{plain}");
         }
+    }
+
+    #[test]
+    fn long_integers_become_texts_and_other_bytes_stay() {
+        let text = Text::look(b"[89440000000000012345, 1.5, \"89440000000000012345\"]", 1).unwrap();
+        let expected = "[\"89440000000000012345\", 1.5, \"89440000000000012345\"]";
+        assert_eq!(text.text(), Some(expected));
+        let text = Text::look(b"[\"Z\xfc\", 89440000000000012345, \"\\ud83d\"]", 1).unwrap();
+        assert_eq!(text.text(), None);
+        assert_eq!(text.bytes(), b"[\"Z\xfc\", \"89440000000000012345\", \"\\ufffd\"]");
+        assert!(Text::look(b"[[1]]", 1).unwrap().is_deep());
     }
 }

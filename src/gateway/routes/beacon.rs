@@ -32,7 +32,7 @@ use crate::gateway::rejection::Rejection;
 use crate::gateway::settings::Limits;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::{Arrived, head};
-use crate::privacy::Consent;
+use crate::privacy::{Consent, Policy};
 use crate::vendors::beacon::{Bounds, DecodeError, Inbound, Verdict};
 use crate::vendors::wire::MessageBatch;
 
@@ -48,6 +48,7 @@ struct Outside<'a> {
     secure: bool,
     daily_id: &'a str,
     limits: &'a Limits,
+    nobody_ids: &'a [String],
 }
 
 pub(in crate::gateway) async fn answer<B>(
@@ -67,6 +68,7 @@ where
         secure: arrived.client.secure,
         daily_id: &daily_id,
         limits: &arrived.snapshot.limits,
+        nobody_ids: &arrived.site.nobody_ids,
     };
     let mut text = Bytes::new();
     let (verdict, taken, mut rejection) = match take(arrived, &outside, body, &mut text).await {
@@ -158,7 +160,7 @@ where
     judged.is_anonymous = outside.mount.beacon.is_anonymous(&outside.inbound(text, outside.few()));
     let events = judged.drafts.len();
     if outside.mount.forward.is_some() {
-        outside.add_raw(&mut judged, &sent, sender == Sender::Server);
+        outside.add_raw(&mut judged, (&sent, text), &arrived.site.privacy, sender);
         arrived.hide_proofs(&mut judged, text);
     }
     Ok((events, arrived.accept(judged, sender).await?))
@@ -166,10 +168,9 @@ where
 
 /// Who the visitor is today, as far as address and browser tell.
 pub(in crate::gateway) fn daily_id(arrived: &Arrived<'_>) -> String {
-    let agent = arrived.head.headers.get(USER_AGENT);
-    let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let agent = head::lossy(&arrived.head.headers, USER_AGENT).unwrap_or_default();
     let day = TimeZone::UTC.to_datetime(arrived.received_at).date();
-    arrived.site.visitor.daily_id(day, arrived.client.client, agent)
+    arrived.site.visitor.daily_id(day, arrived.client.client, &agent)
 }
 
 impl Outside<'_> {
@@ -198,14 +199,20 @@ impl Outside<'_> {
 
     /// Adds the beacon as it was sent, and drops its messages where they are not wanted.
     /// The key of a server is the site's own, and no vendor's.
-    fn add_raw(&self, judged: &mut Messages, sent: &[u8], is_servers: bool) {
+    fn add_raw(
+        &self,
+        judged: &mut Messages,
+        (sent, body): (&[u8], &[u8]),
+        privacy: &Policy,
+        sender: Sender,
+    ) {
         let uri = &self.head.uri;
         let text = |name: HeaderName| {
             let value = self.head.headers.get(name)?.to_str().ok()?;
             (value.len() <= MAX_FIELD_BYTES).then(|| value.to_owned())
         };
         let key = self.mount.beacon.key_field().and_then(|name| {
-            let value = text(name.clone()).filter(|_| !is_servers)?;
+            let value = text(name.clone()).filter(|_| sender == Sender::Client)?;
             Some((name.as_str().to_owned(), value))
         });
         let below = uri.path_and_query().map_or("", PathAndQuery::as_str);
@@ -218,6 +225,8 @@ impl Outside<'_> {
             key,
             body: STANDARD.encode(sent),
         };
+        let beacon =
+            if privacy.changes_beacons() { cleaned(beacon, body, privacy) } else { beacon };
         let index = judged.drafts.len();
         // A message that could not be read may be of somebody who refused.
         let consents = judged.drafts.iter().map(|draft| draft.consent.as_ref());
@@ -288,6 +297,7 @@ impl Outside<'_> {
         let (head, mount, text) = (self.head.clone(), self.mount.clone(), text.clone());
         let (authority, daily_id) = (self.authority.to_owned(), self.daily_id.to_owned());
         let snapshot = Arc::clone(arrived.snapshot);
+        let nobody_ids = Arc::clone(&arrived.site.nobody_ids);
         let Self { received_at, secure, .. } = *self;
         let work = move |share| {
             let outside = Outside {
@@ -298,6 +308,7 @@ impl Outside<'_> {
                 secure,
                 daily_id: &daily_id,
                 limits: &snapshot.limits,
+                nobody_ids: &nobody_ids,
             };
             outside.judge_within(&text, outside.bounds(unpacked_bytes), Some(share))
         };
@@ -315,7 +326,8 @@ impl Outside<'_> {
         self.mount.beacon.read(&inbound, &mut batch)?;
         let (came, write_key) = (batch.came(), batch.take_key().map(String::from));
         let (texts, refused) = batch.into_parts();
-        let terms = Terms { limits: self.limits, kind: None, received_at: self.received_at };
+        let Self { limits, nobody_ids, received_at, .. } = *self;
+        let terms = Terms { limits, kind: None, nobody_ids, received_at };
         let (drafts, mut rejected) = decode::judge_each(texts, &terms);
         rejected.extend(refused.into_iter().map(|(index, reason)| Rejected {
             index,
@@ -327,6 +339,21 @@ impl Outside<'_> {
         }
         Ok(Messages { write_key, drafts, rejected, came, share, ..Messages::default() })
     }
+}
+
+/// A beacon without what the site lets nobody have. `body`: decompressed.
+fn cleaned(mut beacon: RawBeacon, body: &[u8], privacy: &Policy) -> RawBeacon {
+    if let Some(body) = privacy.clean_beacon(body) {
+        beacon.body = STANDARD.encode(body);
+        beacon.content_encoding = None;
+    }
+    let query = beacon.target.split_once('?');
+    if let Some((path, query)) = query
+        && let Some(query) = privacy.clean_query(query)
+    {
+        beacon.target = format!("{path}?{query}");
+    }
+    beacon
 }
 
 impl From<DecodeError> for Rejection {

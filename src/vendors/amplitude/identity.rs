@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +14,8 @@ use serde_json::Value;
 use super::settings::Settings;
 use super::values::MAX_TEXT_CHARS;
 use super::{VENDOR, surroundings};
-use crate::event::Enriched;
+use crate::event::{Enriched, Object};
+use crate::values::time::read_date_text;
 use crate::vendors::products;
 
 /// Ids that Amplitude refuses, in lower case.
@@ -137,7 +137,7 @@ impl SdkCookie {
 
 /// A number of milliseconds, or a date.
 fn milliseconds(said: &Value, event: &Enriched) -> Option<i64> {
-    let date = || Some(said.as_str()?.trim().parse::<Timestamp>().ok()?.as_millisecond());
+    let date = || Some(read_date_text(said.as_str()?)?.as_millisecond());
     plausible(products::whole_number(said).or_else(date)?, event)
 }
 

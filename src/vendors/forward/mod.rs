@@ -73,7 +73,9 @@ impl Forward {
             (ACCEPT_LANGUAGE, event.event.facts.language.as_deref()),
             (X_FORWARDED_FOR, address.as_deref()),
         ] {
-            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            if let Some(value) =
+                value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok())
+            {
                 fields.insert(name, value);
             }
         }

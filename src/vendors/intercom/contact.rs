@@ -8,10 +8,11 @@ use url::Url;
 
 use super::settings::Settings;
 use crate::event::{DropReason, DroppedFields, Enriched, Event, Object};
+use crate::values::time;
 use crate::vendors::conversation::{Who, chosen, cut, phone};
 use crate::vendors::person::Person;
+use crate::vendors::products;
 use crate::vendors::wire::says_nothing;
-use crate::vendors::{moments, products};
 
 /// Events this young are of a visitor who is there now; older ones may be replayed.
 const LIVE: Duration = Duration::from_secs(15 * 60);
@@ -41,7 +42,7 @@ pub(super) fn contact(event: &Enriched, who: &Who, settings: &Settings, now: Tim
     let avatar = person.avatar().and_then(|url| Url::parse(url.trim()).ok());
     let avatar = avatar.filter(|url| matches!(url.scheme(), "http" | "https"));
     set("avatar", avatar.map(|url| url.as_str().into()));
-    let created_at = person.created_at().and_then(|at| moments::read(&Value::from(at.as_ref())));
+    let created_at = person.created_at().and_then(|at| time::read_value(&Value::from(at.as_ref())));
     set("signed_up_at", created_at.map(|at| at.as_second().into()));
     set("last_seen_at", last_seen_at(event, now).map(Value::from));
     let said = |keys: [&str; 2]| keys.iter().find_map(|key| event.person_trait(key));
@@ -95,7 +96,7 @@ fn attribute_value(name: &str, value: &Value) -> Option<Value> {
     match value {
         Value::String(text) if text.trim().is_empty() => None,
         // Intercom's attributes of this ending are dates, in seconds.
-        Value::String(text) if name.ends_with("_at") => match moments::iso(text) {
+        Value::String(text) if name.ends_with("_at") => match time::read_date_text(text) {
             Some(at) => Some(at.as_second().into()),
             None => Some(cut(text, MAX_TEXT_CHARS).into()),
         },
@@ -137,7 +138,7 @@ pub(super) fn company(
     let spend = spend.iter().find_map(|key| products::number(traits.get(*key)?));
     set("monthly_spend", spend.and_then(|spend| truncated(&spend)).map(Value::from));
     let created = ["remote_created_at", "remoteCreatedAt", "createdAt", "created_at"];
-    let created = created.iter().find_map(|key| moments::read(traits.get(*key)?));
+    let created = created.iter().find_map(|key| time::read_value(traits.get(*key)?));
     set("remote_created_at", created.map(|at| at.as_second().into()));
     let custom = attributes(traits, &settings.company_attributes, dropped);
     set("custom_attributes", (!custom.is_empty()).then_some(Value::Object(custom)));

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::settings::Settings;
 use crate::event::{DropReason, DroppedFields, Object};
-use crate::values::currency;
+use crate::values::{currency, time};
+use crate::vendors::products;
 use crate::vendors::wire::says_nothing;
-use crate::vendors::{moments, products};
 
 /// Keys of an event that Intercom keeps; it ignores the others, in the order sent.
 const MAX_KEYS: usize = 20;
@@ -114,7 +114,7 @@ impl Flat<'_> {
         match leaf(&key, value) {
             Ok(leaf) => {
                 let date = value.as_str().filter(|_| self.dates && !key.ends_with(DATE));
-                let date = date.and_then(moments::iso).map(|at| (format!("{key}{DATE}"), at));
+                let date = date.and_then(time::read_date_text).map(|at| (format!("{key}{DATE}"), at));
                 self.all.insert(key, leaf);
                 if let Some((key, at)) = date {
                     self.all.entry(key).or_insert(at.as_second().into());
@@ -146,7 +146,7 @@ fn leaf(key: &str, value: &Value) -> Result<Value, DropReason> {
     match value {
         Value::Null | Value::Array(_) => Err(DropReason::Nested),
         value if key.ends_with(DATE) => {
-            let at = moments::read(value).ok_or(DropReason::UnreadableTime)?;
+            let at = time::read_value(value).ok_or(DropReason::UnreadableTime)?;
             Ok(at.as_second().into())
         }
         Value::Bool(claim) => Ok(claim.to_string().into()),

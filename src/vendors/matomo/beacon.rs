@@ -62,9 +62,8 @@ fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeErr
     let Some([requests, token]) = wire::members(inbound.body, ["requests", "token_auth"]) else {
         return Err(DecodeError::Malformed("the body is not JSON"));
     };
-    let token = token.filter(|token| token.get().len() <= MAX_TOKEN_BYTES);
+    let token = token.filter(|token| token.len() <= MAX_TOKEN_BYTES);
     token.and_then(wire::string).into_iter().for_each(|token| batch.show_key(&token));
-    let requests = requests.map(|requests| requests.get().as_bytes());
     let Some(requests) = requests.filter(|requests| requests.starts_with(b"[")) else {
         return Err(DecodeError::Malformed("there is no list of requests"));
     };
@@ -73,7 +72,11 @@ fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeErr
             batch.refuse("too_large");
             continue;
         }
-        let Some(request) = wire::string(request) else { continue };
+        if request.get() == wire::UNREADABLE.get() {
+            batch.refuse("malformed");
+            continue;
+        }
+        let Some(request) = wire::string(request.get().as_bytes()) else { continue };
         let query = request.split_once('?').map_or(&*request, |(_, query)| query);
         let fields = Fields::form(query);
         if is_hit(&fields) {

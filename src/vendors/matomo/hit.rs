@@ -244,8 +244,8 @@ fn context(fields: &Fields<'_>, path: &str, bounds: &Bounds) -> Object {
     if let Some(referrer) = fields.get("_ref") {
         put(&mut context, "referrer", Some(json!({ "url": referrer })));
     }
-    if let Some(agreed) = fields.get("consent").filter(|agreed| matches!(*agreed, "0" | "1")) {
-        let analytics = json!({ "analytics": agreed == "1" });
+    if let Some(agreed) = fields.get("consent") {
+        let analytics = json!({ "analytics": agreed });
         put(&mut context, "consent", Some(json!({ "categoryPreferences": analytics })));
     }
     let mut ids = Object::new();

@@ -10,6 +10,7 @@ use super::fields::{Fields, Limits, is_geo_source};
 use super::identity::Ids;
 use super::settings::Settings;
 use crate::event::{DropReason, DroppedFields, Enriched, Object};
+use crate::values::time::read_value;
 use crate::vendors::{naming, products, wire};
 
 /// Traits that have a name of Mixpanel's own.
@@ -40,9 +41,6 @@ const CREATED: &str = "$created";
 
 /// Names that Mixpanel keeps for itself.
 const RESERVED: [&str; 2] = ["bucket", "$bucket"];
-
-/// Seconds since 1970 are below this until the year 5138, milliseconds above it since 1973.
-const SECONDS_BELOW: i64 = 100_000_000_000;
 
 /// What Mixpanel's own library does to people, and canonical messages have no words for. What is no
 /// longer right when it is done twice comes last.
@@ -277,13 +275,7 @@ fn moment(value: &Value) -> Option<String> {
     {
         return Some(text.to_owned());
     }
-    let number = products::whole_number(value)?;
-    let at = if number < SECONDS_BELOW {
-        Timestamp::from_second(number)
-    } else {
-        Timestamp::from_millisecond(number)
-    };
-    at.ok().map(|at| at.to_string())
+    read_value(value).map(|at| at.to_string())
 }
 
 fn as_list(value: Value) -> Value {

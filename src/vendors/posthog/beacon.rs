@@ -112,13 +112,13 @@ impl Beacon for PostHog {
         if let Some([said, list, keys @ ..]) =
             wire::members(&body, ["sent_at", "batch", "api_key", "token"])
         {
-            let keys = keys.into_iter().flatten().filter(|key| key.get().len() <= MAX_KEY_BYTES);
+            let keys = keys.into_iter().flatten().filter(|key| key.len() <= MAX_KEY_BYTES);
             keys.filter_map(wire::string).for_each(|key| batch.show_key(&key));
-            let said = said.filter(|said| said.get().len() <= MAX_TIME_BYTES);
+            let said = said.filter(|said| said.len() <= MAX_TIME_BYTES);
             if let Some(said) = said.and_then(wire::string) {
                 sent_at = Some(said.into_owned());
             }
-            events = list.map_or(events, |list| list.get().as_bytes());
+            events = list.unwrap_or(events);
         }
         for event in wire::records(events, &inbound.bounds)? {
             let Some(event) = batch.object(event) else { continue };
@@ -169,11 +169,13 @@ fn body<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]>, 
     if wire::is_json(inbound.body) {
         return Ok(Cow::Borrowed(inbound.body));
     }
-    let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
-    let fields = Fields::form(text);
+    let fields = Fields::of_bytes(inbound.body);
     match fields.get("data") {
         Some(_) => unpack(&fields),
-        None => wire::unpacked(text, &inbound.bounds),
+        None => {
+            let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
+            wire::unpacked(text, &inbound.bounds)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! properties: what has a place in the context goes there, what is of the library itself goes
 //! nowhere, and the rest is the site's.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::event::{Kind, Object};
@@ -204,7 +204,7 @@ pub(super) fn message(
     });
     message = match offset {
         Some(at) => message.at("timestamp", Some(at)),
-        None => message.with("timestamp", who.timestamp).with("sentAt", sent_at),
+        None => message.when("timestamp", who.timestamp.as_ref()).with("sentAt", sent_at),
     };
     Some(message.with("context", Some(context)).finish())
 }
@@ -269,7 +269,7 @@ pub(super) fn profile(mut event: Object, inbound: &Inbound<'_>) -> Option<Object
 
 /// A time in milliseconds since 1970, as ISO.
 pub(super) fn milliseconds(text: &str) -> Option<String> {
-    Some(Timestamp::from_millisecond(text.parse().ok()?).ok()?.to_string())
+    wire::moment_of(text).map(|time| time.to_string())
 }
 
 /// Who did it, and what tells the event from others.
@@ -279,7 +279,7 @@ struct Who {
     user_id: Option<String>,
     anonymous_id: Option<String>,
     message_id: Option<String>,
-    timestamp: Option<String>,
+    timestamp: Option<Value>,
 }
 
 impl Who {
@@ -300,11 +300,8 @@ impl Who {
             None => anonymous_id.or_else(|| distinct_id.clone()),
             Some(_) => anonymous_id,
         };
-        let seconds = said.remove("$time").and_then(|time| time.as_f64());
-        let seconds = seconds.and_then(|time| SignedDuration::try_from_secs_f64(time).ok());
-        let seconds = seconds.and_then(|time| Timestamp::from_duration(time).ok());
-        let timestamp = text(event.get("timestamp").cloned());
-        let timestamp = timestamp.or_else(|| seconds.map(|time| time.to_string()));
+        let own = event.get("timestamp").filter(|time| !wire::says_nothing(time)).cloned();
+        let timestamp = own.or_else(|| said.remove("$time"));
         let message_id = text(event.get("uuid").cloned()).or(insert_id);
         let anonymous_id = anonymous_id.map(|id| match id.strip_prefix("$device:") {
             Some(bare) => bare.to_owned(),

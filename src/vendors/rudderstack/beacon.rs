@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HeaderName};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::event::{Kind, Object};
+use crate::event::{Kind, Object, names_somebody};
 use crate::vendors::beacon::{Answer, Beacon, DecodeError, Inbound, Methods, Verdict};
 use crate::vendors::wire::spec::object_in;
 use crate::vendors::wire::{self, Fields, MessageBatch, put, spec};
@@ -113,7 +113,7 @@ impl Head {
         let anonymous_id = field("anonymousid").and_then(wire::base64);
         let anonymous_id = anonymous_id.and_then(|bytes| String::from_utf8(bytes).ok());
         Self {
-            anonymous_id: anonymous_id.filter(|id| wire::names_somebody(id)),
+            anonymous_id: anonymous_id.filter(|id| names_somebody(id)),
             sent_at: field("sentat").and_then(|time| time.parse().ok()),
         }
     }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::scan;
+use super::scan::{self, UNREADABLE};
 use crate::event::Object;
 use crate::vendors::beacon::{Bounds, DecodeError, Inbound, MADE_TIMES};
 
@@ -110,6 +110,10 @@ impl MessageBatch {
 
     /// A record as a tree. `None` if it is no object, or is refused: then by itself, not with the others.
     pub fn object(&mut self, record: &RawValue) -> Option<Object> {
+        if record.get() == UNREADABLE.get() {
+            self.refuse("malformed");
+            return None;
+        }
         if !record.get().starts_with('{') {
             return None;
         }

@@ -53,7 +53,12 @@ impl<'a> Fields<'a> {
 
     /// Those of a form, or of a query that is written like one: a plus sign is a space.
     pub fn form(text: &'a str) -> Self {
-        Self::of(form_urlencoded::parse(text.as_bytes()).take(MAX_FIELDS).collect())
+        Self::of_bytes(text.as_bytes())
+    }
+
+    /// Those of a form that may have bytes which are no UTF-8.
+    pub fn of_bytes(text: &'a [u8]) -> Self {
+        Self::of(form_urlencoded::parse(text).take(MAX_FIELDS).collect())
     }
 
     /// Those of a text in which a plus sign is a plus sign.

@@ -3,15 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::event::{Kind, Object};
-
-/// What sloppy tags send when they know nobody.
-const NOBODY: [&str; 4] = ["", "undefined", "null", "0"];
-
-/// Whether an id is one, and not what sloppy tags send when they know nobody.
-pub fn names_somebody(id: &str) -> bool {
-    !NOBODY.contains(&id.trim())
-}
+use super::value::scalar_text;
+use crate::event::{Kind, Object, names_somebody};
+use crate::values::time::read_event_time;
 
 /// Whether a value is as good as none: null, empty, or blank.
 pub fn says_nothing(value: &Value) -> bool {
@@ -86,6 +80,16 @@ impl Message {
     #[must_use]
     pub fn at(self, name: &str, time: Option<Timestamp>) -> Self {
         self.with(name, time.map(|time| time.to_string()))
+    }
+
+    /// With a time as the client wrote it. What cannot be read goes on as it is, for the gateway to count.
+    #[must_use]
+    pub fn when(self, name: &str, written: Option<&Value>) -> Self {
+        let Some(text) = written.and_then(scalar_text) else { return self };
+        match read_event_time(&text) {
+            Some(time) => self.at(name, Some(time)),
+            None => self.with(name, Some(text.into_owned())),
+        }
     }
 
     /// Whether it has this member by now.

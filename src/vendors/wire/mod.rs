@@ -1,6 +1,7 @@
 //! How browsers' beacons are written, whoever's they are (`contracts/beacons.md` 1.2): forms, JSON,
 //! base64 and gzip in any order; and the canonical messages that are made of them.
 
+mod apart;
 mod arrival;
 mod batch;
 mod dotted;
@@ -14,15 +15,16 @@ pub mod spec;
 pub(crate) mod trial;
 mod value;
 
+pub use apart::{Fault, items_apart, json as json_apart, members_apart};
 pub use arrival::Arrival;
 pub use batch::{MessageBatch, RefusedEvent};
 pub use dotted::place;
 pub use fields::Fields;
-pub use message::{Message, names_somebody, put, roomy, says_nothing, take};
+pub use message::{Message, put, roomy, says_nothing, take};
 pub use page::{campaign_member, page, screen};
-pub use scan::{ListError, fits, items, members, records, string, tree};
+pub use scan::{ListError, UNREADABLE, fits, items, members, records, string, tree};
 pub use source::{is_from, note_source, own_name, own_operations, source};
-pub use value::{id, moment, moment_of};
+pub use value::{id, moment, moment_of, scalar_text};
 
 use std::borrow::Cow;
 use std::io::Read;

@@ -12,6 +12,8 @@ use serde::{Deserialize, de};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::apart::{items_apart, members_apart};
+use crate::values::digits;
 use crate::vendors::beacon::{Bounds, DecodeError};
 
 /// What the tree of an object takes beside its members: room for the first ones, and their table.
@@ -44,12 +46,16 @@ pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, ListError> {
     }
 }
 
-/// The records of a JSON text that is one object or a list: their texts, unread.
+/// What stands for a record that is no JSON, beside others that are.
+pub const UNREADABLE: &RawValue = RawValue::FALSE;
+
+/// The records of a JSON text that is one object or a list: their texts, unread. In the place of one that is no
+/// JSON there is [`UNREADABLE`].
 pub fn records<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>, DecodeError> {
     match text.first() {
-        Some(b'[') => items(text, bounds.events_within(text.len())).map_err(|error| match error {
-            ListError::TooLong => DecodeError::TooMany,
-            ListError::NotAList => DecodeError::Malformed("the list is not JSON"),
+        Some(b'[') => items(text, bounds.events_within(text.len())).or_else(|error| match error {
+            ListError::TooLong => Err(DecodeError::TooMany),
+            ListError::NotAList => records_apart(text, bounds),
         }),
         Some(b'{') => {
             let one = serde_json::from_slice(text);
@@ -59,26 +65,40 @@ pub fn records<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>,
     }
 }
 
-/// The texts of these members of an object; the last of a name counts. `None` if the text is no JSON
-/// object.
+fn records_apart<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>, DecodeError> {
+    let (mut items, faults) = items_apart(text, bounds.events_within(text.len())).map_err(|error| match error {
+        ListError::TooLong => DecodeError::TooMany,
+        ListError::NotAList => DecodeError::Malformed("the list is not JSON"),
+    })?;
+    for (place, _) in faults {
+        if let Some(item) = items.get_mut(place) {
+            *item = UNREADABLE;
+        }
+    }
+    Ok(items)
+}
+
+/// The texts of these members of an object; the last of a name counts. `None` if the text is no object. Where
+/// one of its members is no JSON, each is what stands between the commas.
 pub fn members<'t, const N: usize>(
     text: &'t [u8],
     names: [&str; N],
-) -> Option<[Option<&'t RawValue>; N]> {
+) -> Option<[Option<&'t [u8]>; N]> {
     if text.first() != Some(&b'{') {
         return None;
     }
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let found = reader.deserialize_map(Named(names)).ok()?;
-    reader.end().ok()?;
-    Some(found)
+    match reader.deserialize_map(Named(names)) {
+        Ok(found) if reader.end().is_ok() => Some(found.map(|raw| Some(raw?.get().as_bytes()))),
+        _ => members_apart(text, names),
+    }
 }
 
 /// A text that stands in JSON; `None` if it is of another type.
-pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub fn string(json: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+    serde_json::from_slice::<Text<'_>>(json).ok().map(|text| text.0)
 }
 
 /// A JSON value as a tree, if both its text and the tree are within the bounds of one event.
@@ -86,7 +106,7 @@ pub fn tree(text: &[u8], bounds: &Bounds) -> Result<Value, DecodeError> {
     if !fits([text], bounds) {
         return Err(DecodeError::TooLarge);
     }
-    serde_json::from_slice(text).map_err(|_invalid| DecodeError::Malformed("it is not JSON"))
+    digits::parse(text).map_err(|_invalid| DecodeError::Malformed("it is not JSON"))
 }
 
 /// Whether texts that become one event are within its bounds, and so are their trees.
@@ -232,11 +252,12 @@ mod tests {
     fn members_are_found_unread_and_the_last_of_a_name_counts() {
         let find = |text: &'static str| {
             let found = members(text.as_bytes(), ["a", "b"])?;
-            Some(found.map(|raw| raw.map(RawValue::get)))
+            Some(found.map(|json| json.map(|json| str::from_utf8(json).unwrap())))
         };
         assert_eq!(find(r#"{"a":1,"c":[{"b":2}],"\u0061":[2, 3]}"#), Some([Some("[2, 3]"), None]));
         assert_eq!(find(r#"{"b":null}"#), Some([None, Some("null")]));
-        for bad in ["", "[]", "{", "{\"a\":}", "{} x"] {
+        assert_eq!(find(r#"{"a":NaN,"b":1}"#), Some([Some("NaN"), Some("1")]));
+        for bad in ["", "[]", "{", "{\"a\"}", "{} x"] {
             assert_eq!(find(bad), None, "{bad}");
         }
     }
@@ -256,6 +277,9 @@ mod tests {
     fn records_are_one_or_many() {
         let count = |text: &str| records(text.as_bytes(), &BOUNDS).map(|records| records.len());
         assert_eq!((count("{}"), count("[{},{}]")), (Ok(1), Ok(2)));
+        assert_eq!(count("[{},{\"a\":NaN},{}]"), Ok(3), "the bad one stands for itself");
+        let long = tree(b"{\"id\":89440000000000012345}", &BOUNDS).unwrap();
+        assert_eq!(long["id"], "89440000000000012345");
         let many = format!("[{}1]", "1,".repeat(BOUNDS.events));
         assert_eq!(count(&many), Err(DecodeError::TooMany));
         assert!(count("7").is_err() && count("[").is_err() && count("").is_err());

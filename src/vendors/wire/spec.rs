@@ -6,13 +6,11 @@
 
 use http::header::{COOKIE, ORIGIN};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{
-    Fields, MessageBatch, base64, is_json, members, names_somebody, place, put, records,
-    says_nothing, string, tree,
+    Fields, MessageBatch, base64, is_json, members, place, put, records, says_nothing, string, tree,
 };
-use crate::event::{Kind, Object};
+use crate::event::{Kind, Object, names_somebody};
 use crate::vendors::beacon::{DecodeError, Inbound};
 
 /// Members that name somebody.
@@ -37,12 +35,11 @@ pub fn read(
     let body = inbound.body;
     let of_all = members(body, ["batch", "sentAt", "context", "integrations", "writeKey"]);
     let key = of_all.and_then(|of_all| of_all.last().copied().flatten());
-    let key = key.filter(|key| key.get().len() <= MAX_KEY_BYTES).and_then(string);
+    let key = key.filter(|key| key.len() <= MAX_KEY_BYTES).and_then(string);
     key.into_iter().for_each(|key| batch.show_key(&key));
     let (list, shared) = match of_all {
         Some([None, ..]) => (body, Shared::default()),
-        Some([Some(list), of_all @ .., _key]) if list.get().starts_with('[') => {
-            let list = list.get().as_bytes();
+        Some([Some(list), of_all @ .., _key]) if list.starts_with(b"[") => {
             (list, Shared::read(of_all, batch)?)
         }
         Some(_) => return Err(DecodeError::Malformed("batch is not a list")),
@@ -92,9 +89,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn read(of_all: [Option<&RawValue>; 3], batch: &MessageBatch) -> Result<Self, DecodeError> {
-        let parse = |raw: Option<&RawValue>| match raw {
-            Some(raw) => tree(raw.get().as_bytes(), &batch.bounds()).map(Some),
+    fn read(of_all: [Option<&[u8]>; 3], batch: &MessageBatch) -> Result<Self, DecodeError> {
+        let parse = |json: Option<&[u8]>| match json {
+            Some(json) => tree(json, &batch.bounds()).map(Some),
             None => Ok(None),
         };
         let object = |raw| match parse(raw)? {
@@ -102,7 +99,7 @@ impl Shared {
             _ => Ok(None),
         };
         let [sent_at, context, integrations] = of_all;
-        let bytes = of_all.into_iter().flatten().map(|raw| raw.get().len()).sum();
+        let bytes = of_all.into_iter().flatten().map(<[u8]>::len).sum();
         let sent_at = parse(sent_at)?.filter(|value| !says_nothing(value));
         let objects = [("context", object(context)?), ("integrations", object(integrations)?)];
         Ok(Self { sent_at, objects, bytes })
@@ -123,9 +120,8 @@ impl Shared {
                     merged.extend(own);
                     Value::Object(merged)
                 }
-                None | Some(Value::Null) => Value::Object(all.clone()),
-                // The gateway says what is wrong with it.
-                Some(other) => other,
+                // What is no object says nothing.
+                _ => Value::Object(all.clone()),
             };
             message.insert((*name).to_owned(), merged);
         }
@@ -144,6 +140,7 @@ pub fn mend(message: &mut Object, kind: Option<Kind>, client: &'static str) {
     message.retain(|name, value| {
         if IDS.contains(&name.as_str()) {
             unquote(value);
+            // The gateway knows what names nobody; an id that is none must not stand in the way of another.
             return !value.is_null() && value.as_str().is_none_or(names_somebody);
         }
         !value.is_null() && !TRANSPORT.contains(&name.as_str())
@@ -153,6 +150,9 @@ pub fn mend(message: &mut Object, kind: Option<Kind>, client: &'static str) {
         return;
     }
     let context = message.entry("context").or_insert_with(|| Value::Object(Object::new()));
+    if !context.is_object() {
+        *context = Value::Object(Object::new());
+    }
     let Value::Object(context) = context else { return };
     context.retain(|_, value| !says_nothing(value));
     let mut source = Object::new();
@@ -262,7 +262,7 @@ mod tests {
                   "integrations": { "All": true } },
                 { "sentAt": "own", "context": { "ip": "own", "os": "x" },
                   "integrations": { "All": true, "x": false } },
-                { "context": "wrong", "sentAt": "all", "integrations": { "All": true } },
+                { "context": { "ip": "all", "os": "x" }, "sentAt": "all", "integrations": { "All": true } },
             ])
         );
         let text = "x".repeat(BOUNDS.event_bytes);

@@ -1,35 +1,30 @@
 //! Single values as browsers' libraries write them.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// Numbers above this are milliseconds since 1970, others are seconds (`contracts/beacons.md` 1.6).
-const MAX_SECONDS: f64 = 1e11;
+use crate::values::time;
 
-/// A moment: seconds or milliseconds since 1970, as a number or its text, or an ISO 8601 text.
+/// The time of something that a browser did.
 pub fn moment(value: &Value) -> Option<Timestamp> {
-    match value {
-        Value::Number(number) => since_1970(number.as_f64()?),
-        Value::String(text) => moment_of(text),
-        _ => None,
-    }
+    moment_of(&scalar_text(value)?)
 }
 
 /// The same, out of a text.
 pub fn moment_of(text: &str) -> Option<Timestamp> {
-    match text.parse::<f64>() {
-        Ok(number) => since_1970(number),
-        Err(_) => text.parse().ok(),
-    }
+    time::read_event_time(text)
 }
 
-fn since_1970(number: f64) -> Option<Timestamp> {
-    let milliseconds = if number.abs() > MAX_SECONDS { number } else { number * 1000.0 };
-    #[expect(clippy::cast_possible_truncation, reason = "it saturates, and is then out of range")]
-    let whole = milliseconds.round() as i64;
-    let at = Timestamp::from_millisecond(whole).ok()?;
-    // Nothing of a browser's happened before; these are counters, or broken clocks.
-    (whole > 0).then_some(at)
+/// The text of a text, a number or a boolean.
+pub fn scalar_text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Bool(value) => Some(Cow::Borrowed(if *value { "true" } else { "false" })),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// An id: a text, or a number that the site uses for one.

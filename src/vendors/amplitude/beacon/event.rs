@@ -1,11 +1,10 @@
 //! One event of an upload, read member by member (`contracts/beacons.md` 6.3 and 6.5).
 
-use std::net::IpAddr;
-
 use serde_json::Value;
 
 use super::{CLIENT, Sending, kinds};
 use crate::event::Object;
+use crate::values::address::read_visitor_address;
 use crate::vendors::wire::{self, Arrival, Message, put};
 
 /// Where in the context a member stands: an object of it, and the name there.
@@ -80,7 +79,9 @@ fn said(event: Object, sending: &Sending<'_>) -> Said {
     let mut revenue = Object::new();
     for (name, value) in event {
         match (name.as_str(), value) {
-            ("event_type", Value::String(text)) => said.event_type = text,
+            ("event_type", value) => {
+                said.event_type = wire::scalar_text(&value).unwrap_or_default().into_owned();
+            }
             ("user_id", value) => said.user = wire::id(value),
             ("device_id", value) => said.device = wire::id(value),
             ("insert_id" | "uuid", value) => said.insert_id = wire::id(value).or(said.insert_id),
@@ -97,8 +98,9 @@ fn said(event: Object, sending: &Sending<'_>) -> Said {
                 put(&mut said.context, "locale", Some(language));
             }
             // The word for the sender's own address is none.
-            ("ip", Value::String(ip)) if ip.parse::<IpAddr>().is_ok() => {
-                put(&mut said.context, "ip", Some(ip));
+            ("ip", Value::String(ip)) => {
+                let address = read_visitor_address(&ip).map(|address| address.to_string());
+                put(&mut said.context, "ip", address);
             }
             ("user_agent", Value::String(agent)) if sending.agent != Some(&agent) => {
                 put(&mut said.context, "userAgent", Some(agent));
@@ -138,7 +140,7 @@ impl Said {
         let is_nobody = !message.has("userId") && !message.has("anonymousId");
         let message = message.with("anonymousId", is_nobody.then_some(sending.daily_id));
         message
-            .at("timestamp", self.time.as_ref().and_then(wire::moment))
+            .when("timestamp", self.time.as_ref())
             .at("sentAt", sending.at)
             .with("integrations", self.options())
     }

@@ -133,14 +133,13 @@ fn upload<'a>(inbound: &Inbound<'a>) -> Result<Upload<'a>, DecodeError> {
     const NONE: DecodeError = DecodeError::Malformed("there are no events");
     const NAMES: [&str; 3] = ["events", "client_upload_time", "api_key"];
     if let Some([events, at, key]) = wire::members(inbound.body, NAMES) {
-        let key = key.filter(|key| key.get().len() <= MAX_KEY_BYTES).and_then(wire::string);
-        let at = at.and_then(|at| wire::tree(at.get().as_bytes(), &inbound.bounds).ok());
-        let events = Cow::Borrowed(events.ok_or(NONE)?.get().as_bytes());
+        let key = key.filter(|key| key.len() <= MAX_KEY_BYTES).and_then(wire::string);
+        let at = at.and_then(|at| wire::tree(at, &inbound.bounds).ok());
+        let events = Cow::Borrowed(events.ok_or(NONE)?);
         let (at, key) = (at.as_ref().and_then(wire::moment), key.map(Cow::into_owned));
         return Ok(Upload { events, at, key });
     }
-    let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
-    let fields = Fields::form(text);
+    let fields = Fields::of_bytes(inbound.body);
     let events = fields.get("e").or_else(|| fields.get("event")).ok_or(NONE)?;
     let at = fields.get("upload_time").and_then(wire::moment_of);
     let events = wire::unpacked(events, &inbound.bounds)?.into_owned();

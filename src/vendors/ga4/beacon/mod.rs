@@ -57,8 +57,7 @@ impl Beacon for Gtag {
         if !query.get("tid").is_some_and(is_stream) {
             return Err(DecodeError::Malformed("tid is not the id of a stream"));
         }
-        let body = std::str::from_utf8(inbound.body)
-            .map_err(|_invalid| DecodeError::Malformed("the body is not UTF-8"))?;
+        let body = String::from_utf8_lossy(inbound.body);
         let lines = body.lines().map(str::trim).filter(|line| !line.is_empty()).take(MAX_LINES);
         let repeated = inbound.query.len().saturating_mul(lines.clone().count());
         if repeated > MAX_REPEATED_BYTES.min(inbound.bounds.messages_bytes) {

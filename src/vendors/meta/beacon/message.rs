@@ -5,10 +5,11 @@ use serde_json::json;
 
 use super::commerce::{self, Told};
 use super::hit::Hit;
-use crate::event::{Kind, Object};
+use crate::event::{Kind, Object, names_somebody};
+use crate::values::time::read_event_time;
 use crate::vendors::digest;
 use crate::vendors::meta::NAME;
-use crate::vendors::wire::{Message, names_somebody, page, put, roomy};
+use crate::vendors::wire::{Message, page, put, roomy};
 
 /// How far a browser's clock may be off to be believed.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -78,7 +79,7 @@ fn id(hit: &Hit<'_>) -> Option<String> {
 }
 
 fn time(hit: &Hit<'_>, received_at: Timestamp) -> Option<Timestamp> {
-    let time = Timestamp::from_millisecond(hit.at?.parse().ok()?).ok()?;
+    let time = read_event_time(hit.at?)?;
     (received_at.duration_since(time).abs() <= MAX_SKEW).then_some(time)
 }
 

@@ -111,7 +111,7 @@ fn posted<'b>(inbound: &Inbound<'b>) -> Result<Fields<'b>, DecodeError> {
         content_type.get(..10).is_some_and(|it| it.eq_ignore_ascii_case("multipart/"));
     if !is_multipart || inbound.body.is_empty() {
         // What is not ASCII is percent-encoded in a form.
-        return std::str::from_utf8(inbound.body).map(Fields::form).map_err(|_invalid| BROKEN);
+        return Ok(Fields::of_bytes(inbound.body));
     }
     Fields::multipart(content_type, inbound.body).ok_or(BROKEN)
 }

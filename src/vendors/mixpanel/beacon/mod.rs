@@ -217,11 +217,13 @@ fn payload<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]
     if content_type.starts_with("multipart/") {
         return unpack(&Fields::multipart(content_type, inbound.body).ok_or(NONE)?);
     }
-    let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
-    let fields = Fields::form(text);
+    let fields = Fields::of_bytes(inbound.body);
     match fields.get("data") {
         Some(_) => unpack(&fields),
-        None => wire::unpacked(text, &inbound.bounds),
+        None => {
+            let text = std::str::from_utf8(inbound.body).map_err(|_invalid| NONE)?;
+            wire::unpacked(text, &inbound.bounds)
+        }
     }
 }
 

@@ -3,14 +3,13 @@
 //! What is set becomes traits, what is unset a trait that is `null`. Whatever else is done, and what
 //! was to be set only once, stays in `context.source.operations` as sent.
 
-use std::net::IpAddr;
-
 use serde_json::Value;
 
 use super::identity::Ids;
 use super::track::surround;
 use super::{CLIENT, Read, Sending};
 use crate::event::{Kind, Object};
+use crate::values::address::read_visitor_address;
 use crate::vendors::wire::{self, Message, put};
 
 /// Mixpanel's own properties that have a name without `$` as traits.
@@ -74,8 +73,9 @@ fn read(record: Object) -> Update {
             ("$time", value) => update.time = Some(value),
             // Not the visitor's doing: it is not when they were last seen.
             ("$ignore_time", Value::Bool(true)) => put(&mut update.context, "active", Some(false)),
-            ("$ip", Value::String(ip)) if ip.parse::<IpAddr>().is_ok() => {
-                put(&mut update.context, "ip", Some(ip));
+            ("$ip", Value::String(ip)) => {
+                let address = read_visitor_address(&ip).map(|address| address.to_string());
+                put(&mut update.context, "ip", address);
             }
             ("$set", Value::Object(set)) => update.set(set),
             ("$set_once", Value::Object(set)) => update.set_once(set),
@@ -114,7 +114,7 @@ impl Update {
 
     fn into_read(mut self, message: Message, sending: &Sending) -> Read {
         let message = message
-            .at("timestamp", self.time.as_ref().and_then(wire::moment))
+            .when("timestamp", self.time.as_ref())
             .at("sentAt", sending.at)
             .with("traits", Some(std::mem::take(&mut self.traits)));
         let mut context = self.context;

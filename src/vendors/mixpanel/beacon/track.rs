@@ -118,10 +118,9 @@ impl Said {
             _ => Some(self.event(name)),
         };
         let Some(message) = message else { return Read::Nothing };
-        let time = self.time.as_ref().and_then(wire::moment);
         let message = message
             .with("messageId", self.insert_id.take())
-            .at("timestamp", time)
+            .when("timestamp", self.time.as_ref())
             .at("sentAt", sending.at)
             .with("context", Some(self.into_context(name, sending)));
         Read::Message(message.finish())

@@ -9,7 +9,7 @@ use super::entities::Entities;
 use super::payload::Payload;
 use super::schema::{Described, SNOWPLOW, unwrapped};
 use crate::event::{Kind, Object};
-use crate::vendors::wire::{Message, page, put, roomy};
+use crate::vendors::wire::{Message, moment, page, put, roomy};
 
 /// What a request says of the client.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ pub(super) fn message(
         .with("messageId", payload.text("eid"))
         .with_id("userId", visitor.user_id.as_deref())
         .with_id("anonymousId", anonymous_id)
-        .at("timestamp", true_time.or_else(|| time(payload, "dtm")))
+        .when("timestamp", payload.value("ttm").or(payload.value("dtm")))
         .at("sentAt", sent_at);
     let context = context(payload, page, event, session, visitor, entities);
     Some(message.with("context", Some(context)).finish())
@@ -275,7 +275,7 @@ fn library(written: &str) -> Object {
     library
 }
 
-/// A time in milliseconds since 1970.
+/// A time, in milliseconds since 1970 as the tracker writes it.
 fn time(payload: &Payload, name: &str) -> Option<Timestamp> {
-    Timestamp::from_millisecond(payload.number(name)?.as_i64()?).ok()
+    moment(payload.value(name)?)
 }

@@ -113,7 +113,7 @@ fn payloads(
     let Some([data]) = wire::members(inbound.body, ["data"]) else {
         return Err(DecodeError::Malformed("the body is not a JSON object"));
     };
-    let data = data.map(|data| data.get().as_bytes()).filter(|data| wire::is_json(data));
+    let data = data.filter(|data| wire::is_json(data));
     let data = data.ok_or(DecodeError::Malformed("the envelope has no data"))?;
     let records = wire::records(data, &inbound.bounds)?;
     let mut orders = Orders::find(data, &records);

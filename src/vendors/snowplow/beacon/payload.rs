@@ -50,6 +50,11 @@ impl Payload {
         }
     }
 
+    /// A value as it was written.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
     /// A number, however it is written.
     pub(super) fn number(&self, name: &str) -> Option<Number> {
         products::number(self.fields.get(name)?)

@@ -1,0 +1,155 @@
+//! Integers in JSON that no integer type of a reader holds. Ids of twenty digits and more would be rounded to
+//! doubles, and two people would be one: such a literal is written as a text before anything reads it.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+/// Digits that fit a reader's integers, whatever they are.
+const SAFE_DIGITS: usize = 18;
+
+/// Whether a text may have an integer that a reader rounds. Digits in strings count too: the answer is for who
+/// asks whether a closer look is worth its time.
+pub fn may_have_long_integers(json: &[u8]) -> bool {
+    // A row of so many digits covers every so manieth byte: nearly all of the text is not even looked at.
+    let mut at = SAFE_DIGITS;
+    while let Some(byte) = json.get(at) {
+        if byte.is_ascii_digit() {
+            let before = json.get(..at).unwrap_or_default().iter().rev();
+            let after = json.get(at..).unwrap_or_default().iter();
+            let before = before.take_while(|byte| byte.is_ascii_digit()).take(SAFE_DIGITS).count();
+            let after =
+                after.take_while(|byte| byte.is_ascii_digit()).take(SAFE_DIGITS + 1).count();
+            if before + after > SAFE_DIGITS {
+                return true;
+            }
+        }
+        at += SAFE_DIGITS + 1;
+    }
+    false
+}
+
+/// The same JSON, in which integers that fit neither 64 bits with a sign nor without are texts of their digits.
+/// Numbers with a fraction or an exponent stay numbers. Text that is no JSON stays none.
+pub fn keep_long_integers(json: &[u8]) -> Cow<'_, [u8]> {
+    if may_have_long_integers(json) { quote_long_integers(json) } else { Cow::Borrowed(json) }
+}
+
+/// The same, where there probably are such integers.
+pub fn quote_long_integers(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut quoted: Vec<u8> = Vec::new();
+    // The end of what is copied, and the place that is read.
+    let (mut copied, mut at) = (0, 0);
+    while let Some(rest) = json.get(at..) {
+        match rest.first() {
+            None => break,
+            Some(b'"') => at += string_length(rest),
+            Some(b'-' | b'0'..=b'9') => {
+                let is_part = |byte: &u8| {
+                    byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
+                };
+                let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+                let (number, _) = rest.split_at_checked(length).unwrap_or_default();
+                if is_long_integer(number) {
+                    quoted.extend_from_slice(json.get(copied..at).unwrap_or_default());
+                    quoted.push(b'"');
+                    quoted.extend_from_slice(number);
+                    quoted.push(b'"');
+                    copied = at + length;
+                }
+                at += length.max(1);
+            }
+            Some(_) => at += 1,
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    quoted.extend_from_slice(json.get(copied..).unwrap_or_default());
+    Cow::Owned(quoted)
+}
+
+/// A value out of JSON whose integers keep their digits.
+pub fn parse(json: &[u8]) -> serde_json::Result<Value> {
+    serde_json::from_slice(&keep_long_integers(json))
+}
+
+/// Whether a number's text is an integer that a reader would round.
+fn is_long_integer(number: &[u8]) -> bool {
+    let digits = number.strip_prefix(b"-").unwrap_or(number);
+    let is_integer = digits.len() > SAFE_DIGITS && digits.iter().all(u8::is_ascii_digit);
+    // A leading zero is no JSON.
+    if !is_integer || digits.first() == Some(&b'0') {
+        return false;
+    }
+    let Ok(text) = str::from_utf8(number) else { return false };
+    text.parse::<u64>().is_err() && text.parse::<i64>().is_err()
+}
+
+/// The length of the JSON string that a text begins with, its quotation marks included; all of the text if the
+/// string has no end.
+pub fn string_length(text: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        if text.get(at + found) == Some(&b'"') {
+            return at + found + 1;
+        }
+        at += found + 2;
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn long_integers_keep_their_digits_and_all_else_stays() {
+        for (text, expected) in [
+            ("89440000000000012345", json!("89440000000000012345")),
+            ("-9223372036854775809", json!("-9223372036854775809")),
+            ("18446744073709551615", json!(u64::MAX)),
+            ("-9223372036854775808", json!(i64::MIN)),
+            (
+                r#"{"a":[123456789012345678901234567890],"b":1}"#,
+                json!({ "a": ["123456789012345678901234567890"], "b": 1 }),
+            ),
+            (
+                r#"{"a":"x\"89440000000000012345","b":[1,"\\"]}"#,
+                json!({ "a": "x\"89440000000000012345", "b": [1, "\\"] }),
+            ),
+            ("1.23456789012345678901", json!(1.234_567_890_123_456_7)),
+            ("12345678901234567890.5", json!(12_345_678_901_234_567_890.5)),
+            ("123456789012345678901e3", json!(123_456_789_012_345_678_901e3)),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap(), expected, "{text}");
+        }
+        for broken in ["[0089440000000000012345]", "\"89440000000000012345", "{\"a\":-}", "\"\\"] {
+            assert!(parse(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_integer_is_exact(digits in "-?[1-9][0-9]{0,40}") {
+            let value = parse(format!("[{digits}]").as_bytes()).unwrap();
+            let text = value[0].as_str().map_or_else(|| value[0].to_string(), str::to_owned);
+            prop_assert_eq!(text, digits);
+        }
+
+        #[test]
+        fn rows_of_digits_are_found_wherever_they_are(before in "[a-z]{0,40}", length in 0_usize..60) {
+            let text = format!("{before}{}{before}", "7".repeat(length));
+            prop_assert_eq!(may_have_long_integers(text.as_bytes()), length > SAFE_DIGITS);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes: Vec<u8>, likely in "[-0-9\"\\\\\\[\\],]{0,60}") {
+            let _ = keep_long_integers(&bytes);
+            let _ = keep_long_integers(likely.as_bytes());
+        }
+    }
+}
