@@ -138,9 +138,8 @@ impl Arrived<'_> {
         }
         // From here on the journal bounds what waits for it.
         drop(share);
-        let appended = self.gateway.journal.append(records).await?;
+        let appended = self.gateway.journal.append_counted(records, self.counter()).await?;
         self.gateway.company.remember(groups);
-        self.count_appended(&appended);
         for ((message_id, event), appended) in told.into_iter().zip(&appended) {
             let Appended::New { seq } = *appended else { continue };
             self.gateway.feed.tell(|| Happening::Accepted {
@@ -451,10 +450,9 @@ impl Gateway {
         if self.forgotten.names_in(site.id, &record.body) {
             return Err(SendError::Invalid("forgotten"));
         }
-        let appended = self.journal.append(vec![record]).await?;
-        let appended = appended.first().copied().unwrap_or(Appended::Duplicate);
+        let appended = self.journal.append_counted(vec![record], self.sent_counter(&site.name));
+        let appended = appended.await?.first().copied().unwrap_or(Appended::Duplicate);
         if let Appended::New { seq } = appended {
-            self.count_sent(&site.name);
             self.feed.tell(|| Happening::Accepted {
                 at: received_at,
                 site: site.name.clone(),

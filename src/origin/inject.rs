@@ -1,20 +1,23 @@
-//! What the gateway does to a page while it streams through: its script comes first into the head, and
-//! tags of vendors point at what the gateway has of their scripts.
+//! What the gateway does to a page while it streams through: its script comes before anything that loads or
+//! runs in it, and tags of vendors point at what the gateway has of their scripts.
 //!
 //! The parser only reads. What changes is cut into the page's own bytes, so that everything else stays
 //! as it is, whatever the parser made of it.
 
+use std::borrow::Cow;
 use std::mem;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lol_html::html_content::{Attribute, EndTag};
-use lol_html::send::{Element, HtmlRewriter, Settings};
-use lol_html::{AsciiCompatibleEncoding, MemorySettings, element};
+use lol_html::send::{Element, ElementContentHandlers, HtmlRewriter, Settings};
+use lol_html::{AsciiCompatibleEncoding, MemorySettings, Selector, element};
 
 use super::hints::{self, CONNECTING, FETCHING};
-use super::policy::Admitted;
+use super::left_alone::{LeftAlone, PageReport};
+use super::opening::{Opening, Token};
+use super::policy::{Admitted, Hosts};
 use super::tags::{Change, Link, Tags};
 use crate::script::Sdk;
 use crate::script::compose::snippet;
@@ -34,14 +37,37 @@ const HTML: &str = "http://www.w3.org/1999/xhtml";
 
 type Sink = Box<dyn FnMut(&[u8]) + Send>;
 type Parser = HtmlRewriter<'static, Sink>;
+type Handler = (Cow<'static, Selector>, ElementContentHandlers<'static>);
 
 /// A page on its way through.
 pub(super) struct Rewriter {
     /// Until it gives up.
     parser: Option<Parser>,
     page: Arc<Page>,
-    /// The most bytes of the page that are held for an inline script.
-    inline_limit: usize,
+    /// Until the script's place is found.
+    beginning: Option<Beginning>,
+    /// The charset that the page declares after the script, once that is known.
+    later_charset: Option<Option<&'static str>>,
+    limits: PageLimits,
+}
+
+/// The bytes of a page that are held at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PageLimits {
+    /// For a tag.
+    pub(super) tag: usize,
+    /// For an inline script.
+    pub(super) inline: usize,
+}
+
+/// The beginning of a page, until the script's place is found.
+#[derive(Default)]
+struct Beginning {
+    opening: Opening,
+    /// What came in and was not looked at yet.
+    rest: Vec<u8>,
+    /// True once the place is found: it waits for the page's charset only.
+    is_found: bool,
 }
 
 /// What is to be done to a page.
@@ -56,16 +82,24 @@ pub(super) struct Task {
     pub(super) authority: String,
     /// Whether it is asked for with TLS.
     pub(super) secure: bool,
+    /// The host and port that the script sends to.
+    pub(super) events: String,
+    /// Whether its head names its charset.
+    pub(super) names_charset: bool,
+    /// Hears if it is left alone.
+    pub(super) report: PageReport,
 }
 
 struct Page {
     injects: bool,
     tags: Arc<Tags>,
     authority: String,
+    /// Whether the authority can be written into scripts.
+    is_plain: bool,
+    events: String,
+    report: PageReport,
     /// What stands before paths in scripts.
     base: String,
-    /// What is put into the page.
-    tag: String,
     /// How far the parser is done with the page.
     parsed: AtomicUsize,
     progress: Mutex<Progress>,
@@ -79,13 +113,22 @@ struct Progress {
     passed: usize,
     /// What of it changes, in its order.
     changes: Vec<Change>,
-    /// Whether the gateway's script is in the page.
-    is_done: bool,
+    /// What the gateway's script carries that is in the page.
+    injected: Option<Injected>,
+    /// Whether the page is one that may not be changed.
+    is_amp: bool,
     /// Whether paths may mean another host's.
     has_base: bool,
     /// A script that is held until its end.
     held: Option<Held>,
     admitted: Admitted,
+}
+
+/// The gateway's script in a page.
+struct Injected {
+    nonce: Option<String>,
+    /// Whether a policy that comes later stops it.
+    is_stopped: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -97,72 +140,115 @@ struct Held {
 }
 
 impl Rewriter {
-    /// A page in this encoding. `limit` bytes of it are held by the parser at most, for a tag, and
-    /// `inline_limit` for an inline script.
-    pub(super) fn new(
-        encoding: AsciiCompatibleEncoding,
-        task: Task,
-        (limit, inline_limit): (usize, usize),
-    ) -> Self {
+    /// A page in this encoding.
+    pub(super) fn new(encoding: AsciiCompatibleEncoding, task: Task, limits: PageLimits) -> Self {
+        let names_charset = task.names_charset || !task.injects;
         let page = Arc::new(Page::new(task));
         let mut settings = Settings::new_send();
-        let mut handlers = Vec::new();
-        if page.injects {
-            let it = page.clone();
-            handlers.push(element!("head", move |head: &mut Element<'_, '_>| {
-                it.insert(head.source_location().bytes().end);
-                Ok(())
-            }));
-            let it = page.clone();
-            handlers.push(element!("body", move |body: &mut Element<'_, '_>| {
-                it.insert(body.source_location().bytes().start);
-                Ok(())
-            }));
-        }
-        let it = page.clone();
-        handlers.push(element!("script", move |script: &mut Element<'_, '_>| {
-            it.script(script);
-            Ok(())
-        }));
-        if !page.tags.is_empty() {
-            let it = page.clone();
-            handlers.push(element!("link", move |link: &mut Element<'_, '_>| {
-                it.link(link);
-                Ok(())
-            }));
-            let it = page.clone();
-            handlers.push(element!("base", move |base: &mut Element<'_, '_>| {
-                it.lock().has_base |= base.has_attribute("href");
-                Ok(())
-            }));
-            let it = page.clone();
-            handlers.push(element!("meta", move |meta: &mut Element<'_, '_>| {
-                it.meta(meta);
-                Ok(())
-            }));
-        }
-        settings.element_content_handlers = handlers;
+        settings.element_content_handlers = page.handlers();
         settings.encoding = encoding;
         settings.strict = false;
         let mut memory = MemorySettings::new();
-        memory.max_allowed_memory_usage = limit;
-        memory.preallocated_parsing_buffer_size = limit.min(FIRST_BYTES);
+        memory.max_allowed_memory_usage = limits.tag;
+        memory.preallocated_parsing_buffer_size = limits.tag.min(FIRST_BYTES);
         settings.memory_settings = memory;
         let it = page.clone();
         let sink: Sink = Box::new(move |bytes| {
             it.parsed.fetch_add(bytes.len(), Ordering::Relaxed);
         });
         let parser = Some(HtmlRewriter::new(settings, sink));
-        Self { parser, page, inline_limit }
+        let later_charset = names_charset.then_some(None);
+        Self { parser, page, beginning: Some(Beginning::default()), later_charset, limits }
+    }
+
+    /// True until it is known where the script goes, and which charset the page declares after it.
+    pub(super) const fn is_looking(&self) -> bool {
+        self.beginning.is_some()
+    }
+
+    /// The charset that the page declares, but perhaps not where browsers look for it any more.
+    pub(super) fn moved_charset(&self) -> Option<&'static str> {
+        self.later_charset.flatten().filter(|_| self.page.lock().injected.is_some())
     }
 
     /// What can be said of the page after this much more of it.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(bytes.len() + self.page.tag.len());
-        for piece in bytes.chunks(PIECE) {
-            self.write_piece(piece, &mut out);
+        let mut out = Vec::with_capacity(bytes.len() + FIRST_BYTES);
+        match self.beginning.take() {
+            Some(mut beginning) if self.parser.is_some() => {
+                beginning.rest.extend_from_slice(bytes);
+                self.begin(beginning, false, &mut out);
+            }
+            _ => self.write_pieces(bytes, &mut out),
         }
         out
+    }
+
+    /// Looks at the beginning of the page as far as it is here.
+    fn begin(&mut self, mut beginning: Beginning, is_whole: bool, out: &mut Vec<u8>) {
+        let rest = mem::take(&mut beginning.rest);
+        let mut at = 0;
+        while !beginning.is_found {
+            let left = rest.get(at..).unwrap_or_default();
+            let ahead = match beginning.opening.next(left) {
+                Token::Passed(length) => {
+                    self.write_pieces(left.get(..length).unwrap_or(left), out);
+                    at += length;
+                    if self.parser.is_none() {
+                        return self.give_up(LeftAlone::LongTag, rest.get(at..), out);
+                    }
+                    if self.page.lock().is_amp {
+                        return self.give_up(LeftAlone::Amp, rest.get(at..), out);
+                    }
+                    continue;
+                }
+                Token::Content => None,
+                Token::Utf16 => Some(LeftAlone::Charset),
+                Token::Partial if left.is_empty() && is_whole => {
+                    (!beginning.opening.has_elements()).then_some(LeftAlone::Empty)
+                }
+                Token::Partial if is_whole => Some(LeftAlone::Unfinished),
+                Token::Partial if left.len() > self.limits.tag => Some(LeftAlone::LongTag),
+                Token::Partial => {
+                    beginning.rest = left.to_vec();
+                    self.beginning = Some(beginning);
+                    return;
+                }
+            };
+            if let Some(reason) = ahead {
+                return self.give_up(reason, Some(left), out);
+            }
+            beginning.is_found = true;
+        }
+        let left = rest.get(at..).unwrap_or_default();
+        if self.later_charset.is_none() {
+            self.later_charset = beginning.opening.later_charset(left, is_whole);
+        }
+        if self.later_charset.is_none() {
+            beginning.rest = left.to_vec();
+            self.beginning = Some(beginning);
+            return;
+        }
+        self.page.insert();
+        self.write_pieces(left, out);
+    }
+
+    /// Lets all that follows pass as it is.
+    fn give_up(&mut self, reason: LeftAlone, rest: Option<&[u8]>, out: &mut Vec<u8>) {
+        if self.page.injects {
+            self.page.report.tell(reason);
+        }
+        self.parser = None;
+        self.later_charset = Some(None);
+        let mut progress = self.page.lock();
+        out.append(&mut progress.pending);
+        out.extend_from_slice(rest.unwrap_or_default());
+    }
+
+    fn write_pieces(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        for piece in bytes.chunks(PIECE) {
+            self.write_piece(piece, out);
+        }
     }
 
     fn write_piece(&mut self, piece: &[u8], out: &mut Vec<u8>) {
@@ -171,7 +257,7 @@ impl Rewriter {
         let parsed = parser.write(piece);
         let mut progress = self.page.lock();
         let upto = self.page.parsed.load(Ordering::Relaxed);
-        if progress.held.is_some_and(|held| upto.saturating_sub(held.from) > self.inline_limit) {
+        if progress.held.is_some_and(|held| upto.saturating_sub(held.from) > self.limits.inline) {
             progress.held = None;
         }
         let held = progress.held.map_or(upto, |held| held.from);
@@ -185,8 +271,11 @@ impl Rewriter {
     }
 
     /// The rest.
-    pub(super) fn end(mut self) -> Vec<u8> {
+    pub(super) fn end(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
+        if let Some(beginning) = self.beginning.take() {
+            self.begin(beginning, true, &mut out);
+        }
         let Some(parser) = self.parser.take() else { return out };
         // If it fails, then for a tag that is not whole: all there is of it goes on.
         let _unfinished = parser.end().is_err();
@@ -229,7 +318,7 @@ fn of<'p>(pending: &'p [u8], passed: usize, range: &Range<usize>) -> &'p [u8] {
 
 impl Page {
     fn new(task: Task) -> Self {
-        let Task { injects, tags, admitted, authority, secure } = task;
+        let Task { injects, tags, admitted, authority, secure, events, report, .. } = task;
         // It is written into scripts.
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
         let is_plain = authority.len() <= 300 && authority.bytes().all(is_plain);
@@ -239,7 +328,9 @@ impl Page {
             tags: if is_plain { tags } else { Arc::default() },
             base: format!("{scheme}://{}", authority.to_ascii_lowercase()),
             authority,
-            tag: tag(&admitted),
+            is_plain,
+            events,
+            report,
             parsed: AtomicUsize::new(0),
             progress: Mutex::new(Progress { admitted, ..Progress::default() }),
         }
@@ -249,12 +340,56 @@ impl Page {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the gateway's script here, if it is not in the page yet.
-    fn insert(&self, at: usize) {
-        let mut progress = self.lock();
-        if !mem::replace(&mut progress.is_done, true) {
-            progress.changes.push((at..at, self.tag.clone()));
+    fn handlers(self: &Arc<Self>) -> Vec<Handler> {
+        type Hear = fn(&Arc<Page>, &mut Element<'_, '_>);
+        let all: [(&str, Hear); 5] = [
+            ("html", |page, html| page.html(html)),
+            ("base", |page, base| page.lock().has_base |= base.has_attribute("href")),
+            ("meta", |page, meta| page.meta(meta)),
+            ("script", |page, script| page.script(script)),
+            ("link", |page, link| page.link(link)),
+        ];
+        // Without tags to change, links are none of its business.
+        let count = if self.tags.is_empty() { all.len() - 1 } else { all.len() };
+        let handlers = all.into_iter().take(count);
+        handlers
+            .map(|(name, hear)| {
+                let page = self.clone();
+                element!(name, move |element: &mut Element<'_, '_>| {
+                    hear(&page, element);
+                    Ok(())
+                })
+            })
+            .collect()
+    }
+
+    /// Puts the gateway's script after what went through the parser, where it may run and send.
+    fn insert(&self) {
+        if !self.injects {
+            return;
         }
+        let mut progress = self.lock();
+        let nonce = progress.admitted.nonce().map(str::to_owned);
+        // A base of the page's would make another address of it; an odd host cannot stand in a script.
+        let host = progress.has_base.then_some(&*self.authority);
+        if !progress.admitted.lets_run(nonce.as_deref()) || (progress.has_base && !self.is_plain) {
+            drop(progress);
+            return self.report.tell(LeftAlone::Policy);
+        }
+        let at = progress.passed + progress.pending.len();
+        let tag = tag(&progress.admitted, host);
+        progress.changes.push((at..at, tag));
+        progress.injected = Some(Injected { nonce, is_stopped: false });
+    }
+
+    /// AMP has its own attributes, and refuses pages with other scripts than its own.
+    fn html(&self, html: &Element<'_, '_>) {
+        let is_amp = |name: &str| {
+            let name = name.replace('\u{fe0f}', "");
+            let kind = name.strip_prefix("amp").or_else(|| name.strip_prefix('\u{26a1}'));
+            kind.is_some_and(|kind| ["", "4ads", "4email"].contains(&kind))
+        };
+        self.lock().is_amp |= html.attributes().iter().any(|it| is_amp(&it.name()));
     }
 
     fn script(self: &Arc<Self>, script: &mut Element<'_, '_>) {
@@ -262,18 +397,14 @@ impl Page {
         let src = script.get_attribute("src");
         // The one before did not end as the parser thought.
         self.lock().held = None;
-        if self.injects && src.as_deref().is_some_and(|src| is_ours(src, &self.authority)) {
-            if mem::replace(&mut self.lock().is_done, true) {
-                self.hold(script, tag.start, move |_, progress, end| {
-                    // What is in it was noted last.
-                    while progress.changes.pop_if(|(range, _)| range.end > tag.start).is_some() {}
-                    progress.changes.push((tag.start..end.end, String::new()));
-                });
-            }
+        let is_injected = self.lock().injected.is_some();
+        if is_injected && src.as_deref().is_some_and(|src| is_ours(src, &self.authority)) {
+            self.hold(script, tag.start, move |_, progress, end| {
+                // What is in it was noted last.
+                while progress.changes.pop_if(|(range, _)| range.end > tag.start).is_some() {}
+                progress.changes.push((tag.start..end.end, String::new()));
+            });
             return;
-        }
-        if self.injects {
-            self.insert(tag.start);
         }
         if self.tags.is_empty() {
             return;
@@ -376,17 +507,58 @@ impl Page {
     }
 
     /// A policy can stand in the page: it holds for what follows.
-    fn meta(&self, meta: &mut Element<'_, '_>) {
+    fn meta(&self, meta: &Element<'_, '_>) {
         let is_policy = |it: String| it.trim().eq_ignore_ascii_case("content-security-policy");
-        if let Some(content) = meta.get_attribute("content")
-            && meta.get_attribute("http-equiv").is_some_and(is_policy)
+        let Some(content) = meta.get_attribute("content") else { return };
+        if !meta.get_attribute("http-equiv").is_some_and(is_policy) {
+            return;
+        }
+        let hosts = Hosts { page: &self.authority, events: &self.events };
+        let mut progress = self.lock();
+        let Progress { admitted, injected, .. } = &mut *progress;
+        admitted.add(&unescaped(&content), hosts);
+        if let Some(injected) = injected
+            && !admitted.lets_run(injected.nonce.as_deref())
+            && !mem::replace(&mut injected.is_stopped, true)
         {
-            let content = ["&#39;", "&#x27;", "&apos;"]
-                .iter()
-                .fold(content, |it, from| it.replace(from, "'"));
-            self.lock().admitted.add(&content, &self.authority);
+            drop(progress);
+            self.report.tell(LeftAlone::LatePolicy);
         }
     }
+}
+
+/// The text of an attribute, with the characters that policies have.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('&');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once(';').unwrap_or((part, ""));
+        let number =
+            name.strip_prefix('#').and_then(|digits| match digits.strip_prefix(['x', 'X']) {
+                Some(digits) => u32::from_str_radix(digits, 16).ok(),
+                None => digits.parse().ok(),
+            });
+        let named = match name {
+            "apos" => Some('\''),
+            "quot" => Some('"'),
+            "amp" => Some('&'),
+            "colon" => Some(':'),
+            "semi" => Some(';'),
+            "equals" => Some('='),
+            _ => None,
+        };
+        match number.and_then(char::from_u32).or(named) {
+            Some(character) => {
+                out.push(character);
+                out.push_str(rest);
+            }
+            None => {
+                out.push('&');
+                out.push_str(part);
+            }
+        }
+    }
+    out
 }
 
 fn is_any(text: &[u8], of: &[u8]) -> bool {
@@ -414,245 +586,20 @@ fn is_ours(src: &str, authority: &str) -> bool {
 }
 
 /// What is put into the page: the snippet, which brings the script, where it may do that; else what may
-/// stand there of it, and a tag.
-fn tag(admitted: &Admitted) -> String {
+/// stand there of it, and a tag. `host` names the script's host where the page's base is another.
+fn tag(admitted: &Admitted, host: Option<&str>) -> String {
+    let script = host.map_or_else(|| SCRIPT.to_owned(), |host| format!("//{host}{SCRIPT}"));
     let nonce = admitted.nonce().map(|nonce| format!(r#" nonce="{nonce}""#));
     let nonce = nonce.unwrap_or_default();
     if admitted.brings() {
-        return format!("<script{nonce}>{}</script>", snippet(SCRIPT));
+        return format!("<script{nonce}>{}</script>", snippet(&script));
     }
     let queue = match admitted.inline() {
         true => format!("<script{nonce}>{}</script>", snippet("")),
         false => String::new(),
     };
-    format!(r#"{queue}<script async src="{SCRIPT}"{nonce}></script>"#)
+    format!(r#"{queue}<script async src="{script}"{nonce}></script>"#)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    use super::super::tags::tests::all;
-
-    fn own() -> String {
-        tag(&Admitted::default())
-    }
-
-    /// The page, cut into pieces of this size.
-    fn by(page: &str, size: usize, limit: usize) -> String {
-        held(page, size, (limit, limit))
-    }
-
-    /// The same, where so much is held for a tag, and for an inline script.
-    fn held(page: &str, size: usize, limits: (usize, usize)) -> String {
-        let encoding = AsciiCompatibleEncoding::utf_8();
-        let task = Task {
-            injects: true,
-            tags: Arc::new(all(false)),
-            admitted: Admitted::default(),
-            authority: "t.shop.example".to_owned(),
-            secure: true,
-        };
-        let mut rewriter = Rewriter::new(encoding, task, limits);
-        let mut out = Vec::new();
-        for chunk in page.as_bytes().chunks(size) {
-            out.extend(rewriter.write(chunk));
-        }
-        out.extend(rewriter.end());
-        String::from_utf8(out).unwrap()
-    }
-
-    /// The page, however it is cut.
-    fn rewritten(page: &str) -> String {
-        let whole = by(page, page.len().max(1), 1 << 20);
-        for size in 1..page.len() {
-            assert_eq!(by(page, size, 1 << 20), whole, "{size}");
-        }
-        whole
-    }
-
-    #[test]
-    fn the_script_comes_first_in_the_head_and_all_else_stays() {
-        let page = "<!doctype html>\n<HTML><head lang=x>\r\n<title>ä &amp;</title><script>'<head>'</script>\
-                    </head><body class = a>x<p>y</body>";
-        let (before, after) = page.split_once("\r\n").unwrap();
-        assert_eq!(rewritten(page), format!("{before}{}\r\n{after}", own()));
-    }
-
-    #[test]
-    fn pages_without_a_head_get_it_before_their_first_script_or_body() {
-        let tag = own();
-        assert_eq!(rewritten("<p>x<script>1</script>"), format!("<p>x{tag}<script>1</script>"));
-        assert_eq!(rewritten("<body>x"), format!("{tag}<body>x"));
-        assert_eq!(rewritten("just <text"), "just <text");
-    }
-
-    #[test]
-    fn nothing_is_loaded_twice_and_nothing_of_others_is_left_out() {
-        let tag = own();
-        for own in ["https://T.shop.example/tw.js?v=1", "/tw.js", "//t.shop.example/tw.js"] {
-            let page = format!("<head><script src='{own}'>x</script><p></head>");
-            assert_eq!(rewritten(&page), format!("<head>{tag}<p></head>"));
-        }
-        for other in ["https://other.example/tw.js", "/a/tw.js", "//t.shop.example.evil/tw.js"] {
-            let page = format!("<script src='{other}'></script></head>");
-            assert_eq!(rewritten(&format!("<head>{page}")), format!("<head>{tag}{page}"));
-        }
-        let page = "<p><script src=/tw.js></script><body>";
-        assert_eq!(rewritten(page), page);
-    }
-
-    #[test]
-    fn a_page_that_the_parser_gives_up_on_goes_on_as_it_is() {
-        let long = "x".repeat(9000);
-        let tail = format!("<script id='{long}'>ä</script><script src=/tw.js></script>");
-        let page = format!("<head><script src=/tw.js></script><b></b></head>{tail}");
-        let expected = format!("<head>{}<b></b></head>{tail}", own());
-        for size in [1, 7, 100, 4096, 5000, 8999] {
-            assert_eq!(by(&page, size, 4096), expected, "{size}");
-        }
-        for limit in [0, 1, 1024] {
-            let passed = by(&format!("<head title='{long}'><body>"), 100, limit);
-            assert_eq!(passed, format!("<head title='{long}'><body>"));
-        }
-    }
-
-    #[test]
-    fn the_snippet_fits_into_a_page() {
-        let snippet = snippet(SCRIPT);
-        assert!(!snippet.to_ascii_lowercase().contains("</script") && !snippet.contains("<!--"));
-        assert!(snippet.contains("\"/tw.js\""));
-    }
-
-    #[test]
-    fn what_may_not_run_is_not_put_in() {
-        let mut admitted = Admitted::default();
-        admitted.add("script-src 'self'", "t.shop.example");
-        assert_eq!(tag(&admitted), r#"<script async src="/tw.js"></script>"#);
-    }
-
-    const GTAG: &str = "https://www.googletagmanager.com/gtag/js?id=G-1&amp;l=x";
-
-    fn bare(page: &str) -> String {
-        rewritten(page).replace(&own(), "")
-    }
-
-    #[test]
-    fn tags_of_vendors_point_here_and_lose_the_hash_of_what_they_loaded() {
-        for (page, expected) in [
-            (
-                format!("<head><script  async SRC = '{GTAG}'\n defer>x</script>"),
-                "<head><script  async SRC = '/ga4/gtag/js?id=G-1&amp;l=x'\n defer>x</script>",
-            ),
-            (
-                format!("<head><script integrity=\"sha384-x\" src={GTAG} crossorigin></script>"),
-                "<head><script src=/ga4/gtag/js?id=G-1&amp;l=x crossorigin></script>",
-            ),
-            (
-                format!("<head><script src=\"{GTAG}\"integrity='sha384-x'></script>"),
-                "<head><script src=\"/ga4/gtag/js?id=G-1&amp;l=x\"></script>",
-            ),
-            (
-                format!("<head><base href=//a.example><script src={GTAG}></script>"),
-                "<head><base href=//a.example><script src=//t.shop.example/ga4/gtag/js?id=G-1&amp;l=x></script>",
-            ),
-            (
-                format!(
-                    "<head><link rel='x Preload' as=script integrity=sha256-x href=\"{GTAG}\">ä"
-                ),
-                "<head><link rel='x Preload' as=script href=\"/ga4/gtag/js?id=G-1&amp;l=x\">ä",
-            ),
-            (
-                "<head><link rel=preconnect href=https://www.googletagmanager.com>\
-                 <link rel='dns-prefetch' href='//connect.facebook.net/'/><p>"
-                    .to_owned(),
-                "<head><p>",
-            ),
-        ] {
-            assert_eq!(bare(&page), expected);
-        }
-        for same in [
-            "<script src=https://cdn.example/x.js integrity=sha384-x></script>",
-            "<link rel=preconnect href=https://fonts.gstatic.com crossorigin>",
-            "<link rel=stylesheet href=https://connect.facebook.net/en_US/fbevents.js>",
-            "<!-- <script src=https://connect.facebook.net/en_US/fbevents.js></script> -->",
-            "<textarea><script src=https://connect.facebook.net/en_US/fbevents.js></script></textarea>",
-        ] {
-            let page = format!("<head>{same}</head>");
-            assert_eq!(bare(&page), page);
-        }
-    }
-
-    #[test]
-    fn inline_loaders_load_from_here_however_the_page_is_cut() {
-        let from = "x('https://connect.facebook.net/en_US/fbevents.js');";
-        let to = "x('//t.shop.example/meta/en_US/fbevents.js');";
-        let page = |text: &str| format!("<head>\n<script>\"ä</b>\";{text}</script><p>{from}");
-        assert_eq!(bare(&page(from)), page(to));
-        let page = |text: &str| format!("<head><script type=module>{text}</script>{from}");
-        assert_eq!(bare(&page(from)), page(to));
-        for same in [
-            format!("<head><script type='application/ld+json'>{from}</script>"),
-            format!("<head><svg><script>{from}</svg><script src=x></script>"),
-            format!("<head><script>{from}"),
-        ] {
-            assert_eq!(bare(&same), same);
-        }
-    }
-
-    #[test]
-    fn a_script_that_is_too_long_to_be_held_goes_on_as_it_is() {
-        let from = "x('https://connect.facebook.net/en_US/fbevents.js');";
-        let long =
-            format!("<head><script>{from}{}</script><script>{from}</script>", ";".repeat(9000));
-        let to = "x('//t.shop.example/meta/en_US/fbevents.js');";
-        let expected = long.replacen("<head>", &format!("<head>{}", own()), 1);
-        let last = expected.rfind(from).unwrap();
-        let mut expected = expected.clone();
-        expected.replace_range(last.., &format!("{to}</script>"));
-        for size in [1, 100, 4096] {
-            assert_eq!(by(&long, size, 4096), expected, "{size}");
-        }
-    }
-
-    /// The work is counted by what is held, and that is bounded by a setting of its own.
-    #[test]
-    fn inline_scripts_beyond_their_bound_pass_as_they_are() {
-        let from = "x('https://connect.facebook.net/en_US/fbevents.js');";
-        let script = |length: usize| format!("<script>{}{from}</script>", ";".repeat(length));
-        let page = format!("<head>{}{}", script(10), script(3000));
-        let out = held(&page, 512, (1 << 20, 1000));
-        assert_eq!(out.matches("//t.shop.example/meta/").count(), 1);
-        assert!(out.ends_with(&script(3000)));
-    }
-
-    #[test]
-    fn policies_beyond_their_bound_leave_the_page_as_it_is() {
-        let inline = "<script>x('https://connect.facebook.net/en_US/fbevents.js')</script>";
-        let meta = "<meta http-equiv=content-security-policy content=\"script-src 'self' 'unsafe-inline'\">";
-        let few = format!("<head>{meta}{inline}");
-        assert!(bare(&few).contains("/meta/en_US/"));
-        let many = format!("<head>{}{inline}", meta.repeat(100));
-        assert_eq!(by(&many, 4096, 1 << 20).replace(&own(), ""), many);
-        let long = meta.replace("'self'", &format!("'self' {}", "x ".repeat(10_000)));
-        let long = format!("<head>{long}{inline}");
-        assert_eq!(by(&long, 4096, 1 << 20).replace(&own(), ""), long);
-    }
-
-    #[test]
-    fn what_the_pages_policies_would_stop_stays_as_it_is() {
-        let meta = |policy: &str| {
-            format!("<head><meta http-equiv=content-security-policy content=\"{policy}\">")
-        };
-        let src = format!("<script src='{GTAG}'></script>");
-        let inline = "<script>x('https://connect.facebook.net/en_US/fbevents.js')</script>";
-        let hashed = meta("script-src 'self' 'sha256-x'");
-        let found = bare(&format!("{hashed}{src}{inline}"));
-        assert!(found.contains("src='/ga4/") && found.ends_with(inline), "{found}");
-        let named = meta(
-            "script-src &#39;unsafe-inline&#39; www.googletagmanager.com connect.facebook.net",
-        );
-        let page = format!("{named}{src}{inline}");
-        assert_eq!(bare(&page), page);
-    }
-}
+pub(super) mod tests;
