@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::Body;
@@ -22,7 +23,8 @@ use super::clients::ClientRequests;
 use super::coding::Coding;
 use super::connect::{Guard, Guarded};
 use super::connection::{Flow, Pool, Sent};
-use super::inject::{PageLimits, Rewriter, Task};
+use super::edits::Task;
+use super::inject::{PageLimits, Rewriter};
 use super::left_alone::PageReport;
 use super::page;
 use super::policy::{Admitted, Hosts};
@@ -158,7 +160,7 @@ impl Origin {
         let place = self.clients.enter(from.client).ok_or(OriginError::Busy)?;
         let upload = UploadState::new(Some(place));
         let is_head = head.method == Method::HEAD;
-        let asked = head.uri.path_and_query().map_or_else(String::new, |it| it.as_str().to_owned());
+        let asked = head.uri.path_and_query().cloned();
         let body = Upload::new(body, self.upload_limits(), upload.clone());
         let request = self.request(head, body, from, upgrade.is_some(), is_page)?;
         let pool = if upgrade.is_some() { &self.http1 } else { &self.any };
@@ -175,7 +177,8 @@ impl Origin {
         fields::passed(&mut head.headers, version);
         trailers.write(&mut head.headers);
         head.version = Version::default();
-        self.own.map((from.authority, from.secure), &asked).apply(&mut head.headers);
+        let asked = asked.as_ref().map_or("", PathAndQuery::as_str);
+        self.own.map((from.authority, from.secure), asked).apply(&mut head.headers);
         if !is_page {
             return Ok(Response::from_parts(head, AnswerBody::stream(body)));
         }
@@ -338,12 +341,15 @@ fn failure(error: BodyError) -> OriginError {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use http_body_util::Empty;
+    use std::time::Duration;
+
+    use http_body_util::{Empty, StreamBody};
+    use hyper::body::Frame;
 
     use super::*;
 
     pub(in crate::origin) fn settings(origin: &str) -> Settings {
-        let time = std::time::Duration::from_secs(5);
+        let time = Duration::from_secs(5);
         Settings {
             origin: origin.parse().unwrap(),
             inject: true,
@@ -388,5 +394,29 @@ pub(super) mod tests {
         let body = Empty::new().map_err(|never| match never {});
         let answer = origin.exchange::<Sent>(head, body.boxed_unsync(), from);
         assert!(matches!(answer.await, Err(OriginError::Forbidden)));
+    }
+
+    /// The time of an upload is its client's; the origin has its own from the end.
+    #[tokio::test(start_paused = true)]
+    async fn origin_has_its_time_from_the_latest_of_the_upload() {
+        let origin = Origin::new(settings("http://localhost:1"), |_| true).unwrap();
+        let time = origin.settings.head_time;
+        let pieces = futures_util::stream::unfold(20, |left| async move {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            let piece = Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x")));
+            (left > 0).then_some((piece, left - 1))
+        });
+        let state = UploadState::new(None);
+        let mut body = Upload::new(StreamBody::new(pieces), origin.upload_limits(), state.clone());
+        let began = Instant::now();
+        let sending = async {
+            while let Some(piece) = body.frame().await {
+                piece?;
+            }
+            std::future::pending().await
+        };
+        let answer = origin.answered(sending, &state).await;
+        assert!(matches!(answer, Err(OriginError::Timeout)));
+        assert_eq!(began.elapsed().as_secs(), 21 * 4 + time.as_secs());
     }
 }

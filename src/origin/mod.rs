@@ -10,6 +10,7 @@ mod clients;
 mod coding;
 mod connect;
 mod connection;
+mod edits;
 mod fields;
 mod hints;
 mod inject;

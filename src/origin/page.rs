@@ -364,8 +364,10 @@ mod tests {
     use futures_util::stream;
     use http_body_util::StreamBody;
 
+    use super::super::edits::tag;
     use super::super::inject::PageLimits;
     use super::super::inject::tests::task;
+    use super::super::policy::Admitted;
     use super::*;
 
     fn rewriter() -> Rewriter {
@@ -381,7 +383,7 @@ mod tests {
     async fn page_yields_between_its_steps() {
         let rewriter = rewriter();
         let text = Bytes::from("<p>x".repeat(STEP_BYTES));
-        let snippet = crate::script::compose::snippet("/tw.js").len() + "<script></script>".len();
+        let snippet = tag(&Admitted::default(), None).len();
         let frames = [Ok::<_, BodyError>(Frame::data(text.clone()))];
         let body = StreamBody::new(stream::iter(frames));
         let kind = [(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))];

@@ -1,8 +1,13 @@
 //! Pages as they come out, however they are cut.
 
-use super::*;
+use std::sync::Mutex;
 
+use super::super::edits::{LEAVE, SCRIPT, tag};
+use super::super::left_alone::PageReport;
+use super::super::policy::{Admitted, Hosts};
 use super::super::tags::tests::all;
+use super::*;
+use crate::script::compose::snippet;
 
 fn own() -> String {
     tag(&Admitted::default(), None)
@@ -147,7 +152,7 @@ fn policy_in_the_page_gives_the_script_its_nonce_or_keeps_it_out() {
         ("script-src 'self' 'unsafe-inline'", ""),
     ] {
         let (page, told) = reported(task(), &format!("{}<script>1</script>", meta(policy)));
-        let tag = format!("<script{nonce}>{}</script>", snippet(SCRIPT));
+        let tag = format!("<script{nonce}>{}{LEAVE}</script>", snippet(SCRIPT));
         assert_eq!(page, format!("{}{tag}<script>1</script>", meta(policy)));
         assert!(told.is_empty());
     }
@@ -169,7 +174,7 @@ fn policy_in_the_page_gives_the_script_its_nonce_or_keeps_it_out() {
 #[test]
 fn base_of_the_page_does_not_move_the_script() {
     let page = "<head><base href=//cdn.example/><meta name=x>";
-    let script = format!("<script>{}</script>", snippet("//t.shop.example/tw.js"));
+    let script = format!("<script>{}{LEAVE}</script>", snippet("//t.shop.example/tw.js"));
     assert_eq!(rewritten(&format!("{page}<p>")), format!("{page}{script}<p>"));
     // What cannot stand in a script does not.
     let odd = Task { authority: "a\"b".to_owned(), events: "a\"b".to_owned(), ..task() };
@@ -270,7 +275,8 @@ fn tags_of_vendors_point_here_and_lose_the_hash_of_what_they_loaded() {
             "<head><link rel=preconnect href=https://www.googletagmanager.com>\
              <link rel='dns-prefetch' href='//connect.facebook.net/'/><p>"
                 .to_owned(),
-            "<head><p>",
+            "<head><link rel=preconnect href=//t.shop.example>\
+             <link rel='dns-prefetch' href='//t.shop.example'/><p>",
         ),
     ] {
         assert_eq!(bare(&page), expected);
