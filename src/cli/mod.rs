@@ -4,6 +4,7 @@
 
 mod audit;
 mod check;
+mod check_page;
 mod client;
 mod dead;
 mod demo;
@@ -56,6 +57,8 @@ enum Command {
     Serve,
     /// Check the configuration and say what it would run.
     Check,
+    /// Fetch a page of a site's own server and say whether it gets the snippet, and if not, why.
+    CheckPage(check_page::Options),
     /// Run a gateway, a demo shop and local vendors, and show every event.
     Demo(demo::Options),
     /// Show what happens to events in a running gateway, as it happens.
@@ -182,6 +185,7 @@ fn dispatch(arguments: Arguments, redaction: Redaction) -> Result<(), Failure> {
     match arguments.command {
         Command::Serve => serve::run(origin),
         Command::Check => check::run(&origin),
+        Command::CheckPage(options) => check_page::run(&origin, options),
         Command::Demo(options) => demo::run(options, origin.redaction),
         Command::Tail(options) => tail::run(&origin, options),
         Command::Send(options) => send::run(&origin, options),

@@ -149,9 +149,8 @@ impl Arrived<'_> {
         }
         // From here on the journal bounds what waits for it.
         drop(share);
-        let appended = self.gateway.journal.append(records).await?;
+        let appended = self.gateway.journal.append_counted(records, self.counter()).await?;
         self.gateway.company.remember(groups);
-        self.count_appended(&appended);
         for ((message_id, event), appended) in told.into_iter().zip(&appended) {
             let Appended::New { seq } = *appended else { continue };
             self.gateway.feed.tell(|| Happening::Accepted {

@@ -62,6 +62,11 @@ pub(super) fn is_of_page(fields: &HeaderMap) -> bool {
     [ORIGIN, SEC_FETCH_SITE, REFERER].iter().any(|name| fields.contains_key(name))
 }
 
+/// Returns true if a browser opens what is asked for as a page.
+pub(super) fn is_navigation(fields: &HeaderMap) -> bool {
+    fields.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
+}
+
 /// All cookies that are text; HTTP/2 may send them in several fields. Any script of the site can set
 /// cookies, some beyond ASCII: those that are not text are left out, each by itself.
 pub(super) fn cookies(fields: &HeaderMap) -> Cow<'_, str> {

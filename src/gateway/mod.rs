@@ -16,6 +16,7 @@ mod binding_tests;
 mod body;
 mod budget;
 mod clues;
+mod contested;
 mod cors;
 mod credentials;
 pub mod decode;
@@ -67,6 +68,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::accept::Sender;
+use self::contested::Peeked;
 use self::cors::Source;
 use self::observe::Durations;
 use self::rate::RateLimits;
@@ -188,12 +190,14 @@ impl Gateway {
         let host = head::host(authority);
         let site = snapshot.site(&host);
         let route = site.and_then(|site| site.route(head.uri.path()));
-        if let (Some(site), None) = (site, route)
+        let mut body = Peeked::new(body);
+        if let Some(site) = site
             && let Some(origin) = &site.origin
             && !host.is_empty()
+            && !self.is_own(&snapshot, (site, route), &head, &mut body).await
         {
             let (method, authority) = (head.method.clone(), authority.to_owned());
-            let origin = (origin.as_ref(), &site.tags);
+            let origin = (origin.as_ref(), site);
             let seen = observe::Seen {
                 site: Some(site),
                 route: Some(Route::Origin),
@@ -244,6 +248,22 @@ impl Gateway {
             observe::Seen { site, route, method: &head.method, client: client.client, started };
         self.observe(&seen, response.status(), snapshot.access_sample);
         leftover::read_away(&head, body, &snapshot.limits, response).await
+    }
+
+    /// Returns true if a request to a site with an origin is for the gateway itself.
+    async fn is_own<B>(
+        &self,
+        snapshot: &Snapshot,
+        (site, route): (&Site, Option<Route>),
+        head: &Parts,
+        body: &mut Peeked<B>,
+    ) -> bool
+    where
+        B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
+    {
+        let Some(route) = route else { return false };
+        let source = site.origins.source(&head.headers, head::authority(&head.uri, &head.headers));
+        contested::is_evident(route, head, body, &source, snapshot.limits.body_time).await
     }
 
     /// The answer to a request for which the edge has no place. Reads nothing of it but its head.

@@ -11,7 +11,7 @@ use super::rejection::Rejection;
 use super::route::Route;
 use super::snapshot::Site;
 use super::{Arrived, Gateway};
-use crate::journal::Appended;
+use crate::journal::{Appended, CountAppended};
 use crate::metrics::{DropLabels, FormatLabels, Metrics, Name, RequestLabels, RouteLabels};
 use crate::privacy;
 
@@ -97,11 +97,19 @@ impl Gateway {
         );
     }
 
-    /// Counts an event that an operator sent.
-    pub(super) fn count_sent(&self, site: &Name) {
+    /// Counts an event that an operator sent, once it is durable.
+    pub(super) fn sent_counter(&self, site: &Name) -> CountAppended {
         let labels = FormatLabels { site: site.clone(), format: "admin" };
-        self.metrics.events_accepted.get_or_create(&labels).inc();
+        let accepted = self.metrics.events_accepted.get_or_create_owned(&labels);
+        Box::new(move |appended| {
+            accepted.inc_by(new(appended));
+        })
     }
+}
+
+/// How many of them are no duplicates.
+fn new(appended: &[Appended]) -> u64 {
+    appended.iter().filter(|event| matches!(event, Appended::New { .. })).count() as u64
 }
 
 impl Gateway {
@@ -177,17 +185,21 @@ impl Arrived<'_> {
         }
     }
 
-    /// Counts appended events.
-    pub(super) fn count_appended(&self, appended: &[Appended]) {
-        let new = appended.iter().filter(|event| matches!(event, Appended::New { .. })).count();
+    /// Counts appended events once they are durable: the client may be gone by then, and this request
+    /// with it.
+    pub(super) fn counter(&self) -> CountAppended {
         let meters = &self.site.meters;
         let accepted = match self.route {
             Route::Beacon { mount, .. } => self.site.mounts.get(mount).map(|it| &it.accepted),
             route => place(route).and_then(|place| meters.accepted.get(place)),
         };
-        if let Some(accepted) = accepted {
-            accepted.inc_by(new as u64);
-        }
-        meters.duplicate.inc_by((appended.len() - new) as u64);
+        let (accepted, duplicate) = (accepted.cloned(), meters.duplicate.clone());
+        Box::new(move |appended| {
+            let new = new(appended);
+            if let Some(accepted) = accepted {
+                accepted.inc_by(new);
+            }
+            duplicate.inc_by(appended.len() as u64 - new);
+        })
     }
 }

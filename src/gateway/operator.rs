@@ -78,6 +78,7 @@ fn read(site: &SiteTerms<'_>, message: &[u8], received_at: Timestamp) -> Result<
         new_cookie: None,
         client: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         minted: None,
+        has_unique_ids: true,
         sender: Sender::Server,
         anonymizes_ip: site.anonymizes_ip,
     };
@@ -122,10 +123,9 @@ impl Gateway {
         if self.forgotten.names_in(site.id, &record.body) {
             return Err(SendError::Invalid("forgotten"));
         }
-        let appended = self.journal.append(vec![record]).await?;
-        let appended = appended.first().copied().unwrap_or(Appended::Duplicate);
+        let appended = self.journal.append_counted(vec![record], self.sent_counter(&site.name));
+        let appended = appended.await?.first().copied().unwrap_or(Appended::Duplicate);
         if let Appended::New { seq } = appended {
-            self.count_sent(&site.name);
             self.feed.tell(|| Happening::Accepted {
                 at: received_at,
                 site: site.name.clone(),

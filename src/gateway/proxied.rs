@@ -5,7 +5,6 @@
 //! they are, the visitor's among them: it belongs to the site that the origin serves.
 
 use std::error::Error;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -14,9 +13,10 @@ use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Body;
 
 use super::observe::Seen;
+use super::snapshot::Site;
 use super::{ClientFacts, Gateway};
 use crate::answer::AnswerBody;
-use crate::origin::{Exchange, Origin, Tags, client_gone};
+use crate::origin::{Exchange, Origin, client_gone};
 
 /// A request to an origin until it is answered. One whose client goes away before is counted as the
 /// client's doing.
@@ -45,7 +45,7 @@ impl Drop for Awaited<'_> {
 
 /// The origin's answer, or that it has none.
 pub(super) async fn answer<B>(
-    (origin, tags): (&Origin, &Arc<Tags>),
+    (origin, site): (&Origin, &Site),
     head: Parts,
     body: B,
     authority: &str,
@@ -54,7 +54,14 @@ pub(super) async fn answer<B>(
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + 'static,
 {
-    let from = Exchange { client: client.client, secure: client.secure, authority, tags };
+    let from = Exchange {
+        client: client.client,
+        secure: client.secure,
+        authority,
+        tags: &site.tags,
+        events: site.events_at.as_deref(),
+        report: &site.pages,
+    };
     match origin.exchange(head, body, from).await {
         Ok(answer) => answer,
         Err(error) => {

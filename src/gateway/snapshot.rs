@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,9 +18,10 @@ use crate::bots;
 use crate::geo::Geo;
 use crate::journal::SiteId;
 use crate::metrics::{
-    FormatLabels, IntegrationLabels, Metrics, Name, PolicyLabels, RequestLabels, SiteLabels,
+    FormatLabels, IntegrationLabels, Metrics, Name, PageLabels, PolicyLabels, RequestLabels,
+    SiteLabels,
 };
-use crate::origin::{Origin, Tags};
+use crate::origin::{LeftAlone, Origin, PageReport, Tags};
 use crate::privacy::Policy;
 use crate::profile::Public;
 use crate::script::Sdk;
@@ -85,6 +87,10 @@ pub(super) struct Site {
     pub(super) origin: Option<Arc<Origin>>,
     /// The vendors' tags in its pages.
     pub(super) tags: Arc<Tags>,
+    /// The host and port that its script sends to, if not the page's.
+    pub(super) events_at: Option<String>,
+    /// Counts its pages that are left alone.
+    pub(super) pages: PageReport,
 }
 
 /// The counters that every request of a site moves, looked up once.
@@ -169,6 +175,8 @@ impl Site {
         let integration_errors = integrations.into_iter().map(errors).collect();
         Self {
             tags: Arc::new(Tags::new(tags)),
+            events_at: sdk.events_at(),
+            pages: page_report(&name, metrics),
             id,
             privacy: settings.privacy,
             nobody_ids: settings.nobody_ids,
@@ -187,6 +195,25 @@ impl Site {
             public,
         }
     }
+}
+
+/// Counts pages by the reason why they are left alone, and says once what a policy needs.
+fn page_report(site: &Name, metrics: &Metrics) -> PageReport {
+    let counter = |reason: LeftAlone| {
+        let labels = PageLabels { site: site.clone(), reason: reason.code() };
+        (reason, metrics.pages_left_alone.get_or_create_owned(&labels))
+    };
+    let counters = LeftAlone::ALL.map(counter);
+    let (site, is_said) = (site.clone(), AtomicBool::new(false));
+    PageReport::new(move |reason| {
+        for (_, counter) in counters.iter().filter(|(known, _)| *known == reason) {
+            counter.inc();
+        }
+        let is_policy = matches!(reason, LeftAlone::Policy | LeftAlone::LatePolicy);
+        if is_policy && !is_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(site = &*site, "a page does not run the gateway's script: {reason}");
+        }
+    })
 }
 
 impl Site {

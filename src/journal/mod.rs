@@ -326,6 +326,9 @@ pub struct Usage {
     pub evicted: u64,
 }
 
+/// Counts what was appended.
+pub type CountAppended = Box<dyn FnOnce(&[Appended]) + Send>;
+
 /// The durable event log. One implementation per backend.
 #[async_trait]
 pub trait Journal: Send + Sync {
@@ -338,7 +341,17 @@ pub trait Journal: Send + Sync {
 
     /// Appends events; returns when the group they are in is durable, in the order given.
     /// Dropping the future does not undo the append.
-    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError>;
+    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
+        self.append_counted(records, Box::new(|_| {})).await
+    }
+
+    /// Appends events. `count` is called once they are durable and before any reader sees them,
+    /// even if the future was dropped meanwhile. It must not block.
+    async fn append_counted(
+        &self,
+        records: Vec<NewRecord>,
+        count: CountAppended,
+    ) -> Result<Vec<Appended>, AppendError>;
 
     /// The end of the site's sequence, changing as events are committed.
     fn head(&self, site: SiteId) -> watch::Receiver<Head>;

@@ -48,6 +48,15 @@ pub struct DropLabels {
     pub reason: &'static str,
 }
 
+/// `site, reason`: why a page was left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PageLabels {
+    /// The site's name.
+    pub site: Name,
+    /// What there is about the page.
+    pub reason: &'static str,
+}
+
 /// `site, result`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ProofLabels {

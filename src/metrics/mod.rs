@@ -7,7 +7,7 @@ mod labels;
 
 pub use labels::{
     AttemptLabels, DestinationLabels, DropLabels, FieldLabels, FormatLabels, IntegrationLabels,
-    OutcomeLabels, PoisonLabels, PolicyLabels, ProofLabels, RankLabels, ReasonLabels,
+    OutcomeLabels, PageLabels, PoisonLabels, PolicyLabels, ProofLabels, RankLabels, ReasonLabels,
     RequestLabels, ResultLabels, RouteLabels, ScriptLabels, SegmentLabels, SegmentRunLabels,
     SiteLabels, SourceLabels, SyncChangeLabels, SyncLabels, VendorLabels,
 };
@@ -117,6 +117,8 @@ pub struct Metrics {
     pub scripts_pending: Family<VendorLabels, Gauge>,
     /// Failures of a site's integrations that its pages told of.
     pub integration_errors: Family<IntegrationLabels, Counter>,
+    /// Pages of an origin that did not get the gateway's script, by the reason.
+    pub pages_left_alone: Family<PageLabels, Counter>,
     /// Members of a segment, as of its last run.
     pub segment_members: Family<SegmentLabels, Gauge<u64, AtomicU64>>,
     /// Runs of segments.
@@ -184,6 +186,7 @@ impl Metrics {
             script_changes: Family::default(),
             scripts_pending: Family::default(),
             integration_errors: Family::default(),
+            pages_left_alone: Family::default(),
             segment_members: Family::default(),
             segment_runs: Family::default(),
             segment_run_timestamp_seconds: Family::default(),
@@ -285,6 +288,11 @@ impl Metrics {
             "integration_errors",
             "Failures of integrations that pages told of",
             self.integration_errors.clone(),
+        );
+        r.register(
+            "pages_left_alone",
+            "Pages of an origin that did not get the gateway's script",
+            self.pages_left_alone.clone(),
         );
         r.register("segment_members", "Members as of the last run", self.segment_members.clone());
         r.register("segment_runs", "Runs of segments", self.segment_runs.clone());

@@ -3,25 +3,31 @@
 use std::error::Error;
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::upgrade::OnUpgrade;
 use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::time::{Instant, timeout_at};
 
+use super::addresses::OwnAddress;
 use super::clients::ClientRequests;
 use super::coding::Coding;
 use super::connect::{Guard, Guarded};
-use super::connection::{Pool, Sent};
-use super::inject::{Rewriter, Task};
+use super::connection::{Flow, Pool, Sent};
+use super::edits::Task;
+use super::inject::{PageLimits, Rewriter};
+use super::left_alone::PageReport;
 use super::page;
-use super::policy::Admitted;
+use super::policy::{Admitted, Hosts};
 use super::settings::Settings;
 use super::tags::Tags;
 use super::trailers::Announced;
@@ -34,9 +40,10 @@ pub struct Origin {
     settings: Settings,
     /// HTTP/1.1 and, where TLS agrees on it, HTTP/2.
     any: Arc<Pool>,
-    /// HTTP/1.1: for upgrades, and for a host that is not the connection's.
+    /// HTTP/1.1: for upgrades.
     http1: Arc<Pool>,
     authority: HeaderValue,
+    own: OwnAddress,
     /// The requests of its clients under way.
     clients: Arc<ClientRequests>,
 }
@@ -52,6 +59,10 @@ pub struct Exchange<'r> {
     pub authority: &'r str,
     /// The vendors' tags that the site's pages may have.
     pub tags: &'r Arc<Tags>,
+    /// The host and port that the gateway's script sends to, if not the client's.
+    pub events: Option<&'r str>,
+    /// Hears of pages that are left alone.
+    pub report: &'r PageReport,
 }
 
 /// Why the origin did not answer.
@@ -75,7 +86,7 @@ pub enum OriginError {
     /// The client did not send the upload that it began.
     #[error(transparent)]
     Upload(#[from] UploadError),
-    /// No connection within `connect_timeout`, or no head within `head_time`.
+    /// No connection within `connect_timeout`, or no head within `head_time` of the request's end.
     #[error("the origin took too long")]
     Timeout,
     /// No connection, or an answer that is none.
@@ -123,7 +134,8 @@ impl Origin {
         };
         let (any, http1) = (pool(false)?, pool(true)?);
         let clients = ClientRequests::new(settings.client_requests);
-        Ok(Self { settings, any, http1, authority, clients })
+        let own = OwnAddress::of(&settings.origin);
+        Ok(Self { settings, any, http1, authority, own, clients })
     }
 
     /// Passes a request on, and answers with what comes back.
@@ -148,19 +160,11 @@ impl Origin {
         let place = self.clients.enter(from.client).ok_or(OriginError::Busy)?;
         let upload = UploadState::new(Some(place));
         let is_head = head.method == Method::HEAD;
+        let asked = head.uri.path_and_query().cloned();
         let body = Upload::new(body, self.upload_limits(), upload.clone());
         let request = self.request(head, body, from, upgrade.is_some(), is_page)?;
-        let is_http1 = upgrade.is_some() || self.settings.preserve_host;
-        let pool = if is_http1 { &self.http1 } else { &self.any };
-        let answer = tokio::time::timeout(self.settings.head_time, pool.send(request, &upload));
-        let mut answer = match answer.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                return Err(upload.error().map_or_else(|| failure(error), Into::into));
-            }
-            Err(_elapsed) if upload.is_waiting() => return Err(UploadError::TooSlow.into()),
-            Err(_elapsed) => return Err(OriginError::Timeout),
-        };
+        let pool = if upgrade.is_some() { &self.http1 } else { &self.any };
+        let mut answer = self.answered(pool.send(request, &upload), &upload).await?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client = upgrade.ok_or(OriginError::Unreachable(None))?;
             let origin = hyper::upgrade::on(&mut answer);
@@ -173,34 +177,66 @@ impl Origin {
         fields::passed(&mut head.headers, version);
         trailers.write(&mut head.headers);
         head.version = Version::default();
+        let asked = asked.as_ref().map_or("", PathAndQuery::as_str);
+        self.own.map((from.authority, from.secure), asked).apply(&mut head.headers);
         if !is_page {
             return Ok(Response::from_parts(head, AnswerBody::stream(body)));
         }
-        let body = match page::encoding(&head) {
-            Some(_) if is_head => {
-                page::announce(&mut head, coding);
-                AnswerBody::stream(body)
-            }
-            Some(encoding) => {
-                let task = Task {
-                    injects: self.settings.inject,
-                    tags: if rewrites { from.tags.clone() } else { Arc::default() },
-                    admitted: Admitted::of(&head.headers, from.authority),
-                    authority: from.authority.to_owned(),
-                    secure: from.secure,
-                };
-                if task.admitted.may_load(None) {
-                    hints::prune(&mut head.headers, &task.tags);
+        let (encoding, names_charset) = match page::kind(&head) {
+            page::Kind::Page { encoding, names_charset } => (encoding, names_charset),
+            kind => {
+                if let page::Kind::Left(reason) = kind
+                    && self.settings.inject
+                {
+                    from.report.tell(reason);
                 }
-                let limits = (self.settings.tag_bytes, self.settings.inline_bytes);
-                page::rewritten(&mut head, body, Rewriter::new(encoding, task, limits), coding)
-            }
-            None => {
                 page::pass(&mut head);
-                AnswerBody::stream(body)
+                return Ok(Response::from_parts(head, AnswerBody::stream(body)));
             }
         };
+        if is_head {
+            page::announce(&mut head, coding);
+            return Ok(Response::from_parts(head, AnswerBody::stream(body)));
+        }
+        let events = from.events.unwrap_or(from.authority);
+        let task = Task {
+            injects: self.settings.inject,
+            tags: if rewrites { from.tags.clone() } else { Arc::default() },
+            admitted: Admitted::of(&head.headers, Hosts { page: from.authority, events }),
+            authority: from.authority.to_owned(),
+            secure: from.secure,
+            events: events.to_owned(),
+            names_charset,
+            report: from.report.clone(),
+        };
+        if task.admitted.may_load(None) {
+            hints::prune(&mut head.headers, &task.tags);
+        }
+        let limits =
+            PageLimits { tag: self.settings.tag_bytes, inline: self.settings.inline_bytes };
+        let rewriter = Rewriter::new(encoding, task, limits);
+        let body = page::rewritten(&mut head, body, rewriter, coding).await;
         Ok(Response::from_parts(head, body))
+    }
+
+    /// The head of the answer, if it comes within `head_time` of the last of the request that went out.
+    async fn answered(
+        &self,
+        sending: impl Future<Output = Result<Response<Flow>, BodyError>>,
+        upload: &UploadState,
+    ) -> Result<Response<Flow>, OriginError> {
+        let mut sending = pin!(sending);
+        loop {
+            match timeout_at(upload.progress() + self.settings.head_time, sending.as_mut()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => {
+                    return Err(upload.error().map_or_else(|| failure(error), Into::into));
+                }
+                // It went on meanwhile, or waits for its client.
+                Err(_elapsed) if upload.progress() + self.settings.head_time > Instant::now() => {}
+                Err(_elapsed) => return Err(OriginError::Timeout),
+            }
+        }
     }
 
     fn upload_limits(&self) -> UploadLimits {
@@ -305,18 +341,21 @@ fn failure(error: BodyError) -> OriginError {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use http_body_util::Empty;
+    use std::time::Duration;
+
+    use http_body_util::{Empty, StreamBody};
+    use hyper::body::Frame;
 
     use super::*;
 
     pub(in crate::origin) fn settings(origin: &str) -> Settings {
-        let time = std::time::Duration::from_secs(5);
+        let time = Duration::from_secs(5);
         Settings {
             origin: origin.parse().unwrap(),
             inject: true,
             rewrite_tags: true,
             compress: true,
-            preserve_host: false,
+            preserve_host: true,
             connect_timeout: time,
             head_time: time,
             silence: time,
@@ -328,6 +367,8 @@ pub(super) mod tests {
             inline_bytes: 1 << 20,
             streams: 100,
             stream_bytes: 1 << 18,
+            ping_interval: time,
+            ping_timeout: time,
             idle_time: time,
             idle_connections: 1,
         }
@@ -346,10 +387,36 @@ pub(super) mod tests {
             secure: false,
             authority: "t.shop.example",
             tags: &Arc::default(),
+            events: None,
+            report: &PageReport::new(|_| {}),
         };
         let (head, ()) = Request::new(()).into_parts();
         let body = Empty::new().map_err(|never| match never {});
         let answer = origin.exchange::<Sent>(head, body.boxed_unsync(), from);
         assert!(matches!(answer.await, Err(OriginError::Forbidden)));
+    }
+
+    /// The time of an upload is its client's; the origin has its own from the end.
+    #[tokio::test(start_paused = true)]
+    async fn origin_has_its_time_from_the_latest_of_the_upload() {
+        let origin = Origin::new(settings("http://localhost:1"), |_| true).unwrap();
+        let time = origin.settings.head_time;
+        let pieces = futures_util::stream::unfold(20, |left| async move {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            let piece = Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x")));
+            (left > 0).then_some((piece, left - 1))
+        });
+        let state = UploadState::new(None);
+        let mut body = Upload::new(StreamBody::new(pieces), origin.upload_limits(), state.clone());
+        let began = Instant::now();
+        let sending = async {
+            while let Some(piece) = body.frame().await {
+                piece?;
+            }
+            std::future::pending().await
+        };
+        let answer = origin.answered(sending, &state).await;
+        assert!(matches!(answer, Err(OriginError::Timeout)));
+        assert_eq!(began.elapsed().as_secs(), 21 * 4 + time.as_secs());
     }
 }

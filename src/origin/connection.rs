@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::task::AtomicWaker;
+use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -62,6 +63,10 @@ pub(super) struct Pool {
     /// The requests under way in one connection of HTTP/2.
     streams: usize,
     stream_bytes: usize,
+    /// How long a connection of HTTP/2 is quiet until the origin is asked whether it is there, and how
+    /// long it has for its answer.
+    ping_interval: Duration,
+    ping_timeout: Duration,
     trailers: Arc<[HeaderName]>,
     idle: Mutex<Idle>,
     /// Connections, and the watch over them: they end with the pool.
@@ -172,6 +177,8 @@ impl Pool {
             idle_connections: settings.idle_connections,
             streams: settings.streams,
             stream_bytes: settings.stream_bytes,
+            ping_interval: settings.ping_interval,
+            ping_timeout: settings.ping_timeout,
             trailers: settings.trailers.clone(),
             idle: Mutex::default(),
             tasks: Mutex::default(),
@@ -215,14 +222,25 @@ impl Pool {
         upload: &UploadState,
     ) -> Result<Response<Incoming>, TrySendError<Request<Sent>>> {
         match line {
-            Line::One(sender) => sender.try_send_request(request).await,
+            Line::One(sender) => {
+                // One of HTTP/2 may have had it before.
+                if request.uri().authority().is_some()
+                    && let Some(path) = request.uri().path_and_query().cloned()
+                {
+                    *request.uri_mut() = Uri::from(path);
+                }
+                sender.try_send_request(request).await
+            }
             Line::Shared(sender, place) => {
                 if let Some(stream) = place.stream.take() {
                     upload.join(stream);
                 }
+                // The host that the request is for is not always the connection's.
+                let host = request.headers().get(HOST);
+                let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
                 let mut whole = mem::take(request.uri_mut()).into_parts();
                 whole.scheme = Some(self.scheme.clone());
-                whole.authority = Some(self.authority.clone());
+                whole.authority = Some(authority.unwrap_or_else(|| self.authority.clone()));
                 // A path with a scheme and an authority is always a URI.
                 *request.uri_mut() = Uri::from_parts(whole).unwrap_or_default();
                 sender.try_send_request(request).await
@@ -273,6 +291,9 @@ impl Pool {
             let all = u32::try_from(self.streams).unwrap_or(u32::MAX);
             builder
                 .timer(TokioTimer::new())
+                .keep_alive_interval(self.ping_interval)
+                .keep_alive_timeout(self.ping_timeout)
+                .keep_alive_while_idle(true)
                 .initial_stream_window_size(window)
                 .initial_connection_window_size(window.saturating_mul(all).min(MAX_WINDOW));
             let (sender, mut connection) = builder.handshake(stream).await?;
@@ -390,9 +411,9 @@ fn repeatable(request: &Request<Sent>) -> Option<Request<Sent>> {
     Some(again)
 }
 
-/// Whether a connection that had served before was at its end.
+/// Returns true if a connection that had served before was at its end, found by a ping or not.
 fn was_at_its_end(error: &hyper::Error) -> bool {
-    !error.is_parse() && !error.is_user() && !error.is_timeout()
+    !error.is_parse() && !error.is_user()
 }
 
 /// The body of an answer, which must not be silent for too long.
@@ -461,183 +482,4 @@ impl Body for Flow {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::net::SocketAddr;
-
-    use futures_util::stream;
-    use http_body_util::{Full, StreamBody};
-    use hyper::server::conn as server;
-    use hyper::service::service_fn;
-    use hyper_util::rt::TokioIo;
-    use rustls::{RootCertStore, ServerConfig};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-    use tokio::sync::mpsc;
-    use tokio_rustls::TlsAcceptor;
-
-    use super::super::client::tests::settings;
-    use super::super::upload::{Upload, UploadLimits};
-    use super::*;
-
-    /// Ends with the test.
-    type Server = JoinSet<()>;
-
-    /// A server of HTTP/1.1 that answers every head at once and reads whatever follows.
-    async fn hasty() -> (SocketAddr, Arc<AtomicUsize>, Server) {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let (address, accepted) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let (count, mut tasks) = (accepted.clone(), JoinSet::new());
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(async move {
-                    let mut seen = Vec::new();
-                    while let Ok(byte) = stream.read_u8().await {
-                        seen.push(byte);
-                        if seen.ends_with(b" HTTP/1.1\r\n") {
-                            seen.clear();
-                        }
-                        if seen.ends_with(b"\r\n\r\n") && seen.len() > 8 {
-                            seen.clear();
-                            let answer = b"HTTP/1.1 405 No\r\ncontent-length: 0\r\n\r\n";
-                            stream.write_all(answer).await.unwrap();
-                        }
-                    }
-                });
-            }
-        });
-        (address, accepted, tasks)
-    }
-
-    fn upload<B>(method: &str, path: &str, body: B) -> (Request<Sent>, Arc<UploadState>)
-    where
-        B: Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
-    {
-        let state = UploadState::new(None);
-        let silence = Duration::from_secs(3600);
-        let limits = UploadLimits { bytes: 1 << 20, silence, trailers: Arc::new([]) };
-        let body = Upload::new(body, limits, state.clone()).boxed_unsync();
-        let request = Request::builder().method(method).uri(path).header("host", "x");
-        (request.body(body).unwrap(), state)
-    }
-
-    fn get(path: &str) -> (Request<Sent>, Arc<UploadState>) {
-        upload("GET", path, Empty::new())
-    }
-
-    /// The body of a client that sends a little and then nothing more.
-    fn trickle() -> impl Body<Data = Bytes, Error = Infallible> + Send + 'static {
-        let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"x")))]);
-        StreamBody::new(futures_util::StreamExt::chain(first, stream::pending()))
-    }
-
-    fn plain(origin: SocketAddr) -> Arc<Pool> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider);
-        let tls = tls.with_safe_default_protocol_versions().unwrap();
-        let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-        let settings = Settings { idle_connections: 8, ..settings(&format!("http://{origin}")) };
-        Pool::new(&settings, &tls, |_| true, true).unwrap()
-    }
-
-    #[tokio::test]
-    async fn connection_whose_upload_still_runs_takes_no_other_request() {
-        let (origin, accepted, _server) = hasty().await;
-        let pool = plain(origin);
-        for uploads in 1..=3 {
-            let (request, state) = upload("POST", "/up", trickle());
-            let answer = pool.send(request, &state).await.unwrap();
-            assert_eq!(answer.status(), 405);
-            assert!(answer.body().is_end_stream() && !state.is_ended());
-            drop(answer);
-            assert_eq!(accepted.load(Ordering::Relaxed), uploads);
-            assert!(pool.lock().unused.is_empty(), "nobody may wait for the upload's end");
-        }
-        // Visitors go over connections of their own, one after the other over one.
-        for _ in 0..3 {
-            let (request, state) = get("/");
-            assert_eq!(pool.send(request, &state).await.unwrap().status(), 405);
-            assert_eq!(pool.lock().unused.len(), 1);
-        }
-        assert_eq!(accepted.load(Ordering::Relaxed), 4);
-    }
-
-    /// A server of HTTP/2 over TLS, which takes so many requests at once and answers all but `/wait`,
-    /// of which it tells.
-    async fn multiplexed(most: u32) -> (SocketAddr, ClientConfig, mpsc::Receiver<()>, Server) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
-        let mut tls = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key.unwrap())
-            .unwrap();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let ((told, waiting), mut tasks) = (mpsc::channel(100), JoinSet::new());
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            let acceptor = TlsAcceptor::from(Arc::new(tls));
-            while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, told) = (acceptor.clone(), told.clone());
-                connections.spawn(async move {
-                    let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
-                    let service = service_fn(move |request: Request<Incoming>| {
-                        let told = told.clone();
-                        async move {
-                            if request.uri().path() == "/wait" {
-                                told.send(()).await.unwrap();
-                                std::future::pending::<()>().await;
-                            }
-                            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("yes"))))
-                        }
-                    });
-                    let mut builder = server::http2::Builder::new(TokioExecutor::new());
-                    builder.max_concurrent_streams(most);
-                    builder.serve_connection(stream, service).await.ok();
-                });
-            }
-        });
-        (address, client, waiting, tasks)
-    }
-
-    #[tokio::test]
-    async fn http2_request_never_waits_for_the_streams_of_others() {
-        let (address, tls, mut waiting, _server) = multiplexed(2).await;
-        let settings = settings(&format!("https://localhost:{}", address.port()));
-        let pool = Pool::new(&settings, &tls, |_| true, false).unwrap();
-        let answered = async || {
-            let (request, state) = get("/");
-            let answer = pool.send(request, &state).await.unwrap();
-            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "yes");
-        };
-        answered().await;
-        assert_eq!(pool.lock().shared.len(), 1, "the origin speaks HTTP/2");
-        let mut slow = JoinSet::new();
-        for _ in 0..4 {
-            let pool = pool.clone();
-            slow.spawn(async move {
-                let (request, state) = get("/wait");
-                pool.send(request, &state).await.unwrap();
-            });
-            waiting.recv().await.unwrap();
-        }
-        assert!(pool.lock().shared.len() <= 4);
-        assert!(pool.take_shared().is_none(), "the next takes a connection of its own");
-        answered().await;
-        slow.shutdown().await;
-        assert!(pool.take_shared().is_some(), "places are given back");
-    }
-}
+mod tests;

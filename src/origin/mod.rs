@@ -1,18 +1,22 @@
 //! The site behind the gateway: what is no route of the gateway's goes to the site's own server,
 //! and back, streamed both ways.
 //!
-//! Nothing is kept, and not more is read of one side than the other takes. Of a page in HTML the
-//! head gets the gateway's script, and tags of vendors point at what the gateway has of theirs.
+//! Nothing is kept, and not more is read of one side than the other takes. A page in HTML
+//! gets the gateway's script, and tags of vendors point at what the gateway has of theirs.
 
+mod addresses;
 mod client;
 mod clients;
 mod coding;
 mod connect;
 mod connection;
+mod edits;
 mod fields;
 mod hints;
 mod inject;
 mod inline;
+mod left_alone;
+mod opening;
 mod page;
 mod policy;
 mod settings;
@@ -23,6 +27,7 @@ mod upload;
 
 pub use client::{Exchange, Origin, OriginError};
 pub use connect::Guard;
+pub use left_alone::{LeftAlone, PageReport};
 pub use settings::Settings;
 pub use tags::{Tag, Tags};
 pub use upload::{UploadError, client_gone};

@@ -1,5 +1,6 @@
 //! A page on its way through, which gets the gateway's script.
 
+use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,6 +19,7 @@ use lol_html::AsciiCompatibleEncoding;
 
 use super::coding::{Coding, Encoder};
 use super::inject::Rewriter;
+use super::left_alone::LeftAlone;
 use crate::answer::{AnswerBody, BodyError};
 
 /// The bytes of a page that are read at once: less than a millisecond's work.
@@ -28,45 +30,117 @@ const NO_TRANSFORM: &str = "no-transform";
 /// Fields that speak of the very bytes of a body.
 const OF_THE_BYTES: &[&str] = &["content-md5", "digest", "content-digest", "repr-digest"];
 
-/// Whether the answer may be shown as a page.
+/// Fields of scripts that put an answer into a page, and do not show it as one.
+const OF_SCRIPTS: &[&str] =
+    &["x-requested-with", "hx-request", "turbo-frame", "x-pjax", "x-inertia", "x-up-version"];
+
+/// Returns true if the answer may be shown as a page. A form may be sent with POST.
 pub(super) fn may_be_page(head: &RequestParts) -> bool {
     let fields = &head.headers;
-    if head.method != Method::GET && head.method != Method::HEAD {
+    if ![Method::GET, Method::HEAD, Method::POST].contains(&head.method) {
         return false;
     }
-    match fields.get("sec-fetch-dest") {
-        Some(dest) => ["document", "iframe", "frame"].iter().any(|it| dest == it),
-        None => text(fields, ACCEPT).contains("text/html"),
+    let says = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
+    match says("sec-fetch-dest") {
+        Some("document" | "iframe" | "frame") => true,
+        // By a service worker, or to be shown later.
+        Some("empty") => {
+            says("sec-fetch-mode") == Some("navigate")
+                || (is_prefetch(fields) && has_path_of_page(head.uri.path()))
+        }
+        Some(_) => false,
+        None => {
+            let is_scripts = OF_SCRIPTS.iter().any(|name| fields.contains_key(*name));
+            !is_scripts && text(fields, ACCEPT).contains("text/html")
+        }
     }
 }
 
-/// The encoding of an answer that is a page and may be changed: the whole of it, to be shown.
-pub(super) fn encoding(head: &ResponseParts) -> Option<AsciiCompatibleEncoding> {
+/// Returns true if a page asks for it ahead of a navigation, and not by a script.
+fn is_prefetch(fields: &HeaderMap) -> bool {
+    let is_ahead = |name: &str| {
+        let value = fields.get(name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.contains("prefetch"))
+    };
+    is_ahead("sec-purpose") || is_ahead("purpose")
+}
+
+/// Returns false for the paths of files that are other than pages: those are not asked for
+/// uncompressed.
+fn has_path_of_page(path: &str) -> bool {
+    const PAGES: &[&str] = &["html", "htm", "xhtml", "php", "asp", "aspx", "jsp", "do", "cgi"];
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+    ending.is_none_or(|ending| PAGES.iter().any(|it| ending.eq_ignore_ascii_case(it)))
+}
+
+/// An answer, as far as its head says what it is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A page in this encoding, which may be changed.
+    Page { encoding: AsciiCompatibleEncoding, names_charset: bool },
+    /// A page that has to stay as it is.
+    Left(LeftAlone),
+    /// Anything else, and parts of pages.
+    Other,
+}
+
+/// What an answer is: a page only if it is the whole of it, to be shown.
+pub(super) fn kind(head: &ResponseParts) -> Kind {
     let has_body = !head.status.is_informational() && !head.status.is_redirection();
     let others = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT];
     if !has_body || others.contains(&head.status) {
-        return None;
+        return Kind::Other;
     }
     html(&head.headers)
 }
 
-/// The encoding of HTML that may be changed.
-fn html(fields: &HeaderMap) -> Option<AsciiCompatibleEncoding> {
+fn html(fields: &HeaderMap) -> Kind {
+    let kinds = || {
+        let all = fields.get_all(CONTENT_TYPE).iter().filter_map(|kind| kind.to_str().ok());
+        all.map(|kind| kind.split(';').next().unwrap_or_default().trim())
+    };
+    let is_any = |wanted: &str| kinds().any(|kind| kind.eq_ignore_ascii_case(wanted));
     let is_plain = fields.get_all(CONTENT_ENCODING).iter().all(|it| it == "identity");
-    let mut kinds = fields.get_all(CONTENT_TYPE).iter();
-    let (kind, other) = (kinds.next()?, kinds.next());
-    let mut parts = kind.to_str().ok()?.split(';').map(str::trim);
-    let is_html = parts.next()?.eq_ignore_ascii_case("text/html");
-    if !is_html || other.is_some() || !is_plain || !may_change(fields) || is_file(fields) {
-        return None;
+    let is_html = is_any("text/html");
+    match () {
+        () if is_file(fields) => Kind::Other,
+        () if is_any("application/xhtml+xml") && !is_html => Kind::Left(LeftAlone::Xhtml),
+        () if !is_html => Kind::Other,
+        () if kinds().nth(1).is_some() => Kind::Left(LeftAlone::Ambiguous),
+        () if !may_change(fields) => Kind::Left(LeftAlone::NoTransform),
+        () if !is_plain => Kind::Left(LeftAlone::Compressed),
+        () => match charset(fields) {
+            None => Kind::Page { encoding: AsciiCompatibleEncoding::utf_8(), names_charset: false },
+            Some(encoding) => match AsciiCompatibleEncoding::new(encoding) {
+                Some(encoding) => Kind::Page { encoding, names_charset: true },
+                None => Kind::Left(LeftAlone::Charset),
+            },
+        },
     }
-    let charset = parts.find_map(|part| {
-        let (name, value) = part.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
-    });
-    match charset {
-        None => Some(AsciiCompatibleEncoding::utf_8()),
-        Some(label) => AsciiCompatibleEncoding::new(Encoding::for_label(label.as_bytes())?),
+}
+
+/// The charset that a head names, by a label that browsers know: others they read as none.
+fn charset(fields: &HeaderMap) -> Option<&'static Encoding> {
+    let parts = text(fields, CONTENT_TYPE).split(';').skip(1);
+    let value = parts.filter_map(|part| part.split_once('=')).find_map(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim())
+    })?;
+    Encoding::for_label(value.trim_matches(['"', '\'']).as_bytes())
+}
+
+/// Names the charset that the page declares itself, but perhaps too late with the script before it.
+fn name_charset(fields: &mut HeaderMap, charset: &str) {
+    let kind = text(fields, CONTENT_TYPE).split(';');
+    let is_charset = |part: &&str| {
+        let name = part.split('=').next().unwrap_or_default().trim();
+        name.eq_ignore_ascii_case("charset") || name.is_empty()
+    };
+    let mut kept: Vec<&str> = kind.filter(|part| !is_charset(part)).map(str::trim).collect();
+    let charset = format!("charset={}", charset.to_ascii_lowercase());
+    kept.push(&charset);
+    if let Ok(value) = HeaderValue::try_from(kept.join("; ")) {
+        fields.insert(CONTENT_TYPE, value);
     }
 }
 
@@ -90,7 +164,7 @@ fn text(fields: &HeaderMap, name: HeaderName) -> &str {
 }
 
 /// The page as it has to be, and compressed if that is wanted and the client takes it.
-pub(super) fn rewritten<B>(
+pub(super) async fn rewritten<B>(
     head: &mut ResponseParts,
     body: B,
     rewriter: Rewriter,
@@ -99,8 +173,18 @@ pub(super) fn rewritten<B>(
 where
     B: Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static,
 {
-    let encoder = announce(head, coding);
-    let page = Page { body, rewriter: Some(rewriter), encoder, rest: Bytes::new(), is_due: true };
+    let rewriter = Some(rewriter);
+    let mut page =
+        Page { body, rewriter, first: None, encoder: None, rest: Bytes::new(), is_due: true };
+    let has_charset = charset(&head.headers).is_some();
+    if !has_charset {
+        page.look_ahead().await;
+    }
+    let moved = page.rewriter.as_ref().and_then(Rewriter::moved_charset);
+    if let Some(moved) = moved.filter(|_| !has_charset) {
+        name_charset(&mut head.headers, moved);
+    }
+    page.encoder = announce(head, coding);
     AnswerBody::stream(page)
 }
 
@@ -130,7 +214,8 @@ pub(super) fn announce(
 /// one are none of the other, and the one that a client has is the same still.
 pub(super) fn pass(head: &mut ResponseParts) {
     let fields = &mut head.headers;
-    let is_part = head.status == StatusCode::PARTIAL_CONTENT && html(fields).is_some();
+    let is_part =
+        head.status == StatusCode::PARTIAL_CONTENT && matches!(html(fields), Kind::Page { .. });
     if is_part {
         fields.remove(ACCEPT_RANGES);
     }
@@ -164,6 +249,8 @@ struct Page<B> {
     body: B,
     /// Until the page ends.
     rewriter: Option<Rewriter>,
+    /// What there was to send before the head went out, and whether that is all.
+    first: Option<Result<(Vec<u8>, bool), BodyError>>,
     encoder: Option<Encoder>,
     /// The bytes that came and are still to be read.
     rest: Bytes,
@@ -172,18 +259,47 @@ struct Page<B> {
 }
 
 impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Page<B> {
+    /// Reads of the page until it is known what its head has to say: browsers, too, wait for so much of a
+    /// page that names no charset.
+    async fn look_ahead(&mut self) {
+        let mut out = Vec::new();
+        while self.rewriter.as_ref().is_some_and(Rewriter::is_looking) {
+            let step = poll_fn(|context| self.poll_step(context)).await;
+            let Some(rewriter) = &mut self.rewriter else { break };
+            match step {
+                Some(Ok(bytes)) => out.extend(rewriter.write(&bytes)),
+                Some(Err(error)) => {
+                    self.first = Some(Err(error));
+                    return;
+                }
+                None => {
+                    out.extend(rewriter.end());
+                    self.first = Some(Ok((out, true)));
+                    return;
+                }
+            }
+        }
+        self.first = Some(Ok((out, false)));
+    }
+
     /// What more there is to send after this much more of the page; all if it ended.
     fn advance(&mut self, more: Option<&Bytes>) -> Result<Vec<u8>, BodyError> {
         let plain = match (more, &mut self.rewriter) {
             (Some(bytes), Some(rewriter)) => rewriter.write(bytes),
-            (None, _) => self.rewriter.take().map(Rewriter::end).unwrap_or_default(),
-            (Some(_), None) => Vec::new(),
+            (None, Some(rewriter)) => rewriter.end(),
+            (_, None) => Vec::new(),
         };
+        self.encoded(plain, more.is_none())
+    }
+
+    /// The bytes as the client gets them.
+    fn encoded(&mut self, plain: Vec<u8>, is_all: bool) -> Result<Vec<u8>, BodyError> {
+        if is_all {
+            self.rewriter = None;
+        }
         let Some(encoder) = &mut self.encoder else { return Ok(plain) };
         let mut out = encoder.write(&plain)?;
-        if more.is_none()
-            && let Some(encoder) = self.encoder.take()
-        {
+        if is_all && let Some(encoder) = self.encoder.take() {
             out.extend(encoder.finish()?);
         }
         Ok(out)
@@ -220,10 +336,13 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Body for Page<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         while this.rewriter.is_some() {
-            let out = match ready!(this.poll_step(context)) {
-                Some(Ok(bytes)) => this.advance(Some(&bytes)),
-                Some(Err(error)) => Err(error),
-                None => this.advance(None),
+            let out = match this.first.take() {
+                Some(first) => first.and_then(|(plain, is_all)| this.encoded(plain, is_all)),
+                None => match ready!(this.poll_step(context)) {
+                    Some(Ok(bytes)) => this.advance(Some(&bytes)),
+                    Some(Err(error)) => Err(error),
+                    None => this.advance(None),
+                },
             };
             match out {
                 Ok(out) if out.is_empty() => {}
@@ -245,25 +364,32 @@ mod tests {
     use futures_util::stream;
     use http_body_util::StreamBody;
 
-    use super::super::inject::Task;
+    use super::super::edits::tag;
+    use super::super::inject::PageLimits;
+    use super::super::inject::tests::task;
+    use super::super::policy::Admitted;
     use super::*;
 
+    fn rewriter() -> Rewriter {
+        Rewriter::new(
+            AsciiCompatibleEncoding::utf_8(),
+            task(),
+            PageLimits { tag: 1 << 20, inline: 1 << 20 },
+        )
+    }
+
     /// One frame of an origin's may be large; the thread is not its own.
-    #[test]
-    fn page_yields_between_its_steps() {
-        let task = Task {
-            injects: true,
-            tags: Default::default(),
-            admitted: Default::default(),
-            authority: "t.shop.example".to_owned(),
-            secure: true,
-        };
-        let rewriter = Rewriter::new(AsciiCompatibleEncoding::utf_8(), task, (1 << 20, 1 << 20));
+    #[tokio::test]
+    async fn page_yields_between_its_steps() {
+        let rewriter = rewriter();
         let text = Bytes::from("<p>x".repeat(STEP_BYTES));
+        let snippet = tag(&Admitted::default(), None).len();
         let frames = [Ok::<_, BodyError>(Frame::data(text.clone()))];
         let body = StreamBody::new(stream::iter(frames));
+        let kind = [(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))];
         let (mut head, ()) = http::Response::new(()).into_parts();
-        let mut page = rewritten(&mut head, body, rewriter, None);
+        head.headers = HeaderMap::from_iter(kind);
+        let mut page = rewritten(&mut head, body, rewriter, None).await;
         let mut context = Context::from_waker(Waker::noop());
         let (mut steps, mut length) = (0, 0);
         loop {
@@ -273,7 +399,7 @@ mod tests {
                 Poll::Ready(Some(frame)) => length += frame.unwrap().into_data().unwrap().len(),
             }
         }
-        assert_eq!(length, text.len());
+        assert_eq!(length, text.len() + snippet);
         assert_eq!(steps, text.len() / STEP_BYTES - 1);
     }
 }

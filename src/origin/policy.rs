@@ -9,6 +9,10 @@ use http::header::CONTENT_SECURITY_POLICY;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Admitted {
     policies: Vec<Policy>,
+    /// Whether one lets the page send to no other than these, and the script's events go elsewhere.
+    refuses_events: bool,
+    /// Whether one lets no script run at all.
+    is_sandbox: bool,
     /// Whether one says which Trusted Types policies there may be, and not the snippet's.
     refuses_types: bool,
     /// True if there are more of them than are read: they may admit nothing.
@@ -24,6 +28,15 @@ const MAX_POLICIES: usize = 16;
 /// The snippet's Trusted Types policy.
 const TYPES: &str = "tagway-snippet";
 
+/// The hosts, with their ports, that matter for a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hosts<'h> {
+    /// The page's own, which its scripts come from.
+    pub(super) page: &'h str,
+    /// The one that the gateway's script sends to.
+    pub(super) events: &'h str,
+}
+
 /// What one policy says of scripts.
 #[derive(Clone, Debug)]
 struct Policy {
@@ -38,25 +51,38 @@ struct Policy {
 }
 
 impl Admitted {
-    /// Reads the policies of an answer for a page of the host `authority`.
-    pub(super) fn of(fields: &HeaderMap, authority: &str) -> Self {
+    /// Reads the policies of an answer.
+    pub(super) fn of(fields: &HeaderMap, hosts: Hosts<'_>) -> Self {
         let mut admitted = Self::default();
         let policies = fields.get_all(CONTENT_SECURITY_POLICY).iter();
         for value in policies.filter_map(|value| value.to_str().ok()) {
-            admitted.add(value, authority);
+            admitted.add(value, hosts);
+            // One in the page itself says nothing of this.
+            admitted.is_sandbox |= value.split(',').any(|policy| {
+                let allowed = words(policy, &["sandbox"]);
+                allowed.is_some_and(|mut it| !it.any(|word| word == "allow-scripts"))
+            });
         }
         admitted
     }
 
     /// Adds the policies of a field, or of the page itself.
-    pub(super) fn add(&mut self, policies: &str, authority: &str) {
+    pub(super) fn add(&mut self, policies: &str, hosts: Hosts<'_>) {
         let room = MAX_POLICIES.saturating_sub(self.policies.len());
         self.is_beyond |= policies.len() > MAX_BYTES || policies.split(',').nth(room).is_some();
         if self.is_beyond {
             return;
         }
-        let of = |policy| Some(Policy::of(words(policy, SCRIPTS)?, authority));
+        let of = |policy| Some(Policy::of(words(policy, SCRIPTS)?, hosts.page));
         self.policies.extend(policies.split(',').filter_map(of));
+        let is_own = hosts.events.eq_ignore_ascii_case(hosts.page);
+        let takes = |source: &str| {
+            (is_own && source.eq_ignore_ascii_case("'self'")) || is_host(source, hosts.events)
+        };
+        self.refuses_events |= policies
+            .split(',')
+            .filter_map(|policy| words(policy, CONNECTIONS))
+            .any(|mut sources| !sources.any(takes));
         self.refuses_types |= policies
             .split(',')
             .filter_map(|policy| words(policy, &["trusted-types"]))
@@ -82,6 +108,11 @@ impl Admitted {
         let nonce = self.nonce();
         let admits = |it: &Policy| it.knows(nonce) || (it.is_open && it.is_own);
         !self.is_beyond && !self.refuses_types && self.policies.iter().all(admits)
+    }
+
+    /// Returns true if the gateway's script loads, with this nonce, and may send.
+    pub(super) fn lets_run(&self, nonce: Option<&str>) -> bool {
+        self.may_load(nonce) && !self.refuses_events && !self.is_sandbox
     }
 
     /// Whether an inline script with this nonce runs whatever it says, and can load from here.
@@ -129,6 +160,8 @@ fn is_host(source: &str, authority: &str) -> bool {
         return true;
     }
     let host = source.split_once("://").map_or(source.as_str(), |(_, host)| host);
+    let host = host.strip_suffix('/').unwrap_or(host);
+    let host = host.strip_suffix(":*").unwrap_or(host);
     let authority = authority.to_ascii_lowercase();
     match host.strip_prefix('*') {
         Some(parent) => parent.starts_with('.') && authority.ends_with(parent),
@@ -138,6 +171,9 @@ fn is_host(source: &str, authority: &str) -> bool {
 
 /// The directives that say which scripts run, the one that counts first.
 const SCRIPTS: &[&str] = &["script-src-elem", "script-src", "default-src"];
+
+/// The directives that say where a page may send, the one that counts first.
+const CONNECTIONS: &[&str] = &["connect-src", "default-src"];
 
 /// What a policy says by the first of these directives that it has.
 fn words<'p>(policy: &'p str, directives: &[&str]) -> Option<SplitAsciiWhitespace<'p>> {
@@ -163,8 +199,10 @@ mod tests {
     fn of(policy: &'static str) -> Admitted {
         let mut fields = HeaderMap::new();
         fields.insert(CONTENT_SECURITY_POLICY, policy.parse().unwrap());
-        Admitted::of(&fields, "www.shop.example")
+        Admitted::of(&fields, HOSTS)
     }
+
+    const HOSTS: Hosts<'_> = Hosts { page: "www.shop.example", events: "www.shop.example" };
 
     #[test]
     fn the_nonce_is_the_one_for_scripts_and_what_may_not_run_is_not_put_in() {
@@ -236,5 +274,36 @@ mod tests {
             let found = (admitted.may_change(nonce), admitted.may_load(nonce));
             assert_eq!(found, (change, load), "{policy} {nonce:?}");
         }
+    }
+
+    #[test]
+    fn script_is_let_run_where_it_loads_and_may_send() {
+        for (policy, runs) in [
+            ("img-src 'self'", true),
+            ("default-src 'self'", true),
+            ("default-src 'none'", false),
+            ("default-src 'none'; script-src 'self'; connect-src https://www.shop.example/", true),
+            ("script-src 'self'; connect-src 'none'", false),
+            ("script-src 'self'; connect-src https://api.shop.example", false),
+            ("script-src 'self'; connect-src *.shop.example:*", true),
+            ("script-src 'sha256-x'", false),
+            ("script-src 'strict-dynamic' 'sha256-x'", false),
+            ("script-src https://cdn.example", false),
+            ("script-src 'nonce-a'; connect-src wss: https:", true),
+            ("script-src 'nonce-a' 'strict-dynamic'", true),
+            ("script-src 'self', default-src 'none'", false),
+            ("sandbox allow-forms", false),
+            ("sandbox allow-scripts allow-same-origin", true),
+        ] {
+            let admitted = of(policy);
+            assert_eq!(admitted.lets_run(admitted.nonce()), runs, "{policy}");
+        }
+        let mut elsewhere = Admitted::default();
+        let events = "t.shop.example";
+        elsewhere.add("connect-src 'self'", Hosts { events, ..HOSTS });
+        assert!(!elsewhere.lets_run(None), "it sends to another host");
+        let mut named = Admitted::default();
+        named.add("connect-src 'self' https://t.shop.example", Hosts { events, ..HOSTS });
+        assert!(named.lets_run(None));
     }
 }

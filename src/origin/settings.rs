@@ -24,7 +24,7 @@ pub struct Settings {
     pub preserve_host: bool,
     /// For a connection to be made.
     pub connect_timeout: Duration,
-    /// For the head of an answer, the upload included.
+    /// For the head of an answer, from the last of its request that went out.
     pub head_time: Duration,
     /// Between two pieces of an answer, and for silence in a WebSocket.
     pub silence: Duration,
@@ -44,6 +44,10 @@ pub struct Settings {
     pub streams: usize,
     /// The bytes that each of them may be ahead of its client.
     pub stream_bytes: usize,
+    /// How long a connection of HTTP/2 is quiet until the origin is pinged.
+    pub ping_interval: Duration,
+    /// For its answer to a ping.
+    pub ping_timeout: Duration,
     /// How long an unused connection is kept.
     pub idle_time: Duration,
     /// Unused connections kept.
@@ -72,6 +76,8 @@ impl Settings {
             inline_bytes: section.byte_count("inline_bytes"),
             streams: section.integer("streams", 1..=10_000),
             stream_bytes: section.byte_count("stream_bytes"),
+            ping_interval: section.positive_duration("ping_interval"),
+            ping_timeout: section.positive_duration("ping_timeout"),
             idle_time: section.positive_duration("idle_time"),
             idle_connections: section.integer("idle_connections", 0..=10_000),
         };

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::clients::RequestPlace;
 use super::trailers;
@@ -26,7 +26,7 @@ pub enum UploadError {
     /// It is longer than `upload_bytes`.
     #[error("the upload is too large")]
     TooLarge,
-    /// Nothing of it came for `upload_silence`, or not all of it within `head_time`.
+    /// Nothing of it came for `upload_silence`.
     #[error("the upload took too long")]
     TooSlow,
     /// It is not framed as HTTP says.
@@ -92,6 +92,9 @@ enum Stage {
 /// The state of an upload, and the places that it holds until it ends and its answer does.
 pub(super) struct UploadState {
     stage: AtomicU8,
+    began: Instant,
+    /// When the latest of it went on, in milliseconds since it began.
+    progress_ms: AtomicU64,
     error: OnceLock<UploadError>,
     _place: Option<RequestPlace>,
     /// Counts as one of an HTTP/2 connection's streams.
@@ -103,6 +106,8 @@ impl UploadState {
     pub(super) fn new(place: Option<RequestPlace>) -> Arc<Self> {
         Arc::new(Self {
             stage: AtomicU8::new(Stage::Passing as u8),
+            began: Instant::now(),
+            progress_ms: AtomicU64::new(0),
             error: OnceLock::new(),
             _place: place,
             stream: Mutex::default(),
@@ -114,9 +119,13 @@ impl UploadState {
         self.stage.load(Ordering::Acquire) == Stage::Ended as u8
     }
 
-    /// Returns true if the upload waits for its client.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.stage.load(Ordering::Acquire) == Stage::Waiting as u8
+    /// The time from which the origin is waited for: when the latest of the upload went on, or it ended.
+    /// It is now as long as the upload waits for its client.
+    pub(super) fn progress(&self) -> Instant {
+        if self.stage.load(Ordering::Acquire) == Stage::Waiting as u8 {
+            return Instant::now();
+        }
+        self.began + Duration::from_millis(self.progress_ms.load(Ordering::Relaxed))
     }
 
     /// The error that ended it early.
@@ -131,6 +140,8 @@ impl UploadState {
     }
 
     fn enter(&self, stage: Stage) {
+        let passed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.progress_ms.store(passed, Ordering::Relaxed);
         self.stage.store(stage as u8, Ordering::Release);
     }
 }
@@ -273,10 +284,11 @@ mod tests {
         let state = UploadState::new(None);
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BodyError>>());
         let mut body = Upload::new(body, limits(), state.clone());
-        assert!(!state.is_waiting());
+        let began = Instant::now();
         let error = body.frame().await.unwrap().unwrap_err();
         assert_eq!(error.downcast_ref::<UploadError>(), Some(&UploadError::TooSlow));
-        assert!(state.is_waiting() && !state.is_ended());
+        assert!(state.progress() > began, "the client was waited for, not the origin");
+        assert!(!state.is_ended());
         drop(body);
         assert!(state.is_ended());
     }

@@ -114,6 +114,13 @@ impl Sdk {
         shim.file.get()
     }
 
+    /// The host and port that it sends to, if not to the host that it came from.
+    pub fn events_at(&self) -> Option<String> {
+        let endpoint = self.settings.endpoint.as_ref()?;
+        let host = endpoint.host_str()?;
+        Some(endpoint.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    }
+
     /// Whether the path is the script's: under its lasting name or with a hash.
     pub fn is_at(path: &str) -> bool {
         path == "/tw.js" || hash_of(path).is_some()

@@ -22,6 +22,7 @@ mod mutants;
 mod origin;
 mod origin_clients;
 mod origin_connections;
+mod origin_pages;
 mod outside;
 mod pages;
 mod pins;

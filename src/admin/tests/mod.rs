@@ -61,7 +61,11 @@ impl Journal for FakeJournal {
     async fn reader(&self, _site: SiteId, _name: &str) -> Result<ReaderId, JournalError> {
         Err(JournalError::Closed)
     }
-    async fn append(&self, _records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
+    async fn append_counted(
+        &self,
+        _records: Vec<NewRecord>,
+        _count: CountAppended,
+    ) -> Result<Vec<Appended>, AppendError> {
         Err(AppendError::Closed)
     }
     fn guard(&self) -> Arc<Guard> {

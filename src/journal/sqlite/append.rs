@@ -13,7 +13,9 @@ use rusqlite::{Connection, ToSql};
 use tokio::sync::{oneshot, watch};
 
 use super::super::dedupe::Windows;
-use super::super::{AppendError, Appended, Head, JournalError, NewRecord, Settings, SiteId};
+use super::super::{
+    AppendError, Appended, CountAppended, Head, JournalError, NewRecord, Settings, SiteId,
+};
 use super::room::{Account, Room};
 use super::{Heads, MAX_SEQ, append_error, flags, lock, place, rank, time};
 use crate::event::SenderRank;
@@ -43,6 +45,7 @@ type Answer = Result<Vec<Appended>, AppendError>;
 
 struct Request {
     records: Vec<NewRecord>,
+    count: CountAppended,
     answer: oneshot::Sender<News>,
 }
 
@@ -123,6 +126,7 @@ impl Appends {
         appends: &Arc<Self>,
         store: &Store,
         records: Vec<NewRecord>,
+        count: CountAppended,
     ) -> Answer {
         let bytes: usize = records.iter().map(|record| record.body.len()).sum();
         let (answer, answered) = oneshot::channel();
@@ -135,7 +139,7 @@ impl Appends {
                 return Err(AppendError::QueueFull);
             }
             waiting.bytes += bytes;
-            waiting.requests.push(Request { records, answer });
+            waiting.requests.push(Request { records, count, answer });
             !std::mem::replace(&mut waiting.scheduled, true)
         };
         if schedule {
@@ -210,9 +214,16 @@ impl Write for Flush {
     fn done(mut self: Box<Self>, result: Result<(), Arc<WriteError>>) {
         match result {
             Ok(()) => {
+                let requests = std::mem::take(&mut self.requests).into_iter();
+                let counted = requests.zip(&self.appended).map(|(request, appended)| {
+                    if let Ok(appended) = appended {
+                        (request.count)(appended);
+                    }
+                    request.answer
+                });
+                let answers: Vec<oneshot::Sender<News>> = counted.collect();
                 self.publish();
-                let requests = self.requests.into_iter().map(|request| request.answer);
-                News::spread(requests.zip(self.appended));
+                News::spread(answers.into_iter().zip(self.appended));
             }
             Err(error) => {
                 if self.requests.is_empty() {

@@ -49,9 +49,9 @@ use self::append::Appends;
 use self::evict::Evictor;
 pub use self::schema::MIGRATIONS;
 use super::{
-    AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Guard, Head, Journal,
-    JournalError, Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement,
-    SiteId, Usage,
+    AppendError, Appended, CountAppended, DeadRecord, DeadSelection, Due, Forgotten, Guard, Head,
+    Journal, JournalError, Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings,
+    Settlement, SiteId, Usage,
 };
 use crate::clock::SharedClock;
 use crate::event::SenderRank;
@@ -207,9 +207,13 @@ impl Journal for SqliteJournal {
         .await
     }
 
-    async fn append(&self, records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
+    async fn append_counted(
+        &self,
+        records: Vec<NewRecord>,
+        count: CountAppended,
+    ) -> Result<Vec<Appended>, AppendError> {
         let started = Instant::now();
-        let result = Appends::append(&self.appends, &self.store, records).await;
+        let result = Appends::append(&self.appends, &self.store, records, count).await;
         self.metrics.journal_append.observe(started.elapsed().as_secs_f64());
         result
     }

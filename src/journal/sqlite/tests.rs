@@ -1,5 +1,6 @@
 //! The journal's promises, tried on a real database file.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -147,6 +148,22 @@ pub(super) fn ended(seq: u64, ending: Ending) -> Ended {
 
 pub(super) fn dead() -> Ending {
     Ending::Dead { reason: "refused".into(), detail: "HTTP 400".into() }
+}
+
+#[tokio::test]
+async fn append_is_counted_when_it_is_durable_whoever_has_gone() {
+    let b = Bench::new(settings()).await;
+    let counted = Arc::new(AtomicU64::new(0));
+    let count = counted.clone();
+    let count = Box::new(move |appended: &[Appended]| {
+        count.fetch_add(appended.len() as u64, Ordering::Relaxed);
+    });
+    let mut append = b.journal.append_counted(vec![b.record(1), b.record(2)], count);
+    assert!(futures_util::poll!(&mut append).is_pending());
+    drop(append);
+    let mut head = b.journal.head(b.site);
+    head.wait_for(|head| head.seq == 2).await.unwrap();
+    assert_eq!(counted.load(Ordering::Relaxed), 2, "before any reader sees them");
 }
 
 #[tokio::test]

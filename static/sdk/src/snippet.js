@@ -1,8 +1,9 @@
 // Takes calls until the script is there, and brings it: window.tagway is a queue, and the script replays
-// it. A preload does not hold up the page's load event as a script does, and comes after what the page
-// itself needs; once the script's bytes are here it takes a moment. Browsers that know no preload get
-// it after the load event. The address is the one that it is before the page may name a base. Without
-// an address it is a queue only, for pages with a tag of their own.
+// it. The script comes after the page's load event, which it would hold up, or after 10 s of a page that never
+// ends to load. It is in the document for no longer than it takes to ask for it: applications that take over
+// the whole document (React's hydrateRoot(document)) give up where they find what they did not make. The
+// address is the one that it is before the page may name a base. Without an address it is a queue only, for
+// pages with a tag of their own.
 ((w, d, src) => {
   if (w.tagway) return;
   // Who holds on to it is heard later as well.
@@ -14,19 +15,17 @@
     t[name] = (...call) => t(name, ...call);
   }
   if (!src) return;
-  const link = d.createElement("link");
   const script = d.createElement("script");
-  const go = () => d.head.append(script);
-  link.href = src;
-  src = link.href;
-  link.nonce = script.nonce = (d.currentScript || t).nonce || "";
+  const go = () => {
+    d.head.append(script);
+    script.remove();
+  };
+  src = new URL(src, d.baseURI).href;
+  script.nonce = (d.currentScript || t).nonce || "";
+  script.fetchPriority = "low";
   script.src = w.trustedTypes
     ? w.trustedTypes.createPolicy("tagway-snippet", { createScriptURL: () => src }).createScriptURL("")
     : src;
-  link.rel = "preload";
-  link.as = "script";
-  link.fetchPriority = "low";
-  link.onload = go;
-  d.head.append(link);
   w.addEventListener("load", go);
+  setTimeout(go, d.readyState === "complete" ? 0 : 1e4);
 })(window, document, "TAGWAY_SRC");

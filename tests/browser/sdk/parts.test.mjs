@@ -24,12 +24,11 @@ async function told(page) {
 /** Clicks or submissions reach the part, and the page stays. */
 const stay = (kind) => document.addEventListener(kind, (event) => event.preventDefault());
 
-test("history: a page for each change of path or query", async () => {
+test("history: a page for each change of path or query, with the title that comes after it", async () => {
   const { context, page } = await open("history");
   const go = (...call) => page.evaluate(([method, path]) => {
     history[method](null, "", path);
-    document.title = path;
-    return new Promise((done) => setTimeout(done, 20));
+    return new Promise((done) => setTimeout(() => done(document.title = path), 20));
   }, call);
   await go("pushState", "/lamps");
   await go("replaceState", "/lamps");
@@ -37,11 +36,22 @@ test("history: a page for each change of path or query", async () => {
   await go("replaceState", "/lamps?sort=price");
   await page.evaluate(() => history.go(-2));
   await page.waitForFunction(() => location.pathname === "/page");
-  await page.evaluate(() => new Promise((done) => setTimeout(done, 20)));
+  await page.evaluate(() => (document.title = "back"));
   await told(page);
   const pages = events().filter(({ type }) => type === "page").map(({ context: { page: it } }) => [it.path + it.search, it.title]);
   assert.deepEqual(pages, [["/lamps", "/lamps"], ["/lamps?sort=price", "/lamps?sort=price"],
-    ["/page?lang=en", "/lamps?sort=price"]]);
+    ["/page?lang=en", "back"]]);
+  // One that is left before its title came is told of, and one that another takes the place of is not.
+  await page.evaluate(() => {
+    history.pushState(null, "", "/first");
+    history.pushState(null, "", "/passing");
+    history.replaceState(null, "", "/second");
+    history.pushState(null, "", "/third");
+  });
+  await page.evaluate(() => (document.title = "third"));
+  await told(page);
+  const later = events().filter(({ type }) => type === "page").map(({ context: { page: it } }) => it.path);
+  assert.deepEqual(later.slice(-3), ["/first", "/second", "/third"]);
   await context.close();
 });
 

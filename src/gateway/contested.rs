@@ -1,0 +1,235 @@
+//! Paths of the gateway's that the application behind it may have as well: `/reset`, `/e`, `/v1/group`.
+//!
+//! Before an origin a request at such a path is the gateway's only if it is evidently meant for it: by
+//! its method, and by what its body begins with. Whatever else there is goes to the origin, bytes and
+//! all. Paths that begin with `/tw` are the gateway's own.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONTENT_ENCODING, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, SizeHint};
+use memchr::memmem;
+use serde::de::IgnoredAny;
+
+use super::cors::Source;
+use super::head;
+use super::route::Route;
+
+/// The bytes of a body that are looked at: messages name their kind, their ids and their sender long before, and
+/// what is held of bodies that are not counted yet stays small.
+const PEEKED_BYTES: usize = 16 << 10;
+
+/// Members that messages have at their top, and others seldom.
+const EVIDENCE: &[&str] =
+    &["batch", "messageId", "anonymousId", "userId", "writeKey", "event", "previousId"];
+
+/// A body of which some was looked at.
+pub(super) struct Peeked<B> {
+    frames: VecDeque<Frame<Bytes>>,
+    bytes: usize,
+    rest: Pin<Box<B>>,
+}
+
+impl<B: Body<Data = Bytes>> Peeked<B> {
+    /// Nothing was looked at yet.
+    pub(super) fn new(body: B) -> Self {
+        Self { frames: VecDeque::new(), bytes: 0, rest: Box::pin(body) }
+    }
+
+    /// The beginning of it, and whether that is all. `None` if it does not come.
+    async fn peek(&mut self) -> Option<(Vec<u8>, bool)> {
+        while self.bytes < PEEKED_BYTES && !self.rest.is_end_stream() {
+            let Some(frame) = self.rest.frame().await else { break };
+            let frame = frame.ok()?;
+            self.bytes += frame.data_ref().map_or(0, Bytes::len);
+            self.frames.push_back(frame);
+        }
+        let pieces = self.frames.iter().filter_map(Frame::data_ref).flatten();
+        Some((pieces.copied().collect(), self.bytes < PEEKED_BYTES))
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Peeked<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.frames.pop_front() {
+            Some(frame) => {
+                self.bytes -= frame.data_ref().map_or(0, Bytes::len);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => self.rest.as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, bytes) = (self.rest.size_hint(), self.bytes as u64);
+        let mut all = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            all.set_upper(upper.saturating_add(bytes));
+        }
+        all.set_lower(rest.lower().saturating_add(bytes));
+        all
+    }
+}
+
+/// Returns true if a request at a route of the gateway's is evidently meant for it. `body_time` is for
+/// the beginning of its body.
+pub(super) async fn is_evident<B>(
+    route: Route,
+    head: &Parts,
+    body: &mut Peeked<B>,
+    source: &Source,
+    body_time: Duration,
+) -> bool
+where
+    B: Body<Data = Bytes, Error: Error + Send + Sync + 'static>,
+{
+    let fields = &head.headers;
+    if matches!(route, Route::Script | Route::Preview | Route::Problem) {
+        return true;
+    }
+    if head.method == Method::OPTIONS && fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        return !matches!(source, Source::Foreign);
+    }
+    if !route.takes(&head.method) {
+        return false;
+    }
+    match route {
+        Route::Me => !head::is_navigation(fields),
+        Route::Pixel => has_event(head.uri.query().unwrap_or_default()),
+        Route::Sdk | Route::Message(_) | Route::Batch | Route::Reset => {
+            if head::is_navigation(fields) || is_form(fields) {
+                return false;
+            }
+            if fields.contains_key(CONTENT_ENCODING) {
+                return true;
+            }
+            match tokio::time::timeout(body_time, body.peek()).await {
+                Ok(Some((begin, is_whole))) => {
+                    (route == Route::Reset && begin.is_empty()) || is_message(&begin, is_whole)
+                }
+                // The route knows best what to answer.
+                Ok(None) | Err(_) => true,
+            }
+        }
+        _ => true,
+    }
+}
+
+/// Returns true if a form sends it.
+fn is_form(fields: &HeaderMap) -> bool {
+    let kind = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    ["application/x-www-form-urlencoded", "multipart/form-data"]
+        .iter()
+        .any(|form| kind.eq_ignore_ascii_case(form))
+}
+
+/// Returns true if a query has an event.
+fn has_event(query: &str) -> bool {
+    let mut names = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+    names.any(|name| ["data", "event", "type"].contains(&&*name))
+}
+
+/// Returns true if a text begins as messages do.
+fn is_message(begin: &[u8], is_whole: bool) -> bool {
+    if is_whole && let Ok(members) = serde_json::from_slice::<HashMap<String, IgnoredAny>>(begin) {
+        return EVIDENCE.iter().any(|name| members.contains_key(*name));
+    }
+    // Cut off, or no JSON: whatever a message's author did wrong, the gateway says so.
+    EVIDENCE.iter().any(|name| memmem::find(begin, format!("\"{name}\"").as_bytes()).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::event::Kind;
+
+    async fn evident(
+        route: Route,
+        method: &str,
+        uri: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> bool {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let mut peeked = Peeked::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+        let time = Duration::from_secs(5);
+        let found = is_evident(route, &head, &mut peeked, &Source::Same, time).await;
+        let exact = peeked.size_hint().exact();
+        let all = peeked.collect().await.unwrap().to_bytes();
+        assert_eq!((&*all, exact), (body.as_bytes(), Some(body.len() as u64)), "nothing is lost");
+        found
+    }
+
+    const GROUP: Route = Route::Message(Kind::Group);
+
+    #[tokio::test]
+    async fn messages_are_the_gateways() {
+        let long =
+            format!("{{\"properties\":{{\"a\":\"{}\"}},\"userId\":\"u\"}}", "x".repeat(9000));
+        for (route, body) in [
+            (Route::Sdk, r#"{"batch":[],"sentAt":"2026-01-01T00:00:00Z"}"#),
+            (Route::Batch, r#"{"sentAt":1,"batch":[{"type":"track"}]}"#),
+            (Route::Reset, r#"{"batch":[],"sentAt":"2026-01-01T00:00:00Z"}"#),
+            (Route::Reset, ""),
+            (GROUP, r#"{"groupId":"g","userId":"u"}"#),
+            (GROUP, r#"{"groupId":"g","anonymousId":"#),
+            (Route::Message(Kind::Track), r#"{"event":"Clicked"}"#),
+            (Route::Message(Kind::Page), &long),
+        ] {
+            assert!(evident(route, "POST", "/x", &[], body).await, "{body}");
+        }
+        assert!(evident(GROUP, "POST", "/v1/group", &[("content-encoding", "gzip")], "?").await);
+        for query in ["event=x", "data=e30", "a=1&type=page"] {
+            assert!(evident(Route::Pixel, "GET", &format!("/px.gif?{query}"), &[], "").await);
+        }
+        assert!(evident(Route::Me, "GET", "/me", &[], "").await);
+        assert!(evident(Route::Script, "POST", "/tw.js", &[], "").await);
+    }
+
+    #[tokio::test]
+    async fn others_are_the_applications() {
+        let navigation: &[_] = &[("sec-fetch-mode", "navigate")];
+        let form: &[_] = &[("content-type", "Application/x-www-form-urlencoded; charset=utf-8")];
+        for (route, method, fields, body) in [
+            (Route::Reset, "GET", &[][..], ""),
+            (Route::Reset, "POST", &[], r#"{"email":"a@b.example"}"#),
+            (Route::Reset, "POST", form, ""),
+            (Route::Sdk, "GET", &[], ""),
+            (Route::Sdk, "POST", navigation, r#"{"batch":[]}"#),
+            (GROUP, "POST", &[], r#"{"name":"Ops","members":[{"userId":"u"}]}"#),
+            (GROUP, "POST", &[], ""),
+            (GROUP, "DELETE", &[], ""),
+            (Route::Pixel, "GET", &[], ""),
+            (Route::Me, "GET", navigation, ""),
+        ] {
+            assert!(!evident(route, method, "/x?a=event", fields, body).await, "{route:?} {body}");
+        }
+    }
+}
