@@ -57,6 +57,23 @@ pub enum Happening {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         dropped: Vec<String>,
     },
+    /// An event waits at a destination for something about its visitor.
+    Held {
+        /// When.
+        at: Timestamp,
+        /// The site's name.
+        site: Arc<str>,
+        /// The destination's name.
+        destination: Arc<str>,
+        /// The event's place in the site's sequence.
+        seq: u64,
+        /// `consent`: the visitor's choice; `identity`: who the visitor is.
+        awaits: &'static str,
+        /// The categories of consent that the destination needs.
+        needs: Vec<String>,
+        /// The time at which the wait ends.
+        until: Timestamp,
+    },
     /// A call to a vendor ended.
     Called {
         /// When.
@@ -90,6 +107,7 @@ impl Happening {
                 [message_id, event].into_iter().chain(detail).chain(dropped).collect()
             }
             Self::Called { request, body, reply, .. } => vec![request, body, reply],
+            Self::Held { .. } => Vec::new(),
         };
         for text in texts {
             if let Cow::Owned(redacted) = redaction.redact(text) {

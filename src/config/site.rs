@@ -135,21 +135,24 @@ fn read_site<'a>(
     let privacy = Policy::read(&mut section.section("privacy"), geo.is_known());
     let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
-    let mut destinations = Vec::new();
+    let (mut destinations, mut unread) = (Vec::new(), Vec::new());
     let locale = read_locale(section);
     let locale_table = locale.parse(&Report::default());
     let mut of_site = section.beside(&locale, &locale_table);
     for destination in section.sections("destinations", None) {
         let mut destination = destination.over(destination_defaults).over(&of_site);
-        unique_name(&mut destination, "destination", &mut destination_names);
-        let read = DestinationSettings::read(&mut destination, privacy.clone());
-        destinations.extend(read.map(Arc::new));
+        let name = unique_name(&mut destination, "destination", &mut destination_names);
+        match DestinationSettings::read(&mut destination, privacy.clone()) {
+            Some(read) => destinations.push(Arc::new(read)),
+            None => unread.push(name),
+        }
     }
     of_site.ignore_rest();
     let mut kept = section.section("profiles");
     let is_said = kept.has("activity");
     let mut profiles = profile::SiteSettings::read(&mut kept);
-    let segments = read_segments(section, &destinations, !is_said || profiles.activity);
+    let has_activity = !is_said || profiles.activity;
+    let segments = read_segments(section, (&destinations, &unread), has_activity);
     if !is_said {
         // Whether a member may be known to a destination is what they agreed to, which is kept with it.
         let asks = |it: &Arc<SegmentSettings>| it.rule.needs_activity() || !it.syncs.is_empty();
@@ -264,12 +267,14 @@ fn check_in_page(
 
 fn read_segments(
     section: &mut Section<'_>,
-    destinations: &[Arc<DestinationSettings>],
+    (destinations, unread): (&[Arc<DestinationSettings>], &[Name]),
     has_activity: bool,
 ) -> Vec<Arc<SegmentSettings>> {
     let has_lists = |it: &DestinationSettings| it.destination.audience().is_some();
+    let read = destinations.iter().map(|it| (&*it.name, has_lists(it)));
+    // Of those with a mistake nothing is known, so that nothing about them is another mistake.
     let destinations: Vec<(&str, bool)> =
-        destinations.iter().map(|it| (&*it.name, has_lists(it))).collect();
+        read.chain(unread.iter().map(|name| (&**name, true))).collect();
     let mut names = BTreeSet::new();
     let mut segments = Vec::new();
     for mut segment in section.sections("segments", None) {

@@ -8,7 +8,7 @@ mod labels;
 pub use labels::{
     AttemptLabels, DestinationLabels, DropLabels, FieldLabels, FormatLabels, IntegrationLabels,
     OutcomeLabels, PageLabels, PoisonLabels, PolicyLabels, ProofLabels, RankLabels, ReasonLabels,
-    RequestLabels, ResultLabels, RouteLabels, ScriptLabels, SegmentLabels, SegmentRunLabels,
+    RequestLabels, ResultLabels, RouteLabels, RuleLabels, ScriptLabels, SegmentLabels, SegmentRunLabels,
     SiteLabels, SourceLabels, SyncChangeLabels, SyncLabels, VendorLabels,
 };
 
@@ -83,6 +83,8 @@ pub struct Metrics {
     pub left_out: Family<AttemptLabels, Counter>,
     /// Fields of events that a destination dropped.
     pub fields_dropped: Family<FieldLabels, Counter>,
+    /// Conditions and templates of a destination's mapping that failed, by rule.
+    pub mapping_failures: Family<RuleLabels, Counter>,
     /// What was set aside since it was under way at three aborted starts in a row.
     pub poisoned: Family<PoisonLabels, Counter>,
     /// Calls to a vendor.
@@ -169,6 +171,7 @@ impl Metrics {
             deliveries: Family::default(),
             left_out: Family::default(),
             fields_dropped: Family::default(),
+            mapping_failures: Family::default(),
             poisoned: Family::default(),
             delivery_attempts: Family::default(),
             identity_holds: Family::default(),
@@ -271,6 +274,7 @@ impl Metrics {
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
         r.register("mapping_values_left_out", "Values that met a bound", self.left_out.clone());
         r.register("fields_dropped", "Fields not sent", self.fields_dropped.clone());
+        r.register("mapping_failures", "Templates that failed", self.mapping_failures.clone());
         r.register("poisoned", "Records and segments set aside", self.poisoned.clone());
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
         r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());

@@ -7,7 +7,7 @@ use http::HeaderName;
 use url::Url;
 
 use super::trailers;
-use crate::settings::Section;
+use crate::settings::{Section, TextualValue as _};
 
 /// `origin` and `[sites.proxy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,10 +89,11 @@ impl Settings {
             {
                 settings.origin = url;
             }
-            _ => site.mistake(
-                "origin",
-                "must be http:// or https://, a host and perhaps a port, and nothing after",
-            ),
+            _ => {
+                let message =
+                    "must be http:// or https://, a host and perhaps a port, and nothing after";
+                site.mistake_about("origin", &origin, message, Url::better(&origin).as_deref());
+            }
         }
         Some(settings)
     }
