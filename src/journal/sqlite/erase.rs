@@ -14,7 +14,7 @@ use super::super::forgotten::{Carried, carries};
 use super::super::{
     Erased, Held, HeldAt, HeldPage, JournalError, NameKey, ReaderId, SiteId, Subjects,
 };
-use super::{MAX_SEQ, SqliteJournal, place, text_bytes, time};
+use super::{MAX_SEQ, SqliteJournal, outcomes, place, text_bytes, time};
 use crate::store::overwriting;
 
 /// Rows looked at in one step, and the bytes of bodies after which a step ends early: what is in
@@ -199,6 +199,7 @@ fn erase_rows(connection: &Connection, site: SiteId, rows: &[HeldAt]) -> rusqlit
                          WHERE place = ? AND body <> ''",
                     )?
                     .execute([place(site, seq)])?;
+                outcomes::erase(connection, site, seq)?;
                 erased.events += changed as u64;
             }
             HeldAt::Parked(reader, seq) => {
@@ -375,7 +376,7 @@ mod tests {
     }
 
     fn ended(seq: u64, ending: Ending) -> Ended {
-        Ended { seq, was_parked: false, ending }
+        Ended { seq, was_parked: false, attempts: 1, ending }
     }
 
     fn names(b: &Bench, names: &[&str]) -> HashSet<NameKey> {
