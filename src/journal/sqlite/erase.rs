@@ -199,7 +199,7 @@ fn erase_rows(connection: &Connection, site: SiteId, rows: &[HeldAt]) -> rusqlit
                          WHERE place = ? AND body <> ''",
                     )?
                     .execute([place(site, seq)])?;
-                outcomes::erase(connection, site, seq)?;
+                outcomes::remove(connection, site, &[seq])?;
                 erased.events += changed as u64;
             }
             HeldAt::Parked(reader, seq) => {
@@ -404,6 +404,13 @@ mod tests {
             records.iter().filter(|it| !it.body.is_empty()).map(|it| it.seq).collect();
         assert_eq!((records.len(), kept), (6, vec![2, 6]), "places stay, and so do others' events");
         assert_eq!(b.journal.read_identifying(b.site, 0, 9, 10).await.unwrap().len(), 2);
+        let reader = b.reader;
+        let kept = move |c: &Connection| {
+            let is_kept = |seq| outcomes::last(c, reader, seq).map(|kept| kept.is_some());
+            (1..=6).map(is_kept).collect()
+        };
+        let kept: Vec<bool> = b.journal.read_db(kept).await.unwrap();
+        assert_eq!(kept, [false, true, false, false, false, false], "her outcomes go as well");
         let letters = b.journal.dead(None, None, 10).await.unwrap();
         assert_eq!(letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [2]);
         // What was under way meanwhile and is refused leaves no letter that might quote it.

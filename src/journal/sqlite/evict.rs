@@ -351,7 +351,7 @@ pub(super) fn evict(
             }
         }
         gaps::add(connection, site, &gone)?;
-        outcomes::drop_empty(connection, site, &gone)?;
+        outcomes::remove(connection, site, &gone)?;
     }
     // A gap at the front is no gap: the sequence begins behind it.
     let trimmed = trimmed_to(connection, site)?;

@@ -66,15 +66,7 @@ impl Packed {
         });
         let attempts = u8::try_from(ended.attempts.min(MAX_ATTEMPTS)).unwrap_or(u8::MAX);
         let at = offset(ended.seq);
-        match self.runs.last_mut() {
-            Some(run)
-                if run.last.checked_add(1) == Some(at)
-                    && (run.cause, run.attempts) == (cause, attempts) =>
-            {
-                run.last = at;
-            }
-            _ => self.runs.push(Run { first: at, last: at, cause, attempts }),
-        }
+        self.add(Run { first: at, last: at, cause, attempts });
     }
 
     /// The number of a cause.
@@ -89,18 +81,14 @@ impl Packed {
         u8::try_from(index + 1).unwrap_or(u8::MAX)
     }
 
-    /// Takes one event out. Returns true if it was there.
-    fn remove(&mut self, at: u8) -> bool {
-        let Some(index) = self.runs.iter().position(|run| (run.first..=run.last).contains(&at))
-        else {
-            return false;
-        };
-        let run = self.runs.remove(index);
-        let before = at.checked_sub(1).filter(|_| run.first < at);
-        let behind = at.checked_add(1).filter(|_| at < run.last);
-        let rest =
-            [before.map(|last| Run { last, ..run }), behind.map(|first| Run { first, ..run })];
-        self.runs.splice(index..index, rest.into_iter().flatten());
+    /// Leaves the events that are to be kept. Returns true if others were there.
+    fn retain(&mut self, keeps: impl Fn(u8) -> bool) -> bool {
+        let before = std::mem::take(&mut self.runs);
+        for run in &before {
+            for at in (run.first..=run.last).filter(|at| keeps(*at)) {
+                self.add(Run { first: at, last: at, ..*run });
+            }
+        }
         // A detail may quote the event: one that no other has goes with it.
         let is_used = |number: usize| self.runs.iter().any(|run| usize::from(run.cause) == number);
         let unused: Vec<usize> =
@@ -110,7 +98,20 @@ impl Packed {
                 *cause = KeptCause::default();
             }
         }
-        true
+        self.runs != before
+    }
+
+    /// Adds a run behind those that were added.
+    fn add(&mut self, run: Run) {
+        match self.runs.last_mut() {
+            Some(last)
+                if last.last.checked_add(1) == Some(run.first)
+                    && (last.cause, last.attempts) == (run.cause, run.attempts) =>
+            {
+                last.last = run.last;
+            }
+            _ => self.runs.push(run),
+        }
     }
 
     fn get(&self, at: u8) -> Option<(&'static str, &str, &str, u32)> {
@@ -195,59 +196,76 @@ pub(super) fn last(
     Ok(None)
 }
 
-/// Removes the outcomes of a reader's events up to `upto`, but for those of a bucket that it divides.
+/// Removes the outcomes of a reader's events up to `upto`.
 pub(super) fn trim(connection: &Connection, reader: ReaderId, upto: u64) -> rusqlite::Result<()> {
+    let first = upto + 1;
     connection
         .prepare_cached("DELETE FROM outcomes WHERE reader = ? AND bucket < ?")?
-        .execute((reader.0, bucket(upto + 1)))
-        .map(drop)
+        .execute((reader.0, bucket(first)))?;
+    if offset(first) == 0 {
+        return Ok(());
+    }
+    retain(connection, reader, bucket(first), |at| at >= offset(first))
 }
 
-/// Removes the outcomes of buckets from whose middle these events, in order, were the last to leave.
-pub(super) fn drop_empty(
-    connection: &Connection,
-    site: SiteId,
-    gone: &[u64],
-) -> rusqlite::Result<()> {
-    for of_bucket in gone.chunk_by(|one, next| bucket(*one) == bucket(*next)) {
+/// Removes what is kept of these events, in order, at all readers of their site.
+pub(super) fn remove(connection: &Connection, site: SiteId, seqs: &[u64]) -> rusqlite::Result<()> {
+    let readers: Vec<ReaderId> = connection
+        .prepare_cached("SELECT id FROM readers WHERE site = ?")?
+        .query_map([site.0], |row| row.get(0).map(ReaderId))?
+        .collect::<rusqlite::Result<_>>()?;
+    for of_bucket in seqs.chunk_by(|one, next| bucket(*one) == bucket(*next)) {
         let Some(bucket) = of_bucket.first().map(|seq| bucket(*seq)) else { continue };
-        let (first, end) = (bucket << BUCKET_BITS, (bucket + 1) << BUCKET_BITS);
-        let is_held = connection
-            .prepare_cached("SELECT 1 FROM events WHERE place >= ? AND place < ? LIMIT 1")?
-            .exists([place(site, first), place(site, end)])?;
-        if !is_held {
-            connection
-                .prepare_cached(
-                    "DELETE FROM outcomes WHERE bucket = ?
-                     AND reader IN (SELECT id FROM readers WHERE site = ?)",
-                )?
-                .execute((bucket, site.0))?;
+        let mut is_gone = [false; 1 << BUCKET_BITS];
+        for seq in of_bucket {
+            if let Some(is_gone) = is_gone.get_mut(usize::from(offset(*seq))) {
+                *is_gone = true;
+            }
+        }
+        let keeps = |at: u8| !is_gone.get(usize::from(at)).copied().unwrap_or_default();
+        for reader in &readers {
+            retain(connection, *reader, bucket, keeps)?;
         }
     }
     Ok(())
 }
 
-/// Erases what is kept of an event at all readers of its site.
-pub(super) fn erase(connection: &Connection, site: SiteId, seq: u64) -> rusqlite::Result<()> {
+/// Leaves of a bucket what is to be kept.
+fn retain(
+    connection: &Connection,
+    reader: ReaderId,
+    bucket: u64,
+    keeps: impl Fn(u8) -> bool,
+) -> rusqlite::Result<()> {
     let mut parts = connection.prepare_cached(
-        "SELECT reader, part, causes, runs FROM outcomes
-         WHERE reader IN (SELECT id FROM readers WHERE site = ?) AND bucket = ?",
+        "SELECT part, causes, runs FROM outcomes WHERE reader = ? AND bucket = ?",
     )?;
-    let mut changed: Vec<(u32, u64, Packed)> = Vec::new();
-    let mut rows = parts.query((site.0, bucket(seq)))?;
+    let mut changed: Vec<(u64, Packed)> = Vec::new();
+    let mut rows = parts.query((reader.0, bucket))?;
     while let Some(row) = rows.next()? {
-        let mut packed = Packed::decode(row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_blob()?);
-        if packed.remove(offset(seq)) {
-            changed.push((row.get(0)?, row.get(1)?, packed));
+        let mut packed = Packed::decode(row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_blob()?);
+        if packed.retain(&keeps) {
+            changed.push((row.get(0)?, packed));
         }
     }
     drop(rows);
-    let mut update = connection.prepare_cached(
-        "UPDATE outcomes SET causes = ?, runs = ? WHERE reader = ? AND bucket = ? AND part = ?",
-    )?;
-    for (reader, part, packed) in changed {
+    for (part, packed) in changed {
+        let place = (reader.0, bucket, part);
+        if packed.runs.is_empty() {
+            connection
+                .prepare_cached(
+                    "DELETE FROM outcomes WHERE reader = ? AND bucket = ? AND part = ?",
+                )?
+                .execute(place)?;
+            continue;
+        }
         let (causes, runs) = packed.encode();
-        update.execute((causes, runs, reader, bucket(seq), part))?;
+        connection
+            .prepare_cached(
+                "UPDATE outcomes SET causes = ?4, runs = ?5
+                 WHERE reader = ?1 AND bucket = ?2 AND part = ?3",
+            )?
+            .execute((place.0, place.1, place.2, causes, runs))?;
     }
     Ok(())
 }
@@ -297,7 +315,8 @@ mod tests {
                 plain.insert(seq, ended);
             }
             for seq in erased {
-                prop_assert_eq!(packed.remove(offset(seq)), plain.remove(&seq).is_some());
+                let was_there = packed.retain(|at| at != offset(seq));
+                prop_assert_eq!(was_there, plain.remove(&seq).is_some());
             }
             let (causes, runs) = packed.encode();
             let packed = Packed::decode(&causes, &runs);
@@ -344,7 +363,7 @@ mod tests {
         b.append(1).await;
         b.journal.retain(crate::clock::Clock::now(&*b.clock)).await.unwrap();
         assert!(b.journal.event(b.site, 300, vec![b.reader]).await.unwrap().is_none());
-        assert_eq!(rows(&b).await, 1, "the bucket of the last event stays");
+        assert_eq!(rows(&b).await, 0, "they leave with their events");
     }
 
     async fn rows(b: &Bench) -> u64 {
