@@ -35,6 +35,7 @@ mod proxied;
 mod rate;
 #[cfg(test)]
 mod reading_tests;
+mod reasons;
 mod rejection;
 mod route;
 mod routes;
@@ -51,6 +52,7 @@ mod volume_tests;
 pub use minting::Minting;
 pub use mounts::{Forwarding, Mount, Scripts, Serving};
 pub use operator::{Rehearsed, SendError, Sent, rehearse};
+pub use reasons::REJECTIONS;
 pub use settings::{Limits, Rates, SiteSettings, VolumeRate, Volumes};
 pub use snapshot::{SiteSetup, Snapshot};
 

@@ -6,7 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use super::Name;
 
 /// `site, route, code` of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     /// The site's name, or empty when no site matched.
     pub site: Name,
@@ -17,21 +17,21 @@ pub struct RequestLabels {
 }
 
 /// `route`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RouteLabels {
     /// The route's name.
     pub route: &'static str,
 }
 
 /// `site`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SiteLabels {
     /// The site's name.
     pub site: Name,
 }
 
 /// `site, format`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FormatLabels {
     /// The site's name.
     pub site: Name,
@@ -40,7 +40,7 @@ pub struct FormatLabels {
 }
 
 /// `site, reason`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DropLabels {
     /// The site's name.
     pub site: Name,
@@ -49,7 +49,7 @@ pub struct DropLabels {
 }
 
 /// `site, reason`: why a page was left alone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PageLabels {
     /// The site's name.
     pub site: Name,
@@ -58,7 +58,7 @@ pub struct PageLabels {
 }
 
 /// `site, result`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ProofLabels {
     /// The site's name.
     pub site: Name,
@@ -67,21 +67,21 @@ pub struct ProofLabels {
 }
 
 /// `reason`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
     /// Why.
     pub reason: &'static str,
 }
 
 /// `rank` of the sender of events.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RankLabels {
     /// `claimed`, `proven` or `server`.
     pub rank: &'static str,
 }
 
 /// `site, policy` of a rate limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PolicyLabels {
     /// The site's name.
     pub site: Name,
@@ -90,7 +90,7 @@ pub struct PolicyLabels {
 }
 
 /// `site, destination`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DestinationLabels {
     /// The site's name.
     pub site: Name,
@@ -99,7 +99,7 @@ pub struct DestinationLabels {
 }
 
 /// `site, destination, reason` of a field that a destination drops.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FieldLabels {
     /// The site's name.
     pub site: Name,
@@ -109,8 +109,26 @@ pub struct FieldLabels {
     pub reason: &'static str,
 }
 
+/// `site, destination, column` of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LedgerLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// `accepted`, which is the sum of the others: `delivered`, `skipped`, `dead`, `pending`, `held`.
+    pub column: &'static str,
+}
+
+/// `name` of a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabels {
+    /// The first name that it is for; empty if it names none.
+    pub name: Name,
+}
+
 /// `site, destination, outcome, reason`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
     /// The site's name.
     pub site: Name,
@@ -123,7 +141,7 @@ pub struct OutcomeLabels {
 }
 
 /// `site, reader`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PoisonLabels {
     /// The site's name.
     pub site: Name,
@@ -132,7 +150,7 @@ pub struct PoisonLabels {
 }
 
 /// `site, destination, result`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AttemptLabels {
     /// The site's name.
     pub site: Name,
@@ -143,7 +161,7 @@ pub struct AttemptLabels {
 }
 
 /// `site, destination, rule`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RuleLabels {
     /// The site's name.
     pub site: Name,
@@ -154,14 +172,14 @@ pub struct RuleLabels {
 }
 
 /// `result`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabels {
     /// `hit` or `miss`.
     pub result: &'static str,
 }
 
 /// `site, result` of a lookup of a person at a site's source of traits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SourceLabels {
     /// The site's name.
     pub site: Name,
@@ -171,7 +189,7 @@ pub struct SourceLabels {
 }
 
 /// `site, integration`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IntegrationLabels {
     /// The site's name.
     pub site: Name,
@@ -180,7 +198,7 @@ pub struct IntegrationLabels {
 }
 
 /// `site, segment`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SegmentLabels {
     /// The site's name.
     pub site: Name,
@@ -189,7 +207,7 @@ pub struct SegmentLabels {
 }
 
 /// `site, segment, result` of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SegmentRunLabels {
     /// The site's name.
     pub site: Name,
@@ -200,7 +218,7 @@ pub struct SegmentRunLabels {
 }
 
 /// `site, segment, destination`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SyncLabels {
     /// The site's name.
     pub site: Name,
@@ -211,7 +229,7 @@ pub struct SyncLabels {
 }
 
 /// `site, segment, destination, result` of a change of members.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SyncChangeLabels {
     /// The site's name.
     pub site: Name,
@@ -224,7 +242,7 @@ pub struct SyncChangeLabels {
 }
 
 /// `vendor, result` of a script's request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
     /// Whose script: a vendor's name, or `tagway`.
     pub vendor: &'static str,
@@ -235,7 +253,7 @@ pub struct ScriptLabels {
 }
 
 /// `site, vendor` of a pinned script.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct VendorLabels {
     /// The site's name.
     pub site: Name,

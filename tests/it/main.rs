@@ -13,6 +13,7 @@
 mod abuse;
 mod cdn;
 mod delivery;
+mod fate;
 mod forget_kill;
 mod harness;
 mod identity;
