@@ -57,6 +57,7 @@ pub static VENDOR: Vendor = Vendor {
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/ga4.js"),
+        needs: &[&shim::STUB, &shim::STATE],
         retell: Some(beacon::retell),
         ..Shim::PLAIN
     }),

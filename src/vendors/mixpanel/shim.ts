@@ -82,11 +82,11 @@ const install = (stub: any, config: Params = {}) => {
   };
   api.register_for_session = api.register!;
   const runPeople = tagway.serve((stub.people ||= {}), people);
-  const run = tagway.serve(stub, api, ([name, ...args]) => {
+  const run = tagway.serve(stub, api, { run([name, ...args]) {
     // A call of what a call gives: a group's.
     if (name.map) api[name[0]]!(...name.slice(1))[args[0][0]](...args[0].slice(1));
     else api[name]?.(...args);
-  });
+  } });
   if (config.opt_out_tracking_by_default) consent(false);
   if (config.track_pageview) api.track_pageview!();
   config.loaded?.(stub);
