@@ -53,6 +53,7 @@ use self::map::{Hit, Refusal, map};
 use self::settings::{Api, Settings};
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    shim,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;

@@ -40,7 +40,7 @@ use self::map::{Envelope, Hit, Refusal, map};
 use self::settings::Settings;
 use super::{
     Call, CallError, Client, Destination, Habits, Outcome, Reason, Reply, Screening, Shim, Unit,
-    Vendor, judge,
+    Vendor, judge, shim,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;

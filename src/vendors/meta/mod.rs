@@ -51,6 +51,7 @@ use self::map::{Hit, Refusal, map};
 use self::settings::Settings;
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Screening, Shim, Unit, Vendor,
+    shim,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;

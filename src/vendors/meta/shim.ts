@@ -99,15 +99,6 @@ Object.assign(fbq, {
 for (const queue of queues) for (const call of queue || []) run.apply(0, call);
 
 // The pixel reports each new address by itself.
-const look = () =>
-  setTimeout(() => {
-    if (viewed && viewed !== location.href && !fbq.disablePushState) track("PageView");
-  });
-for (const name of ["pushState", "replaceState"] as const) {
-  const own = history[name];
-  history[name] = function (this: History, ...args: Parameters<History["pushState"]>) {
-    own.apply(this, args);
-    look();
-  };
-}
-addEventListener("popstate", look);
+tagway.moved(() => {
+  if (viewed && viewed !== location.href && !fbq.disablePushState) track("PageView");
+});

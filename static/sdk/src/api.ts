@@ -101,6 +101,7 @@ export interface Tagway {
     },
   ): () => unknown;
   absent(name: string, method: string): () => void;
+  moved(callback: () => void): void;
   safe<T extends (...args: any[]) => unknown>(call: T): T;
   /** For shims: see src/shared/state.ts. */
   keep(name: string, category?: string): [Properties & Record<string, any>, () => void];
@@ -108,7 +109,7 @@ export interface Tagway {
   uuid(): string;
   ids: {
     anonymous(id?: string): string;
-    session(): number;
+    session(id?: number): number;
     of(options: Options): any;
   };
   /** For shims: see src/shared/chat.ts. */

@@ -81,7 +81,11 @@ pub(in crate::vendors::ga4) fn retell(message: &mut Object) {
     let mut traits = take(&mut context, "traits");
     traits.extend(take(&mut said, "user_properties"));
     let mut person = take(&mut said, "user_data");
-    put(&mut traits, "email", first(person.remove("email").or_else(|| person.remove("email_address"))));
+    put(
+        &mut traits,
+        "email",
+        first(person.remove("email").or_else(|| person.remove("email_address"))),
+    );
     put(&mut traits, "phone", first(person.remove("phone_number")));
     add_address(&mut traits, first(person.remove("address")));
     put(&mut context, "traits", Some(traits));

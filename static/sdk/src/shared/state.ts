@@ -55,9 +55,9 @@ tagway.ids = {
     return ids.id;
   },
   /** When the visit began, in ms. */
-  session() {
+  session(id?: number) {
     const now = Date.now();
-    if (!(now - ids.last < PAUSE)) ids.session = now;
+    if (id || !(now - ids.last < PAUSE)) ids.session = id || now;
     ids.last = now;
     save();
     return ids.session;

@@ -23,6 +23,24 @@ window.tagway.safe = ((call) =>
     }
   }) as Tagway["safe"];
 
+let movers: Call[] | undefined;
+const look = () => setTimeout(() => movers!.map((it) => it()));
+
+/** Calls back for each change of the address without a load, and for what may be one. */
+window.tagway.moved = (callback) => {
+  if (!movers) {
+    for (const name of ["pushState", "replaceState"] as const) {
+      const own = history[name];
+      history[name] = function (this: History, ...args: Parameters<History["pushState"]>) {
+        own.apply(this, args);
+        look();
+      };
+    }
+    addEventListener("popstate", look);
+  }
+  (movers ||= []).push(callback);
+};
+
 /**
  * Gives the stub that a vendor's snippet left in the page its methods, and what it would queue later to
  * `run` at once. What it has queued is run by the function that is given back: each call for itself. A snippet
