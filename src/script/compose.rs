@@ -8,6 +8,8 @@ use super::settings::{Part, Settings};
 use crate::vendors::{self, Shim, Vendor};
 
 const CORE: &str = include_str!("../../static/sdk/dist/core.js");
+const BASE: &str = include_str!("../../static/sdk/dist/parts/base.js");
+const RESTORED: &str = include_str!("../../static/sdk/dist/parts/restored.js");
 const ALIAS: &str = include_str!("../../static/sdk/dist/parts/alias.js");
 
 const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
@@ -66,7 +68,9 @@ fn core(settings: &Settings, extras: &Extras) -> String {
     if has_extras {
         script.push_str(NOTE_EARLY);
     }
+    script.push_str(BASE);
     script.push_str(CORE);
+    script.push_str(RESTORED);
     if settings.alias {
         script.push_str(ALIAS);
     }
@@ -94,6 +98,9 @@ fn public(settings: &Settings, extras: &Extras) -> Value {
     }
     if settings.auto.contains(&Part::Page) {
         public.insert("page".to_owned(), json!(true));
+        if settings.restored {
+            public.insert("restored".to_owned(), json!(true));
+        }
     }
     if settings.wait_for_consent {
         public.insert("waitForConsent".to_owned(), json!(true));

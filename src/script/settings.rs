@@ -51,6 +51,8 @@ pub type ShimSettings = BTreeMap<&'static str, Object>;
 pub struct Settings {
     /// What pages report by themselves.
     pub auto: Vec<Part>,
+    /// Whether a page that comes back from the browser's back/forward cache is one more, with `Part::Page`.
+    pub restored: bool,
     /// Whether `window.analytics` answers as Segment's does.
     pub alias: bool,
     /// The vendors whose browser API the script stands in for.
@@ -99,6 +101,7 @@ impl Settings {
         }
         Self {
             auto,
+            restored: section.boolean("restored"),
             alias: section.boolean("alias"),
             shims,
             shim_settings: ShimSettings::new(),

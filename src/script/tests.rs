@@ -18,6 +18,7 @@ const SHORT: Caching =
 pub(crate) fn plain() -> Settings {
     Settings {
         auto: vec![Part::Page],
+        restored: true,
         alias: false,
         shims: Vec::new(),
         shim_settings: ShimSettings::new(),
@@ -33,7 +34,7 @@ pub(crate) fn sdk() -> Arc<Sdk> {
 }
 
 fn read(text: &str) -> (Settings, String) {
-    let base = "auto = []\nalias = false\nshims = []\nwait_for_consent = false\n\
+    let base = "auto = []\nrestored = true\nalias = false\nshims = []\nwait_for_consent = false\n\
                 max_age = \"5m\"\nstale = \"1d\"\n";
     let set = |line: &&str| !text.contains(line.split(' ').next().unwrap());
     let text = base.lines().filter(set).fold(text.to_owned(), |text, line| text + "\n" + line);
@@ -89,14 +90,14 @@ fn served(text: String) -> usize {
 #[test]
 fn scripts_stay_as_small_as_promised() {
     const CORE: usize = 1_536;
-    // With the site's settings before it.
-    const PLAIN: usize = 1_600;
-    const SHIM: usize = 1_024;
-    const ALL: usize = 6_144;
+    // With the site's settings and what every site's script has besides the core.
+    const PLAIN: usize = 1_952;
+    const SHIM: usize = 2_560;
+    const ALL: usize = 14_336;
     let core = served(include_str!("../../static/sdk/dist/core.js").to_owned());
     assert!(core <= CORE, "the core: {core} bytes");
     let script = served(compose::site(&plain(), &Extras::default()));
-    assert!(script <= PLAIN, "the core and its settings: {script} bytes");
+    assert!(script <= PLAIN, "the script of a site that chose nothing: {script} bytes");
     let vendors = || VENDORS.iter().filter_map(|vendor| Some((vendor.name, vendor.shim?)));
     for (name, shim) in vendors() {
         let needed: String = shim.needs.iter().map(|it| it.script).collect();

@@ -34,6 +34,10 @@ pub struct Shared {
 pub static STUB: Shared =
     Shared { name: "stub", script: include_str!("../../static/sdk/dist/shared/stub.js") };
 
+/// What of a vendor's library holds from page to page, where the visitor's choice allows it.
+pub static STATE: Shared =
+    Shared { name: "state", script: include_str!("../../static/sdk/dist/shared/state.js") };
+
 /// The button in place of a messenger.
 pub static CHAT: Shared =
     Shared { name: "chat", script: include_str!("../../static/sdk/dist/shared/chat.js") };

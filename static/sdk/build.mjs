@@ -46,7 +46,7 @@ const [{ outputFiles: built }, { outputFiles: alone }] = await Promise.all([
 const outputFiles = [...built, ...alone];
 
 /** Bytes with brotli: of the core, and of each shim. */
-const LIMITS = { "core.js": 1_536, "shims/": 1_024 };
+const LIMITS = { "core.js": 1_536, "shims/": 2_560 };
 
 const isCheck = process.argv.includes("--check");
 const wanted = new Set();

@@ -56,7 +56,7 @@ use self::settings::{Api, Settings};
 use super::prices::PriceUse;
 use super::{
     Audience, Call, Client, Destination, Habits, Outcome, Reason, Refusal, Screening, Shim, Unit,
-    Vendor,
+    Vendor, shim,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -74,6 +74,7 @@ pub static VENDOR: Vendor = Vendor {
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/amplitude.js"),
+        needs: &[&shim::STUB, &shim::STATE],
         retell: Some(beacon::retell),
         ..Shim::PLAIN
     }),

@@ -1,7 +1,7 @@
 // amplitude, answered by Tagway: the stub that the vendor's snippet leaves in the page is kept, its
 // queue is worked off, and what it would queue later runs at once. What is told goes out in Amplitude's
-// words, and the gateway makes canonical messages of it (retell.rs). The stub's other methods stay, and
-// nobody answers: ids and sessions are the gateway's.
+// words, and the gateway makes canonical messages of it (retell.rs). The library of before, whose instances
+// come from getInstance(), is the same with callbacks and without pages of its own.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
@@ -10,6 +10,7 @@ type Call = { name: string; args: any[]; resolve?: (value: unknown) => void };
 
 const page = window as unknown as { tagway: Tagway; amplitude?: any };
 const tagway = page.tagway;
+const { ids, opted, safe, uuid } = tagway;
 const shim = "amplitude";
 
 /** Remembers whatever it is told, as what the snippet has in its place. */
@@ -22,95 +23,233 @@ const Recorder: any = function () {
 };
 
 const calls = (told: any): Call[] =>
-  (told?._q || []).map((call: any) => (call.name ? call : { name: call[0], args: call.slice(1) }));
+  Array.from(told?._q || []).map((call: any) => (call.name ? call : { name: call[0], args: Array.from(call).slice(1) }));
 
-/** What an Identify says: traits, and what only Amplitude can do. */
-const said = (told: any, context?: Params) => {
+/** What an Identify, or the object that it becomes, says: traits, and what only Amplitude can do. */
+const read = (told: any): [Params, Params] => {
   const traits: Params = {};
   const operations: Params = {};
-  for (const { name, args: [key, value] } of calls(told)) {
+  const add = (name: string, key: string, value: unknown) => {
     if (name === "unset") traits[key] = null;
     else (name === "set" ? traits : operations["$" + name] ||= {})[key] = value;
+  };
+  for (const { name, args: [key, value] } of calls(told)) add(name, key, value);
+  if (told && !told._q) {
+    for (const key in told) {
+      if (key[0] === "$") for (const inner in told[key]) add(key.slice(1), inner, told[key][inner]);
+      else add("set", key, told[key]);
+    }
   }
-  return [traits, { shim, context: { ...context, source: { operations } } }] as const;
+  return [traits, operations];
 };
 
-let user: any;
-let isOut = false;
-const settle = (say: (done: () => void) => void) => ({
-  promise: new Promise((resolve) => say(() => resolve({ code: 200, message: "", event: {} }))),
-});
-/** What has no end to wait for. */
-const settled = (_said?: unknown) => settle((done) => done());
+/** How long what waits for an answer waits for the gateway's, in ms. */
+const WAIT = 2e3;
+const isCallback = (it: unknown): it is (...args: any[]) => void => typeof it === "function";
 
-const setUserId = (id: any) => {
-  if (id && id !== user) tagway.identify((user = String(id)));
-};
-const optOut = (out: boolean) => tagway.consent({ analytics: !(isOut = !!out) });
-const track = (event: any, own?: Params, more?: Params) => {
-  const whole = typeof event === "object" ? event : { event_type: event, event_properties: own };
-  const { user_id, insert_id, time } = { ...more, ...whole } as Params;
-  setUserId(user_id);
-  const options: Params = { shim };
-  if (insert_id) options.messageId = insert_id;
-  if (time) options.timestamp = new Date(time);
-  return settle((done) => tagway.track(whole.event_type, whole.event_properties, options, done));
-};
-const group = (type: string, ids: any, told?: any) =>
-  settled([].concat(ids).map((id) =>
-    tagway.group(String(id), ...said(told, { groupType: type, groups: { [type]: id } }))));
+/** Gives an instance its methods. */
+const serve = (stub: any, name: string, isOld?: unknown) => {
+  const [state, save] = tagway.keep(name);
+  const plugins: any[] = [];
+  const queue = calls(stub);
+  let isReady: unknown;
+  let waiting: any[] = [];
+  let options: Params = {};
 
-const api: Record<string, (...args: any[]) => any> = {
-  init(_key: string, id?: any, own?: any) {
-    const { autocapture: auto, defaultTracking: before = true, optOut: out, userId } =
-      own || (typeof id === "object" && id) || {};
-    setUserId(typeof id === "string" ? id : userId);
-    if (out) optOut(true);
-    const choice = auto ?? before;
-    if (choice && choice.pageViews !== false) tagway.page(undefined, undefined, { shim });
-    return settled();
-  },
-  track,
-  logEvent: track,
-  identify: (told) => settled(tagway.identify(undefined, ...said(told))),
-  setGroup: (type, ids) => group(type, ids),
-  groupIdentify: group,
-  revenue(told) {
+  /** Settles as the library does: a promise of the result, and its old callback. */
+  const settle = (event: Params, say: (done: (status?: number) => void) => void, callback?: unknown, bad?: unknown) => ({
+    promise: new Promise((resolve) => {
+      const end = (code: number, message: string) => resolve({ event, code, message });
+      if (opted(name) === false) return end(0, "No request sent: opted out");
+      setTimeout(() => end(0, "Not answered yet"), WAIT);
+      say((status = 200) => end(status, status < 300 ? "Event tracked successfully" : "Not accepted"));
+    }).then((result: any) => {
+      const answer = result.code === 200 || !isCallback(bad) ? callback : bad;
+      if (isCallback(answer)) safe(answer)(result.code, result.code === 200 ? "success" : result.message);
+      return result;
+    }),
+  });
+  const settled = (value?: unknown) => ({ promise: Promise.resolve(value) });
+
+  /** The page's plugins change and drop events before any of it leaves. */
+  const pass = (event: Params, send: (event: Params) => void, place = 0): void => {
+    const plugin = plugins[place];
+    if (!plugin) return send(event);
+    const go = (it: any) => it && pass(it, send, place + 1);
+    const result = plugin.execute ? safe(plugin.execute.bind(plugin) as any)(event) as any : event;
+    if (result?.then) result.then(go, () => {});
+    else go(result);
+  };
+  const of = (more: Params, event: Params = {}) => {
+    const { insert_id, time, user_id, device_id, session_id } = event;
+    const found = ids.of({ shim, ...("id" in state && { userId: state.id }), ...more });
+    if (insert_id) found.messageId = insert_id;
+    if (time) found.timestamp = new Date(time);
+    if (user_id) found.userId = String(user_id);
+    if (device_id) found.anonymousId = device_id;
+    if (session_id > 0) found.context.sessionId = session_id;
+    return found;
+  };
+
+  const setUserId = (id: any) => {
+    if (id === undefined || id === "") id = null;
+    if (id === (state.id ?? null)) return;
+    state.id = id === null ? id : String(id);
+    save();
+    if (id !== null && opted(name) !== false) tagway.identify(state.id, {}, of({}));
+  };
+  const optOut = (out: boolean) => {
+    opted(name, !out);
+    tagway.consent({ analytics: !out });
+  };
+  const track = (given: any, own?: Params | null, more?: Params | null, callback?: unknown, bad?: unknown) => {
+    const whole = given && typeof given === "object" ? { ...given, ...own } : { event_type: given, event_properties: own, ...more };
+    whole.insert_id ||= uuid();
+    const identity = { user_id: state.id, device_id: ids.of({}).anonymousId };
+    const event = tagway.settings.copy({ ...identity, ...whole })[0];
+    return settle(event, (done) =>
+      pass(event, (it) => {
+        if (it.user_id && it.user_id !== state.id && whole.user_id) setUserId(it.user_id);
+        const [traits, operations] = read(it.user_properties);
+        const context: Params = { source: { operations }, traits };
+        const { groups } = it;
+        if (groups) context.groupId = String([].concat(Object.values(groups)[0] as any)[0]);
+        const { price, quantity, revenue, revenueType, productId } = it;
+        const bought: Params = { ...(price !== undefined && { price }), ...(quantity && { quantity }), ...(revenue !== undefined && { revenue }),
+          ...(revenueType && { revenueType }), ...(productId && { productId }) };
+        tagway.track(it.event_type, { ...bought, ...it.event_properties },
+          of({ context, ...(groups && { integrations: { Amplitude: { groups } } }) }, it), done);
+      }), callback, bad);
+  };
+  const person = (told: any, callback?: unknown) => {
+    const [traits, operations] = read(told);
+    const event = { event_type: "$identify", user_properties: { $set: traits, ...operations } };
+    return settle(event, (done) =>
+      pass(event, ({ user_properties: { $set, ...rest } }) =>
+        tagway.identify(undefined, $set || {}, of({ context: { source: { operations: rest } } }), done)), callback);
+  };
+  const group = (type: string, given: any, told?: any, callback?: unknown) => {
+    const [traits, operations] = read(told);
+    return settle({ event_type: "$groupidentify" }, (done) =>
+      [].concat(given).map((id) =>
+        tagway.group(String(id), traits, of({ context: { groupType: type, groups: { [type]: id }, source: { operations } } }), done)), callback);
+  };
+  const view = () =>
+    settle({}, (done) => pass({ event_type: "[Amplitude] Page Viewed", event_properties: {} }, ({ event_properties: said }) =>
+      tagway.page(undefined, said, of({}), done)));
+  const revenue = (told: any) => {
     const bought: Params = {};
     // As the library itself does: setProductId() is $productId.
-    for (const { name, args: [value] } of calls(told)) {
-      if (name === "setEventProperties") Object.assign(bought, value);
-      else bought["$" + name[3]!.toLowerCase() + name.slice(4)] = value;
+    for (const { name: method, args: [value] } of calls(told)) {
+      if (method === "setEventProperties") Object.assign(bought, value);
+      else bought["$" + method[3]!.toLowerCase() + method.slice(4)] = value;
     }
     return track("revenue_amount", bought);
-  },
-  setUserId,
-  getUserId: () => user,
-  setOptOut: optOut,
-  getOptOut: () => isOut,
-  reset() {
-    user = undefined;
-    tagway.reset();
-  },
-  flush: () => settled(tagway.flush()),
-  add: settled,
-  remove: settled,
-};
-const run = async ({ name, args, resolve }: Call) => {
-  const result = api[name]?.(...args);
-  resolve?.(await result?.promise);
-};
-const serve = (stub: any) => {
-  const queue = calls(stub);
-  Object.assign(stub, api)._q = { push: run };
+  };
+
+  const api: Record<string, (...args: any[]) => any> = {
+    init(_key: string, id?: any, own?: any, callback?: any) {
+      options = own || (id && typeof id === "object" ? id : {});
+      const { autocapture: auto, defaultTracking: before = true, optOut: out, userId, deviceId, sessionId } = options;
+      if (deviceId) ids.anonymous(deviceId);
+      const named = (id && typeof id !== "object" ? id : undefined) ?? userId;
+      if (named != null) setUserId(named);
+      if (out !== undefined) optOut(out);
+      if (sessionId) ids.session(sessionId);
+      const choice = isOld ? false : auto ?? before;
+      if (choice && choice.pageViews !== false) {
+        view();
+        let last = location.href;
+        if (choice.pageViews?.trackHistoryChanges !== false) {
+          tagway.moved(() => {
+            if (last !== location.href) view();
+            last = location.href;
+          });
+        }
+      }
+      isReady = 1;
+      for (const call of waiting.concat(callback || [])) safe(call)(stub);
+      waiting = [];
+      return settled();
+    },
+    onInit: (callback) => isReady ? callback(stub) : waiting.push(callback),
+    track: (event, own, more) => track(event, own, more),
+    logEvent: (event, own, callback, bad) => isCallback(callback) || isOld ? track(event, own, null, callback, bad) : track(event, own, callback),
+    logEventWithTimestamp: (event, own, time, callback, bad) => track(event, own, { time }, callback, bad),
+    logEventWithGroups: (event, own, groups, callback, bad) => track(event, own, { groups }, callback, bad),
+    identify: (told, callback) => person(told, callback),
+    setUserProperties: (said) => person({ ...said }),
+    setGroup: (type, given, callback) => group(type, given, undefined, callback),
+    groupIdentify: (type, given, told, callback) => group(type, given, told, callback),
+    revenue,
+    logRevenueV2: revenue,
+    logRevenue: ($price, $quantity = 1, $productId?) => track("revenue_amount", { $price, $quantity, ...($productId && { $productId }) }),
+    setUserId,
+    getUserId: () => state.id ?? undefined,
+    setDeviceId: (id) => void ids.anonymous(id),
+    getDeviceId: () => ids.anonymous(),
+    regenerateDeviceId: () => void ids.anonymous(uuid()),
+    getSessionId: () => ids.session(),
+    setSessionId: (id) => void ids.session(id),
+    extendSession: () => {},
+    getIdentity: () => ({ userId: state.id ?? undefined, deviceId: ids.anonymous() }),
+    setIdentity({ userId, deviceId }) {
+      if (deviceId) ids.anonymous(deviceId);
+      setUserId(userId);
+    },
+    setOptOut: optOut,
+    getOptOut: () => opted(name) === false,
+    reset() {
+      for (const key in state) delete state[key];
+      save();
+      tagway.reset();
+    },
+    flush: () => settled(tagway.flush()),
+    add(plugin) {
+      plugins.push(plugin);
+      return { promise: Promise.resolve(plugin.setup?.(options, stub)) };
+    },
+    remove(wanted) {
+      plugins.splice(0, plugins.length, ...plugins.filter((it) => it.name !== wanted));
+      return settled();
+    },
+    // They say to the library what the gateway does otherwise.
+    setTransport() {}, setVersionName() {}, setDomain() {}, setLibrary() {}, setServerUrl() {}, enableTracking() {}, setMinTimeBetweenSessionsMillis() {},
+    setEventUploadThreshold() {}, sendEvents: () => tagway.flush(), isNewSession: () => false,
+  };
+  const run = safe(async ({ name: method, args, resolve }: Call) => {
+    const result = (api[method] || tagway.absent(shim, method))(...args) as any;
+    resolve?.(await result?.promise);
+  });
+  tagway.serve(stub, api, {
+    name: shim,
+    not: "clearUserProperties clearStorage setGlobalUserProperties onNewSessionStart",
+    marks: stub === root ? { invoked: undefined, Identify: root.Identify || Recorder, Revenue: root.Revenue || Recorder } : {},
+  });
+  stub._q = { push: (call: any) => run(call.name ? call : { name: call[0], args: Array.from(call).slice(1) }) };
+  Object.defineProperty(stub, "options", { configurable: true, get: () => ({ ...options, userId: state.id, deviceId: ids.anonymous() }) });
   queue.map(run);
+  return stub;
 };
 
 const root = (page.amplitude ||= {});
-root.Identify ||= Recorder;
-root.Revenue ||= Recorder;
+// The library of before has getInstance() alone.
+const isOld = root.getInstance && !root.createInstance && !root.invoked;
+const instances: Params = { ...root._iq };
+const instance = (name: string | undefined, old: unknown) => {
+  const key = String(name || "").toLowerCase();
+  return !key || key === "$default_instance" ? (old && !isOld ? former() : root) : (served[key] ||= serve(instances[key] || {}, `${shim}_${key}`, old));
+};
+const served: Params = {};
+let first: any;
+/** The main instance for pages of the library of before that have no stub of its own. */
+const former = () => (first ||= serve({}, shim, 1));
+serve(root, shim, isOld);
+tagway.serve(root, {
+  getInstance: (name?: string) => instance(name, 1),
+  createInstance: (name?: string) => instance(name || uuid(), 0),
+});
+root._iq = {};
 root.runQueuedFunctions = () => {};
-root.invoked = true;
-root.getInstance = root.createInstance = () => root;
-serve(root);
-for (const name in root._iq) serve(root._iq[name]);
+for (const key in instances) served[key] = key === "$default_instance" ? serve(instances[key], shim, 1) : serve(instances[key], `${shim}_${key}`, isOld);
+if (served.$default_instance) first = served.$default_instance;

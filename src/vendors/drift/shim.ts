@@ -69,4 +69,4 @@ const run = ([name, ...args]: any[]) => {
 const root = (page.drift = page.driftt = page.drift || []);
 const api: Params = { load: nothing, setUserAttributes, api: facade };
 for (const name of "identify config track reset debug show ping page hide off on".split(" ")) api[name] = (...args: any[]) => run([name, ...args]);
-tagway.serve(root, api, run)();
+tagway.serve(root, api, { run })();

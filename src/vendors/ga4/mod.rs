@@ -45,7 +45,7 @@ use self::settings::Settings;
 use super::prices::PriceUse;
 use super::{
     Call, CallError, Client, Destination, Habits, Outcome, Reason, Refusal, Reply, Screening, Shim,
-    Unit, Vendor, judge,
+    Unit, Vendor, judge, shim,
 };
 use crate::event::Enriched;
 use crate::settings::Secret;
@@ -64,6 +64,7 @@ pub static VENDOR: Vendor = Vendor {
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/ga4.js"),
+        needs: &[&shim::STUB, &shim::STATE],
         retell: Some(beacon::retell),
         ..Shim::PLAIN
     }),

@@ -1,35 +1,90 @@
 // gtag and its dataLayer, answered by Tagway. Events go out in Google's words, and the gateway makes
-// canonical ones of them (retell.rs), as it does of gtag's own beacons.
+// canonical ones of them (retell.rs), as it does of gtag's own beacons; what of them is the library's own
+// setting, the gateway leaves out.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
 type Params = Record<string, any>;
 
-const page = window as unknown as { tagway: Tagway; dataLayer?: any[]; gtag?: unknown };
-const tagway = page.tagway;
+const page = window as unknown as Record<string, any> & { tagway: Tagway };
+const { tagway } = page;
+const { here } = tagway.settings;
 
+/** What the page set for all events, and for those of a target. */
 const always: Params = {};
-let known: string | undefined;
+const targets: Record<string, Params> = {};
 let first: string | undefined;
+let known: string | undefined;
+/** The client id that the page asked for or gave, and how to keep it. */
+const [state, save] = tagway.keep("ga4");
+
+/** How long the same event for another target is the same event, in ms: pages tell it in one go. */
+const TOGETHER = 1e3;
+/** By what was said: to whom and when. */
+const lately: Record<string, { to: Params; at: number }> = {};
 
 /** Somebody with an id is identified; of anybody else it is said with each event. */
-const person = ({ user_id: id, user_properties: traits }: Params) => {
+const person = ({ user_id: id, user_properties: traits, client_id }: Params) => {
   if (id && (id !== known || traits)) tagway.identify((known = String(id)), traits);
+  if (client_id) client(String(client_id));
 };
 
-const event = (name: string, own: Params = {}) => {
-  const said: Params = { ...always, ...own };
-  // What is for Google's advertising alone is no event of the site's.
-  const targets = [].concat(said.send_to || []);
-  if (targets[0] && targets.every((target) => /^(AW|DC)-/.test(target))) return;
-  person(own);
+const client = (id?: string): string => {
+  const [, cookie] = /(?:^|; )_ga=GA\d\.\d+\.(\d+\.\d+)/.exec(document.cookie) || [];
+  state.id = id || cookie || state.id ||
+    [crypto.getRandomValues(new Uint32Array(1))[0]! >>> 1, Math.floor(Date.now() / 1e3)].join(".");
+  save();
+  return state.id;
+};
+
+/** The session that gtag's cookie of the target names, else the one that the page asked for. */
+const session = (target: string): number => {
+  const [, cookie] = new RegExp(`_ga_${target.slice(2)}=GS\\d\\.\\d+\\.s?(\\d+)`).exec(document.cookie) || [];
+  return +cookie! || Math.floor(tagway.ids.session() / 1e3);
+};
+
+/** What the event says of its page counts before the browser's own word. */
+const pageOf = ({ page_location, page_title, page_referrer, page_path }: Params) => {
+  const found = here();
+  if (page_location) {
+    const { href: url, pathname: path, search } = new URL(page_location, location.href);
+    Object.assign(found, { url, path, search });
+  }
+  if (page_path) found.path = page_path;
+  if (page_title) found.title = page_title;
+  if (page_referrer) found.referrer = page_referrer;
+  return found;
+};
+
+const event = (name: string, params?: Params) => {
+  const own = params || {};
+  const to: string[] = [].concat(own.send_to || always.send_to || []);
+  const said: Params = { ...always, ...targets[to[0] || first!], ...own };
+  const { event_callback, event_timeout, send_to, ...rest } = said;
+  let isDone: unknown;
   const answer = () => {
-    const done = said.event_callback;
-    said.event_callback = null;
-    done?.(first);
+    if (!isDone) event_callback?.(to[0] || first);
+    isDone = 1;
   };
-  setTimeout(answer, said.event_timeout || 2000);
-  tagway[name === "page_view" ? "page" : "track"](name, said, { shim: "ga4" }, answer);
+  const all = to[0] ? to : Object.keys(targets);
+  const isOut = all[0] && all.every((target) => page["ga-disable-" + target]);
+  // What is for Google's advertising alone is no event of the site's.
+  if (isOut || (to[0] && to.every((target) => /^(AW|DC)-/.test(target)))) return void setTimeout(answer);
+  person(own);
+  if (to[0]) {
+    const text = JSON.stringify(tagway.settings.copy(name, rest));
+    const last = lately[text];
+    const isSame = last && Date.now() - last.at < TOGETHER && !to.some((target) => last.to[target]);
+    const entry = isSame ? last : (lately[text] = { to: {}, at: Date.now() });
+    for (const target of to) entry.to[target] = 1;
+    if (isSame) return void setTimeout(answer);
+  }
+  setTimeout(answer, event_timeout || 2000);
+  const { id } = state;
+  const options = tagway.ids.of({ shim: "ga4", context: { page: pageOf(said), ...(id && { clientIds: { ga4: { client_id: id } } }) } });
+  delete options.anonymousId;
+  if (options.context.sessionId) options.context.sessionId = session(first || "");
+  tagway[name === "page_view" ? "page" : "track"](name, send_to ? { ...rest, send_to } : rest, options, answer);
 };
 
 const answers: Record<string, boolean> = {};
@@ -37,19 +92,27 @@ const updated: Params = {};
 
 const commands: Record<string, (...args: any[]) => void> = {
   __proto__: null as any,
-  config(target: string, params: Params = {}) {
+  config(target: string, given?: Params) {
+    target = String(target);
+    const params = given || {};
+    const { user_id, user_properties, client_id, ...rest } = params;
+    targets[target] = { ...targets[target], ...rest };
     if (target[0] === "G") first ||= target;
     if (target === first && params.send_page_view !== false) event("page_view", params);
     else person(params);
   },
   set(what: any, params?: any) {
     if (what === "user_properties") params = { ...always[what], ...params };
-    if (typeof what === "object") Object.assign(always, what);
-    else if (typeof params === "object" && !/^user_/.test(what)) Object.assign(always, params);
+    if (what && typeof what === "object") Object.assign(always, what);
+    else if (targets[what] || /^(G|AW|DC|GT|UA)-/.test(what)) Object.assign((targets[what] ||= {}), params);
     else always[what] = params;
     person(always);
   },
-  get: (_target: string, _field: string, callback?: (value?: unknown) => void) => callback?.(),
+  get(target: string, field: string, callback?: (value?: unknown) => void) {
+    const isId = field === "client_id";
+    const value = isId ? client() : field === "session_id" ? session(String(target)) : { ...always, ...targets[target] }[field];
+    setTimeout(() => callback?.(value && String(value)));
+  },
   event,
   consent(mode: string, said: Params) {
     for (const key in said) {
@@ -65,21 +128,30 @@ const commands: Record<string, (...args: any[]) => void> = {
   },
 };
 
-const layer = (page.dataLayer = page.dataLayer || []);
-const take = (entry: any) => {
-  // Only what gtag pushes is a command: its own arguments.
-  if (`${entry}` === "[object Arguments]") {
+const take = tagway.safe((entry: any) => {
+  // Of what is pushed, only gtag's own arguments are a command; what others push may wait for an answer.
+  if ({}.toString.call(entry) === "[object Arguments]") {
     const [name, ...args] = entry;
     commands[name]?.(...args);
-  }
-};
-const push = layer.push;
-layer.push = (...entries: any[]) => {
-  const length = push.apply(layer, entries);
-  entries.forEach(take);
-  return length;
-};
-layer.slice().forEach(take);
+  } else if (typeof entry?.eventCallback === "function") setTimeout(entry.eventCallback, 0, first);
+});
+
+/** The names of data layers: the usual one, and what the addresses of scripts say. */
+const names = new Set(["dataLayer"]);
+for (const { src } of [document.currentScript as HTMLScriptElement, ...document.scripts]) {
+  const [, name] = /[?&]l=([\w$]+)/.exec(src) || [];
+  if (name) names.add(name);
+}
+for (const name of names) {
+  const layer = (page[name] ||= []);
+  const { push } = layer;
+  layer.push = (...entries: any[]) => {
+    const length = push.apply(layer, entries);
+    entries.forEach(take);
+    return length;
+  };
+  layer.slice().forEach(take);
+}
 page.gtag ||= function () {
-  layer.push(arguments);
+  page.dataLayer.push(arguments);
 };

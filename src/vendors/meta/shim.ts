@@ -6,44 +6,99 @@ import type { Tagway } from "../../../static/sdk/src/api";
 type Params = Record<string, any>;
 
 const page = window as unknown as { tagway: Tagway; fbq?: any; _fbq?: any };
-const tagway = page.tagway;
+const { tagway } = page;
 
 const user: Params = {};
+const pixels: Params = {};
 let limits: unknown[] | undefined;
-let pixel: string | undefined;
+let first: string | undefined;
+/** Events that wait for the grant, as the pixel holds them while consent is revoked. */
+let held: (() => void)[] | undefined;
+const MAX_HELD = 100;
+/** Where the last PageView was: one more of the same page is none, as for the pixel. */
+let viewed: string | undefined;
+/** How long the same event for another pixel is the same event, in ms: pages tell it in one go. */
+const TOGETHER = 1e3;
+const lately: Record<string, { to: Params; at: number }> = {};
 
-const track = (name: string, said?: Params, { eventID }: Params = {}) =>
-  tagway[name === "PageView" ? "page" : "track"](name, said, {
+const send = (id: string | undefined, name: string, params?: Params, more?: Params) => {
+  const { event_id, eventID = event_id } = more || {};
+  const isPage = name === "PageView";
+  const { href } = location;
+  if (isPage && viewed === href && !fbq.allowDuplicatePageViews) return;
+  if (isPage) viewed = href;
+  if (id) {
+    const text = JSON.stringify(tagway.settings.copy(name, params, more));
+    const last = lately[text];
+    const isSame = last && Date.now() - last.at < TOGETHER && !last.to[id];
+    (isSame ? last : (lately[text] = { to: {}, at: Date.now() })).to[id] = 1;
+    if (isSame) return;
+  }
+  const options: Params = {
     shim: "meta",
+    timestamp: new Date(),
     // What tells the event from others is the site's id with the name: templates give all tags of a page one id.
     ...(eventID && { messageId: eventID + "." + name }),
     context: {
+      page: tagway.settings.here(),
       traits: { ...user },
       dataProcessingOptions: limits,
-      source: { event_id: eventID, pixel_id: pixel },
+      source: { event_id: eventID, pixel_id: id || first },
     },
-  });
-
-const single = (_pixel: unknown, ...call: [string]) => track(...call);
+  };
+  [params] = tagway.settings.copy(params);
+  const tell = () => tagway[isPage ? "page" : "track"](name, params || {}, options);
+  for (const pixel of id ? [id] : Object.keys(pixels)) if (pixels[pixel]) pixels[pixel].eventCount += 1;
+  if (!held) tell();
+  else if (held.length < MAX_HELD) held.push(tell);
+};
+const track = (name: string, params?: Params, more?: Params) => send(undefined, String(name), params, more);
+const single = (id: unknown, name: string, params?: Params, more?: Params) => send(String(id), String(name), params, more);
+const init = (id: unknown, said?: Params) => {
+  first ||= String(id);
+  Object.assign(((pixels[String(id)] ||= { id: String(id), eventCount: 0, userData: {}, userDataFormFields: {} })).userData, said);
+  Object.assign(user, said);
+};
 
 const commands: Record<string, (...args: any[]) => void> = {
   __proto__: null as any,
-  init(id: unknown, said?: Params) {
-    pixel ||= String(id);
-    Object.assign(user, said);
-  },
+  init,
+  addPixelId: init,
   set: (what: string, said: any) => what === "userData" && Object.assign(user, said),
   track,
   trackCustom: track,
   trackSingle: single,
   trackSingleCustom: single,
-  consent: (answer: string) => tagway.consent({ advertising: answer === "grant" }),
+  consent(answer: string) {
+    const isGranted = answer === "grant";
+    tagway.consent({ advertising: isGranted });
+    if (!isGranted) return void (held ||= []);
+    held?.map((tell) => tell());
+    held = undefined;
+  },
   dataProcessingOptions(options: unknown[] = [], country = 0, state = 0) {
     limits = [options, country, state];
   },
 };
 
-const run = (name: string, ...args: any[]) => commands[name]?.(...args);
-const fbq: any = (page.fbq = page._fbq = page.fbq || run);
-fbq.callMethod = run;
-fbq.queue?.splice(0).map((call: any) => run(...(call as [string])));
+// Of its first generation, calls are arrays.
+const run = tagway.safe((name: any, ...args: any[]): void =>
+  Array.isArray(name) ? run.apply(0, name as any) : (commands[name] || tagway.absent("fbq", name))(...args));
+const queues = [page.fbq?.queue, Array.isArray(page._fbq) && page._fbq];
+const fbq: any = (page.fbq = page.fbq || run);
+page._fbq = fbq;
+Object.assign(fbq, {
+  callMethod: run,
+  push: fbq,
+  loaded: true,
+  version: fbq.version || "2.0",
+  queue: [],
+  instance: { pixelsByID: pixels },
+  getState: () => ({ pixelInitializationSettings: {}, pixels: Object.values(pixels) }),
+});
+for (const queue of queues) for (const call of queue || []) run.apply(0, call);
+
+// The pixel reports each new address by itself.
+tagway.moved(() => {
+  if (viewed && viewed !== location.href && !fbq.disablePushState) track("PageView");
+});

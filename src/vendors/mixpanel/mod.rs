@@ -75,7 +75,7 @@ pub static VENDOR: Vendor = Vendor {
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/mixpanel.js"),
-        needs: &[&shim::STUB],
+        needs: &[&shim::STUB, &shim::STATE],
         retell: Some(beacon::retell),
         ..Shim::PLAIN
     }),

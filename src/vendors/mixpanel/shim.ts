@@ -8,97 +8,212 @@ type Params = Record<string, any>;
 
 const page = window as unknown as { tagway: Tagway; mixpanel?: any };
 const tagway = page.tagway;
+const { ids, opted, safe } = tagway;
 const shim = "mixpanel";
 
-const pair = (key: any, value?: unknown): Params => (typeof key === "object" ? key : { [key]: value });
+const pair = (key: any, value?: unknown): Params => (key && typeof key === "object" ? key : { [key]: value });
+const isCallback = (it: unknown): it is (...args: any[]) => void => typeof it === "function";
+/** A callback that comes once: with the gateway's answer, or where that takes too long, in ms. */
+const WAIT = 1e3;
+const settle = (callback: any, answer: unknown) => {
+  const done = () => {
+    if (callback) safe(callback)(answer);
+    callback = 0;
+  };
+  setTimeout(done, WAIT);
+  return done;
+};
 
-/** What changes a person or a group, by `say(traits, context)`. */
-const profile = (say: (traits: Params, context?: Params) => void) => {
-  const operation = (name: string, start?: unknown) => (key: any, value?: any) =>
-    say({}, { source: { operations: { [name]: pair(key, value ?? start) } } });
+/** What changes a person or a group, by `say(traits, context, callback)`. */
+const profile = (say: (traits: Params, context: Params | undefined, callback: any) => void) => {
+  const operation = (name: string, start?: unknown) => (key: any, ...rest: any[]) => {
+    const [value] = rest.filter((it) => !isCallback(it));
+    say({}, { source: { operations: { [name]: pair(key, value ?? start) } } }, rest.find(isCallback));
+  };
   const append = operation("$append");
+  const set = (key: any, value?: any, callback?: any) => say(pair(key, value), undefined, callback || value);
   return {
-    set: (key: any, value?: any) => say(pair(key, value)),
+    set,
     set_once: operation("$set_once"),
-    unset: (keys: any) => say(Object.fromEntries([].concat(keys).map((key) => [key, null]))),
+    unset: (keys: any, callback?: any) => say(Object.fromEntries([].concat(keys).map((key) => [key, null])), undefined, callback),
     increment: operation("$add", 1),
     append,
     union: operation("$union"),
     remove: operation("$remove"),
-    track_charge: ($amount: number, said?: Params) => append("$transactions", { $amount, ...said }),
+    track_charge: ($amount: number, said?: Params, callback?: any) => append("$transactions", { $amount, ...said }, callback),
+    clear_charges: (callback?: any) => set("$transactions", [], callback),
   } as Record<string, (...args: any[]) => void>;
 };
 
-const install = (stub: any, config: Params = {}) => {
-  let always: Params = {};
-  const began: Record<string, number> = {};
-  let isOut = false;
+const install = (stub: any, given: Params | undefined, name: string) => {
+  const config: Params = { ...given };
+  if (stub.__on) return stub;
+  stub.__on = 1;
+  const [state, save] = config.disable_persistence ? [{} as Params, () => {}] : tagway.keep(name);
+  const always = (): Params => state.always || {};
+  const disabled: any[] = [];
+  const isOut = () => {
+    const answer = opted(name);
+    return answer === false || (answer === undefined && config.opt_out_tracking_by_default) ||
+      (navigator.doNotTrack === "1" && !config.ignore_dnt);
+  };
   const consent = (analytics: boolean) => {
-    isOut = !analytics;
+    opted(name, analytics);
     tagway.consent({ analytics });
   };
-  const track = (name: string, said?: Params, options?: any, callback?: any) => {
-    const properties: Params = { ...always, ...said };
-    if (began[name]) properties.$duration = (Date.now() - began[name]!) / 1e3;
-    began[name] = 0;
-    tagway.track(name, properties, { shim }, () => (callback || options)?.call?.(0, 1));
+  const of = (options?: Params) => ids.of({ shim, ...(state.id && { userId: state.id }), ...options });
+  const ask = () => state.id || "$device:" + ids.anonymous();
+  const keep = (next: Params) => {
+    state.always = next;
+    save();
   };
-  const listen = (kind: string) => (query: string, name: string, said?: any) =>
-    addEventListener(kind, (event) => {
-      const found = (event.target as Element).closest(query);
-      if (found) track(name, said?.call ? said(found) : said);
-    });
-  const people = profile((traits, context) => tagway.identify(undefined, traits, { shim, context }));
-  const member = (key: string, ids: any) => people.set!(key, (always[key] = [].concat(ids)));
+
+  const tell = (kind: "track" | "page", name: string, own: any, callback?: any, context?: Params) => {
+    const answer = (status?: number) => settle(isCallback(callback) ? callback : 0, status! < 300 ? 1 : 0);
+    let properties: Params = { ...always(), ...(own && typeof own === "object" && own) };
+    for (const key of config.property_blacklist || []) delete properties[key];
+    if (isOut() || disabled.some((it) => it === 1 || it === name)) return void setTimeout(answer(400));
+    if (state.began?.[name]) {
+      properties.$duration = (Date.now() - state.began[name]) / 1e3;
+      delete state.began[name];
+      save();
+    }
+    let hooked: any = { event: name, properties };
+    for (const hook of [].concat(config.hooks?.before_send_events || [])) hooked = hooked && (hook as any)(hooked);
+    if (!hooked) return void setTimeout(answer(400));
+    if (kind === "page") tagway.page(undefined, hooked.properties, of({ context }), answer(200));
+    else tagway.track(hooked.event, hooked.properties, of({ context }), answer(200));
+    return true;
+  };
+  const track = (name: string, own?: Params, options?: any, callback?: any) =>
+    tell("track", String(name), own, [own, options, callback].find(isCallback));
+  const view = (own?: any, options?: any) => {
+    // Of the first generation, it says the address.
+    const isAddress = typeof own === "string";
+    const context = isAddress ? { page: { ...tagway.settings.here(), url: new URL(own, location.href).href } } : undefined;
+    if (options?.event_name) return tell("track", options.event_name, own);
+    return tell("page", "$mp_web_page_view", isAddress ? {} : own, options, context);
+  };
+  // Before whatever the page does with the event: a menu may stop it.
+  const listen = (kind: string) => (query: any, name: string, said?: any) =>
+    addEventListener(kind, safe((event: Event) => {
+      const target = event.target as Element;
+      const elements: Element[] = query.nodeType ? [query] : Array.from(query);
+      const found = typeof query === "string" ? target.closest?.(query) : elements.find((it) => it.contains(target));
+      if (found) track(name, isCallback(said) ? said(found) as any : said);
+    }), true);
+  const person = (traits: Params, context: Params | undefined, callback: any) => {
+    const done = settle(isCallback(callback) ? callback : 0, isOut() ? 0 : 1);
+    if (isOut()) setTimeout(done);
+    else tagway.identify(undefined, traits, of({ context }), done);
+  };
+  const people = profile(person);
+  const member = (key: string, given: any) => {
+    const list = [].concat(given);
+    keep({ ...always(), [key]: list });
+    people.set!(key, list);
+  };
   const api: Record<string, (...args: any[]) => any> = {
     track,
-    track_with_groups: (name: string, said?: Params, groups?: Params) => track(name, { ...said, ...groups }),
-    track_pageview: (said?: Params) => tagway.page(undefined, { ...always, ...said }, { shim }),
+    track_with_groups: (name: string, said?: Params, groups?: Params, callback?: any) => track(name, { ...said, ...groups }, callback),
+    track_pageview: view,
     track_links: listen("click"),
     track_forms: listen("submit"),
-    time_event: (name: string) => (began[name] = Date.now()),
-    identify: (id: string) => id && tagway.identify(String(id)),
-    alias: (id: string, before = tagway.user().id) => (before ? tagway.alias(id, before) : tagway.identify(id)),
-    register: (said: Params) => Object.assign(always, said),
-    register_once: (said: Params) => (always = { ...said, ...always }),
-    unregister: (key: string) => delete always[key],
-    get_property: (key: string) => always[key],
+    time_event(name: string) {
+      (state.began ||= {})[name] = Date.now();
+      save();
+    },
+    identify(id: string) {
+      if (id == null || isOut()) return;
+      state.id = String(id);
+      save();
+      tagway.identify(state.id, {}, of());
+    },
+    alias(id: string, before = ask()) {
+      if (!isOut()) tagway.alias(id, String(before).replace("$device:", ""), of({ userId: id }));
+    },
+    name_tag: (mp_name_tag: string) => keep({ ...always(), mp_name_tag }),
+    register: (said: Params) => keep({ ...always(), ...tagway.settings.copy(said)[0] }),
+    register_once: (said: Params, byDefault?: unknown) => {
+      const before = { ...always() };
+      for (const key in before) if (before[key] === byDefault) delete before[key];
+      keep({ ...tagway.settings.copy(said)[0], ...before });
+    },
+    unregister: (key: string) => {
+      const { [key]: _, ...rest } = always();
+      keep(rest);
+    },
+    get_property: (key: string) =>
+      key === "distinct_id" ? ask() : key === "$device_id" ? ids.anonymous() : key === "$user_id" ? state.id : always()[key],
     set_group: member,
-    add_group: (key: string, id: string) => member(key, (always[key] || []).concat(id)),
-    remove_group: (key: string, id: string) => member(key, always[key]?.filter((other: string) => other !== id) || []),
-    get_group: (key: string, id: string) =>
-      profile((traits, context) =>
-        tagway.group(String(id), traits, { shim, context: { ...context, groupType: key } })),
+    add_group: (key: string, id: string) => member(key, (always()[key] || []).concat(id)),
+    remove_group: (key: string, id: string) => member(key, always()[key]?.filter((other: string) => other !== id) || []),
+    get_group: (key: string, id: string) => ({
+      ...profile((traits, context, callback) => {
+        if (!isOut()) tagway.group(String(id), traits, of({ context: { ...context, groupType: key } }), settle(isCallback(callback) ? callback : 0, 1));
+      }),
+      delete: tagway.absent("mixpanel.get_group()", "delete"),
+    }),
     reset() {
-      always = {};
+      for (const key in state) delete state[key];
+      save();
       tagway.reset();
     },
-    get_distinct_id: () => tagway.user().id,
+    get_distinct_id: ask,
     get_config: (key?: string) => (key ? config[key] : config),
+    set_config: (more: Params) => Object.assign(config, more),
+    disable: (names?: string[]) => disabled.push(...(names || [1])),
     opt_in_tracking: () => consent(true),
     opt_out_tracking: () => consent(false),
-    has_opted_in_tracking: () => !isOut,
-    has_opted_out_tracking: () => isOut,
+    clear_opt_in_out_tracking: () => opted(name, null),
+    has_opted_in_tracking: () => opted(name) === true,
+    has_opted_out_tracking: () => !!isOut(),
+    toString: () => name.replace("_", "."),
   };
   api.register_for_session = api.register!;
-  const runPeople = tagway.serve((stub.people ||= {}), people);
-  const run = tagway.serve(stub, api, ([name, ...args]) => {
-    // A call of what a call gives: a group's.
-    if (name.map) api[name[0]]!(...name.slice(1))[args[0][0]](...args[0].slice(1));
-    else api[name]?.(...args);
+  api.unregister_for_session = api.unregister!;
+  const runPeople = tagway.serve((stub.people ||= []), people, { name: "mixpanel.people", not: "delete_user" });
+  const run = tagway.serve(stub, api, {
+    name: "mixpanel",
+    not: "start_session_recording stop_session_recording get_session_recording_properties get_session_replay_url start_batch_senders stop_batch_senders",
+    run([name, ...args]) {
+      // A call of what a call gives: a group's.
+      if (name.map) api[name[0]]!(...name.slice(1))[args[0][0]](...args[0].slice(1));
+      else (api[name] || tagway.absent("mixpanel", name))(...args);
+    },
   });
-  if (config.opt_out_tracking_by_default) consent(false);
-  if (config.track_pageview) api.track_pageview!();
-  config.loaded?.(stub);
+  const props = { get: () => ({ ...always(), distinct_id: ask(), $device_id: ids.anonymous() }) };
+  stub.persistence = stub.cookie = Object.defineProperty({}, "props", props);
+  stub.config = config;
+  if (config.opt_out_tracking_by_default && opted(name) === undefined) tagway.consent({ analytics: false });
+  const auto = config.track_pageview || config.autocapture?.pageview;
+  if (auto) view();
+  // By a word, each new address is a page as well.
+  if (auto && auto !== true) {
+    let last = location.href;
+    tagway.moved(() => {
+      const { pathname, search, href } = location;
+      const now = auto === "full-url" ? href : auto === "url-with-path" ? pathname : pathname + search;
+      if (now !== last) view();
+      last = now;
+    });
+  }
+  if (config.loaded) safe(config.loaded)(stub);
   run();
   runPeople();
   return stub;
 };
 
 function init(_token: string, config?: Params, name?: string) {
-  return install(name && name !== shim ? (root[name] ||= {}) : root, config);
+  return name && name !== shim ? install((root[name] ||= []), config, `${shim}_${name}`) : install(root, config, shim);
 }
 
-const root = (page.mixpanel ||= {});
-(root._i || []).splice(0).map((args: any) => init.apply(null, args));
-root.__loaded = root.init = init;
+const root = (page.mixpanel ||= []);
+const queue = root._i || [];
+root.__SV ||= 1.2;
+root.__loaded = true;
+// Snippets of all generations, which may come later, find it there and change nothing.
+const put = (name: string, value: unknown) => Object.defineProperty(root, name, { get: () => value, set() {} });
+put("init", safe(init));
+put("_i", { push: (args: any) => safe(init).apply(null, args) });
+queue.splice(0).map((args: any) => safe(init).apply(null, args));

@@ -16,7 +16,7 @@ pub static VENDOR: Vendor = Vendor {
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/posthog.js"),
-        needs: &[&shim::STUB],
+        needs: &[&shim::STUB, &shim::STATE],
         retell: Some(event::retell),
         ..Shim::PLAIN
     }),

@@ -13,7 +13,7 @@ pub static VENDOR: Vendor = Vendor {
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/segment.js"),
-        needs: &[&shim::STUB],
+        needs: &[&shim::STUB, &shim::STATE],
         ..Shim::PLAIN
     }),
     ..Vendor::NOTHING

@@ -1,55 +1,212 @@
 // analytics, Segment's browser API, answered by Tagway. The page's stub is kept: its queue is worked
-// off, and what it would queue later runs at once.
+// off, and what it would queue later runs at once. The page's middlewares and plugins see each event first.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
+type Params = Record<string, any>;
+type Call = (...args: any[]) => any;
+
 const page = window as unknown as { tagway: Tagway; analytics?: any };
 const tagway: any = page.tagway;
+const { copy, here } = tagway.settings;
+const { ids, safe, uuid } = tagway;
+
+/** What the library keeps: id, traits, group, groupTraits. */
+const [state, save] = tagway.keep("segment");
+const hooks: ((payload: any, next: (payload: any) => void) => unknown)[] = [];
+let hearers: [string, Call][] = [];
+/** How long a callback waits for the gateway's answer, in ms, as in the library. */
+let patience = 300;
+
+const isCallback = (arg: unknown): arg is Call => typeof arg === "function";
+const emit = (name: string, ...args: any[]) =>
+  hearers.slice().map(([wanted, hear]) => wanted === name && safe(hear)(...args));
+const put = (object: any, path: string, value: unknown) => {
+  const names = path.split(".");
+  const last = names.pop()!;
+  for (const name of names) object = object[name] ||= {};
+  object[last] = value;
+};
+
+/** Sends an event as the hooks leave it, and settles with the library's context of it. */
+const dispatch = (event: Params, told: any[], own?: Params | null, callback?: Call, of?: Params) => {
+  const options = own || {};
+  const { context, integrations, timestamp, messageId, anonymousId, userId, ...more } = options;
+  const all = page.analytics._loadOptions || {};
+  [event] = copy({
+    messageId: messageId || uuid(),
+    timestamp: timestamp || new Date(),
+    integrations: { ...all.integrations, ...integrations },
+    userId: userId ?? state.id,
+    anonymousId: anonymousId || ids.of({}).anonymousId,
+    context: { page: { ...here(), ...of }, ...(context || more) },
+    ...event,
+  });
+  const ctx: Params = {
+    id: event.messageId,
+    event,
+    attempts: 1,
+    logs: () => [],
+    log() {},
+    updateEvent: (path: string, value: unknown) => (put(ctx.event, path, value), ctx.event),
+    cancel(fault?: unknown) {
+      throw fault;
+    },
+    toJSON: () => ({ id: ctx.id, event: ctx.event }),
+  };
+  return new Promise((resolve) => {
+    const end = () => resolve(ctx);
+    const send = () => {
+      const { type, event: name, properties, traits, groupId, previousId, ...rest } = ctx.event;
+      if (type === "track") tagway.track(name, properties, rest, end);
+      else if (type === "page") tagway.page(ctx.event.name, properties, rest, end);
+      else if (type === "identify") tagway.identify(rest.userId, traits, rest, end);
+      else if (type === "group") tagway.group(groupId, traits, rest, end);
+      else tagway.alias(rest.userId, previousId, rest, end);
+      emit(type, ...told);
+      setTimeout(end, patience);
+    };
+    const step = (place: number) => {
+      const hook = hooks[place];
+      if (!hook) return send();
+      // What a hook's own fault leaves is not sent: it may be what had to be taken out.
+      safe(hook)({ obj: ctx.event, ctx }, (payload: any) => {
+        if (!payload) return end();
+        ctx.event = payload.obj || ctx.event;
+        step(place + 1);
+      });
+    };
+    if (all.disable === true) return end();
+    step(0);
+    if (hooks[0]) setTimeout(end, patience);
+  }).then((it) => (safe(callback || (() => {}))(it), it));
+};
 
 /** Calls a method with its texts in front, its objects and its callback: all may be left out. */
-const said = (texts: number, say: (texts: any[], own: any, options: any) => void) =>
-  async (...args: any[]) => {
-    const isCallback = (arg: unknown) => typeof arg === "function";
+const said = (texts: number, say: (texts: any[], own: any, options: any, callback?: Call, of?: Params) => any) =>
+  (...args: any[]) => {
+    // The newest snippet says last where the page was at the call.
+    const { __t, p: path, u: url, s: search, t: title, r: referrer } = args[args.length - 1] || ({} as any);
+    const of = __t === "bpc" ? (args.pop(), { path, url, search, title, referrer }) : undefined;
     const rest = args.filter((arg) => !isCallback(arg));
     const front: any[] = [];
     while (front.length < texts && rest.length && typeof (rest[0] ?? "") !== "object") front.push(rest.shift());
-    say(front, rest[0] || {}, rest[1]);
-    args.find(isCallback)?.();
+    return say(front, rest[0] || {}, rest[1], args.find(isCallback), of);
   };
 
 const listen = (kind: string) => (elements: any, name: any, own?: any) => {
   for (const element of elements instanceof Element ? [elements] : elements || []) {
-    element.addEventListener(kind, () => {
-      const of = (it: any) => (typeof it === "function" ? it(element) : it);
-      tagway.track(of(name), of(own));
-    });
+    element.addEventListener(kind, safe(() => {
+      const of = (it: any) => (isCallback(it) ? it(element) : it);
+      api.track!(of(name), of(own));
+    }));
   }
+  return root;
 };
 
-const api: Record<string, (...args: any[]) => any> = {
-  track: said(1, ([name], own, options) => tagway.track(String(name), own, options)),
-  page: said(2, ([first, second], own, options) =>
-    second == null
-      ? tagway.page(first, own, options)
-      : tagway.page(second, { category: first, ...own }, options)),
-  identify: said(1, ([id], traits, options) => tagway.identify(id, traits, options)),
-  group: said(1, ([id], traits, options) => id != null && tagway.group(String(id), traits, options)),
-  alias: said(2, ([id, previous], options) => tagway.alias(id, previous ?? tagway.user().id, options)),
-  reset: () => tagway.reset(),
-  ready: (callback) => tagway.ready(callback),
-  on: (name, callback) => tagway.on(name, (message: any) =>
-    callback(message.event || message.name || message.userId, message.properties || message.traits, {})),
-  user: () => ({ id: () => tagway.user().id, traits: () => tagway.user().traits || {}, anonymousId: () => {} }),
+/** What has an id and traits, each of which its function gives or sets. */
+const entity = (id: string, traits: string) => ({
+  id(...value: any[]) {
+    if (value.length) state[id] = value[0], save();
+    return state[id] ?? null;
+  },
+  traits(...value: any[]) {
+    if (value.length) state[traits] = value[0], save();
+    return state[traits] || {};
+  },
+});
+const user: Params = { ...entity("id", "traits"), anonymousId: (id?: string | null) => ids.anonymous(id || undefined) };
+user.logout = user.reset = () => api.reset!();
+const team = entity("group", "groupTraits");
+
+const api: Record<string, Call> = {
+  track: said(1, ([name], own, options, callback, of) => {
+    if (name === undefined && own.event) [name, own] = [own.event, own.properties];
+    return dispatch({ type: "track", event: String(name), properties: own }, [String(name), own, options], options, callback, of);
+  }),
+  page: said(2, ([first, second], own, options, callback, of) => {
+    const [category, name] = second == null ? [undefined, first] : [first, second];
+    const properties = { ...of, ...own, ...(category && { category }) };
+    return dispatch({ type: "page", name, properties }, [category, name, properties, options], options, callback, of);
+  }),
+  identify: said(1, ([id], traits, options, callback, of) => {
+    if (id != null && String(id) !== state.id) state.traits = {};
+    if (id != null) state.id = String(id);
+    [state.traits] = copy({ ...state.traits, ...traits });
+    save();
+    return dispatch({ type: "identify", userId: state.id, traits: state.traits }, [state.id, traits, options], options, callback, of);
+  }),
+  group(...args: any[]) {
+    if (!args.length) return team;
+    return said(1, ([id], traits, options, callback, of) => {
+      if (id != null) state.group = String(id);
+      [state.groupTraits] = copy({ ...traits });
+      save();
+      return state.group && dispatch({ type: "group", groupId: state.group, traits }, [state.group, traits, options], options, callback, of);
+    })(...args);
+  },
+  alias: said(2, ([id, previous], _, options, callback, of) =>
+    dispatch({ type: "alias", userId: id, previousId: previous ?? state.id ?? ids.anonymous() }, [id, previous, options], options, callback, of)),
+  reset() {
+    for (const name in state) delete state[name];
+    save();
+    tagway.reset();
+    emit("reset");
+  },
+  ready: async (callback?: Call) => callback?.(),
+  on(name, hear) {
+    hearers.push([name, hear]);
+    return root;
+  },
+  once(name, hear) {
+    const once = (...args: any[]) => {
+      api.off!(name, once);
+      hear(...args);
+    };
+    return api.on!(name, once);
+  },
+  off(name, hear) {
+    hearers = hearers.filter(([wanted, own]) => wanted !== name || (hear && own !== hear));
+    return root;
+  },
+  emit: (name, ...args) => (emit(name, ...args), root),
+  user: () => user,
+  id: () => user.id(),
+  setAnonymousId: (id) => user.anonymousId(id),
+  addSourceMiddleware: async (middleware: Call) => {
+    hooks.push((payload, next) => middleware({ payload, integrations: payload.obj.integrations, next }));
+  },
+  register: (...plugins: any[]) => Promise.all(plugins.map((plugin) => {
+    // In its turn, and at once where it does not say otherwise: the page may be left.
+    hooks.push((payload, next) => {
+      const result = plugin[payload.obj.type]?.(payload.ctx) || payload.ctx;
+      const go = (it: any) => next({ obj: (it || payload.ctx).event });
+      result.then ? result.then(go) : go(result);
+    });
+    return plugin.load?.({}, root);
+  })),
+  timeout: (time) => (patience = time),
+  debug: () => root,
+  load: () => root,
   trackLink: listen("click"),
   trackForm: listen("submit"),
 };
 api.trackClick = api.trackLink!;
 api.trackSubmit = api.trackForm!;
-api.pageview = api.page!;
+api.pageview = api.screen = api.page!;
 
 const root = (page.analytics ||= []);
 if (!root.initialized) {
-  const run = tagway.serve(root, api);
-  root.initialized = root.invoked = true;
+  // What changes and hears events comes before what is one, as in the library.
+  const isEarly = ([name]: any) => /^(addS|reg|on|setA)/.test(name);
+  if (Array.isArray(root)) root.splice(0, root.length, ...root.filter(isEarly), ...root.filter((call) => !isEarly(call)));
+  const run = tagway.serve(root, api, {
+    name: "analytics",
+    not: "addDestinationMiddleware addIntegrationMiddleware deregister use",
+    // Its snippets end where they find it loaded, and begin anew what their end would do.
+    marks: { invoked: undefined },
+  });
+  root.initialized = true;
   run();
+  if (root._loadOptions?.initialPageview) api.page!();
 }

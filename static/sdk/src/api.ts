@@ -40,8 +40,16 @@ export interface Message extends Options {
 export interface Settings {
   /** Where the gateway is: by default where the script came from. */
   endpoint?: string;
+  /** Of src/parts/base.ts: the values as JSON holds them. */
+  copy<T extends unknown[]>(...values: T): T;
+  /** Of src/parts/base.ts: what a message says of the page it is made in. */
+  here(): Properties;
+  /** Of src/parts/base.ts: calls back at once, or when a page that was rendered in advance is opened. */
+  whenSeen(call: () => void): void;
   /** Whether each page is reported by itself. */
   page?: boolean;
+  /** Whether a page that comes back from the browser's back/forward cache is reported as well. */
+  restored?: boolean;
   /** Whether nothing is sent or stored before consent() was called. */
   waitForConsent?: boolean;
   /** What the shims get, by vendor, if the site said something for one. */
@@ -84,8 +92,26 @@ export interface Tagway {
   serve(
     stub: any,
     own: Record<string, (...args: any[]) => unknown>,
-    run?: (call: any[]) => unknown,
+    more?: {
+      run?: (call: any[]) => unknown;
+      /** The vendor's name of the stub, and its methods that are not done here, separated by spaces. */
+      name?: string;
+      not?: string;
+      marks?: Record<string, unknown>;
+    },
   ): () => unknown;
+  absent(name: string, method: string): () => void;
+  moved(callback: () => void): void;
+  safe<T extends (...args: any[]) => unknown>(call: T): T;
+  /** For shims: see src/shared/state.ts. */
+  keep(name: string, category?: string): [Properties & Record<string, any>, () => void];
+  opted(name: string, answer?: boolean | null): boolean | undefined;
+  uuid(): string;
+  ids: {
+    anonymous(id?: string): string;
+    session(id?: number): number;
+    of(options: Options): any;
+  };
   /** For shims: see src/shared/chat.ts. */
   chat(
     src: URL | undefined,

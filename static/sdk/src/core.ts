@@ -2,8 +2,8 @@
 //
 // It sets no cookie and reads no layout. Storage is read once, when the page is idle, and written only
 // when the visitor chose something, or a message is still on its way as the page is left or a request
-// fails. The gateway puts the site's settings before it (and nothing of this where it is on the page
-// already).
+// fails. The gateway puts the site's settings and src/parts/base.ts before it (and nothing of this where
+// it is on the page already).
 //
 // Its size is part of each page's cost: some of it is shorter than it would be elsewhere.
 import type { Done, Message, Options, Settings, Tagway, User } from "./api";
@@ -25,8 +25,8 @@ const w = window;
 const d = document;
 const now = Date.now;
 const { settings, q } = w.tagway as Tagway & { settings: Settings };
-settings.endpoint ||= new URL((d.currentScript as HTMLScriptElement | null)?.src || location.href).origin;
-const listeners: [string, (message: Message) => void][] = [];
+const { copy, here, whenSeen } = settings;
+const listeners = new Set<(message: Message) => void>();
 /** What is not acknowledged, and of it what is under way. */
 let queue: Message[] = [];
 let flying: Message[] = [];
@@ -45,16 +45,16 @@ let categoryPreferences: Record<string, boolean> | undefined;
 let isChosen: unknown;
 let user: User = {};
 
+/** Those of the messages that are no others'. An outbox may hold what is no message. */
 const without = (messages: Message[], others: Message[]): Message[] =>
-  messages.filter(({ messageId }) => !others.some((other) => other.messageId === messageId));
+  messages.filter((it) => it?.messageId && others.every(({ messageId }) => messageId !== it.messageId));
 
 /** A caller's function that fails is the caller's business: it is reported and stops nothing. */
 const guard = async (call?: (argument?: any) => unknown, argument?: unknown) => {
   call?.(argument);
 };
 
-const tell = (message: Message) =>
-  listeners.map(([name, callback]) => (name === "*" || name === message.type) && guard(callback, message));
+const tell = (message: Message) => [...listeners].map((listener) => listener(message));
 
 /** The visitor's choice: it holds for what was said before it as well, where that had none. */
 const choose = (categories: Record<string, boolean>) => {
@@ -77,21 +77,22 @@ const store = (done: Message[], isSaving?: unknown) => {
   let until = 0;
   let messages: Message[] = [];
   let choice: typeof categoryPreferences;
-  let before, text;
+  let before: any, text;
   try {
-    [until, messages, choice] = JSON.parse((before = localStorage._twq));
+    [until, before, choice] = JSON.parse((text = localStorage._twq));
+    messages = without(before, done);
   } catch {} // Storage that is off or says nonsense holds nothing.
+  before = text;
   try {
     // Of two tabs, the one that was told last is right.
     if (isChosen) choice = { ...choice, ...categoryPreferences };
-    if (!isTakenUp && until < now()) {
+    if (!isTakenUp && !(until > now() && until <= now() + LEASE)) {
       queue = without(messages, queue).concat(queue);
       until = now() + LEASE;
     }
     if (!isTakenUp && choice) choose(choice);
     isTakenUp = 1;
     isChosen = 0;
-    messages = without(messages, done);
     if (isSaving) messages = without(messages, queue).concat(queue).slice(-MAX_MESSAGES);
     while ((text = JSON.stringify([messages[0] ? until : 0, messages, choice])).length > MAX_CHARS) {
       messages = messages.slice(1 + messages.length / 8);
@@ -103,28 +104,29 @@ const store = (done: Message[], isSaving?: unknown) => {
 };
 
 const save = () => {
-  if (!isHeld && queue[0]) store([], 1);
+  isHeld || (queue[0] && store([], 1));
 };
 
-const send = (isLeaving?: unknown) => {
+/** `how` is 1 as the page is left, and 2 where others may have changed what is stored. */
+const send = (how?: unknown) => {
+  // A page that nobody may ever open sends nothing, and takes nothing over.
+  if ((d as any).prerendering) return;
+  if (how === 2) isTakenUp = 0;
   if (!isTakenUp || isChosen) store([]);
-  if (isHeld || now() < Math.max(notBefore, asked) || (flyingBytes && isLeaving !== 1)) return;
+  if (isHeld || now() < notBefore || now() < asked || (flyingBytes && how !== 1)) return;
   let batch: Message[] = [];
   let bytes = FRAME_BYTES;
   let path = "/e";
   const texts: string[] = [];
 
-  let sent = 0;
-
   const settle = (status: number, wait?: number, said?: string) => {
     flying = without(flying, batch);
-    flyingBytes -= sent;
-    if (!status || status > 499 || /408|429/.test(status as any)) {
+    flyingBytes -= bytes;
+    if (/^0|408|429|5../.test(status as any)) {
       asked = now() + 1e3 * (wait || 0);
       notBefore = Math.max(asked, now() + Math.min(MAX_WAIT, 1e3 * 2 ** tries++) * (1 - Math.random() / 2));
       setTimeout(send, notBefore - now() + 9);
-      save();
-      return;
+      return save();
     }
     tries = notBefore = 0;
     queue = without(queue, batch);
@@ -137,7 +139,7 @@ const send = (isLeaving?: unknown) => {
     // What was said before a reset is the former visitor's: the mark goes alone, in its turn.
     if (message.type === "reset") {
       if (!batch[0] && !flyingBytes) {
-        batch = [message];
+        batch[0] = message;
         path = "/reset";
       }
       break;
@@ -147,6 +149,7 @@ const send = (isLeaving?: unknown) => {
     const size = bytes + new TextEncoder().encode(text + 0).length;
     if (!batch[0] && size > MAX_BYTES) {
       batch = [message];
+      bytes = 0;
       return settle(413);
     }
     if (flyingBytes + size > MAX_BYTES) break;
@@ -155,10 +158,14 @@ const send = (isLeaving?: unknown) => {
     texts.push(text);
   }
   if (!batch[0]) return;
-  const body = `{"batch":[${texts}],"sentAt":"${new Date().toISOString()}"}`;
   flying = flying.concat(batch);
-  flyingBytes += sent = bytes;
-  fetch(settings.endpoint + path, { method: "POST", body, keepalive: true, credentials: "include" }).then(
+  flyingBytes += bytes;
+  fetch(settings.endpoint + path, {
+    method: "POST",
+    body: `{"batch":[${texts}],"sentAt":"${new Date().toISOString()}"}`,
+    keepalive: true,
+    credentials: "include",
+  }).then(
     // It says which messages were refused, by their places: {"rejected":[{"index":0,...
     async (answer) =>
       settle(answer.status, +answer.headers.get("Retry-After")!, await answer.text().catch(String)),
@@ -168,36 +175,37 @@ const send = (isLeaving?: unknown) => {
 
 const plan = () => {
   if (isPlanned) return;
+  isPlanned = 1;
   const idle = () =>
     (w.requestIdleCallback || setTimeout)(() => {
       isPlanned = 0;
       send();
     }, { timeout: 2e3 } as any);
-  if (d.readyState === "complete") idle();
-  else w.addEventListener("load", idle);
-  isPlanned = 1;
+  d.readyState === "complete" ? idle() : addEventListener("load", idle);
 };
 
 const make = (type: Message["type"], fields: Partial<Message>, options?: Options, done?: Done) => {
-  const { pathname, search, href } = location;
+  const [own, said] = copy<any[]>(fields, options);
   const message: Message = {
     type,
-    messageId: crypto.getRandomValues(new Uint32Array(3)).join("-"),
-    timestamp: new Date(),
     userId: user.id,
-    ...fields,
-    ...options,
+    ...own,
+    ...said,
+    messageId: said?.messageId || crypto.getRandomValues(new Uint32Array(3)).join("-"),
     context: {
-      page: { path: pathname, referrer: d.referrer, search, title: d.title, url: href },
+      page: here(),
       consent: categoryPreferences && { categoryPreferences },
-      ...options?.context,
+      ...said?.context,
     },
     // Never sent: JSON has no functions.
     done,
   };
   queue = [...queue, message].slice(-MAX_MESSAGES);
-  tell(message);
-  plan();
+  whenSeen(() => {
+    message.timestamp ||= new Date();
+    tell(message);
+    plan();
+  });
 };
 
 const tagway: any = (method: string, ...args: unknown[]) => guard(() => tagway[method]?.(...args));
@@ -208,29 +216,28 @@ w.tagway = Object.assign(tagway, {
   track: (event, properties = {}, options, done) => make("track", { event, properties }, options, done),
   page: (name, properties = {}, options, done) => make("page", { name, properties }, options, done),
   identify(userId, traits = {}, options, done) {
-    if (userId && typeof userId === "object") return tagway.identify(user.id, userId, traits, options);
-    if (userId && userId !== user.id) user = { id: userId };
+    [userId, traits] = copy(userId, traits);
+    if (Object(userId) === userId) return tagway.identify(0, userId, traits, options);
+    if (userId && userId !== user.id) user = { id: userId as string };
     user.traits = { ...user.traits, ...traits };
     make("identify", { traits }, options, done);
   },
   group: (groupId, traits = {}, options, done) => make("group", { groupId, traits }, options, done),
   alias: (userId, previousId, options, done) => make("alias", { userId, previousId }, options, done),
   reset() {
-    user = {};
-    make("reset", {});
+    make("reset", (user = {}));
   },
   consent(categories) {
     isChosen = 1;
-    choose(categories);
+    choose(copy(categories)[0]);
     plan();
   },
   ready: guard as Tagway["ready"],
   on(name, callback) {
-    const entry: (typeof listeners)[0] = [name, callback];
-    listeners.push(entry);
-    return () => {
-      entry[0] = "";
-    };
+    const listener = (message: Message) =>
+      (name === "*" || name === message.type) && guard(callback, copy(message)[0]);
+    listeners.add(listener);
+    return () => listeners.delete(listener);
   },
   user: () => ({ ...user }),
   flush: send,
@@ -240,14 +247,12 @@ const leave = () => {
   send(1);
   save();
 };
-w.addEventListener("pagehide", leave);
-w.addEventListener("visibilitychange", () => {
-  if (d.hidden) leave();
-});
-w.addEventListener("online", () => {
+addEventListener("pagehide", leave);
+addEventListener("visibilitychange", () => d.hidden && leave());
+addEventListener("online", () => {
   notBefore = 0;
   send();
 });
 if (settings.page) tagway.page();
 q?.map((call) => tagway(...call));
-plan();
+whenSeen(plan);

@@ -3,13 +3,25 @@
 // ends to load. It is in the document for no longer than it takes to ask for it: applications that take over
 // the whole document (React's hydrateRoot(document)) give up where they find what they did not make. The
 // address is the one that it is before the page may name a base. Without an address it is a queue only, for
-// pages with a tag of their own.
+// pages with a tag of their own. A call says what the caller's objects were when it was made: what JSON
+// cannot hold as it is keeps its place, and the script sees to it.
 ((w, d, src) => {
   if (w.tagway) return;
   // Who holds on to it is heard later as well.
   const t = (w.tagway = (...call) => {
-    w.tagway === t ? t.q.push(call) : w.tagway(...call);
+    w.tagway === t ? t.q.push(call.map(copy)) : w.tagway(...call);
   });
+  const copy = (value) => {
+    try {
+      return JSON.parse(JSON.stringify(value));
+    } catch {
+      try {
+        return structuredClone(value);
+      } catch {
+        return value;
+      }
+    }
+  };
   t.q = [];
   for (const name of "track page identify group alias reset consent ready on flush".split(" ")) {
     t[name] = (...call) => t(name, ...call);

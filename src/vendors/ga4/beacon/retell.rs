@@ -9,7 +9,8 @@ use crate::vendors::ga4::rules;
 use crate::vendors::wire::{note_source, put, take};
 
 /// What the names of parameters begin with that are said to the library, and not of the event.
-const TO_LIBRARY: [&str; 10] = [
+const TO_LIBRARY: [&str; 11] = [
+    "developer_id.",
     "send_",
     "event_callback",
     "event_timeout",
@@ -22,6 +23,30 @@ const TO_LIBRARY: [&str; 10] = [
     "debug",
 ];
 
+/// Settings of the library, which pages give with parameters.
+const SETTINGS: [&str; 20] = [
+    "ads_data_redaction",
+    "allow_ad_personalization_signals",
+    "allow_custom_scripts",
+    "allow_direct_google_requests",
+    "allow_enhanced_conversions",
+    "allow_google_signals",
+    "allow_interest_groups",
+    "anonymize_ip",
+    "client_id",
+    "client_storage",
+    "conversion_linker",
+    "custom_map",
+    "first_party_collection",
+    "forceSSL",
+    "groups",
+    "ignore_referrer",
+    "link_attribution",
+    "linker",
+    "server_container_url",
+    "url_passthrough",
+];
+
 /// What a page says of itself in its view, and the properties that these are.
 const OF_PAGE: [(&str, &str); 4] = [
     ("page_location", "url"),
@@ -32,6 +57,15 @@ const OF_PAGE: [(&str, &str); 4] = [
 
 /// Members of `user_data` that are digests, and Meta's names of them, which takes the same ones.
 const DIGESTS: [(&str, &str); 2] = [("sha256_email_address", "em"), ("sha256_phone_number", "ph")];
+
+/// The parts of an address that `user_data` names, and the traits that these are.
+const OF_ADDRESS: [(&str, &str); 5] = [
+    ("street", "street"),
+    ("city", "city"),
+    ("region", "state"),
+    ("postal_code", "postalCode"),
+    ("country", "country"),
+];
 
 /// Puts a message of gtag's words into the spec's.
 pub(in crate::vendors::ga4) fn retell(message: &mut Object) {
@@ -47,13 +81,18 @@ pub(in crate::vendors::ga4) fn retell(message: &mut Object) {
     let mut traits = take(&mut context, "traits");
     traits.extend(take(&mut said, "user_properties"));
     let mut person = take(&mut said, "user_data");
-    put(&mut traits, "email", person.remove("email").or_else(|| person.remove("email_address")));
-    put(&mut traits, "phone", person.remove("phone_number"));
+    put(
+        &mut traits,
+        "email",
+        first(person.remove("email").or_else(|| person.remove("email_address"))),
+    );
+    put(&mut traits, "phone", first(person.remove("phone_number")));
+    add_address(&mut traits, first(person.remove("address")));
     put(&mut context, "traits", Some(traits));
     let mut ids = take(&mut context, "clientIds");
     let mut digests = take(&mut ids, "meta");
     for (member, key) in DIGESTS {
-        put(&mut digests, key, person.remove(member));
+        put(&mut digests, key, first(person.remove(member)));
     }
     put(&mut ids, "meta", Some(digests));
     put(&mut context, "clientIds", Some(ids));
@@ -69,7 +108,7 @@ pub(in crate::vendors::ga4) fn retell(message: &mut Object) {
         let of_page = OF_PAGE.iter().find(|(known, _)| is_page && *known == param);
         if let Some((_, property)) = of_page {
             put(&mut own, property, Some(value));
-        } else if param != "groups" && !TO_LIBRARY.iter().any(|start| param.starts_with(start)) {
+        } else if !is_setting(&param) {
             put(&mut own, &param, Some(value));
         }
     }
@@ -81,4 +120,28 @@ pub(in crate::vendors::ga4) fn retell(message: &mut Object) {
     let rule = rules::of_vendors(&name);
     put(message, "event", Some(named(&name, rule)));
     put(message, "properties", Some(canonical(own, products, &name, rule)));
+}
+
+/// The first of several: pages may give up to three of each.
+fn first(value: Option<Value>) -> Option<Value> {
+    match value {
+        Some(Value::Array(values)) => values.into_iter().next(),
+        value => value,
+    }
+}
+
+/// Adds the name and the address of `user_data`. Digests in it are nobody's but Google's.
+fn add_address(traits: &mut Object, address: Option<Value>) {
+    let Some(Value::Object(mut said)) = address else { return };
+    put(traits, "firstName", said.remove("first_name"));
+    put(traits, "lastName", said.remove("last_name"));
+    let mut own = take(traits, "address");
+    for (member, key) in OF_ADDRESS {
+        put(&mut own, key, said.remove(member));
+    }
+    put(traits, "address", Some(own));
+}
+
+fn is_setting(param: &str) -> bool {
+    SETTINGS.contains(&param) || TO_LIBRARY.iter().any(|start| param.starts_with(start))
 }

@@ -104,6 +104,24 @@ fn the_shim_and_the_library_tell_the_same() {
 }
 
 #[test]
+fn the_shim_keeps_settings_out_of_the_event_and_tells_the_whole_person() {
+    let mut message = json!({ "type": "track", "event": "quote", "properties": {
+        "developer_id.dOGY3NW": true, "linker": { "domains": ["a.example"] }, "ads_data_redaction": true,
+        "url_passthrough": false, "allow_google_signals": false, "anonymize_ip": true, "forceSSL": true,
+        "custom_map": { "dimension1": "x" }, "cookie_domain": "auto", "linker_id": "own",
+        "user_data": {
+            "email": ["a@b.co", "c@d.co"], "phone_number": "+12065550100",
+            "address": [{ "first_name": "Ann", "last_name": "Lee", "street": "1 Rd", "city": "X",
+                "region": "CA", "postal_code": "1", "country": "US" }],
+        } } });
+    retell(message.as_object_mut().unwrap());
+    assert_eq!(message["properties"], json!({ "linker_id": "own" }));
+    let person = json!({ "email": "a@b.co", "phone": "+12065550100", "firstName": "Ann", "lastName": "Lee",
+        "address": { "street": "1 Rd", "city": "X", "state": "CA", "postalCode": "1", "country": "US" } });
+    assert_eq!(message["context"]["traits"], person);
+}
+
+#[test]
 fn a_batch_shares_its_query_and_each_line_is_an_event() {
     let messages = decode(QUERY, BODY);
     let names: Vec<&str> =

@@ -1,16 +1,77 @@
-// tagway.serve, which several vendors' shims use: it comes once, before the first of them.
+// tagway.serve, which the vendors' shims use: it comes once, before the first of them.
 import type { Tagway } from "../api";
+
+type Call = (...args: any[]) => any;
+
+/** Set while a vendor's snippet that comes after its shim puts its own queue's methods into place. */
+let isSnippet: unknown;
+const warned: Record<string, unknown> = {};
+
+window.tagway.absent = (name, method) => () => {
+  const whole = `${name}.${method}()`;
+  if (!warned[whole]) console.warn("Tagway does not do " + whole);
+  warned[whole] = 1;
+};
+
+/** Nothing throws into the page: what goes wrong is reported as an unhandled rejection. */
+window.tagway.safe = ((call) =>
+  function (this: unknown, ...args: any[]) {
+    try {
+      return call.apply(this, args);
+    } catch (fault) {
+      Promise.reject(fault);
+    }
+  }) as Tagway["safe"];
+
+let movers: Call[] | undefined;
+const look = () => setTimeout(() => movers!.map((it) => it()));
+
+/** Calls back for each change of the address without a load, and for what may be one. */
+window.tagway.moved = (callback) => {
+  if (!movers) {
+    for (const name of ["pushState", "replaceState"] as const) {
+      const own = history[name];
+      history[name] = function (this: History, ...args: Parameters<History["pushState"]>) {
+        own.apply(this, args);
+        look();
+      };
+    }
+    addEventListener("popstate", look);
+  }
+  (movers ||= []).push(callback);
+};
 
 /**
  * Gives the stub that a vendor's snippet left in the page its methods, and what it would queue later to
- * `run` at once. What it has queued is run by the function that is given back.
+ * `run` at once. What it has queued is run by the function that is given back: each call for itself. A snippet
+ * that comes later sets a member of `marks` first, and what it puts over the methods until its script ends is
+ * left out.
  */
 window.tagway.serve = ((
   stub: any,
-  own: Record<string, (...args: any[]) => unknown>,
-  run = ([name, ...args]: any[]) => own[name]?.(...args),
+  own: Record<string, Call>,
+  { run, name = "", not = "", marks = {} }: any = {},
 ) => {
+  const absent = (method: string) => window.tagway.absent(name, method);
+  run = window.tagway.safe(run || (([method, ...args]: any[]) => (own[method] || absent(method))(...args)));
   const queue: any[] = Array.isArray(stub) ? stub.splice(0) : [];
-  Object.assign(stub, own).push = run;
+  const put = (member: string, value: any, set?: (value: any) => void) =>
+    Object.defineProperty(stub, member, {
+      configurable: true,
+      enumerable: true,
+      get: () => value,
+      set: set || ((other) => {
+        if (!isSnippet) value = other;
+      }),
+    });
+  for (const method of not.split(" ")) if (method) own[method] ||= absent(method);
+  for (const method in own) put(method, window.tagway.safe(own[method]!));
+  for (const mark in marks) {
+    put(mark, marks[mark], () => {
+      isSnippet = 1;
+      queueMicrotask(() => (isSnippet = 0));
+    });
+  }
+  stub.push = run;
   return () => queue.map(run);
 }) as Tagway["serve"];

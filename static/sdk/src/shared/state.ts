@@ -1,0 +1,80 @@
+// tagway.keep, tagway.opted and tagway.ids, which shims use for what their vendors' libraries keep from page to
+// page: only where the visitor's choice allows, and only what the page asked for.
+import type { Tagway } from "../api";
+
+const tagway: any = window.tagway;
+const { settings } = tagway as Tagway;
+const storage = (use: (it: Storage) => any) => {
+  try {
+    return use(localStorage);
+  } catch {} // Storage that is off, or holds nonsense, holds nothing.
+};
+const read = (key: string) => storage((it) => JSON.parse(it[key])) || {};
+
+/** How long a visit pauses before the next event begins another, in ms: as the vendors have it. */
+const PAUSE = 18e5;
+
+let choice: Record<string, boolean> | undefined = read("_twq")[2];
+const saves: (() => void)[] = [];
+
+tagway.keep = (name: string, category = "analytics") => {
+  const key = "_tw_" + name;
+  const may = () => (choice || !settings.waitForConsent) && choice?.[category] !== false;
+  const state = may() ? read(key) : {};
+  const save = () =>
+    storage((it) => {
+      const text = JSON.stringify(settings.copy(state)[0]);
+      if (may() && text !== "{}") it[key] = text;
+      else delete it[key];
+    });
+  saves.push(save);
+  return [state, save];
+};
+
+/** Gives and sets what the visitor answered to a vendor's own opt-out: nothing, true or false. */
+tagway.opted = (name: string, answer?: boolean | null) => {
+  const key = "_two_" + name;
+  if (answer === null) storage((it) => delete it[key]);
+  else if (answer !== undefined) storage((it) => (it[key] = answer));
+  return answer === undefined ? storage((it) => JSON.parse(it[key])) : (answer ?? undefined);
+};
+
+tagway.uuid = () =>
+  "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
+    (+digit ^ (crypto.getRandomValues(new Uint8Array(1))[0]! & (15 >> (+digit / 4)))).toString(16));
+
+const [ids, save] = tagway.keep("ids");
+
+/** The ids that pages ask the libraries for: from then on, events carry them. */
+tagway.ids = {
+  anonymous(id?: string) {
+    if (id || !ids.id) {
+      ids.id = id || tagway.uuid();
+      save();
+    }
+    return ids.id;
+  },
+  /** When the visit began, in ms. */
+  session(id?: number) {
+    const now = Date.now();
+    if (id || !(now - ids.last < PAUSE)) ids.session = id || now;
+    ids.last = now;
+    save();
+    return ids.session;
+  },
+  /** Options of a message, with the ids that there are. */
+  of: (options: any) => ({
+    ...(ids.id && { anonymousId: ids.id }),
+    ...options,
+    context: { ...(ids.session && { sessionId: tagway.ids.session() }), ...options?.context },
+  }),
+};
+
+tagway.on("consent", ({ categories }: any) => {
+  choice = categories;
+  saves.map((it) => it());
+});
+tagway.on("reset", () => {
+  for (const name in ids) delete ids[name];
+  save();
+});

@@ -1,0 +1,107 @@
+// A page with the script as the gateway composes it, over a server that only takes down what is sent: what a shim
+// does in the page, call by call, without the gateway.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { after, before } from "node:test";
+import { chromium } from "playwright-core";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const DEADLINE_MS = 20_000;
+const dist = (name) => readFileSync(new URL(`../../../static/sdk/dist/${name}.js`, import.meta.url), "utf8");
+const once1 = (name, script) => `if(!tagway.loaded.${name}){tagway.loaded.${name}=1;${script}}\n`;
+
+/** What the vendors' shims share, by vendor, in the order in which it comes: as src/vendors say. */
+const NEEDS = { segment: ["stub", "state"], mixpanel: ["stub", "state"], amplitude: ["stub", "state"], posthog: ["stub", "state"],
+  ga4: ["stub", "state"], meta: ["stub", "state"], intercom: ["stub", "chat"], drift: ["stub", "chat"] };
+
+/** /tw.js with the shims of these vendors: src/script/compose.rs. */
+export function composed(vendors, settings = {}) {
+  const shared = [...new Set(vendors.flatMap((vendor) => NEEDS[vendor]))];
+  return `if(!(window.tagway&&window.tagway.loaded)){(window.tagway=window.tagway||{}).settings=${JSON.stringify(settings)};` +
+    `${dist("parts/base")}${dist("core")}${dist("parts/restored")}}\n` +
+    shared.map((name) => once1(name, dist(`shared/${name}`))).join("") +
+    vendors.map((name) => once1(name, dist(`shims/${name}`))).join("");
+}
+
+export async function until(isSo, what) {
+  const deadline = Date.now() + DEADLINE_MS;
+  while (!(await isSo())) {
+    assert.ok(Date.now() < deadline, typeof what === "function" ? what() : what);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Pages with the shim of a vendor. */
+export function bare(vendor) {
+  let server, browser, origin, own;
+  let messages = [];
+  before(async () => {
+    server = createServer(async (request, response) => {
+      const { pathname } = new URL(request.url, "http://shop");
+      let body = "";
+      for await (const chunk of request) body += chunk;
+      if (request.method === "POST") {
+        const { batch } = JSON.parse(body);
+        const status = own.status ?? 200;
+        if (status < 300) messages.push(...batch);
+        return response.writeHead(status, { "content-type": "application/json" }).end('{"success":true}');
+      }
+      const [type, text] = pathname === "/tw.js" ? ["text/javascript", own.script] : ["text/html", own.html];
+      response.writeHead(200, { "content-type": `${type}; charset=utf-8`, "cache-control": "no-store" }).end(text);
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    origin = `http://localhost:${server.address().port}`;
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+  });
+  after(async () => {
+    await browser?.close();
+    server.closeAllConnections();
+    server.close();
+  });
+
+  /**
+   * A page whose head has the code `before` the script and the code `after` it, which is how a snippet that comes
+   * late meets it. Gives the page, the messages that were sent, and what the page complained of.
+   */
+  async function open({ before = "", after: late = "", body = "", settings, context, status, src = "/tw.js", path = "/" } = {}) {
+    if (!context) messages = [];
+    own = {
+      status,
+      script: composed([vendor].flat(), { endpoint: origin, ...settings }),
+      html: `<!doctype html><html lang="en"><head><title>Lamps</title><link rel="icon" href="data:,"><script>${before}</script>
+        <script src="${src}"></script><script>${late}</script></head><body>${body}</body></html>`,
+    };
+    context ??= await browser.newContext();
+    const page = await context.newPage();
+    const errors = [];
+    const warnings = [];
+    page.on("pageerror", (error) => errors.push(String(error)));
+    page.on("console", (line) => {
+      if (line.type() === "error") errors.push(line.text());
+      if (line.type() === "warning") warnings.push(line.text());
+    });
+    await page.goto(origin + path);
+    /** All that was said has been sent by then. */
+    const settled = async () => {
+      const name = `Settled ${Math.random()}`;
+      await page.evaluate((it) => { tagway.track(it); tagway.flush(); }, name);
+      await until(() => messages.some(({ event }) => event === name), () => `settled: ${JSON.stringify(messages)} ${errors}`);
+      return messages.filter(({ event }) => !String(event).startsWith("Settled"));
+    };
+    return { page, context, errors, warnings, settled, origin };
+  }
+  return { open };
+}
+
+/** The members of `found` that `expected` has. */
+export const like = (found, expected) => {
+  if (Array.isArray(expected)) return Array.isArray(found) ? found.map((it, i) => (i in expected ? like(it, expected[i]) : it)) : found;
+  if (expected && typeof expected === "object" && found && typeof found === "object") {
+    return Object.fromEntries(Object.keys(expected).map((key) => [key, like(found[key], expected[key])]));
+  }
+  return found;
+};
