@@ -15,7 +15,7 @@ use super::{
     Context, ReaderState, RequestError, destinations, events, exposition, guard, scripts, segments,
     subject, tail,
 };
-use crate::journal::{DeadRecord, DeadSelection, LastCall, ReadLimit, ReaderId};
+use crate::journal::{DeadRecord, DeadSelection, LastCall, ReaderId};
 use crate::values::digits::keep_long_integers;
 
 /// Dead letters in one answer at most, and when the caller does not say.

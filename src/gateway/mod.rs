@@ -187,7 +187,7 @@ impl Gateway {
     {
         let started = Instant::now();
         let snapshot = self.snapshot.load_full();
-        let (head, mut body) = request.into_parts();
+        let (head, body) = request.into_parts();
         let authority = head::authority(&head.uri, &head.headers);
         let host = head::host(authority);
         let site = snapshot.site(&host);

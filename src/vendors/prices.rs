@@ -11,11 +11,11 @@ use super::naming::is_like;
 use super::products::{plain_number, store_currency};
 use super::{Destination, Reason, Screening};
 use crate::event::{DropReason, DroppedFields, Enriched, Event, Kind, Object};
-use crate::settings::Section;
+use crate::settings::{Section, TextualValue};
 use crate::values::Reading;
 use crate::values::amount::{self, Amount};
 use crate::values::currency::{self, CurrencyMark};
-use crate::values::locale::Locale;
+use crate::values::locale::{Locale, UnknownLocale};
 
 /// The properties of an event, and of its products, that are amounts.
 const AMOUNTS: [&str; 12] = [
@@ -65,6 +65,12 @@ pub struct PriceReader {
     usage: PriceUse,
     locale: Option<Locale>,
     store: Option<String>,
+}
+
+impl TextualValue for Locale {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|unknown: UnknownLocale| format!("is {unknown}"))
+    }
 }
 
 impl PriceReader {

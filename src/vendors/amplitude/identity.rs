@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::settings::Settings;
 use super::values::MAX_TEXT_CHARS;
 use super::{VENDOR, surroundings};
-use crate::event::{Enriched, Object};
+use crate::event::Enriched;
 use crate::values::time::read_date_text;
 use crate::vendors::products;
 
