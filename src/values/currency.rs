@@ -307,15 +307,12 @@ pub fn read(value: Option<&Value>, store: Option<&str>) -> Reading<&'static str>
 
 /// The ISO 4217 code that a text is: three letters in any case, or three digits.
 pub fn code(text: &str) -> Option<&'static str> {
-    let text = text.trim();
-    if text.len() != 3 {
-        return None;
-    }
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    let found = if is_number {
-        Currency::from_numeric(text.parse().ok()?)
-    } else {
-        Currency::from_code(&text.to_ascii_uppercase())
+    let mut letters: [u8; 3] = text.trim().as_bytes().try_into().ok()?;
+    letters.make_ascii_uppercase();
+    let text = std::str::from_utf8(&letters).ok()?;
+    let found = match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Currency::from_numeric(text.parse().ok()?),
+        false => Currency::from_code(text),
     };
     // "No currency" and the code for tests are none.
     found.map(|it| it.code()).filter(|code| !matches!(*code, "XXX" | "XTS"))

@@ -122,6 +122,10 @@ impl PriceReader {
             }
         }
         let refusal = self.refusal(&draft, &found);
+        if self.usage == PriceUse::Numbers {
+            // What cannot be read goes as it is written.
+            found.dropped = DroppedFields::NONE;
+        }
         let is_same = !found.has_changed && found.dropped.is_empty();
         let event = if is_same { event } else { event.with_event(draft, found.dropped) };
         (event, refusal)
@@ -149,15 +153,14 @@ impl PriceReader {
         if let Some((mark, sign)) = found.mark.take()
             && currency::read(properties.get("currency"), self.store()) == Reading::Absent
         {
-            found.has_changed = true;
-            let code = mark.code(self.store());
-            if code.is_none() {
-                // The vendor's mapping must not take the store's for it.
-                found.unreadable_currency = Some(sign.clone());
+            let said = mark.code(self.store()).map(str::to_owned);
+            if said.is_none() {
                 found.dropped.add("currency", DropReason::UnreadableCurrency);
+                found.unreadable_currency = Some(sign.clone());
             }
-            let said = code.map_or(sign, str::to_owned);
-            properties.insert("currency".to_owned(), Value::String(said));
+            // The vendor's mapping must not take the store's currency for a sign that is not its own.
+            properties.insert("currency".to_owned(), Value::String(said.unwrap_or(sign)));
+            found.has_changed = true;
         }
     }
 
@@ -396,7 +399,9 @@ mod tests {
         assert_eq!(refusal, None);
         assert_eq!(event.dropped_fields().listed().len(), 2);
         let numbers = PriceReader { usage: PriceUse::Numbers, ..reader };
-        assert_eq!(numbers.apply(order(json!({ "revenue": "ten" }))).1, None);
+        let (event, refusal) = numbers.apply(order(json!({ "revenue": "ten" })));
+        assert_eq!((refusal, event.property("revenue")), (None, Some(&json!("ten"))));
+        assert!(event.dropped_fields().is_empty(), "it goes as it is written");
     }
 
     #[test]
