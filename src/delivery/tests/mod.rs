@@ -2,6 +2,7 @@
 
 mod awaiting;
 mod blame;
+mod dropped;
 mod holding;
 mod poison;
 mod scripted;

@@ -147,6 +147,9 @@ fn common<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedFie
         params.add("session_id", Some(json!(id)));
         params.add("session_number", number.map(|number| json!(number)));
     }
+    if event.property("session_id").is_some_and(identity::is_no_session) {
+        params.dropped().add("session_id", DropReason::ValueNotAllowed);
+    }
     let engaged = event.property("engagement_time_msec");
     let engaged = engaged.and_then(products::whole_number).filter(|engaged| *engaged >= 0);
     let engaged = engaged.map(Value::from);
