@@ -172,3 +172,20 @@ fn without_sensitive_fields(request: &Request<Bytes>) -> Request<Bytes> {
     }
     request
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::DropReason;
+
+    #[test]
+    fn dropped_fields_are_named_and_steer_no_terminal() {
+        assert_eq!(dropped(&DroppedFields::NONE), "");
+        let mut fields = DroppedFields::default();
+        fields.add("loyalty\u{1b}[2J", DropReason::TooManyParameters);
+        let expected = "  dropped: loyalty\\u{1b}[2J (too_many_parameters)\n";
+        assert_eq!(dropped(&fields), expected);
+        (0..40).for_each(|_| fields.add("x", DropReason::Nested));
+        assert!(dropped(&fields).ends_with("  dropped: 9 more\n"));
+    }
+}

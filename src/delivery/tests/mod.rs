@@ -3,6 +3,7 @@
 mod awaiting;
 mod blame;
 mod fate;
+mod dropped;
 mod holding;
 mod poison;
 mod scripted;

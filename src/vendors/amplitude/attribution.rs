@@ -32,7 +32,9 @@ impl Attribution {
     pub(super) fn of(event: &Enriched) -> Self {
         let mut attribution = Self::default();
         for (key, name) in CAMPAIGN {
-            attribution.put(&format!("utm_{key}"), event.context_text(&["campaign", name]));
+            if let Some(text) = event.context_text(&["campaign", name]) {
+                attribution.put(&format!("utm_{key}"), Some(text));
+            }
         }
         attribution.put_referrer(event);
         if !attribution.set.is_empty() {

@@ -38,10 +38,10 @@ pub(super) fn fields(name: &str, properties: &Object, settings: &Settings) -> Ob
         let stated = properties.get("revenue").and_then(number);
         add_amount(&mut fields, properties, stated.or_else(|| order_revenue(properties)));
         kind = kind.or(Some(SALE));
-    } else if kind.is_some() || settings.is_revenue_event(name) {
-        if let Some(stated) = properties.get("revenue").and_then(number) {
-            add_amount(&mut fields, properties, Some(stated));
-        }
+    } else if (kind.is_some() || settings.is_revenue_event(name))
+        && let Some(stated) = properties.get("revenue").and_then(number)
+    {
+        add_amount(&mut fields, properties, Some(stated));
     }
     if fields.is_empty() {
         return fields;

@@ -51,7 +51,7 @@ const LISTS: [&str; 2] = ["products", "items"];
 
 /// The items of an event, and the properties that they are made of.
 #[derive(Debug, Default)]
-pub(super) struct Listed {
+pub(super) struct ItemList {
     pub(super) items: Vec<Value>,
     source: ItemSource,
 }
@@ -66,7 +66,7 @@ enum ItemSource {
     Properties,
 }
 
-impl Listed {
+impl ItemList {
     /// Whether a property has become a part of the items.
     pub(super) fn is_made_of(&self, key: &str) -> bool {
         match self.source {
@@ -84,13 +84,13 @@ pub(super) fn items(
     properties: &Object,
     rule: rules::Items,
     dropped: &mut DroppedFields,
-) -> Listed {
+) -> ItemList {
     let listed = LISTS.iter().find_map(|key| {
         let list = properties.get(*key)?.as_array()?;
         (!list.is_empty()).then_some(list)
     });
     let (items, source): (Vec<Value>, _) = match (listed, rule) {
-        (_, rules::Items::None) | (None, rules::Items::Listed) => return Listed::default(),
+        (_, rules::Items::None) | (None, rules::Items::Listed) => return ItemList::default(),
         (Some(list), _) => {
             let surplus = list.len().saturating_sub(MAX_ITEMS);
             (0..surplus).for_each(|_| dropped.add("products", DropReason::TooManyParameters));
@@ -103,7 +103,7 @@ pub(super) fn items(
             (own, ItemSource::Properties)
         }
     };
-    if items.is_empty() { Listed::default() } else { Listed { items, source } }
+    if items.is_empty() { ItemList::default() } else { ItemList { items, source } }
 }
 
 /// One product as an item, with the client's own keys, of objects with those in them. Without an id and

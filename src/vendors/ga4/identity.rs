@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::VENDOR;
 use super::settings::Settings;
 use crate::event::Enriched;
+use crate::vendors::wire::says_nothing;
 
 /// A session: its number in GA4's sense is its start in seconds, but any positive number is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +97,11 @@ pub(super) fn session(event: &Enriched, settings: &Settings) -> Option<Session> 
     }
     let own = event.event.facts.session?;
     Some(Session { id: u64::try_from(own.id).ok()?, number: Some(own.number.into()) })
+}
+
+/// Whether a property is none of a session of GA4's, but says something: a player has sessions, too.
+pub(super) fn is_no_session(value: &Value) -> bool {
+    positive(value).is_none() && !says_nothing(value)
 }
 
 /// gtag's session cookie: `GS1.1.ID.NUMBER....` or `GS2.1.sID$oNUMBER$...`.

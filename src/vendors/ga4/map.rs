@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::{Number, Value, json};
 
 use super::VENDOR;
-use super::commerce::{self, Listed};
+use super::commerce::{self, ItemList};
 use super::identity::{self, Session};
 use super::params::{MAX_PARAMS, Params, RESERVED_PREFIXES, cut, fit_name, is_name};
 use super::rules::{self, Items, NUMBERS, RESERVED_EVENTS, Rule, SHIPPING_TIER};
 use super::settings::Settings;
-use super::surroundings::{Device, Location};
+use super::surroundings::{DeviceFields, UserLocation};
 use super::user_data::UserData;
 use crate::event::{Campaign, DropReason, DroppedFields, Enriched, Kind, Object};
 use crate::vendors::email::is_email;
@@ -74,11 +74,11 @@ pub(super) struct Envelope {
     #[serde(rename = "ip_override", skip_serializing_if = "Option::is_none")]
     ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_location: Option<Location>,
+    user_location: Option<UserLocation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    device: Option<Device>,
+    device: Option<DeviceFields>,
 }
 
 /// An event ready to go.
@@ -132,13 +132,13 @@ pub(super) fn map(
     let envelope = Envelope {
         client_id,
         user_id,
-        user_properties: user_properties(event, settings),
+        user_properties: user_properties(event, settings, dropped),
         consent,
         user_data: if has_data { UserData::of(event, &settings.telephones) } else { None },
         ip: event.ip(),
-        user_location: Location::of(event),
+        user_location: UserLocation::of(event),
         user_agent: event.user_agent().map(|agent| cut(agent.to_owned(), MAX_USER_AGENT_CHARS)),
-        device: Device::of(event),
+        device: DeviceFields::of(event),
     };
     let params = params.map_err(|_impossible| Refusal::Dead("unmappable"))?;
     Ok(Hit { envelope, name, params })
@@ -150,6 +150,9 @@ fn common<'d>(event: &Enriched, settings: &Settings, dropped: &'d mut DroppedFie
     if let Some(Session { id, number }) = identity::session(event, settings) {
         params.add("session_id", Some(json!(id)));
         params.add("session_number", number.map(|number| json!(number)));
+    }
+    if event.property("session_id").is_some_and(identity::is_no_session) {
+        params.dropped().add("session_id", DropReason::ValueNotAllowed);
     }
     let engaged = event.property("engagement_time_msec");
     let engaged = engaged.and_then(products::whole_number).filter(|engaged| *engaged >= 0);
@@ -268,7 +271,7 @@ fn standard<'d>(
         return Err(Refusal::Dead(code));
     }
     add_value_of(&mut params, rule, properties, settings)?;
-    let mut listed = Listed::default();
+    let mut listed = ItemList::default();
     if rule.items != Items::None {
         listed = commerce::items(properties, rule.items, params.dropped());
         if listed.items.is_empty() && rule.items == Items::Required {
@@ -349,19 +352,33 @@ fn custom_event_name(written: &str) -> Result<String, Refusal> {
 }
 
 /// The traits that the site lets through.
-fn user_properties(event: &Enriched, settings: &Settings) -> Object {
+fn user_properties(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Object {
     let mut properties = Object::new();
     for name in settings.user_properties.iter().filter(|name| is_user_property(name)) {
         let value = match event.person_trait(name) {
-            Some(Value::String(text)) if !text.is_empty() && !is_email(text) => {
-                json!(cut(text.clone(), MAX_USER_PROPERTY_CHARS))
+            Some(Value::String(text)) if is_email(text) => Err(DropReason::Personal),
+            Some(Value::String(text)) if !text.is_empty() => {
+                let cut = cut(text.clone(), MAX_USER_PROPERTY_CHARS);
+                if cut.len() < text.len() {
+                    dropped.add(name, DropReason::TooLong);
+                }
+                Ok(json!(cut))
             }
-            Some(Value::Number(number)) => json!(number),
-            Some(Value::Bool(value)) => json!(value.to_string()),
-            _ => continue,
+            Some(Value::Number(number)) => Ok(json!(number)),
+            Some(Value::Bool(value)) => Ok(json!(value.to_string())),
+            Some(Value::Array(_) | Value::Object(_)) => Err(DropReason::Nested),
+            Some(Value::String(_) | Value::Null) | None => continue,
         };
-        if properties.len() < MAX_USER_PROPERTIES {
-            properties.insert(name.clone(), json!({ "value": value }));
+        let room = if properties.len() < MAX_USER_PROPERTIES {
+            value
+        } else {
+            Err(DropReason::TooManyParameters)
+        };
+        match room {
+            Ok(value) => {
+                properties.insert(name.clone(), json!({ "value": value }));
+            }
+            Err(reason) => dropped.add(name, reason),
         }
     }
     properties

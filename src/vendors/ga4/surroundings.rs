@@ -16,7 +16,7 @@ const MAX_TEXT_CHARS: usize = 100;
 
 /// The device as Google takes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Device {
+pub(super) struct DeviceFields {
     #[serde(skip_serializing_if = "Option::is_none")]
     category: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,7 @@ pub(super) struct Device {
     brand: Option<String>,
 }
 
-impl Device {
+impl DeviceFields {
     /// The device that the event's context describes. `None` if it says nothing of one, or if a user
     /// agent says more.
     pub(super) fn of(event: &Enriched) -> Option<Self> {
@@ -66,7 +66,7 @@ impl Device {
 
 /// The place as Google takes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Location {
+pub(super) struct UserLocation {
     #[serde(skip_serializing_if = "Option::is_none")]
     city: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +74,7 @@ pub(super) struct Location {
     country_id: String,
 }
 
-impl Location {
+impl UserLocation {
     /// The place that the event's context names, where the event has no address. `None` without a country
     /// by its code.
     pub(super) fn of(event: &Enriched) -> Option<Self> {
@@ -144,17 +144,17 @@ mod tests {
         let expected = json!({ "category": "mobile", "language": "de-CH", "screen_resolution": "390x844",
             "operating_system": "iOS", "operating_system_version": "18.1", "model": "iPhone15,2",
             "brand": "Apple" });
-        assert_eq!(serde_json::to_value(Device::of(&app)).unwrap(), expected);
+        assert_eq!(serde_json::to_value(DeviceFields::of(&app)).unwrap(), expected);
         let agent = json!({ "userAgent": "Mozilla/5.0", "locale": "de" });
-        assert_eq!(Device::of(&event(json!({ "event": "x", "context": agent }))), None);
-        assert_eq!(Device::of(&event(json!({ "event": "x" }))), None);
+        assert_eq!(DeviceFields::of(&event(json!({ "event": "x", "context": agent }))), None);
+        assert_eq!(DeviceFields::of(&event(json!({ "event": "x" }))), None);
     }
 
     #[test]
     fn location_is_named_by_codes_where_no_address_is_known() {
         let of = |location: serde_json::Value| {
             let fields = json!({ "event": "x", "context": { "location": location } });
-            serde_json::to_value(Location::of(&event(fields))).unwrap()
+            serde_json::to_value(UserLocation::of(&event(fields))).unwrap()
         };
         let expected = json!({ "city": "San Francisco", "region_id": "US-CA", "country_id": "US" });
         for region in ["CA", "US-CA", "us-ca"] {
@@ -167,6 +167,6 @@ mod tests {
         let facts = json!({ "ip": "203.0.113.9" });
         let located =
             json!({ "event": "x", "facts": facts, "context": { "location": { "country": "US" } } });
-        assert_eq!(Location::of(&event(located)), None);
+        assert_eq!(UserLocation::of(&event(located)), None);
     }
 }

@@ -73,7 +73,7 @@ fn say(event: &Enriched, settings: &Settings, dropped: &mut DroppedFields) -> Re
         Kind::Group => {
             return contact::company(&event.event, settings, dropped)
                 .map(Say::Company)
-                .ok_or_else(|| Refusal::Dead("missing_group_id"));
+                .ok_or(Refusal::Dead("missing_group_id"));
         }
         Kind::Alias if settings.leads && is_introduction(&event.event) => return Ok(Say::Alias),
         Kind::Alias => return Err(Refusal::Skip("no_aliases")),

@@ -36,7 +36,7 @@ pub(super) fn metadata(
         }
         None => &["email"],
     };
-    let mut flat = Flat { all, dates: settings.dates, dropped };
+    let mut flat = MetadataBuilder { all, dates: settings.dates, dropped };
     for (key, value) in properties {
         if !spent.contains(&key.as_str()) {
             flat.add(key, value, MAX_DEPTH);
@@ -81,14 +81,14 @@ pub(super) fn minor_units(amount: f64, currency: &str) -> Option<i64> {
 }
 
 /// Metadata as it grows.
-struct Flat<'d> {
+struct MetadataBuilder<'d> {
     all: Object,
     /// Whether a date gets a second key in Intercom's form.
     dates: bool,
     dropped: &'d mut DroppedFields,
 }
 
-impl Flat<'_> {
+impl MetadataBuilder<'_> {
     /// Adds a value, or what is in an object, `depth` levels down.
     fn add(&mut self, key: &str, value: &Value, depth: usize) {
         match value {

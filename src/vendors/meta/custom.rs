@@ -197,6 +197,9 @@ fn add_money(
         rules::Value::Order => products::first_number(properties, settings.purchase_value)
             .or_else(|| products::worth(properties)),
     };
+    if value.as_ref().is_some_and(is_negative) {
+        dropped.add("value", DropReason::ValueNotAllowed);
+    }
     let value = value.filter(|value| !is_negative(value));
     let store = settings.currency.as_deref().filter(|_| value.is_some());
     let currency = products::currency(properties, store);
