@@ -310,11 +310,24 @@ fn year_first(text: &str) -> Option<Timestamp> {
     stamp(date, (0, Time::midnight()), reader.zone()?)
 }
 
+const MONTHS: [&str; 12] = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
 /// Dates that name their month, in whatever order: RFC 2822, `Mon Nov 30 2026 11:30:24 GMT+0100 (CET)`,
 /// `Monday, 30-Nov-26 11:30:24 GMT`, `Mon Nov 30 11:30:24 UTC 2026`, `Nov 30, 2026 11:30 PM`.
 fn month_by_name(text: &str) -> Option<Timestamp> {
-    const MONTHS: [&str; 12] =
-        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     let mut reader = Reader(text);
     let (mut year, mut month, mut day, mut time, mut zone) = (None, None, None, None, None);
     loop {
@@ -350,7 +363,8 @@ fn month_by_name(text: &str) -> Option<Timestamp> {
         }
         if first.is_ascii_alphabetic() && (time.is_none() || month.is_none()) {
             let word = reader.word().to_ascii_lowercase();
-            let found = MONTHS.iter().position(|known| word.starts_with(known));
+            let is_month = |known: &&str| word.len() >= 3 && known.starts_with(&word);
+            let found = MONTHS.iter().position(|known| is_month(&known));
             if let Some(found) = found.filter(|_| month.is_none()) {
                 month = Some(i8::try_from(found + 1).ok()?);
             }
@@ -500,7 +514,7 @@ mod tests {
         }
     }
 
-    /// Forms of a time, by the library's directives and a closure for those that it has no directive for.
+    /// Forms of a time to the second, in UTC.
     const FORMS: [&str; 16] = [
         "%Y-%m-%dT%H:%M:%SZ",
         "%Y-%m-%dt%H:%M:%Sz",

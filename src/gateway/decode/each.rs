@@ -1,6 +1,7 @@
 //! Messages that stand by themselves, such as those that are made of a vendor's beacon.
 
-use super::message::{Draft, Rejected, alone};
+use super::envelope::alone;
+use super::message::{Draft, Rejected};
 use super::{Terms, Text};
 
 /// Judges messages. Each text is gone when its draft is there.

@@ -2,6 +2,7 @@
 //! they stand if readers of the journal can parse them, every message judged by itself. Pure.
 
 mod each;
+mod envelope;
 mod fields;
 mod loose;
 mod message;
@@ -14,8 +15,9 @@ mod text;
 mod time;
 
 pub(super) use each::judge_each;
+pub(super) use envelope::open;
+pub(super) use message::Invalid;
 pub use message::{Draft, Rejected, Unread};
-pub(super) use message::{Invalid, open};
 pub(super) use pixel::from_query;
 pub use proof::LoginProofs;
 pub(super) use text::Text;

@@ -41,7 +41,7 @@ pub fn members_apart<'t, const N: usize>(
     let mut found = [None; N];
     for part in Parts::of(text, b'{', b'}')? {
         let part = part?.trim_ascii_start();
-        let key = part.get(..string_length(part))?;
+        let key = part.get(..string_length(part)?)?;
         let value = part.get(key.len()..)?.trim_ascii_start().strip_prefix(b":")?;
         let Ok(key) = serde_json::from_slice::<String>(key) else { continue };
         let place = names.iter().position(|name| *name == key);
@@ -80,10 +80,13 @@ impl<'t> Iterator for Parts<'t> {
         let (mut depth, mut at) = (0_usize, 0_usize);
         while let Some(byte) = text.get(at) {
             match byte {
-                b'"' => {
-                    at += string_length(text.get(at..).unwrap_or_default());
-                    continue;
-                }
+                b'"' => match text.get(at..).and_then(string_length) {
+                    Some(length) => {
+                        at += length;
+                        continue;
+                    }
+                    None => break,
+                },
                 b'{' | b'[' => depth += 1,
                 b'}' | b']' => match depth.checked_sub(1) {
                     Some(less) => depth = less,
