@@ -134,15 +134,8 @@ fn read_site<'a>(
     let privacy = Policy::read(&mut section.section("privacy"), geo.is_known());
     let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
-    let (mut destinations, mut unread) = (Vec::new(), Vec::new());
-    for destination in section.sections("destinations", None) {
-        let mut destination = destination.over(destination_defaults);
-        let name = unique_name(&mut destination, "destination", &mut destination_names);
-        match DestinationSettings::read(&mut destination, privacy.clone()) {
-            Some(read) => destinations.push(Arc::new(read)),
-            None => unread.push(name),
-        }
-    }
+    let (mut destinations, unread) =
+        read_destinations(section, destination_defaults, &privacy, &mut destination_names);
     let mut kept = section.section("profiles");
     let is_said = kept.has("activity");
     let mut profiles = profile::SiteSettings::read(&mut kept);
@@ -210,6 +203,25 @@ fn read_site<'a>(
         destinations,
         segments,
     }
+}
+
+/// Reads the destinations, and returns with them the names of those with a mistake.
+fn read_destinations<'a>(
+    section: &mut Section<'a>,
+    defaults: &Section<'a>,
+    privacy: &Arc<Policy>,
+    names: &mut BTreeSet<Name>,
+) -> (Vec<Arc<DestinationSettings>>, Vec<Name>) {
+    let (mut destinations, mut unread) = (Vec::new(), Vec::new());
+    for destination in section.sections("destinations", None) {
+        let mut destination = destination.over(defaults);
+        let name = unique_name(&mut destination, "destination", names);
+        match DestinationSettings::read(&mut destination, privacy.clone()) {
+            Some(read) => destinations.push(Arc::new(read)),
+            None => unread.push(name),
+        }
+    }
+    (destinations, unread)
 }
 
 /// Whoever has another key of the site's must not be able to prove logins with it.
