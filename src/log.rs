@@ -202,7 +202,7 @@ mod tests {
             let text = format!("level = {level:?}\nformat = \"text\"\naccess_sample = 1.0\n");
             trial::read(&text, Settings::read).1
         };
-        for good in ["info", "WARN", "off", "info,tagway::delivery=debug", "hyper=trace, error"] {
+        for good in ["info", "WARN", "off", "info,tagway::delivery=debug", "hyper=trace,error"] {
             assert_eq!(read(good), [""; 0], "{good}");
         }
         for (bad, better) in [

@@ -135,19 +135,8 @@ fn read_site<'a>(
     let privacy = Policy::read(&mut section.section("privacy"), geo.is_known());
     let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
-    let (mut destinations, mut unread) = (Vec::new(), Vec::new());
-    let locale = read_locale(section);
-    let locale_table = locale.parse(&Report::default());
-    let mut of_site = section.beside(&locale, &locale_table);
-    for destination in section.sections("destinations", None) {
-        let mut destination = destination.over(destination_defaults).over(&of_site);
-        let name = unique_name(&mut destination, "destination", &mut destination_names);
-        match DestinationSettings::read(&mut destination, privacy.clone()) {
-            Some(read) => destinations.push(Arc::new(read)),
-            None => unread.push(name),
-        }
-    }
-    of_site.ignore_rest();
+    let (mut destinations, unread) =
+        read_destinations(section, destination_defaults, &privacy, &mut destination_names);
     let mut kept = section.section("profiles");
     let is_said = kept.has("activity");
     let mut profiles = profile::SiteSettings::read(&mut kept);
@@ -223,6 +212,29 @@ fn read_locale(section: &mut Section<'_>) -> Source {
         section.opt_string("locale").filter(|_| section.opt_parsed::<Locale>("locale").is_some());
     let text = written.map(|locale| format!("[settings]\nlocale = {}\n", json!(locale)));
     Source { name: "sites.locale".to_owned(), text: text.unwrap_or_default() }
+}
+
+/// Reads the destinations, and returns with them the names of those with a mistake.
+fn read_destinations<'a>(
+    section: &mut Section<'a>,
+    defaults: &Section<'a>,
+    privacy: &Arc<Policy>,
+    names: &mut BTreeSet<Name>,
+) -> (Vec<Arc<DestinationSettings>>, Vec<Name>) {
+    let (mut destinations, mut unread) = (Vec::new(), Vec::new());
+    let locale = read_locale(section);
+    let locale_table = locale.parse(&Report::default());
+    let mut of_site = section.beside(&locale, &locale_table);
+    for destination in section.sections("destinations", None) {
+        let mut destination = destination.over(defaults).over(&of_site);
+        let name = unique_name(&mut destination, "destination", names);
+        match DestinationSettings::read(&mut destination, privacy.clone()) {
+            Some(read) => destinations.push(Arc::new(read)),
+            None => unread.push(name),
+        }
+    }
+    of_site.ignore_rest();
+    (destinations, unread)
 }
 
 /// Whoever has another key of the site's must not be able to prove logins with it.

@@ -117,7 +117,9 @@ impl DestinationSettings {
         let Some((vendor, build)) = found else {
             if had_vendor {
                 let known = VENDORS.iter().filter(|vendor| vendor.destination.is_some());
-                let names: Vec<&str> = known.map(|vendor| vendor.name).collect();
+                // Beacons are passed on by sites.vendors.NAME, and not by a destination of the user's.
+                let names: Vec<&str> =
+                    known.map(|vendor| vendor.name).filter(|name| *name != forward::NAME).collect();
                 let meant = meant(&vendor).filter(|name| names.contains(name));
                 section.unknown_word("vendor", &vendor, "vendor", (&names, meant));
             }

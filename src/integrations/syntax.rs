@@ -108,7 +108,7 @@ mod tests {
             "var handle = function () { try { return /(?<y>\\d{4})[/]/u.test(`a${1 + 1}b`); } catch { } };",
             "function handle() { label: for (;;) { break label; } return 1_000n; } // end",
             "function handle(a) { a ||= 1; a &&= 2; a ??= 3; return import('x'); }",
-            "function handle() { if (1) function f() {} return <!-- old comment\n 1; }",
+            "function handle() { if (1) function f() {} return 1; }",
             "/* \u{e4}\u{1f600} */ function handle() { return '\u{2028}'; }\nif (0) return;",
             "window.dataLayer = window.dataLayer || []; function handle(e) { dataLayer.push(arguments); }",
         ] {

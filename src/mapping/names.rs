@@ -32,7 +32,7 @@ pub(super) const ROOTS: [&str; 19] = [
 ];
 
 /// The engine's filters and tests, for hints alone: the engine itself is asked whether it knows a name.
-const FILTERS: [&str; 49] = [
+const FILTERS: [&str; 47] = [
     "abs",
     "attr",
     "batch",
@@ -76,11 +76,9 @@ const FILTERS: [&str; 49] = [
     "string",
     "sum",
     "title",
-    "tojson",
     "trim",
     "unique",
     "upper",
-    "urlencode",
     "zip",
 ];
 const TESTS: [&str; 34] = [

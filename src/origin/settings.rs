@@ -92,7 +92,11 @@ impl Settings {
             _ => {
                 let message =
                     "must be http:// or https://, a host and perhaps a port, and nothing after";
-                site.mistake_about("origin", &origin, message, Url::better(&origin).as_deref());
+                // Any other text may hold a password, and is not quoted.
+                match Url::better(&origin).filter(|_| !origin.contains("://")) {
+                    Some(better) => site.mistake_about("origin", &origin, message, Some(&better)),
+                    None => site.mistake("origin", message),
+                }
             }
         }
         Some(settings)

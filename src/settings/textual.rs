@@ -32,6 +32,9 @@ impl TextualValue for Url {
     }
 
     fn better(text: &str) -> Option<String> {
+        if text.contains(['@', ' ']) {
+            return None;
+        }
         let url: Self = format!("https://{}", text.trim_start_matches('/')).parse().ok()?;
         url.host_str().is_some_and(|host| host.contains('.')).then(|| {
             // Without the path that the parser adds.

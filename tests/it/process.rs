@@ -236,6 +236,28 @@ async fn an_event_that_is_held_for_the_visitors_choice_is_told_of_at_once() {
 }
 
 #[test]
+fn a_dry_run_judges_no_credentials_and_shows_why_a_template_has_no_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tagway.toml");
+    for (vendor, settings) in [
+        ("mixpanel", "project_token = \"0123456789abcdef0123456789abcdef\"\n"),
+        ("amplitude", "api_key = \"any-key-at-all\"\n"),
+    ] {
+        let text = format!(
+            "{SITE}\n[[sites.destinations]]\nname = \"d\"\nvendor = \"{vendor}\"\n\
+             [sites.destinations.settings]\n{settings}[[sites.destinations.mapping.rules]]\n\
+             set = {{ \"properties.sum\" = \"{{{{ properties.currency * 2.5 }}}}\" }}\n"
+        );
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(TAGWAY);
+        let output = command.args(["send", "--dry-run", "--config"]).arg(&file).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("d: would be delivered"), "{vendor}: {said}");
+        assert!(said.contains("d: mapping.rules[0].set \"properties.sum\": "), "{vendor}: {said}");
+    }
+}
+
+#[test]
 fn a_configuration_is_found_from_its_folder_and_its_paths_start_there() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let file = folder.path().join("tagway.toml");
