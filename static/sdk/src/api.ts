@@ -101,6 +101,7 @@ export interface Tagway {
     },
   ): () => unknown;
   absent(name: string, method: string): () => void;
+  fix(object: object, member: string, value: unknown): void;
   moved(callback: () => void): void;
   safe<T extends (...args: any[]) => unknown>(call: T): T;
   /** For shims: see src/shared/state.ts. */
