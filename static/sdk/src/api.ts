@@ -119,7 +119,8 @@ export interface Tagway {
     isShown: boolean,
     start: () => void,
     end: (fault?: unknown) => void,
-  ): () => void;
+    finds: () => string | undefined,
+  ): (() => void) & { show(is: unknown): void };
   /** The vendors' scripts that are on the page: none comes twice. */
   loaded: Record<string, 1>;
   /** The calls made before the script was there. */
