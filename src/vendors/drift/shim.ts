@@ -17,10 +17,13 @@ const SPAN = 3e5;
 const later: any[] = [];
 let sent: number;
 
+/** What the widget does first when it comes. */
+let wanted = (api: any) => api.openChat();
+
 const tell: Record<string, (...args: any[]) => void> = {
   __proto__: null as any,
-  identify: (id, traits) => tagway.identify(id && String(id), traits),
-  track: tagway.track,
+  identify: (id, traits) => tagway.identify(id && String(id), traits || {}),
+  track: (name, said) => tagway.track(String(name), said || {}),
   page: (name) => tagway.page(name && String(name)),
   reset: tagway.reset,
 };
@@ -30,7 +33,7 @@ const open = tagway.chat(
   true,
   () => {
     sent = later.length;
-    Object.assign(root, later, { [sent]: ["on", "ready", (api: any) => api.openChat()] });
+    Object.assign(root, later, { [sent]: ["on", "ready", (api: any) => wanted(api)] });
   },
   (fault) => {
     root.length = 0;
@@ -46,27 +49,36 @@ const open = tagway.chat(
       };
     }
   },
+  // As the widget does.
+  () => ".drift-open-chat",
 );
 
 const nothing = () => {};
-const setUserAttributes = (traits: Params) => tagway.identify(undefined, traits);
+const show = () => open.show(true);
+const hide = () => open.show(false);
+const setUserAttributes = (traits: Params) => tagway.identify(undefined, traits || {});
 const facade: Params = {
   sidebar: { open, toggle: open, close: nothing },
-  widget: { show: nothing, hide: nothing },
+  widget: { show, hide },
   hideChat: nothing, on: nothing, off: nothing, setUserAttributes,
 };
-for (const name of "openChat toggleChat showWelcomeMessage showWelcomeOrAwayMessage showAwayMessage startInteraction goToConversation".split(" ")) {
-  facade[name] = open;
+for (const name of "openChat toggleChat showWelcomeMessage showWelcomeOrAwayMessage showAwayMessage startInteraction goToConversation goToNewConversation startVideoGreeting scheduleMeeting startFastlane".split(" ")) {
+  facade[name] = (...args: any[]) => {
+    wanted = (api) => api[name]?.(...args);
+    open();
+  };
 }
 
 const run = ([name, ...args]: any[]) => {
   tell[name]?.(...args);
-  if (name === "on" && args[0] === "ready") args[1](facade, {});
+  if (name === "hide" || name === "show") open.show(name === "show");
+  if (name === "on" && args[0] === "ready") tagway.safe(args[1])(facade, {});
   else if (!/^(track|page|ping)$/.test(name)) later.push([name, ...args]);
   return root;
 };
 
 const root = (page.drift = page.driftt = page.drift || []);
-const api: Params = { load: nothing, setUserAttributes, api: facade };
+const api: Params = { load: nothing, setUserAttributes };
+root.api = facade;
 for (const name of "identify config track reset debug show ping page hide off on".split(" ")) api[name] = (...args: any[]) => run([name, ...args]);
-tagway.serve(root, api, { run })();
+tagway.serve(root, api, { run, name: "drift", not: "collectFormData", marks: { invoked: root.invoked } })();

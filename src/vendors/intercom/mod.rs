@@ -63,7 +63,7 @@ pub static VENDOR: Vendor = Vendor {
     script: Some(&script::SCRIPT),
     shim: Some(&Shim {
         script: include_str!("../../../static/sdk/dist/shims/intercom.js"),
-        needs: &[&shim::STUB, &shim::CHAT],
+        needs: &[&shim::STUB, &shim::STATE, &shim::CHAT],
         ids: &["app_id"],
         ..Shim::PLAIN
     }),

@@ -6,7 +6,7 @@ import type { Tagway } from "../../../static/sdk/src/api";
 type Params = Record<string, any>;
 
 const page = window as unknown as { tagway: Tagway; Intercom?: any; intercomSettings?: Params };
-const tagway = page.tagway;
+const { tagway } = page;
 const { settings } = tagway;
 const own = settings.shims?.intercom;
 
@@ -19,33 +19,41 @@ let sent: number | undefined;
 // What is for the messenger alone, or proves who somebody is and is nobody else's business.
 const TO_MESSENGER = /^(app_id|api_base|user_(id|hash)|intercom_user_jwt|alignment|.*_(padding|color|launcher|selector)|session_duration|z_index|compan(y|ies))$/;
 
-const person = (said: Params = {}) => {
+const person = (given?: Params | null) => {
+  const said: Params = given || page.intercomSettings || {};
   Object.assign(kept, said);
+  load.show(!kept.hide_default_launcher);
   const { user_id: id, user_hash, company, companies = company } = said;
   const traits: Params = {};
   for (const key in said) if (!TO_MESSENGER.test(key)) traits[key] = said[key];
   // The gateway takes the hash out before anything else sees it: it may prove who logged in.
   const options = user_hash && { integrations: { Intercom: { user_hash } } };
-  if (id || Object.keys(traits)[0]) tagway.identify(id && String(id), traits, options);
+  if (id || Object.keys(traits)[0]) tagway.identify(id && String(id), traits, tagway.ids.of(options || {}));
   for (const { company_id, id = company_id, ...more } of [].concat(companies || []) as Params[]) {
-    if (id) tagway.group(String(id), more);
+    if (id) tagway.group(String(id), more, tagway.ids.of({}));
   }
 };
 
 const OPENS = /^(show|start)/;
 
-const intercom: any = (name: string, ...args: any[]) => {
-  if (name === "trackEvent") return tagway.track(args[0], args[1]);
+const intercom: any = tagway.safe((name: string, ...args: any[]) => {
+  if (name === "trackEvent") return tagway.track(args[0], args[1] || {}, tagway.ids.of({}));
   if (name === "boot" || name === "update") person(args[0]);
+  if (name === "boot") intercom.booted = true;
   if (name === "shutdown") {
     kept = {};
+    intercom.booted = false;
+    load.show(false);
     tagway.reset();
   }
   if (real) return real(name, ...args);
+  // Nobody has written yet.
+  if (name === "onUnreadCountChange") args[0]?.(0);
   // Until somebody wants to talk, there is nothing to hide, and who it is comes with the first word.
-  if (sent || !/^(boot|update|shutdown|reattach_activator|getVisitorId|hide)$/.test(name)) later.push([name, ...args]);
+  if (sent || !/^(boot|update|shutdown|reattach_activator|getVisitorId|hide|hideNotifications)$/.test(name)) later.push([name, ...args]);
   if (OPENS.test(name)) load();
-};
+  if (name === "getVisitorId") return tagway.ids.anonymous();
+});
 
 const load = tagway.chat(
   own && new URL(`${own.from}/widget/${own.app_id}`, settings.endpoint),
@@ -63,9 +71,11 @@ const load = tagway.chat(
       later.slice(sent).map((call) => real(...call));
     }
   },
+  () => kept.custom_launcher_selector,
 );
 
 const queue = page.Intercom?.q || [];
 page.Intercom = intercom;
-if (page.intercomSettings) person(page.intercomSettings);
+intercom.booted = !!page.intercomSettings;
+if (page.intercomSettings) tagway.safe(person)();
 queue.forEach((call: any) => intercom.apply(null, call));

@@ -212,8 +212,6 @@ const root = (page.mixpanel ||= []);
 const queue = root._i || [];
 root.__SV ||= 1.2;
 root.__loaded = true;
-// Snippets of all generations, which may come later, find it there and change nothing.
-const put = (name: string, value: unknown) => Object.defineProperty(root, name, { get: () => value, set() {} });
-put("init", safe(init));
-put("_i", { push: (args: any) => safe(init).apply(null, args) });
+tagway.fix(root, "init", safe(init));
+tagway.fix(root, "_i", { push: (args: any) => safe(init).apply(null, args) });
 queue.splice(0).map((args: any) => safe(init).apply(null, args));

@@ -1,86 +1,270 @@
 // posthog, answered by Tagway: the stub that the vendor's snippet leaves in the page is kept, its
 // queue is worked off, and what it would queue later runs at once. Events go out in PostHog's words, and
-// the gateway makes canonical ones of them (event.rs). Every flag is off, and what the stub has besides
-// stays as it is: nobody answers.
+// the gateway makes canonical ones of them (event.rs). Flags are those that the page brings, and else off.
 
 import type { Tagway } from "../../../static/sdk/src/api";
 
 type Params = Record<string, any>;
+type Call = (...args: any[]) => any;
 
 const page = window as unknown as { tagway: Tagway; posthog?: any };
 const tagway = page.tagway;
+const { ids, opted, safe, uuid } = tagway;
+const { copy, here } = tagway.settings;
 const shim = "posthog";
 
-const pair = (key: any, value?: unknown): Params => (typeof key === "object" ? key : { [key]: value });
+const pair = (key: any, value?: unknown): Params => (key && typeof key === "object" ? key : { [key]: value });
+/** How long a session pauses before the next begins, in ms. */
+const PAUSE = 18e5;
 
-let always: Params = {};
-let groups: Params = {};
-let isOut = false;
-
-const capture = (name: string, said?: Params, { uuid, timestamp, $set, $set_once }: Params = {}) =>
-  tagway[name === "$pageview" ? "page" : "track"](
-    name,
-    { ...($set && { $set }), ...($set_once && { $set_once }), ...always, ...said, $groups: groups },
-    { shim, ...(uuid && { messageId: uuid }), ...(timestamp && { timestamp }) },
-  );
-const set = (traits?: Params, once?: Params) => tagway.identify(undefined, { ...once, ...traits });
-const consent = (yes: boolean) => {
-  isOut = !yes;
-  tagway.consent({ analytics: yes });
+/** What a page says of its address counts before the browser's own word. */
+const pageOf = ({ $current_url: said, title, $referrer }: Params) => {
+  const found = here();
+  if (said) {
+    const { href: url, pathname: path, search } = new URL(said, location.href);
+    Object.assign(found, { url, path, search });
+  }
+  if (title) found.title = title;
+  if ($referrer) found.referrer = $referrer;
+  return found;
 };
-const put = (key: any, value: unknown) => set(pair(key, value));
 
-const api: Record<string, (...args: any[]) => any> = {
-  init,
-  capture,
-  captureException: (error, said) =>
-    capture("$exception", { $exception_message: String(error?.message || error), ...said }),
-  identify: (id, traits, once) => id && tagway.identify(String(id), { ...once, ...traits }),
-  setPersonProperties: set,
-  group(type, key, traits) {
-    groups = { ...groups, [type]: key };
-    tagway.group(String(key), traits, { context: { groups: { [type]: key } } });
-  },
-  resetGroups() {
-    groups = {};
-  },
-  alias: (id: string, before = tagway.user().id) => (before ? tagway.alias(id, before) : tagway.identify(id)),
-  reset() {
-    always = groups = {};
-    tagway.reset();
-  },
-  register: (said: Params) => (always = { ...always, ...said }),
-  register_once: (said: Params) => (always = { ...said, ...always }),
-  unregister: (key: string) => delete always[key],
-  get_property: (key: string) => always[key],
-  getGroups: () => groups,
-  get_distinct_id: () => tagway.user().id,
-  opt_in_capturing: () => consent(true),
-  opt_out_capturing: () => consent(false),
-  has_opted_in_capturing: () => !isOut,
-  has_opted_out_capturing: () => isOut,
-  isFeatureEnabled: () => false,
-  onFeatureFlags(callback) {
-    callback([], {}, {});
-    return () => {};
-  },
-};
-api.register_for_session = api.register!;
-api.unregister_for_session = api.unregister!;
+const install = (stub: any, given: Params | undefined, name: string) => {
+  if (stub.__loaded) return stub;
+  const config: Params = { api_host: "", ...given };
+  const isKept = !config.disable_persistence && config.persistence !== "memory";
+  const [state, save] = isKept ? tagway.keep(name) : [{} as Params, () => {}];
+  const { bootstrap = {} } = config;
+  let flags: Params = { ...bootstrap.featureFlags };
+  let flagHearers: Call[] = [];
+  let hearers: Call[] = [];
+  let groups: Params = state.groups || {};
 
-function init(_token: string, config: Params = {}, name?: string) {
-  const stub = name && name !== shim ? (root[name] ||= {}) : root;
-  const runPeople = tagway.serve((stub.people ||= {}), { set: put, set_once: put });
-  const run = tagway.serve(stub, api);
+  const isOut = () => {
+    const answer = opted(name);
+    return answer === false || (answer === undefined && config.opt_out_capturing_by_default) ||
+      (config.respect_dnt && navigator.doNotTrack === "1");
+  };
+  const consent = (analytics: boolean) => {
+    opted(name, analytics);
+    tagway.consent({ analytics });
+  };
+  const ask = () => state.id || ids.anonymous();
+  const session = () => {
+    const now = Date.now();
+    const { session: before = {} } = state;
+    state.session = { id: now - before.at < PAUSE ? before.id : bootstrap.sessionID || uuid(), at: now };
+    save();
+    return state.session.id;
+  };
+  const of = (more: Params, context?: Params) =>
+    ids.of({ shim, ...(state.id && { userId: state.id }), ...more, context: { ...(state.session && { sessionId: session() }), ...context } });
+  const always = (): Params => state.always || {};
+  const keep = (next: Params) => {
+    state.always = next;
+    save();
+  };
+
+  /** What is set once is said as a trait the first time alone, and as the operation that it is each time. */
+  const once = (said: Params = {}): [Params, Params] => {
+    const fresh: Params = {};
+    for (const key in said) if (!state.once?.[key]) (state.once ||= {})[key] = 1, fresh[key] = said[key];
+    if (Object.keys(fresh)[0]) save();
+    return [fresh, Object.keys(said)[0] ? { source: { operations: { $set_once: said } } } : {}];
+  };
+
+  /** Gives what is to be said as the page's own hooks leave it, if they leave it. */
+  const hooked = (event: string, given: Params, own: Params = {}): any => {
+    if (isOut()) return;
+    let properties = given;
+    if (config.sanitize_properties) properties = config.sanitize_properties(properties, event);
+    for (const key of config.property_denylist || config.property_blacklist || []) delete properties[key];
+    let result: any = { uuid: uuid(), event, properties, timestamp: new Date(), ...own };
+    for (const hook of [].concat(config.before_send || [])) result = result && (hook as any)(result);
+    return result;
+  };
+
+  const capture = (event: string, said?: Params | null, options?: Params | null) => {
+    const { uuid: id, timestamp, $set, $set_once } = options || {};
+    const [first] = copy({ ...always(), ...said });
+    const own: Params = { ...(($set || first.$set) && { $set: { ...first.$set, ...$set } }), ...(($set_once || first.$set_once) && { $set_once: { ...first.$set_once, ...$set_once } }) };
+    delete first.$set;
+    delete first.$set_once;
+    const result = hooked(String(event), first, { ...own, ...(id && { uuid: id }), ...(timestamp && { timestamp }) });
+    if (!result) return;
+    const [fresh, context] = once(result.$set_once);
+    const isPage = result.event === "$pageview";
+    tagway[isPage ? "page" : "track"](
+      result.event,
+      { ...(result.$set && { $set: result.$set }), ...(result.$set_once && { $set_once: fresh }), ...result.properties, $groups: groups },
+      of({ messageId: result.uuid, ...(timestamp && { timestamp: result.timestamp }) }, { ...context, page: pageOf(result.properties) }),
+    );
+    for (const hear of hearers) safe(hear)(result);
+    return result;
+  };
+  const set = (traits?: Params | null, first?: Params | null, event = "$set") => {
+    const result = hooked(event, {}, { $set: { ...copy(traits)[0] }, $set_once: { ...copy(first)[0] } });
+    if (!result) return;
+    const [fresh, context] = once(result.$set_once);
+    tagway.identify(state.id, { ...fresh, ...result.$set }, of({ messageId: result.uuid }, context));
+  };
+  const consented = () => {
+    const answer = opted(name);
+    return answer === undefined ? "pending" : answer ? "granted" : "denied";
+  };
+  const tellFlags = () => {
+    const on = Object.keys(flags).filter((key) => flags[key]);
+    for (const hear of flagHearers) safe(hear)(on, flags, {});
+  };
+
+  const api: Record<string, Call> = {
+    capture,
+    captureException: (error, said) =>
+      capture("$exception", { $exception_message: String(error?.message || error), ...said }),
+    identify(id, traits, first) {
+      if (id == null || id === "" || isOut()) return;
+      if (state.id && state.id !== String(id)) state.once = {};
+      state.id = String(id);
+      save();
+      set(traits, first, "$identify");
+    },
+    setPersonProperties: (traits, first) => set(traits, first),
+    group(type, key, traits) {
+      groups = state.groups = { ...groups, [type]: key };
+      save();
+      const result = hooked("$groupidentify", { $group_type: type, $group_key: key, $group_set: { ...copy(traits)[0] } });
+      if (result) tagway.group(String(key), result.properties.$group_set, of({}, { groups: { [type]: key } }));
+    },
+    resetGroups() {
+      groups = state.groups = {};
+      save();
+    },
+    alias(id: string, before = ask()) {
+      if (isOut()) return;
+      tagway.alias(id, before, of({ userId: id }));
+    },
+    reset() {
+      for (const key in state) delete state[key];
+      groups = {};
+      save();
+      tagway.reset();
+    },
+    register: (said: Params) => keep({ ...always(), ...copy(said)[0] }),
+    register_once(said: Params, byDefault?: unknown) {
+      const before = { ...always() };
+      for (const key in before) if (byDefault !== undefined && before[key] === byDefault) delete before[key];
+      keep({ ...copy(said)[0], ...before });
+    },
+    unregister(key: string) {
+      const { [key]: _, ...rest } = always();
+      keep(rest);
+    },
+    get_property: (key: string) => key === "distinct_id" ? ask() : key === "$device_id" ? ids.anonymous() : always()[key],
+    getGroups: () => groups,
+    get_distinct_id: ask,
+    get_session_id: session,
+    get_session_replay_url: () => "",
+    opt_in_capturing: () => consent(true),
+    opt_out_capturing: () => consent(false),
+    clear_opt_in_out_capturing: () => opted(name, null),
+    has_opted_in_capturing: () => opted(name) === true,
+    has_opted_out_capturing: () => !!isOut(),
+    get_explicit_consent_status: consented,
+    is_capturing: () => !isOut(),
+    getFeatureFlag: (key) => flags[key],
+    getFeatureFlagPayload(key) {
+      const found = bootstrap.featureFlagPayloads?.[key];
+      try {
+        return JSON.parse(found);
+      } catch {
+        return found;
+      }
+    },
+    isFeatureEnabled: (key) => !!flags[key],
+    onFeatureFlags(callback) {
+      flagHearers.push(callback);
+      callback(Object.keys(flags).filter((key) => flags[key]), flags, {});
+      return () => {
+        flagHearers = flagHearers.filter((it) => it !== callback);
+      };
+    },
+    reloadFeatureFlags: () => {},
+    on(_name, callback) {
+      hearers.push(callback);
+      return () => {
+        hearers = hearers.filter((it) => it !== callback);
+      };
+    },
+    onSessionId(callback) {
+      callback(session(), "");
+      return () => {};
+    },
+    set_config: (more) => Object.assign(config, more),
+    debug: () => {},
+    setPersonPropertiesForFlags: () => {}, resetPersonPropertiesForFlags: () => {}, setGroupPropertiesForFlags: () => {}, createPersonProfile: () => {},
+    toString: () => (name === shim ? name : name.replace("_", ".")),
+  };
+  // What asks for something that nobody has is answered.
+  for (const asked of ["getSurveys", "getActiveMatchingSurveys", "onSurveysLoaded", "getEarlyAccessFeatures"]) {
+    api[asked] = (callback) => {
+      callback?.([]);
+      return () => {};
+    };
+  }
+  api.register_for_session = api.register!;
+  api.unregister_for_session = api.unregister!;
+  api.sessionRecordingStarted = () => false;
+
+  if (bootstrap.distinctID && !state.id) {
+    if (bootstrap.isIdentifiedID) state.id = String(bootstrap.distinctID), save();
+    else ids.anonymous(String(bootstrap.distinctID));
+  }
+  const runPeople = tagway.serve((stub.people ||= []), {
+    set: (key: any, value: unknown) => set(pair(key, value)),
+    set_once: (key: any, value: unknown) => set({}, pair(key, value)),
+  }, { name: "posthog.people", not: "increment append remove union unset delete_user" });
+  const run = tagway.serve(stub, api, {
+    name: shim,
+    not: "startSessionRecording stopSessionRecording renderSurvey displaySurvey loadToolbar startExceptionAutocapture stopExceptionAutocapture updateEarlyAccessFeatureEnrollment captureTraceFeedback captureTraceMetric",
+  });
+  stub.featureFlags = {
+    getFlags: () => Object.keys(flags),
+    getFlagVariants: () => flags,
+    getFeatureFlag: api.getFeatureFlag,
+    isFeatureEnabled: api.isFeatureEnabled,
+    override: (next: any) => stub.featureFlags.overrideFeatureFlags(next),
+    overrideFeatureFlags(next: any) {
+      next = next?.flags ?? next;
+      flags = { ...bootstrap.featureFlags };
+      if (Array.isArray(next)) for (const key of next) flags[key] = true;
+      else if (next) Object.assign(flags, next);
+      tellFlags();
+    },
+  };
+  stub.config = config;
   stub.__loaded = true;
-  if (config.opt_out_capturing_by_default) consent(false);
-  config.loaded?.(stub);
+  if (config.opt_out_capturing_by_default && opted(name) === undefined) tagway.consent({ analytics: false });
+  if (config.loaded) safe(config.loaded)(stub);
   if (config.capture_pageview !== false) capture("$pageview");
+  if (config.capture_pageview === "history_change" || (config.capture_pageview === undefined && config.defaults >= "2025-05-24")) {
+    let last = location.pathname;
+    tagway.moved(() => {
+      if (last !== location.pathname) capture("$pageview");
+      last = location.pathname;
+    });
+  }
   run();
   runPeople();
   return stub;
+};
+
+function init(_token: string, config?: Params, name?: string) {
+  return name && name !== shim ? install((root[name] ||= []), config, `${shim}_${name}`) : install(root, config, shim);
 }
 
-const root = (page.posthog ||= {});
-(root._i || []).splice(0).map((args: any) => init.apply(null, args));
-root.init = init;
+const root = (page.posthog ||= []);
+const queue = root._i || [];
+root.__SV ||= 1;
+tagway.fix(root, "init", safe(init));
+tagway.fix(root, "_i", { push: (args: any) => safe(init).apply(null, args) });
+queue.splice(0).map((args: any) => safe(init).apply(null, args));

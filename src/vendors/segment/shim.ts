@@ -204,7 +204,7 @@ if (!root.initialized) {
     name: "analytics",
     not: "addDestinationMiddleware addIntegrationMiddleware deregister use",
     // Its snippets end where they find it loaded, and begin anew what their end would do.
-    marks: { invoked: undefined },
+    marks: { invoked: root.invoked },
   });
   root.initialized = true;
   run();

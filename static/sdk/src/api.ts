@@ -101,6 +101,7 @@ export interface Tagway {
     },
   ): () => unknown;
   absent(name: string, method: string): () => void;
+  fix(object: object, member: string, value: unknown): void;
   moved(callback: () => void): void;
   safe<T extends (...args: any[]) => unknown>(call: T): T;
   /** For shims: see src/shared/state.ts. */
@@ -118,7 +119,8 @@ export interface Tagway {
     isShown: boolean,
     start: () => void,
     end: (fault?: unknown) => void,
-  ): () => void;
+    finds: () => string | undefined,
+  ): (() => void) & { show(is: unknown): void };
   /** The vendors' scripts that are on the page: none comes twice. */
   loaded: Record<string, 1>;
   /** The calls made before the script was there. */

@@ -152,8 +152,9 @@ export function load(src: string): Promise<void> {
   });
 }
 
-/** Calls back when the page can spare the time. */
-export function whenever(moment: string, callback: () => void): void {
+/** Calls back when the page can spare the time; in one that is rendered in advance, not before it is opened. */
+export function whenever(moment: string, call: () => void): void {
+  const callback = () => (tagway.settings.whenSeen ?? ((now: () => void) => now()))(call);
   if (moment === "now") return callback();
   if (moment === "interaction") {
     const events = ["pointerdown", "keydown", "touchstart", "wheel", "scroll"];

@@ -15,7 +15,7 @@ const once1 = (name, script) => `if(!tagway.loaded.${name}){tagway.loaded.${name
 
 /** What the vendors' shims share, by vendor, in the order in which it comes: as src/vendors say. */
 const NEEDS = { segment: ["stub", "state"], mixpanel: ["stub", "state"], amplitude: ["stub", "state"], posthog: ["stub", "state"],
-  ga4: ["stub", "state"], meta: ["stub", "state"], intercom: ["stub", "chat"], drift: ["stub", "chat"] };
+  ga4: ["stub", "state"], meta: ["stub", "state"], intercom: ["stub", "state", "chat"], drift: ["stub", "chat"] };
 
 /** /tw.js with the shims of these vendors: src/script/compose.rs. */
 export function composed(vendors, settings = {}) {
@@ -38,6 +38,8 @@ export async function until(isSo, what) {
 export function bare(vendor) {
   let server, browser, origin, own;
   let messages = [];
+  /** How often a messenger's own script was asked for. */
+  let asked = 0;
   before(async () => {
     server = createServer(async (request, response) => {
       const { pathname } = new URL(request.url, "http://shop");
@@ -49,7 +51,9 @@ export function bare(vendor) {
         if (status < 300) messages.push(...batch);
         return response.writeHead(status, { "content-type": "application/json" }).end('{"success":true}');
       }
-      const [type, text] = pathname === "/tw.js" ? ["text/javascript", own.script] : ["text/html", own.html];
+      const isReal = /^\/(widget|include)\//.test(pathname);
+        if (isReal) asked += 1;
+        const [type, text] = pathname === "/tw.js" ? ["text/javascript", own.script] : isReal ? ["text/javascript", own.real] : ["text/html", own.html];
       response.writeHead(200, { "content-type": `${type}; charset=utf-8`, "cache-control": "no-store" }).end(text);
     });
     server.listen(0, "127.0.0.1");
@@ -67,10 +71,12 @@ export function bare(vendor) {
    * A page whose head has the code `before` the script and the code `after` it, which is how a snippet that comes
    * late meets it. Gives the page, the messages that were sent, and what the page complained of.
    */
-  async function open({ before = "", after: late = "", body = "", settings, context, status, src = "/tw.js", path = "/" } = {}) {
+  async function open({ before = "", after: late = "", body = "", settings, context, status, real = "", src = "/tw.js", path = "/" } = {}) {
     if (!context) messages = [];
+    asked = 0;
     own = {
       status,
+      real,
       script: composed([vendor].flat(), { endpoint: origin, ...settings }),
       html: `<!doctype html><html lang="en"><head><title>Lamps</title><link rel="icon" href="data:,"><script>${before}</script>
         <script src="${src}"></script><script>${late}</script></head><body>${body}</body></html>`,
@@ -92,7 +98,7 @@ export function bare(vendor) {
       await until(() => messages.some(({ event }) => event === name), () => `settled: ${JSON.stringify(messages)} ${errors}`);
       return messages.filter(({ event }) => !String(event).startsWith("Settled"));
     };
-    return { page, context, errors, warnings, settled, origin };
+    return { page, context, errors, warnings, settled, origin, asked: () => asked };
   }
   return { open };
 }

@@ -22,7 +22,7 @@ export const PAGES = {
         event_callback: () => { window.answered = (window.answered || 0) + 1; } });
       gtag('event', 'conversion', { send_to: 'AW-1/x' });`,
     after: `gtag('consent', 'update', { ad_storage: 'granted' });
-      gtag('get', 'G-SHOP1', 'client_id', (id) => { window.got = [id]; });
+      gtag('get', 'G-SHOP1', 'client_id', (id) => { window.got = [/^\\d+\\.\\d+$/.test(id)]; });
       gtag('unheard', 'of');
       gtag('event', 'left', { how: 'link' });`,
   },

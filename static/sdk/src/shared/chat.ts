@@ -5,12 +5,14 @@ const STYLE = "button{position:fixed;right:20px;bottom:20px;z-index:2147483000;w
   "border-radius:50%;background:#1f2937;font-size:22px;cursor:pointer}";
 
 /**
- * A button in place of a messenger, whose script is loaded when it is opened: by the button, or by the
- * function that is given back. `start` comes before the script, `end` after it, with what went wrong.
+ * A button in place of a messenger, whose script is loaded when it is opened: by the button, by what `finds` gives
+ * a selector of, or by the function that is given back, which has another that shows and hides the button. `start`
+ * comes before the script, `end` after it, with what went wrong.
  */
-window.tagway.chat = ((src, isShown, start, end) => {
+window.tagway.chat = ((src, isShown, start, end, finds) => {
   const d = document;
   let isOpen: unknown;
+  let isLoaded: unknown;
   let button: HTMLElement | undefined;
   const open = () => {
     if (isOpen || !src) return;
@@ -19,7 +21,8 @@ window.tagway.chat = ((src, isShown, start, end) => {
     const script = d.createElement("script");
     script.src = src as URL & string;
     script.onload = () => {
-      button?.remove();
+      isLoaded = 1;
+      draw();
       end();
     };
     script.onerror = (fault) => {
@@ -28,7 +31,7 @@ window.tagway.chat = ((src, isShown, start, end) => {
     };
     d.head.append(script);
   };
-  const show = () => {
+  const make = () => {
     button = d.createElement("div");
     // The page's own style does not reach it, and no inline style is needed, which policies may forbid.
     const root = button.attachShadow({ mode: "open" });
@@ -40,8 +43,22 @@ window.tagway.chat = ((src, isShown, start, end) => {
     inner.textContent = "\u{1F4AC}";
     inner.onclick = open;
     root.append(inner);
-    d.body.append(button);
+    return button;
   };
-  if (src && isShown) d.body ? show() : addEventListener("DOMContentLoaded", show);
-  return open;
+  const draw = () => {
+    if (!src || !isShown || isLoaded) button?.remove();
+    else if (d.body) d.body.append(button || make());
+  };
+  const show = (is: unknown) => {
+    isShown = !!is;
+    draw();
+  };
+  if (d.body) draw();
+  else addEventListener("DOMContentLoaded", draw);
+  // Before the page's own handlers, which may stop it.
+  addEventListener("click", window.tagway.safe((event: Event) => {
+    const selector = finds();
+    if (selector && (event.target as Element).closest?.(selector)) open();
+  }), true);
+  return Object.assign(open, { show });
 }) as Tagway["chat"];

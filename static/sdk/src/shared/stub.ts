@@ -23,6 +23,11 @@ window.tagway.safe = ((call) =>
     }
   }) as Tagway["safe"];
 
+/** Keeps a member what it is: a snippet of whatever generation, which may come later, finds it there. */
+window.tagway.fix = (object, member, value) => {
+  Object.defineProperty(object, member, { configurable: true, get: () => value, set() {} });
+};
+
 let movers: Call[] | undefined;
 const look = () => setTimeout(() => movers!.map((it) => it()));
 
