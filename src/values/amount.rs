@@ -25,6 +25,15 @@ pub struct Amount {
 
 /// Reads an amount: a number, or a text in the notation of the locale.
 pub fn read(value: Option<&Value>, locale: Option<Locale>) -> Reading<Amount> {
+    read_in(value, locale, None)
+}
+
+/// The same of an amount in this currency, where that is known: some have three decimals.
+pub fn read_in(
+    value: Option<&Value>,
+    locale: Option<Locale>,
+    currency: Option<&str>,
+) -> Reading<Amount> {
     match value {
         None | Some(Value::Null | Value::Bool(false)) => Reading::Absent,
         // PHP's empty array.
@@ -33,13 +42,19 @@ pub fn read(value: Option<&Value>, locale: Option<Locale>) -> Reading<Amount> {
             Reading::Read(Amount { number: number.clone(), currency: None })
         }
         Some(Value::String(text)) if text.trim().is_empty() => Reading::Absent,
-        Some(Value::String(text)) => parse(text, locale).map_or(Reading::Unreadable, Reading::Read),
+        Some(Value::String(text)) => {
+            parse_in(text, locale, currency).map_or(Reading::Unreadable, Reading::Read)
+        }
         Some(_) => Reading::Unreadable,
     }
 }
 
 /// Reads a text as an amount.
 pub fn parse(text: &str, locale: Option<Locale>) -> Option<Amount> {
+    parse_in(text, locale, None)
+}
+
+fn parse_in(text: &str, locale: Option<Locale>, known: Option<&str>) -> Option<Amount> {
     if text.len() > 4 * MAX_CHARS || text.chars().count() > MAX_CHARS {
         return None;
     }
@@ -54,7 +69,8 @@ pub fn parse(text: &str, locale: Option<Locale>) -> Option<Amount> {
         (Some(one), Some(other)) => Some(one.and(other)?),
         (one, other) => one.or(other),
     };
-    let decimals = currency.and_then(|mark| mark.code(None)).map(currency::decimals);
+    let code = currency.and_then(|mark| mark.code(None)).or(known);
+    let decimals = code.map(currency::decimals);
     let plain = numeral(digits, locale, decimals)?;
     let number = number(&plain, is_negative)?;
     Some(Amount { number, currency })

@@ -314,8 +314,8 @@ pub fn code(text: &str) -> Option<&'static str> {
         true => Currency::from_numeric(text.parse().ok()?),
         false => Currency::from_code(text),
     };
-    // "No currency" and the code for tests are none.
-    found.map(|it| it.code()).filter(|code| !matches!(*code, "XXX" | "XTS"))
+    // Metals, units of account and codes for tests are nobody's money.
+    found.filter(|it| !it.is_special()).map(|it| it.code())
 }
 
 /// The digits behind the decimal sign of a currency: its smallest unit (ISO 4217). Two where the
@@ -420,6 +420,7 @@ mod tests {
             json!("points"),
             json!("GBP EUR"),
             json!("XYZ"),
+            json!("XTS"),
             json!("???"),
             json!(7777),
             json!(["EUR"]),

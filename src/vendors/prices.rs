@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Number, Value};
 
 use super::naming::is_like;
-use super::products::{plain_number, store_currency};
+use super::products::{self, plain_number, store_currency};
 use super::{Destination, Reason, Screening};
 use crate::event::{DropReason, DroppedFields, Enriched, Event, Kind, Object};
 use crate::settings::{Section, TextualValue};
@@ -132,10 +132,11 @@ impl PriceReader {
     }
 
     fn read_properties(&self, properties: &mut Object, found: &mut Findings) {
+        self.read_currency(properties, "", found);
+        found.currency = products::currency(properties, self.store()).map(Into::into);
         for key in AMOUNTS {
             self.read_amount(properties, key, "", found);
         }
-        self.read_currency(properties, "", found);
         for list in LISTS {
             let products = properties.get_mut(list).and_then(Value::as_array_mut);
             let products = products.into_iter().flatten().take(MAX_PRODUCTS).enumerate();
@@ -167,7 +168,7 @@ impl PriceReader {
     /// Makes a number of an amount that is text.
     fn read_amount(&self, object: &mut Object, key: &str, place: &str, found: &mut Findings) {
         let Some(value) = object.get_mut(key) else { return };
-        match amount::read(Some(value), self.locale) {
+        match amount::read_in(Some(value), self.locale, found.currency.as_deref()) {
             Reading::Absent => {}
             Reading::Read(Amount { number, currency }) => {
                 if let (Value::String(text), Some(mark), None) = (&*value, currency, &found.mark) {
@@ -248,6 +249,8 @@ impl PriceReader {
 struct Findings {
     /// The first sign or code that stands beside an amount, and as it is written.
     mark: Option<(CurrencyMark, String)>,
+    /// The event's currency, or the store's.
+    currency: Option<Box<str>>,
     has_changed: bool,
     /// True if something readable says what the event is worth.
     has_worth: bool,
@@ -352,6 +355,16 @@ mod tests {
         assert_eq!(read(None), json!({ "revenue": 1299 }));
         assert_eq!(read(Some("de")), json!({ "revenue": 1299 }));
         assert_eq!(read(Some("en")), json!({ "revenue": "1.299" }));
+    }
+
+    #[test]
+    fn a_currency_of_three_decimals_decides_over_three_digits() {
+        let dinars =
+            json!({ "revenue": "12.500", "currency": "KWD", "products": [{ "price": "1.250" }] });
+        let (properties, refusal, _) = read(&reader(None, None), dinars.clone());
+        assert_eq!((properties, refusal), (dinars, None), "JSON's grammar reads it so as well");
+        let (properties, ..) = read(&reader(Some("KWD"), None), json!({ "revenue": "12,500" }));
+        assert_eq!(properties, json!({ "revenue": 12.5 }));
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub(super) fn order(properties: &mut Object) {
     let worth = || products::amount(number(&price)? * number(&quantity).unwrap_or(1.0));
     // An amount that is not JSON's is read where the site's notation is known.
     let revenue = revenue.filter(|it| it.is_number() || it.is_string());
+    let revenue = revenue.map(|it| products::plain_number(&it).map_or(it, Value::Number));
     let revenue = revenue.or_else(|| worth().map(Value::Number));
     for name in ["revenue", "total", "value"] {
         put(properties, name, revenue.clone());
