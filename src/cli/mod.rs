@@ -127,7 +127,6 @@ struct Reach {
     token: Option<Secret>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "clap wants a parser that can fail")]
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text))
 }

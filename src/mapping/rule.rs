@@ -9,7 +9,7 @@ use super::globs::Globs;
 use super::left_out::Notes;
 use super::names::Lookup;
 use super::path::{Draft, Path, PathError, roots};
-use super::template::{Handle, Mistakes, Templates};
+use super::template::{Handle, Templates};
 use crate::event::Kind;
 use crate::settings::Section;
 use crate::values::time::read as read_time;
@@ -277,7 +277,7 @@ fn setting(
     }
 }
 
-fn note(section: &mut Section<'_>, key: &str, mistakes: &Mistakes) {
+fn note(section: &mut Section<'_>, key: &str, mistakes: &[String]) {
     for mistake in mistakes {
         section.mistake(key, mistake);
     }
