@@ -54,6 +54,23 @@ pub enum Happening {
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
     },
+    /// An event waits at a destination for something about its visitor.
+    Held {
+        /// When.
+        at: Timestamp,
+        /// The site's name.
+        site: Arc<str>,
+        /// The destination's name.
+        destination: Arc<str>,
+        /// The event's place in the site's sequence.
+        seq: u64,
+        /// `consent`: the visitor's choice; `identity`: who the visitor is.
+        awaits: &'static str,
+        /// The categories of consent that the destination needs.
+        needs: Vec<String>,
+        /// The time at which the wait ends.
+        until: Timestamp,
+    },
     /// A call to a vendor ended.
     Called {
         /// When.
@@ -87,6 +104,7 @@ impl Happening {
                 [message_id, event].into_iter().chain(detail).collect()
             }
             Self::Called { request, body, reply, .. } => vec![request, body, reply],
+            Self::Held { .. } => Vec::new(),
         };
         for text in texts {
             if let Cow::Owned(redacted) = redaction.redact(text) {

@@ -22,7 +22,7 @@ impl fmt::Debug for Geo {
 impl Geo {
     /// Reads `[geo]` and the file that it names: the whole of it, some 70 MiB for GeoLite2 City.
     pub fn read(section: &mut Section<'_>) -> Self {
-        let Some(path) = section.opt_string("database") else { return Self(None) };
+        let Some(path) = section.opt_path("database") else { return Self(None) };
         match Reader::open_readfile(&path) {
             Ok(reader) => Self(Some(Arc::new(reader))),
             Err(error) => {

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::settings::{Redaction, Section, can_fool};
+use crate::settings::{Redaction, Section, can_fool, nearest};
 
 /// `[log]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,10 +33,20 @@ impl Settings {
     /// Reads `[log]`.
     pub fn read(section: &mut Section<'_>) -> Self {
         let level = section.string("level");
-        if EnvFilter::try_new(&level).is_err() {
-            // The error is not shown: it may quote the level, which may hold a secret.
-            let message = "is not a level or a list of target=level";
-            section.mistake_about("level", &level, message, None);
+        let wrong = level.split(',').map(str::trim).find(|directive| !is_directive(directive));
+        if section.has("level") && (wrong.is_some() || EnvFilter::try_new(&level).is_err()) {
+            // The error of the parser is not shown: it may quote the level, which may hold a secret.
+            let levels = LEVELS.join(", ");
+            let message = format!(
+                "is not a level ({levels}), nor a list of levels and target=level with commas, such as \
+                 \"info,tagway::delivery=debug\""
+            );
+            let word = wrong.map(|wrong| wrong.to_ascii_lowercase());
+            let better = word.as_deref().and_then(|word| {
+                let same = SAME_LEVELS.iter().find(|(other, _)| *other == word);
+                same.map(|(_, level)| *level).or_else(|| nearest(word, LEVELS))
+            });
+            section.mistake_about("level", &level, &message, better);
         }
         Self {
             format: section.choice("format", &[("text", Format::Text), ("json", Format::Json)]),
@@ -44,6 +54,29 @@ impl Settings {
             access_sample: section.number("access_sample", 0.0..=1.0),
         }
     }
+}
+
+/// The levels, the most silent first.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Other programs' names of levels.
+const SAME_LEVELS: [(&str, &str); 8] = [
+    ("all", "trace"),
+    ("critical", "error"),
+    ("fatal", "error"),
+    ("none", "off"),
+    ("notice", "info"),
+    ("silent", "off"),
+    ("verbose", "debug"),
+    ("warning", "warn"),
+];
+
+/// Returns true for a level, or a target with one. The filter takes any other word for the name of a target,
+/// of which everything is logged, and nothing else.
+fn is_directive(text: &str) -> bool {
+    let level = text.rsplit_once('=').map_or(text, |(_, level)| level);
+    let is_target = text.rsplit_once('=').is_none_or(|(target, _)| !target.trim().is_empty());
+    is_target && LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level.trim()))
 }
 
 /// Why there is no log.
@@ -57,13 +90,14 @@ pub enum InitError {
     Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Starts logging to stderr, without what `redaction` knows. Colours are for terminals only.
-pub fn init(settings: &Settings, redaction: Redaction) -> Result<(), InitError> {
+/// Starts logging to stderr, without what `redaction` knows. Colours, where they are wanted, are for text on
+/// terminals only.
+pub fn init(settings: &Settings, redaction: Redaction, colour: bool) -> Result<(), InitError> {
     let filter = EnvFilter::try_new(&settings.level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Redacting { redaction, inner: io::stderr })
-        .with_ansi(settings.format == Format::Text && std::io::stderr().is_terminal());
+        .with_ansi(colour && settings.format == Format::Text && io::stderr().is_terminal());
     let started = match settings.format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
@@ -159,6 +193,31 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_level_is_one_of_those_that_there_are() {
+        use crate::vendors::trial;
+        let read = |level: &str| {
+            let text = format!("level = {level:?}\nformat = \"text\"\naccess_sample = 1.0\n");
+            trial::read(&text, Settings::read).1
+        };
+        for good in ["info", "WARN", "off", "info,tagway::delivery=debug", "hyper=trace,error"] {
+            assert_eq!(read(good), [""; 0], "{good}");
+        }
+        for (bad, better) in [
+            ("verbose", Some("debug")),
+            ("warning", Some("warn")),
+            ("inof", Some("info")),
+            ("x=y", None),
+        ] {
+            let mistakes = read(bad);
+            let [mistake] = mistakes.as_slice() else { panic!("{bad}: {mistakes:?}") };
+            assert!(mistake.contains("off, error, warn, info, debug, trace"), "{mistake}");
+            let hint = better.map(|better| format!("did you mean \"{better}\"?"));
+            assert!(hint.is_none_or(|hint| mistake.contains(&hint)), "{mistake}");
+        }
+        assert_eq!(read("tagway::delivery").len(), 1, "a target without a level");
     }
 
     #[test]

@@ -168,6 +168,8 @@ pub struct ReaderState {
     pub state: &'static str,
     /// Why it is not running. May quote the vendor.
     pub reason: Option<String>,
+    /// The end of a sentence about its vendor: if it recognises an event that it is sent again.
+    pub repeats: &'static str,
 }
 
 /// An event that [`Control::send`] accepted.
@@ -205,7 +207,10 @@ enum RequestError {
     Method,
     #[error("this needs the token of data_dir/admin.token as a bearer token")]
     Unauthorised,
-    #[error("this listener does not answer to that Host")]
+    #[error(
+        "this listener does not answer to the host name of this request: add the name to admin.names, or \
+         call it by its address"
+    )]
     Misdirected,
     #[error("pages of other origins are not served")]
     ForeignOrigin,

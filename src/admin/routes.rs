@@ -301,12 +301,24 @@ async fn replay(context: &Context, body: &[u8]) -> Result<Answer, RequestError> 
         destination: String,
         from: Timestamp,
         to: Timestamp,
+        /// Only says what a replay would do.
+        #[serde(default)]
+        plan: bool,
     }
     let asked: Replay = parse(body)?;
     if asked.from >= asked.to {
         return Err(malformed("from must be before to"));
     }
-    let reader = find(&context.control.readers(), &asked.site, &asked.destination)?;
+    let readers = context.control.readers();
+    let reader = find(&readers, &asked.site, &asked.destination)?;
+    if asked.plan {
+        let plan = context.journal.replay_plan(reader, asked.from, asked.to).await?;
+        let repeats = readers.iter().find(|it| it.reader == reader).map(|it| it.repeats);
+        let plan = json!({
+            "count": plan.count, "dead": plan.dead, "pending": plan.pending, "repeats": repeats,
+        });
+        return Ok(reply::json(StatusCode::OK, &plan));
+    }
     let count = context.journal.replay(reader, asked.from, asked.to).await?;
     context.control.wake(reader);
     Ok(reply::json(StatusCode::OK, &json!({ "count": count })))

@@ -28,6 +28,7 @@ impl Filter {
         let (site, destination) = match happening {
             Happening::Accepted { site, .. } => (site, None),
             Happening::Settled { site, destination, .. }
+            | Happening::Held { site, destination, .. }
             | Happening::Called { site, destination, .. } => (site, Some(destination)),
         };
         let is = |wanted: &Option<String>, name: &Arc<str>| {

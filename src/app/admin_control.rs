@@ -10,6 +10,7 @@ use crate::delivery::Dispatcher;
 use crate::gateway::{self, Gateway};
 use crate::journal::{Appended, HeldAt, ReaderId};
 use crate::script::proxy::{PinError, ScriptDiff, ScriptState, Scripts};
+use crate::vendors;
 
 /// The running gateway, for its operators.
 pub(super) struct AppControl {
@@ -50,6 +51,7 @@ impl Control for AppControl {
             reader: reader.reader,
             state: reader.status.name(),
             reason: reader.status.reason().map(str::to_owned),
+            repeats: vendors::find(reader.vendor).map_or("", |vendor| vendor.repeats),
         });
         state.collect()
     }

@@ -1,6 +1,7 @@
 //! `tagway check`: what the configuration would run. Never a secret. It reads the certificates as a
 //! start does, and changes nothing.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use super::{Failure, block_on, load, say};
 use crate::config::{Origin, Settings, SiteSettings};
 use crate::delivery::{DestinationSettings, Mode};
 use crate::edge;
+use crate::mapping::{NameMention, probable_slips};
+use crate::segment::{SegmentSettings, SyncKind, SyncSettings};
 use crate::settings::MIN_SECRET_BYTES;
 use crate::vendors::{self, forward};
 
@@ -95,6 +98,8 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
             ));
         }
     }
+    warnings.extend(slips(site));
+    warnings.extend(fallbacks(site));
     if site.shares_secret {
         let what = "cookies are the site's own all the same, but those from before signatures named \
                     their site are taken no more; say another secret for each site";
@@ -126,6 +131,40 @@ fn warnings(site: &SiteSettings) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Names in conditions, templates and rules that are probably slips.
+fn slips(site: &SiteSettings) -> Vec<String> {
+    let (mut mentions, mut made) = (BTreeSet::new(), BTreeSet::new());
+    for destination in &site.destinations {
+        mentions.extend(destination.mapping.mentions(&destination.name));
+        made.extend(destination.mapping.made());
+    }
+    for segment in &site.segments {
+        let place = format!("segment {}: where", segment.name);
+        let lookups = segment.rule.lookups().into_iter();
+        mentions.extend(lookups.map(|lookup| NameMention { place: place.clone(), lookup }));
+    }
+    probable_slips(&mentions, &made)
+}
+
+/// Segments that a destination hears of as events although its vendor has lists.
+fn fallbacks(site: &SiteSettings) -> Vec<String> {
+    let syncs = site.segments.iter().flat_map(|it| it.syncs.iter().map(move |sync| (it, sync)));
+    let implied = syncs.filter(|(_, sync)| sync.is_kind_implied && sync.kind == SyncKind::Events);
+    let fallback = |(segment, sync): (&Arc<SegmentSettings>, &SyncSettings)| {
+        let destination = site.destinations.iter().find(|it| it.name == sync.destination)?;
+        let lacks = destination.destination.lacks_for_lists();
+        let settings = lacks.join(", ");
+        (!lacks.is_empty()).then(|| {
+            format!(
+                "segment {}: goes to {} as events, and not as a list of {}: that needs {settings}; \
+                 kind = \"events\" says that events are meant",
+                segment.name, sync.destination, destination.vendor
+            )
+        })
+    };
+    implied.filter_map(fallback).collect()
 }
 
 #[cfg(test)]
@@ -163,6 +202,40 @@ mod tests {
         for (secret, warnings) in [("0123456789abcdef", 2), ("fedcba9876543210", 0)] {
             let said = said(&format!("{SITES}secret = \"{secret}\"\n"));
             assert_eq!(said.matches("another site has it").count(), warnings, "{said}");
+        }
+    }
+
+    #[test]
+    fn check_warns_of_names_that_are_probably_slips() {
+        let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n[[sites.destinations]]\nname = \"log\"\n\
+            vendor = \"console\"\n";
+        let rule =
+            |rule: &str| said(&format!("{site}[[sites.destinations.mapping.rules]]\n{rule}\n"));
+        let said = rule("set = { \"properties.sum\" = \"{{ properties.pricee * 2 }}\" }");
+        let expected = "log: mapping.rules[0].set: nothing is known of properties.pricee; did you mean \
+                        \"price\"?";
+        assert!(said.contains(expected), "{said}");
+        let said = rule("drop = [\"properties.quantitty\"]");
+        assert!(said.contains("rules[0].drop") && said.contains("\"quantity\"?"), "{said}");
+        let said = rule("set = { \"properties.sum\" = \"{{ properties.price * 2 }}\" }");
+        assert!(!said.contains("nothing is known"), "{said}");
+    }
+
+    #[test]
+    fn check_warns_of_lists_that_a_vendor_has_and_the_settings_lack() {
+        let said = |settings: &str, kind: &str| {
+            said(&format!(
+                "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n[[sites.destinations]]\nname = \"ads\"\n\
+                 vendor = \"meta\"\n[sites.destinations.settings]\npixel_id = \"123\"\n\
+                 access_token = \"0123456789\"\n{settings}[[sites.segments]]\nname = \"vip\"\n\
+                 every = \"24h\"\nwhere = {{ trait = \"plan\", \"=\" = \"pro\" }}\n\
+                 [[sites.segments.sync]]\ndestination = \"ads\"\n{kind}"
+            ))
+        };
+        let needs = "segment vip: goes to ads as events, and not as a list of meta: that needs ad_account_id";
+        assert!(said("", "").contains(needs));
+        for (settings, kind) in [("ad_account_id = \"act_1\"\n", ""), ("", "kind = \"events\"\n")] {
+            assert!(!said(settings, kind).contains("that needs"), "{settings}{kind}");
         }
     }
 

@@ -34,6 +34,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// The largest answer, or line of a stream, that is read.
 const ANSWER_BYTES: usize = 32 << 20;
 
+/// The variable that holds the token.
+const TOKEN_VARIABLE: &str = "TAGWAY_ADMIN_TOKEN";
+
 /// A caller of one gateway's admin API.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -56,6 +59,14 @@ pub(super) struct Told {
 impl Client {
     /// A client for the gateway that the options or the configuration name.
     pub(super) fn new(origin: &Origin, reach: &Reach) -> Result<Self, Failure> {
+        let variable = origin.variables.get(TOKEN_VARIABLE).filter(|token| !token.is_empty());
+        let said =
+            reach.token.clone().or_else(|| variable.map(|token| Secret::new(token.as_str())));
+        if let (Some(address), Some(token)) = (&reach.admin, &said) {
+            origin.redaction.add(token);
+            let (address, token) = (address.clone(), token.clone());
+            return Ok(Self { address, host: None, token, answer_time: ANSWER_TIME });
+        }
         let whereabouts = whereabouts(origin)?;
         let address = match &reach.admin {
             Some(address) => address.clone(),
@@ -65,8 +76,12 @@ impl Client {
             }
             None => callable(whereabouts.admin).to_string(),
         };
-        let token = admin::read_token(&whereabouts.data_dir)
-            .context("no token for the gateway; it makes one in data_dir when it first starts")?;
+        let kept = || admin::read_token(&whereabouts.data_dir);
+        let token = said.map_or_else(kept, Ok).context(
+            "no token for the gateway; it makes one in data_dir when it first starts, and elsewhere \
+             --token or TAGWAY_ADMIN_TOKEN says it",
+        )?;
+        origin.redaction.add(&token);
         Ok(Self { address, host: None, token, answer_time: ANSWER_TIME })
     }
 

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{Client, encode};
-use super::{Failure, Reach, block_on, render, say};
+use super::{Failure, Reach, block_on, number_of, render, say};
 use crate::config::Origin;
 
 #[derive(Debug, Subcommand)]
@@ -124,7 +124,7 @@ fn act(origin: &Origin, options: Select, verb: &str, done: &str) -> Result<(), F
         };
         let answer = client.post(&format!("/api/v1/dead/{verb}"), &body).await?;
         let count = answer.get("count").and_then(Value::as_u64).unwrap_or_default();
-        say(&format!("{count} {done}\n"))
+        say(&format!("{} {done}\n", number_of(count, "dead letter", "dead letters")))
     })
 }
 

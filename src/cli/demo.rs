@@ -1,7 +1,6 @@
 //! `tagway demo`: a gateway, a demo shop and local vendors in one process, and what happens to every
 //! event on the screen.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::serve::{block_on_all_cores, stop_signal};
-use super::{Failure, render, say};
+use super::{Failure, colours, render, say};
 use crate::app::App;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Origin};
@@ -38,11 +37,17 @@ pub(super) struct Options {
     data: PathBuf,
 }
 
-pub(super) fn run(options: Options, redaction: Redaction) -> Result<(), Failure> {
-    block_on_all_cores(demonstrate(options, redaction))
+pub(super) fn run(options: Options, origin: Origin) -> Result<(), Failure> {
+    let colour = colours(&origin, &std::io::stdout());
+    let log_colour = colours(&origin, &std::io::stderr());
+    block_on_all_cores(demonstrate(options, origin.redaction, (colour, log_colour)))
 }
 
-async fn demonstrate(options: Options, redaction: Redaction) -> Result<(), Failure> {
+async fn demonstrate(
+    options: Options,
+    redaction: Redaction,
+    (colour, log_colour): (bool, bool),
+) -> Result<(), Failure> {
     let stop = stop_signal().map_err(Failure::Other)?;
     let clock: SharedClock = Arc::new(SystemClock);
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -64,7 +69,7 @@ async fn demonstrate(options: Options, redaction: Redaction) -> Result<(), Failu
     });
     let environment = Environment { redaction, ..Environment::default() };
     let settings = config::load(&[settings], &environment).map_err(Failure::Config)?;
-    log::init(&settings.log, settings.redaction.clone())
+    log::init(&settings.log, settings.redaction.clone(), log_colour)
         .map_err(|error| Failure::Other(error.into()))?;
     let app = App::start(Origin::default(), settings).await?;
     let _open = Shop::open(shop, http.port())
@@ -73,7 +78,7 @@ async fn demonstrate(options: Options, redaction: Redaction) -> Result<(), Failu
     let happenings = app.feed().watch();
     say(&greeting(shop, http, app.addresses().admin, &options))?;
     tokio::select! {
-        said = narrate(happenings) => said?,
+        said = narrate(happenings, colour) => said?,
         () = stop.cancelled() => {}
     }
     app.stop().await;
@@ -107,8 +112,7 @@ fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Opt
 }
 
 /// Prints what happens. Ends when nobody reads any more.
-async fn narrate(mut happenings: Receiver<Arc<Happening>>) -> Result<(), Failure> {
-    let colour = std::io::stdout().is_terminal();
+async fn narrate(mut happenings: Receiver<Arc<Happening>>, colour: bool) -> Result<(), Failure> {
     loop {
         let happening = match happenings.recv().await {
             Ok(happening) => serde_json::to_value(&*happening),

@@ -27,14 +27,14 @@ mod version;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Origin, Settings, Whereabouts};
-use crate::settings::{Mistake, Redaction};
+use crate::settings::{Mistake, Redaction, Secret};
 
 /// A complaint's lines are cut here: it may quote a vendor or a file.
 const LINE_CHARS: usize = 2000;
@@ -43,7 +43,8 @@ const LINE_CHARS: usize = 2000;
 #[derive(Debug, Parser)]
 #[command(name = "tagway", version, about, arg_required_else_help = true)]
 struct Arguments {
-    /// The configuration file; by default config/tagway.toml if it is there, else the embedded one.
+    /// The configuration file; by default that of the variable TAGWAY_CONFIG, else tagway.toml or
+    /// config/tagway.toml if one is here, else the embedded one.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -88,12 +89,33 @@ enum Command {
     Version,
 }
 
+impl Command {
+    /// Returns true if the choice of the configuration is told before anything else. `serve` tells it in the
+    /// form of its log.
+    fn announces_configuration(&self) -> bool {
+        match self {
+            Self::Serve | Self::Demo(_) | Self::Audit(_) | Self::Version => false,
+            Self::Segments(command) => command.reads_configuration(),
+            _ => true,
+        }
+    }
+}
+
 /// How to reach a running gateway.
 #[derive(Args, Clone, Debug, Default)]
 struct Reach {
-    /// The admin listener of the running gateway; by default the configuration's listen.admin.
+    /// The admin listener of the running gateway; by default the configuration's listen.admin. A host name must
+    /// be one of its admin.names.
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
+    /// The gateway's token; by default that of the variable TAGWAY_ADMIN_TOKEN, which other users of this machine
+    /// do not see, else data_dir/admin.token.
+    #[arg(long, value_name = "TOKEN", value_parser = secret)]
+    token: Option<Secret>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
 }
 
 /// Why a command did not succeed.
@@ -179,10 +201,13 @@ fn dispatch(arguments: Arguments, redaction: Redaction) -> Result<(), Failure> {
     let variable = |name: &str| variables.get(name).cloned();
     let (chromium, path) = (variable("CHROMIUM"), variable("PATH"));
     let origin = Origin { redaction, ..Origin::new(arguments.config, Path::new(""), variables) };
+    if arguments.command.announces_configuration() {
+        announce(&origin);
+    }
     match arguments.command {
         Command::Serve => serve::run(origin),
         Command::Check => check::run(&origin),
-        Command::Demo(options) => demo::run(options, origin.redaction),
+        Command::Demo(options) => demo::run(options, origin),
         Command::Tail(options) => tail::run(&origin, options),
         Command::Send(options) => send::run(&origin, options),
         Command::Dead(command) => dead::run(&origin, command),
@@ -196,6 +221,20 @@ fn dispatch(arguments: Arguments, redaction: Redaction) -> Result<(), Failure> {
         Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
         Command::Version => version::run(),
     }
+}
+
+/// Tells which configuration is used, where the caller did not name one.
+fn announce(origin: &Origin) {
+    if let Some(line) = origin.announcement() {
+        complain(&line);
+    }
+}
+
+/// Returns true if output to this stream is coloured: on terminals, unless the user wants none
+/// (no-color.org).
+fn colours(origin: &Origin, stream: &impl IsTerminal) -> bool {
+    let wants_none = origin.variables.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !wants_none && stream.is_terminal()
 }
 
 fn load(origin: &Origin) -> Result<Settings, Failure> {
@@ -221,6 +260,11 @@ fn say(text: &str) -> Result<(), Failure> {
     out.write_all(render::guarded(text).as_bytes())
         .and_then(|()| out.flush())
         .map_err(|_closed| Failure::Said)
+}
+
+/// A number with its noun: `1 person`, `2 people`.
+fn number_of(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// Prints to stderr, escaped: it may quote what came from elsewhere.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::client::{Client, Told};
 use super::rows::{Column, Format, Row, Rows, column};
 use super::subject::find_site;
-use super::{Failure, Reach, block_on, complain, dead, load, render, say};
+use super::{Failure, Reach, block_on, complain, dead, load, number_of, render, say};
 use crate::config::{Origin, SiteSettings};
 
 /// Messages of one request, and their bytes: well below what the gateway takes by default.
@@ -21,7 +21,7 @@ const BATCH_MESSAGES: usize = 500;
 const BATCH_BYTES: usize = 256 << 10;
 
 /// The bytes around the messages of a request.
-const ENVELOPE_BYTES: usize = 64;
+const ENVELOPE_BYTES: usize = 128;
 
 /// How often a request is tried again that the gateway has no room for, and how long one of these waits
 /// lasts at most.
@@ -65,6 +65,10 @@ pub(super) struct Import {
     /// limits.event_bytes, 32 KiB by default, but columns may go nowhere.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     row_bytes: usize,
+    /// Send the people to the site's destinations as well, an identify for each. Without it they fill the
+    /// profiles and nothing else.
+    #[arg(long)]
+    deliver: bool,
     /// Where rows go that cannot be taken, each with the reason; by default FILE.rejects.
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
@@ -142,6 +146,7 @@ fn import(origin: &Origin, options: Import) -> Result<(), Failure> {
     let mut importing = Importing {
         rows,
         client,
+        delivers: options.deliver,
         most,
         body_bytes: settings.limits.body_bytes,
         done: read_state(&state)?,
@@ -175,6 +180,8 @@ fn read_state(path: &Path) -> anyhow::Result<State> {
 struct Importing {
     rows: Rows,
     client: Client,
+    /// True if destinations get the messages, and not the profiles alone.
+    delivers: bool,
     /// Messages of one request at most.
     most: usize,
     /// The longest request that the gateway takes.
@@ -196,7 +203,11 @@ impl Importing {
             if row.number <= from {
                 continue;
             }
-            let row = self.fit(row);
+            let mut row = self.fit(row);
+            if let (false, Ok(message)) = (self.delivers, &mut row.message) {
+                // The spec's switch for all destinations.
+                message["integrations"] = json!({ "All": false });
+            }
             // A row that is rejected is held as well until then.
             bytes += row.message.as_ref().map_or(0, |it| it.to_string().len()).max(row.bytes);
             batch.push(row);
@@ -215,7 +226,12 @@ impl Importing {
             0 => String::new(),
             _ => format!(", see {}", self.rejects_path.display()),
         };
-        complain(&format!("{rows} rows: {taken} taken, {rejected} rejected{rejects}"));
+        let all = number_of(rows, "row", "rows");
+        let told = match self.delivers {
+            true => "",
+            false => "; no destination gets them: --deliver sends them",
+        };
+        complain(&format!("{all}: {taken} taken, {rejected} rejected{rejects}{told}"));
         // What is done needs not be gone on with.
         match std::fs::remove_file(&self.state) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

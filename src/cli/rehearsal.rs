@@ -66,14 +66,24 @@ async fn rehearse(
     now: Timestamp,
     redaction: &Redaction,
 ) -> Result<(), Failure> {
+    if settings.holds(&event) {
+        let needs = settings.filter.consent.join(",");
+        let advice = format!("held until the visitor chooses; --consent {needs} is a choice");
+        return say(&format!("{}: {advice}\n\n", settings.name));
+    }
     let enriched = Enriched::new(1, event, Arc::new(ProfileView::default()));
+    for missing in settings.mapping.missing(enriched.clone()) {
+        let problem = redaction.excerpt(&missing.problem, SHOWN_CHARS);
+        let (place, problem) = (&missing.place, render::escape(&problem, SHOWN_CHARS));
+        say(&format!("{}: mapping.{place}: {problem}\n", settings.name))?;
+    }
     let (enriched, screening) = settings.admit(enriched, now);
     let ending = match screening {
         Screening::Skip(reason) => said(redaction, "skipped", &reason),
         Screening::Dead(reason) => said(redaction, "dead", &reason),
         Screening::Send => {
             let stage = Stage {
-                vendor: Kind::of_vendor(settings.vendor).map(Rehearsal::of),
+                vendor: Kind::of_vendor(settings.vendor).map(Rehearsal::trusting),
                 secrets: settings.destination.secrets(),
                 redaction: redaction.clone(),
                 now,

@@ -32,6 +32,7 @@ pub fn render(happening: &Value, colour: bool) -> String {
         "accepted" => accepted(happening, ink),
         "called" => called(happening, ink),
         "settled" => settled(happening, ink),
+        "held" => held(happening, ink),
         "missed" => {
             let count = happening.get("count").and_then(Value::as_u64).unwrap_or_default();
             ink.paint(YELLOW, &format!("... {count} happenings missed: too many to show")) + "\n"
@@ -210,6 +211,21 @@ fn settled(happening: &Value, ink: Ink) -> String {
     format!("    {destination} #{}  {}\n", seq(happening), words.join(" "))
 }
 
+fn held(happening: &Value, ink: Ink) -> String {
+    let destination = ink.paint(CYAN, &name(happening, "destination"));
+    let held = ink.paint(YELLOW, held_until(happening));
+    let until = ink.paint(DIM, &format!("(at most until {})", name(happening, "until")));
+    format!("    {destination} #{}  {held} {until}\n", seq(happening))
+}
+
+/// The state of an event that waits.
+pub(super) fn held_until(happening: &Value) -> &'static str {
+    match text(happening, "awaits") {
+        "identity" => "held until it is known who the visitor is",
+        _ => "held until the visitor chooses",
+    }
+}
+
 /// The time of day, to the millisecond, as the gateway wrote it (UTC).
 fn time(happening: &Value) -> String {
     let at = text(happening, "at").parse::<jiff::Timestamp>();
@@ -269,7 +285,7 @@ mod tests {
     #[test]
     fn nothing_from_the_network_steers_the_terminal() {
         let evil = "\u{1b}]0;owned\u{7}\u{9b}31m\r\n\u{202e}\u{200b}x";
-        for what in ["accepted", "called", "settled", "other"] {
+        for what in ["accepted", "called", "settled", "held", "other"] {
             let mut happening = json!({ "what": what });
             for key in [
                 "site",
@@ -284,6 +300,8 @@ mod tests {
                 "reason",
                 "detail",
                 "at",
+                "until",
+                "awaits",
             ] {
                 happening[key] = json!(evil);
             }

@@ -1,11 +1,15 @@
 //! `tagway replay`: a window of the journal again, to one destination.
 
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{Failure, Reach, block_on, dead, say};
+use super::{Failure, Reach, block_on, complain, dead, number_of, render, say};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Origin;
 use crate::settings::parse_duration;
@@ -21,6 +25,9 @@ pub(super) struct Options {
     /// The destination that gets the events again.
     #[arg(long, value_name = "[SITE/]DESTINATION")]
     destination: String,
+    /// Replay without a question. Needed where there is no terminal to ask on.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     reach: Reach,
 }
@@ -34,11 +41,57 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
     let client = Client::new(origin, &options.reach)?;
     block_on(async {
         let (site, destination) = dead::find_destination(&client, &options.destination).await?;
-        let body = json!({ "site": site, "destination": destination, "from": from, "to": to });
+        let mut body = json!({ "site": site, "destination": destination, "from": from, "to": to, "plan": true });
+        let plan = client.post("/api/v1/replay", &body).await?;
+        let name = format!("{site}/{destination}");
+        say(&shown(&plan, (from, to), &name))?;
+        if plan.get("count").and_then(Value::as_u64) == Some(0) {
+            return Ok(());
+        }
+        if !options.yes && !confirm()? {
+            complain("nothing was replayed");
+            return Err(Failure::Said);
+        }
+        body["plan"] = json!(false);
         let answer = client.post("/api/v1/replay", &body).await?;
         let count = answer.get("count").and_then(Value::as_u64).unwrap_or_default();
-        say(&format!("{count} events of {from} to {to} go to {site}/{destination} again\n"))
+        let (events, go) =
+            (number_of(count, "event", "events"), if count == 1 { "goes" } else { "go" });
+        say(&format!("{events} {go} to {name} again\n"))
     })
+}
+
+/// The plan of a replay, for people.
+fn shown(plan: &Value, (from, to): (Timestamp, Timestamp), name: &str) -> String {
+    let number = |key: &str| plan.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let (count, dead, pending) = (number("count"), number("dead"), number("pending"));
+    let repeats = plan.get("repeats").and_then(Value::as_str).unwrap_or_default();
+    let events = number_of(count, "event", "events");
+    let mut out = format!("{events} from {from} to {to} for {name}:\n");
+    let ended = count.saturating_sub(dead);
+    let mut row = |count: u64, what: &str| {
+        let _infallible = writeln!(out, "{count:>10} {what}");
+    };
+    row(ended, "ended already, as delivered or skipped: what was delivered goes a second time");
+    row(dead, "ended as dead letters");
+    row(pending, "have not ended yet: left as they are");
+    if ended > 0 && !repeats.is_empty() {
+        let _infallible =
+            writeln!(out, "the destination's vendor {}", render::escape(repeats, 200));
+    }
+    out
+}
+
+/// Asks on the terminal. Without one there would be no answer.
+fn confirm() -> Result<bool, Failure> {
+    let mut answer = String::new();
+    if !std::io::stdin().is_terminal() {
+        let message = "there is no terminal to ask on: --yes replays without a question";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    say("replay them? [y/N] ")?;
+    std::io::stdin().read_line(&mut answer).context("the terminal")?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// A moment as people write it: RFC 3339, or a duration before `now`.
@@ -52,4 +105,21 @@ pub(super) fn moment(written: &str, now: Timestamp) -> Result<Timestamp, Failure
             let message = format!("{written:?} is neither RFC 3339 nor a duration such as \"2h\"");
             Failure::Usage(message)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_how_many_were_delivered_and_whether_the_vendor_can_tell() {
+        let plan =
+            json!({"count": 12, "dead": 2, "pending": 1, "repeats": "cannot tell repetitions"});
+        let time = "2026-01-01T00:00:00Z".parse().unwrap();
+        let shown = shown(&plan, (time, time), "shop/ga4");
+        assert!(shown.starts_with("12 events from 2026"), "{shown}");
+        assert!(shown.contains("        10 ended already"), "{shown}");
+        assert!(shown.contains("         2 ended as dead letters"), "{shown}");
+        assert!(shown.ends_with("vendor cannot tell repetitions\n"), "{shown}");
+    }
 }

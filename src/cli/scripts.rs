@@ -1,13 +1,11 @@
 //! `tagway scripts`: the vendors' scripts, and which of their versions visitors get.
 
-use std::io::IsTerminal as _;
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{Client, encode};
 use super::dead::pretty;
-use super::{Failure, Reach, block_on, render, say};
+use super::{Failure, Reach, block_on, colours, render, say};
 use crate::config::Origin;
 
 /// The fewest characters of a hash that name a version.
@@ -90,7 +88,7 @@ pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
                 let path = "/api/v1/scripts/diff";
                 let query = format!("site={site}&vendor={vendor}&script={script}");
                 let diff = client.get(&format!("{path}?{query}")).await?;
-                say(&shown(&diff, options.lines, std::io::stdout().is_terminal()))
+                say(&shown(&diff, options.lines, colours(origin, &std::io::stdout())))
             })
         }
         Command::Approve(options) => {

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::{Client, encode};
-use super::{Failure, Reach, block_on, dead, load, render, say, subject};
+use super::{Failure, Reach, block_on, dead, load, number_of, render, say, subject};
 use crate::config::Origin;
 use crate::segment::{By, Draft, Rule};
 use crate::settings::{Environment, Mistake, Report, Section, Source};
@@ -34,6 +34,7 @@ pub(super) enum Command {
 #[derive(Args, Debug)]
 pub(super) struct Forget {
     /// The segment; it need not be in the configuration any more.
+    #[arg(value_name = "[SITE/]SEGMENT")]
     segment: String,
     /// The destination.
     destination: String,
@@ -53,7 +54,11 @@ pub(super) struct Check {
 #[derive(Args, Debug)]
 pub(super) struct Preview {
     /// The segment.
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    #[arg(
+        value_name = "[SITE/]SEGMENT",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
     segment: Option<String>,
     /// A file with `where`, and perhaps `by`, instead.
     #[arg(long, value_name = "FILE")]
@@ -77,6 +82,7 @@ pub(super) struct Preview {
 #[derive(Args, Debug)]
 pub(super) struct Named {
     /// The segment.
+    #[arg(value_name = "[SITE/]SEGMENT")]
     segment: String,
     /// The site; needed if there are several.
     #[arg(long, value_name = "NAME")]
@@ -97,6 +103,13 @@ pub(super) struct List {
     reach: Reach,
 }
 
+impl Command {
+    /// Returns true if it reads the configuration: a rule in a file needs none.
+    pub(super) fn reads_configuration(&self) -> bool {
+        !matches!(self, Self::Check(Check { file: Some(_) }))
+    }
+}
+
 pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
     match command {
         Command::Check(options) => check(origin, options.file.as_deref()),
@@ -104,12 +117,14 @@ pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
         Command::Run(options) => {
             let client = Client::new(origin, &options.reach)?.patient();
             block_on(async {
-                let site = subject::find_site(&client, options.site.as_deref()).await?;
-                let body = json!({ "site": site, "segment": options.segment });
+                let (site, segment) =
+                    find_segment(&client, &options.segment, options.site.as_deref()).await?;
+                let body = json!({ "site": site, "segment": segment });
                 let ran = client.post("/api/v1/segments/run", &body).await?;
                 let number = |key: &str| ran.get(key).and_then(Value::as_u64).unwrap_or_default();
                 let (size, added, removed) = (number("size"), number("added"), number("removed"));
-                say(&format!("{size} members; {added} joined, {removed} left\n"))
+                let members = number_of(size, "member", "members");
+                say(&format!("{members}; {added} joined, {removed} left\n"))
             })
         }
         Command::Ls(options) => list(origin, options),
@@ -119,21 +134,38 @@ pub(super) fn run(origin: &Origin, command: Command) -> Result<(), Failure> {
     }
 }
 
+/// The site and the name of the segment that `[SITE/]SEGMENT` means, as `ls` shows it.
+async fn find_segment(
+    client: &Client,
+    written: &str,
+    site: Option<&str>,
+) -> Result<(String, String), Failure> {
+    match (written.split_once('/'), site) {
+        (Some((own, _)), Some(site)) if own != site => {
+            Err(Failure::Usage(format!("{written:?} is of another site than --site {site}")))
+        }
+        (Some((own, segment)), _) => Ok((own.to_owned(), segment.to_owned())),
+        (None, site) => Ok((subject::find_site(client, site).await?, written.to_owned())),
+    }
+}
+
 fn forget(origin: &Origin, options: Forget) -> Result<(), Failure> {
     let client = Client::new(origin, &options.reach)?;
     block_on(async {
-        let site = subject::find_site(&client, options.site.as_deref()).await?;
-        let Forget { segment, destination, .. } = options;
+        let (site, segment) =
+            find_segment(&client, &options.segment, options.site.as_deref()).await?;
+        let destination = options.destination;
         let body = json!({ "site": site, "segment": segment, "destination": destination });
         let struck = client.post("/api/v1/segments/forget", &body).await?;
         let people = struck.get("people").and_then(Value::as_u64).unwrap_or_default();
-        say(&format!("what it was told of {people} people is forgotten\n"))
+        let people = number_of(people, "person", "people");
+        say(&format!("what it was told of {people} is forgotten\n"))
     })
 }
 
 fn check(origin: &Origin, file: Option<&Path>) -> Result<(), Failure> {
     if let Some(file) = file {
-        read(file)?;
+        read(origin, file)?;
         return say(&format!("{} is valid.\n", file.display()));
     }
     let mut out = String::new();
@@ -147,14 +179,19 @@ fn check(origin: &Origin, file: Option<&Path>) -> Result<(), Failure> {
 }
 
 /// A rule in a file of its own, with every mistake in it.
-fn read(file: &Path) -> Result<Draft, Failure> {
+fn read(origin: &Origin, file: &Path) -> Result<Draft, Failure> {
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file).with_context(|| format!("{name} cannot be read"))?;
     let report = Report::default();
     let draft = if file.extension().is_some_and(|ending| ending == "json") {
         read_json(&name, &text, &report)
     } else {
-        let (source, environment) = (Source { name, text }, Environment::default());
+        let source = Source { name, text };
+        let environment = Environment {
+            variables: origin.variables.clone(),
+            base: file.parent().map(Path::to_owned).unwrap_or_default(),
+            redaction: origin.redaction.clone(),
+        };
         let table = source.parse(&report);
         Draft::read(&mut Section::root(vec![(&source, &table)], &environment, &report))
     };
@@ -194,15 +231,16 @@ fn read_json(name: &str, text: &str, report: &Report) -> Option<Draft> {
 }
 
 fn preview(origin: &Origin, options: Preview) -> Result<(), Failure> {
-    let draft = options.file.as_deref().map(read).transpose()?;
+    let draft = options.file.as_deref().map(|file| read(origin, file)).transpose()?;
     let client = Client::new(origin, &options.reach)?.patient();
     block_on(async {
-        let site = subject::find_site(&client, options.site.as_deref()).await?;
+        let named = options.segment.as_deref().unwrap_or_default();
+        let (site, segment) = find_segment(&client, named, options.site.as_deref()).await?;
         let mut body = json!({ "site": site, "sample": options.sample });
         if let Value::Object(body) = &mut body {
             let by = draft.as_ref().map(|draft| draft.by.name().to_owned());
             let rule = draft.map(|draft| ("where", draft.written));
-            let segment = options.segment.map(|segment| ("segment", segment.into()));
+            let segment = options.segment.map(|_named| ("segment", segment.into()));
             let by = options.by.or(by).map(|by| ("by", by.into()));
             let said = [rule, segment, by].into_iter().flatten();
             body.extend(said.map(|(key, value): (&str, Value)| (key.to_owned(), value)));
@@ -214,7 +252,8 @@ fn preview(origin: &Origin, options: Preview) -> Result<(), Failure> {
 
 fn told(preview: &Value) -> String {
     let number = |key: &str| preview.get(key).and_then(Value::as_u64).unwrap_or_default();
-    let mut out = format!("{} people, found in {} ms\n", number("size"), number("took_ms"));
+    let people = number_of(number("size"), "person", "people");
+    let mut out = format!("{people}, found in {} ms\n", number("took_ms"));
     let sample = preview.get("sample").and_then(Value::as_array);
     for person in sample.into_iter().flatten() {
         out += &render::escape_json(&person.to_string());
@@ -252,7 +291,7 @@ fn table(listed: &Value) -> String {
         rows.push([
             format!("{}/{}", text("/site"), text("/name")),
             text("/schedule"),
-            text("/ran/size"),
+            text("/members"),
             text("/ran/added"),
             text("/ran/removed"),
             time("/ran/at_ms"),
@@ -323,8 +362,9 @@ fn syncs(segment: &Value) -> String {
 fn stream(origin: &Origin, options: Named, what: &str) -> Result<(), Failure> {
     let client = Client::new(origin, &options.reach)?.patient();
     block_on(async {
-        let site = subject::find_site(&client, options.site.as_deref()).await?;
-        let (site, segment) = (encode(&site), encode(&options.segment));
+        let (site, segment) =
+            find_segment(&client, &options.segment, options.site.as_deref()).await?;
+        let (site, segment) = (encode(&site), encode(&segment));
         let mut lines = client.lines(&format!("/api/v1/segments/{site}/{segment}/{what}")).await?;
         while let Some(line) = lines.next().await? {
             if let Some(error) = line.get("error").and_then(Value::as_str) {

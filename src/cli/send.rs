@@ -1,7 +1,7 @@
 //! `tagway send`: one test event, followed until every destination settled it.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, Lines, encode};
-use super::{Failure, Reach, block_on, complain, load, rehearsal, render, say};
+use super::{Failure, Reach, block_on, colours, complain, load, rehearsal, render, say};
 use crate::config::Origin;
 use crate::settings::parse_duration;
 
@@ -31,6 +31,10 @@ pub(super) struct Options {
     /// The user's id.
     #[arg(long, value_name = "ID")]
     user: Option<String>,
+    /// Categories that the visitor granted, with commas between them, as in analytics,marketing; one behind a
+    /// "!" was refused. By default the visitor has not chosen.
+    #[arg(long, value_name = "CATEGORIES", value_delimiter = ',')]
+    consent: Vec<String>,
     /// Print the requests that it would cause, and send nothing. Needs no running gateway.
     #[arg(long)]
     dry_run: bool,
@@ -56,7 +60,7 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
         return rehearsal::run(&settings, &event, site, destination);
     }
     let client = Client::new(origin, &options.reach)?;
-    let colour = std::io::stdout().is_terminal();
+    let colour = colours(origin, &std::io::stdout());
     block_on(async {
         let ledger = client.get("/api/v1/ledger").await?;
         let sites = client.get("/api/v1/sites").await?;
@@ -70,27 +74,31 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
         if waiting.is_empty() {
             say(&format!("accepted as #{seq} of {site}, which has no destinations\n"))?;
         }
-        let mut following = Following { seq, waiting, has_died: false };
+        let mut following = Following { seq, waiting, ..Following::default() };
         let followed = follow(&mut lines, &mut following, colour);
         match tokio::time::timeout(options.timeout, followed).await {
             Ok(followed) => followed?,
             Err(_elapsed) => {
-                let names: Vec<&str> = following.waiting.iter().map(String::as_str).collect();
-                let (names, time) = (names.join(", "), options.timeout);
+                let ledger = client.get("/api/v1/ledger").await?;
+                let names = following.waiting.iter().map(|name| with_state(&ledger, &site, name));
+                let (names, time) = (names.collect::<Vec<_>>().join(", "), options.timeout);
                 complain(&format!("not settled within {time:?} by {names}"));
                 return Err(Failure::Said);
             }
         }
+        following.held.iter().for_each(|advice| complain(advice));
         if following.has_died { Err(Failure::Said) } else { Ok(()) }
     })
 }
 
 /// An event on its way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Following {
     pub(super) seq: u64,
-    /// The destinations that have not settled it.
+    /// The destinations that have neither settled nor held it.
     pub(super) waiting: BTreeSet<String>,
+    /// Why destinations hold it, with advice.
+    pub(super) held: BTreeSet<String>,
     /// Whether it ended as dead anywhere.
     pub(super) has_died: bool,
 }
@@ -108,8 +116,39 @@ impl Following {
                 self.waiting.remove(name);
             }
         }
+        if is_own && happening.get("what").is_some_and(|what| what == "held") {
+            let name = happening.get("destination").and_then(Value::as_str).unwrap_or_default();
+            self.waiting.remove(name);
+            self.held.insert(advice(happening));
+        }
         is_own
     }
+}
+
+/// The state of an event that is held, and the option that sends one which is not.
+fn advice(happening: &Value) -> String {
+    let needs = happening.get("needs").and_then(Value::as_array).into_iter().flatten();
+    let needs: Vec<&str> = needs.filter_map(Value::as_str).collect();
+    let option = match happening.get("awaits").and_then(Value::as_str) {
+        Some("identity") => "--user ID".to_owned(),
+        _ => format!("--consent {}", needs.join(",")),
+    };
+    let held = render::held_until(happening);
+    format!("{held}; {option} sends one that does not wait")
+}
+
+/// A destination's name, with the state that keeps it from delivering.
+fn with_state(ledger: &Value, site: &str, name: &str) -> String {
+    let rows = ledger.as_array().into_iter().flatten();
+    let text = |row: &Value, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
+    let mut own = rows.filter(|row| {
+        text(row, "site").as_deref() == Some(site)
+            && text(row, "destination").as_deref() == Some(name)
+    });
+    let row = own.next().cloned().unwrap_or_default();
+    let state = text(&row, "state").filter(|state| state != "running");
+    let reason = text(&row, "reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+    state.map_or_else(|| name.to_owned(), |state| format!("{name} ({state}{reason})"))
 }
 
 async fn follow(lines: &mut Lines, following: &mut Following, colour: bool) -> Result<(), Failure> {
@@ -137,6 +176,18 @@ fn message(options: &Options) -> Result<Value, Failure> {
     }
     if let Some(user) = &options.user {
         fields.insert("userId".to_owned(), json!(user));
+    }
+    if !options.consent.is_empty() {
+        let chosen = options.consent.iter().map(|word| match word.trim().strip_prefix('!') {
+            Some(refused) => (refused.to_owned(), json!(false)),
+            None => (word.trim().to_owned(), json!(true)),
+        });
+        let chosen: serde_json::Map<String, Value> = chosen.collect();
+        let context = fields.entry("context").or_insert_with(|| json!({}));
+        let Some(context) = context.as_object_mut() else {
+            return Err(Failure::Usage("the event's context must be a JSON object".to_owned()));
+        };
+        context.insert("consent".to_owned(), json!({ "categoryPreferences": chosen }));
     }
     Ok(event)
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, load, say};
+use super::{Failure, announce, colours, load, say};
 use crate::app::{Addresses, App};
 use crate::config::{Origin, Watch};
 use crate::log;
@@ -18,12 +18,13 @@ pub(super) fn run(origin: Origin) -> Result<(), Failure> {
 /// Descriptors that are no client's connection: the database, egress, listeners.
 const OTHER_DESCRIPTORS: u64 = 512;
 
-/// Raises this process's limit of open files as far as it may, since shells start programs with a
-/// low one, and says so if the connections allowed by the settings do not fit.
+/// Raises this process's soft limit of open files to the hard one, since shells start programs with a low
+/// one, and warns if the connections allowed by the settings do not fit all the same.
 fn make_room_for(connections: usize) {
     let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
     let limit = getrlimit(Resource::Nofile);
-    let allowed = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    // Where the hard limit is none, the system's own maximum is not known.
+    let allowed = limit.maximum.unwrap_or(wanted);
     let current = limit.current.unwrap_or(u64::MAX);
     let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
     if current < allowed && setrlimit(Resource::Nofile, raised).is_ok() {
@@ -31,7 +32,14 @@ fn make_room_for(connections: usize) {
     }
     let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if open_files < wanted {
-        tracing::warn!(open_files, wanted, "limits.connections does not fit this process's limit");
+        let fitting = open_files.saturating_sub(OTHER_DESCRIPTORS);
+        tracing::warn!(
+            open_files,
+            wanted,
+            "limits.connections does not fit this process's limit of open files: raise the hard limit \
+             (LimitNOFILE={wanted} in a systemd unit, --ulimit nofile={wanted} for a container), or set \
+             limits.connections to {fitting}"
+        );
     }
 }
 
@@ -51,9 +59,14 @@ async fn serve(origin: Origin) -> Result<(), Failure> {
     // Before anything else, so that no signal is missed and no change of the file either.
     let stop = stop_signal().map_err(Failure::Other)?;
     let watch = Watch::new(origin.file.clone()).await.context("SIGHUP")?;
-    let settings = load(&origin)?;
-    log::init(&settings.log, settings.redaction.clone())
+    let settings = load(&origin).inspect_err(|_mistakes| announce(&origin))?;
+    let colour = colours(&origin, &std::io::stderr());
+    log::init(&settings.log, settings.redaction.clone(), colour)
         .map_err(|error| Failure::Other(error.into()))?;
+    match (settings.log.format, origin.announcement()) {
+        (log::Format::Json, Some(line)) => tracing::info!("{line}"),
+        _ => announce(&origin),
+    }
     make_room_for(settings.edge.limits.connections);
     let app = App::start(origin, settings).await?;
     say(&ready_line(app.addresses()))?;

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{Failure, Reach, block_on, dead, render, say};
+use super::{Failure, Reach, block_on, dead, number_of, render, say};
 use crate::config::Origin;
 
 #[derive(Args, Debug)]
@@ -85,14 +85,15 @@ pub(super) async fn find_site(client: &Client, written: Option<&str>) -> Result<
 fn told(answer: &Value) -> String {
     let count = |name: &str| answer.pointer(name).and_then(Value::as_u64).unwrap_or_default();
     if answer.get("lifted").is_some() {
-        return format!("{} names are no longer suppressed\n", count("/lifted"));
+        let names = number_of(count("/lifted"), "name is", "names are");
+        return format!("{names} no longer suppressed\n");
     }
     format!(
-        "{} names are suppressed; erased: {} profiles, {} events, {} parked events, {} dead letters\n",
-        count("/suppressed"),
-        count("/erased/profiles"),
-        count("/erased/events"),
-        count("/erased/parked"),
-        count("/erased/dead"),
+        "{} suppressed; erased: {}, {}, {}, {}\n",
+        number_of(count("/suppressed"), "name is", "names are"),
+        number_of(count("/erased/profiles"), "profile", "profiles"),
+        number_of(count("/erased/events"), "event", "events"),
+        number_of(count("/erased/parked"), "parked event", "parked events"),
+        number_of(count("/erased/dead"), "dead letter", "dead letters"),
     )
 }

@@ -1,11 +1,9 @@
 //! `tagway tail`: what happens to events, as it happens.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 
 use super::client::{Client, encode};
-use super::{Failure, Reach, block_on, render, say};
+use super::{Failure, Reach, block_on, colours, render, say};
 use crate::config::Origin;
 
 #[derive(Args, Debug)]
@@ -25,7 +23,7 @@ pub(super) struct Options {
 
 pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
     let client = Client::new(origin, &options.reach)?;
-    let colour = std::io::stdout().is_terminal();
+    let colour = colours(origin, &std::io::stdout());
     let path = format!(
         "/api/v1/tail?site={}&destination={}",
         encode(options.site.as_deref().unwrap_or_default()),

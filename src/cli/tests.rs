@@ -34,7 +34,9 @@ fn every_documented_command_is_understood() {
         "tagway scripts ls --site shop --json",
         "tagway scripts diff sha256-AbCdEf --lines 0",
         "tagway scripts approve AbCdEf --site shop --admin 127.0.0.1:1",
-        "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4",
+        "tagway replay --from 2h --to 2026-01-01T00:00:00Z --destination ga4 --yes",
+        "tagway send --consent analytics,!marketing --token x",
+        "tagway profiles import people.csv --deliver",
         "tagway preview --site shop --page https://shop.example/x --for 2h",
         "tagway profiles get u1 --site shop",
         "tagway profiles import people.csv --map id=user_id --map age=traits.age:number --to 127.0.0.1:1",
@@ -124,7 +126,7 @@ async fn a_version_is_approved_by_its_hash_wherever_it_waits() {
 #[test]
 fn an_event_is_followed_until_every_destination_settled_it() {
     let waiting: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
-    let mut following = send::Following { seq: 12, waiting, has_died: false };
+    let mut following = send::Following { seq: 12, waiting, ..send::Following::default() };
     let settled = |seq: u64, destination: &str, outcome: &str| json!({"what": "settled", "seq": seq, "destination": destination, "outcome": outcome});
     assert!(!following.note(&settled(11, "a", "dead")));
     assert!(following.note(&settled(12, "a", "retry")));
@@ -134,6 +136,28 @@ fn an_event_is_followed_until_every_destination_settled_it() {
     assert!(!following.has_died);
     assert!(following.note(&settled(12, "b", "dead")));
     assert!(following.waiting.is_empty() && following.has_died);
+}
+
+#[test]
+fn an_event_that_is_held_is_not_waited_for_and_the_advice_names_the_option() {
+    let waiting: BTreeSet<String> = ["a".to_owned(), "b".to_owned()].into();
+    let mut following = send::Following { seq: 12, waiting, ..send::Following::default() };
+    let held = |destination: &str, awaits: &str| {
+        json!({"what": "held", "seq": 12, "destination": destination, "awaits": awaits,
+            "needs": ["analytics", "marketing"], "until": "2026-11-23T10:30:00Z"})
+    };
+    assert!(following.note(&held("a", "consent")));
+    assert!(following.note(&held("b", "identity")));
+    assert!(following.waiting.is_empty() && !following.has_died);
+    let advice: Vec<&String> = following.held.iter().collect();
+    assert!(advice[0].contains("who the visitor is") && advice[0].contains("--user"), "{advice:?}");
+    let expected = "held until the visitor chooses; --consent analytics,marketing sends one";
+    assert!(advice[1].starts_with(expected), "{advice:?}");
+    let shown = render::render(&held("a", "consent"), false);
+    assert!(
+        shown.starts_with("    a #12  held until the visitor chooses (at most until"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ pub use watch::{Change, Watch};
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::geo::Geo;
@@ -22,8 +22,11 @@ use crate::{admin, delivery, edge, gateway, journal, log, postgres, profile, scr
 /// The default settings, compiled in: the lowest layer of every load.
 const EMBEDDED: &str = include_str!("../../config/tagway.toml");
 
-/// Where the user's file is looked for when none is named.
-const DEFAULT_FILE: &str = "config/tagway.toml";
+/// The files that are looked for when none is named, in this order.
+const DEFAULT_FILES: [&str; 2] = ["tagway.toml", "config/tagway.toml"];
+
+/// The variable that names the user's file.
+const FILE_VARIABLE: &str = "TAGWAY_CONFIG";
 
 /// All settings of one gateway, checked.
 #[derive(Clone, Debug)]
@@ -61,11 +64,12 @@ pub struct Settings {
 impl Settings {
     // One line per module; a module's mistakes go to its section.
     fn read(root: &mut Section<'_>) -> Self {
-        let data_dir = PathBuf::from(root.string("data_dir"));
+        let data_dir = root.path("data_dir");
         let mut listen = root.section("listen");
         let admin = admin::Settings::read(&mut listen, &mut root.section("admin"));
         let mut limits = root.section("limits");
         let edge = edge::Settings::read(&mut listen, &mut limits, &mut root.section("tls"));
+        check_listeners(&mut listen, &edge, &admin);
         let geo = Geo::read(&mut root.section("geo"));
         let profiles = profile::Settings::read(&mut root.section("profiles"));
         let mut shared = root.section("postgres");
@@ -88,6 +92,38 @@ impl Settings {
             sites: site::read_sites(root, &geo),
             geo,
             redaction: root.redaction().clone(),
+        }
+    }
+}
+
+/// Two listeners cannot share an address, and one at every address of a port shares each.
+fn check_listeners(listen: &mut Section<'_>, edge: &edge::Settings, admin: &admin::Settings) {
+    let admin = listen.has("admin").then_some(admin.address);
+    let listeners = [("http", edge.http), ("https", edge.https), ("admin", admin)];
+    let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
+    for (name, address) in listeners {
+        let Some(address) = address.filter(|address| address.port() != 0) else { continue };
+        let shares = |(_, other): &&(&str, SocketAddr)| {
+            let (own, other_ip) = (address.ip().to_canonical(), other.ip().to_canonical());
+            // Every address of IPv6 is usually every address of IPv4 as well.
+            let is_every = |ip: IpAddr, than: IpAddr| {
+                ip.is_unspecified() && (ip.is_ipv6() || ip.is_ipv4() == than.is_ipv4())
+            };
+            let is_same = own == other_ip || is_every(own, other_ip) || is_every(other_ip, own);
+            other.port() == address.port() && is_same
+        };
+        match taken.iter().find(shares) {
+            Some((other, at)) => {
+                // The mistake is the user's, and stands where the user's file has it.
+                let (wrong, other, at) = match listen.is_default(name) {
+                    true => (*other, name, address),
+                    false => (name, *other, *at),
+                };
+                let message =
+                    format!("shares the address of listen.{other}, {at}: take another port");
+                listen.mistake(wrong, &message);
+            }
+            None => taken.push((name, address)),
         }
     }
 }
@@ -125,11 +161,27 @@ pub struct Whereabouts {
     pub admin: SocketAddr,
 }
 
+/// The way in which the user's file was chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConfigChoice {
+    /// The caller.
+    Named,
+    /// The environment.
+    Variable,
+    /// It was found.
+    Found,
+    /// There is none: the embedded default stands alone.
+    #[default]
+    Nothing,
+}
+
 /// Where a load starts from. Kept by a running gateway, which reloads from the same place.
 #[derive(Clone, Default)]
 pub struct Origin {
     /// The user's file; without one the embedded default stands alone.
     pub file: Option<PathBuf>,
+    /// The way in which it was chosen.
+    pub choice: ConfigChoice,
     /// The environment variables that `${NAME}` refers to.
     pub variables: BTreeMap<String, String>,
     /// Learns the secrets of each load.
@@ -144,11 +196,39 @@ impl fmt::Debug for Origin {
 }
 
 impl Origin {
-    /// The origin of a process: the file it was told to use, else `config/tagway.toml` in `folder`
-    /// if it is there.
+    /// The origin of a process: the file that is named, else that of the variable `TAGWAY_CONFIG`, else
+    /// `tagway.toml` or `config/tagway.toml` in `folder` if it is there.
     pub fn new(named: Option<PathBuf>, folder: &Path, variables: BTreeMap<String, String>) -> Self {
-        let file = named.or_else(|| Some(folder.join(DEFAULT_FILE)).filter(|file| file.exists()));
-        Self { file, variables, redaction: Redaction::default() }
+        let variable = variables.get(FILE_VARIABLE).filter(|file| !file.is_empty());
+        let found = || DEFAULT_FILES.iter().map(|file| folder.join(file)).find(|it| it.exists());
+        let (file, choice) = match (named, variable) {
+            (Some(file), _) => (Some(file), ConfigChoice::Named),
+            (None, Some(file)) => (Some(file.into()), ConfigChoice::Variable),
+            (None, None) => match found() {
+                Some(file) => (Some(file), ConfigChoice::Found),
+                None => (None, ConfigChoice::Nothing),
+            },
+        };
+        Self { file, choice, variables, redaction: Redaction::default() }
+    }
+
+    /// The line that tells which configuration is used; `None` where the caller named it.
+    pub fn announcement(&self) -> Option<String> {
+        let file = self.file.as_deref().unwrap_or(Path::new("")).display();
+        match self.choice {
+            ConfigChoice::Named => None,
+            ConfigChoice::Variable => Some(format!("configuration: {file} (from {FILE_VARIABLE})")),
+            ConfigChoice::Found => {
+                Some(format!("configuration: {file} (found here; --config FILE names another)"))
+            }
+            ConfigChoice::Nothing => {
+                let files = DEFAULT_FILES.join(" nor ");
+                Some(format!(
+                    "configuration: the embedded default (neither {files} is here; --config FILE names \
+                     one)"
+                ))
+            }
+        }
     }
 
     /// Loads and checks everything.
@@ -162,7 +242,7 @@ impl Origin {
         let (sources, environment) = self.open()?;
         compose(&sources, &environment, |root| {
             let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-            let data_dir = PathBuf::from(root.string("data_dir"));
+            let data_dir = root.path("data_dir");
             let mut listen = root.section("listen");
             let admin = listen.parsed("admin", nowhere);
             listen.ignore_rest();

@@ -134,17 +134,13 @@ fn read_site<'a>(
     let privacy = Policy::read(&mut section.section("privacy"), geo.is_known());
     let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
-    let mut destinations = Vec::new();
-    for destination in section.sections("destinations", None) {
-        let mut destination = destination.over(destination_defaults);
-        unique_name(&mut destination, "destination", &mut destination_names);
-        let read = DestinationSettings::read(&mut destination, privacy.clone());
-        destinations.extend(read.map(Arc::new));
-    }
+    let (mut destinations, unread) =
+        read_destinations(section, destination_defaults, &privacy, &mut destination_names);
     let mut kept = section.section("profiles");
     let is_said = kept.has("activity");
     let mut profiles = profile::SiteSettings::read(&mut kept);
-    let segments = read_segments(section, &destinations, !is_said || profiles.activity);
+    let has_activity = !is_said || profiles.activity;
+    let segments = read_segments(section, (&destinations, &unread), has_activity);
     if !is_said {
         // Whether a member may be known to a destination is what they agreed to, which is kept with it.
         let asks = |it: &Arc<SegmentSettings>| it.rule.needs_activity() || !it.syncs.is_empty();
@@ -209,6 +205,25 @@ fn read_site<'a>(
     }
 }
 
+/// Reads the destinations, and returns with them the names of those with a mistake.
+fn read_destinations<'a>(
+    section: &mut Section<'a>,
+    defaults: &Section<'a>,
+    privacy: &Arc<Policy>,
+    names: &mut BTreeSet<Name>,
+) -> (Vec<Arc<DestinationSettings>>, Vec<Name>) {
+    let (mut destinations, mut unread) = (Vec::new(), Vec::new());
+    for destination in section.sections("destinations", None) {
+        let mut destination = destination.over(defaults);
+        let name = unique_name(&mut destination, "destination", names);
+        match DestinationSettings::read(&mut destination, privacy.clone()) {
+            Some(read) => destinations.push(Arc::new(read)),
+            None => unread.push(name),
+        }
+    }
+    (destinations, unread)
+}
+
 /// Whoever has another key of the site's must not be able to prove logins with it.
 fn check_login_key(
     section: &mut Section<'_>,
@@ -251,12 +266,14 @@ fn check_in_page(
 
 fn read_segments(
     section: &mut Section<'_>,
-    destinations: &[Arc<DestinationSettings>],
+    (destinations, unread): (&[Arc<DestinationSettings>], &[Name]),
     has_activity: bool,
 ) -> Vec<Arc<SegmentSettings>> {
     let has_lists = |it: &DestinationSettings| it.destination.audience().is_some();
+    let read = destinations.iter().map(|it| (&*it.name, has_lists(it)));
+    // Of those with a mistake nothing is known, so that nothing about them is another mistake.
     let destinations: Vec<(&str, bool)> =
-        destinations.iter().map(|it| (&*it.name, has_lists(it))).collect();
+        read.chain(unread.iter().map(|name| (&**name, true))).collect();
     let mut names = BTreeSet::new();
     let mut segments = Vec::new();
     for mut segment in section.sections("segments", None) {

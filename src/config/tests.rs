@@ -96,7 +96,8 @@ fn an_origin_is_a_server_and_nothing_of_it() {
     }
     for bad in ["https://b.example/", "https://u:p@b.example", "b.example", "ftp://b.example", ""] {
         let mistakes = of(bad).unwrap_err();
-        let told = mistakes[0].starts_with("tagway.toml:4: sites[0].origin: must be http://");
+        let told = mistakes[0].starts_with("tagway.toml:4: sites[0].origin: ")
+            && mistakes[0].contains("must be http://");
         assert!(mistakes.len() == 1 && told, "{bad}: {mistakes:?}");
     }
 }
@@ -146,9 +147,9 @@ hosts = ["*"]
         "tagway.toml:4: journal.durability: \"dsk\" is not one of disk, os; did you mean \"disk\"?",
         "tagway.toml:5: journal.retain: expected a duration such as \"30s\", \"5m\" or \"7d\", \
          found the integer 7",
-        "tagway.toml:7: log.level: \"info,==\" is not a level or a list of target=level",
+        "tagway.toml:7: log.level: \"info,==\" is not a level (off, error, warn, info, debug, trace)",
         "tagway.toml:8: log.access_sample: 2 is not between 0 and 1",
-        "tagway.toml:10: listen.admin: \"localhost\": invalid socket address syntax",
+        "tagway.toml:10: listen.admin: \"localhost\" is not an IP address with a port",
         "tagway.toml:15: sites[0].destinations[0].vendor: there is no vendor \"consol\"; \
          did you mean \"console\"?",
         "tagway.toml:16: sites[0].destinations[0].mode: \"${GIVEN}\" is not one of server, client, \
@@ -159,7 +160,10 @@ hosts = ["*"]
         "tagway.toml:27: sites[1].name: there is another site of that name",
         "tagway.toml:30: sites[2].name: must be 1 to 64 characters of a-z, 0-9, \"_\" and \"-\"",
     ];
-    assert_eq!(mistakes, expected);
+    assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+    for (mistake, expected) in mistakes.iter().zip(expected) {
+        assert!(mistake.starts_with(expected), "{mistake} is not {expected}");
+    }
 }
 
 #[test]
@@ -186,7 +190,118 @@ fn a_file_that_is_not_there_is_a_mistake_only_if_it_was_named() {
     std::fs::write(&file, text).unwrap();
     let found = Origin::new(None, dir.path(), BTreeMap::new());
     assert_eq!(found.file, Some(file));
-    assert_eq!(found.load().unwrap().data_dir, Path::new("elsewhere"));
+    let data_dir = dir.path().join("config/elsewhere");
+    assert_eq!(found.load().unwrap().data_dir, data_dir, "relative to the file");
+}
+
+#[test]
+fn the_file_is_named_by_the_caller_or_the_variable_or_found_and_the_choice_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let variables: BTreeMap<String, String> =
+        [(FILE_VARIABLE.to_owned(), "/srv/own.toml".to_owned())].into();
+    let none = BTreeMap::new();
+    let embedded = Origin::new(None, dir.path(), none.clone());
+    assert!(embedded.announcement().unwrap().contains("the embedded default"));
+    std::fs::create_dir(dir.path().join("config")).unwrap();
+    std::fs::write(dir.path().join("config/tagway.toml"), "").unwrap();
+    let file = dir.path().join("tagway.toml");
+    std::fs::write(&file, "").unwrap();
+    let found = Origin::new(None, dir.path(), none);
+    assert_eq!(found.file.as_deref(), Some(file.as_path()), "before the one in config/");
+    let announcement = found.announcement().unwrap();
+    assert!(announcement.contains(&file.display().to_string()), "{announcement}");
+    let variable = Origin::new(None, dir.path(), variables.clone());
+    assert_eq!(variable.file.as_deref(), Some(Path::new("/srv/own.toml")));
+    assert!(variable.announcement().unwrap().contains("from TAGWAY_CONFIG"));
+    let named = Origin::new(Some("x.toml".into()), dir.path(), variables);
+    assert_eq!((named.file.as_deref(), named.announcement()), (Some(Path::new("x.toml")), None));
+}
+
+#[test]
+fn two_listeners_on_one_address_are_a_mistake_of_the_users_file() {
+    let mistakes = |listen: &str| {
+        let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
+        load_text(&format!("[listen]\n{listen}\n{site}")).err().unwrap_or_default()
+    };
+    for (listen, expected) in [
+        (
+            "http = \"127.0.0.1:9090\"",
+            "tagway.toml:2: listen.http: shares the address of listen.admin",
+        ),
+        (
+            "admin = \"127.0.0.1:8080\"",
+            "tagway.toml:2: listen.admin: shares the address of listen.http",
+        ),
+        ("http = \"0.0.0.0:1\"\nadmin = \"127.0.0.1:1\"", "listen.admin: shares"),
+        ("http = \"[::]:1\"\nadmin = \"127.0.0.1:1\"", "listen.admin: shares"),
+    ] {
+        let mistakes = mistakes(listen);
+        assert_eq!(mistakes.len(), 1, "{listen}: {mistakes:?}");
+        assert!(mistakes[0].contains(expected), "{mistakes:?}");
+    }
+    for listen in [
+        "http = \"127.0.0.1:1\"\nadmin = \"127.0.0.2:1\"",
+        "http = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"",
+        "http = \"0.0.0.0:1\"\nadmin = \"[::1]:1\"",
+    ] {
+        assert_eq!(mistakes(listen), [""; 0], "{listen}");
+    }
+}
+
+#[test]
+fn what_newcomers_write_is_one_mistake_each_with_the_cure() {
+    let site = "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n";
+    let destination = "name = \"d\"\nvendor = \"console\"\n";
+    let segment = "[[sites.segments]]\nname = \"s\"\nevery = \"24h\"\nwhere = { trait = \"x\" }\n\
+                   [[sites.segments.sync]]\ndestination = \"d\"\n";
+    for (text, expected) in [
+        (
+            format!("{site}[sites.destinations]\n{destination}"),
+            "write [[sites.destinations]] for each",
+        ),
+        (format!("{site}[sites.destinations]\n{destination}{segment}"), "[[sites.destinations]]"),
+        (
+            format!(
+                "{site}[sites.destinations]\n{destination}[sites.destinations]\n{destination}{segment}"
+            ),
+            "tagway.toml:7: [sites.destinations] is there already, in line 4: write [[sites.destinations]]",
+        ),
+        (
+            format!("[sites.sdk]\nalias = true\n{site}"),
+            "[[sites]] comes behind [sites.sdk] of line 1",
+        ),
+        (
+            format!(
+                "{site}[[sites.destinations]]\nname = \"g\"\nvendor = \"ga4\"\n\
+                measurement_id = \"G-1\"\n[sites.destinations.settings]\napi_secret = \"0123456789\"\n"
+            ),
+            "measurement_id: there is no such setting; it belongs into [sites.destinations.settings]",
+        ),
+        (
+            format!("{site}[[sites.destinations]]\n{destination}write_key = \"k\"\n"),
+            "write_key: there is no such setting; it belongs into [[sites]], before the tables in it",
+        ),
+        (format!("{site}[log]\ndata_dir = \"x\"\n"), "it belongs at the top of the file"),
+        ("[sites]\nname = \"a\"\nhosts = [\"*\"]\n".to_owned(), "write [[sites]] for each"),
+        (format!("[[log]]\nlevel = \"info\"\n{site}"), "write [log] in place of [[log]]"),
+        (
+            format!("{site}[[sites.destinations]]\nname = \"d\"\nvendor = \"facebook\"\n{segment}"),
+            "there is no vendor \"facebook\"; did you mean \"meta\"? There are ga4, meta,",
+        ),
+        (format!("{site}[sites.vendors.facebook]\nmount = \"/f\"\n"), "did you mean \"meta\"?"),
+        (format!("{site}origins = [\"shop.example\"]\n"), "mean \"https://shop.example\"?"),
+        (format!("{site}origin = \"shop.example\"\n"), "mean \"https://shop.example\"?"),
+        (
+            "[[sites]]\nname = \"a\"\nhosts = [\"https://shop.example/\"]\n".to_owned(),
+            "did you mean \"shop.example\"?",
+        ),
+        (format!("[listen]\nhttp = \":8080\"\n{site}"), "did you mean \"0.0.0.0:8080\"?"),
+        (format!("[log]\nlevel = \"verbose\"\n{site}"), "off, error, warn, info, debug, trace"),
+    ] {
+        let mistakes = load_text(&text).unwrap_err();
+        assert_eq!(mistakes.len(), 1, "{text}\n{mistakes:#?}");
+        assert!(mistakes[0].contains(expected), "{expected} is not in {mistakes:?}");
+    }
 }
 
 #[test]
@@ -197,12 +312,12 @@ fn a_running_gateway_is_found_without_its_secrets() {
         std::fs::write(&file, text).unwrap();
         Origin { file: Some(file), ..Origin::default() }.whereabouts()
     };
-    let text = "data_dir = \"d\"\n[listen]\nadmin = \"127.0.0.1:1\"\nhttp = \"x\"\n[[sites]]\n\
+    let text = "data_dir = \"/d\"\n[listen]\nadmin = \"127.0.0.1:1\"\nhttp = \"x\"\n[[sites]]\n\
                 secret = \"${UNSET}\"\n";
     let found = origin(text);
     assert_eq!(
         found,
-        Ok(Whereabouts { data_dir: "d".into(), admin: "127.0.0.1:1".parse().unwrap() })
+        Ok(Whereabouts { data_dir: "/d".into(), admin: "127.0.0.1:1".parse().unwrap() })
     );
 }
 

@@ -192,6 +192,9 @@ impl Worker {
         self.make_room(now);
         if !was_parked {
             self.state.progress.complete(seq, seq);
+            if why == Why::Anonymous {
+                self.tell_held(seq, "identity", due_at);
+            }
         }
         self.state.awaiting.insert(seq, names, why);
         self.state.park.push(Parking { seq, due_at, attempt: UNTRIED });

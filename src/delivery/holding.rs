@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use super::schedule::VisitorKey;
 use super::worker::Worker;
 use crate::event::Event;
+use crate::feed::Happening;
 use crate::journal::Parking;
 use crate::privacy::{self, Consent, Decision, Unknown};
 
@@ -103,10 +104,7 @@ impl Worker {
         was_parked: bool,
         now: Timestamp,
     ) -> Option<Arc<Event>> {
-        let filter = &self.settings.filter;
-        // A beacon that is passed on is nothing to any other destination.
-        let is_raw = event.facts.beacon.is_some();
-        if is_raw || filter.consent.is_empty() || filter.unknown_consent != Unknown::Hold {
+        if !self.settings.may_hold(&event) {
             return Some(event);
         }
         let visitor = chooser(&event);
@@ -134,12 +132,26 @@ impl Worker {
         }
         if !was_parked {
             self.state.progress.complete(seq, seq);
+            self.tell_held(seq, "consent", due_at);
         }
         self.state.held.insert(visitor, seq);
         self.state.park.push(Parking { seq, due_at, attempt: UNTRIED });
         self.will_settle();
         self.look_again(Duration::try_from(due_at.duration_since(now)).unwrap_or_default());
         None
+    }
+
+    /// Tells watchers that an event waits.
+    pub(super) fn tell_held(&self, seq: u64, awaits: &'static str, until: Timestamp) {
+        self.line.feed.tell(|| Happening::Held {
+            at: self.line.clock.now(),
+            site: self.line.labels.site.clone(),
+            destination: self.line.labels.destination.clone(),
+            seq,
+            awaits,
+            needs: self.settings.filter.consent.clone(),
+            until,
+        });
     }
 
     /// Takes up what waited for this visitor.

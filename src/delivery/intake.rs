@@ -14,7 +14,7 @@ use super::schedule::{Item, VisitorKey};
 use super::worker::{FORGOTTEN, Worker};
 use crate::event::{Enriched, Event};
 use crate::journal::{Due, Ended, Ending, ReadLimit, Record};
-use crate::metrics::{AttemptLabels, DestinationLabels};
+use crate::metrics::{AttemptLabels, DestinationLabels, RuleLabels};
 use crate::profile::Found;
 use crate::vendors::{Reason, Screening};
 
@@ -215,6 +215,7 @@ impl Worker {
     fn screen(&self, event: Enriched, age: Duration, now: Timestamp) -> (Enriched, Screening) {
         let admitted = catch_unwind(AssertUnwindSafe(|| self.settings.admit(event.clone(), now)));
         self.count_left_out();
+        self.count_failures();
         match admitted {
             Ok((event, Screening::Send)) if age > self.settings.habits.max_age => {
                 (event, Screening::Dead(Reason::new("too_old")))
@@ -239,6 +240,24 @@ impl Worker {
             }
             let labels = AttemptLabels { site, destination, result };
             self.line.metrics.left_out.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    /// Counts the conditions and templates of the mapping's rules that failed.
+    fn count_failures(&self) {
+        let Some((counts, is_news)) = self.settings.mapping.failures() else { return };
+        let DestinationLabels { site, destination } = &self.line.labels;
+        for (rule, count) in counts {
+            let (site, destination) = (site.clone(), destination.clone());
+            if is_news {
+                tracing::warn!(
+                    %site, %destination, %rule,
+                    "a condition or template of the mapping failed and its value is left out; later ones \
+                     are counted; \"tagway send --dry-run\" shows why"
+                );
+            }
+            let labels = RuleLabels { site, destination, rule };
+            self.line.metrics.mapping_failures.get_or_create(&labels).inc_by(count);
         }
     }
 

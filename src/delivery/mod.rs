@@ -156,6 +156,8 @@ pub struct RunningReader {
     pub destination: Name,
     /// Its number in the journal.
     pub reader: ReaderId,
+    /// Its vendor's name.
+    pub vendor: &'static str,
     /// How it is doing.
     pub status: ReaderStatus,
 }
@@ -240,6 +242,7 @@ impl Dispatcher {
             site: site.clone(),
             destination: destination.clone(),
             reader: running.reader,
+            vendor: running.settings.vendor,
             status: *running.status.borrow(),
         };
         running.iter().map(reader).collect()

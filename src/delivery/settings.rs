@@ -15,8 +15,9 @@ use super::filter::Filter;
 use crate::event::{Enriched, Event, Facts, Object};
 use crate::mapping::{Globs, Mapping, Withheld};
 use crate::metrics::Name;
-use crate::privacy::{Policy, Unknown};
+use crate::privacy::{Consent, Decision, Policy, Unknown, decide};
 use crate::settings::Section;
+use crate::vendors::aliases::meant;
 use crate::vendors::forward;
 use crate::vendors::{
     Build, Call, Destination, Habits, Outcome, Reason, Screening, Unit, VENDORS, Vendor, find,
@@ -109,8 +110,11 @@ impl DestinationSettings {
         let Some((vendor, build)) = found else {
             if had_vendor {
                 let known = VENDORS.iter().filter(|vendor| vendor.destination.is_some());
-                let names: Vec<&str> = known.map(|vendor| vendor.name).collect();
-                section.unknown_name("vendor", &vendor, "vendor", &names);
+                // Beacons are passed on by sites.vendors.NAME, and not by a destination of the user's.
+                let names: Vec<&str> =
+                    known.map(|vendor| vendor.name).filter(|name| *name != forward::NAME).collect();
+                let meant = meant(&vendor).filter(|name| names.contains(name));
+                section.unknown_word("vendor", &vendor, "vendor", (&names, meant));
             }
             // Whose settings these are is unknown, so none of them can be called wrong.
             section.ignore_rest();
@@ -191,6 +195,20 @@ impl DestinationSettings {
             Withheld::NotSelected => Reason::new("not_selected"),
             Withheld::Undecided(why) => Reason::detailed("where_undecided", why),
         })
+    }
+
+    /// Returns true if the event may have to wait here for its visitor's choice.
+    pub fn may_hold(&self, event: &Event) -> bool {
+        // A beacon that is passed on is nothing to any other destination.
+        let is_raw = event.facts.beacon.is_some();
+        !is_raw && !self.filter.consent.is_empty() && self.filter.unknown_consent == Unknown::Hold
+    }
+
+    /// Returns true if the event waits here for its visitor's choice, as far as it says itself.
+    pub fn holds(&self, event: &Event) -> bool {
+        let record = event.context.as_ref().and_then(Consent::read);
+        self.may_hold(event)
+            && decide(&self.filter.consent, record.as_ref(), Unknown::Hold) == Decision::Hold
     }
 
     /// Whether somebody of whom this was observed, and whose choice stands in this context, may be known
@@ -350,7 +368,7 @@ fn read_tags(section: &mut Section<'_>) -> Option<Globs> {
     for tag in &tags {
         let name = tag.trim_start_matches('!');
         if !name.contains(['*', '?']) && !known.contains(&name) {
-            section.unknown_name("tags", name, "vendor", &known);
+            section.unknown_word("tags", name, "vendor", (&known, meant(name)));
         }
     }
     if tags.is_empty() {

@@ -89,14 +89,14 @@ impl Settings {
     pub fn read(listen: &mut Section<'_>, limits: &mut Section<'_>, tls: &mut Section<'_>) -> Self {
         let mut certificates = Vec::new();
         for mut section in tls.sections("certificates", None) {
-            let (cert, key) = (section.string("cert"), section.string("key"));
+            let (cert, key) = (section.path("cert"), section.path("key"));
             // Messages name the file, and must not hold a key instead.
             for (name, path) in [("cert", &cert), ("key", &key)] {
-                if path.contains("-----BEGIN") {
+                if path.to_string_lossy().contains("-----BEGIN") {
                     section.mistake(name, "must be a file's path, not what is in the file");
                 }
             }
-            certificates.push(CertificateFiles { cert: cert.into(), key: key.into() });
+            certificates.push(CertificateFiles { cert, key });
         }
         let settings = Self {
             http: listen.opt_parsed("http"),

@@ -14,6 +14,7 @@ use crate::origin::Tag;
 use crate::script::ShimSettings;
 use crate::script::proxy::{Place, Wanted};
 use crate::settings::Section;
+use crate::vendors::aliases::meant;
 use crate::vendors::beacon::{Answer, DecodeError, Inbound, Methods, Verdict};
 use crate::vendors::wire::MessageBatch;
 use crate::vendors::{Beacon, Script, VENDORS, Vendor};
@@ -102,12 +103,9 @@ impl Mount {
         for (name, table) in &mut said {
             if !names.contains(&name.as_str()) {
                 table.ignore_rest();
-                section.unknown_name(
-                    name,
-                    name,
-                    "vendor with beacons or scripts of its own",
-                    &names,
-                );
+                let what = "vendor with beacons or scripts of its own";
+                let meant = meant(name).filter(|name| names.contains(name));
+                section.unknown_word(name, name, what, (&names, meant));
             }
         }
         let mut taken = BTreeSet::new();

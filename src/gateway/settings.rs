@@ -11,7 +11,7 @@ use crate::bots;
 use crate::origin;
 use crate::privacy::Policy;
 use crate::script::ShimSettings;
-use crate::settings::{Secret, Section};
+use crate::settings::{Secret, Section, TextualValue as _};
 
 /// The gateway's part of `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,8 +229,10 @@ impl SiteSettings {
         for host in settings.hosts.iter().filter(|host| *host != "*") {
             let requested = as_requested(host);
             if requested.as_ref() != Some(host) {
-                let message = "is not a host name as requests have it: ASCII, no port, no last dot";
-                section.mistake_about("hosts", host, message, requested.as_deref());
+                let message = "is not a host name as requests have it: ASCII, no scheme, no port, no \
+                               path, no last dot";
+                let better = requested.or_else(|| host_within(host));
+                section.mistake_about("hosts", host, message, better.as_deref());
             }
         }
         for origin in &settings.origins {
@@ -262,6 +264,13 @@ fn as_requested(host: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
+/// The host in a text that is a URL, or a host with a port.
+fn host_within(text: &str) -> Option<String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    as_requested(url.host_str()?)
+}
+
 /// Why a text is no origin.
 #[derive(Debug, PartialEq, Eq)]
 struct NoOrigin {
@@ -272,17 +281,23 @@ struct NoOrigin {
 
 /// Browsers write an origin in exactly one way; anything else would never match.
 fn check_origin(origin: &str) -> Result<(), NoOrigin> {
-    let refused = |message: &str| NoOrigin { message: message.to_owned(), better: None };
-    let url = Url::parse(origin).map_err(|error| refused(&format!("is not an origin: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(refused("is not http or https"));
-    }
-    let Origin::Tuple(..) = url.origin() else { return Err(refused("is not an origin")) };
-    let exact = url.origin().ascii_serialization();
-    if exact == origin {
+    const NO_ORIGIN: &str = "is not an origin as browsers write it: a scheme, a host and perhaps a port, such as \
+         \"https://shop.example\"";
+    let exact = |url: &Url| match url.origin() {
+        Origin::Tuple(..) if matches!(url.scheme(), "http" | "https") => {
+            Some(url.origin().ascii_serialization())
+        }
+        _ => None,
+    };
+    let written = Url::parse(origin).ok().as_ref().and_then(exact);
+    if written.as_deref() == Some(origin) {
         return Ok(());
     }
-    Err(NoOrigin { better: Some(exact), ..refused("is not an origin") })
+    // A host without its scheme: "shop.example", "shop.example:8443".
+    let completed = || exact(&Url::parse(&Url::better(origin)?).ok()?);
+    let better = written.or_else(completed);
+    let message = if better.is_some() { "is not an origin" } else { NO_ORIGIN };
+    Err(NoOrigin { message: message.to_owned(), better })
 }
 
 #[cfg(test)]
@@ -300,6 +315,14 @@ mod tests {
             ["shop.example", "https://shop.example/", "https://shop.example:443", "*", "file:///x"]
         {
             assert!(check_origin(bad).is_err(), "{bad}");
+        }
+        for (written, better) in [
+            ("shop.example", "https://shop.example"),
+            ("shop.example:8443", "https://shop.example:8443"),
+            ("https://shop.example/x", "https://shop.example"),
+        ] {
+            let better = Some(better.to_owned());
+            assert_eq!(check_origin(written).unwrap_err().better, better, "{written}");
         }
     }
 
@@ -337,5 +360,8 @@ mod tests {
             assert_eq!(as_requested(bad), None, "{bad}");
         }
         assert_eq!(as_requested("shop.example.").as_deref(), Some("shop.example"));
+        for meant in ["https://shop.example/x", "shop.example:80", "shop.example/x"] {
+            assert_eq!(host_within(meant).as_deref(), Some("shop.example"), "{meant}");
+        }
     }
 }

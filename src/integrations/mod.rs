@@ -10,6 +10,7 @@
 //! [`crate::script`] calls extras.
 
 mod settings;
+mod syntax;
 #[cfg(test)]
 mod tests;
 
@@ -32,11 +33,7 @@ pub type InPage = (&'static str, ClientSettings);
 impl Integration {
     /// Its script: the file as the body of a function, which gives `handle` to the page's runner.
     fn script(&self) -> String {
-        format!(
-            "tagway.integration({},function(){{\n{}\n;return typeof handle===\"function\"?handle:null}});\n",
-            literal(&json!(&*self.name)),
-            self.source
-        )
+        wrapped(&self.name, &self.source)
     }
 
     /// What the page is told of it. Without an address it is in the site's script.
@@ -54,6 +51,14 @@ impl Integration {
         }
         public
     }
+}
+
+/// The script of an integration with this name and this file.
+fn wrapped(name: &str, source: &str) -> String {
+    format!(
+        "tagway.integration({},function(){{\n{source}\n;return typeof handle===\"function\"?handle:null}});\n",
+        literal(&json!(name)),
+    )
 }
 
 /// What comes into a site's script for the vendors' libraries that run in its pages and for its own

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::syntax::{SyntaxMistake, find_mistake};
+use super::wrapped;
 use crate::metrics::Name;
 use crate::settings::Section;
 
@@ -106,6 +108,12 @@ fn read_one(section: &mut Section<'_>, taken: &mut BTreeSet<String>) -> Integrat
         && !text.contains("handle")
     {
         section.mistake("file", "defines no function handle(event, context, done)");
+    }
+    if let Some(text) = &source
+        && let Some(SyntaxMistake { line, message }) =
+            find_mistake(wrapped(&name, text), text.lines().count())
+    {
+        section.mistake_in_file("file", line, &message);
     }
     if source.is_none() && !section.has("file") {
         section.mistake("file", "is required");

@@ -55,6 +55,18 @@ fn circles_unknown_names_and_missing_files_are_mistakes() {
 }
 
 #[test]
+fn a_mistake_of_syntax_is_told_with_the_file_and_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("b.js");
+    std::fs::write(&file, "function handle(event) {\n  return event +;\n}\n").unwrap();
+    let text = one("a", "").replace("FILE", &file.display().to_string());
+    let (_, mistakes) = read(&text);
+    let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?}") };
+    let place = format!("{}:2: integrations[0].file: cannot be read as JavaScript", file.display());
+    assert!(mistake.starts_with(&place), "{mistake}");
+}
+
+#[test]
 fn drafts_are_only_in_the_script_of_drafts() {
     let (read, mistakes) = read(&(one("live", "") + &one("draft", "preview = true")));
     assert!(mistakes.is_empty(), "{mistakes:?}");

@@ -297,6 +297,17 @@ pub enum DeadSelection {
     Reader(ReaderId),
 }
 
+/// The events of a window, as far as a replay to one reader concerns them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayPlan {
+    /// Those that have ended and would go again.
+    pub count: u64,
+    /// The dead letters among these that are still kept. All others were delivered or skipped.
+    pub dead: u64,
+    /// Those that have not ended, or go again already: a replay leaves them alone.
+    pub pending: u64,
+}
+
 /// The account of one reader: every accepted event is in exactly one of the other columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -405,6 +416,14 @@ pub trait Journal: Send + Sync {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<u64, JournalError>;
+
+    /// Says what [`Journal::replay`] would do. Changes nothing.
+    async fn replay_plan(
+        &self,
+        reader: ReaderId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<ReplayPlan, JournalError>;
 
     /// Dead letters, newest first, of one reader or of all.
     async fn dead(

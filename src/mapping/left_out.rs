@@ -1,4 +1,5 @@
-//! The values that met a bound, counted until somebody asks.
+//! The values that a mapping could not make, counted until they are asked for: those that met a bound, and
+//! those whose evaluation failed, by rule.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -41,16 +42,84 @@ pub(super) struct LeftOut {
     steps: AtomicU64,
     bytes: AtomicU64,
     mapping: AtomicU64,
-    was_told: AtomicBool,
+    was_reported: AtomicBool,
+    /// Failed evaluations of each rule.
+    failed: Box<[AtomicU64]>,
+    was_failure_reported: AtomicBool,
+}
+
+/// An evaluation that failed or gave nothing, for whoever wants to see why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingValue {
+    /// The place in the mapping: `rules[0].set "properties.x"`.
+    pub place: String,
+    /// The problem. It may quote the event.
+    pub problem: String,
+}
+
+/// The notes of one event's mapping.
+pub(super) struct Notes<'n> {
+    pub(super) left_out: &'n LeftOut,
+    /// The rule that is applied.
+    pub(super) rule: usize,
+    /// The details, if they are wanted.
+    pub(super) missing: Option<&'n mut Vec<MissingValue>>,
+}
+
+impl Notes<'_> {
+    /// The value of an evaluation for this key of the rule; a failure is counted.
+    pub(super) fn value<T>(
+        &mut self,
+        key: impl FnOnce() -> String,
+        evaluated: Result<Option<T>, Error>,
+    ) -> Option<T> {
+        let problem = match evaluated {
+            Ok(Some(value)) => return Some(value),
+            Ok(None) => None,
+            Err(error) => {
+                match Bound::of(&error) {
+                    Some(bound) => self.left_out.add(bound, 1),
+                    None => self.left_out.add_failure(self.rule),
+                }
+                Some(error)
+            }
+        };
+        if let Some(missing) = &mut self.missing {
+            let nothing = || "has no value for this event".to_owned();
+            missing.push(MissingValue {
+                place: format!("{}.{}", rule_name(self.rule), key()),
+                problem: problem.map_or_else(nothing, |error| error.to_string()),
+            });
+        }
+        None
+    }
+}
+
+/// The name of a rule: its place in the list.
+pub(super) fn rule_name(rule: usize) -> String {
+    format!("rules[{rule}]")
 }
 
 impl LeftOut {
-    /// The value of an evaluation, and a count if a bound is why it has none.
-    pub(super) fn note<T>(&self, evaluated: Result<T, Error>) -> Option<T> {
-        if let Some(bound) = evaluated.as_ref().err().and_then(Bound::of) {
-            self.add(bound, 1);
+    /// The counts of a mapping with so many rules.
+    pub(super) fn new(rules: usize) -> Self {
+        Self { failed: (0..rules).map(|_| AtomicU64::new(0)).collect(), ..Self::default() }
+    }
+
+    fn add_failure(&self, rule: usize) {
+        if let Some(count) = self.failed.get(rule) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
-        evaluated.ok()
+    }
+
+    /// The failures of each rule since the last time, and whether they are the first.
+    pub(super) fn take_failures(&self) -> Option<(Vec<(usize, u64)>, bool)> {
+        if self.failed.iter().all(|count| count.load(Ordering::Relaxed) == 0) {
+            return None;
+        }
+        let counts = self.failed.iter().map(|count| count.swap(0, Ordering::Relaxed)).enumerate();
+        let counts = counts.filter(|(_, count)| *count > 0).collect();
+        Some((counts, !self.was_failure_reported.swap(true, Ordering::Relaxed)))
     }
 
     pub(super) fn add(&self, bound: Bound, count: u64) {
@@ -67,7 +136,7 @@ impl LeftOut {
         }
         let counts = bounds.map(|bound| (bound, self.of(bound).swap(0, Ordering::Relaxed)));
         let counts = counts.into_iter().filter(|(_, count)| *count > 0).collect();
-        Some((counts, !self.was_told.swap(true, Ordering::Relaxed)))
+        Some((counts, !self.was_reported.swap(true, Ordering::Relaxed)))
     }
 
     fn of(&self, bound: Bound) -> &AtomicU64 {

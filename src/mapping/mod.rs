@@ -9,20 +9,27 @@
 //!
 //! What an evaluation takes and makes is bounded by the destination's `template_steps` and
 //! `template_bytes`, and what the rules put into one event by `mapping_bytes`, each before anything is
-//! made. What would go beyond is left out, and counted ([`Mapping::left_out`]).
+//! made. What would go beyond is left out, and counted ([`Mapping::left_out`]), and so is what cannot be
+//! evaluated ([`Mapping::failures`]).
+//!
+//! Names that the engine or an event cannot have are mistakes of the configuration; names that are probably
+//! slips are warnings ([`probable_slips`]).
 
 mod bounded;
 mod globs;
 mod left_out;
+mod names;
 mod path;
 mod rule;
 mod sight;
+mod spec;
 mod template;
 #[cfg(test)]
 mod tests;
 
 pub use globs::Globs;
-pub use left_out::Bound;
+pub use left_out::{Bound, MissingValue};
+pub use spec::{NameMention, probable_slips};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +37,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::left_out::LeftOut;
+use self::left_out::{LeftOut, Notes, rule_name};
+use self::names::Lookup;
 use self::path::Draft;
 use self::rule::{Condition, Rule};
 use self::sight::Looks;
@@ -114,7 +122,7 @@ impl Mapping {
         }
         let looks = Looks::of(&templates.names());
         let counted = templates.counted();
-        let left_out = LeftOut::default();
+        let left_out = LeftOut::new(rules.len());
         Self {
             templates,
             condition,
@@ -134,6 +142,35 @@ impl Mapping {
     /// these are the first.
     pub fn left_out(&self) -> Option<(Vec<(Bound, u64)>, bool)> {
         self.left_out.take()
+    }
+
+    /// The evaluations that failed since this was asked last, by the name of their rule; true if these are
+    /// the first.
+    pub fn failures(&self) -> Option<(Vec<(String, u64)>, bool)> {
+        let (counts, is_news) = self.left_out.take_failures()?;
+        Some((counts.into_iter().map(|(rule, count)| (rule_name(rule), count)).collect(), is_news))
+    }
+
+    /// The values that `where`, rules and lists look up, each with its place below `at`.
+    pub fn mentions(&self, at: &str) -> BTreeSet<NameMention> {
+        let mut mentions = BTreeSet::new();
+        let mut add = |place: &str, lookup: Lookup| {
+            mentions.insert(NameMention { place: format!("{at}: {place}"), lookup });
+        };
+        for lookup in self.condition.lookups() {
+            add("where", lookup.clone());
+        }
+        for (index, rule) in self.rules.iter().enumerate() {
+            for (key, lookup) in rule.lookups() {
+                add(&format!("mapping.{}.{key}", rule_name(index)), lookup);
+            }
+        }
+        mentions
+    }
+
+    /// The values that its rules fill.
+    pub fn made(&self) -> BTreeSet<Vec<String>> {
+        self.rules.iter().flat_map(Rule::made).collect()
     }
 
     /// Whether it needs to see what is computed of a person's events.
@@ -159,6 +196,22 @@ impl Mapping {
 
     /// The event as the destination is to see it.
     pub fn apply(&self, event: Enriched) -> Result<Enriched, Withheld> {
+        self.apply_noting(event, None)
+    }
+
+    /// The values that rules set and that this event does not get, with the reasons.
+    pub fn missing(&self, event: Enriched) -> Vec<MissingValue> {
+        let mut missing = Vec::new();
+        // Why an event is withheld is told by those who apply the mapping.
+        drop(self.apply_noting(event, Some(&mut missing)));
+        missing
+    }
+
+    fn apply_noting(
+        &self,
+        event: Enriched,
+        missing: Option<&mut Vec<MissingValue>>,
+    ) -> Result<Enriched, Withheld> {
         if !self.condition.is_for(event.event.kind, event.event.label()) {
             return Err(Withheld::NotSelected);
         }
@@ -182,15 +235,18 @@ impl Mapping {
         if let Some(traits) = &self.traits {
             draft.keep_traits(|key| traits.matches(key));
         }
-        for rule in &self.rules {
+        let mut notes = Notes { left_out: &self.left_out, rule: 0, missing };
+        for (index, rule) in self.rules.iter().enumerate() {
+            notes.rule = index;
             let is_for = rule.condition.is_for(draft.event.kind, draft.event.label());
             if is_for && rule.looks_within() {
                 sight = self.sight(&draft.event, &draft.profile, computed);
             }
             // A rule that cannot tell whether it is meant does nothing.
-            let holds = is_for.then(|| rule.condition.holds(&self.templates, &sight));
-            if holds.is_some_and(|holds| self.left_out.note(holds).unwrap_or(false)) {
-                rule.apply(&mut draft, &self.templates, &sight, &self.left_out);
+            let holds = is_for.then(|| rule.condition.holds(&self.templates, &sight).map(Some));
+            let holds = holds.and_then(|holds| notes.value(|| "where".to_owned(), holds));
+            if holds.unwrap_or(false) {
+                rule.apply(&mut draft, &self.templates, &sight, &mut notes);
             }
         }
         self.left_out.add(Bound::Mapping, draft.refused);

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::names::Lookup;
 use crate::event::{Enriched, Event, Object, ProfileView};
 
 /// The texts of an event that have names of their own, and its objects.
@@ -100,6 +101,19 @@ impl Path {
             Some(_) if steps.is_empty() => Err(PathError::Form("names no key, such as \".name\"")),
             Some((_, tree)) => Ok(Self { root: Root::Tree(*tree), steps }),
         }
+    }
+
+    /// Its names, from the outermost, without places in lists.
+    pub(super) fn lookup(&self) -> Lookup {
+        let root = match self.root {
+            Root::Text(text) => TEXTS.iter().find(|(_, it)| *it == text).map(|(name, _)| *name),
+            Root::Tree(tree) => OBJECTS.iter().find(|(_, it)| *it == tree).map(|(name, _)| *name),
+        };
+        let keys = self.steps.iter().filter_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()).filter(|key| key.parse::<usize>().is_err()),
+            Step::Each => None,
+        });
+        root.into_iter().chain(keys).map(str::to_owned).collect()
     }
 }
 

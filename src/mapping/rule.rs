@@ -1,10 +1,13 @@
 //! One rule of a mapping: which events it is for, and what it does to them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::globs::Globs;
-use super::left_out::LeftOut;
+use super::left_out::Notes;
+use super::names::Lookup;
 use super::path::{Draft, Path, PathError, roots};
 use super::template::{Handle, Templates};
 use crate::event::Kind;
@@ -17,6 +20,8 @@ pub(super) struct Condition {
     events: Globs,
     types: Vec<Kind>,
     holds: Option<Handle>,
+    /// The values that `where` looks up.
+    lookups: BTreeSet<Lookup>,
 }
 
 /// What becomes of a value.
@@ -61,6 +66,8 @@ pub(super) struct Rule {
     converted: Vec<(Path, Conversion)>,
     hashed: Vec<Path>,
     dropped: Vec<Path>,
+    /// The values that its templates look up.
+    lookups: BTreeSet<Lookup>,
 }
 
 impl Condition {
@@ -81,21 +88,28 @@ impl Condition {
                 }
             }
         }
-        let holds = section.opt_string("where").and_then(|text| {
+        let compiled = section.opt_string("where").and_then(|text| {
             let compiled = templates.expression(&text);
-            compiled.map_err(|message| section.mistake("where", &message)).ok()
+            compiled.map_err(|mistakes| note(section, "where", &mistakes)).ok()
         });
-        Self { events: Globs::new(&events), types, holds }
+        let (holds, lookups) = compiled.unzip();
+        Self { events: Globs::new(&events), types, holds, lookups: lookups.unwrap_or_default() }
     }
 
     /// Any event.
     pub(super) fn any() -> Self {
-        Self { events: Globs::new(&[]), types: Vec::new(), holds: None }
+        let lookups = BTreeSet::new();
+        Self { events: Globs::new(&[]), types: Vec::new(), holds: None, lookups }
     }
 
     /// Whether it holds for everything.
     pub(super) fn is_any(&self) -> bool {
         self.events == Globs::new(&[]) && self.types.is_empty() && self.holds.is_none()
+    }
+
+    /// The values that its `where` looks up.
+    pub(super) fn lookups(&self) -> &BTreeSet<Lookup> {
+        &self.lookups
     }
 
     /// Whether it needs to see the event's content.
@@ -121,13 +135,13 @@ impl Condition {
 impl Rule {
     pub(super) fn read(section: &mut Section<'_>, templates: &mut Templates) -> Self {
         let condition = Condition::read(section, true, templates);
-        let mut set = Vec::new();
+        let (mut set, mut lookups) = (Vec::new(), BTreeSet::new());
         let rename = section.opt_string("rename").map(|name| ("event".to_owned(), name.into()));
         let rename: Vec<(String, Value)> = rename.into_iter().collect();
         for (key, values) in [("rename", rename), ("set", section.flat_values("set"))] {
             for (name, value) in values {
                 let path = path(section, key, &name);
-                let setting = setting(section, key, value, templates);
+                let setting = setting(section, key, value, (templates, &mut lookups));
                 set.extend(path.zip(setting));
             }
         }
@@ -146,7 +160,30 @@ impl Rule {
             names.iter().filter_map(|name| path(section, key, name)).collect()
         };
         let (hashed, dropped) = (paths("hash"), paths("drop"));
-        Self { condition, set, moved, converted, hashed, dropped }
+        Self { condition, set, moved, converted, hashed, dropped, lookups }
+    }
+
+    /// The values that it looks up in events, with the key that does.
+    pub(super) fn lookups(&self) -> impl Iterator<Item = (&'static str, Lookup)> {
+        let named = |key: &'static str, lookups: &BTreeSet<Lookup>| {
+            lookups.iter().map(|lookup| (key, lookup.clone())).collect::<Vec<_>>()
+        };
+        let paths = |key: &'static str, paths: Vec<&Path>| {
+            paths.into_iter().map(|path| (key, path.lookup())).collect::<Vec<_>>()
+        };
+        named("where", &self.condition.lookups)
+            .into_iter()
+            .chain(named("set", &self.lookups))
+            .chain(paths("move", self.moved.iter().map(|(from, _)| from).collect()))
+            .chain(paths("convert", self.converted.iter().map(|(path, _)| path).collect()))
+            .chain(paths("hash", self.hashed.iter().collect()))
+            .chain(paths("drop", self.dropped.iter().collect()))
+    }
+
+    /// The values that it fills.
+    pub(super) fn made(&self) -> impl Iterator<Item = Lookup> {
+        let set = self.set.iter().map(|(path, _)| path);
+        set.chain(self.moved.iter().map(|(_, to)| to)).map(Path::lookup)
     }
 
     /// Whether it needs to see the event's content besides changing it.
@@ -161,13 +198,14 @@ impl Rule {
         draft: &mut Draft,
         templates: &Templates,
         sight: &minijinja::Value,
-        left_out: &LeftOut,
+        notes: &mut Notes<'_>,
     ) {
         for (path, setting) in &self.set {
             match setting {
                 Setting::Constant(value) => draft.put(path, value),
                 Setting::Template(handle) => {
-                    let value = left_out.note(templates.evaluate(handle, sight)).flatten();
+                    let key = || format!("set \"{}\"", path.lookup().join("."));
+                    let value = notes.value(key, templates.evaluate(handle, sight));
                     if let Some(value) = value {
                         draft.put(path, &value);
                     }
@@ -209,15 +247,23 @@ fn setting(
     section: &mut Section<'_>,
     key: &str,
     value: Value,
-    templates: &mut Templates,
+    (templates, lookups): (&mut Templates, &mut BTreeSet<Lookup>),
 ) -> Option<Setting> {
     match value {
         Value::String(text) if text.contains("{{") || text.contains("{%") => {
             let compiled = templates.template(&text);
-            let handle = compiled.map_err(|message| section.mistake(key, &message)).ok()?;
+            let compiled = compiled.map_err(|mistakes| note(section, key, &mistakes)).ok();
+            let (handle, seen) = compiled?;
+            lookups.extend(seen);
             Some(Setting::Template(handle))
         }
         value => Some(Setting::Constant(value)),
+    }
+}
+
+fn note(section: &mut Section<'_>, key: &str, mistakes: &[String]) {
+    for mistake in mistakes {
+        section.mistake(key, mistake);
     }
 }
 

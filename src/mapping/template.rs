@@ -16,10 +16,14 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
 
 use super::bounded::{self, bounded};
+use super::names::{Lookup, Names};
 use super::sight;
 
 /// The name under which a template leaves the value of its expression.
 const RESULT: &str = "result";
+
+/// The messages of a template's mistakes.
+pub(super) type Mistakes = Vec<String>;
 
 /// The compiled templates of one mapping. Handles name them.
 #[derive(Debug)]
@@ -44,25 +48,34 @@ impl Templates {
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_fuel(Some(steps));
         environment.add_filter(bounded::FILTER, bounded);
+        environment.set_formatter(|out, state, value| {
+            check_number(value)?;
+            minijinja::escape_formatter(out, state, value)
+        });
         Self { environment, count: 0, max_bytes }
     }
 
-    /// Compiles a condition, or the message of its mistake.
-    pub(super) fn expression(&mut self, text: &str) -> Result<Handle, String> {
-        // By itself first: within a template it could end the tag and begin another.
-        let text = bounded::expression(text).map_err(|error| message(&error))?;
-        self.add(format!("{{% set {RESULT} = ({text}) %}}"), true)
+    /// Compiles a condition, or the messages of its mistakes. Returns with it what it looks up.
+    pub(super) fn expression(
+        &mut self,
+        text: &str,
+    ) -> Result<(Handle, BTreeSet<Lookup>), Mistakes> {
+        // Alone first: within a template it could end the tag and begin another.
+        let bounded = bounded::expression(text).map_err(|error| vec![message(&error)])?;
+        let names = Names::of_expression(text).map_err(|error| vec![message(&error)])?;
+        self.add(format!("{{% set {RESULT} = ({bounded}) %}}"), true, names)
     }
 
-    /// Compiles a text with `{{ }}` in it, or the message of its mistake. A text that is nothing but
+    /// Compiles a text with `{{ }}` in it, or the messages of its mistakes. A text that is nothing but
     /// one `{{ }}` keeps the type of its value.
-    pub(super) fn template(&mut self, text: &str) -> Result<Handle, String> {
+    pub(super) fn template(&mut self, text: &str) -> Result<(Handle, BTreeSet<Lookup>), Mistakes> {
         let inner = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
         match inner.filter(|inner| !inner.contains("{{") && !inner.contains("}}")) {
             Some(inner) => self.expression(inner.trim()),
             None => {
-                let text = bounded::template(text).map_err(|error| message(&error))?;
-                self.add(text, false)
+                let bounded = bounded::template(text).map_err(|error| vec![message(&error)])?;
+                let names = Names::of_template(text).map_err(|error| vec![message(&error)])?;
+                self.add(bounded, false, names)
             }
         }
     }
@@ -81,13 +94,22 @@ impl Templates {
             .collect()
     }
 
-    fn add(&mut self, source: String, is_expression: bool) -> Result<Handle, String> {
+    fn add(
+        &mut self,
+        source: String,
+        is_expression: bool,
+        names: Names,
+    ) -> Result<(Handle, BTreeSet<Lookup>), Mistakes> {
+        let unknown = names.mistakes(&self.environment);
+        if !unknown.is_empty() {
+            return Err(unknown);
+        }
         let name = format!("t{}", self.count);
         self.count += 1;
         self.environment
             .add_template_owned(name.clone(), source)
-            .map_err(|error| message(&error))?;
-        Ok(Handle { name: name.into(), is_expression })
+            .map_err(|error| vec![message(&error)])?;
+        Ok((Handle { name: name.into(), is_expression }, names.lookups))
     }
 
     /// The value that the template has for this sight. `None` if it is undefined.
@@ -107,6 +129,7 @@ impl Templates {
         if matches!(value.kind(), ValueKind::Undefined | ValueKind::None) {
             return Ok(None);
         }
+        check_number(&value)?;
         if bounded::size_within(&value, self.max_bytes).is_none() {
             return Err(Error::new(ErrorKind::WriteFailure, "the value is too large"));
         }
@@ -119,6 +142,16 @@ impl Templates {
         let captured = template.render_captured(sight.clone())?;
         Ok(captured.state().lookup(RESULT).is_some_and(|value| value.is_true()))
     }
+}
+
+/// Refuses a number that JSON cannot hold, such as infinity.
+fn check_number(value: &minijinja::Value) -> Result<(), Error> {
+    let is_number = value.kind() == ValueKind::Number;
+    let number = if is_number { f64::try_from(value.clone()).ok() } else { None };
+    if number.is_some_and(|number| !number.is_finite()) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the number is not finite"));
+    }
+    Ok(())
 }
 
 /// The mistake without the place in a template that the user never wrote.

@@ -122,6 +122,17 @@ pub struct AttemptLabels {
     pub result: &'static str,
 }
 
+/// `site, destination, rule`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RuleLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// The rule's place in the mapping: `rules[0]`.
+    pub rule: String,
+}
+
 /// `result`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabels {

@@ -8,8 +8,8 @@ mod labels;
 pub use labels::{
     AttemptLabels, DestinationLabels, DropLabels, FormatLabels, IntegrationLabels, OutcomeLabels,
     PoisonLabels, PolicyLabels, ProofLabels, RankLabels, ReasonLabels, RequestLabels, ResultLabels,
-    RouteLabels, ScriptLabels, SegmentLabels, SegmentRunLabels, SiteLabels, SourceLabels,
-    SyncChangeLabels, SyncLabels, VendorLabels,
+    RouteLabels, RuleLabels, ScriptLabels, SegmentLabels, SegmentRunLabels, SiteLabels,
+    SourceLabels, SyncChangeLabels, SyncLabels, VendorLabels,
 };
 
 use std::sync::atomic::AtomicU64;
@@ -79,6 +79,8 @@ pub struct Metrics {
     pub deliveries: Family<OutcomeLabels, Counter>,
     /// Values that a destination's mapping left out, by the setting whose bound they met.
     pub left_out: Family<AttemptLabels, Counter>,
+    /// Conditions and templates of a destination's mapping that failed, by rule.
+    pub mapping_failures: Family<RuleLabels, Counter>,
     /// What was set aside since it was under way at three aborted starts in a row.
     pub poisoned: Family<PoisonLabels, Counter>,
     /// Calls to a vendor.
@@ -161,6 +163,7 @@ impl Metrics {
             filling_events: Family::default(),
             deliveries: Family::default(),
             left_out: Family::default(),
+            mapping_failures: Family::default(),
             poisoned: Family::default(),
             delivery_attempts: Family::default(),
             identity_holds: Family::default(),
@@ -256,6 +259,7 @@ impl Metrics {
         r.register("journal_writable", "1 while writable", self.journal_writable.clone());
         r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
         r.register("mapping_values_left_out", "Values that met a bound", self.left_out.clone());
+        r.register("mapping_failures", "Templates that failed", self.mapping_failures.clone());
         r.register("poisoned", "Records and segments set aside", self.poisoned.clone());
         r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
         r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());

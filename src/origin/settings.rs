@@ -7,7 +7,7 @@ use http::HeaderName;
 use url::Url;
 
 use super::trailers;
-use crate::settings::Section;
+use crate::settings::{Section, TextualValue as _};
 
 /// `origin` and `[sites.proxy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +83,15 @@ impl Settings {
             {
                 settings.origin = url;
             }
-            _ => site.mistake(
-                "origin",
-                "must be http:// or https://, a host and perhaps a port, and nothing after",
-            ),
+            _ => {
+                let message =
+                    "must be http:// or https://, a host and perhaps a port, and nothing after";
+                // Any other text may hold a password, and is not quoted.
+                match Url::better(&origin).filter(|_| !origin.contains("://")) {
+                    Some(better) => site.mistake_about("origin", &origin, message, Some(&better)),
+                    None => site.mistake("origin", message),
+                }
+            }
         }
         Some(settings)
     }

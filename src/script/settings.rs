@@ -8,6 +8,7 @@ use super::Caching;
 use crate::event::Object;
 use crate::settings::Section;
 use crate::vendors::VENDORS;
+use crate::vendors::aliases::meant;
 
 /// What a page may report by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +86,10 @@ impl Settings {
             match known.iter().find(|name| **name == word) {
                 Some(name) if !shims.contains(name) => shims.push(*name),
                 Some(_) => {}
-                None => section.unknown_name("shims", &word, "vendor with a shim", &known),
+                None => {
+                    let meant = meant(&word).filter(|name| known.contains(name));
+                    section.unknown_word("shims", &word, "vendor with a shim", (&known, meant));
+                }
             }
         }
         let endpoint: Option<Url> = section.opt_parsed("endpoint");

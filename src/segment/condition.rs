@@ -9,7 +9,7 @@ use super::rule::{
 };
 use crate::event::Object;
 use crate::profile::IdentityKind;
-use crate::settings::{nearest, parse_duration};
+use crate::settings::{nearest, parse_duration, shown};
 
 /// What a value can be asked.
 const TESTS: [&str; 13] = [
@@ -78,7 +78,14 @@ fn known(reader: &mut Reader, kind: &str, named: &Value, table: &Object) -> Opti
         "device" => (Part::Device, part(reader, kind, named, &DEVICE_PARTS)),
         "place" => (Part::Place, part(reader, kind, named, &PLACE_PARTS)),
         _ => {
-            let path = reader.at(kind, |it| it.text(named).and_then(|text| it.keys(text)));
+            let path = reader.at(kind, |it| {
+                let text = it.text(named)?;
+                if let Some(within) = within_root(text, "traits") {
+                    let message = "is looked for within the person's traits";
+                    it.mistake_about(text, message, Some(within));
+                }
+                it.keys(text)
+            });
             (Part::Traits, path)
         }
     };
@@ -255,6 +262,12 @@ fn filter(reader: &mut Reader, value: &Value) -> Filter {
     for (key, value) in table {
         reader.at(key, |reader| {
             let path = reader.keys(key);
+            if let Some(within) = within_root(key, "properties") {
+                let (key, within) = (shown(key), shown(within));
+                let message =
+                    format!("{key} is looked for within the event's properties: write {within}");
+                reader.mistake(message);
+            }
             let mut found = match value {
                 Value::Object(table) => {
                     reader.only(table, &TESTS);
@@ -274,6 +287,17 @@ fn filter(reader: &mut Reader, value: &Value) -> Filter {
         reader.mistake("names no property".to_owned());
     }
     filter
+}
+
+/// The rest of a path that begins with the name of a part of an event or a person, or with a slip of `root`.
+/// Paths are looked for within `root` alone, so that this one would never find anything.
+fn within_root<'t>(path: &'t str, root: &str) -> Option<&'t str> {
+    const PARTS: [&str; 5] = ["properties", "traits", "context", "facts", "profile"];
+    let (first, rest) = path.split_once('.')?;
+    // "property" and "train" may well be names of the site's own.
+    let most = if root.len() < 8 { 1 } else { 2 };
+    let is_slip = strsim::damerau_levenshtein(first, root) <= most;
+    (PARTS.contains(&first) || is_slip).then_some(rest)
 }
 
 /// The tests of a table. Those of events are made when they happen, so that a time ago would be

@@ -277,6 +277,9 @@ pub trait SegmentStore: Send + Sync {
         at_ms: i64,
     ) -> Result<(), SegmentError>;
 
+    /// The number of members now, those who joined since the last run included.
+    async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError>;
+
     /// Ends a run, and counts.
     async fn end(
         &self,

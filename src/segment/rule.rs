@@ -314,6 +314,22 @@ impl Rule {
         }
     }
 
+    /// The traits and the properties of events that it looks up, from the outermost name.
+    pub fn lookups(&self) -> Vec<Vec<String>> {
+        let within = |root: &str, path: &[String]| {
+            [root.to_owned()].into_iter().chain(path.iter().cloned()).collect()
+        };
+        match self {
+            Self::All(rules) | Self::Any(rules) => rules.iter().flat_map(Self::lookups).collect(),
+            Self::Not(rule) => rule.lookups(),
+            Self::Known { place: Part::Traits, path, .. } => vec![within("traits", path)],
+            Self::Event(event) => {
+                event.filter.keys().map(|path| within("properties", path)).collect()
+            }
+            Self::Known { .. } | Self::Identity { .. } | Self::Seen { .. } => Vec::new(),
+        }
+    }
+
     /// The names of events whose counts the rule asks for, whatever they say.
     pub(super) fn counted_events(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();

@@ -105,6 +105,8 @@ pub struct SyncSettings {
     pub destination: Name,
     /// How it hears of members.
     pub kind: SyncKind,
+    /// True if `kind` is not set, and follows from what the destination has.
+    pub is_kind_implied: bool,
     /// What the audience is called there.
     pub audience: String,
     /// The vendor's own id of a list that was made by hand.
@@ -119,6 +121,7 @@ impl SyncSettings {
         Self {
             destination: destination.into(),
             kind,
+            is_kind_implied: false,
             audience: segment.to_owned(),
             list: None,
             traits: Vec::new(),
@@ -275,6 +278,7 @@ fn read_sync(
     SyncSettings {
         destination: destination.into(),
         kind,
+        is_kind_implied: asked.is_none(),
         list,
         audience: audience.unwrap_or_else(|| segment.to_string()),
         traits: section.strings("traits"),

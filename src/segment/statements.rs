@@ -27,6 +27,9 @@ pub(super) const COUNTED: &str = "SELECT coalesce(sum(state), 0),
          coalesce(sum(CASE WHEN state = 0 AND since = ?2 THEN 1 ELSE 0 END), 0)
      FROM memberships WHERE segment = ?1";
 
+/// The number of members.
+pub(super) const SIZE: &str = "SELECT coalesce(sum(state), 0) FROM memberships WHERE segment = ?1";
+
 /// A run ended.
 pub(super) const ENDED: &str =
     "UPDATE segments SET begun_at = NULL, ran_at = ?2, took_ms = ?3, size = ?4,

@@ -4,8 +4,9 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::headers::without_places;
 use super::layer::{Found, Step, join, written};
-use super::report::{Mistake, nearest, shown};
+use super::report::{Mistake, NO_SETTING, nearest, shown};
 use super::section::Section;
 use super::source::Source;
 
@@ -65,9 +66,25 @@ impl<'a> Section<'a> {
         self.mistake_at(&found, &format!("{} {message}{hint}", written(&found)));
     }
 
-    /// Notes that a word written under `key` is not one of `names`, with the nearest of them.
+    /// Notes that a word written under `key` is not one of `names`, with the nearest of them and the others.
     pub fn unknown_name(&mut self, key: &str, written: &str, what: &str, names: &[&str]) {
-        let hint = hint(nearest(written, names.iter().copied()));
+        self.unknown_word(key, written, what, (names, None));
+    }
+
+    /// The same with the name that was meant, where the word is another name of the same thing.
+    pub fn unknown_word(
+        &mut self,
+        key: &str,
+        written: &str,
+        what: &str,
+        (names, meant): (&[&str], Option<&str>),
+    ) {
+        let meant = meant.or_else(|| nearest(written, names.iter().copied()));
+        let hint = match (hint(meant), names.join(", ")) {
+            (hint, names) if names.is_empty() => hint,
+            (hint, names) if hint.is_empty() => format!("; there are {names}"),
+            (hint, names) => format!("{hint} There are {names}"),
+        };
         let seen = self.find(key).map(|found| found.quote(written));
         let seen = seen.unwrap_or_else(|| shown(written));
         self.mistake(key, &format!("there is no {what} {seen}{hint}"));
@@ -112,13 +129,17 @@ impl<'a> Section<'a> {
 
 impl Drop for Section<'_> {
     fn drop(&mut self) {
+        self.report.add_settings(&self.path, &self.asked);
         for layer in &self.layers {
             for (key, _) in layer.table.iter() {
                 if self.asked.contains(key.get_ref().as_ref()) {
                     continue;
                 }
-                let hint = hint(nearest(key.get_ref(), self.asked.iter().map(String::as_str)));
-                let message = format!("there is no such setting{hint}");
+                let hint = match self.report.owner_of(key.get_ref(), &self.path) {
+                    Some(owner) => format!("; it belongs into [{}]", without_places(&owner)),
+                    None => hint(nearest(key.get_ref(), self.asked.iter().map(String::as_str))),
+                };
+                let message = format!("{NO_SETTING}{hint}");
                 let path = join(&layer.path, key.get_ref());
                 self.note(layer.source, key.span().start, path, message);
             }

@@ -10,6 +10,7 @@
 
 mod credentials;
 mod decoded;
+mod headers;
 mod layer;
 mod mistakes;
 mod redaction;
@@ -17,9 +18,11 @@ mod report;
 mod secret;
 mod section;
 mod source;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod textual;
 mod units;
 
 pub use layer::Step;
@@ -28,4 +31,5 @@ pub use report::{Mistake, Report, can_fool, nearest, shown};
 pub use secret::Secret;
 pub use section::Section;
 pub use source::{Environment, Source, SourceError};
+pub use textual::TextualValue;
 pub use units::{parse_duration, parse_size};

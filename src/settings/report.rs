@@ -1,7 +1,10 @@
 //! The mistakes of one load, in the order of their place in the files.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
+
+use super::headers::{is_within, without_places};
 
 /// One mistake in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +29,54 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// The message of a key that its table does not have.
+pub(super) const NO_SETTING: &str = "there is no such setting";
+
 /// Collects the mistakes of one load. Reading goes on after each.
 #[derive(Debug, Default)]
 pub struct Report {
     mistakes: RefCell<Vec<Mistake>>,
+    /// Tables that are not what their file means: a mistake in them is a consequence of one that is noted.
+    unread: RefCell<Vec<String>>,
+    /// The settings that each table has, by the table's path.
+    settings: RefCell<Vec<(String, BTreeSet<String>)>>,
 }
 
 impl Report {
     /// Notes a mistake.
     pub fn add(&self, mistake: Mistake) {
+        let name = without_places(&mistake.key);
+        if self.unread.borrow().iter().any(|table| is_within(&name, table)) {
+            return;
+        }
         let mut mistakes = self.mistakes.borrow_mut();
         if !mistakes.contains(&mistake) {
             mistakes.push(mistake);
         }
+    }
+
+    /// Takes no note of mistakes in this table from now on.
+    pub(super) fn stop_reading(&self, table: String) {
+        self.unread.borrow_mut().push(table);
+    }
+
+    /// Takes note of the settings that the table at this path has.
+    pub(super) fn add_settings(&self, path: &str, names: &BTreeSet<String>) {
+        self.settings.borrow_mut().push((path.to_owned(), names.clone()));
+    }
+
+    /// The path of the table within, or around, the one at `path` that has this setting. That it is missing
+    /// there is no mistake besides.
+    pub(super) fn owner_of(&self, name: &str, path: &str) -> Option<String> {
+        let settings = self.settings.borrow();
+        let within = |(owner, names): &&(String, BTreeSet<String>)| {
+            let is_near = owner.rsplit_once('.').is_some_and(|(around, _)| around == path);
+            is_near && names.contains(name)
+        };
+        let owner = settings.iter().find(within).map(|(owner, _)| owner.clone())?;
+        let key = format!("{owner}.{name}");
+        self.mistakes.borrow_mut().retain(|it| it.key != key || it.message != "is required");
+        Some(owner)
     }
 
     /// Whether nothing was wrong.
@@ -49,6 +87,33 @@ impl Report {
     /// The mistakes, by file and line.
     pub fn into_mistakes(self) -> Vec<Mistake> {
         let mut mistakes = self.mistakes.into_inner();
+        let settings = self.settings.into_inner();
+        for mistake in mistakes.iter_mut().filter(|it| it.message == NO_SETTING) {
+            let (table, name) = mistake.key.rsplit_once('.').unwrap_or(("", &mistake.key));
+            let around = |(owner, names): &&(String, BTreeSet<String>)| {
+                names.contains(name)
+                    && owner != table
+                    && (owner.is_empty() || is_within(table, owner))
+            };
+            // The nearest of those around it.
+            let owner = settings.iter().filter(around).max_by_key(|(owner, _)| owner.len());
+            match owner.map(|(owner, _)| owner.as_str()) {
+                Some("") => mistake
+                    .message
+                    .push_str("; it belongs at the top of the file, before all tables"),
+                Some(owner) => {
+                    let header = without_places(owner);
+                    let header = match owner.ends_with(']') {
+                        true => format!("[[{header}]]"),
+                        false => format!("[{header}]"),
+                    };
+                    mistake
+                        .message
+                        .push_str(&format!("; it belongs into {header}, before the tables in it"));
+                }
+                None => {}
+            }
+        }
         mistakes.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
         mistakes
     }

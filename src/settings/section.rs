@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -19,6 +18,7 @@ use super::redaction::Redaction;
 use super::report::{Report, nearest};
 use super::secret::Secret;
 use super::source::{Environment, Source};
+use super::textual::TextualValue;
 use super::units::{parse_duration, parse_size};
 
 /// One table of the configuration, seen through its layers. Dropping it reports the keys that
@@ -71,6 +71,13 @@ impl<'a> Section<'a> {
         self.find(key).is_some()
     }
 
+    /// Returns true if the key is not set in the most specific of several layers.
+    pub fn is_default(&self, key: &str) -> bool {
+        let mut layers = self.layers.iter();
+        let first = layers.next().and_then(|layer| lookup(layer, key));
+        first.is_none() && layers.next().is_some()
+    }
+
     /// A required string.
     pub fn string(&mut self, key: &str) -> String {
         self.required(key, Self::opt_string)
@@ -102,7 +109,7 @@ impl<'a> Section<'a> {
 
     /// A required value in its own textual form (addresses, URLs, networks). `placeholder` is
     /// returned after a mistake.
-    pub fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str, placeholder: T) -> T {
+    pub fn parsed<T: TextualValue>(&mut self, key: &str, placeholder: T) -> T {
         match self.find_required(key) {
             Some(_) => self.opt_parsed(key).unwrap_or(placeholder),
             None => placeholder,
@@ -110,14 +117,14 @@ impl<'a> Section<'a> {
     }
 
     /// A value in its own textual form, if set.
-    pub fn opt_parsed<T: FromStr<Err: Display>>(&mut self, key: &str) -> Option<T> {
+    pub fn opt_parsed<T: TextualValue>(&mut self, key: &str) -> Option<T> {
         let found = self.find(key)?;
         let text = self.text_of(&found)?;
         self.parse_text(&found, &text)
     }
 
     /// A list of values in their own textual form; empty if not set.
-    pub fn parsed_list<T: FromStr<Err: Display>>(&mut self, key: &str) -> Vec<T> {
+    pub fn parsed_list<T: TextualValue>(&mut self, key: &str) -> Vec<T> {
         let texts = self.texts(key);
         texts.iter().filter_map(|(found, text)| self.parse_text(found, text)).collect()
     }
@@ -281,15 +288,7 @@ impl<'a> Section<'a> {
         let mut layers = Vec::new();
         for layer in self.layers.clone() {
             let Some(found) = lookup(&layer, key) else { continue };
-            match found.value.as_table() {
-                Some(table) => layers.push(Layer {
-                    source: found.source,
-                    table,
-                    span: found.span,
-                    path: found.path,
-                }),
-                None => self.wrong_type(&found, "a table"),
-            }
+            layers.extend(self.one_table(found));
         }
         self.child(layers, join(&self.path, key))
     }
@@ -306,21 +305,10 @@ impl<'a> Section<'a> {
             None => Vec::new(),
         };
         let Some(found) = self.find(key) else { return Vec::new() };
-        let Some(items) = found.value.as_array() else {
-            self.wrong_type(&found, "a list of tables");
-            return Vec::new();
-        };
         let mut sections = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            let item = found.item(index, item);
-            let Some(table) = item.value.as_table() else {
-                self.wrong_type(&item, "a table");
-                continue;
-            };
-            let path = item.path.clone();
-            let mut layers =
-                vec![Layer { source: item.source, table, span: item.span, path: item.path }];
-            layers.extend(below.iter().cloned());
+        for layer in self.tables(&found) {
+            let path = layer.path.clone();
+            let layers = [layer].into_iter().chain(below.iter().cloned()).collect();
             sections.push(self.child(layers, path));
         }
         sections
@@ -420,7 +408,7 @@ impl<'a> Section<'a> {
     }
 
     /// The completed text of a string value; a mistake is noted and `None` returned otherwise.
-    fn text_of(&self, found: &Found<'a>) -> Option<String> {
+    pub(super) fn text_of(&self, found: &Found<'a>) -> Option<String> {
         let Some(text) = found.value.as_str() else {
             self.wrong_type(found, "a string");
             return None;
@@ -439,7 +427,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn texts(&mut self, key: &str) -> Vec<(Found<'a>, String)> {
+    pub(super) fn texts(&mut self, key: &str) -> Vec<(Found<'a>, String)> {
         let Some(found) = self.find(key) else { return Vec::new() };
         let Some(items) = found.value.as_array() else {
             self.wrong_type(&found, "a list of strings");
@@ -447,14 +435,6 @@ impl<'a> Section<'a> {
         };
         let items = items.iter().enumerate().map(|(index, item)| found.item(index, item));
         items.filter_map(|item| Some((item.clone(), self.text_of(&item)?))).collect()
-    }
-
-    fn parse_text<T: FromStr<Err: Display>>(&self, found: &Found<'a>, text: &str) -> Option<T> {
-        let parsed = text.parse();
-        if let Err(error) = &parsed {
-            self.mistake_at(found, &format!("{}: {error}", written(found)));
-        }
-        parsed.ok()
     }
 
     fn united<T>(&mut self, key: &str, parse: fn(&str) -> Option<T>, expected: &str) -> Option<T> {

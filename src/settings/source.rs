@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::credentials::{is_credential_name, path_of_url};
+use super::headers;
 use super::redaction::Redaction;
 use super::report::{Mistake, Report};
 
@@ -31,13 +32,20 @@ impl Source {
     /// Parses the text; every syntax mistake goes to the report.
     pub fn parse<'s>(&'s self, report: &Report) -> Spanned<DeTable<'s>> {
         let (table, errors) = DeTable::parse_recoverable(&self.text);
+        let repeated = if errors.is_empty() { Vec::new() } else { headers::repeated(&self.text) };
         for error in errors {
-            report.add(Mistake {
-                file: self.name.clone(),
-                line: error.span().map_or(1, |span| self.line_at(span.start)),
-                key: String::new(),
-                message: error.message().trim().to_owned(),
-            });
+            let line = error.span().map_or(1, |span| self.line_at(span.start));
+            // Each key of a table that is there again is there again, too.
+            let within = headers::enclosing(&self.text, line).unwrap_or_default();
+            if repeated.iter().any(|it| it.line <= line && headers::is_within(within, &it.name)) {
+                continue;
+            }
+            let message = error.message().trim().to_owned();
+            report.add(Mistake { file: self.name.clone(), line, key: String::new(), message });
+        }
+        for headers::Repeated { name, line, message } in repeated {
+            report.add(Mistake { file: self.name.clone(), line, key: String::new(), message });
+            report.stop_reading(name);
         }
         table
     }

@@ -173,15 +173,16 @@ fn a_secret_never_stands_in_a_message() {
     assert_eq!(
         mistakes,
         [
-            "user:1: a: \"${TOKEN}\": invalid socket address syntax",
+            "user:1: a: \"${TOKEN}\" is not an IP address with a port, such as \"127.0.0.1:8080\" or \
+             \"[::]:8080\"",
             "user:2: b: \"${TOKEN}\" is not a duration such as \"30s\", \"5m\" or \"7d\"",
             "user:3: c: \"${TOKEN}\" is not one of x",
             "user:4: d: expected a string, found the integer",
             "user:5: e: must not be empty",
             "user:6: f[0]: must not be empty",
             "user:7: g: the environment variable MISSING is not set",
-            "user:8: h: there is no vendor of that name",
-            "user:9: i: there is no vendor \"${TOKEN}\"",
+            "user:8: h: there is no vendor of that name; there are x",
+            "user:9: i: there is no vendor \"${TOKEN}\"; there are x",
         ]
     );
 }
@@ -224,11 +225,72 @@ fn values_are_read_in_their_units() {
     });
     let address = Some(SocketAddr::from(([127, 0, 0, 1], 80)));
     assert_eq!(values, (Duration::from_secs(90), 2048, address, 1));
-    assert_eq!(mistakes, ["user:4: l[1]: \"no\": invalid socket address syntax"]);
+    let [mistake] = mistakes.as_slice() else { panic!("{mistakes:?}") };
+    assert!(mistake.starts_with("user:4: l[1]: \"no\" is not an IP address"), "{mistake}");
 }
 
 #[test]
 fn what_an_unknown_owner_wrote_is_not_called_wrong() {
     let ((), mistakes) = read(&["[a]\nx = 1\n"], |root| root.section("a").ignore_rest());
     assert!(mistakes.is_empty(), "{mistakes:?}");
+}
+
+#[test]
+fn a_table_in_place_of_a_list_and_a_list_in_place_of_a_table_are_one_mistake_with_the_cure() {
+    let text = "[[sites]]\nname = \"a\"\n[sites.parts]\nx = 1\n[[limits]]\ny = 2\n";
+    let (values, mistakes) = read(&[text], |root| {
+        let mut sites = root.sections("sites", None);
+        let site = sites.first_mut().unwrap();
+        site.string("name");
+        let parts: Vec<i64> =
+            site.sections("parts", None).iter_mut().map(|part| part.integer("x", 0..=9)).collect();
+        (parts, root.section("limits").integer("y", 0..=9))
+    });
+    assert_eq!(values, (vec![1], 2), "what is in them is read all the same");
+    assert_eq!(
+        mistakes,
+        [
+            "user:3: sites[0].parts: is a list of tables: write [[sites.parts]] for each, in place of \
+             [sites.parts]",
+            "user:5: limits[0]: is one table: write [limits] in place of [[limits]]",
+        ]
+    );
+}
+
+#[test]
+fn values_with_a_form_of_their_own_are_mended_where_the_file_says_them() {
+    let text = "a = \"shop.example\"\nb = \"localhost:80\"\nc = [\"10.0.0.1\"]\nd = \"${HOST}\"\n";
+    let report = Report::default();
+    let variables = [("HOST".to_owned(), "shop.example".to_owned())].into();
+    let environment = Environment { variables, ..Environment::default() };
+    let source = Source { name: "user".to_owned(), text: text.to_owned() };
+    let table = source.parse(&report);
+    let mut root = Section::root(vec![(&source, &table)], &environment, &report);
+    root.opt_parsed::<url::Url>("a");
+    root.opt_parsed::<SocketAddr>("b");
+    root.parsed_list::<ipnet::IpNet>("c");
+    root.opt_parsed::<url::Url>("d");
+    drop(root);
+    let mistakes: Vec<String> = report.into_mistakes().iter().map(ToString::to_string).collect();
+    let better = ["\"https://shop.example\"?", "\"127.0.0.1:80\"?", "\"10.0.0.1/32\"?"];
+    for (mistake, better) in mistakes.iter().zip(better) {
+        assert!(mistake.ends_with(better), "{mistake}");
+    }
+    assert!(
+        mistakes[3].contains("${HOST}") && !mistakes[3].contains("did you mean"),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
+fn relative_paths_start_from_the_files_folder() {
+    let report = Report::default();
+    let environment = Environment { base: PathBuf::from("/etc/tagway"), ..Environment::default() };
+    let text = "a = \"data\"\nb = \"/srv/x\"\n".to_owned();
+    let source = Source { name: "user".to_owned(), text };
+    let table = source.parse(&report);
+    let mut root = Section::root(vec![(&source, &table)], &environment, &report);
+    assert_eq!(root.path("a"), PathBuf::from("/etc/tagway/data"));
+    assert_eq!(root.opt_path("b"), Some(PathBuf::from("/srv/x")));
+    assert_eq!(root.opt_path("c"), None);
 }

@@ -1,13 +1,36 @@
-//! Settings that are files beside the configuration.
+//! Settings that name files. Relative paths start from the configuration file's folder, wherever the
+//! program was started.
 
+use std::path::PathBuf;
+
+use super::layer::join;
+use super::report::Mistake;
 use super::section::Section;
 
 impl Section<'_> {
+    /// A required path, of a file or a folder. A relative one starts from the configuration file's folder.
+    pub fn path(&mut self, key: &str) -> PathBuf {
+        let path = self.string(key);
+        self.environment.base.join(path)
+    }
+
+    /// A path, if set. A relative one starts from the configuration file's folder.
+    pub fn opt_path(&mut self, key: &str) -> Option<PathBuf> {
+        Some(self.environment.base.join(self.opt_string(key)?))
+    }
+
+    /// Notes a mistake in the file that a key names, at a line of it.
+    pub fn mistake_in_file(&mut self, key: &str, line: usize, message: &str) {
+        let Some(path) = self.opt_path(key) else { return };
+        let (file, key) = (path.display().to_string(), join(&self.path, key));
+        self.report.add(Mistake { file, line, key, message: message.to_owned() });
+    }
+
     /// The text of the file that a key names, relative to the configuration file. Mistakes are noted;
     /// `None` then, and if the key is not set.
     pub fn opt_text_file(&mut self, key: &str, max_bytes: usize) -> Option<String> {
         use std::io::Read as _;
-        let path = self.environment.base.join(self.opt_string(key)?);
+        let path = self.opt_path(key)?;
         let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX).saturating_add(1);
         let mut text = String::new();
         let read =

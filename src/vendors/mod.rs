@@ -10,12 +10,13 @@
 //! What all vendors read alike is beside their folders: [`person`] and [`products`] find what an event
 //! says under the many names that sites give it, [`naming`] recognises the Segment spec's events,
 //! [`moments`] reads dates, [`email`] finds addresses where none should be, [`digest`] hashes,
-//! [`judge`] reads replies, [`shown`] shows requests to people. Vendors that take an event in several
+//! [`judge`] reads replies, [`aliases`] knows what people call vendors, [`shown`] shows requests to people. Vendors that take an event in several
 //! calls share a `conversation`. What beacons have in common is in [`wire`].
 //!
 //! Adding a vendor is a folder, its `mod` line, its entry in [`VENDORS`] and a fixtures folder; a
 //! tidy test holds the four together.
 
+pub mod aliases;
 pub mod audience;
 pub mod beacon;
 mod conversation;
@@ -115,6 +116,9 @@ pub struct Vendor {
     pub mint: Option<fn(&Landing<'_>) -> Vec<MintedCookie>>,
     /// How its server API is called, if it is a destination.
     pub destination: Option<Build>,
+    /// The end of a sentence about it: if it recognises an event that it is sent a second time, and by
+    /// which of its parts.
+    pub repeats: &'static str,
     /// How its browser library speaks, if the gateway understands it.
     pub beacon: Option<&'static dyn Beacon>,
     /// Which of its browser scripts are served first-party, if any.
@@ -149,6 +153,7 @@ impl Vendor {
         cookies: &[],
         mint: None,
         destination: None,
+        repeats: "cannot tell repetitions: each counts again",
         beacon: None,
         script: None,
         shim: None,
@@ -217,6 +222,11 @@ pub trait Destination: Send + Sync {
     /// order of the batch. The same events may come again after [`Outcome::Retry`], and must
     /// then carry the same dedupe keys.
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome>;
+
+    /// The settings without which it has no lists for the members of segments, of a vendor that has such.
+    fn lacks_for_lists(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// How the members of segments are put on its lists, if the vendor has such and the settings say
     /// enough.

@@ -185,13 +185,102 @@ async fn operators_send_look_retry_and_replay_from_the_command_line() {
 
     let before = webhook.tally().accepted;
     let window = ["--from", "2000-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"];
-    let words = [&["replay", "--destination", "webhook"][..], &window].concat();
+    let mut words = [&["replay", "--destination", "webhook"][..], &window].concat();
+    let (code, said) = tagway(&words);
+    assert_eq!(code, Some(2), "{said}");
+    for expected in ["2 ended already", "vendor can recognise repetitions", "--yes"] {
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+    assert_eq!(webhook.tally().accepted, before, "nothing goes without a yes");
+    words.push("--yes");
     let (code, said) = tagway(&words);
     assert_eq!(code, Some(0), "{said}");
     let all = |tally: &tagway::demo::simulator::Tally| tally.accepted == before + 2;
     webhook.wait_for(DEADLINE, all).await.expect("both again");
     settled(process.admin, 4).await;
     assert!(process.terminate().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_held_for_the_visitors_choice_is_told_of_at_once() {
+    let webhook = vendor(Kind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let consent = "consent = [\"analytics\", \"marketing\"]\nunknown_consent = \"hold\"\n";
+    let process = Process::start(&data, &file, &webhook_site(webhook.address(), consent));
+    let admin = process.admin.to_string();
+    let token = fs::read_to_string(data.join("admin.token")).unwrap();
+    // From elsewhere: with the address and the token alone, in a folder without a configuration.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let tagway = |words: &[&str]| {
+        let mut command = Command::new(TAGWAY);
+        command.current_dir(elsewhere.path()).args(words).args(["--admin", &admin]);
+        let output = command.env("TAGWAY_ADMIN_TOKEN", token.trim()).output().unwrap();
+        let (out, err) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+        (output.status.code(), out.unwrap() + &err.unwrap())
+    };
+    let (code, said) = tagway(&["send", "--timeout", "20s"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("webhook #1  held until the visitor chooses"), "{said}");
+    assert!(said.contains("--consent analytics,marketing"), "{said}");
+    let (code, said) = tagway(&["send", "--consent", "analytics,marketing"]);
+    assert!(code == Some(0) && said.contains("webhook #2  delivered"), "{said}");
+    let mut command = Command::new(TAGWAY);
+    command.current_dir(elsewhere.path()).args(["tail", "--admin", &admin, "--token", "wrong"]);
+    let refused = command.output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("(401)"), "{refused:?}");
+    let offline = Command::new(TAGWAY).args(["send", "--dry-run", "--config"]).arg(&file).output();
+    let said = String::from_utf8(offline.unwrap().stdout).unwrap();
+    assert!(said.contains("held until the visitor chooses"), "{said}");
+    assert!(process.terminate().success());
+}
+
+#[test]
+fn a_dry_run_judges_no_credentials_and_shows_why_a_template_has_no_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tagway.toml");
+    for (vendor, settings) in [
+        ("mixpanel", "project_token = \"0123456789abcdef0123456789abcdef\"\n"),
+        ("amplitude", "api_key = \"any-key-at-all\"\n"),
+    ] {
+        let text = format!(
+            "{SITE}\n[[sites.destinations]]\nname = \"d\"\nvendor = \"{vendor}\"\n\
+             [sites.destinations.settings]\n{settings}[[sites.destinations.mapping.rules]]\n\
+             set = {{ \"properties.sum\" = \"{{{{ properties.currency * 2.5 }}}}\" }}\n"
+        );
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(TAGWAY);
+        let output = command.args(["send", "--dry-run", "--config"]).arg(&file).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("d: would be delivered"), "{vendor}: {said}");
+        assert!(said.contains("d: mapping.rules[0].set \"properties.sum\": "), "{vendor}: {said}");
+    }
+}
+
+#[test]
+fn a_configuration_is_found_from_its_folder_and_its_paths_start_there() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("tagway.toml");
+    fs::write(&file, format!("data_dir = \"own\"\n{SITE}")).unwrap();
+    let check = |of: &Path, variable: Option<&Path>, words: &[&str]| {
+        let mut command = Command::new(TAGWAY);
+        command.current_dir(of).arg("check").args(words).env_remove("TAGWAY_CONFIG");
+        command.envs(variable.map(|file| ("TAGWAY_CONFIG", file)));
+        let output = command.output().unwrap();
+        let (out, err) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
+        (out.unwrap(), err.unwrap())
+    };
+    let own = folder.path().join("own").display().to_string();
+    let (out, err) = check(folder.path(), None, &[]);
+    assert!(out.starts_with("tagway.toml is valid") && err.lines().count() == 1, "{out}{err}");
+    assert!(err.contains("configuration: tagway.toml"), "{err}");
+    let (out, err) = check(elsewhere.path(), Some(&file), &[]);
+    assert!(out.contains(&own) && err.contains("TAGWAY_CONFIG"), "{out}{err}");
+    let named = file.display().to_string();
+    let (out, err) = check(elsewhere.path(), None, &["--config", &named]);
+    assert!(out.contains(&own) && err.is_empty(), "{out}{err}");
+    let (out, err) = check(elsewhere.path(), None, &[]);
+    assert!(out.contains("is valid") && err.contains("embedded default"), "{out}{err}");
 }
 
 #[test]

@@ -129,7 +129,9 @@ async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
     let rejects = fs::read_to_string(format!("{file}.rejects")).unwrap();
     let reject: Value = serde_json::from_str(rejects.trim()).unwrap();
     assert_eq!((&reject["row"], &reject["found"]["id"]), (&json!(1201), &json!("p1200")));
-    settled(shop.process.admin, 1200).await;
+    assert!(said.contains("--deliver"), "{said}");
+    let rows = settled(shop.process.admin, 1200).await;
+    assert_eq!((rows[0].skipped, webhook.tally().accepted), (1200, 0), "profiles alone: {rows:?}");
     let profile = shop.profile("p777@mail.example");
     assert_eq!(profile["user_id"], "p777");
     assert_eq!(
@@ -142,6 +144,11 @@ async fn people_are_brought_in_from_a_file_and_a_second_time_changes_nothing() {
     assert!(!fs::exists(format!("{file}.import")).unwrap(), "what is done is not noted");
     let rows = settled(shop.process.admin, 1200).await;
     assert_eq!(rows[0].accepted, 1200, "no row was taken twice");
+    fs::write(&path, "user_id,plan\nnew,pro\n").unwrap();
+    let output = shop.tagway(&["profiles", "import", &file, "--to", &to, "--deliver"]);
+    assert!(output.status.success(), "{output:?}");
+    let rows = settled(shop.process.admin, 1201).await;
+    assert_eq!((rows[0].delivered, webhook.tally().accepted), (1, 1), "{rows:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,6 +23,7 @@ impl Control for FakeControl {
             reader: ReaderId(3),
             state: "running",
             reason: None,
+            repeats: "recognises orders",
         }]
     }
 

@@ -134,6 +134,14 @@ impl Journal for FakeJournal {
     ) -> Result<u64, JournalError> {
         self.note(format!("replay {reader:?} {from} {to}"), 5)
     }
+    async fn replay_plan(
+        &self,
+        reader: ReaderId,
+        _from: Timestamp,
+        _to: Timestamp,
+    ) -> Result<ReplayPlan, JournalError> {
+        self.note(format!("plan {reader:?}"), ReplayPlan { count: 5, dead: 2, pending: 1 })
+    }
     async fn dead(
         &self,
         reader: Option<ReaderId>,
@@ -349,6 +357,10 @@ async fn operators_reach_the_journal() {
     assert_eq!(ask("GET /api/v1/events/bare/12", Value::Null).await.0, 200);
     let window = json!({"site": "shop", "destination": "ga4",
         "from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
+    let mut plan = window.clone();
+    plan["plan"] = json!(true);
+    let planned = json!({"count": 5, "dead": 2, "pending": 1, "repeats": "recognises orders"});
+    assert_eq!(ask("POST /api/v1/replay", plan).await, (200, planned));
     assert_eq!(ask("POST /api/v1/replay", window).await, (200, json!({"count": 5})));
     let one = json!({"ids": [7]});
     assert_eq!(ask("POST /api/v1/dead/retry", one).await, (200, json!({"count": 1})));
@@ -358,6 +370,7 @@ async fn operators_reach_the_journal() {
         *running.asked.lock().unwrap(),
         [
             "dead Some(ReaderId(3)) None 9",
+            "plan ReaderId(3)",
             "replay ReaderId(3) 2026-01-01T00:00:00Z 2026-01-02T00:00:00Z",
             "wake ReaderId(3)",
             "retry Ids([7])",

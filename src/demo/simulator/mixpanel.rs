@@ -10,7 +10,6 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{Method, StatusCode};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -102,7 +101,7 @@ impl Project {
             objections.push("without strict=1 nobody learns what was refused".to_owned());
         }
         for (index, record) in records.iter().enumerate() {
-            match self.event(record, asked.now) {
+            match self.event(record, asked) {
                 Ok(key) => accepted.extend(key),
                 Err((field, message)) => {
                     let id = record.pointer("/properties/$insert_id");
@@ -124,7 +123,12 @@ impl Project {
     }
 
     /// Checks one event; its key, unless it is there already.
-    fn event(&mut self, record: &Value, now: Timestamp) -> Result<Option<Option<String>>, Refusal> {
+    fn event(
+        &mut self,
+        record: &Value,
+        asked: &Asked<'_>,
+    ) -> Result<Option<Option<String>>, Refusal> {
+        let now = asked.now;
         let name = record.get("event").and_then(Value::as_str).unwrap_or_default();
         check(!name.is_empty() && name.chars().count() <= 255, "event", "1 to 255 characters")?;
         let properties = record.get("properties").and_then(Value::as_object);
@@ -135,11 +139,7 @@ impl Project {
             let ids = properties.get("$distinct_ids").and_then(Value::as_array);
             let are_two = ids.is_some_and(|ids| ids.len() == 2 && ids.iter().all(is_id));
             check(are_two, "properties.$distinct_ids", "two ids")?;
-            check(
-                text("token") == Some(MIXPANEL_TOKEN),
-                "properties.token",
-                "is another project's",
-            )?;
+            check(is_own(asked, text("token")), "properties.token", "is another project's")?;
             return Ok(Some(None));
         }
         check(!name.starts_with("$identify"), "event", "$identify goes to /track")?;
@@ -214,9 +214,9 @@ impl Project {
         };
         for record in &records {
             let checked = match path {
-                "/track" => self.identity(record),
-                "/engage" => person(record, is_unlocated),
-                _ => group(record),
+                "/track" => self.identity(record, asked),
+                "/engage" => person(record, is_unlocated, asked),
+                _ => group(record, asked),
             };
             objections.extend(checked.err().map(|(field, message)| format!("{field}: {message}")));
         }
@@ -252,13 +252,13 @@ impl Project {
     }
 
     /// `$identify` and `$create_alias`; other events are not sent by this path.
-    fn identity(&mut self, record: &Value) -> Result<(), Refusal> {
+    fn identity(&mut self, record: &Value, asked: &Asked<'_>) -> Result<(), Refusal> {
         self.merges(Merging::Original)?;
         let text = |name: &str| {
             let value = record.get("properties").and_then(|properties| properties.get(name));
             value.and_then(Value::as_str).unwrap_or_default()
         };
-        check(text("token") == MIXPANEL_TOKEN, "properties.token", "is another project's")?;
+        check(is_own(asked, Some(text("token"))), "properties.token", "is another project's")?;
         match record.get("event").and_then(Value::as_str) {
             Some("$identify") => {
                 check(is_plain_id(text("$identified_id")), "$identified_id", "is no id")?;
@@ -283,28 +283,28 @@ fn check(is_fine: bool, field: &'static str, message: &str) -> Result<(), Refusa
     if is_fine { Ok(()) } else { Err((field, message.to_owned())) }
 }
 
-fn person(record: &Value, is_unlocated: bool) -> Result<(), Refusal> {
+fn person(record: &Value, is_unlocated: bool, asked: &Asked<'_>) -> Result<(), Refusal> {
     let id = record.get("$distinct_id").and_then(Value::as_str).unwrap_or_default();
     check(is_plain_id(id), "$distinct_id", "is no id")?;
     let ip = record.get("$ip").and_then(Value::as_str);
     let is_located = ip.is_some_and(|ip| ip == "0" || ip.parse::<std::net::IpAddr>().is_ok());
     check(is_located || (ip.is_none() && is_unlocated), "$ip", "the sender would be located")?;
-    operation(record, PERSON)
+    operation(record, PERSON, asked)
 }
 
-fn group(record: &Value) -> Result<(), Refusal> {
+fn group(record: &Value, asked: &Asked<'_>) -> Result<(), Refusal> {
     for name in ["$group_key", "$group_id"] {
         let text = record.get(name).and_then(Value::as_str).unwrap_or_default();
         check(!text.is_empty(), "$group_key", &format!("{name} is missing"))?;
     }
-    operation(record, GROUP)
+    operation(record, GROUP, asked)
 }
 
 /// The token, and exactly one operation with what it takes.
-fn operation(record: &Value, allowed: &[&str]) -> Result<(), Refusal> {
+fn operation(record: &Value, allowed: &[&str], asked: &Asked<'_>) -> Result<(), Refusal> {
     let record = record.as_object().ok_or(("data", "is no object".to_owned()))?;
     let token = record.get("$token").and_then(Value::as_str);
-    check(token == Some(MIXPANEL_TOKEN), "$token", "is another project's")?;
+    check(is_own(asked, token), "$token", "is another project's")?;
     let mut operations = record.iter().filter(|(name, _)| !BESIDE.contains(&name.as_str()));
     let (Some((name, value)), None) = (operations.next(), operations.next()) else {
         return Err(("data", "needs exactly one operation".to_owned()));
@@ -361,6 +361,14 @@ fn is_plain_id(id: &str) -> bool {
     !id.trim().is_empty() && !PLACEHOLDERS.split(' ').any(|placeholder| placeholder == id)
 }
 
+/// Returns true if a record names the project.
+fn is_own(asked: &Asked<'_>, token: Option<&str>) -> bool {
+    match asked.judges_credentials {
+        true => token == Some(MIXPANEL_TOKEN),
+        false => token.is_some_and(|token| !token.is_empty()),
+    }
+}
+
 /// By the project's token and no password, or by the service account and the project's number.
 fn is_authorised(asked: &Asked<'_>) -> bool {
     let given = asked.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -368,7 +376,8 @@ fn is_authorised(asked: &Asked<'_>) -> bool {
     let Some(given) = given.and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
     let (user, secret, project) = MIXPANEL_ACCOUNT;
     let is_account = given == format!("{user}:{secret}");
-    given == format!("{MIXPANEL_TOKEN}:")
+    !asked.judges_credentials
+        || given == format!("{MIXPANEL_TOKEN}:")
         || (is_account && query(asked, "project_id").as_deref() == Some(project))
 }
 

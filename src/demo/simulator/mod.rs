@@ -115,6 +115,9 @@ struct Asked<'r> {
     headers: &'r HeaderMap,
     body: &'r Bytes,
     now: Timestamp,
+    /// True if keys and tokens must be the simulated customer's. A rehearsal takes any: only the vendor itself
+    /// can judge real ones.
+    judges_credentials: bool,
 }
 
 /// A vendor's side of its API, with whatever it remembers of earlier requests.
@@ -174,18 +177,26 @@ impl Kind {
 }
 
 /// A vendor's side of its API without a socket: for rehearsals.
-pub struct Rehearsal(Mutex<Box<dyn Desk>>);
+pub struct Rehearsal {
+    desk: Mutex<Box<dyn Desk>>,
+    judges_credentials: bool,
+}
 
 impl Rehearsal {
     /// One in which nothing has been asked yet.
     pub fn of(kind: Kind) -> Self {
-        Self(Mutex::new(kind.desk()))
+        Self { desk: Mutex::new(kind.desk()), judges_credentials: true }
+    }
+
+    /// The same with whatever keys and tokens there are.
+    pub fn trusting(kind: Kind) -> Self {
+        Self { judges_credentials: false, ..Self::of(kind) }
     }
 
     /// Who is on the vendor's lists.
     #[cfg(test)]
     pub(crate) fn lists(&self) -> MemberLists {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).lists()
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner).lists()
     }
 
     /// What the vendor would answer.
@@ -200,8 +211,10 @@ impl Rehearsal {
         now: Timestamp,
     ) -> (Response<Bytes>, Vec<Option<String>>, Vec<String>) {
         let (method, target) = (request.method(), request.uri());
-        let asked = Asked { method, target, headers: request.headers(), body: request.body(), now };
-        let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (headers, body) = (request.headers(), request.body());
+        let judges_credentials = self.judges_credentials;
+        let asked = Asked { method, target, headers, body, now, judges_credentials };
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let Reading { reply, accepted, objections } = desk.read(&asked);
         (reply, accepted, objections)
     }
@@ -301,6 +314,7 @@ impl Answer for Vendor {
                 headers: &head.headers,
                 body: &body,
                 now: self.clock.now(),
+                judges_credentials: true,
             };
             self.desk.lock().unwrap_or_else(PoisonError::into_inner).read(&asked)
         });

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::{DeadRecord, DeadSelection, JournalError, ReaderId, SiteId};
+use super::super::{DeadRecord, DeadSelection, JournalError, ReaderId, ReplayPlan, SiteId};
 use super::position::position;
 use super::{SqliteJournal, newest, place, site_of, text_bytes, time, trimmed_to};
 
@@ -163,18 +163,17 @@ pub(super) fn chunks(range: RangeInclusive<u64>) -> impl Iterator<Item = RangeIn
     })
 }
 
-/// Parks the chunk's events that the reader is done with and that are not parked already.
-pub(super) fn replay_chunk(
+/// The chunk's events of the window that the reader is done with, and those that it is not.
+fn done_and_not(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),
     chunk: &RangeInclusive<u64>,
     (from, to): (Timestamp, Timestamp),
-    now: Timestamp,
-) -> rusqlite::Result<u64> {
+) -> rusqlite::Result<(Vec<u64>, Vec<u64>)> {
     let position = position(connection, reader)?;
-    let is_done = |seq: u64| {
-        seq <= position.cursor
-            || position.ahead.iter().any(|(first, last)| (*first..=*last).contains(&seq))
+    let is_done = |seq: &u64| {
+        seq <= &position.cursor
+            || position.ahead.iter().any(|(first, last)| (*first..=*last).contains(seq))
     };
     let mut seqs = connection.prepare_cached(
         "SELECT place - ?1 FROM events WHERE place BETWEEN ?2 AND ?3
@@ -185,12 +184,64 @@ pub(super) fn replay_chunk(
     let seqs: Vec<u64> = seqs
         .query_map((place(site, 0), bounds.0, bounds.1, window.0, window.1), |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
+    Ok(seqs.into_iter().partition(is_done))
+}
+
+/// The dead letters of the window.
+pub(super) fn dead_in_window(
+    connection: &Connection,
+    reader: ReaderId,
+    (from, to): (Timestamp, Timestamp),
+) -> rusqlite::Result<u64> {
+    let window = (reader.0, from.as_millisecond(), to.as_millisecond());
+    let mut dead = connection.prepare_cached(
+        "SELECT COUNT(DISTINCT seq) FROM dead
+         WHERE reader = ? AND received_at >= ? AND received_at < ?",
+    )?;
+    dead.query_row(window, |row| row.get(0))
+}
+
+/// Says what [`replay_chunk`] would do, but for dead letters.
+pub(super) fn plan_chunk(
+    connection: &Connection,
+    of: (ReaderId, SiteId),
+    chunk: &RangeInclusive<u64>,
+    window: (Timestamp, Timestamp),
+) -> rusqlite::Result<ReplayPlan> {
+    let (reader, _) = of;
+    let (done, pending) = done_and_not(connection, of, chunk, window)?;
+    let mut parked =
+        connection.prepare_cached("SELECT 1 FROM parked WHERE reader = ? AND seq = ?")?;
+    let mut plan = ReplayPlan { pending: count(&pending), ..ReplayPlan::default() };
+    for seq in done {
+        if parked.exists((reader.0, seq))? {
+            plan.pending += 1;
+        } else {
+            plan.count += 1;
+        }
+    }
+    Ok(plan)
+}
+
+fn count(seqs: &[u64]) -> u64 {
+    u64::try_from(seqs.len()).unwrap_or(u64::MAX)
+}
+
+/// Parks the chunk's events that the reader is done with and that are not parked already.
+pub(super) fn replay_chunk(
+    connection: &Connection,
+    (reader, site): (ReaderId, SiteId),
+    chunk: &RangeInclusive<u64>,
+    (from, to): (Timestamp, Timestamp),
+    now: Timestamp,
+) -> rusqlite::Result<u64> {
+    let (done, _) = done_and_not(connection, (reader, site), chunk, (from, to))?;
     let mut park = connection.prepare_cached(
         "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, 0)
          ON CONFLICT DO NOTHING",
     )?;
     let mut replayed = 0_u64;
-    for seq in seqs.into_iter().filter(|seq| is_done(*seq)) {
+    for seq in done {
         replayed += u64::from(park.execute((reader.0, seq, now.as_millisecond()))? > 0);
     }
     connection

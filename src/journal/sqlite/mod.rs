@@ -50,8 +50,8 @@ use self::evict::Evictor;
 pub use self::schema::MIGRATIONS;
 use super::{
     AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Guard, Head, Journal,
-    JournalError, Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement,
-    SiteId, Usage,
+    JournalError, Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, ReplayPlan, Settings,
+    Settlement, SiteId, Usage,
 };
 use crate::clock::SharedClock;
 use crate::event::SenderRank;
@@ -292,6 +292,27 @@ impl Journal for SqliteJournal {
                 .await?;
         }
         Ok(replayed)
+    }
+
+    async fn replay_plan(
+        &self,
+        reader: ReaderId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<ReplayPlan, JournalError> {
+        let (site, range) = self.read_db(move |c| dead::replay_range(c, reader, from, to)).await?;
+        let mut plan = ReplayPlan::default();
+        for chunk in dead::chunks(range) {
+            let of_chunk = self
+                .read_db(move |c| dead::plan_chunk(c, (reader, site), &chunk, (from, to)))
+                .await?;
+            plan.count += of_chunk.count;
+            plan.pending += of_chunk.pending;
+        }
+        let dead = self.read_db(move |c| dead::dead_in_window(c, reader, (from, to))).await?;
+        // A letter may be kept longer than its event.
+        plan.dead = dead.min(plan.count);
+        Ok(plan)
     }
 
     async fn dead(

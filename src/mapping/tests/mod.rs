@@ -207,6 +207,15 @@ fn what_cannot_work_is_a_mistake_with_the_nearest_name() {
         (rule("dorp = [\"properties.x\"]"), "did you mean \"drop\"?"),
         ("[mapping]\ncountry = \"Switzerland\"".to_owned(), "ISO 3166"),
         ("[mapping]\ncurrency = \"euros\"".to_owned(), "ISO 4217"),
+        ("where = \"propertis.x > 1\"".to_owned(), "did you mean \"properties\"?"),
+        ("where = \"user_id == 'x'\"".to_owned(), "did you mean \"userId\"?"),
+        ("where = \"properties.x is odf\"".to_owned(), "no test \"odf\"; did you mean \"odd\"?"),
+        (rule("where = \"proprties.x\""), "did you mean \"properties\"?"),
+        (rule("set = { \"properties.x\" = \"{{ properties.x | nofilter }}\" }"), "no filter"),
+        (rule("set = { \"properties.x\" = \"{{ properties.x | uper }}\" }"), "mean \"upper\"?"),
+        (rule("set = { \"properties.x\" = \"{{ properties.x.upper() }}\" }"), "| upper"),
+        (rule("set = { \"properties.x\" = \"{{ rnage(3) }} x\" }"), "did you mean \"range\"?"),
+        (rule("set = { \"properties.x\" = \"{{ [1] | map('uper') | list }}\" }"), "\"upper\"?"),
     ] {
         let mistakes = mistakes(&text);
         let [mistake] = mistakes.as_slice() else { panic!("{text}: {mistakes:?}") };
@@ -225,4 +234,39 @@ fn a_template_cannot_run_or_grow_without_end() {
     let text = rule(&format!("set = {{ \"properties.x\" = {long:?} }}"));
     let (event, _) = mapped(&text, order());
     assert_eq!(event["properties"].get("x"), None);
+}
+
+#[test]
+fn failures_are_counted_by_rule_and_shown_to_whoever_asks() {
+    let text = rule("set = { \"properties.a\" = \"{{ properties.none * 2 }}\" }\n")
+        + &rule("set = { \"properties.b\" = \"{{ properties.none }}\" }\n")
+        + &rule("set = { \"properties.c\" = \"{{ properties.quantity / 0 }} EUR\" }\n")
+        + &rule("where = \"properties.price < 3\"\nset = { \"properties.d\" = 1 }\n");
+    let mapping = mapping(&text);
+    assert_eq!(mapping.failures(), None);
+    mapping.apply(order()).unwrap();
+    mapping.apply(order()).unwrap();
+    let (counts, is_news) = mapping.failures().unwrap();
+    let counts: Vec<(&str, u64)> = counts.iter().map(|(rule, n)| (rule.as_str(), *n)).collect();
+    assert_eq!((&counts[..2], is_news), (&[("rules[0]", 2), ("rules[2]", 2)][..], true));
+    assert_eq!(mapping.failures(), None, "what was asked for is not counted again");
+    let missing = mapping.missing(order());
+    let places: Vec<&str> = missing.iter().map(|it| it.place.as_str()).collect();
+    let expected = ["set \"properties.a\"", "set \"properties.b\"", "set \"properties.c\""];
+    for ((place, rule), expected) in places.iter().zip(0..).zip(expected) {
+        assert_eq!(*place, format!("rules[{rule}].{expected}"));
+    }
+    assert_eq!(missing[1].problem, "has no value for this event");
+    assert!(!missing[0].problem.is_empty() && missing[0].problem != missing[1].problem);
+}
+
+#[test]
+fn a_number_that_json_cannot_hold_is_a_failure_and_no_value() {
+    for template in ["{{ 1e308 * 10 }}", "{{ 1e308 * 10 }} EUR"] {
+        let text = rule(&format!("set = {{ \"properties.x\" = {template:?} }}"));
+        let mapping = mapping(&text);
+        let mapped = mapping.apply(order()).unwrap();
+        assert_eq!(mapped.event.properties.as_ref().unwrap().get("x"), None, "{template}");
+        assert!(mapping.failures().is_some(), "{template}");
+    }
 }

@@ -284,6 +284,17 @@ impl SegmentStore for PostgresSegments {
         Ok(self.database.within(changing).await?)
     }
 
+    async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError> {
+        self.keep().await?;
+        let counting = async {
+            let client = self.database.client().await?;
+            let counted = format!("SELECT ({})::bigint", dollars(statements::SIZE));
+            let counted = client.prepare_cached(&counted).await?;
+            Ok(client.query_one(&counted, &[&segment.0]).await?.try_get(0)?)
+        };
+        Ok(count(self.database.within(counting).await?))
+    }
+
     async fn end(
         &self,
         segment: SegmentId,

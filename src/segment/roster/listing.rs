@@ -31,6 +31,8 @@ pub struct Listed {
     pub syncs: Vec<Synced>,
     /// Whether a run was begun and has not ended.
     pub is_running: bool,
+    /// The members now: `ran` has those of the last run.
+    pub members: u64,
     /// The last run.
     pub ran: Option<Ran>,
     /// When it is due.
@@ -57,6 +59,10 @@ impl Segments {
             let counters = self.counters(site).await?;
             for segment in &site.segments {
                 let known = kept.iter().find(|known| *known.name == *segment.name);
+                let members = match known {
+                    Some(known) => self.store.size(known.id).await?,
+                    None => 0,
+                };
                 listed.push(Listed {
                     site: site.name.clone(),
                     name: segment.name.clone(),
@@ -70,6 +76,7 @@ impl Segments {
                         .cloned()
                         .collect(),
                     is_running: known.is_some_and(|known| known.begun_at.is_some()),
+                    members,
                     ran: known.and_then(|known| known.ran.clone()),
                     due_ms: self.due(site, segment, known, now),
                     counting: counters.as_deref().and_then(|it| Counting::of(&segment.rule, it)),
@@ -97,6 +104,7 @@ impl Segments {
             destinations: Vec::new(),
             syncs,
             is_running: false,
+            members: 0,
             ran: known.iter().find(|it| *it.name == *name).and_then(|it| it.ran.clone()),
             name,
             due_ms: None,

@@ -191,6 +191,13 @@ impl SegmentStore for SqliteSegments {
         Ok(changed.await?)
     }
 
+    async fn size(&self, segment: SegmentId) -> Result<u64, SegmentError> {
+        let counted = self.store.read(move |c| {
+            c.prepare_cached(statements::SIZE)?.query_row([segment.0], |row| row.get(0))
+        });
+        Ok(counted.await?)
+    }
+
     async fn end(
         &self,
         segment: SegmentId,

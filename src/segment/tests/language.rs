@@ -102,6 +102,24 @@ fn what_is_missing_fails_every_test_and_not_turns_that_round() {
 }
 
 #[test]
+fn a_path_that_begins_with_a_part_of_an_event_is_a_mistake() {
+    let mistakes = |rule: Value| Rule::parse(&rule).err().unwrap_or_default();
+    for path in ["properties.revenue", "propertis.revenue", "traits.plan", "context.page.url"] {
+        let found = mistakes(json!({ "event": "X", "where": { path: 1 } }));
+        assert_eq!(found.len(), 1, "{path}: {found:?}");
+        assert!(found[0].message.contains("within the event's properties: write"), "{found:?}");
+    }
+    for path in ["traits.plan", "trait.plan", "profile.traits"] {
+        let found = mistakes(json!({ "trait": path, "=": "pro" }));
+        assert_eq!((found.len(), found[0].better.is_some()), (1, true), "{path}: {found:?}");
+    }
+    for path in ["cart.value", "property.price", "revenue"] {
+        assert!(mistakes(json!({ "event": "X", "where": { path: 1 } })).is_empty(), "{path}");
+    }
+    assert!(mistakes(json!({ "trait": "address.city", "=": "x" })).is_empty());
+}
+
+#[test]
 fn equal_filters_count_under_one_name_for_ever() {
     let key = |filter: Value| {
         let mut keys = Vec::new();

@@ -45,6 +45,10 @@ impl SegmentStore for Fatal {
         Ok((id, now_ms))
     }
 
+    async fn size(&self, _segment: SegmentId) -> Result<u64, SegmentError> {
+        Ok(0)
+    }
+
     async fn evaluate_of(
         &self,
         _site: SiteId,

@@ -60,6 +60,7 @@ use crate::settings::Secret;
 /// Amplitude's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "amplitude",
+    repeats: "recognises repetitions by insert_id, within 7 days of each other",
     known_as: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
     cookies: &["AMP_*"],
     destination: Some(|section, endpoint| {
@@ -128,6 +129,14 @@ impl Destination for Amplitude {
         let hits: Vec<_> = batch.iter().map(|event| self.hit(event)).collect();
         let hits: Vec<Option<&Hit>> = hits.iter().map(|hit| hit.as_ref().as_ref().ok()).collect();
         Dispatch::new(&self.settings, batch, call).run(&hits).await
+    }
+
+    fn lacks_for_lists(&self) -> &'static [&'static str] {
+        if self.settings.cohorts.is_some() {
+            &[]
+        } else {
+            &["app_id", "cohort_owner", "secret_key"]
+        }
     }
 
     fn audience(&self) -> Option<&dyn Audience> {

@@ -48,6 +48,7 @@ use crate::settings::Secret;
 /// GA4's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "ga4",
+    repeats: "recognises orders by their transaction_id, and counts every other event again",
     known_as: &["Google Analytics 4", "Google Analytics 4 Web", "GA4"],
     cookies: &["_ga", "_ga_*"],
     destination: Some(|section, endpoint| {

@@ -17,6 +17,7 @@ use super::audience::ListsOnly;
 /// Google Ads' entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "google_ads",
+    repeats: "takes no events",
     known_as: &["Google Ads", "Google Data Manager", "Google Enhanced Conversions"],
     destination: Some(|section, endpoint| {
         let (lists, secrets) = CustomerMatch::read(section, endpoint);

@@ -52,6 +52,7 @@ use crate::settings::Secret;
 /// Intercom's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "intercom",
+    repeats: "recognises repetitions by the contact, the name and the second",
     known_as: &["Intercom"],
     destination: Some(|section, endpoint| {
         let (api, token) = Api::read(section, endpoint);

@@ -15,6 +15,7 @@ use super::audience::ListsOnly;
 /// Klaviyo's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "klaviyo",
+    repeats: "takes no events",
     known_as: &["Klaviyo", "Klaviyo (Actions)"],
     destination: Some(|section, endpoint| {
         let (lists, key) = Api::read(section, endpoint);

@@ -61,6 +61,7 @@ const NAME: &str = "meta";
 /// Meta's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: NAME,
+    repeats: "recognises repetitions by the event id, within 48 hours of each other",
     known_as: &[
         "Facebook Conversions API (Actions)",
         "Facebook Conversions API",
@@ -166,6 +167,10 @@ impl Destination for Meta {
         }
         let unsaid = || Outcome::Retry { reason: Reason::new("no_outcome"), after: None };
         ends.into_iter().map(|end| end.unwrap_or_else(unsaid)).collect()
+    }
+
+    fn lacks_for_lists(&self) -> &'static [&'static str] {
+        if self.settings.audiences.is_some() { &[] } else { &["ad_account_id"] }
     }
 
     fn audience(&self) -> Option<&dyn Audience> {

@@ -65,6 +65,7 @@ use crate::settings::Secret;
 /// Mixpanel's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "mixpanel",
+    repeats: "recognises repetitions by $insert_id, the time and the visitor",
     known_as: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
     destination: Some(|section, endpoint| {
         Box::new(Mixpanel { settings: Settings::read(section, endpoint) })

@@ -13,6 +13,7 @@ use super::audience::ListsOnly;
 /// TikTok's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "tiktok",
+    repeats: "takes no events",
     known_as: &["TikTok", "TikTok Audiences", "TikTok Ads"],
     destination: Some(|section, endpoint| {
         let (lists, token) = Segments::read(section, endpoint);

@@ -31,6 +31,7 @@ use crate::settings::Secret;
 /// The webhook's entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: "webhook",
+    repeats: "can recognise repetitions, if the receiver keeps the webhook-id",
     known_as: &["Webhooks"],
     destination: Some(|section, endpoint| {
         Box::new(Webhook { settings: Settings::read(section, endpoint) })

@@ -30,7 +30,8 @@ const FILES = {
     function handle(event, context) { seen.push([event.event || event.type, context.results.good, context.user.id]); }`,
   "throws.js": "function handle() { throw new Error('boom \\u0007 a@b.example'); }",
   "hangs.js": "function handle(event, context, done) {}",
-  "syntax.js": "function handle( {",
+  // So deep that the gateway does not look for mistakes in it.
+  "syntax.js": `function handle${"(".repeat(2000)}`,
   "own.js": "let count = 0; const handle = (event) => { window.inline = ++count; };",
   "lazy.js": "function handle(event) { (window.lazy ??= []).push(event.event); event.event = 'changed'; }",
   "strict.js": "async function handle(event) { (window.strict ??= []).push(event.event || event.type); }",

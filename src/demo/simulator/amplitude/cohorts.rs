@@ -36,7 +36,7 @@ impl Cohorts {
         let given = given.and_then(|value| STANDARD.decode(value.strip_prefix("Basic ")?).ok());
         let given = given.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
         let (key, secret) = given.split_once(':').unwrap_or_default();
-        if key_problem(Some(key)).is_some() || secret.is_empty() {
+        if key_problem(asked, Some(key)).is_some() || secret.is_empty() {
             return refused(StatusCode::UNAUTHORIZED, json!({}), "Invalid credentials");
         }
         if !has_type(asked, "application/json") {

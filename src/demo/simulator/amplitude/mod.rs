@@ -112,7 +112,7 @@ impl Amplitude {
             Ok(body) => body,
             Err(problem) => return bad(json!({}), &problem),
         };
-        if let Some(refusal) = key_problem(body.get("api_key").and_then(Value::as_str)) {
+        if let Some(refusal) = key_problem(asked, body.get("api_key").and_then(Value::as_str)) {
             return refusal;
         }
         let events = body.get("events").and_then(Value::as_array).map(Vec::as_slice);
@@ -242,7 +242,7 @@ fn form(asked: &Asked<'_>, field: &str, problem: fn(&Object) -> Option<String>) 
     }
     let fields: HashMap<String, String> =
         url::form_urlencoded::parse(asked.body).into_owned().collect();
-    if let Some(refusal) = key_problem(fields.get("api_key").map(String::as_str)) {
+    if let Some(refusal) = key_problem(asked, fields.get("api_key").map(String::as_str)) {
         return refusal;
     }
     let entries = fields.get(field).and_then(|text| serde_json::from_str(text).ok());
@@ -287,12 +287,13 @@ fn mapping_problem(entry: &Object) -> Option<String> {
 }
 
 /// A key is 32 hexadecimal digits; any other is nobody's.
-fn key_problem(key: Option<&str>) -> Option<Reading> {
+fn key_problem(asked: &Asked<'_>, key: Option<&str>) -> Option<Reading> {
     match key {
         None | Some("") => {
             let said = json!({ "missing_field": "api_key" });
             Some(bad(said, "Request missing required field"))
         }
+        Some(_) if !asked.judges_credentials => None,
         Some(key) if key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
         Some(key) => Some(bad(json!({}), &format!("Invalid API key: {key}"))),
     }
@@ -356,7 +357,14 @@ mod tests {
         headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
         let (method, target, headers) = (&Method::POST, &target, &headers);
-        let reading = desk.read(&Asked { method, target, headers, body: &body, now });
+        let reading = desk.read(&Asked {
+            method,
+            target,
+            headers,
+            body: &body,
+            now,
+            judges_credentials: true,
+        });
         let said = serde_json::from_slice(reading.reply.body()).unwrap();
         (reading.reply.status().as_u16(), said, reading.accepted.len())
     }

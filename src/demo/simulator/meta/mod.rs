@@ -489,7 +489,14 @@ mod tests {
         let (target, body): (Uri, Bytes) = (path.parse().unwrap(), body.to_string().into());
         let now = now.parse().unwrap();
         let method = &Method::POST;
-        graph.read(&Asked { method, target: &target, headers: &headers, body: &body, now })
+        graph.read(&Asked {
+            method,
+            target: &target,
+            headers: &headers,
+            body: &body,
+            now,
+            judges_credentials: true,
+        })
     }
 
     fn body(name: &str, id: &str) -> Value {

@@ -231,6 +231,7 @@ impl Shop {
             sync: SyncSettings {
                 destination: "crm".into(),
                 kind,
+                is_kind_implied: false,
                 audience: "VIP".to_owned(),
                 list: None,
                 traits: Vec::new(),

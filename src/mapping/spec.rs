@@ -1,0 +1,348 @@
+//! The names that the Segment spec and the gateway give to what is in an event and a profile, and the
+//! warnings about those that are near one of these and are probably slips.
+//!
+//! A site may send whatever it likes: a name that is in none of these lists is no mistake, and a name that
+//! the configuration has at several places is the site's own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::names::Lookup;
+
+/// The names in one object.
+struct Members {
+    names: &'static [&'static str],
+    /// True if there can be no others.
+    is_closed: bool,
+}
+
+const PROPERTIES: &[&str] = &[
+    "affiliation",
+    "brand",
+    "build",
+    "cart_id",
+    "category",
+    "checkout_id",
+    "coupon",
+    "coupon_id",
+    "coupon_name",
+    "creative",
+    "currency",
+    "discount",
+    "email",
+    "filters",
+    "image_url",
+    "index",
+    "keywords",
+    "list_id",
+    "name",
+    "order_id",
+    "path",
+    "payment_method",
+    "position",
+    "price",
+    "product_id",
+    "products",
+    "promotion_id",
+    "quantity",
+    "query",
+    "rating",
+    "reason",
+    "referrer",
+    "revenue",
+    "review_body",
+    "review_id",
+    "search",
+    "share_message",
+    "share_via",
+    "shipping",
+    "shipping_method",
+    "sku",
+    "sorts",
+    "step",
+    "subtotal",
+    "tax",
+    "title",
+    "total",
+    "url",
+    "value",
+    "variant",
+    "version",
+    "wishlist_id",
+    "wishlist_name",
+];
+const PRODUCT: &[&str] = &[
+    "brand",
+    "category",
+    "coupon",
+    "currency",
+    "discount",
+    "id",
+    "image_url",
+    "name",
+    "position",
+    "price",
+    "product_id",
+    "quantity",
+    "sku",
+    "url",
+    "variant",
+];
+const TRAITS: &[&str] = &[
+    "address",
+    "age",
+    "avatar",
+    "birthday",
+    "city",
+    "company",
+    "country",
+    "createdAt",
+    "created_at",
+    "description",
+    "email",
+    "employees",
+    "firstName",
+    "first_name",
+    "gender",
+    "id",
+    "industry",
+    "lastName",
+    "last_name",
+    "name",
+    "phone",
+    "plan",
+    "state",
+    "title",
+    "username",
+    "website",
+    "zip",
+];
+const ADDRESS: &[&str] =
+    &["city", "country", "postalCode", "postal_code", "region", "state", "street", "zip"];
+const COMPANY: &[&str] = &["employee_count", "id", "industry", "name", "plan"];
+const CONTEXT: &[&str] = &[
+    "active",
+    "app",
+    "campaign",
+    "channel",
+    "consent",
+    "device",
+    "groupId",
+    "ip",
+    "library",
+    "locale",
+    "location",
+    "network",
+    "os",
+    "page",
+    "referrer",
+    "screen",
+    "timezone",
+    "traits",
+    "userAgent",
+    "userAgentData",
+];
+const FACTS: &[&str] = &[
+    "beacon",
+    "campaign",
+    "clickIds",
+    "cookies",
+    "dnt",
+    "format",
+    "fromServer",
+    "gpc",
+    "hints",
+    "ip",
+    "language",
+    "passing",
+    "place",
+    "proven",
+    "session",
+    "suspicion",
+    "tag",
+    "told",
+    "userAgent",
+    "visitor",
+];
+const PROFILE: &[&str] = &[
+    "activity",
+    "consent",
+    "device",
+    "first_seen",
+    "group_id",
+    "last_seen",
+    "place",
+    "touches",
+    "traits",
+    "user_id",
+];
+const CAMPAIGN: &[&str] = &["content", "id", "medium", "name", "source", "term"];
+
+/// The known names of the object at a lookup; `None` if the names are the site's own.
+fn members(at: &[&str]) -> Option<Members> {
+    let open = |names| Some(Members { names, is_closed: false });
+    let closed = |names| Some(Members { names, is_closed: true });
+    match at {
+        ["properties"] => open(PROPERTIES),
+        ["properties", "products"] => open(PRODUCT),
+        ["traits"] | ["profile" | "context", "traits"] => open(TRAITS),
+        ["traits", "address"] | ["profile" | "context", "traits", "address"] => open(ADDRESS),
+        ["traits", "company"] | ["profile" | "context", "traits", "company"] => open(COMPANY),
+        ["context"] => open(CONTEXT),
+        ["context", "page"] => open(&["path", "referrer", "search", "title", "url"]),
+        ["context", "campaign"] => open(CAMPAIGN),
+        ["context", "app"] => open(&["build", "name", "namespace", "version"]),
+        ["context", "device"] => open(&[
+            "adTrackingEnabled",
+            "advertisingId",
+            "id",
+            "manufacturer",
+            "model",
+            "name",
+            "type",
+            "version",
+        ]),
+        ["context", "library" | "os"] => open(&["name", "version"]),
+        ["context", "screen"] => open(&["density", "height", "innerHeight", "innerWidth", "width"]),
+        ["context", "network"] => open(&["bluetooth", "carrier", "cellular", "wifi"]),
+        ["context", "location"] => {
+            open(&["city", "country", "latitude", "longitude", "region", "speed"])
+        }
+        ["facts"] => closed(FACTS),
+        ["facts", "place"] => closed(&["city", "country", "postalCode", "region", "timeZone"]),
+        ["facts", "session"] => closed(&["id", "number"]),
+        ["facts", "campaign"] => closed(CAMPAIGN),
+        ["facts", "hints"] => closed(&["brands", "mobile", "platform"]),
+        ["facts", "suspicion"] => closed(&["reasons", "score"]),
+        ["facts", "visitor"] => closed(&["id", "since"]),
+        ["facts", "clickIds", _] => closed(&["at", "value"]),
+        ["profile"] => closed(PROFILE),
+        ["profile", "device"] => {
+            closed(&["browser", "browser_version", "os", "os_version", "type"])
+        }
+        ["profile", "place"] => closed(&["city", "country", "region"]),
+        ["profile", "touches"] => closed(&["first", "last"]),
+        ["profile", "touches", _] => closed(&["at", "campaign", "click_ids", "referrer"]),
+        ["profile", "touches", _, "campaign"] => open(CAMPAIGN),
+        ["profile", "activity", _] => closed(&["count", "first", "last", "sum"]),
+        _ => None,
+    }
+}
+
+/// A value that some place of the configuration looks up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NameMention {
+    /// The place, as a message shows it.
+    pub place: String,
+    /// The names, from the outermost.
+    pub lookup: Lookup,
+}
+
+/// The warnings about lookups that are probably slips. `made` are lookups that the configuration itself
+/// fills.
+pub fn probable_slips(mentions: &BTreeSet<NameMention>, made: &BTreeSet<Lookup>) -> Vec<String> {
+    // How many places name each object or value.
+    let mut places = BTreeMap::<&[String], BTreeSet<&str>>::new();
+    for NameMention { place, lookup } in mentions {
+        for end in 1..=lookup.len() {
+            places.entry(lookup.get(..end).unwrap_or_default()).or_default().insert(place);
+        }
+    }
+    let is_own = |lookup: &[String]| {
+        let is_made = made.iter().any(|it| it.starts_with(lookup));
+        is_made || places.get(lookup).is_some_and(|places| places.len() > 1)
+    };
+    let slip = |mention: &NameMention| {
+        let lookup = mention.lookup.as_slice();
+        (1..lookup.len()).find_map(|end| {
+            let (at, name) = (lookup.get(..end)?, lookup.get(end)?);
+            let names: Vec<&str> = at.iter().map(String::as_str).collect();
+            let Members { names, is_closed } = members(&names)?;
+            if names.contains(&name.as_str()) || (!is_closed && is_own(lookup.get(..=end)?)) {
+                return None;
+            }
+            let own = places.keys().copied().chain(made.iter().map(Vec::as_slice));
+            let own = own.filter(|it| it.len() == end + 1 && it.starts_with(at) && is_own(it));
+            let own = own.filter_map(|it| it.last()).map(String::as_str);
+            let near = near(name, names.iter().copied().chain(own.filter(|own| own != name)));
+            let path = lookup.get(..=end)?.join(".");
+            match (near, is_closed) {
+                (Some(near), _) => Some(format!("{path}; did you mean \"{near}\"?")),
+                (None, true) => Some(format!("{path}; there are {}", names.join(", "))),
+                (None, false) => None,
+            }
+        })
+    };
+    let warnings = mentions.iter().filter_map(|mention| {
+        Some(format!("{}: nothing is known of {}", mention.place, slip(mention)?))
+    });
+    warnings.collect()
+}
+
+/// The name that another one is a slip of: one letter off, two in a long one, or written in another form.
+fn near<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    const LONG: usize = 8;
+    // Between short names one letter is the difference of two words.
+    const SHORT: usize = 4;
+    let plain = |name: &str| name.replace(['_', '-', ' '], "").to_lowercase();
+    let wanted = plain(name);
+    let distance = |other: &str| match plain(other) {
+        other if other == wanted => 0,
+        other => strsim::damerau_levenshtein(&wanted, &other),
+    };
+    let near = names.into_iter().map(|other| (distance(other), other));
+    let near = near.filter(|(distance, other)| {
+        let length = other.chars().count();
+        let is_short = length.min(wanted.chars().count()) < SHORT;
+        *distance <= usize::from(!is_short) + usize::from(length >= LONG)
+    });
+    near.min_by_key(|(distance, _)| *distance).map(|(_, other)| other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slips(mentions: &[(&str, &str)], made: &[&str]) -> Vec<String> {
+        let lookup = |text: &str| text.split('.').map(str::to_owned).collect::<Lookup>();
+        let mentions = mentions
+            .iter()
+            .map(|(place, text)| NameMention { place: (*place).to_owned(), lookup: lookup(text) });
+        probable_slips(&mentions.collect(), &made.iter().map(|text| lookup(text)).collect())
+    }
+
+    #[test]
+    fn a_slip_is_told_from_a_name_of_the_sites_own() {
+        for (text, better) in [
+            ("properties.pricee", "price"),
+            ("properties.orderId", "order_id"),
+            ("properties.reveneu", "revenue"),
+            ("properties.products.qunatity", "quantity"),
+            ("traits.emial", "email"),
+            ("profile.traits.address.citty", "city"),
+            ("context.page.tilte", "title"),
+            ("facts.place.contry", "country"),
+            ("profile.activty", "activity"),
+            ("profile.activity.Order Completed.cuont", "count"),
+        ] {
+            let slips = slips(&[("here", text)], &[]);
+            let [slip] = slips.as_slice() else { panic!("{text}: {slips:?}") };
+            assert!(slip.ends_with(&format!("did you mean \"{better}\"?")), "{slip}");
+        }
+        for text in
+            ["properties.loyalty_tier", "properties.colour", "traits.vip", "facts.place.country"]
+        {
+            assert_eq!(slips(&[("here", text)], &[]), [""; 0], "{text}");
+        }
+        let closed = slips(&[("here", "facts.colour")], &[]);
+        assert!(closed.iter().any(|it| it.contains("there are beacon")), "{closed:?}");
+    }
+
+    #[test]
+    fn names_elsewhere_in_the_configuration_are_known() {
+        let twice = [("one", "properties.prices"), ("two", "properties.prices")];
+        assert_eq!(slips(&twice, &[]), [""; 0], "the site's own name");
+        assert_eq!(slips(&[("one", "properties.prices")], &["properties.prices"]), [""; 0]);
+        let own = slips(&[("here", "properties.loyalty_teir")], &["properties.loyalty_tier"]);
+        assert!(own.iter().any(|it| it.contains("\"loyalty_tier\"")), "{own:?}");
+    }
+}

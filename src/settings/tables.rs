@@ -1,0 +1,54 @@
+//! Tables and lists of tables, and the cure where one is written for the other.
+
+use super::headers::without_places;
+use super::layer::{Found, Layer};
+use super::section::Section;
+
+impl<'a> Section<'a> {
+    /// The table that was found. Of a list of tables, which is a mistake, it is the first, so that what is
+    /// in it is read all the same.
+    pub(super) fn one_table(&self, found: Found<'a>) -> Option<Layer<'a>> {
+        if let Some(table) = found.value.as_table() {
+            return Some(Layer { source: found.source, table, span: found.span, path: found.path });
+        }
+        let items = found.value.as_array();
+        let first = items.and_then(|items| items.first()).map(|item| found.item(0, item));
+        match first.filter(|first| first.value.is_table()) {
+            Some(first) => {
+                let header = without_places(&found.path);
+                let message = format!("is one table: write [{header}] in place of [[{header}]]");
+                self.mistake_at(&first, &message);
+                self.one_table(first)
+            }
+            None => {
+                self.wrong_type(&found, "a table");
+                None
+            }
+        }
+    }
+
+    /// The tables of the list that was found. Of a single table, which is a mistake, they are that table.
+    pub(super) fn tables(&self, found: &Found<'a>) -> Vec<Layer<'a>> {
+        let Some(items) = found.value.as_array() else {
+            if found.value.is_table() {
+                let header = without_places(&found.path);
+                let message = format!(
+                    "is a list of tables: write [[{header}]] for each, in place of [{header}]"
+                );
+                self.mistake_at(found, &message);
+                return self.one_table(found.clone()).into_iter().collect();
+            }
+            self.wrong_type(found, "a list of tables");
+            return Vec::new();
+        };
+        let items = items.iter().enumerate().map(|(index, item)| found.item(index, item));
+        let table = |item: Found<'a>| {
+            let Some(table) = item.value.as_table() else {
+                self.wrong_type(&item, "a table");
+                return None;
+            };
+            Some(Layer { source: item.source, table, span: item.span, path: item.path })
+        };
+        items.filter_map(table).collect()
+    }
+}
