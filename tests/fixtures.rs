@@ -9,7 +9,7 @@
 //!   JSON body, parted by ` | `; or `timeout`, or `unreachable`. After the last it answers 204;
 //! - `expected.http`: the requests, header fields sorted, bodies decompressed, JSON pretty, forms one
 //!   field a line;
-//! - `expected.outcomes.json`: how each event ended, and which of its fields were dropped.
+//! - `expected.outcomes.json`: how each event ended.
 //!
 //! An audience's case holds
 //! - `members.json`: the people, each `{"userId", "anonymousId", "traits"}`; for each, what the vendor is
@@ -390,11 +390,6 @@ fn deliver(
             Screening::Send => said(delivered.next()),
         });
         end.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
-        let dropped: Vec<String> =
-            event.dropped_fields().listed().iter().map(ToString::to_string).collect();
-        if !dropped.is_empty() {
-            end["dropped"] = dropped.into();
-        }
         end
     });
     let ends = ends.collect();
