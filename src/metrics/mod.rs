@@ -238,11 +238,7 @@ impl Metrics {
         );
         r.register("events_accepted", "Events durably accepted", self.events_accepted.clone());
         r.register("events_dropped", "Events refused", self.events_dropped.clone());
-        r.register(
-            "values_unread",
-            "Members of accepted events left out because they could not be read",
-            self.values_unread.clone(),
-        );
+        r.register("values_unread", "Members of events left out", self.values_unread.clone());
         r.register("events_duplicate", "Events accepted before", self.events_duplicate.clone());
         r.register("rate_limited", "Requests over a rate limit", self.rate_limited.clone());
         r.register("connections", "Connections open", self.connections.clone());
