@@ -83,11 +83,11 @@ const MIN_ZEROS: usize = 9;
 
 /// Whether an id is somebody's, the space around it aside.
 pub fn names_somebody(id: &str) -> bool {
-    !is_nobodys(id, &[])
+    !is_placeholder(id, &[])
 }
 
 /// Whether an id is nobody's: by the words above, or by others that a site knows, in lower case.
-pub fn is_nobodys(id: &str, own: &[String]) -> bool {
+pub fn is_placeholder(id: &str, own: &[String]) -> bool {
     let id = id.trim_matches(is_space);
     if own.iter().any(|word| id.eq_ignore_ascii_case(word)) {
         return true;
@@ -253,8 +253,10 @@ mod tests {
     fn a_site_knows_placeholders_of_its_own() {
         let own = ["visitor".to_owned(), "gast".to_owned()];
         assert!(
-            is_nobodys(" Gast", &own) && is_nobodys("VISITOR", &own) && is_nobodys("null", &own)
+            is_placeholder(" Gast", &own)
+                && is_placeholder("VISITOR", &own)
+                && is_placeholder("null", &own)
         );
-        assert!(!is_nobodys("gast1", &own) && !is_nobodys("gast", &[]));
+        assert!(!is_placeholder("gast1", &own) && !is_placeholder("gast", &[]));
     }
 }

@@ -48,7 +48,7 @@ pub struct Rehearsed {
 struct SiteTerms<'a> {
     name: &'a str,
     limits: &'a Limits,
-    nobody_ids: &'a [String],
+    placeholder_ids: &'a [String],
     anonymizes_ip: bool,
 }
 
@@ -62,8 +62,8 @@ struct Read {
 }
 
 fn read(site: &SiteTerms<'_>, message: &[u8], received_at: Timestamp) -> Result<Read, SendError> {
-    let SiteTerms { limits, nobody_ids, .. } = *site;
-    let terms = Terms { limits, kind: None, nobody_ids, received_at };
+    let SiteTerms { limits, placeholder_ids, .. } = *site;
+    let terms = Terms { limits, kind: None, placeholder_ids, received_at };
     let (mut drafts, rejected) = decode::read(message, &terms).map_err(SendError::Invalid)?;
     let draft = match (drafts.pop(), rejected.first()) {
         (Some(draft), None) if drafts.is_empty() => draft,
@@ -94,7 +94,8 @@ pub fn rehearse(
     now: Timestamp,
 ) -> Result<Rehearsed, SendError> {
     let anonymizes_ip = site.privacy.anonymizes_ip();
-    let terms = SiteTerms { name: "", limits, nobody_ids: &site.nobody_ids, anonymizes_ip };
+    let terms =
+        SiteTerms { name: "", limits, placeholder_ids: &site.placeholder_ids, anonymizes_ip };
     let Read { event, unread, .. } = read(&terms, message, head::to_millisecond(now))?;
     let record =
         serde_json::to_value(&event).map_err(|_impossible| SendError::Invalid("malformed"))?;
@@ -112,7 +113,7 @@ impl Gateway {
         let terms = SiteTerms {
             name: &site.name,
             limits: &snapshot.limits,
-            nobody_ids: &site.nobody_ids,
+            placeholder_ids: &site.placeholder_ids,
             anonymizes_ip: site.privacy.anonymizes_ip(),
         };
         let Read { event, key, has_traits, unread } = read(&terms, message, received_at)?;

@@ -124,7 +124,7 @@ async fn times_ids_and_addresses_are_read_as_they_are_written() {
 }
 
 #[tokio::test]
-async fn an_opened_mail_counts_and_is_nobodys_browser() {
+async fn an_opened_mail_counts_and_is_placeholder_browser() {
     let drop = bots::Settings { policy: bots::Policy::Drop, score: 50 };
     let house = house_whose(|site| site.bots = drop).await;
     let agents = [

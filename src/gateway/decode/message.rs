@@ -128,7 +128,7 @@ impl Envelope<'_> {
             member: has_wrong_types(fields),
         };
         let sent_at = fields.sent_at.text().and_then(read_event_time).or(self.sent_at);
-        let id = |field: &Loose<'_>| bounded(field.id(terms.nobody_ids), max);
+        let id = |field: &Loose<'_>| bounded(field.id(terms.placeholder_ids), max);
         let plain = |field: &Loose<'_>| bounded(field.text().filter(|text| !text.is_empty()), max);
         let message_id = id(&fields.message_id)?;
         let event = Event {
@@ -242,7 +242,7 @@ fn complete(event: &Event<RawObject>) -> Result<(), Invalid> {
 
 /// The message's own id, to name it in an answer.
 pub(super) fn known_id(fields: &Fields<'_>, terms: &Terms<'_>) -> Option<String> {
-    bounded(fields.message_id.id(terms.nobody_ids), terms.limits.field_bytes).ok().flatten()
+    bounded(fields.message_id.id(terms.placeholder_ids), terms.limits.field_bytes).ok().flatten()
 }
 
 fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
