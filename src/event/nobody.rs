@@ -60,7 +60,7 @@ const NOBODY: [&str; 53] = [
     "9774d56d682e549c",
 ];
 
-/// What stands around the name of a variable that a template did not fill in, wherever in the id.
+/// Signs around the name of a variable that a template did not fill in, wherever in the id.
 const TEMPLATES: [(&str, &str); 8] = [
     ("{{", "}}"),
     ("${", "}"),
@@ -86,7 +86,7 @@ pub fn names_somebody(id: &str) -> bool {
     !is_placeholder(id, &[])
 }
 
-/// Whether an id is nobody's: by the words above, or by others that a site knows, in lower case.
+/// Returns true if an id names nobody: by the words above, or by others that a site knows, in lower case.
 pub fn is_placeholder(id: &str, own: &[String]) -> bool {
     let id = id.trim_matches(is_space);
     if own.iter().any(|word| id.eq_ignore_ascii_case(word)) {
@@ -147,14 +147,14 @@ fn is_template(id: &str) -> bool {
     })
 }
 
-/// Whether a text could be a variable's name: a UUID in braces is none.
+/// Returns true if a text could be a variable's name: a UUID in braces is none.
 fn is_variable(name: &str) -> bool {
     let is_part =
         |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.' | b' ' | b'|');
     name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(is_part)
 }
 
-/// What languages print for values that are no text: `[object Object]`, `function () {`, `<User: 0x7f>`.
+/// Recognises the prints of values that are no text: `[object Object]`, `function () {`, `<User: 0x7f>`.
 fn is_other_type(id: &str) -> bool {
     let start =
         |start: &str| id.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));

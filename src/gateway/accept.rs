@@ -58,7 +58,7 @@ pub(super) struct Observed {
     /// The id of messages that name nobody.
     pub(super) minted: Option<String>,
     pub(super) sender: Sender,
-    /// Whether only the network of an address may be kept.
+    /// True if only the network of an address may be kept.
     pub(super) anonymizes_ip: bool,
 }
 

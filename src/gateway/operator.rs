@@ -15,7 +15,7 @@ use crate::journal::{AppendError, Appended, MessageKey};
 /// An event that an operator sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// What became of it.
+    /// The journal's answer.
     pub appended: Appended,
     /// Its message id.
     pub message_id: String,
@@ -44,7 +44,7 @@ pub struct Rehearsed {
     pub unread: Vec<&'static str>,
 }
 
-/// What a site says about messages, whoever sends them.
+/// A site's terms for messages, whoever sends them.
 struct SiteTerms<'a> {
     name: &'a str,
     limits: &'a Limits,
@@ -56,7 +56,7 @@ struct SiteTerms<'a> {
 struct Read {
     event: Event<RawObject>,
     key: MessageKey,
-    /// Whether it says something of the person.
+    /// True if it says something of the person.
     has_traits: bool,
     unread: Vec<&'static str>,
 }

@@ -1,4 +1,4 @@
-//! What messages say in forms that are not quite right, and what the gateway makes of it.
+//! Messages in forms that are not quite right, and their events.
 
 use std::sync::Arc;
 

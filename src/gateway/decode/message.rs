@@ -47,7 +47,7 @@ pub struct Draft {
     pub is_kept: bool,
     /// What it brings to prove its user id.
     pub proofs: LoginProofs,
-    /// What of it cannot be read, and is left out.
+    /// Its members that cannot be read and are left out.
     pub unread: Unread,
 }
 
@@ -252,7 +252,7 @@ fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
     }
 }
 
-/// Whether a member says something in another type than it has to be. An empty list is no such thing: it is
+/// Returns true if a member says something in another type than it has to be. An empty list is no such thing: it is
 /// how PHP writes an empty object.
 fn has_wrong_types(fields: &Fields<'_>) -> bool {
     let texts = [&fields.event, &fields.name, &fields.category, &fields.user_id];
