@@ -112,7 +112,7 @@ fn is_word(id: &str) -> bool {
         word.len() == bare.len() && word.bytes().zip(bare.bytes()).all(same)
     };
     let is_sign = |byte: u8| byte.is_ascii_punctuation() || byte == b' ';
-    NOBODY.iter().any(|word| is_known(&word)) || bare.bytes().all(is_sign)
+    NOBODY.iter().any(is_known) || bare.bytes().all(is_sign)
 }
 
 /// The advertising id of a device whose owner has turned it off, a device's address that is hidden, and the

@@ -98,14 +98,12 @@ async fn a_member_of_the_wrong_type_costs_only_itself() {
 #[tokio::test]
 async fn times_ids_and_addresses_are_read_as_they_are_written() {
     let house = house().await;
-    let body = format!(
-        r#"{{"batch":[{{"type":"track","event":"x","userId":89440000000000012345,
-        "timestamp":1795424400.25,"properties":{{"card":-89440000000000012346,"n":1.50}},
-        "context":{{"ip":"203.0.113.9:51234, 10.0.0.7"}}}},
-        {{"type":"track","event":"x","userId":"(null)","anonymousId":" GAST ","timestamp":"soon"}},
-        {{"type":"track","event":"x","userId":"{{{{user_id}}}}","anonymousId":"d2",
-        "timestamp":"2026-11-23 09:00:00 UTC"}}]}}"#
-    );
+    let body = r#"{"batch":[{"type":"track","event":"x","userId":89440000000000012345,
+        "timestamp":1795424400.25,"properties":{"card":-89440000000000012346,"n":1.50},
+        "context":{"ip":"203.0.113.9:51234, 10.0.0.7"}},
+        {"type":"track","event":"x","userId":"(null)","anonymousId":" GAST ","timestamp":"soon"},
+        {"type":"track","event":"x","userId":"{{user_id}}","anonymousId":"d2",
+        "timestamp":"2026-11-23 09:00:00 UTC"}]}"#;
     let (status, rejected) = batch(&house, body).await;
     assert_eq!((status, rejected), (StatusCode::OK, vec![(1, "missing_user_id".to_owned())]));
     let events = house.events().await;

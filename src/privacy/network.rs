@@ -96,7 +96,7 @@ pub fn names_address(name: &str) -> bool {
     let mut is_remote = false;
     while let Some(word) = words.next() {
         let is_word = |known: &&str| word.eq_ignore_ascii_case(known);
-        if WORDS.iter().any(|known| is_word(&known)) {
+        if WORDS.iter().any(is_word) {
             // The address itself, not a flag about it: `ip_country`, `ip_valid`.
             return words.peek().is_none_or(|next| {
                 ["address", "addr", "override", "for", "v4", "v6", "list"]

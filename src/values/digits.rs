@@ -11,7 +11,7 @@ const SAFE_DIGITS: usize = 18;
 /// Returns true if a text may have an integer that a reader rounds. Digits in strings count too: the answer is for who
 /// asks whether a closer look is worth its time.
 pub fn may_have_long_integers(json: &[u8]) -> bool {
-    // A row of so many digits covers every so manieth byte: nearly all of the text is not even looked at.
+    // Of each row that is too long, one of these bytes is a digit: most of the text is not even looked at.
     let mut at = SAFE_DIGITS;
     while let Some(byte) = json.get(at) {
         if byte.is_ascii_digit() {
