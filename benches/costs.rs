@@ -123,7 +123,7 @@ fn decode(criterion: &mut Criterion) {
     let terms = Terms {
         limits: &settings.limits,
         kind: None,
-        nobody_ids: &[],
+        placeholder_ids: &[],
         received_at: SystemClock.now(),
     };
     criterion.bench_function("decode", |bencher| {

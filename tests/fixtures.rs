@@ -297,8 +297,12 @@ fn judge(messages: &[u8]) -> Result<(), Failed> {
     let source = Source { name: "site.toml".to_owned(), text: site };
     let settings = tagway::config::load(&[source], &Environment::default())
         .map_err(|mistakes| format!("{mistakes:?}"))?;
-    let terms =
-        Terms { limits: &settings.limits, kind: None, nobody_ids: &[], received_at: NOW.parse()? };
+    let terms = Terms {
+        limits: &settings.limits,
+        kind: None,
+        placeholder_ids: &[],
+        received_at: NOW.parse()?,
+    };
     let (_, rejected) = decode::read(messages, &terms)?;
     if rejected.is_empty() { Ok(()) } else { Err(format!("refused: {rejected:?}").into()) }
 }

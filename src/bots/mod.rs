@@ -99,7 +99,7 @@ pub fn is_prefetch(fields: &HeaderMap) -> bool {
     })
 }
 
-/// What programs that fetch the images of mails call themselves, in lower case: webmail's proxies, and
+/// Names of programs that fetch the images of mails, in lower case: webmail's proxies, and
 /// programs on people's desks. They act for a person who opened a mail.
 const MAIL_PROXIES: [&str; 9] = [
     "imageproxy",
@@ -113,7 +113,7 @@ const MAIL_PROXIES: [&str; 9] = [
     "applemail",
 ];
 
-/// Whether a program fetches an image for a person who opened a mail, so that address and agent are its own.
+/// Returns true if a program fetches an image for a person who opened a mail, so that address and agent are its own.
 /// Apple Mail names nothing but `Mozilla/5.0`; others name nothing at all.
 pub fn is_mail_proxy(fields: &HeaderMap) -> bool {
     let agent = agent(fields);

@@ -172,8 +172,8 @@ impl Worker {
     ) -> bool {
         let Some(Arrival { names, is_known, waited, is_given_up }) = arrival else { return false };
         // Who was given an id for one event alone is never met again.
-        let is_nobodys = names.is_empty() || event.facts.passing;
-        if attempt > UNTRIED || is_nobodys || !self.settings.is_for(event) {
+        let is_placeholder = names.is_empty() || event.facts.passing;
+        if attempt > UNTRIED || is_placeholder || !self.settings.is_for(event) {
             return false;
         }
         let until = event.received_at.checked_add(self.settings.hold_identity).ok();

@@ -25,7 +25,7 @@ pub use facts::{
     Campaign, ClickId, ClientHints, Facts, Place, RawBeacon, Session, Suspicion, VisitorFact,
 };
 pub use members::RawMembers;
-pub use nobody::{is_nobodys, names_somebody};
+pub use nobody::{is_placeholder, names_somebody};
 pub use rank::SenderRank;
 
 use std::fmt;

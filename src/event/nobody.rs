@@ -60,7 +60,7 @@ const NOBODY: [&str; 53] = [
     "9774d56d682e549c",
 ];
 
-/// What stands around the name of a variable that a template did not fill in, wherever in the id.
+/// Signs around the name of a variable that a template did not fill in, wherever in the id.
 const TEMPLATES: [(&str, &str); 8] = [
     ("{{", "}}"),
     ("${", "}"),
@@ -83,11 +83,11 @@ const MIN_ZEROS: usize = 9;
 
 /// Whether an id is somebody's, the space around it aside.
 pub fn names_somebody(id: &str) -> bool {
-    !is_nobodys(id, &[])
+    !is_placeholder(id, &[])
 }
 
-/// Whether an id is nobody's: by the words above, or by others that a site knows, in lower case.
-pub fn is_nobodys(id: &str, own: &[String]) -> bool {
+/// Returns true if an id names nobody: by the words above, or by others that a site knows, in lower case.
+pub fn is_placeholder(id: &str, own: &[String]) -> bool {
     let id = id.trim_matches(is_space);
     if own.iter().any(|word| id.eq_ignore_ascii_case(word)) {
         return true;
@@ -112,7 +112,7 @@ fn is_word(id: &str) -> bool {
         word.len() == bare.len() && word.bytes().zip(bare.bytes()).all(same)
     };
     let is_sign = |byte: u8| byte.is_ascii_punctuation() || byte == b' ';
-    NOBODY.iter().any(|word| is_known(&word)) || bare.bytes().all(is_sign)
+    NOBODY.iter().any(is_known) || bare.bytes().all(is_sign)
 }
 
 /// The advertising id of a device whose owner has turned it off, a device's address that is hidden, and the
@@ -147,14 +147,14 @@ fn is_template(id: &str) -> bool {
     })
 }
 
-/// Whether a text could be a variable's name: a UUID in braces is none.
+/// Returns true if a text could be a variable's name: a UUID in braces is none.
 fn is_variable(name: &str) -> bool {
     let is_part =
         |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.' | b' ' | b'|');
     name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(is_part)
 }
 
-/// What languages print for values that are no text: `[object Object]`, `function () {`, `<User: 0x7f>`.
+/// Recognises the prints of values that are no text: `[object Object]`, `function () {`, `<User: 0x7f>`.
 fn is_other_type(id: &str) -> bool {
     let start =
         |start: &str| id.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
@@ -253,8 +253,10 @@ mod tests {
     fn a_site_knows_placeholders_of_its_own() {
         let own = ["visitor".to_owned(), "gast".to_owned()];
         assert!(
-            is_nobodys(" Gast", &own) && is_nobodys("VISITOR", &own) && is_nobodys("null", &own)
+            is_placeholder(" Gast", &own)
+                && is_placeholder("VISITOR", &own)
+                && is_placeholder("null", &own)
         );
-        assert!(!is_nobodys("gast1", &own) && !is_nobodys("gast", &[]));
+        assert!(!is_placeholder("gast1", &own) && !is_placeholder("gast", &[]));
     }
 }

@@ -77,7 +77,7 @@ pub(super) struct Observed {
     /// Whether the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
     pub(super) sender: Sender,
-    /// Whether only the network of an address may be kept.
+    /// True if only the network of an address may be kept.
     pub(super) anonymizes_ip: bool,
 }
 

@@ -43,7 +43,7 @@ impl Arrived<'_> {
         Caller::Person(suspicion)
     }
 
-    /// Whether a program fetches the image of a mail that a person opened.
+    /// Returns true if a program fetches the image of a mail that a person opened.
     pub(super) fn is_mail_proxy(&self) -> bool {
         self.route == Route::Pixel && bots::is_mail_proxy(&self.head.headers)
     }

@@ -336,7 +336,7 @@ proptest! {
         place in 0_usize..4, shim in prop::sample::select(vec!["", "ga4", "meta", "posthog"]),
     ) {
         let limits = limits();
-        let terms = decode::Terms { limits: &limits, kind: None, nobody_ids: &[], received_at: NOON.parse().unwrap() };
+        let terms = decode::Terms { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
         let place = ["properties", "traits", "context", "integrations"][place];
         let text = format!(
             "{{\"context\":{{\"all\":{shared}}},\"batch\":[{{\"type\":\"page\",\"name\":{name},\
@@ -356,7 +356,7 @@ proptest! {
     #[test]
     fn no_body_does_harm(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let limits = limits();
-        let terms = decode::Terms { limits: &limits, kind: None, nobody_ids: &[], received_at: NOON.parse().unwrap() };
+        let terms = decode::Terms { limits: &limits, kind: None, placeholder_ids: &[], received_at: NOON.parse().unwrap() };
         let Ok(text) = decode::Text::look(&body, limits.json_depth) else { return Ok(()) };
         if let Ok(envelope) = decode::open(&text, &terms, (limits.batch_events, usize::MAX)) {
             let length = envelope.len();
@@ -371,7 +371,7 @@ proptest! {
     ) {
         let limits = limits();
         let received_at = NOON.parse().unwrap();
-        let terms = decode::Terms { limits: &limits, kind: None, nobody_ids: &[], received_at };
+        let terms = decode::Terms { limits: &limits, kind: None, placeholder_ids: &[], received_at };
         let message = json!({
             "type": kind, "event": name, "messageId": id, "anonymousId": id, "timestamp": time,
             "sentAt": time, "userId": name,

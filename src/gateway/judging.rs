@@ -83,10 +83,10 @@ impl Arrived<'_> {
         kind: Option<Kind>,
     ) -> Result<Messages, Rejection> {
         let (snapshot, received_at) = (Arc::clone(self.snapshot), self.received_at);
-        let nobody_ids = Arc::clone(&self.site.nobody_ids);
+        let placeholder_ids = Arc::clone(&self.site.placeholder_ids);
         let judge = move |share: Option<Share>| {
             let limits = &snapshot.limits;
-            let terms = Terms { limits, kind, nobody_ids: &nobody_ids, received_at };
+            let terms = Terms { limits, kind, placeholder_ids: &placeholder_ids, received_at };
             let came = text.len();
             let room = match share {
                 Some(_) => (limits.batch_events, limits.inflated_bytes),

@@ -129,7 +129,7 @@ mod tests {
             name: "shop".into(),
             settings: SiteSettings {
                 privacy: std::sync::Arc::default(),
-                nobody_ids: Default::default(),
+                placeholder_ids: Default::default(),
                 bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
                 mounts: Vec::new(),
                 hosts: vec!["t.shop.example".to_owned()],

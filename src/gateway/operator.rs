@@ -15,7 +15,7 @@ use crate::journal::{AppendError, Appended, MessageKey};
 /// An event that an operator sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// What became of it.
+    /// The journal's answer.
     pub appended: Appended,
     /// Its message id.
     pub message_id: String,
@@ -44,11 +44,11 @@ pub struct Rehearsed {
     pub unread: Vec<&'static str>,
 }
 
-/// What a site says about messages, whoever sends them.
+/// A site's terms for messages, whoever sends them.
 struct SiteTerms<'a> {
     name: &'a str,
     limits: &'a Limits,
-    nobody_ids: &'a [String],
+    placeholder_ids: &'a [String],
     anonymizes_ip: bool,
 }
 
@@ -56,14 +56,14 @@ struct SiteTerms<'a> {
 struct Read {
     event: Event<RawObject>,
     key: MessageKey,
-    /// Whether it says something of the person.
+    /// True if it says something of the person.
     has_traits: bool,
     unread: Vec<&'static str>,
 }
 
 fn read(site: &SiteTerms<'_>, message: &[u8], received_at: Timestamp) -> Result<Read, SendError> {
-    let SiteTerms { limits, nobody_ids, .. } = *site;
-    let terms = Terms { limits, kind: None, nobody_ids, received_at };
+    let SiteTerms { limits, placeholder_ids, .. } = *site;
+    let terms = Terms { limits, kind: None, placeholder_ids, received_at };
     let (mut drafts, rejected) = decode::read(message, &terms).map_err(SendError::Invalid)?;
     let draft = match (drafts.pop(), rejected.first()) {
         (Some(draft), None) if drafts.is_empty() => draft,
@@ -95,7 +95,8 @@ pub fn rehearse(
     now: Timestamp,
 ) -> Result<Rehearsed, SendError> {
     let anonymizes_ip = site.privacy.anonymizes_ip();
-    let terms = SiteTerms { name: "", limits, nobody_ids: &site.nobody_ids, anonymizes_ip };
+    let terms =
+        SiteTerms { name: "", limits, placeholder_ids: &site.placeholder_ids, anonymizes_ip };
     let Read { event, unread, .. } = read(&terms, message, head::to_millisecond(now))?;
     let record =
         serde_json::to_value(&event).map_err(|_impossible| SendError::Invalid("malformed"))?;
@@ -113,7 +114,7 @@ impl Gateway {
         let terms = SiteTerms {
             name: &site.name,
             limits: &snapshot.limits,
-            nobody_ids: &site.nobody_ids,
+            placeholder_ids: &site.placeholder_ids,
             anonymizes_ip: site.privacy.anonymizes_ip(),
         };
         let Read { event, key, has_traits, unread } = read(&terms, message, received_at)?;

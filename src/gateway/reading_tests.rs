@@ -1,4 +1,4 @@
-//! What messages say in forms that are not quite right, and what the gateway makes of it.
+//! Messages in forms that are not quite right, and their events.
 
 use std::sync::Arc;
 
@@ -98,14 +98,12 @@ async fn a_member_of_the_wrong_type_costs_only_itself() {
 #[tokio::test]
 async fn times_ids_and_addresses_are_read_as_they_are_written() {
     let house = house().await;
-    let body = format!(
-        r#"{{"batch":[{{"type":"track","event":"x","userId":89440000000000012345,
-        "timestamp":1795424400.25,"properties":{{"card":-89440000000000012346,"n":1.50}},
-        "context":{{"ip":"203.0.113.9:51234, 10.0.0.7"}}}},
-        {{"type":"track","event":"x","userId":"(null)","anonymousId":" GAST ","timestamp":"soon"}},
-        {{"type":"track","event":"x","userId":"{{{{user_id}}}}","anonymousId":"d2",
-        "timestamp":"2026-11-23 09:00:00 UTC"}}]}}"#
-    );
+    let body = r#"{"batch":[{"type":"track","event":"x","userId":89440000000000012345,
+        "timestamp":1795424400.25,"properties":{"card":-89440000000000012346,"n":1.50},
+        "context":{"ip":"203.0.113.9:51234, 10.0.0.7"}},
+        {"type":"track","event":"x","userId":"(null)","anonymousId":" GAST ","timestamp":"soon"},
+        {"type":"track","event":"x","userId":"{{user_id}}","anonymousId":"d2",
+        "timestamp":"2026-11-23 09:00:00 UTC"}]}"#;
     let (status, rejected) = batch(&house, body).await;
     assert_eq!((status, rejected), (StatusCode::OK, vec![(1, "missing_user_id".to_owned())]));
     let events = house.events().await;
@@ -124,7 +122,7 @@ async fn times_ids_and_addresses_are_read_as_they_are_written() {
 }
 
 #[tokio::test]
-async fn an_opened_mail_counts_and_is_nobodys_browser() {
+async fn an_opened_mail_counts_and_is_placeholder_browser() {
     let drop = bots::Settings { policy: bots::Policy::Drop, score: 50 };
     let house = house_whose(|site| site.bots = drop).await;
     let agents = [

@@ -197,7 +197,7 @@ pub struct SiteSettings {
     /// What is done with visitors' data.
     pub privacy: Arc<Policy>,
     /// Ids that name nobody at this site, besides those that name nobody anywhere; in lower case.
-    pub nobody_ids: Arc<[String]>,
+    pub placeholder_ids: Arc<[String]>,
     /// What is done about bots.
     pub bots: bots::Settings,
     /// Where the vendors' own browser libraries send.
@@ -222,8 +222,8 @@ impl SiteSettings {
             origins: section.strings("origins"),
             write_key: section.opt_string("write_key"),
             server_token: section.opt_secret("server_token"),
-            nobody_ids: section
-                .strings("nobody_ids")
+            placeholder_ids: section
+                .strings("placeholder_ids")
                 .iter()
                 .map(|id| id.trim().to_ascii_lowercase())
                 .collect(),

@@ -80,7 +80,7 @@ pub(super) struct Site {
     pub(super) public: Public,
     pub(super) privacy: Arc<Policy>,
     /// The site's own words for an unknown visitor, in lower case.
-    pub(super) nobody_ids: Arc<[String]>,
+    pub(super) placeholder_ids: Arc<[String]>,
     pub(super) bots: bots::Settings,
     pub(super) mounts: Vec<Mounted>,
     pub(super) meters: Meters,
@@ -179,7 +179,7 @@ impl Site {
             pages: page_report(&name, metrics),
             id,
             privacy: settings.privacy,
-            nobody_ids: settings.nobody_ids,
+            placeholder_ids: settings.placeholder_ids,
             bots: settings.bots,
             mounts: mounts.map(|it| Mounted::new(it, &name, &settings.hosts, metrics)).collect(),
             meters: Meters::new(&name, metrics),

@@ -112,7 +112,7 @@ async fn house_of(
             hosts: vec!["t.shop.example".to_owned()],
             origins: vec!["https://shop.example".to_owned()],
             privacy: Arc::default(),
-            nobody_ids: Arc::new(["gast".to_owned()]),
+            placeholder_ids: Arc::new(["gast".to_owned()]),
             bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
             mounts,
             write_key: Some("shop-web".to_owned()),

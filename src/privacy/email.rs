@@ -1,4 +1,4 @@
-//! What looks like an e-mail address, wherever vendors' policies forbid to send one in the clear: alone, within
+//! E-mail addresses, wherever vendors' policies forbid to send one in the clear: alone, within
 //! a text, and in any part of a URL, in the clear or percent-encoded, once or several times.
 
 use std::borrow::Cow;
@@ -6,13 +6,13 @@ use std::ops::Range;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What stands where an address was.
+/// The word in an address's place.
 pub const REDACTED: &str = "[redacted]";
 
-/// How often a text may be percent-encoded: a URL in a parameter of a URL in a parameter, and one more.
+/// The times that a text may be percent-encoded: a URL in a parameter of a URL in a parameter, and one more.
 const MAX_ENCODINGS: usize = 5;
 
-/// What is encoded again in a part of a URL that was decoded.
+/// Characters that are encoded again in a part of a URL that was decoded.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Signs in front of an address's at sign, besides letters and digits (RFC 5322), but for those that part the
@@ -37,7 +37,7 @@ pub fn is_email(text: &str) -> bool {
     plain(name) && plain(domain) && domain.contains('.') && !domain.starts_with('.')
 }
 
-/// Whether a text may have an address somewhere: a quick look before it is taken apart.
+/// Returns true if a text may have an address somewhere: a quick look before it is taken apart.
 fn may_have_email(text: &str) -> bool {
     text.contains(AT)
         || text.contains("%40")
@@ -150,7 +150,7 @@ fn clean_query(query: &str, depth: usize) -> Option<String> {
     is_changed.then_some(clean)
 }
 
-/// Whether a part of a URL is an address and nothing else, however often it is encoded.
+/// Returns true if a part of a URL is an address and nothing else, however often it is encoded.
 fn is_whole(part: &str, depth: usize) -> bool {
     if addresses(part).next().is_some_and(|range| range == (0..part.len())) {
         return true;
@@ -159,7 +159,7 @@ fn is_whole(part: &str, depth: usize) -> bool {
     is_whole(decoded.trim(), depth)
 }
 
-/// What a part of a URL is when it is decoded once; `None` if it is not encoded.
+/// A part of a URL, decoded once; `None` if it is not encoded.
 fn decoded(part: &str) -> Option<Cow<'_, str>> {
     if !part.contains('%') {
         return None;
@@ -258,7 +258,7 @@ fn addresses(text: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Whether a text may be a domain below a top-level one.
+/// Returns true if a text may be a domain below a top-level one.
 fn is_public_name(domain: &str) -> bool {
     let Some((below, top)) = domain.rsplit_once(['.', '\u{3002}']) else { return false };
     let is_top = top.chars().count() >= 2

@@ -39,7 +39,7 @@ pub fn truncate(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether a JSON text may have a member that is named for an address: a quick look before it is read.
+/// Returns true if a JSON text may have a member that is named for an address: a quick look before it is read.
 pub fn may_name_address(json: &str) -> bool {
     let part =
         |part: &[u8]| json.as_bytes().windows(part.len()).any(|it| it.eq_ignore_ascii_case(part));
@@ -90,13 +90,13 @@ pub fn network_of(text: &str) -> Option<String> {
     (network != text).then_some(network)
 }
 
-/// Whether a name says that its value is an address: `ip`, `$ip`, `clientIP`, `remote_addr`, `X-Forwarded-For`.
+/// Returns true if a name says that its value is an address: `ip`, `$ip`, `clientIP`, `remote_addr`, `X-Forwarded-For`.
 pub fn names_address(name: &str) -> bool {
     let mut words = words(name).peekable();
     let mut is_remote = false;
     while let Some(word) = words.next() {
         let is_word = |known: &&str| word.eq_ignore_ascii_case(known);
-        if WORDS.iter().any(|known| is_word(&known)) {
+        if WORDS.iter().any(is_word) {
             // The address itself, not a flag about it: `ip_country`, `ip_valid`.
             return words.peek().is_none_or(|next| {
                 ["address", "addr", "override", "for", "v4", "v6", "list"]

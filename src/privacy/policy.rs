@@ -65,7 +65,7 @@ impl Policy {
         }
     }
 
-    /// Whether only the network of an address may be kept.
+    /// True if only the network of an address may be kept.
     pub const fn anonymizes_ip(&self) -> bool {
         self.anonymize_ip
     }
@@ -132,12 +132,12 @@ impl Policy {
         self.deny_within(traits, &mut String::new(), MAX_DEPTH);
     }
 
-    /// Whether there is a property that may not leave.
+    /// Returns true if there is a property that may not leave.
     pub fn denies_any(&self) -> bool {
         !self.deny_properties.is_empty()
     }
 
-    /// Whether no property of the name may leave.
+    /// Returns true if no property of the name may leave.
     pub fn denies(&self, name: &str) -> bool {
         self.deny_properties.iter().any(|it| it.matches(name))
     }

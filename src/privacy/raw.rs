@@ -18,7 +18,7 @@ use super::policy::Policy;
 const MAX_DEPTH: usize = 100;
 
 impl Policy {
-    /// Whether beacons are changed before they are passed on.
+    /// Returns true if beacons are changed before they are passed on.
     pub fn changes_beacons(&self) -> bool {
         self.anonymizes_ip() || self.denies_any()
     }

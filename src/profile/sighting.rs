@@ -94,9 +94,9 @@ impl Sighting {
     /// did.
     pub fn of(event: &Event, counters: &dyn Counters, agents: &Agents) -> Option<Self> {
         let facts = &event.facts;
-        let is_nobodys = facts.passing && event.user_id.is_none();
+        let is_placeholder = facts.passing && event.user_id.is_none();
         let is_ours = facts.format == MEMBERSHIP;
-        if facts.suspicion.is_some() || facts.beacon.is_some() || is_nobodys || is_ours {
+        if facts.suspicion.is_some() || facts.beacon.is_some() || is_placeholder || is_ours {
             return None;
         }
         let mut keys = Vec::new();

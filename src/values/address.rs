@@ -28,7 +28,7 @@ pub fn read_address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether a text may stand for a port.
+/// Returns true if a text may stand for a port.
 fn is_port(text: &str) -> bool {
     text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -53,7 +53,7 @@ pub fn read_visitor_address(text: &str) -> Option<IpAddr> {
     Some(found.find(|address| !is_local(*address)).unwrap_or(first))
 }
 
-/// Whether an address means another host in every network.
+/// Returns true if an address means another host in every network.
 const fn is_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {

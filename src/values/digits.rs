@@ -8,10 +8,10 @@ use serde_json::Value;
 /// Digits that fit a reader's integers, whatever they are.
 const SAFE_DIGITS: usize = 18;
 
-/// Whether a text may have an integer that a reader rounds. Digits in strings count too: the answer is for who
+/// Returns true if a text may have an integer that a reader rounds. Digits in strings count too: the answer is for who
 /// asks whether a closer look is worth its time.
 pub fn may_have_long_integers(json: &[u8]) -> bool {
-    // A row of so many digits covers every so manieth byte: nearly all of the text is not even looked at.
+    // Of each row that is too long, one of these bytes is a digit: most of the text is not even looked at.
     let mut at = SAFE_DIGITS;
     while let Some(byte) = json.get(at) {
         if byte.is_ascii_digit() {
@@ -74,7 +74,7 @@ pub fn parse(json: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(&keep_long_integers(json))
 }
 
-/// Whether a number's text is an integer that a reader would round.
+/// Returns true if a number's text is an integer that a reader would round.
 fn is_long_integer(number: &[u8]) -> bool {
     let digits = number.strip_prefix(b"-").unwrap_or(number);
     let is_integer = digits.len() > SAFE_DIGITS && digits.iter().all(u8::is_ascii_digit);

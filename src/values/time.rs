@@ -364,7 +364,7 @@ fn month_by_name(text: &str) -> Option<Timestamp> {
         if first.is_ascii_alphabetic() && (time.is_none() || month.is_none()) {
             let word = reader.word().to_ascii_lowercase();
             let is_month = |known: &&str| word.len() >= 3 && known.starts_with(&word);
-            let found = MONTHS.iter().position(|known| is_month(&known));
+            let found = MONTHS.iter().position(is_month);
             if let Some(found) = found.filter(|_| month.is_none()) {
                 month = Some(i8::try_from(found + 1).ok()?);
             }

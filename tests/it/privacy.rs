@@ -1,4 +1,4 @@
-//! What a visitor's choice and a site's privacy settings keep from leaving, seen at the vendor.
+//! Effects of visitors' choices and sites' privacy settings, seen at the vendor.
 
 use serde_json::{Value, json};
 use tagway::demo::simulator::Kind;

@@ -27,7 +27,7 @@ pub(in crate::gateway) struct Envelope<'a> {
     pub(super) is_plain: bool,
     /// Messages that are no JSON, and the reasons.
     faults: Vec<Fault>,
-    /// How deep each message may be nested, where something in the body is nested too deep.
+    /// The levels that each message may have, where something in the body is nested too deep.
     max_depth: Option<usize>,
 }
 

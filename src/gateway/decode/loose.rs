@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::event::is_nobodys;
+use crate::event::is_placeholder;
 
 /// A field that should hold text. Numbers and booleans are read as their text; a list or an object says
 /// nothing, and is noted.
@@ -32,7 +32,7 @@ impl<'a> Loose<'a> {
     /// The text of an id that names somebody. `nobody`: the site's own words for an unknown visitor.
     pub(super) fn id(&self, nobody: &[String]) -> Option<&str> {
         let text = self.text()?.trim();
-        (!is_nobodys(text, nobody)).then_some(text)
+        (!is_placeholder(text, nobody)).then_some(text)
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Draft {
     pub is_kept: bool,
     /// What it brings to prove its user id.
     pub proofs: LoginProofs,
-    /// What of it cannot be read, and is left out.
+    /// Its members that cannot be read and are left out.
     pub unread: Unread,
 }
 
@@ -128,7 +128,7 @@ impl Envelope<'_> {
             member: has_wrong_types(fields),
         };
         let sent_at = fields.sent_at.text().and_then(read_event_time).or(self.sent_at);
-        let id = |field: &Loose<'_>| bounded(field.id(terms.nobody_ids), max);
+        let id = |field: &Loose<'_>| bounded(field.id(terms.placeholder_ids), max);
         let plain = |field: &Loose<'_>| bounded(field.text().filter(|text| !text.is_empty()), max);
         let message_id = id(&fields.message_id)?;
         let event = Event {
@@ -242,7 +242,7 @@ fn complete(event: &Event<RawObject>) -> Result<(), Invalid> {
 
 /// The message's own id, to name it in an answer.
 pub(super) fn known_id(fields: &Fields<'_>, terms: &Terms<'_>) -> Option<String> {
-    bounded(fields.message_id.id(terms.nobody_ids), terms.limits.field_bytes).ok().flatten()
+    bounded(fields.message_id.id(terms.placeholder_ids), terms.limits.field_bytes).ok().flatten()
 }
 
 fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
@@ -252,7 +252,7 @@ fn bounded(text: Option<&str>, max: usize) -> Result<Option<String>, Invalid> {
     }
 }
 
-/// Whether a member says something in another type than it has to be. An empty list is no such thing: it is
+/// Returns true if a member says something in another type than it has to be. An empty list is no such thing: it is
 /// how PHP writes an empty object.
 fn has_wrong_types(fields: &Fields<'_>) -> bool {
     let texts = [&fields.event, &fields.name, &fields.category, &fields.user_id];

@@ -35,7 +35,7 @@ pub struct Terms<'l> {
     /// What the route says the messages are, if it does.
     pub kind: Option<Kind>,
     /// The site's own words for an unknown visitor, in lower case.
-    pub nobody_ids: &'l [String],
+    pub placeholder_ids: &'l [String],
     /// When the request arrived.
     pub received_at: Timestamp,
 }

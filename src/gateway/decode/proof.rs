@@ -115,7 +115,7 @@ mod tests {
         let terms = Terms {
             limits: &limits,
             kind: None,
-            nobody_ids: &[],
+            placeholder_ids: &[],
             received_at: Timestamp::UNIX_EPOCH,
         };
         let (drafts, rejected) = read(body.as_bytes(), &terms).unwrap();

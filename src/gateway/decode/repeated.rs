@@ -89,7 +89,7 @@ mod tests {
         let terms = Terms {
             limits: &limits,
             kind: None,
-            nobody_ids: &[],
+            placeholder_ids: &[],
             received_at: Timestamp::UNIX_EPOCH,
         };
         let (drafts, rejected) = read(text.as_bytes(), &terms).unwrap();

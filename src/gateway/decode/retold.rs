@@ -26,7 +26,7 @@ mod tests {
         let terms = Terms {
             limits: &limits,
             kind: None,
-            nobody_ids: &[],
+            placeholder_ids: &[],
             received_at: Timestamp::UNIX_EPOCH,
         };
         let message = |shim: &str| {
@@ -53,7 +53,7 @@ mod tests {
         let terms = Terms {
             limits: &limits,
             kind: None,
-            nobody_ids: &[],
+            placeholder_ids: &[],
             received_at: Timestamp::UNIX_EPOCH,
         };
         // Its value becomes three.

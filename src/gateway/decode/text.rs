@@ -91,13 +91,13 @@ impl<'t> Text<'t> {
         self.is_plain
     }
 
-    /// Whether something in it is nested too deep.
+    /// Returns true if something in it is nested too deep.
     pub(super) fn is_deep(&self) -> bool {
         self.is_deep
     }
 }
 
-/// Whether objects and lists stand at most `max_depth` deep within each other: readers build trees by
+/// Returns true if objects and lists stand at most `max_depth` deep within each other: readers build trees by
 /// recursion.
 pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
     let mut look = Look::default();
@@ -111,11 +111,11 @@ pub(super) fn is_within(text: &str, max_depth: usize) -> bool {
 struct Look {
     /// Whether there are escapes of surrogates.
     has_surrogates: bool,
-    /// Whether there may be an integer that no reader's integers hold.
+    /// True if there may be an integer that no reader's integers hold.
     has_long_integers: bool,
     /// Whether there is a number that may be too large, or an escape that may hide a key.
     is_odd: bool,
-    /// Whether objects and lists stand too deep within each other.
+    /// True if objects and lists stand too deep within each other.
     is_deep: bool,
 }
 

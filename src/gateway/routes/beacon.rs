@@ -48,7 +48,7 @@ struct Outside<'a> {
     secure: bool,
     daily_id: &'a str,
     limits: &'a Limits,
-    nobody_ids: &'a [String],
+    placeholder_ids: &'a [String],
 }
 
 pub(in crate::gateway) async fn answer<B>(
@@ -68,7 +68,7 @@ where
         secure: arrived.client.secure,
         daily_id: &daily_id,
         limits: &arrived.snapshot.limits,
-        nobody_ids: &arrived.site.nobody_ids,
+        placeholder_ids: &arrived.site.placeholder_ids,
     };
     let mut text = Bytes::new();
     let (verdict, taken, mut rejection) = match take(arrived, &outside, body, &mut text).await {
@@ -297,7 +297,7 @@ impl Outside<'_> {
         let (head, mount, text) = (self.head.clone(), self.mount.clone(), text.clone());
         let (authority, daily_id) = (self.authority.to_owned(), self.daily_id.to_owned());
         let snapshot = Arc::clone(arrived.snapshot);
-        let nobody_ids = Arc::clone(&arrived.site.nobody_ids);
+        let placeholder_ids = Arc::clone(&arrived.site.placeholder_ids);
         let Self { received_at, secure, .. } = *self;
         let work = move |share| {
             let outside = Outside {
@@ -308,7 +308,7 @@ impl Outside<'_> {
                 secure,
                 daily_id: &daily_id,
                 limits: &snapshot.limits,
-                nobody_ids: &nobody_ids,
+                placeholder_ids: &placeholder_ids,
             };
             outside.judge_within(&text, outside.bounds(unpacked_bytes), Some(share))
         };
@@ -326,8 +326,8 @@ impl Outside<'_> {
         self.mount.beacon.read(&inbound, &mut batch)?;
         let (came, write_key) = (batch.came(), batch.take_key().map(String::from));
         let (texts, refused) = batch.into_parts();
-        let Self { limits, nobody_ids, received_at, .. } = *self;
-        let terms = Terms { limits, kind: None, nobody_ids, received_at };
+        let Self { limits, placeholder_ids, received_at, .. } = *self;
+        let terms = Terms { limits, kind: None, placeholder_ids, received_at };
         let (drafts, mut rejected) = decode::judge_each(texts, &terms);
         rejected.extend(refused.into_iter().map(|(index, reason)| Rejected {
             index,

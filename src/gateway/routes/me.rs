@@ -101,7 +101,7 @@ mod tests {
             name: "shop".into(),
             settings: SiteSettings {
                 privacy: Arc::default(),
-                nobody_ids: Arc::default(),
+                placeholder_ids: Arc::default(),
                 bots: bots::Settings { policy: bots::Policy::Flag, score: 50 },
                 shims: crate::script::ShimSettings::new(),
                 mounts: Vec::new(),

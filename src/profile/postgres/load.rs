@@ -87,13 +87,13 @@ fn new_people(set: &Set, updates: &[&Update]) -> usize {
     let mut met: BTreeSet<&Identity> = BTreeSet::new();
     let mut count = 0;
     for update in updates {
-        let is_nobodys = |identity: &&Identity| {
+        let is_placeholder = |identity: &&Identity| {
             let key = (identity.kind.name().into_owned(), identity.value.clone());
             set.names.get(&key).is_none_or(Option::is_none)
         };
         let all: Vec<_> = identities(update).collect();
         let is_new = !all.is_empty()
-            && all.iter().all(is_nobodys)
+            && all.iter().all(is_placeholder)
             && !all.iter().any(|identity| met.contains(identity));
         count += usize::from(is_new);
         met.extend(all);

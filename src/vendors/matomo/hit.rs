@@ -245,7 +245,10 @@ fn context(fields: &Fields<'_>, path: &str, bounds: &Bounds) -> Object {
         put(&mut context, "referrer", Some(json!({ "url": referrer })));
     }
     if let Some(agreed) = fields.get("consent") {
-        let analytics = json!({ "analytics": agreed });
+        let analytics = match agreed {
+            "0" | "1" => json!({ "analytics": agreed == "1" }),
+            other => json!({ "analytics": other }),
+        };
         put(&mut context, "consent", Some(json!({ "categoryPreferences": analytics })));
     }
     let mut ids = Object::new();

@@ -204,7 +204,7 @@ pub(super) fn message(
     });
     message = match offset {
         Some(at) => message.at("timestamp", Some(at)),
-        None => message.when("timestamp", who.timestamp.as_ref()).with("sentAt", sent_at),
+        None => message.with("timestamp", who.timestamp).with("sentAt", sent_at),
     };
     Some(message.with("context", Some(context)).finish())
 }
@@ -279,7 +279,7 @@ struct Who {
     user_id: Option<String>,
     anonymous_id: Option<String>,
     message_id: Option<String>,
-    timestamp: Option<Value>,
+    timestamp: Option<String>,
 }
 
 impl Who {
@@ -300,8 +300,9 @@ impl Who {
             None => anonymous_id.or_else(|| distinct_id.clone()),
             Some(_) => anonymous_id,
         };
-        let own = event.get("timestamp").filter(|time| !wire::says_nothing(time)).cloned();
-        let timestamp = own.or_else(|| said.remove("$time"));
+        let seconds = said.remove("$time").as_ref().and_then(wire::moment);
+        let timestamp = text(event.get("timestamp").cloned());
+        let timestamp = timestamp.or_else(|| seconds.map(|time| time.to_string()));
         let message_id = text(event.get("uuid").cloned()).or(insert_id);
         let anonymous_id = anonymous_id.map(|id| match id.strip_prefix("$device:") {
             Some(bare) => bare.to_owned(),

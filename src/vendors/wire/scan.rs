@@ -46,7 +46,7 @@ pub fn items(text: &[u8], max: usize) -> Result<Vec<&RawValue>, ListError> {
     }
 }
 
-/// What stands for a record that is no JSON, beside others that are.
+/// The stand-in for a record that is no JSON, beside others that are.
 pub const UNREADABLE: &RawValue = RawValue::FALSE;
 
 /// The records of a JSON text that is one object or a list: their texts, unread. In the place of one that is no

@@ -62,7 +62,7 @@ pub(super) fn message(
         .with("messageId", payload.text("eid"))
         .with_id("userId", visitor.user_id.as_deref())
         .with_id("anonymousId", anonymous_id)
-        .when("timestamp", payload.value("ttm").or(payload.value("dtm")))
+        .when("timestamp", payload.value(if true_time.is_some() { "ttm" } else { "dtm" }))
         .at("sentAt", sent_at);
     let context = context(payload, page, event, session, visitor, entities);
     Some(message.with("context", Some(context)).finish())
