@@ -36,7 +36,7 @@ pub(super) struct Options {
 struct Fetched {
     status: StatusCode,
     fields: HeaderMap,
-    /// Why it was left alone.
+    /// The reasons for which it was left alone.
     reasons: Vec<LeftAlone>,
     injects: bool,
 }
@@ -113,7 +113,7 @@ fn defaults(origin: &str) -> anyhow::Result<crate::origin::Settings> {
     site.and_then(|site| site.gateway.origin.clone()).context("the address is no origin's")
 }
 
-/// Whether the page runs the snippet, and that in words.
+/// Returns true if the page runs the snippet, and the verdict in words.
 fn verdict(fetched: &Fetched) -> (bool, String) {
     let Fetched { status, fields, reasons, injects } = fetched;
     let field = |name| {
