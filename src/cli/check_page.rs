@@ -86,7 +86,8 @@ async fn fetch(url: &Url, settings: &Settings) -> anyhow::Result<Fetched> {
         report: &report,
     };
     let answer = origin.exchange(navigation(url)?, Empty::<Bytes>::new(), from);
-    let (head, body) = answer.await.with_context(|| format!("{own} was asked"))?.into_parts();
+    let (head, body) =
+        answer.await.with_context(|| format!("asking {own} for the page"))?.into_parts();
     let body = Limited::new(body, MAX_PAGE_BYTES).collect().await;
     body.map_err(|error| anyhow!(error)).context("the page did not come whole")?;
     let reasons = told.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -277,11 +277,6 @@ impl Metrics {
             "Failures of integrations that pages told of",
             self.integration_errors.clone(),
         );
-        r.register(
-            "pages_left_alone",
-            "Pages of an origin that did not get the gateway's script",
-            self.pages_left_alone.clone(),
-        );
         r.register("segment_members", "Members as of the last run", self.segment_members.clone());
         r.register("segment_runs", "Runs of segments", self.segment_runs.clone());
         r.register(
@@ -327,6 +322,11 @@ impl Metrics {
             "identity_holds",
             "Events that had waited for who their visitor is",
             self.identity_holds.clone(),
+        );
+        r.register(
+            "pages_left_alone",
+            "Pages of an origin that did not get the gateway's script",
+            self.pages_left_alone.clone(),
         );
     }
 

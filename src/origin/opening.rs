@@ -127,7 +127,7 @@ impl Opening {
         }
         let room = DECLARED_WITHIN.saturating_sub(self.passed);
         let seen = rest.get(..room).unwrap_or(rest);
-        let declared = metas(seen).find_map(|tag| charset(tag));
+        let declared = metas(seen).find_map(charset);
         let is_over = is_whole || seen.len() == room || is_past_head(seen);
         (declared.is_some() || is_over).then_some(declared)
     }
