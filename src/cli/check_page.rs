@@ -36,7 +36,7 @@ pub(super) struct Options {
 struct Fetched {
     status: StatusCode,
     fields: HeaderMap,
-    /// Why it was left alone.
+    /// The reasons for which it was left alone.
     reasons: Vec<LeftAlone>,
     injects: bool,
 }
@@ -86,7 +86,8 @@ async fn fetch(url: &Url, settings: &Settings) -> anyhow::Result<Fetched> {
         report: &report,
     };
     let answer = origin.exchange(navigation(url)?, Empty::<Bytes>::new(), from);
-    let (head, body) = answer.await.with_context(|| format!("{own} was asked"))?.into_parts();
+    let (head, body) =
+        answer.await.with_context(|| format!("asking {own} for the page"))?.into_parts();
     let body = Limited::new(body, MAX_PAGE_BYTES).collect().await;
     body.map_err(|error| anyhow!(error)).context("the page did not come whole")?;
     let reasons = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -113,7 +114,7 @@ fn defaults(origin: &str) -> anyhow::Result<crate::origin::Settings> {
     site.and_then(|site| site.gateway.origin.clone()).context("the address is no origin's")
 }
 
-/// Whether the page runs the snippet, and that in words.
+/// Returns true if the page runs the snippet, and the verdict in words.
 fn verdict(fetched: &Fetched) -> (bool, String) {
     let Fetched { status, fields, reasons, injects } = fetched;
     let field = |name| {

@@ -34,27 +34,35 @@ const EVIDENCE: &[&str] =
 
 /// A body of which some was looked at.
 pub(super) struct Peeked<B> {
+    /// Made only where something is: every request has a body of this kind.
+    begin: Option<Box<Begin>>,
+    rest: Pin<Box<B>>,
+}
+
+/// The frames that were looked at, and their bytes.
+#[derive(Default)]
+struct Begin {
     frames: VecDeque<Frame<Bytes>>,
     bytes: usize,
-    rest: Pin<Box<B>>,
 }
 
 impl<B: Body<Data = Bytes>> Peeked<B> {
     /// Nothing was looked at yet.
     pub(super) fn new(body: B) -> Self {
-        Self { frames: VecDeque::new(), bytes: 0, rest: Box::pin(body) }
+        Self { begin: None, rest: Box::pin(body) }
     }
 
     /// The beginning of it, and whether that is all. `None` if it does not come.
     async fn peek(&mut self) -> Option<(Vec<u8>, bool)> {
-        while self.bytes < PEEKED_BYTES && !self.rest.is_end_stream() {
+        let begin = self.begin.get_or_insert_default();
+        while begin.bytes < PEEKED_BYTES && !self.rest.is_end_stream() {
             let Some(frame) = self.rest.frame().await else { break };
             let frame = frame.ok()?;
-            self.bytes += frame.data_ref().map_or(0, Bytes::len);
-            self.frames.push_back(frame);
+            begin.bytes += frame.data_ref().map_or(0, Bytes::len);
+            begin.frames.push_back(frame);
         }
-        let pieces = self.frames.iter().filter_map(Frame::data_ref).flatten();
-        Some((pieces.copied().collect(), self.bytes < PEEKED_BYTES))
+        let pieces = begin.frames.iter().filter_map(Frame::data_ref).flatten();
+        Some((pieces.copied().collect(), begin.bytes < PEEKED_BYTES))
     }
 }
 
@@ -66,21 +74,23 @@ impl<B: Body<Data = Bytes>> Body for Peeked<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.frames.pop_front() {
-            Some(frame) => {
-                self.bytes -= frame.data_ref().map_or(0, Bytes::len);
-                Poll::Ready(Some(Ok(frame)))
-            }
-            None => self.rest.as_mut().poll_frame(context),
+        if let Some(begin) = &mut self.begin
+            && let Some(frame) = begin.frames.pop_front()
+        {
+            begin.bytes -= frame.data_ref().map_or(0, Bytes::len);
+            return Poll::Ready(Some(Ok(frame)));
         }
+        self.rest.as_mut().poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.frames.is_empty() && self.rest.is_end_stream()
+        let is_passed = self.begin.as_ref().is_none_or(|begin| begin.frames.is_empty());
+        is_passed && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, bytes) = (self.rest.size_hint(), self.bytes as u64);
+        let rest = self.rest.size_hint();
+        let bytes = self.begin.as_ref().map_or(0, |begin| begin.bytes as u64);
         let mut all = SizeHint::new();
         if let Some(upper) = rest.upper() {
             all.set_upper(upper.saturating_add(bytes));

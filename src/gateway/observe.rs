@@ -107,7 +107,7 @@ impl Gateway {
     }
 }
 
-/// How many of them are no duplicates.
+/// The number of those that are no duplicates.
 fn new(appended: &[Appended]) -> u64 {
     appended.iter().filter(|event| matches!(event, Appended::New { .. })).count() as u64
 }

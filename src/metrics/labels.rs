@@ -53,7 +53,7 @@ pub struct DropLabels {
 pub struct PageLabels {
     /// The site's name.
     pub site: Name,
-    /// What there is about the page.
+    /// The reason's code.
     pub reason: &'static str,
 }
 

@@ -215,7 +215,7 @@ impl Origin {
         let limits =
             PageLimits { tag: self.settings.tag_bytes, inline: self.settings.inline_bytes };
         let rewriter = Rewriter::new(encoding, task, limits);
-        let body = page::rewritten(&mut head, body, rewriter, coding).await;
+        let body = Box::pin(page::rewritten(&mut head, body, rewriter, coding)).await;
         Ok(Response::from_parts(head, body))
     }
 

@@ -17,7 +17,7 @@ use super::tags::{Change, Link, Tags};
 use crate::script::Sdk;
 use crate::script::compose::snippet;
 
-/// Where the gateway's script is.
+/// The path of the gateway's script.
 pub(super) const SCRIPT: &str = "/tw.js";
 
 /// Takes the snippet out of the document when it has run: applications that take over all of it give up where
@@ -30,21 +30,21 @@ const HTML: &str = "http://www.w3.org/1999/xhtml";
 /// Hears of the elements of one name.
 pub(super) type Handler = (Cow<'static, Selector>, ElementContentHandlers<'static>);
 
-/// What is to be done to a page.
+/// The task for one page.
 pub(super) struct Task {
-    /// Whether it gets the gateway's script.
+    /// True if it gets the gateway's script.
     pub(super) injects: bool,
     /// The tags that change.
     pub(super) tags: Arc<Tags>,
-    /// What its policies let run.
+    /// The scripts that its policies let run.
     pub(super) admitted: Admitted,
     /// The host and port that it is asked for at.
     pub(super) authority: String,
-    /// Whether it is asked for with TLS.
+    /// True if it is asked for with TLS.
     pub(super) secure: bool,
     /// The host and port that the script sends to.
     pub(super) events: String,
-    /// Whether its head names its charset.
+    /// True if its head names its charset.
     pub(super) names_charset: bool,
     /// Hears if it is left alone.
     pub(super) report: PageReport,
@@ -55,31 +55,31 @@ pub(super) struct PageEdits {
     pub(super) injects: bool,
     tags: Arc<Tags>,
     authority: String,
-    /// Whether the authority can be written into scripts.
+    /// True if the authority can be written into scripts.
     is_plain: bool,
     events: String,
     pub(super) report: PageReport,
-    /// What stands before paths in scripts.
+    /// The text before paths in scripts.
     base: String,
-    /// How far the parser is done with the page.
+    /// The bytes that the parser is done with.
     pub(super) parsed: AtomicUsize,
     progress: Mutex<EditProgress>,
 }
 
-/// How far a page is, and what of it changes.
+/// The progress of a page, and its edits.
 #[derive(Default)]
 pub(super) struct EditProgress {
-    /// What came in and did not go out yet.
+    /// The bytes that came in and did not go out yet.
     pub(super) pending: Vec<u8>,
-    /// How much went out.
+    /// The number of bytes that went out.
     passed: usize,
-    /// What of it changes, in its order.
+    /// The edits, in the page's order.
     changes: Vec<Change>,
-    /// What the gateway's script carries that is in the page.
+    /// The gateway's script, once it is in the page.
     pub(super) injected: Option<Injected>,
-    /// Whether the page is one that may not be changed.
+    /// True if the page is AMP, which may not be changed.
     pub(super) is_amp: bool,
-    /// Whether paths may mean another host's.
+    /// True if paths may mean another host's.
     has_base: bool,
     /// A script that is held until its end.
     pub(super) held: Option<Held>,
@@ -89,16 +89,16 @@ pub(super) struct EditProgress {
 /// The gateway's script in a page.
 pub(super) struct Injected {
     nonce: Option<String>,
-    /// Whether a policy that comes later stops it.
+    /// True if a policy that comes later stops it.
     is_stopped: bool,
 }
 
 /// A script that is held back.
 #[derive(Clone, Copy)]
 pub(super) struct Held {
-    /// Where its tag begins: its name.
+    /// The place of its tag, which is its name.
     tag: usize,
-    /// What is held begins here.
+    /// The first byte that is held.
     pub(super) from: usize,
 }
 
@@ -383,7 +383,7 @@ fn is_any(text: &[u8], of: &[u8]) -> bool {
     text.first().is_some_and(|byte| of.contains(byte))
 }
 
-/// Whether an inline script of this type is none, but data for others.
+/// Returns true if an inline script of this type is data for others.
 fn is_data(kind: Option<&str>) -> bool {
     kind.is_some_and(|kind| {
         let kind = kind.trim().to_ascii_lowercase();
@@ -391,7 +391,7 @@ fn is_data(kind: Option<&str>) -> bool {
     })
 }
 
-/// Whether a page loads the gateway's script itself, from the host that the page is from.
+/// Returns true if a page loads the gateway's script itself, from its own host.
 fn is_ours(src: &str, authority: &str) -> bool {
     let src = src.trim().split(['?', '#']).next().unwrap_or_default();
     let after = src.strip_prefix("https:").or_else(|| src.strip_prefix("http:")).unwrap_or(src);
@@ -403,8 +403,8 @@ fn is_ours(src: &str, authority: &str) -> bool {
     }
 }
 
-/// What is put into the page: the snippet, which brings the script, where it may do that; else what may
-/// stand there of it, and a tag. `host` names the script's host where the page's base is another.
+/// The text for the page: the snippet, which brings the script, where a policy lets it; else the queue where that
+/// may run, and a tag. `host` names the script's host where the page's base is another.
 pub(super) fn tag(admitted: &Admitted, host: Option<&str>) -> String {
     let script = host.map_or_else(|| SCRIPT.to_owned(), |host| format!("//{host}{SCRIPT}"));
     let nonce = admitted.nonce().map(|nonce| format!(r#" nonce="{nonce}""#));

@@ -12,7 +12,7 @@ use memchr::memmem;
 /// Browsers look for a charset's declaration in so much of a page (HTML, section 13.2.3.2).
 const DECLARED_WITHIN: usize = 1024;
 
-/// How far a page has been looked at.
+/// The part of a page that has been looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Opening {
     /// The bytes that were looked at: whole tokens.
@@ -25,7 +25,7 @@ pub(super) struct Opening {
     has_elements: bool,
 }
 
-/// What stands at a place of the beginning.
+/// One token of the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// So many bytes that the script may follow.
@@ -42,6 +42,11 @@ impl Opening {
     /// True if the page has a tag.
     pub(super) const fn has_elements(&self) -> bool {
         self.has_elements
+    }
+
+    /// True if the page said at its beginning which charset it is in.
+    pub(super) const fn is_declared(&self) -> bool {
+        self.is_declared
     }
 
     /// Reads the next token; `rest` is what follows the tokens before.
@@ -122,7 +127,7 @@ impl Opening {
         }
         let room = DECLARED_WITHIN.saturating_sub(self.passed);
         let seen = rest.get(..room).unwrap_or(rest);
-        let declared = metas(seen).find_map(|tag| charset(tag));
+        let declared = metas(seen).find_map(charset);
         let is_over = is_whole || seen.len() == room || is_past_head(seen);
         (declared.is_some() || is_over).then_some(declared)
     }
@@ -263,7 +268,7 @@ fn charset(meta: &[u8]) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// What passes of a page, however much of it is there at once.
+    /// The part of a page that passes, however much of it is there at once.
     fn passed(page: &str) -> (&str, Token) {
         let page = page.as_bytes();
         let mut results = Vec::new();

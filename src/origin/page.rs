@@ -85,7 +85,7 @@ pub(super) enum Kind {
     Other,
 }
 
-/// What an answer is: a page only if it is the whole of it, to be shown.
+/// The kind of an answer: a page only if it is the whole of it, to be shown.
 pub(super) fn kind(head: &ResponseParts) -> Kind {
     let has_body = !head.status.is_informational() && !head.status.is_redirection();
     let others = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT];
@@ -249,7 +249,7 @@ struct Page<B> {
     body: B,
     /// Until the page ends.
     rewriter: Option<Rewriter>,
-    /// What there was to send before the head went out, and whether that is all.
+    /// The bytes that were read ahead of the head, and true if that is all.
     first: Option<Result<(Vec<u8>, bool), BodyError>>,
     encoder: Option<Encoder>,
     /// The bytes that came and are still to be read.

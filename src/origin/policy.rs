@@ -9,9 +9,9 @@ use http::header::CONTENT_SECURITY_POLICY;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Admitted {
     policies: Vec<Policy>,
-    /// Whether one lets the page send to no other than these, and the script's events go elsewhere.
+    /// True if one does not let the page send to the host of the script's events.
     refuses_events: bool,
-    /// Whether one lets no script run at all.
+    /// True if one lets no script run at all.
     is_sandbox: bool,
     /// Whether one says which Trusted Types policies there may be, and not the snippet's.
     refuses_types: bool,

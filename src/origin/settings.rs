@@ -44,7 +44,7 @@ pub struct Settings {
     pub streams: usize,
     /// The bytes that each of them may be ahead of its client.
     pub stream_bytes: usize,
-    /// How long a connection of HTTP/2 is quiet until the origin is pinged.
+    /// The quiet time of a connection of HTTP/2 before a ping.
     pub ping_interval: Duration,
     /// For its answer to a ping.
     pub ping_timeout: Duration,

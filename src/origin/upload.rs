@@ -93,7 +93,7 @@ enum Stage {
 pub(super) struct UploadState {
     stage: AtomicU8,
     began: Instant,
-    /// When the latest of it went on, in milliseconds since it began.
+    /// The time of its latest progress, in milliseconds since it began.
     progress_ms: AtomicU64,
     error: OnceLock<UploadError>,
     _place: Option<RequestPlace>,

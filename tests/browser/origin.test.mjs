@@ -94,3 +94,17 @@ for (const name of Object.keys(STOPPED)) {
     await context.close();
   });
 }
+
+test("applications that take over the whole document find in it what they made", async () => {
+  const { context, tab } = await open("none");
+  await tab.waitForFunction(() => window.tagway?.loaded);
+  const [here, sent] = await tab.evaluate(async () => {
+    // What a script fetches is as the origin sent it.
+    const text = await (await fetch(location.href)).text();
+    const made = new DOMParser().parseFromString(text, "text/html");
+    return [document, made].map((it) => it.documentElement.outerHTML);
+  });
+  assert.ok(!sent.includes("tw.js"));
+  assert.equal(here, sent);
+  await context.close();
+});

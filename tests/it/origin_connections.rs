@@ -137,10 +137,8 @@ async fn bodies_stream_both_ways_at_once_over_http2() {
             assert_eq!(read(stream, said.len() + 5), format!("{:x}\r\n{said}\r\n", said.len()));
             stream.write_all(said.as_bytes()).unwrap();
         }
-        let mut end = read(stream, 3);
-        end += &read_head(stream);
         // Trailers of uploads do not go on to the origin.
-        assert_eq!(end, "0\r\n\r\n");
+        assert_eq!(read(stream, 5), "0\r\n\r\n");
         stream.write_all(b"end").unwrap();
     });
     let secure = Secure::start(origin).await;

@@ -1,4 +1,4 @@
-//! What the gateway does to a page while it streams through: its script comes before anything that loads or
+//! The rewriting of a page while it streams through: the gateway's script comes before anything that loads or
 //! runs in it, and tags of vendors point at what the gateway has of their scripts.
 //!
 //! The parser only reads. What changes is cut into the page's own bytes, so that everything else stays
@@ -50,7 +50,7 @@ pub(super) struct PageLimits {
 #[derive(Default)]
 struct Beginning {
     opening: Opening,
-    /// What came in and was not looked at yet.
+    /// The bytes that came in and were not looked at yet.
     rest: Vec<u8>,
     /// True once the place is found: it waits for the page's charset only.
     is_found: bool,
@@ -78,9 +78,9 @@ impl Rewriter {
         Self { parser, page, beginning: Some(Beginning::default()), later_charset, limits }
     }
 
-    /// True until it is known where the script goes, and which charset the page declares after it.
-    pub(super) const fn is_looking(&self) -> bool {
-        self.beginning.is_some()
+    /// True as long as the page may declare a charset after the script, too late for browsers.
+    pub(super) fn is_looking(&self) -> bool {
+        self.beginning.as_ref().is_some_and(|beginning| !beginning.opening.is_declared())
     }
 
     /// The charset that the page declares, but perhaps not where browsers look for it any more.

@@ -63,8 +63,7 @@ pub(super) struct Pool {
     /// The requests under way in one connection of HTTP/2.
     streams: usize,
     stream_bytes: usize,
-    /// How long a connection of HTTP/2 is quiet until the origin is asked whether it is there, and how
-    /// long it has for its answer.
+    /// The quiet time of a connection of HTTP/2 before a ping, and the time for the answer.
     ping_interval: Duration,
     ping_timeout: Duration,
     trailers: Arc<[HeaderName]>,
