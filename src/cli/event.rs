@@ -81,7 +81,8 @@ fn text(event: &Value) -> String {
         of(id),
         of(event.get("received_at")),
     );
-    const COLUMNS: [&str; 6] = ["destination", "outcome", "reason", "attempts", "at", "detail"];
+    const COLUMNS: [&str; 7] =
+        ["destination", "state", "outcome", "reason", "attempts", "at", "detail"];
     let mut rows = vec![COLUMNS.map(str::to_uppercase)];
     let destinations = event.get("destinations").and_then(Value::as_array);
     for row in destinations.into_iter().flatten() {

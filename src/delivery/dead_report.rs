@@ -33,12 +33,10 @@ impl DeadReport {
     }
 
     /// When the next report is due, if there is something to report.
-    pub(super) fn due_at(&self) -> Option<Instant> {
-        if self.count == 0 || self.every.is_zero() {
-            return None;
-        }
+    pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
+        let has_news = self.count > 0 && !self.every.is_zero();
         let last = self.reported_at.filter(|_| !self.is_over);
-        Some(last.map_or_else(Instant::now, |at| at + self.every))
+        has_news.then(|| last.map_or(now, |at| at + self.every))
     }
 
     /// What is left to report is due now.
@@ -48,7 +46,7 @@ impl DeadReport {
 
     /// The count and the newest reason, if a report is due.
     fn take(&mut self, now: Instant) -> Option<(u64, &'static str)> {
-        self.due_at().filter(|at| *at <= now)?;
+        self.due_at(now).filter(|at| *at <= now)?;
         self.reported_at = Some(now);
         Some((std::mem::take(&mut self.count), self.reason))
     }
@@ -75,16 +73,20 @@ mod tests {
     async fn dead_letters_are_reported_at_once_and_then_every_now_and_then() {
         let every = Duration::from_secs(300);
         let mut report = DeadReport::new(every);
-        assert_eq!((report.due_at(), report.take(Instant::now())), (None, None));
+        let now = Instant::now;
+        assert_eq!((report.due_at(now()), report.take(now())), (None, None));
         let (refused, old) = (Cause::new("refused"), Cause::new("too_old"));
         report.add([&old, &refused].into_iter());
-        assert_eq!(report.take(Instant::now()), Some((2, "refused")));
+        // The worker looks with the moment at which its turn began.
+        let turn = now();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(report.take(turn), Some((2, "refused")));
         report.add([&old].into_iter());
         assert_eq!(report.take(Instant::now()), None);
-        assert_eq!(report.due_at(), Some(Instant::now() + every));
+        assert_eq!(report.due_at(now()), Some(turn + every));
         tokio::time::advance(every).await;
         assert_eq!(report.take(Instant::now()), Some((1, "too_old")));
-        assert_eq!(report.due_at(), None);
+        assert_eq!(report.due_at(now()), None);
         report.add([&old].into_iter());
         report.end();
         assert_eq!(

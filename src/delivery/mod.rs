@@ -322,7 +322,7 @@ impl Dispatcher {
         client: Egress,
         egress: &EgressSettings,
     ) -> Result<Running, ApplyError> {
-        let Shared { journal, profiles, clock, feed, metrics, redaction, runtime } = &self.shared;
+        let Shared { journal, profiles, metrics, runtime, .. } = &self.shared;
         let reader = journal.reader(site.id, &settings.name).await?;
         let position = journal.position(reader).await?;
         let paused = match (settings.paused, journal.is_paused(reader).await?) {
@@ -338,15 +338,63 @@ impl Dispatcher {
             DestinationLabels { site: site.name.clone(), destination: settings.name.clone() };
         metrics.destination_up.get_or_create(&labels).set(paused.is_none().into());
         metrics.destination_paused.get_or_create(&labels).set(paused.is_some().into());
-        let line = Arc::new(Line {
+        let line = Arc::new(self.line(labels, &settings, client.clone(), stop.clone()));
+        let running = Running {
+            site: site.clone(),
+            client,
+            settings,
+            line,
+            egress: egress.clone(),
+            reader,
+            stop,
+            ended,
+            wake,
+            status: seen,
+        };
+        if paused.is_some() {
+            running.ended.cancel();
+            return Ok(running);
+        }
+        let settings = &running.settings;
+        let post = Post {
+            site: site.clone(),
+            reader,
+            settings: settings.clone(),
+            line: running.line.clone(),
+            journal: journal.clone(),
+            profiles: profiles.clone(),
+            wake: running.wake.clone(),
+            status,
+            care: Arc::new(journal.guard().care(site.id, &settings.name)),
+        };
+        let (token, grace) = (running.stop.clone(), settings.habits.timeout.saturating_add(GRACE));
+        let guard = running.ended.clone().drop_guard();
+        self.tasks.spawn_on(
+            async move {
+                post.run(position, token, grace).await;
+                drop(guard);
+            },
+            runtime,
+        );
+        Ok(running)
+    }
+
+    /// The line of a destination.
+    fn line(
+        &self,
+        labels: DestinationLabels,
+        settings: &DestinationSettings,
+        egress: Egress,
+        stop: CancellationToken,
+    ) -> Line {
+        let Shared { journal, clock, feed, metrics, redaction, .. } = &self.shared;
+        let quota = |rate| RateLimiter::direct(Quota::per_second(rate));
+        Line {
             labels,
-            egress: client.clone(),
+            egress,
             timeout: settings.habits.timeout,
-            stop: stop.clone(),
-            throttle: settings
-                .habits
-                .calls_per_second
-                .map(|rate| RateLimiter::direct(Quota::per_second(rate))),
+            stop,
+            throttle: settings.habits.calls_per_second.map(quota),
             secrets: settings.destination.secrets(),
             redaction: redaction.clone(),
             clock: clock.clone(),
@@ -355,55 +403,7 @@ impl Dispatcher {
             failures: Failures::default(),
             kept_chars: journal.letter_chars(),
             settling: self.settling.clone(),
-        });
-        let (site, egress) = (site.clone(), egress.clone());
-        if paused.is_some() {
-            ended.cancel();
-            return Ok(Running {
-                site,
-                client,
-                settings,
-                line,
-                egress,
-                reader,
-                stop,
-                ended,
-                wake,
-                status: seen,
-            });
         }
-        let post = Post {
-            site: site.clone(),
-            reader,
-            settings: settings.clone(),
-            line: line.clone(),
-            journal: journal.clone(),
-            profiles: profiles.clone(),
-            wake: wake.clone(),
-            status,
-            care: Arc::new(journal.guard().care(site.id, &settings.name)),
-        };
-        let (token, grace) = (stop.clone(), settings.habits.timeout.saturating_add(GRACE));
-        let guard = ended.clone().drop_guard();
-        self.tasks.spawn_on(
-            async move {
-                post.run(position, token, grace).await;
-                drop(guard);
-            },
-            runtime,
-        );
-        Ok(Running {
-            site,
-            client,
-            settings,
-            line,
-            egress,
-            reader,
-            stop,
-            ended,
-            wake,
-            status: seen,
-        })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Name, Name), Running>> {

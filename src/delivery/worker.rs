@@ -296,7 +296,7 @@ impl Worker {
         }
         let mut alarms: Vec<Instant> = Vec::with_capacity(6);
         alarms.extend(state.settle_at);
-        alarms.extend(state.dead_report.due_at());
+        alarms.extend(state.dead_report.due_at(Instant::now()));
         alarms.extend(state.next_due.filter(|_| self.has_room_for_parked()));
         if self.has_free_hand() {
             let earliest = state.hold_until.into_iter().chain(state.breaker.opens_at()).max();

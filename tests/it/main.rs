@@ -12,6 +12,7 @@
 
 mod abuse;
 mod cdn;
+mod certificates;
 mod delivery;
 mod fate;
 mod forget_kill;

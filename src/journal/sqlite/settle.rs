@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::super::{
-    Cause, Ended, Ending, LastCall, Position, ReaderId, Settings, Settlement, SiteId,
+    Cause, Ended, Ending, LastCall, Parking, Position, ReaderId, Settings, Settlement, SiteId,
 };
 use super::position::{in_order, position, set_position};
 use super::room::Room;
@@ -57,28 +57,7 @@ pub(super) fn settle(
     }
     let at = now.as_millisecond();
     outcomes::keep(connection, reader, &mut kept, (at, settings.detail_chars))?;
-    for parking in &settlement.park {
-        if held.has(parking.seq)? {
-            connection
-                .prepare_cached(
-                    "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, ?)
-                     ON CONFLICT DO UPDATE SET due_at = excluded.due_at, attempt = excluded.attempt",
-                )?
-                .execute((reader.0, parking.seq, parking.due_at.as_millisecond(), parking.attempt))?;
-        } else {
-            // The event has left the journal. If it brought its own body it is parked still.
-            connection
-                .prepare_cached(
-                    "UPDATE parked SET due_at = ?, attempt = ? WHERE reader = ? AND seq = ?",
-                )?
-                .execute((
-                    parking.due_at.as_millisecond(),
-                    parking.attempt,
-                    reader.0,
-                    parking.seq,
-                ))?;
-        }
-    }
+    park(&held, reader, &settlement.park)?;
     // Parked rows of dead letters are removed last: the letter takes its body from them.
     for ended in settlement.ended.iter().filter(|ended| ended.was_parked) {
         connection
@@ -107,6 +86,24 @@ pub(super) fn settle(
             ":id": reader.0,
         })?;
     Ok(unkept)
+}
+
+/// Parks events to be tried again later.
+fn park(held: &Held<'_>, reader: ReaderId, parked: &[Parking]) -> rusqlite::Result<()> {
+    let mut insert = held.connection.prepare_cached(
+        "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET due_at = excluded.due_at, attempt = excluded.attempt",
+    )?;
+    // An event that has left the journal, if it brought its own body, is parked still.
+    let mut update = held.connection.prepare_cached(
+        "UPDATE parked SET due_at = ?3, attempt = ?4 WHERE reader = ?1 AND seq = ?2",
+    )?;
+    for parking in parked {
+        let statement = if held.has(parking.seq)? { &mut insert } else { &mut update };
+        let due_at = parking.due_at.as_millisecond();
+        statement.execute((reader.0, parking.seq, due_at, parking.attempt))?;
+    }
+    Ok(())
 }
 
 /// The ranges that are settled or parked now and were not before.
