@@ -58,7 +58,7 @@ level = "warn"
 [[sites]]
 name = "demo"
 hosts = ["*"]
-origins = ["http://127.0.0.1:{port}", "http://localhost:{port}"]
+origins = ["http://*:{port}"]
 write_key = "demo"
 
 [sites.sdk]

@@ -2,7 +2,7 @@
 //! and script in its page as in a customer's.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -51,10 +51,26 @@ impl Files {
     /// party's.
     fn gateway(&self, request: &Request<Incoming>) -> String {
         let asked = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        let is_named = asked.is_some_and(|host| host.split(':').next() == Some("localhost"));
-        let host = if is_named { "localhost" } else { "127.0.0.1" };
-        format!("http://{host}:{}", self.gateway_port)
+        format!("http://{}:{}", asked.and_then(host_name).unwrap_or("127.0.0.1"), self.gateway_port)
     }
+}
+
+/// The name or address in a `Host` field, without its port. `None` if it is neither: it will stand in
+/// the page and in the page's policy.
+fn host_name(field: &str) -> Option<&str> {
+    let (name, port) = match field.rsplit_once(':') {
+        Some((name, port)) if !field.ends_with(']') => (name, port),
+        _ => (field, ""),
+    };
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_name = match inner {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+            !name.is_empty() && name.bytes().all(is_plain)
+        }
+    };
+    (is_name && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
 }
 
 impl Answer for Files {
@@ -92,5 +108,28 @@ impl Answer for Files {
         let reply =
             fields.into_iter().fold(reply, |reply, (name, value)| reply.header(name, value));
         reply.body(whole(content)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gateway_is_at_the_host_that_the_page_was_asked_from() {
+        for (field, name) in [
+            ("localhost:8000", Some("localhost")),
+            ("demo.box.example", Some("demo.box.example")),
+            ("10.0.0.7:8000", Some("10.0.0.7")),
+            ("[fd00::7]:8000", Some("[fd00::7]")),
+            ("[fd00::7]", Some("[fd00::7]")),
+            ("", None),
+            ("evil\"><script>:80", None),
+            ("a; script-src *", None),
+            ("[evil]:80", None),
+            ("a:b", None),
+        ] {
+            assert_eq!(host_name(field), name, "{field}");
+        }
     }
 }

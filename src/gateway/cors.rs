@@ -16,7 +16,26 @@ const MAX_ASKED_BYTES: usize = 1024;
 
 /// The origins of one site.
 #[derive(Debug)]
-pub(super) struct Origins(HashSet<Box<[u8]>>);
+pub(super) struct Origins {
+    exact: HashSet<Box<[u8]>>,
+    /// The schemes and ports of pages of the very host that is asked: `http://*:8000`.
+    own_ports: Vec<(Box<str>, Box<str>)>,
+}
+
+/// The scheme and the port of `http://*:8000`, with what divides them from the host.
+pub(super) fn own_port(origin: &str) -> Option<(&str, &str)> {
+    let (scheme, port) = origin.split_once('*')?;
+    let is_port = port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    (matches!(scheme, "http://" | "https://") && is_port).then_some((scheme, port))
+}
+
+/// The host of an authority, without its port.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
 
 /// Where a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,19 +52,33 @@ pub(super) enum Source {
 
 impl Origins {
     pub(super) fn new(origins: &[String]) -> Self {
-        Self(origins.iter().map(|origin| origin.as_bytes().into()).collect())
+        let own_ports = origins.iter().filter_map(|origin| own_port(origin));
+        let exact = origins.iter().filter(|origin| own_port(origin).is_none());
+        Self {
+            exact: exact.map(|origin| origin.as_bytes().into()).collect(),
+            own_ports: own_ports.map(|(scheme, port)| (scheme.into(), port.into())).collect(),
+        }
     }
 
     /// Whether it is one of them.
     pub(super) fn contains(&self, origin: &str) -> bool {
-        self.0.contains(origin.as_bytes())
+        self.exact.contains(origin.as_bytes())
+    }
+
+    /// Returns true if the page is of the host that is asked, at a scheme and port that may send.
+    fn is_own_port(&self, origin: &[u8], host: &str) -> bool {
+        self.own_ports.iter().any(|(scheme, port)| {
+            let rest = origin.strip_prefix(scheme.as_bytes());
+            let name = rest.and_then(|rest| rest.strip_suffix(port.as_bytes()));
+            name.is_some_and(|name| name.eq_ignore_ascii_case(without_port(host).as_bytes()))
+        })
     }
 
     /// Where a request to `host` (with its port, as sent) comes from.
     pub(super) fn source(&self, fields: &HeaderMap, host: &str) -> Source {
         let Some(origin) = fields.get(ORIGIN) else { return Source::Unsaid };
         let bytes = origin.as_bytes();
-        if self.0.contains(bytes) {
+        if self.exact.contains(bytes) || self.is_own_port(bytes, host) {
             return Source::Page(origin.clone());
         }
         // TLS may end before the gateway, so the scheme is not compared.
@@ -121,6 +154,23 @@ mod tests {
             assert_eq!(source(foreign), Source::Foreign, "{foreign}");
         }
         assert_eq!(Origins::new(&[]).source(&HeaderMap::new(), "x"), Source::Unsaid);
+    }
+
+    #[test]
+    fn pages_of_the_host_that_is_asked_may_be_let_in_by_their_port() {
+        let origins = Origins::new(&["http://*:8000".to_owned()]);
+        let source = |origin: &str, host: &str| origins.source(&fields(&[(ORIGIN, origin)]), host);
+        for (name, host) in [("box", "box:8080"), ("10.0.0.7", "10.0.0.7"), ("[::1]", "[::1]:80")] {
+            let origin = format!("http://{name}:8000");
+            assert_eq!(source(&origin, host), Source::Page(origin.parse().unwrap()), "{name}");
+            for foreign in ["http://evil.example:8000", "http://*:8000", "http://:8000"] {
+                assert_eq!(source(foreign, host), Source::Foreign, "{foreign}");
+            }
+            assert_eq!(source(&format!("https://{name}:8000"), host), Source::Foreign);
+            assert_eq!(source(&format!("http://{name}:8001"), host), Source::Foreign);
+        }
+        assert_eq!(own_port("http://*"), None);
+        assert_eq!(own_port("http://*.shop.example:80"), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use url::{Origin, Url};
 
+use super::cors::own_port;
 use super::mounts::Mount;
 use crate::bots;
 use crate::origin;
@@ -233,7 +234,7 @@ impl SiteSettings {
                 section.mistake_about("hosts", host, message, requested.as_deref());
             }
         }
-        for origin in &settings.origins {
+        for origin in settings.origins.iter().filter(|origin| own_port(origin).is_none()) {
             if let Err(NoOrigin { message, better }) = check_origin(origin) {
                 section.mistake_about("origins", origin, &message, better.as_deref());
             }
