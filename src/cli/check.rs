@@ -5,19 +5,27 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::{Failure, block_on, load, say};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Origin, Settings, SiteSettings};
 use crate::delivery::{DestinationSettings, Mode};
-use crate::edge;
+use crate::edge::{self, CertificateExpiry};
 use crate::settings::MIN_SECRET_BYTES;
 use crate::vendors::{self, forward};
 
 pub(super) fn run(origin: &Origin) -> Result<(), Failure> {
     let settings = load(origin)?;
-    block_on(async {
+    let expiries = block_on(async {
         edge::check(&settings.edge).await.map_err(|error| Failure::Other(error.into()))
     })?;
     let file = origin.file.as_ref().map(|file| file.display().to_string());
-    let summary = summary(&settings, file.as_deref().unwrap_or("the embedded default"));
+    let mut summary = summary(&settings, file.as_deref().unwrap_or("the embedded default"));
+    for expiry in expiries {
+        if expiry.is_near(SystemClock.now(), settings.edge.expiry_warning) {
+            let CertificateExpiry { name, expires_at } = expiry;
+            let _infallible =
+                writeln!(summary, "warning: the certificate of {name} expires at {expires_at}");
+        }
+    }
     say(&settings.redaction.redact(&summary))
 }
 
@@ -58,7 +66,9 @@ fn summary(settings: &Settings, file: &str) -> String {
         }
         for destination in &site.destinations {
             let (vendor, mode) = (destination.vendor, destination.mode.name());
-            let _infallible = writeln!(out, "  {:<20} {vendor:<12} {mode}", destination.name);
+            let paused = if destination.paused { ", paused" } else { "" };
+            let name = &destination.name;
+            let _infallible = writeln!(out, "  {name:<20} {vendor:<12} {mode}{paused}");
         }
         for integration in &site.integrations {
             let what = if integration.preview { "integration, a draft" } else { "integration" };

@@ -1,4 +1,4 @@
-//! Noticing that the configuration should be read again.
+//! Noticing that the configuration, or a certificate, should be read again.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -6,31 +6,65 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// How often the file is looked at: soon enough for a person, and one `stat` costs nothing.
+/// How often the files are looked at: soon enough for a person, and one `stat` each costs nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Why the configuration should be read again.
+/// Why something should be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// SIGHUP: certificates and `${file:}` may have changed as well.
+    /// SIGHUP: the configuration, with its certificates and `${file:}`.
     Signal,
-    /// The file's size or time of change is another, and stays so.
+    /// The configuration's size or time of change is another, and stays so.
     File,
+    /// The same of a file of a certificate.
+    Certificate,
 }
 
-/// Watches for SIGHUP and for changes of the file.
+/// Watches for SIGHUP and for changes of the files.
 #[derive(Debug)]
 pub struct Watch {
     hangup: Signal,
-    file: Option<PathBuf>,
+    file: Option<WatchedFile>,
+    certificates: Vec<WatchedFile>,
+    interval: Interval,
+}
+
+/// A file, and its state when it was last looked at.
+#[derive(Debug)]
+struct WatchedFile {
+    path: PathBuf,
     /// The file as it was when it was last to be read.
     read: Option<Stamp>,
     /// The file as it was at the last look.
     seen: Option<Stamp>,
-    interval: Interval,
 }
 
 type Stamp = (SystemTime, u64);
+
+impl WatchedFile {
+    /// Watches from the file's present state.
+    async fn new(path: PathBuf) -> Self {
+        let now = stamp(&path).await;
+        Self { path, read: now, seen: now }
+    }
+
+    /// Looks at the file. Returns true if it is to be read again. A file that is away is being replaced,
+    /// and one that is not what it was at the last look may be half written: what counts is what stays.
+    async fn has_changed(&mut self) -> bool {
+        let stamp = stamp(&self.path).await;
+        let is_steady = std::mem::replace(&mut self.seen, stamp) == stamp;
+        let is_news = is_steady && stamp.is_some() && stamp != self.read;
+        if is_news {
+            self.read = stamp;
+        }
+        is_news
+    }
+}
+
+async fn stamp(path: &PathBuf) -> Option<Stamp> {
+    let metadata = tokio::fs::metadata(path).await.ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
 
 impl Watch {
     /// Starts watching, from the file's present state: whoever reads the file afterwards misses no
@@ -39,34 +73,47 @@ impl Watch {
         let mut interval = interval(LOOK_EVERY);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let hangup = signal(SignalKind::hangup())?;
-        let mut watch = Self { hangup, file, read: None, seen: None, interval };
-        watch.read = watch.look().await;
-        watch.seen = watch.read;
-        Ok(watch)
+        let file = match file {
+            Some(path) => Some(WatchedFile::new(path).await),
+            None => None,
+        };
+        Ok(Self { hangup, file, certificates: Vec::new(), interval })
     }
 
-    /// Returns when the configuration should be read again. Cancel safe.
+    /// Watches these files of certificates, and no others. Those that are watched already go on as they
+    /// are.
+    pub async fn set_certificates(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        let mut known = std::mem::take(&mut self.certificates);
+        for path in paths {
+            let file = match known.iter().position(|file| file.path == path) {
+                Some(index) => known.swap_remove(index),
+                None => WatchedFile::new(path).await,
+            };
+            self.certificates.push(file);
+        }
+    }
+
+    /// Returns when something should be read again. Cancel safe.
     pub async fn changed(&mut self) -> Change {
         loop {
             tokio::select! {
                 Some(()) = self.hangup.recv() => return Change::Signal,
-                _ = self.interval.tick() => {
-                    // A file that is away is being replaced, and one that is not what it was at the
-                    // last look may be half written: what counts is what stays.
-                    let stamp = self.look().await;
-                    let is_steady = std::mem::replace(&mut self.seen, stamp) == stamp;
-                    if is_steady && stamp.is_some() && stamp != self.read {
-                        self.read = stamp;
-                        return Change::File;
-                    }
-                }
+                _ = self.interval.tick() => {}
+            }
+            if let Some(file) = &mut self.file
+                && file.has_changed().await
+            {
+                return Change::File;
+            }
+            // All are looked at: a certificate and its key are replaced one after the other.
+            let mut is_news = false;
+            for file in &mut self.certificates {
+                is_news |= file.has_changed().await;
+            }
+            if is_news {
+                return Change::Certificate;
             }
         }
-    }
-
-    async fn look(&self) -> Option<Stamp> {
-        let metadata = tokio::fs::metadata(self.file.as_ref()?).await.ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
     }
 }
 
@@ -94,6 +141,24 @@ mod tests {
         }
         let whole = tokio::time::timeout(LOOK_EVERY, watch.changed()).await;
         assert_eq!(whole, Ok(Change::File));
+        let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
+        assert!(quiet.is_err(), "a change is told once");
+    }
+
+    #[tokio::test]
+    async fn replaced_certificates_are_noticed_together_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["shop.pem", "shop.key"].map(|name| dir.path().join(name));
+        files.iter().for_each(|file| std::fs::write(file, "a").unwrap());
+        let mut watch = Watch::new(None).await.unwrap();
+        watch.set_certificates(files.clone()).await;
+        tokio::time::pause();
+        let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
+        assert!(quiet.is_err());
+        files.iter().for_each(|file| std::fs::write(file, "longer").unwrap());
+        // Known files go on as they are: what changed meanwhile is noticed all the same.
+        watch.set_certificates(files).await;
+        assert_eq!(watch.changed().await, Change::Certificate);
         let quiet = tokio::time::timeout(LOOK_EVERY * 30, watch.changed()).await;
         assert!(quiet.is_err(), "a change is told once");
     }

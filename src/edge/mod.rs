@@ -20,6 +20,7 @@ mod tls;
 mod untaken;
 
 pub use settings::{CertificateFiles, EdgeLimits, ForwardedField, Settings};
+pub use tls::CertificateExpiry;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -108,14 +109,28 @@ pub enum EdgeError {
         #[source]
         source: rustls::Error,
     },
+    /// A certificate's file holds none.
+    #[error("{} holds no certificate", path.display())]
+    Empty {
+        /// The certificate's file.
+        path: PathBuf,
+    },
+    /// A key is that of another certificate.
+    #[error("the key in {} is not that of the certificate in {}", key.display(), cert.display())]
+    Mismatch {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
     /// TLS itself cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
 }
 
-/// Whether the certificates can be read and used.
-pub async fn check(settings: &Settings) -> Result<(), EdgeError> {
-    Live::load(settings).await.map(drop)
+/// Reads the certificates as a start does, and returns when they expire.
+pub async fn check(settings: &Settings) -> Result<Vec<CertificateExpiry>, EdgeError> {
+    Live::load(settings).await.map(|live| live.expiries)
 }
 
 /// The bound listeners.
@@ -194,9 +209,16 @@ impl Reload {
     pub async fn reload(&self, settings: &Settings) -> Result<(), EdgeError> {
         let mut live = Live::load(settings).await?;
         if live.acceptor.is_none() {
-            live.acceptor = self.0.live.load().acceptor.clone();
+            let running = self.0.live.load();
+            live.acceptor.clone_from(&running.acceptor);
+            live.expiries.clone_from(&running.expiries);
         }
         self.0.live.store(Arc::new(live));
         Ok(())
+    }
+
+    /// When the certificates in use expire.
+    pub fn expiries(&self) -> Vec<CertificateExpiry> {
+        self.0.live.load().expiries.clone()
     }
 }

@@ -9,7 +9,8 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use tokio_rustls::TlsAcceptor;
 
-use super::{EdgeError, tls};
+use super::EdgeError;
+use super::tls::{self, CertificateExpiry, Loaded};
 use crate::settings::Section;
 
 /// The edge's settings.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub certificates: Vec<CertificateFiles>,
     /// For the TLS handshake.
     pub handshake_time: Duration,
+    /// How long before a certificate expires operators are warned.
+    pub expiry_warning: Duration,
     /// How long browsers are to insist on TLS; zero says nothing.
     pub hsts_max_age: Duration,
 }
@@ -96,7 +99,13 @@ impl Settings {
                     section.mistake(name, "must be a file's path, not what is in the file");
                 }
             }
-            certificates.push(CertificateFiles { cert: cert.into(), key: key.into() });
+            let are_paths =
+                [&cert, &key].iter().all(|path| !path.is_empty() && !path.contains("-----BEGIN"));
+            let files = CertificateFiles { cert: cert.into(), key: key.into() };
+            if let (true, Err((name, message))) = (are_paths, tls::check(&files)) {
+                section.mistake(name, &message);
+            }
+            certificates.push(files);
         }
         let settings = Self {
             http: listen.opt_parsed("http"),
@@ -115,6 +124,7 @@ impl Settings {
             limits: EdgeLimits::read(limits),
             certificates,
             handshake_time: tls.positive_duration("handshake_time"),
+            expiry_warning: tls.duration("expiry_warning"),
             hsts_max_age: tls.duration("hsts_max_age"),
         };
         if settings.https.is_some() && settings.certificates.is_empty() {
@@ -161,16 +171,18 @@ pub(super) struct Live {
     pub(super) limits: EdgeLimits,
     pub(super) handshake_time: Duration,
     pub(super) acceptor: Option<TlsAcceptor>,
+    /// The ends of the certificates' times.
+    pub(super) expiries: Vec<CertificateExpiry>,
 }
 
 impl Live {
     /// Reads the certificates, and completes the rest.
     pub(super) async fn load(settings: &Settings) -> Result<Self, EdgeError> {
-        let acceptor = if settings.certificates.is_empty() {
-            None
+        let (acceptor, expiries) = if settings.certificates.is_empty() {
+            (None, Vec::new())
         } else {
-            let config = tls::server_config(&settings.certificates).await?;
-            Some(TlsAcceptor::from(Arc::new(config)))
+            let Loaded { config, expiries } = tls::server_config(&settings.certificates).await?;
+            (Some(TlsAcceptor::from(Arc::new(config))), expiries)
         };
         let age = settings.hsts_max_age.as_secs();
         let hsts =
@@ -184,6 +196,7 @@ impl Live {
             limits: settings.limits.clone(),
             handshake_time: settings.handshake_time,
             acceptor,
+            expiries,
         })
     }
 

@@ -3,39 +3,94 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use webpki::EndEntityCert;
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
 
 use super::{CertificateFiles, EdgeError};
 
 /// What is spoken over TLS, the best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
+/// The end of a certificate's time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// The first name that the certificate is for; empty if it names none.
+    pub name: Arc<str>,
+    /// The last moment at which clients take it.
+    pub expires_at: Timestamp,
+}
+
+impl CertificateExpiry {
+    /// Returns true if the certificate has expired or does within this time.
+    pub fn is_near(&self, now: Timestamp, lead: Duration) -> bool {
+        // An error is a moment that has passed.
+        Duration::try_from(self.expires_at.duration_since(now)).map_or(true, |left| left <= lead)
+    }
+}
+
+/// What the settings' certificates come to.
+pub(super) struct Loaded {
+    pub(super) config: ServerConfig,
+    pub(super) expiries: Vec<CertificateExpiry>,
+}
+
 /// Reads the certificates. Reading and checking them may block, so it happens aside.
-pub(super) async fn server_config(files: &[CertificateFiles]) -> Result<ServerConfig, EdgeError> {
+pub(super) async fn server_config(files: &[CertificateFiles]) -> Result<Loaded, EdgeError> {
     let files = files.to_vec();
     let loaded = tokio::task::spawn_blocking(move || {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let certificates: Result<Vec<_>, EdgeError> =
             files.iter().map(|files| load(files, &provider)).collect();
-        Ok::<_, EdgeError>((provider, Certificates(certificates?)))
+        Ok::<_, EdgeError>((provider, certificates?))
     });
     let (provider, certificates) = match loaded.await {
         Ok(loaded) => loaded?,
         Err(_) => return Err(rustls::Error::General("the task was stopped".to_owned()).into()),
     };
+    let expiries = certificates.iter().filter_map(|certificate| expiry(certificate)).collect();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
+        .with_cert_resolver(Arc::new(Certificates(certificates)));
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-    Ok(config)
+    Ok(Loaded { config, expiries })
+}
+
+/// Checks the files of a certificate as a start reads them. `Err` names the key of the settings that is
+/// wrong, and says in plain words what is. It may block.
+pub(super) fn check(files: &CertificateFiles) -> Result<(), (&'static str, String)> {
+    let Err(error) = load(files, &aws_lc_rs::default_provider()) else { return Ok(()) };
+    let key = match &error {
+        EdgeError::Read { path, .. } if *path == files.cert => "cert",
+        EdgeError::Read { .. } | EdgeError::Mismatch { .. } => "key",
+        _ => "cert",
+    };
+    let message = match error {
+        EdgeError::Read { source: pem::Error::Io(source), .. } => {
+            format!("the file cannot be read: {source}")
+        }
+        EdgeError::Read { source: pem::Error::NoItemsFound, .. } if key == "key" => {
+            "the file holds no private key in PEM".to_owned()
+        }
+        EdgeError::Read { source, .. } => format!("the file is no PEM: {source}"),
+        EdgeError::Mismatch { .. } => {
+            "the key does not fit the certificate: it is the key of another one".to_owned()
+        }
+        EdgeError::Empty { .. } => "the file holds no certificate in PEM".to_owned(),
+        EdgeError::Certificate { source, .. } => format!("it cannot be used: {source}"),
+        other => other.to_string(),
+    };
+    Err((key, message))
 }
 
 fn load(
@@ -49,11 +104,31 @@ fn load(
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(unread(&files.cert))?;
+    if chain.is_empty() {
+        return Err(EdgeError::Empty { path: files.cert.clone() });
+    }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unread(&files.key))?;
     // This also checks that the key is the certificate's.
-    let certified = CertifiedKey::from_der(chain, key, provider)
-        .map_err(|source| EdgeError::Certificate { path: files.cert.clone(), source })?;
+    let certified =
+        CertifiedKey::from_der(chain, key, provider).map_err(|source| match source {
+            rustls::Error::InconsistentKeys(_) => {
+                EdgeError::Mismatch { cert: files.cert.clone(), key: files.key.clone() }
+            }
+            source => EdgeError::Certificate { path: files.cert.clone(), source },
+        })?;
     Ok(Arc::new(certified))
+}
+
+fn expiry(certified: &CertifiedKey) -> Option<CertificateExpiry> {
+    let (_, certificate) = parse_x509_certificate(certified.end_entity_cert().ok()?).ok()?;
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let name =
+        names.iter().flat_map(|names| &names.value.general_names).find_map(|name| match name {
+            GeneralName::DNSName(name) => Some(*name),
+            _ => None,
+        });
+    let expires_at = Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?;
+    Some(CertificateExpiry { name: name.unwrap_or_default().into(), expires_at })
 }
 
 /// The certificates in the order of the settings.
@@ -78,4 +153,24 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     let certificate = key.end_entity_cert().ok().and_then(|der| EndEntityCert::try_from(der).ok());
     certificate
         .is_some_and(|certificate| certificate.verify_is_valid_for_subject_name(name).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiry_is_near_within_the_lead_and_ever_after() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let expiry =
+            CertificateExpiry { name: "a.example".into(), expires_at: at("2026-11-23T10:00:00Z") };
+        for (now, near) in [
+            ("2026-11-22T09:59:59Z", false),
+            ("2026-11-22T10:00:00Z", true),
+            ("2026-11-23T10:00:00Z", true),
+            ("2027-11-23T10:00:00Z", true),
+        ] {
+            assert_eq!(expiry.is_near(at(now), Duration::from_secs(86_400)), near, "{now}");
+        }
+    }
 }

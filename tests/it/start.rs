@@ -1,4 +1,4 @@
-//! Starts: those that cannot succeed say why and exit with one; those that take long miss nothing.
+//! Starts: those that cannot succeed say why and exit with one, or with two where the configuration is wrong; those that take long miss nothing.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -49,8 +49,12 @@ fn a_certificate_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let listen = "http = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
     let tls = "[[tls.certificates]]\ncert = \"/nowhere/a.pem\"\nkey = \"/nowhere/a.key\"\n";
-    assert_refused(&serve(folder.path(), listen, tls), "cannot read /nowhere/a.pem");
-    assert_refused(&check(folder.path()), "cannot read /nowhere/a.pem");
+    for output in [serve(folder.path(), listen, tls), check(folder.path())] {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let cause = "tls.certificates[0].cert: the file cannot be read: No such file";
+        assert!(said.contains(cause) && said.contains("tagway.toml:"), "{said}");
+    }
 }
 
 #[test]

@@ -44,6 +44,7 @@ pub(super) fn settings() -> Settings {
         },
         certificates: Vec::new(),
         handshake_time: LONG,
+        expiry_warning: LONG,
         hsts_max_age: Duration::ZERO,
     }
 }

@@ -79,12 +79,43 @@ async fn certificates_are_chosen_by_name_and_reloaded() {
     let third = authority.issue("third", &["t.unknown.example"]);
     settings.certificates.push(third);
     house.reload.reload(&settings).await.unwrap();
+    let expiries = house.reload.expiries();
+    let names: Vec<&str> = expiries.iter().map(|expiry| &*expiry.name).collect();
+    assert_eq!(names, ["t.shop.example", "*.other.example", "t.unknown.example"]);
+    // The library's certificates last until the year 4096.
+    assert!(expiries.iter().all(|it| it.expires_at.to_string().starts_with("409")), "{expiries:?}");
     authority.connect(address, "t.unknown.example", &[]).await.unwrap();
     let key_of_another = CertificateFiles { key: settings.certificates[1].key.clone(), ..first };
     settings.certificates = vec![key_of_another];
     let refused = house.reload.reload(&settings).await;
-    assert!(matches!(refused, Err(EdgeError::Certificate { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(EdgeError::Mismatch { .. })), "{refused:?}");
     authority.connect(address, "t.shop.example", &[]).await.unwrap();
+}
+
+#[test]
+fn files_that_make_no_certificate_are_named_in_plain_words() {
+    let mut authority = Authority::new();
+    let (first, second) =
+        (authority.issue("a", &["a.example"]), authority.issue("b", &["b.example"]));
+    let none = authority.folder.path().join("none.pem");
+    std::fs::write(&none, "no certificate\n").unwrap();
+    let away = authority.folder.path().join("away.pem");
+    let key_of = |cert: &std::path::Path| cert.with_extension("key");
+    for (cert, key, expected) in [
+        (first.cert.clone(), key_of(&first.cert), None),
+        (first.cert.clone(), second.key, Some(("key", "the key of another one"))),
+        (none.clone(), first.key.clone(), Some(("cert", "holds no certificate"))),
+        (first.cert.clone(), none, Some(("key", "holds no private key"))),
+        (away, first.key, Some(("cert", "cannot be read: No such file"))),
+    ] {
+        let said = super::super::tls::check(&CertificateFiles { cert, key }).err();
+        let is_said = match (&said, expected) {
+            (None, None) => true,
+            (Some((key, message)), Some((of, words))) => *key == of && message.contains(words),
+            _ => false,
+        };
+        assert!(is_said, "{said:?} is not {expected:?}");
+    }
 }
 
 /// A client of HTTP/2, as long as its connection lasts.

@@ -1,0 +1,102 @@
+//! The certificates of a running gateway: read again when their files are replaced, and warned of before
+//! they expire.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::edge::{self, CertificateExpiry};
+use crate::metrics::{CertificateLabels, Metrics, Name};
+
+/// How often a certificate that is about to expire is warned of: a person reads logs once a day.
+const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
+
+/// The certificates in use.
+pub(super) struct CertificateKeeper {
+    reload: edge::Reload,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The settings that are in use.
+    settings: edge::Settings,
+    /// When each was last warned of.
+    warned: BTreeMap<Name, Timestamp>,
+}
+
+impl CertificateKeeper {
+    pub(super) fn new(reload: edge::Reload, settings: edge::Settings) -> Self {
+        Self { reload, state: Mutex::new(State { settings, warned: BTreeMap::new() }) }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        // Every change under the lock is complete before anything can panic.
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes new settings of the edge. On an error the old ones stay.
+    pub(super) async fn apply(&self, settings: &edge::Settings) -> Result<(), edge::EdgeError> {
+        self.reload.reload(settings).await?;
+        self.with(|state| state.settings = settings.clone());
+        Ok(())
+    }
+
+    /// Reads the files again. Those that cannot be used are warned of, and the certificates before them
+    /// stay.
+    pub(super) async fn read_again(&self) {
+        let settings = self.with(|state| state.settings.clone());
+        match self.reload.reload(&settings).await {
+            Ok(()) => tracing::info!("a certificate was replaced"),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "a replaced certificate cannot be used; the ones before it stay"
+                );
+            }
+        }
+    }
+
+    /// The files of the certificates.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.with(|state| {
+            let files = state.settings.certificates.iter();
+            files.flat_map(|files| [files.cert.clone(), files.key.clone()]).collect()
+        })
+    }
+
+    /// Publishes when the certificates expire, and warns of those that soon do, once a day.
+    pub(super) fn watch_expiry(&self, metrics: &Metrics, now: Timestamp) {
+        let mut earliest: BTreeMap<Name, Timestamp> = BTreeMap::new();
+        for CertificateExpiry { name, expires_at } in self.reload.expiries() {
+            let known = earliest.entry(name).or_insert(expires_at);
+            *known = expires_at.min(*known);
+        }
+        metrics.certificate_expires.clear();
+        let lead = self.with(|state| state.settings.expiry_warning);
+        for (name, expires_at) in earliest {
+            let labels = CertificateLabels { name: name.clone() };
+            metrics.certificate_expires.get_or_create(&labels).set(expires_at.as_second());
+            let is_to_be_said = CertificateExpiry { name: name.clone(), expires_at }
+                .is_near(now, lead)
+                && self.with(|state| {
+                    let last = state.warned.get(&name).copied();
+                    let is_due = last.is_none_or(|at| now.duration_since(at) >= WARN_EVERY);
+                    if is_due {
+                        state.warned.insert(name.clone(), now);
+                    }
+                    is_due
+                });
+            if is_to_be_said {
+                let what = if expires_at <= now {
+                    "a certificate has expired: clients refuse it; replace its files"
+                } else {
+                    "a certificate expires soon; replace its files"
+                };
+                tracing::warn!(name = %name, expires_at = %expires_at, "{what}");
+            }
+        }
+    }
+}
