@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tagway::gateway::REJECTIONS;
 use tagway::script::compose::snippet;
-use tagway::vendors::VENDORS;
+use tagway::vendors::{REASONS, VENDORS};
 
 /// Who may import whom. `event` imports nobody; what everybody may import is in [`SHARED`].
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -284,11 +285,99 @@ fn the_metrics_that_dashboards_use_exist_and_only_there_are_names() {
         .collect();
     let mut complaints = missing;
     for (name, text) in files("src", "rs") {
-        if name != "src/metrics/mod.rs" && code(&name, &text).contains(".register(") {
-            complaints.push(format!("{name}: metrics are registered in src/metrics/mod.rs"));
+        if !name.starts_with("src/metrics/") && code(&name, &text).contains(".register(") {
+            complaints.push(format!("{name}: metrics are registered in src/metrics"));
         }
     }
     report(complaints);
+}
+
+/// The words that stand in the code as the first argument of one of these.
+fn first_words(folders: &[&str], calls: &[&str]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for folder in folders {
+        for (name, text) in files(folder, "rs") {
+            if name.ends_with("tests.rs") || name.contains("/tests/") || name.contains("trial.rs") {
+                continue;
+            }
+            let code = code(&name, &text);
+            for call in calls {
+                for rest in code.split(call).skip(1) {
+                    let rest = rest.trim_start().strip_prefix('"');
+                    let Some(word) = rest.and_then(|rest| rest.split('"').next()) else { continue };
+                    if word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+                        found.insert(word.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Fails unless the table is in order, and has the codes that are found and no others that are nowhere.
+fn check_reasons(table: &[(&str, &str)], found: &BTreeSet<String>, folders: &[&str]) {
+    let listed: BTreeSet<String> = table.iter().map(|(code, _)| (*code).to_owned()).collect();
+    let mut complaints: Vec<String> = found
+        .difference(&listed)
+        .map(|code| format!("{code} has no meaning in the table"))
+        .collect();
+    if !table.is_sorted_by(|one, next| one.0 < next.0) {
+        complaints.push("the table is not in the order of the alphabet".to_owned());
+    }
+    let code: String = folders
+        .iter()
+        .flat_map(|folder| files(folder, "rs"))
+        .filter(|(name, _)| !name.ends_with("reasons.rs"))
+        .map(|(name, text)| code(&name, &text))
+        .collect();
+    for reason in listed.iter().filter(|reason| !code.contains(&format!("\"{reason}\""))) {
+        complaints.push(format!("{reason} is in the table and nowhere in the code"));
+    }
+    report(complaints);
+}
+
+#[test]
+fn every_reason_of_an_event_is_explained() {
+    let folders = ["src/vendors", "src/delivery", "src/segment/sync", "src/privacy"];
+    let calls = [
+        "Reason::new(",
+        "Reason::detailed(",
+        "Cause::new(",
+        "Cause { code:",
+        "status_reason(",
+        ".reason(",
+        " reason(",
+        "(reason(",
+        "Skip(",
+        "Dead(",
+        "Drop(",
+        " skip(",
+        "(skip(",
+        " dead(",
+        "(dead(",
+        "const FORGOTTEN: &str =",
+        "const POISON: &str =",
+        "const LIST_GONE: &str =",
+        "const UNKNOWN: &str =",
+    ];
+    let mut found = first_words(&folders, &calls);
+    // Of calls without a reply, and of Meta's sources and amounts, the codes stand alone.
+    found.extend(first_words(&["src/vendors/meta"], &["Err("]));
+    check_reasons(REASONS, &found, &folders);
+}
+
+#[test]
+fn every_reason_of_a_refusal_is_explained() {
+    let mut found = first_words(&["src/gateway/decode"], &["Err(", "reason:"]);
+    found.extend(first_words(&["src/gateway"], &["Nobody("]));
+    let rejection = fs::read_to_string(root().join("src/gateway/rejection.rs")).unwrap();
+    let codes =
+        rejection.split("fn code(&self)").nth(1).and_then(|rest| rest.split("\n    }").next());
+    for rest in codes.unwrap().split("=> \"").skip(1) {
+        found.insert(rest.split('"').next().unwrap().to_owned());
+    }
+    check_reasons(REJECTIONS, &found, &["src/gateway", "src/vendors"]);
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod observe;
 pub mod preview;
 mod proxied;
 mod rate;
+mod reasons;
 mod rejection;
 mod route;
 mod routes;
@@ -43,6 +44,7 @@ mod volume_tests;
 pub use accept::{SendError, Sent, rehearse};
 pub use minting::Minting;
 pub use mounts::{Forwarding, Mount, Scripts, Serving};
+pub use reasons::REJECTIONS;
 pub use settings::{Limits, Rates, SiteSettings, VolumeRate, Volumes};
 pub use snapshot::{SiteSetup, Snapshot};
 

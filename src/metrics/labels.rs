@@ -6,7 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use super::Name;
 
 /// `site, route, code` of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
     /// The site's name, or empty when no site matched.
     pub site: Name,
@@ -17,21 +17,21 @@ pub struct RequestLabels {
 }
 
 /// `route`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RouteLabels {
     /// The route's name.
     pub route: &'static str,
 }
 
 /// `site`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SiteLabels {
     /// The site's name.
     pub site: Name,
 }
 
 /// `site, format`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FormatLabels {
     /// The site's name.
     pub site: Name,
@@ -40,7 +40,7 @@ pub struct FormatLabels {
 }
 
 /// `site, reason`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DropLabels {
     /// The site's name.
     pub site: Name,
@@ -49,7 +49,7 @@ pub struct DropLabels {
 }
 
 /// `site, result`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ProofLabels {
     /// The site's name.
     pub site: Name,
@@ -58,21 +58,21 @@ pub struct ProofLabels {
 }
 
 /// `reason`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
     /// Why.
     pub reason: &'static str,
 }
 
 /// `rank` of the sender of events.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RankLabels {
     /// `claimed`, `proven` or `server`.
     pub rank: &'static str,
 }
 
 /// `site, policy` of a rate limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PolicyLabels {
     /// The site's name.
     pub site: Name,
@@ -81,7 +81,7 @@ pub struct PolicyLabels {
 }
 
 /// `site, destination`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DestinationLabels {
     /// The site's name.
     pub site: Name,
@@ -89,8 +89,26 @@ pub struct DestinationLabels {
     pub destination: Name,
 }
 
+/// `site, destination, column` of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LedgerLabels {
+    /// The site's name.
+    pub site: Name,
+    /// The destination's name.
+    pub destination: Name,
+    /// `accepted`, which is the sum of the others: `delivered`, `skipped`, `dead`, `pending`, `held`.
+    pub column: &'static str,
+}
+
+/// `name` of a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabels {
+    /// The first name that it is for; empty if it names none.
+    pub name: Name,
+}
+
 /// `site, destination, outcome, reason`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
     /// The site's name.
     pub site: Name,
@@ -103,7 +121,7 @@ pub struct OutcomeLabels {
 }
 
 /// `site, reader`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PoisonLabels {
     /// The site's name.
     pub site: Name,
@@ -112,7 +130,7 @@ pub struct PoisonLabels {
 }
 
 /// `site, destination, result`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AttemptLabels {
     /// The site's name.
     pub site: Name,
@@ -123,14 +141,14 @@ pub struct AttemptLabels {
 }
 
 /// `result`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabels {
     /// `hit` or `miss`.
     pub result: &'static str,
 }
 
 /// `site, result` of a lookup of a person at a site's source of traits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SourceLabels {
     /// The site's name.
     pub site: Name,
@@ -140,7 +158,7 @@ pub struct SourceLabels {
 }
 
 /// `site, integration`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IntegrationLabels {
     /// The site's name.
     pub site: Name,
@@ -149,7 +167,7 @@ pub struct IntegrationLabels {
 }
 
 /// `site, segment`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SegmentLabels {
     /// The site's name.
     pub site: Name,
@@ -158,7 +176,7 @@ pub struct SegmentLabels {
 }
 
 /// `site, segment, result` of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SegmentRunLabels {
     /// The site's name.
     pub site: Name,
@@ -169,7 +187,7 @@ pub struct SegmentRunLabels {
 }
 
 /// `site, segment, destination`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SyncLabels {
     /// The site's name.
     pub site: Name,
@@ -180,7 +198,7 @@ pub struct SyncLabels {
 }
 
 /// `site, segment, destination, result` of a change of members.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SyncChangeLabels {
     /// The site's name.
     pub site: Name,
@@ -193,7 +211,7 @@ pub struct SyncChangeLabels {
 }
 
 /// `vendor, result` of a script's request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ScriptLabels {
     /// Whose script: a vendor's name, or `tagway`.
     pub vendor: &'static str,
@@ -204,7 +222,7 @@ pub struct ScriptLabels {
 }
 
 /// `site, vendor` of a pinned script.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct VendorLabels {
     /// The site's name.
     pub site: Name,

@@ -3,16 +3,19 @@
 //! Names follow Prometheus: prefix `tagway_`, base units, counters end in `_total`. Labels come
 //! from closed sets: configuration names, routes, and codes from the source.
 
+mod catalogue;
 mod labels;
 
+pub use catalogue::MetricEntry;
 pub use labels::{
-    AttemptLabels, DestinationLabels, DropLabels, FormatLabels, IntegrationLabels, OutcomeLabels,
-    PoisonLabels, PolicyLabels, ProofLabels, RankLabels, ReasonLabels, RequestLabels, ResultLabels,
-    RouteLabels, ScriptLabels, SegmentLabels, SegmentRunLabels, SiteLabels, SourceLabels,
-    SyncChangeLabels, SyncLabels, VendorLabels,
+    AttemptLabels, CertificateLabels, DestinationLabels, DropLabels, FormatLabels,
+    IntegrationLabels, LedgerLabels, OutcomeLabels, PoisonLabels, PolicyLabels, ProofLabels,
+    RankLabels, ReasonLabels, RequestLabels, ResultLabels, RouteLabels, ScriptLabels,
+    SegmentLabels, SegmentRunLabels, SiteLabels, SourceLabels, SyncChangeLabels, SyncLabels,
+    VendorLabels,
 };
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -20,7 +23,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+
+use self::catalogue::Catalogue;
 
 /// A text label. Shared, so that counting a request does not copy names.
 pub type Name = std::sync::Arc<str>;
@@ -32,7 +36,7 @@ fn seconds() -> Histogram {
 
 /// All metrics of one gateway. Cheap to share: every metric is a handle.
 pub struct Metrics {
-    registry: Registry,
+    catalogue: Catalogue,
     /// Requests answered.
     pub requests: Family<RequestLabels, Counter>,
     /// From the request's head to its answer's head.
@@ -88,11 +92,19 @@ pub struct Metrics {
     /// One call to a vendor.
     pub delivery_seconds: Family<DestinationLabels, Histogram, fn() -> Histogram>,
     /// Events not ended yet.
-    pub pending_events: Family<DestinationLabels, Gauge>,
+    pub pending_events: Family<DestinationLabels, Gauge<u64, AtomicU64>>,
+    /// Events that wait for their visitor: for a choice of consent, or to become known.
+    pub held_events: Family<DestinationLabels, Gauge<u64, AtomicU64>>,
+    /// The account of a destination, all of it of one moment.
+    pub ledger_events: Family<LedgerLabels, Gauge<u64, AtomicU64>>,
     /// Age of the oldest event not ended yet.
     pub pending_oldest_seconds: Family<DestinationLabels, Gauge<f64, AtomicU64>>,
     /// 1 while the destination delivers, 0 while it is paused or its breaker is open.
     pub destination_up: Family<DestinationLabels, Gauge>,
+    /// 1 while the destination is paused by the configuration or by an operator.
+    pub destination_paused: Family<DestinationLabels, Gauge>,
+    /// When a certificate expires, in seconds since 1970.
+    pub certificate_expires: Family<CertificateLabels, Gauge<i64, AtomicI64>>,
     /// Profile lookups by cache result.
     pub profile_lookups: Family<ResultLabels, Counter>,
     /// People looked up at sites' sources of traits.
@@ -137,7 +149,7 @@ impl Metrics {
     /// A fresh set, all at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("tagway"),
+            catalogue: Catalogue::new("tagway"),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(seconds),
             events_accepted: Family::default(),
@@ -166,8 +178,12 @@ impl Metrics {
             identity_holds: Family::default(),
             delivery_seconds: Family::new_with_constructor(seconds),
             pending_events: Family::default(),
+            held_events: Family::default(),
+            ledger_events: Family::default(),
             pending_oldest_seconds: Family::default(),
             destination_up: Family::default(),
+            destination_paused: Family::default(),
+            certificate_expires: Family::default(),
             profile_lookups: Family::default(),
             profile_source_lookups: Family::default(),
             events_unenriched: Counter::default(),
@@ -188,145 +204,281 @@ impl Metrics {
             segment_sync_changes: Family::default(),
             config_reload_success: Gauge::default(),
         };
-        metrics.register();
-        metrics.register_profiles();
-        metrics.register_others();
+        metrics.catalogue_requests();
+        metrics.catalogue_journal();
+        metrics.catalogue_delivery();
+        metrics.catalogue_profiles();
+        metrics.catalogue_pages();
+        metrics.catalogue_segments();
         metrics
     }
 
-    fn register_profiles(&mut self) {
-        let r = &mut self.registry;
-        r.register("login_proofs", "Login proofs checked", self.login_proofs.clone());
-        r.register("profile_lookups", "Profile lookups", self.profile_lookups.clone());
-        r.register(
-            "profile_source_lookups",
-            "People looked up at a site's source of traits",
-            self.profile_source_lookups.clone(),
-        );
-        r.register("events_unenriched", "Delivered unenriched", self.events_unenriched.clone());
-        r.register("profile_refused", "Said of full profiles", self.profile_refused.clone());
-        r.register(
-            "profiles_evicted",
-            "Profiles that claims alone made, removed because there were too many",
-            self.profiles_evicted.clone(),
-        );
-        r.register(
-            "segment_names_uncounted",
-            "Names of events in the rule under which nothing was counted",
-            self.segment_names_uncounted.clone(),
-        );
-        r.register(
-            "projection_lag_events",
-            "Events the profiles have yet to see",
-            self.projection_lag_events.clone(),
-        );
-    }
-
     // The names of the outside contract. prometheus-client appends `_total` to counters.
-    fn register(&mut self) {
-        let r = &mut self.registry;
+    fn catalogue_requests(&mut self) {
+        let c = &mut self.catalogue;
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        r.register("build", "What is running", build);
-        r.register("requests", "Requests answered", self.requests.clone());
-        r.register(
+        c.add("build", "The version that is running.", build);
+        c.family("requests", "Requests answered.", &self.requests);
+        c.family(
             "request_duration_seconds",
-            "From a request's head to its answer's head",
-            self.request_duration.clone(),
+            "From a request's head to its answer's head.",
+            &self.request_duration,
         );
-        r.register("events_accepted", "Events durably accepted", self.events_accepted.clone());
-        r.register("events_dropped", "Events refused", self.events_dropped.clone());
-        r.register("events_duplicate", "Events accepted before", self.events_duplicate.clone());
-        r.register("rate_limited", "Requests over a rate limit", self.rate_limited.clone());
-        r.register("connections", "Connections open", self.connections.clone());
-        r.register(
-            "connections_accepted",
-            "Connections accepted",
-            self.connections_accepted.clone(),
+        c.family(
+            "events_accepted",
+            "Events durably accepted, by the wire format they came in.",
+            &self.events_accepted,
         );
-        r.register("connections_refused", "Connections cut", self.connections_refused.clone());
-        r.register("requests_in_flight", "Requests under way", self.requests_in_flight.clone());
-        r.register("journal_append_seconds", "Append to durable", self.journal_append.clone());
-        r.register("journal_commit_seconds", "One group commit", self.journal_commit.clone());
-        r.register("journal_bytes", "Bytes in use", self.journal_bytes.clone());
-        r.register("journal_disk_bytes", "Bytes of the files", self.journal_disk_bytes.clone());
-        r.register("journal_events", "Events held", self.journal_events.clone());
-        r.register("journal_evicted", "Unsettled events forced out", self.journal_evicted.clone());
-        r.register("journal_refused", "Events refused, journal full", self.journal_refused.clone());
-        r.register("dead_evicted", "Dead letters forced out", self.dead_evicted.clone());
-        r.register("journal_writable", "1 while writable", self.journal_writable.clone());
-        r.register("deliveries", "Events ended at a destination", self.deliveries.clone());
-        r.register("mapping_values_left_out", "Values that met a bound", self.left_out.clone());
-        r.register("poisoned", "Records and segments set aside", self.poisoned.clone());
-        r.register("delivery_attempts", "Calls to a vendor", self.delivery_attempts.clone());
-        r.register("delivery_seconds", "One call to a vendor", self.delivery_seconds.clone());
-        r.register("pending_events", "Events not ended yet", self.pending_events.clone());
-        r.register(
-            "pending_oldest_seconds",
-            "Age of the oldest event not ended yet",
-            self.pending_oldest_seconds.clone(),
+        c.family(
+            "events_dropped",
+            "Events refused or dropped before the journal, by reason.",
+            &self.events_dropped,
         );
-        r.register("destination_up", "0 while paused or broken", self.destination_up.clone());
-        r.register("script_requests", "Scripts asked for", self.script_requests.clone());
-        r.register("script_changes", "New versions of pinned", self.script_changes.clone());
-        r.register("scripts_pending", "Pinned, and changed", self.scripts_pending.clone());
-        r.register(
-            "integration_errors",
-            "Failures of integrations that pages told of",
-            self.integration_errors.clone(),
+        c.family(
+            "events_duplicate",
+            "Events answered as accepted whose message id was accepted before; they are not taken twice.",
+            &self.events_duplicate,
         );
-        r.register("segment_members", "Members as of the last run", self.segment_members.clone());
-        r.register("segment_runs", "Runs of segments", self.segment_runs.clone());
-        r.register(
-            "segment_run_timestamp_seconds",
-            "When the last run began",
-            self.segment_run_timestamp_seconds.clone(),
+        c.family(
+            "rate_limited",
+            "Requests refused by a rate limit, by the quota that was used up.",
+            &self.rate_limited,
         );
-        r.register(
-            "segment_synced_members",
-            "Members that a destination was told of",
-            self.segment_synced_members.clone(),
+        c.family(
+            "login_proofs",
+            "Login proofs that browsers brought, by what they proved.",
+            &self.login_proofs,
         );
-        r.register(
-            "segment_abandoned_members",
-            "People of whom a destination was told that is no more",
-            self.segment_abandoned_members.clone(),
+        c.add("connections", "Connections open.", self.connections.clone());
+        c.add("connections_accepted", "Connections accepted.", self.connections_accepted.clone());
+        c.family(
+            "connections_refused",
+            "Connections that the gateway closed before their time, by reason.",
+            &self.connections_refused,
         );
-        r.register(
-            "segment_synced_timestamp_seconds",
-            "When the run began that a destination has heard of",
-            self.segment_synced_timestamp_seconds.clone(),
+        c.add("requests_in_flight", "Requests under way.", self.requests_in_flight.clone());
+        c.family(
+            "certificate_expires_timestamp_seconds",
+            "When a certificate expires, in seconds since 1970. Alert on it some days ahead.",
+            &self.certificate_expires,
         );
-        r.register(
-            "segment_sync_changes",
-            "Changes of members that destinations were told of",
-            self.segment_sync_changes.clone(),
-        );
-    }
-
-    fn register_others(&mut self) {
-        let r = &mut self.registry;
-        r.register(
+        c.add(
             "config_reload_success",
-            "1 if the last reload succeeded",
+            "1 if the last reload of the configuration succeeded, 0 if the settings before it stayed.",
             self.config_reload_success.clone(),
         );
-        r.register(
-            "filling_events",
-            "Events still to be looked at for new counters",
-            self.filling_events.clone(),
+    }
+
+    fn catalogue_journal(&mut self) {
+        let c = &mut self.catalogue;
+        c.add(
+            "journal_append_seconds",
+            "From the start of an append to its durability.",
+            self.journal_append.clone(),
         );
-        r.register(
+        c.add("journal_commit_seconds", "One group's write and sync.", self.journal_commit.clone());
+        c.add(
+            "journal_bytes",
+            "Bytes of the database in use, profiles included.",
+            self.journal_bytes.clone(),
+        );
+        c.add(
+            "journal_disk_bytes",
+            "Bytes of the database's files, the write-ahead log included.",
+            self.journal_disk_bytes.clone(),
+        );
+        c.add("journal_events", "Events held.", self.journal_events.clone());
+        c.family(
+            "journal_evicted",
+            "Deliveries that will not happen, since `journal.max_bytes` forced out their unsettled events.",
+            &self.journal_evicted,
+        );
+        c.family(
+            "journal_refused",
+            "Events answered 503 because the journal was full.",
+            &self.journal_refused,
+        );
+        c.add(
+            "dead_evicted",
+            "Dead letters that `journal.max_bytes` forced out before anybody looked at them.",
+            self.dead_evicted.clone(),
+        );
+        c.add(
+            "journal_writable",
+            "1 while the journal can be written. At 0 nothing is accepted.",
+            self.journal_writable.clone(),
+        );
+    }
+
+    fn catalogue_delivery(&mut self) {
+        let c = &mut self.catalogue;
+        c.family(
+            "ledger_events",
+            "The account of a destination, all of one moment: in each scrape `accepted` is the sum of the other columns.",
+            &self.ledger_events,
+        );
+        c.family(
+            "deliveries",
+            "Events that ended at a destination, by outcome and reason, since the start of the process.",
+            &self.deliveries,
+        );
+        c.family(
+            "delivery_attempts",
+            "Calls to a vendor, by the class of their replies.",
+            &self.delivery_attempts,
+        );
+        c.family("delivery_seconds", "One call to a vendor.", &self.delivery_seconds);
+        c.family(
+            "pending_events",
+            "Events that have not ended at a destination and are not held: its backlog.",
+            &self.pending_events,
+        );
+        c.family(
+            "pending_oldest_seconds",
+            "The age of the oldest pending event: how far the destination is behind.",
+            &self.pending_oldest_seconds,
+        );
+        c.family(
+            "held_events",
+            "Events that wait for their visitor, for a choice of consent or to become known; they are no backlog.",
+            &self.held_events,
+        );
+        c.family(
+            "destination_up",
+            "1 while the destination is called, 0 while it is paused, its breaker is open or it refuses the credentials.",
+            &self.destination_up,
+        );
+        c.family(
+            "destination_paused",
+            "1 while the destination is paused by the configuration or by an operator.",
+            &self.destination_paused,
+        );
+        c.family(
+            "mapping_values_left_out",
+            "Values that a destination's mapping left out, by the setting whose bound they met.",
+            &self.left_out,
+        );
+        c.family(
             "identity_holds",
-            "Events that had waited for who their visitor is",
-            self.identity_holds.clone(),
+            "Events that had waited for who their visitor is, by how the wait ended: `known`, `expired` or `crowded`.",
+            &self.identity_holds,
         );
+        c.family(
+            "poisoned",
+            "Records and segments set aside since the process died over them again and again.",
+            &self.poisoned,
+        );
+    }
+
+    fn catalogue_profiles(&mut self) {
+        let c = &mut self.catalogue;
+        c.family(
+            "profile_lookups",
+            "Profile lookups, by whether memory had the profile.",
+            &self.profile_lookups,
+        );
+        c.family(
+            "profile_source_lookups",
+            "People looked up at a site's source of traits, by result.",
+            &self.profile_source_lookups,
+        );
+        c.add(
+            "events_unenriched",
+            "Events delivered without what is known of their visitors, since the store was too slow.",
+            self.events_unenriched.clone(),
+        );
+        c.family(
+            "profile_refused",
+            "Traits and identities that a full profile did not take, by the bound that was met.",
+            &self.profile_refused,
+        );
+        c.add(
+            "profiles_evicted",
+            "Profiles that claims alone made, removed because there were too many.",
+            self.profiles_evicted.clone(),
+        );
+        c.family(
+            "projection_lag_events",
+            "Events that the profiles have yet to see; deliveries wait for them.",
+            &self.projection_lag_events,
+        );
+        c.family(
+            "filling_events",
+            "Events of the journal still to be looked at for counters of a new rule.",
+            &self.filling_events,
+        );
+    }
+
+    fn catalogue_pages(&mut self) {
+        let c = &mut self.catalogue;
+        c.family("script_requests", "Browser scripts asked for, by result.", &self.script_requests);
+        c.family(
+            "script_changes",
+            "New versions of pinned scripts that vendors published.",
+            &self.script_changes,
+        );
+        c.family(
+            "scripts_pending",
+            "Pinned scripts of which a newer version waits to be approved.",
+            &self.scripts_pending,
+        );
+        c.family(
+            "integration_errors",
+            "Failures of a site's integrations that its pages reported.",
+            &self.integration_errors,
+        );
+    }
+
+    fn catalogue_segments(&mut self) {
+        let c = &mut self.catalogue;
+        c.family(
+            "segment_members",
+            "Members of a segment as of its last run.",
+            &self.segment_members,
+        );
+        c.family("segment_runs", "Runs of segments, by result.", &self.segment_runs);
+        c.family(
+            "segment_run_timestamp_seconds",
+            "When the last run of a segment began, in seconds since 1970.",
+            &self.segment_run_timestamp_seconds,
+        );
+        c.family(
+            "segment_names_uncounted",
+            "Names of events in the rule under which nothing was ever counted: perhaps misspelt.",
+            &self.segment_names_uncounted,
+        );
+        c.family(
+            "segment_synced_members",
+            "Members of a segment that a destination has.",
+            &self.segment_synced_members,
+        );
+        c.family(
+            "segment_abandoned_members",
+            "Members that a destination still has although it was removed from the configuration.",
+            &self.segment_abandoned_members,
+        );
+        c.family(
+            "segment_synced_timestamp_seconds",
+            "When the run began whose members a destination has, in seconds since 1970.",
+            &self.segment_synced_timestamp_seconds,
+        );
+        c.family(
+            "segment_sync_changes",
+            "Changes of members sent to a destination, by result.",
+            &self.segment_sync_changes,
+        );
+    }
+
+    /// All metrics, in the order of their subjects.
+    pub fn reference(&self) -> &[MetricEntry] {
+        self.catalogue.entries()
     }
 
     /// The exposition in the OpenMetrics text format, which Prometheus reads as well.
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
         // Writing to a String cannot fail.
-        if text::encode(&mut out, &self.registry).is_err() {
+        if text::encode(&mut out, self.catalogue.registry()).is_err() {
             out.clear();
         }
         out
@@ -360,5 +512,23 @@ mod tests {
         let types: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE ")).collect();
         let distinct: std::collections::BTreeSet<&str> = types.iter().copied().collect();
         assert_eq!(distinct.len(), types.len(), "a metric is registered twice");
+    }
+
+    #[test]
+    fn reference_has_each_metric_with_its_labels() {
+        let metrics = Metrics::new();
+        let reference = metrics.reference();
+        let of = |name: &str| reference.iter().find(|entry| entry.name == name).unwrap();
+        let requests = of("tagway_requests_total");
+        assert_eq!(
+            (requests.kind, &*requests.labels),
+            ("counter", &["site", "route", "code"].map(str::to_owned)[..])
+        );
+        assert_eq!(
+            (of("tagway_connections").kind, of("tagway_connections").labels.len()),
+            ("gauge", 0)
+        );
+        assert_eq!(of("tagway_build_info").kind, "info");
+        assert!(reference.iter().all(|entry| entry.help.ends_with('.')));
     }
 }
