@@ -67,6 +67,8 @@ async fn journal(folder: &std::path::Path, sync: Sync) -> Arc<SqliteJournal> {
         dedupe_window: Duration::from_secs(3600),
         dedupe_entries: 1_000_000,
         poison_starts: 3,
+        letter_chars: 4000,
+        detail_chars: 200,
         queue_bytes: 1 << 26,
     };
     let metrics = Arc::new(Metrics::new());

@@ -85,6 +85,8 @@ async fn house_of(limits: Limits, change: impl Fn(&mut Mount)) -> House {
         dedupe_window: Duration::from_secs(3600),
         dedupe_entries: 1000,
         poison_starts: 3,
+        letter_chars: 4000,
+        detail_chars: 200,
         queue_bytes: 1 << 20,
     };
     let new = SqliteJournal::open(store.unwrap().into(), settings, clock.clone(), metrics.clone());

@@ -8,17 +8,21 @@
 //! is never forced out: appends are refused instead.
 //!
 //! For every reader, at every commit:
-//! `accepted = delivered + skipped + dead + pending` ([`Ledger`]).
+//! `accepted = delivered + skipped + dead + pending + held` ([`Ledger`]).
 
 mod dedupe;
 mod forgotten;
 mod guard;
+mod outcome;
 mod sqlite;
 mod subject;
 
 pub use dedupe::{MessageKey, MessageScope};
 pub use forgotten::{Forgotten, NameKey, NameKind};
 pub use guard::{Care, GROUP, Guard, UnderWay};
+pub use outcome::{
+    Cause, Ended, Ending, EventAtReader, EventRecord, KeptOutcome, LastCall, Standing,
+};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
 pub use subject::{Erased, Held, HeldAt, HeldPage, Subjects};
 
@@ -62,6 +66,10 @@ pub struct Settings {
     /// Aborted starts in a row, with the same record under way, after which its reader sets it aside;
     /// zero for never.
     pub poison_starts: u32,
+    /// The most characters of a dead letter's last request, and as many of the reply, that are kept.
+    pub letter_chars: usize,
+    /// The most characters of a reason's detail that are kept with an event's outcome.
+    pub detail_chars: usize,
 }
 
 /// The least that `spare_bytes` may be: the log's file keeps up to 4 MiB, and a third of the spare bytes
@@ -104,6 +112,8 @@ impl Settings {
             dedupe_entries: entries,
             queue_bytes: section.byte_count("queue_bytes_max"),
             poison_starts: section.integer("poison_starts", 0..=100),
+            letter_chars: section.integer("letter_chars", 0..=1_000_000),
+            detail_chars: section.integer("detail_chars", 0..=500),
         }
     }
 }
@@ -220,33 +230,6 @@ pub struct Settlement {
     pub park: Vec<Parking>,
 }
 
-/// One event that ended at a reader.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// The event.
-    pub seq: u64,
-    /// Whether it came out of the parked events, not from behind the cursor.
-    pub was_parked: bool,
-    /// How.
-    pub ending: Ending,
-}
-
-/// How an event ended at a reader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The destination took it.
-    Delivered,
-    /// It was not for this destination.
-    Skipped,
-    /// It will never arrive; it is kept as a dead letter.
-    Dead {
-        /// The reason's code.
-        reason: String,
-        /// The reason's detail, cut to what a person reads.
-        detail: String,
-    },
-}
-
 /// An event to try again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parking {
@@ -284,6 +267,10 @@ pub struct DeadRecord {
     pub reason: String,
     /// The reason's detail.
     pub detail: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The last call about it, if there was one.
+    pub last_call: Option<LastCall>,
     /// The canonical event as JSON.
     pub body: Bytes,
 }
@@ -308,8 +295,21 @@ pub struct Ledger {
     pub skipped: u64,
     /// Ended as dead.
     pub dead: u64,
-    /// Not ended yet.
+    /// Not ended yet, and not held.
     pub pending: u64,
+    /// Waiting for their visitor: for a choice of consent, or to become known.
+    pub held: u64,
+}
+
+/// The account of a reader, and the age of what it has to do, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The reader.
+    pub reader: ReaderId,
+    /// Its account.
+    pub ledger: Ledger,
+    /// When the oldest of its pending events was received.
+    pub oldest_pending: Option<Timestamp>,
 }
 
 /// What the journal holds.
@@ -423,11 +423,34 @@ pub trait Journal: Send + Sync {
     /// Drops dead letters; they stay counted as dead. Returns how many.
     async fn drop_dead(&self, which: DeadSelection) -> Result<u64, JournalError>;
 
-    /// The account of one reader.
-    async fn ledger(&self, reader: ReaderId) -> Result<Ledger, JournalError>;
+    /// The accounts of these readers, all at one moment, in their order.
+    async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<Account>, JournalError>;
 
-    /// When the oldest event that the reader has not settled was received.
-    async fn oldest_pending(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError>;
+    /// An event that is held, with what became of it at these readers. `None` if it has left the
+    /// journal or was erased.
+    async fn event(
+        &self,
+        site: SiteId,
+        seq: u64,
+        readers: Vec<ReaderId>,
+    ) -> Result<Option<EventRecord>, JournalError>;
+
+    /// The newest event of the site that has this message id, if it is held. Looks through all events,
+    /// the newest first, in small steps: message ids have no index.
+    async fn find_message(
+        &self,
+        site: SiteId,
+        message_id: &str,
+    ) -> Result<Option<u64>, JournalError>;
+
+    /// The most characters of a request, or of a reply, that are kept with a dead letter.
+    fn letter_chars(&self) -> usize;
+
+    /// Returns true if an operator has paused the reader.
+    async fn is_paused(&self, reader: ReaderId) -> Result<bool, JournalError>;
+
+    /// Notes durably whether the reader is paused.
+    async fn set_paused(&self, reader: ReaderId, is_paused: bool) -> Result<(), JournalError>;
 
     /// Removes what retention no longer keeps at `now`, in small steps. Returns how many events
     /// went.

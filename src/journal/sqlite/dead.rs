@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::{DeadRecord, DeadSelection, JournalError, ReaderId, SiteId};
+use super::super::{DeadRecord, DeadSelection, JournalError, LastCall, ReaderId, SiteId};
 use super::position::position;
 use super::{SqliteJournal, newest, place, site_of, text_bytes, time, trimmed_to};
 
@@ -16,7 +16,8 @@ const STEP: u64 = 500;
 /// they queue for the disk.
 const DISORDER_MS: i64 = 10_000;
 
-const COLUMNS: &str = "id, reader, at, seq, reason, detail, body";
+const COLUMNS: &str =
+    "id, reader, at, seq, reason, detail, body, attempts, called_at, request, status, reply";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<DeadRecord> {
     Ok(DeadRecord {
@@ -27,7 +28,33 @@ fn record(row: &Row<'_>) -> rusqlite::Result<DeadRecord> {
         reason: row.get(4)?,
         detail: row.get(5)?,
         body: text_bytes(row, 6)?,
+        attempts: row.get(7)?,
+        last_call: last_call(row)?,
     })
+}
+
+fn last_call(row: &Row<'_>) -> rusqlite::Result<Option<LastCall>> {
+    let Some(at) = row.get::<_, Option<i64>>(8)? else { return Ok(None) };
+    Ok(Some(LastCall {
+        at: time(at),
+        request: row.get::<_, Option<String>>(9)?.unwrap_or_default(),
+        status: row.get(10)?,
+        reply: row.get::<_, Option<String>>(11)?.unwrap_or_default(),
+    }))
+}
+
+/// The event's newest letter of one reader.
+pub(super) fn of_event(
+    connection: &Connection,
+    reader: ReaderId,
+    seq: u64,
+) -> rusqlite::Result<Option<DeadRecord>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM dead WHERE reader = ? AND seq = ? ORDER BY id DESC LIMIT 1"
+        ))?
+        .query_row((reader.0, seq), record)
+        .optional()
 }
 
 pub(super) fn list(

@@ -14,7 +14,7 @@ use super::super::forgotten::{Carried, carries};
 use super::super::{
     Erased, Held, HeldAt, HeldPage, JournalError, NameKey, ReaderId, SiteId, Subjects,
 };
-use super::{MAX_SEQ, SqliteJournal, place, text_bytes, time};
+use super::{MAX_SEQ, SqliteJournal, outcomes, place, text_bytes, time};
 use crate::store::overwriting;
 
 /// Rows looked at in one step, and the bytes of bodies after which a step ends early: what is in
@@ -199,6 +199,7 @@ fn erase_rows(connection: &Connection, site: SiteId, rows: &[HeldAt]) -> rusqlit
                          WHERE place = ? AND body <> ''",
                     )?
                     .execute([place(site, seq)])?;
+                outcomes::remove(connection, site, &[seq])?;
                 erased.events += changed as u64;
             }
             HeldAt::Parked(reader, seq) => {
@@ -375,7 +376,7 @@ mod tests {
     }
 
     fn ended(seq: u64, ending: Ending) -> Ended {
-        Ended { seq, was_parked: false, ending }
+        Ended { seq, was_parked: false, attempts: 1, ending }
     }
 
     fn names(b: &Bench, names: &[&str]) -> HashSet<NameKey> {
@@ -403,6 +404,13 @@ mod tests {
             records.iter().filter(|it| !it.body.is_empty()).map(|it| it.seq).collect();
         assert_eq!((records.len(), kept), (6, vec![2, 6]), "places stay, and so do others' events");
         assert_eq!(b.journal.read_identifying(b.site, 0, 9, 10).await.unwrap().len(), 2);
+        let reader = b.reader;
+        let kept = move |c: &Connection| {
+            let is_kept = |seq| outcomes::last(c, reader, seq).map(|kept| kept.is_some());
+            (1..=6).map(is_kept).collect()
+        };
+        let kept: Vec<bool> = b.journal.read_db(kept).await.unwrap();
+        assert_eq!(kept, [false, true, false, false, false, false], "her outcomes go as well");
         let letters = b.journal.dead(None, None, 10).await.unwrap();
         assert_eq!(letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [2]);
         // What was under way meanwhile and is refused leaves no letter that might quote it.

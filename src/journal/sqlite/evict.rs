@@ -27,7 +27,9 @@ use super::super::{JournalError, PROJECTION, Position, ReaderId, SiteId};
 use super::position::position;
 use super::retain::{STEP, expire_dead, first_after, readers, sites, trim, trim_settled};
 use super::room::label;
-use super::{MAX_SEQ, RANK_MASK, RANK_SHIFT, SqliteJournal, gaps, newest, place, trimmed_to};
+use super::{
+    MAX_SEQ, RANK_MASK, RANK_SHIFT, SqliteJournal, gaps, newest, outcomes, place, trimmed_to,
+};
 use crate::event::SenderRank;
 use crate::metrics::RankLabels;
 
@@ -349,6 +351,7 @@ pub(super) fn evict(
             }
         }
         gaps::add(connection, site, &gone)?;
+        outcomes::remove(connection, site, &gone)?;
     }
     // A gap at the front is no gap: the sequence begins behind it.
     let trimmed = trimmed_to(connection, site)?;

@@ -129,7 +129,7 @@ async fn full_journal_refuses_strangers_before_servers_and_takes_all_again() {
 
 #[tokio::test]
 async fn sites_give_way_by_age_and_others_bytes_do_not_count() {
-    let b = Bench::new(Settings { max_bytes: 200_000, ..settings() }).await;
+    let b = Bench::new(Settings { max_bytes: 220_000, ..settings() }).await;
     let other = b.journal.site("other").await.unwrap();
     b.journal.reader(other, "ga4").await.unwrap();
     let others = "CREATE TABLE others (t); INSERT INTO others VALUES (zeroblob(5000000))";

@@ -5,9 +5,11 @@
 //! events (place, received_at, flags, message, body)   place = site << 46 | seq
 //! gaps   (site, first, last)                          evicted events between others: `gaps`
 //! readers(id, site, name, active, start_seq, cursor, ahead, missed,
-//!         delivered, skipped, dead, replayed)
+//!         delivered, skipped, dead, replayed, paused)
+//! outcomes (reader, bucket, part, at, causes, runs)   see `outcomes`
 //! parked (reader, seq, due_at, attempt, received_at, body)   body only if the event has left
-//! dead   (id, reader, seq, reason, detail, at, received_at, body)
+//! dead   (id, reader, seq, reason, detail, at, received_at, body,
+//!         attempts, called_at, request, status, reply)
 //! forgotten (site, name, person, erased)              name = digest
 //! process, under_way, suspects                        see `guard`
 //! ```
@@ -21,7 +23,7 @@
 //!
 //! The account of a reader follows from these columns at every commit:
 //! `accepted = newest seq - start_seq + replayed`, and
-//! `pending = newest seq - cursor - |ahead| - missed + |parked|`.
+//! `pending + held = newest seq - cursor - |ahead| - missed + |parked|`.
 
 mod append;
 mod dead;
@@ -29,6 +31,8 @@ mod erase;
 mod evict;
 mod gaps;
 mod guard;
+mod inquiry;
+mod outcomes;
 mod position;
 mod retain;
 mod room;
@@ -49,9 +53,9 @@ use self::append::Appends;
 use self::evict::Evictor;
 pub use self::schema::MIGRATIONS;
 use super::{
-    AppendError, Appended, DeadRecord, DeadSelection, Due, Forgotten, Guard, Head, Journal,
-    JournalError, Ledger, NewRecord, Position, ReadLimit, ReaderId, Record, Settings, Settlement,
-    SiteId, Usage,
+    Account, AppendError, Appended, DeadRecord, DeadSelection, Due, EventRecord, Forgotten, Guard,
+    Head, Journal, JournalError, NewRecord, Position, ReadLimit, ReaderId, Record, Settings,
+    Settlement, SiteId, Usage,
 };
 use crate::clock::SharedClock;
 use crate::event::SenderRank;
@@ -243,10 +247,12 @@ impl Journal for SqliteJournal {
     }
 
     async fn settle(&self, reader: ReaderId, settlement: Settlement) -> Result<(), JournalError> {
-        let (now, appends) = (self.clock.now(), self.appends.clone());
-        let unkept = self
-            .write_db(move |c| settle::settle(c, reader, &settlement, (now, &appends.room)))
-            .await?;
+        let (now, appends, settings) =
+            (self.clock.now(), self.appends.clone(), self.settings.clone());
+        let settle = move |c: &Connection| {
+            settle::settle(c, reader, &settlement, (now, &appends.room, &settings))
+        };
+        let unkept = self.write_db(settle).await?;
         self.metrics.dead_evicted.inc_by(unkept);
         Ok(())
     }
@@ -316,12 +322,48 @@ impl Journal for SqliteJournal {
         self.each_dead(which, dead::remove).await
     }
 
-    async fn ledger(&self, reader: ReaderId) -> Result<Ledger, JournalError> {
-        self.read_db(move |c| position::ledger(c, reader)).await
+    async fn accounts(&self, readers: Vec<ReaderId>) -> Result<Vec<Account>, JournalError> {
+        let now = self.clock.now();
+        // One read is of one moment.
+        let account = move |c: &Connection| {
+            readers.into_iter().map(|reader| position::account(c, reader, now)).collect()
+        };
+        self.read_db(account).await
     }
 
-    async fn oldest_pending(&self, reader: ReaderId) -> Result<Option<Timestamp>, JournalError> {
-        self.read_db(move |c| position::oldest_pending(c, reader)).await
+    async fn event(
+        &self,
+        site: SiteId,
+        seq: u64,
+        readers: Vec<ReaderId>,
+    ) -> Result<Option<EventRecord>, JournalError> {
+        self.read_db(move |c| inquiry::event(c, site, seq, &readers)).await
+    }
+
+    async fn find_message(
+        &self,
+        site: SiteId,
+        message_id: &str,
+    ) -> Result<Option<u64>, JournalError> {
+        self.look_for_message(site, message_id).await
+    }
+
+    fn letter_chars(&self) -> usize {
+        self.settings.letter_chars
+    }
+
+    async fn is_paused(&self, reader: ReaderId) -> Result<bool, JournalError> {
+        self.read_db(move |c| {
+            c.query_row("SELECT paused FROM readers WHERE id = ?", [reader.0], |row| row.get(0))
+        })
+        .await
+    }
+
+    async fn set_paused(&self, reader: ReaderId, is_paused: bool) -> Result<(), JournalError> {
+        let pause = self.store.write_durably(move |c| {
+            c.execute("UPDATE readers SET paused = ? WHERE id = ?", (is_paused, reader.0)).map(drop)
+        });
+        pause.await.map_err(JournalError::Write)
     }
 
     async fn retain(&self, now: Timestamp) -> Result<u64, JournalError> {

@@ -11,7 +11,7 @@ use super::tests::{Bench, dead, settings};
 use super::*;
 use crate::clock::Clock;
 use crate::event::SenderRank;
-use crate::journal::{DeadSelection, Ended, Ending, Parking};
+use crate::journal::{Cause, DeadSelection, Ended, Ending, Parking};
 
 #[derive(Clone, Copy, Debug)]
 enum End {
@@ -122,7 +122,7 @@ impl Memory {
     fn end(&mut self, seq: u64, was_parked: bool, end: End, now: Timestamp) {
         let ending = match end {
             End::Delivered => Ending::Delivered,
-            End::Skipped => Ending::Skipped,
+            End::Skipped => Ending::Skipped(Cause::new("unwanted")),
             End::Dead => dead(),
             End::Parked => {
                 self.settlement.park.push(Parking { seq, due_at: now, attempt: 1 });
@@ -132,7 +132,7 @@ impl Memory {
                 };
             }
         };
-        self.settlement.ended.push(Ended { seq, was_parked, ending });
+        self.settlement.ended.push(Ended { seq, was_parked, attempts: 1, ending });
         if !was_parked {
             self.complete(seq);
         }

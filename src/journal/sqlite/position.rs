@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::{Due, Ledger, Position, ReadLimit, ReaderId, Record, SiteId};
+use super::super::{Account, Due, Ledger, Position, ReadLimit, ReaderId, Record, SiteId};
 use super::{IDENTIFIES, MAX_SEQ, newest, place, site_of, text_bytes, time};
 
 pub(super) fn read_events(
@@ -172,13 +172,25 @@ fn ranges(text: &str) -> Vec<(u64, u64)> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-pub(super) fn ledger(connection: &Connection, reader: ReaderId) -> rusqlite::Result<Ledger> {
-    let head = newest(connection, site_of(connection, reader)?)?;
-    let waiting = unsettled(&position(connection, reader)?, head);
-    let parked: u64 = connection
-        .prepare_cached("SELECT count(*) FROM parked WHERE reader = ?")?
-        .query_row([reader.0], |row| row.get(0))?;
-    connection
+/// Parked events that were never tried and are not due wait for their visitor: they are held.
+const HELD: &str = "attempt = 0 AND due_at > ?2";
+
+/// The account of a reader at `now`.
+pub(super) fn account(
+    connection: &Connection,
+    reader: ReaderId,
+    now: Timestamp,
+) -> rusqlite::Result<Account> {
+    let (site, now) = (site_of(connection, reader)?, now.as_millisecond());
+    let head = newest(connection, site)?;
+    let position = position(connection, reader)?;
+    let waiting = unsettled(&position, head);
+    let (parked, held): (u64, u64) = connection
+        .prepare_cached(&format!(
+            "SELECT count(*), coalesce(sum({HELD}), 0) FROM parked WHERE reader = ?1"
+        ))?
+        .query_row((reader.0, now), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let ledger = connection
         .prepare_cached(
             "SELECT start_seq, replayed, delivered, skipped, dead, missed FROM readers WHERE id = ?",
         )?
@@ -191,17 +203,21 @@ pub(super) fn ledger(connection: &Connection, reader: ReaderId) -> rusqlite::Res
                 delivered: row.get(2)?,
                 skipped: row.get(3)?,
                 dead: row.get(4)?,
-                pending: waiting.saturating_sub(missed) + parked,
+                pending: waiting.saturating_sub(missed) + parked - held,
+                held,
             })
-        })
+        })?;
+    let oldest_pending = oldest_pending(connection, (reader, site), position.cursor, now)?;
+    Ok(Account { reader, ledger, oldest_pending })
 }
 
-pub(super) fn oldest_pending(
+/// When the oldest event that the reader has not settled, and that is not held, was received.
+fn oldest_pending(
     connection: &Connection,
-    reader: ReaderId,
+    (reader, site): (ReaderId, SiteId),
+    cursor: u64,
+    now: i64,
 ) -> rusqlite::Result<Option<Timestamp>> {
-    let site = site_of(connection, reader)?;
-    let cursor = position(connection, reader)?.cursor;
     let waiting: Option<i64> = connection
         .prepare_cached(
             "SELECT received_at FROM events WHERE place > ? AND place <= ? ORDER BY place LIMIT 1",
@@ -209,12 +225,12 @@ pub(super) fn oldest_pending(
         .query_row([place(site, cursor), place(site, MAX_SEQ)], |row| row.get(0))
         .optional()?;
     let parked: Option<i64> = connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT coalesce(p.received_at, e.received_at)
-             FROM parked p LEFT JOIN events e ON e.place = ?1 + p.seq
-             WHERE p.reader = ?2 ORDER BY p.seq LIMIT 1",
-        )?
-        .query_row((place(site, 0), reader.0), |row| row.get(0))
+             FROM parked p LEFT JOIN events e ON e.place = ?3 + p.seq
+             WHERE p.reader = ?1 AND NOT ({HELD}) ORDER BY p.seq LIMIT 1"
+        ))?
+        .query_row((reader.0, now, place(site, 0)), |row| row.get(0))
         .optional()?
         .flatten();
     Ok(waiting.into_iter().chain(parked).min().map(time))

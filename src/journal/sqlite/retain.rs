@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::super::{JournalError, PROJECTION, ReaderId, SiteId, Usage};
 use super::position::{in_order, position, set_position};
-use super::{MAX_SEQ, SqliteJournal, gaps, newest, place, time, trimmed_to};
+use super::{MAX_SEQ, SqliteJournal, gaps, newest, outcomes, place, time, trimmed_to};
 use crate::store::DiskUse;
 
 /// Events removed by one write: about a millisecond, so that appends hardly notice.
@@ -140,6 +140,7 @@ pub(super) fn trim(
     let mut lost = 0;
     for (reader, name, is_active) in readers(connection, site)? {
         let abandoned = abandon(connection, (reader, site), upto)?;
+        outcomes::trim(connection, reader, upto)?;
         if is_active && name != PROJECTION {
             lost += abandoned;
         }

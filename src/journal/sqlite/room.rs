@@ -23,7 +23,7 @@ use crate::metrics::{Metrics, RankLabels};
 use crate::store::{DiskUse, give_back};
 
 /// The tables that `journal.max_bytes` speaks of; their indexes belong to them.
-const TABLES: &str = "'events', 'parked', 'dead', 'gaps'";
+const TABLES: &str = "'events', 'parked', 'dead', 'gaps', 'outcomes'";
 
 /// Bytes of the files for each byte of events, at most: rows fill their pages at least by half, and
 /// the log holds the same pages until they are moved.
@@ -229,7 +229,7 @@ impl SqliteJournal {
     }
 }
 
-/// Bytes in use of all but events, parked events and dead letters. Most of it is the profiles, which no
+/// Bytes in use of all but events, their outcomes, parked events and dead letters. Most of it is the profiles, which no
 /// eviction of events makes smaller. Counted page by page, a second or so per gigabyte.
 fn bytes_of_others(connection: &Connection) -> rusqlite::Result<u64> {
     let mut names = connection.prepare_cached(&format!(

@@ -90,5 +90,24 @@ pub const MIGRATIONS: Migrations = Migrations {
     ) WITHOUT ROWID;
     ",
         guard::SCHEMA,
+        "
+    -- The outcomes of events, packed: one row for each settlement and 256 events of the sequence.
+    CREATE TABLE outcomes (
+        reader INTEGER NOT NULL,
+        bucket INTEGER NOT NULL,
+        part INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        causes TEXT NOT NULL,
+        runs BLOB NOT NULL,
+        PRIMARY KEY (reader, bucket, part)
+    ) WITHOUT ROWID;
+    ALTER TABLE dead ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE dead ADD COLUMN called_at INTEGER;
+    ALTER TABLE dead ADD COLUMN request TEXT;
+    ALTER TABLE dead ADD COLUMN status INTEGER;
+    ALTER TABLE dead ADD COLUMN reply TEXT;
+    CREATE INDEX dead_event ON dead (reader, seq);
+    ALTER TABLE readers ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+    ",
     ],
 };

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
-use super::super::{Ended, Ending, Position, ReaderId, Settlement, SiteId};
+use super::super::{
+    Cause, Ended, Ending, LastCall, Parking, Position, ReaderId, Settings, Settlement, SiteId,
+};
 use super::position::{in_order, position, set_position};
 use super::room::Room;
-use super::{gaps, place, site_of, trimmed_to};
+use super::{gaps, outcomes, place, site_of, trimmed_to};
 use crate::store::DiskUse;
 
 /// Applies a settlement. The reader's memory may lag behind what was forced out of the journal
@@ -17,10 +19,10 @@ pub(super) fn settle(
     connection: &Connection,
     reader: ReaderId,
     settlement: &Settlement,
-    (now, room): (Timestamp, &Room),
+    (now, room, settings): (Timestamp, &Room, &Settings),
 ) -> rusqlite::Result<u64> {
     let site = site_of(connection, reader)?;
-    let is_dead = |ended: &Ended| matches!(ended.ending, Ending::Dead { .. });
+    let is_dead = |ended: &Ended| ended.as_dead().is_some();
     let keeps_letters =
         !settlement.ended.iter().any(is_dead) || room.has_any(DiskUse::of(connection)?);
     let mut unkept = 0;
@@ -31,45 +33,31 @@ pub(super) fn settle(
         has_gaps: gaps::missing(connection, site)? > 0,
     };
     let (mut delivered, mut skipped, mut dead) = (0_u64, 0_u64, 0_u64);
+    let mut kept = Vec::with_capacity(settlement.ended.len());
     for ended in &settlement.ended {
         if !counts(&held, reader, ended)? {
             continue;
         }
+        if held.keeps_outcome(ended)? {
+            kept.push(ended);
+        }
         match &ended.ending {
             Ending::Delivered => delivered += 1,
-            Ending::Skipped => skipped += 1,
-            Ending::Dead { reason, detail } => {
+            Ending::Skipped(_) => skipped += 1,
+            Ending::Dead(cause, call) => {
                 dead += 1;
                 if keeps_letters {
-                    bury(connection, (reader, site), ended.seq, (reason, detail), now)?;
+                    let letter = Letter { ended, cause, call: call.as_deref(), now };
+                    bury(connection, (reader, site), &letter, settings.letter_chars)?;
                 } else {
                     unkept += 1;
                 }
             }
         }
     }
-    for parking in &settlement.park {
-        if held.has(parking.seq)? {
-            connection
-                .prepare_cached(
-                    "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?, ?, ?, ?)
-                     ON CONFLICT DO UPDATE SET due_at = excluded.due_at, attempt = excluded.attempt",
-                )?
-                .execute((reader.0, parking.seq, parking.due_at.as_millisecond(), parking.attempt))?;
-        } else {
-            // The event has left the journal. If it brought its own body it is parked still.
-            connection
-                .prepare_cached(
-                    "UPDATE parked SET due_at = ?, attempt = ? WHERE reader = ? AND seq = ?",
-                )?
-                .execute((
-                    parking.due_at.as_millisecond(),
-                    parking.attempt,
-                    reader.0,
-                    parking.seq,
-                ))?;
-        }
-    }
+    let at = now.as_millisecond();
+    outcomes::keep(connection, reader, &mut kept, (at, settings.detail_chars))?;
+    park(&held, reader, &settlement.park)?;
     // Parked rows of dead letters are removed last: the letter takes its body from them.
     for ended in settlement.ended.iter().filter(|ended| ended.was_parked) {
         connection
@@ -100,6 +88,24 @@ pub(super) fn settle(
     Ok(unkept)
 }
 
+/// Parks events to be tried again later.
+fn park(held: &Held<'_>, reader: ReaderId, parked: &[Parking]) -> rusqlite::Result<()> {
+    let mut insert = held.connection.prepare_cached(
+        "INSERT INTO parked (reader, seq, due_at, attempt) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET due_at = excluded.due_at, attempt = excluded.attempt",
+    )?;
+    // An event that has left the journal, if it brought its own body, is parked still.
+    let mut update = held.connection.prepare_cached(
+        "UPDATE parked SET due_at = ?3, attempt = ?4 WHERE reader = ?1 AND seq = ?2",
+    )?;
+    for parking in parked {
+        let statement = if held.has(parking.seq)? { &mut insert } else { &mut update };
+        let due_at = parking.due_at.as_millisecond();
+        statement.execute((reader.0, parking.seq, due_at, parking.attempt))?;
+    }
+    Ok(())
+}
+
 /// The ranges that are settled or parked now and were not before.
 fn newly(before: &Position, now: &Position) -> Vec<gaps::Range> {
     let upto = now.ahead.last().map_or(now.cursor, |(_, last)| *last);
@@ -124,6 +130,15 @@ impl Held<'_> {
             .prepare_cached("SELECT 1 FROM events WHERE place = ?")?
             .exists([place(self.site, seq)])
     }
+
+    /// Returns true if the outcome of this event is kept: it leaves with the event, so that of one that
+    /// has left there is none. A detail may quote the event, whose person may be erased by now.
+    fn keeps_outcome(&self, ended: &Ended) -> rusqlite::Result<bool> {
+        match ended.ending.cause().is_some_and(|cause| !cause.detail.is_empty()) {
+            true => outcomes::has_body(self.connection, self.site, ended.seq),
+            false => self.has(ended.seq),
+        }
+    }
 }
 
 /// Whether the end of this event is still to be counted: one that was forced out was counted as dead
@@ -137,25 +152,49 @@ fn counts(held: &Held<'_>, reader: ReaderId, ended: &Ended) -> rusqlite::Result<
         .exists((reader.0, ended.seq))
 }
 
+/// A dead letter to keep.
+struct Letter<'l> {
+    ended: &'l Ended,
+    cause: &'l Cause,
+    call: Option<&'l LastCall>,
+    now: Timestamp,
+}
+
 /// Keeps a dead letter, with its body, since the event itself may leave before the letter does. Of an
 /// event whose person was forgotten meanwhile nothing is kept: the reason's detail may quote it.
 fn bury(
     connection: &Connection,
     (reader, site): (ReaderId, SiteId),
-    seq: u64,
-    (reason, detail): (&str, &str),
-    now: Timestamp,
+    letter: &Letter<'_>,
+    chars: usize,
 ) -> rusqlite::Result<()> {
+    let Letter { ended: Ended { seq, attempts, .. }, cause, call, now } = letter;
+    let cut = |text: &String| -> String { text.chars().take(chars).collect() };
     connection
         .prepare_cached(
-            "INSERT INTO dead (reader, seq, reason, detail, at, received_at, body)
-             SELECT ?1, ?2, ?3, ?4, ?5, received_at, body FROM (
-                 SELECT received_at, body FROM events WHERE place = ?6 AND body <> ''
+            "INSERT INTO dead (reader, seq, reason, detail, at, received_at, body, attempts,
+                 called_at, request, status, reply)
+             SELECT :reader, :seq, :reason, :detail, :at, received_at, body, :attempts,
+                 :called_at, :request, :status, :reply
+             FROM (
+                 SELECT received_at, body FROM events WHERE place = :place AND body <> ''
                  UNION ALL
                  SELECT received_at, body FROM parked
-                 WHERE reader = ?1 AND seq = ?2 AND body IS NOT NULL
+                 WHERE reader = :reader AND seq = :seq AND body IS NOT NULL
              ) LIMIT 1",
         )?
-        .execute((reader.0, seq, reason, detail, now.as_millisecond(), place(site, seq)))
+        .execute(named_params! {
+            ":reader": reader.0,
+            ":seq": seq,
+            ":reason": cause.code,
+            ":detail": cause.detail,
+            ":at": now.as_millisecond(),
+            ":place": place(site, *seq),
+            ":attempts": attempts,
+            ":called_at": call.map(|call| call.at.as_millisecond()),
+            ":request": call.map(|call| cut(&call.request)),
+            ":status": call.and_then(|call| call.status),
+            ":reply": call.map(|call| cut(&call.reply)),
+        })
         .map(drop)
 }

@@ -6,7 +6,8 @@ use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::event::SenderRank;
 use crate::journal::{
-    DeadSelection, Durability, Ended, Ending, MessageKey, MessageScope, PROJECTION, Parking,
+    Cause, DeadSelection, Durability, Ended, Ending, Ledger, MessageKey, MessageScope, PROJECTION,
+    Parking,
 };
 use crate::store::{Migrations, Sync};
 
@@ -36,6 +37,8 @@ pub(super) fn settings() -> Settings {
         dedupe_window: Duration::from_secs(600),
         dedupe_entries: 1000,
         poison_starts: 3,
+        letter_chars: 100,
+        detail_chars: 100,
         queue_bytes: 1 << 20,
     }
 }
@@ -116,11 +119,15 @@ impl Bench {
         self.journal.settle(self.reader, settlement).await.unwrap();
     }
 
+    pub(super) async fn account(&self, reader: ReaderId) -> Account {
+        self.journal.accounts(vec![reader]).await.unwrap().remove(0)
+    }
+
     pub(super) async fn ledger(&self) -> Ledger {
-        let ledger = self.journal.ledger(self.reader).await.unwrap();
+        let ledger = self.account(self.reader).await.ledger;
         assert_eq!(
             ledger.accepted,
-            ledger.delivered + ledger.skipped + ledger.dead + ledger.pending,
+            ledger.delivered + ledger.skipped + ledger.dead + ledger.pending + ledger.held,
             "{ledger:?}"
         );
         ledger
@@ -142,11 +149,11 @@ pub(super) fn at(cursor: u64) -> Position {
 }
 
 pub(super) fn ended(seq: u64, ending: Ending) -> Ended {
-    Ended { seq, was_parked: false, ending }
+    Ended { seq, was_parked: false, attempts: 1, ending }
 }
 
 pub(super) fn dead() -> Ending {
-    Ending::Dead { reason: "refused".into(), detail: "HTTP 400".into() }
+    Ending::Dead(Cause { code: "refused", detail: "HTTP 400".into() }, None)
 }
 
 #[tokio::test]
@@ -209,8 +216,12 @@ async fn a_new_reader_starts_at_the_end_and_keeps_its_place() {
     let late = b.journal.reader(b.site, "meta").await.unwrap();
     assert_eq!(b.journal.position(late).await.unwrap(), at(3));
     let ahead = Position { cursor: 1, ahead: vec![(3, 3)] };
-    b.settle(ahead.clone(), vec![ended(1, Ending::Delivered), ended(3, Ending::Skipped)], vec![])
-        .await;
+    b.settle(
+        ahead.clone(),
+        vec![ended(1, Ending::Delivered), ended(3, Ending::Skipped(Cause::new("unwanted")))],
+        vec![],
+    )
+    .await;
     b.reopen().await;
     assert_eq!(b.journal.reader(b.site, "ga4").await.unwrap(), b.reader);
     assert_eq!(b.journal.position(b.reader).await.unwrap(), ahead);
@@ -251,7 +262,7 @@ async fn parked_events_come_due_and_end_once() {
     let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
     assert_eq!((due[0].record.seq, due[0].attempt, due.len()), (1, 3, 1));
     assert_eq!(due[0].due_at, due_at);
-    let end = Ended { seq: 1, was_parked: true, ending: Ending::Delivered };
+    let end = Ended { seq: 1, was_parked: true, attempts: 1, ending: Ending::Delivered };
     b.settle(at(2), vec![end.clone()], vec![]).await;
     b.settle(at(2), vec![end], vec![]).await;
     assert_eq!(b.ledger().await.delivered, 2);
@@ -275,7 +286,7 @@ async fn dead_letters_are_kept_shown_retried_and_dropped() {
     let due = b.journal.due(b.reader, b.clock.now(), 10).await.unwrap();
     assert_eq!(due[0].record.body, "{\"n\":0}");
     assert_eq!(b.ledger().await.pending, 1);
-    let end = Ended { seq: 1, was_parked: true, ending: dead() };
+    let end = Ended { seq: 1, was_parked: true, attempts: 1, ending: dead() };
     b.settle(at(3), vec![end], vec![]).await;
     assert_eq!(b.journal.dead(None, None, 10).await.unwrap().len(), 2, "dead again, body and all");
     assert_eq!(b.journal.drop_dead(DeadSelection::Reader(b.reader)).await.unwrap(), 2);
@@ -315,7 +326,7 @@ async fn retention_keeps_what_a_reader_has_not_settled() {
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 1);
     assert_eq!(b.seqs().await, [2, 3, 4], "2 is parked");
     b.settle(at(4), vec![ended(4, Ending::Delivered)], vec![]).await;
-    let end = Ended { seq: 2, was_parked: true, ending: Ending::Delivered };
+    let end = Ended { seq: 2, was_parked: true, attempts: 1, ending: Ending::Delivered };
     b.settle(at(4), vec![end], vec![]).await;
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
     b.reopen().await;
@@ -332,7 +343,7 @@ async fn a_retired_reader_holds_nothing_back_and_its_account_still_adds_up() {
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 0);
     b.journal.retire(vec![b.reader]).await.unwrap();
     assert_eq!(b.journal.retain(b.clock.now()).await.unwrap(), 3);
-    let ledger = b.journal.ledger(other).await.unwrap();
+    let ledger = b.account(other).await.ledger;
     assert_eq!((ledger.accepted, ledger.dead, ledger.pending), (3, 3, 0));
     assert_eq!(b.journal.usage().await.unwrap().evicted, 0, "nobody wanted them");
 }
@@ -438,7 +449,11 @@ async fn the_projection_keeps_its_place_when_its_reader_gets_its_name() {
     let site = journal.site("shop").await.unwrap();
     let projection = journal.reader(site, PROJECTION).await.unwrap();
     assert_eq!((projection, journal.position(projection).await.unwrap()), (ReaderId(7), at(5)));
-    assert_eq!(journal.ledger(projection).await.unwrap().pending, 1, "nothing is parked there");
+    assert_eq!(
+        journal.accounts(vec![projection]).await.unwrap()[0].ledger.pending,
+        1,
+        "nothing is parked there"
+    );
     let destination = journal.reader(site, "profiles").await.unwrap();
     assert_ne!(destination, projection);
     assert_eq!(journal.position(destination).await.unwrap(), at(6), "it starts afresh");

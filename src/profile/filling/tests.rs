@@ -89,6 +89,8 @@ impl Bed {
             dedupe_window: Duration::from_secs(60),
             dedupe_entries: 0,
             poison_starts: 3,
+            letter_chars: 4000,
+            detail_chars: 200,
             queue_bytes: 1 << 24,
         };
         let clock = Arc::new(ManualClock::new("2026-11-23T10:00:00Z".parse().unwrap()));

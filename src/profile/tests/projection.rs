@@ -144,6 +144,8 @@ impl Bed {
             dedupe_window: Duration::from_secs(60),
             dedupe_entries: 100,
             poison_starts: 3,
+            letter_chars: 4000,
+            detail_chars: 200,
             queue_bytes: 1 << 20,
         };
         let journal =

@@ -181,7 +181,7 @@ impl Syncs {
                 let order = |sync: SyncSettings, drains| Order {
                     site: site.id,
                     segment: known.id,
-                    is_away: dispatcher.outlet(&site.name, &sync.destination).is_none(),
+                    is_away: !dispatcher.is_configured(&site.name, &sync.destination),
                     sync,
                     drains,
                 };

@@ -130,6 +130,8 @@ async fn start(
         dedupe_window: Duration::from_secs(60),
         dedupe_entries: 0,
         poison_starts: 3,
+        letter_chars: 4000,
+        detail_chars: 200,
         queue_bytes: 1 << 20,
     };
     let clock = Arc::new(clock);

@@ -197,6 +197,8 @@ impl Shop {
             dedupe_window: Duration::from_secs(60),
             dedupe_entries: 1000,
             poison_starts: 3,
+            letter_chars: 4000,
+            detail_chars: 200,
             queue_bytes: 1 << 24,
         };
         let journal = SqliteJournal::open(store.clone(), settings, clock.clone(), metrics.clone());

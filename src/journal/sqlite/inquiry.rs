@@ -1,0 +1,116 @@
+//! Asking what became of one event.
+
+use rusqlite::{Connection, OptionalExtension};
+use serde::Deserialize;
+
+use super::super::{
+    EventAtReader, EventRecord, JournalError, Position, ReaderId, SiteId, Standing,
+};
+use super::position::position;
+use super::{SqliteJournal, dead, newest, outcomes, place, text_bytes, time, trimmed_to};
+
+/// Numbers of events looked at in one step: some milliseconds of a reader's connection.
+const LOOK_EVENTS: u64 = 2000;
+
+/// The event with what became of it at these readers.
+pub(super) fn event(
+    connection: &Connection,
+    site: SiteId,
+    seq: u64,
+    readers: &[ReaderId],
+) -> rusqlite::Result<Option<EventRecord>> {
+    let found = connection
+        .prepare_cached("SELECT received_at, body FROM events WHERE place = ? AND body <> ''")?
+        .query_row([place(site, seq)], |row| Ok((time(row.get(0)?), text_bytes(row, 1)?)))
+        .optional()?;
+    let Some((received_at, body)) = found else { return Ok(None) };
+    let at_reader = |reader: &ReaderId| at_reader(connection, *reader, seq);
+    let readers = readers.iter().map(at_reader).collect::<rusqlite::Result<_>>()?;
+    Ok(Some(EventRecord { seq, received_at, body, readers }))
+}
+
+fn at_reader(
+    connection: &Connection,
+    reader: ReaderId,
+    seq: u64,
+) -> rusqlite::Result<EventAtReader> {
+    Ok(EventAtReader {
+        reader,
+        standing: standing(connection, reader, seq)?,
+        outcome: outcomes::last(connection, reader, seq)?,
+        letter: dead::of_event(connection, reader, seq)?,
+    })
+}
+
+fn standing(connection: &Connection, reader: ReaderId, seq: u64) -> rusqlite::Result<Standing> {
+    let parked = connection
+        .prepare_cached("SELECT due_at, attempt FROM parked WHERE reader = ? AND seq = ?")?
+        .query_row((reader.0, seq), |row| {
+            Ok(Standing::Parked { due_at: time(row.get(0)?), attempt: row.get(1)? })
+        })
+        .optional()?;
+    if let Some(parked) = parked {
+        return Ok(parked);
+    }
+    let start: u64 = connection
+        .prepare_cached("SELECT start_seq FROM readers WHERE id = ?")?
+        .query_row([reader.0], |row| row.get(0))?;
+    let Position { cursor, ahead } = position(connection, reader)?;
+    let is_ahead = ahead.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+    Ok(match seq {
+        _ if seq <= start => Standing::BeforeReader,
+        _ if seq <= cursor || is_ahead => Standing::Settled,
+        _ => Standing::Unsettled,
+    })
+}
+
+impl SqliteJournal {
+    /// The newest event of the site with this message id.
+    pub(super) async fn look_for_message(
+        &self,
+        site: SiteId,
+        message_id: &str,
+    ) -> Result<Option<u64>, JournalError> {
+        let (trimmed, mut last) =
+            self.read_db(move |c| Ok((trimmed_to(c, site)?, newest(c, site)?))).await?;
+        while last > trimmed {
+            let first = last.saturating_sub(LOOK_EVENTS - 1).max(trimmed + 1);
+            let id = message_id.to_owned();
+            let found = self.read_db(move |c| with_message(c, site, (first, last), &id)).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            last = first - 1;
+        }
+        Ok(None)
+    }
+}
+
+/// The newest of these events that has the message id.
+fn with_message(
+    connection: &Connection,
+    site: SiteId,
+    (first, last): (u64, u64),
+    message_id: &str,
+) -> rusqlite::Result<Option<u64>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Glance {
+        message_id: String,
+    }
+    // The id as it stands in the text, wherever that is; then the event's own is compared.
+    let written = serde_json::to_string(message_id).unwrap_or_default();
+    let mut events = connection.prepare_cached(
+        "SELECT place - ?1, body FROM events
+         WHERE place BETWEEN ?2 AND ?3 AND instr(body, ?4) > 0 ORDER BY place DESC",
+    )?;
+    let bounds = (place(site, 0), place(site, first), place(site, last), written);
+    let mut rows = events.query(bounds)?;
+    while let Some(row) = rows.next()? {
+        let glance = serde_json::from_str::<Glance>(row.get_ref(1)?.as_str()?);
+        if glance.is_ok_and(|glance| glance.message_id == message_id) {
+            return row.get(0).map(Some);
+        }
+    }
+    Ok(None)
+}
