@@ -4,6 +4,8 @@
 //! something or shows personal data needs the token of `data_dir/admin.token`; names that are not
 //! its own (DNS rebinding) and pages of other origins are refused.
 
+mod destinations;
+mod events;
 mod exposition;
 mod guard;
 mod idle;
@@ -29,11 +31,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::delivery::{Failure, PauseError, ReaderStatus};
 use crate::feed::Feed;
 use crate::journal::{HeldAt, Journal, JournalError, ReaderId};
-use crate::metrics::Metrics;
 use crate::script::proxy::{PinError, ScriptDiff, ScriptState};
 use crate::segment::{SegmentError, Segments};
 use crate::settings::{Redaction, Secret, Section};
@@ -87,8 +90,6 @@ pub struct Context {
     pub journal: Arc<dyn Journal>,
     /// What happens right now.
     pub feed: Feed,
-    /// The numbers.
-    pub metrics: Arc<Metrics>,
     /// The running gateway.
     pub control: Arc<dyn Control>,
     /// The segments of all sites.
@@ -150,6 +151,23 @@ pub trait Control: Send + Sync {
 
     /// The profiles of whoever has this name.
     async fn profiles(&self, site: &str, id: &str) -> Result<Vec<serde_json::Value>, SubjectError>;
+
+    /// The last try of an event that has not ended at a reader, while it is in memory.
+    fn failure(&self, reader: ReaderId, seq: u64) -> Option<Failure>;
+
+    /// Pauses a destination, or lifts the operator's pause. Durable when it returns.
+    async fn set_paused(
+        &self,
+        site: &str,
+        destination: &str,
+        is_paused: bool,
+    ) -> Result<ReaderStatus, PauseError>;
+
+    /// The metrics in the OpenMetrics text format, the accounts in them all of this moment.
+    async fn scrape(&self) -> String;
+
+    /// The time of day.
+    fn now(&self) -> Timestamp;
 
     /// Tells the reader that events may be due now that were not before.
     fn wake(&self, reader: ReaderId);
@@ -227,4 +245,6 @@ enum RequestError {
     Pin(#[from] PinError),
     #[error(transparent)]
     Segment(#[from] SegmentError),
+    #[error(transparent)]
+    Pause(#[from] PauseError),
 }

@@ -14,6 +14,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{RequestError, SendError, SubjectError};
+use crate::delivery::PauseError;
 use crate::script::proxy::PinError;
 use crate::segment::SegmentError;
 use crate::settings::Redaction;
@@ -91,6 +92,7 @@ fn status_of(error: &RequestError) -> StatusCode {
         | RequestError::Send(SendError::UnknownSite)
         | RequestError::Subject(SubjectError::UnknownSite)
         | RequestError::Pin(PinError::Unknown)
+        | RequestError::Pause(PauseError::Unknown)
         | RequestError::Segment(SegmentError::Unknown | SegmentError::Untold) => {
             StatusCode::NOT_FOUND
         }
@@ -105,11 +107,13 @@ fn status_of(error: &RequestError) -> StatusCode {
         RequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
         RequestError::Send(SendError::Duplicate)
         | RequestError::Segment(SegmentError::StillTold)
+        | RequestError::Pause(PauseError::Configured)
         | RequestError::Pin(PinError::NothingPending | PinError::Changed | PinError::Configured) => {
             StatusCode::CONFLICT
         }
         RequestError::Full
         | RequestError::Journal(_)
+        | RequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | RequestError::Send(SendError::Unavailable(_))
         | RequestError::Subject(SubjectError::Unavailable(_))
         | RequestError::Pin(PinError::Disk(_) | PinError::Busy)

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::reply::{self, Answer};
 use super::{
-    Context, ReaderState, RequestError, exposition, guard, scripts, segments, subject, tail,
+    Context, ReaderState, RequestError, destinations, events, exposition, guard, scripts, segments,
+    subject, tail,
 };
-use crate::journal::{DeadRecord, DeadSelection, ReadLimit, ReaderId};
+use crate::journal::{DeadRecord, DeadSelection, LastCall, ReaderId};
 
 /// Dead letters in one answer at most, and when the caller does not say.
 const DEAD_LIMIT: usize = 1000;
@@ -30,10 +31,12 @@ GET  /api/v1/sites
 GET  /api/v1/ledger
 GET  /api/v1/tail?site=&destination=            (token)
 GET  /api/v1/events/SITE/SEQ                    (token)
+GET  /api/v1/events/SITE?message_id=            (token)
 GET  /api/v1/dead?site=&destination=&before=&limit=  (token)
 GET  /api/v1/dead/ID                            (token)
 POST /api/v1/dead/retry /api/v1/dead/drop       (token)
 POST /api/v1/replay /api/v1/send                (token)
+POST /api/v1/destinations/pause /api/v1/destinations/resume  (token)
 POST /api/v1/forget /api/v1/export /api/v1/profiles (token)
 GET  /api/v1/scripts                            (token)
 GET  /api/v1/scripts/diff?site=&vendor=&script= (token)
@@ -66,7 +69,7 @@ pub(super) async fn answer(
             [""] => Ok(reply::text(StatusCode::OK, "text/plain; charset=utf-8", INDEX)),
             ["livez"] => Ok(reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
             ["readyz"] => Ok(readyz(context)),
-            ["metrics"] => Ok(metrics(context, &head.headers)),
+            ["metrics"] => Ok(metrics(context, &head.headers).await),
             ["api", "v1", "version"] => {
                 let version = json!({ "version": env!("CARGO_PKG_VERSION") });
                 Ok(reply::json(StatusCode::OK, &version))
@@ -87,7 +90,11 @@ pub(super) async fn answer(
             }
             ["api", "v1", "events", site, seq] => {
                 token()?;
-                event(context, site, seq).await
+                events::by_number(context, site, seq).await
+            }
+            ["api", "v1", "events", site] => {
+                token()?;
+                events::by_message(context, site, &query).await
             }
             ["api", "v1", "scripts"] => {
                 token()?;
@@ -103,7 +110,8 @@ pub(super) async fn answer(
                 segments::get(context, rest, &query).await
             }
             ["api", "v1", "replay" | "send" | "forget" | "export" | "profiles"]
-            | ["api", "v1", "scripts", "approve"] => Err(RequestError::Method),
+            | ["api", "v1", "scripts", "approve"]
+            | ["api", "v1", "destinations", "pause" | "resume"] => Err(RequestError::Method),
             _ => Err(RequestError::NotFound),
         },
         (&Method::POST, ["api", "v1", rest @ ..]) => {
@@ -112,6 +120,8 @@ pub(super) async fn answer(
             match rest {
                 ["dead", "retry"] => dead_retry(context, &body).await,
                 ["dead", "drop"] => dead_drop(context, &body).await,
+                ["destinations", "pause"] => destinations::pause(context, &body, true).await,
+                ["destinations", "resume"] => destinations::pause(context, &body, false).await,
                 ["replay"] => replay(context, &body).await,
                 ["send"] => send(context, &body).await,
                 ["forget"] => subject::forget(context, &body).await,
@@ -136,8 +146,8 @@ fn readyz(context: &Context) -> Answer {
     reply::json(status, &json!({ "ready": ready, "reasons": reasons }))
 }
 
-fn metrics(context: &Context, headers: &HeaderMap) -> Answer {
-    let text = context.metrics.render();
+async fn metrics(context: &Context, headers: &HeaderMap) -> Answer {
+    let text = context.control.scrape().await;
     let mut accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     if accepts.any(exposition::wants_openmetrics) {
         reply::text(StatusCode::OK, exposition::OPENMETRICS, text)
@@ -152,9 +162,12 @@ fn sites(context: &Context) -> Answer {
 }
 
 async fn ledger(context: &Context) -> Result<Answer, RequestError> {
+    let readers = context.control.readers();
+    let ids = readers.iter().map(|reader| reader.reader).collect();
+    let accounts = context.journal.accounts(ids).await?;
     let mut rows = Vec::new();
-    for reader in context.control.readers() {
-        let ledger = context.journal.ledger(reader.reader).await?;
+    for (reader, account) in readers.iter().zip(accounts) {
+        let ledger = account.ledger;
         rows.push(json!({
             "site": &*reader.site,
             "destination": &*reader.destination,
@@ -163,6 +176,7 @@ async fn ledger(context: &Context) -> Result<Answer, RequestError> {
             "skipped": ledger.skipped,
             "dead": ledger.dead,
             "pending": ledger.pending,
+            "held": ledger.held,
             "state": reader.state,
             "reason": reader.reason,
         }));
@@ -206,6 +220,7 @@ async fn dead_letter(context: &Context, id: &str) -> Result<Answer, RequestError
     let record = context.journal.dead_letter(id).await?.ok_or(RequestError::NotFound)?;
     let mut row = dead_row(&record, &context.control.readers());
     if let Value::Object(row) = &mut row {
+        row.insert("last_call".to_owned(), last_call(record.last_call.as_ref()));
         row.insert("body".to_owned(), tree(&record.body));
     }
     Ok(reply::json(StatusCode::OK, &row))
@@ -235,25 +250,20 @@ fn dead_row(record: &DeadRecord, readers: &[ReaderState]) -> Value {
         "message_id": glance.as_ref().map(|glance| &glance.message_id),
         "reason": record.reason,
         "detail": record.detail,
+        "attempts": record.attempts,
     })
 }
 
-async fn event(context: &Context, site: &str, seq: &str) -> Result<Answer, RequestError> {
-    // The journal would number a site it does not know: only configured ones are asked for.
-    if !context.control.sites().iter().any(|name| &**name == site) {
-        return Err(RequestError::NotFound);
-    }
-    let seq: u64 = seq.parse().or(Err(RequestError::NotFound))?;
-    let after = seq.checked_sub(1).ok_or(RequestError::NotFound)?;
-    let site = context.journal.site(site).await?;
-    let limit = ReadLimit { events: 1, bytes: 0 };
-    let records = context.journal.read(site, after, seq, limit).await?;
-    let record = records
-        .iter()
-        .find(|it| it.seq == seq && !it.body.is_empty())
-        .ok_or(RequestError::NotFound)?;
-    let row = json!({ "seq": seq, "received_at": record.received_at, "event": tree(&record.body) });
-    Ok(reply::json(StatusCode::OK, &row))
+/// The last call about an event; null if there was none.
+pub(super) fn last_call(call: Option<&LastCall>) -> Value {
+    call.map_or(Value::Null, |call| {
+        json!({
+            "at": call.at,
+            "request": call.request,
+            "status": call.status,
+            "reply": call.reply,
+        })
+    })
 }
 
 /// `{"ids": [..]}`, or `{"site": .., "destination": ..}` for all of one reader.
@@ -342,7 +352,7 @@ pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Request
 
 /// The record as a tree; a record that cannot be parsed is shown as its text, because somebody must
 /// find out why.
-fn tree(body: &[u8]) -> Value {
+pub(super) fn tree(body: &[u8]) -> Value {
     serde_json::from_slice(body)
         .unwrap_or_else(|_invalid| Value::String(String::from_utf8_lossy(body).into_owned()))
 }

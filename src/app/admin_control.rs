@@ -1,14 +1,18 @@
 //! What the operators' listener asks of the running gateway.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::subjects::Subjects;
 use crate::admin::{Control, ExportPage, ForgetReport, ReaderState, SendError, Sent, SubjectError};
-use crate::delivery::Dispatcher;
+use crate::clock::SharedClock;
+use crate::delivery::{Dispatcher, Failure, PauseError, ReaderStatus};
 use crate::gateway::{self, Gateway};
 use crate::journal::{Appended, HeldAt, ReaderId};
+use crate::metrics::Metrics;
 use crate::script::proxy::{PinError, ScriptDiff, ScriptState, Scripts};
 
 /// The running gateway, for its operators.
@@ -17,7 +21,13 @@ pub(super) struct AppControl {
     dispatcher: Arc<Dispatcher>,
     subjects: Arc<Subjects>,
     scripts: Scripts,
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
 }
+
+/// The longest that a scrape waits for the accounts: with a disk that hangs, the metrics show those of
+/// the last scrape.
+const ACCOUNTS_TIME: Duration = Duration::from_secs(3);
 
 impl AppControl {
     pub(super) fn new(
@@ -25,8 +35,9 @@ impl AppControl {
         dispatcher: Arc<Dispatcher>,
         subjects: Arc<Subjects>,
         scripts: Scripts,
+        (metrics, clock): (Arc<Metrics>, SharedClock),
     ) -> Self {
-        Self { gateway, dispatcher, subjects, scripts }
+        Self { gateway, dispatcher, subjects, scripts, metrics, clock }
     }
 
     /// The journal would number a site it does not know: only configured ones are asked for.
@@ -85,7 +96,8 @@ impl Control for AppControl {
         from: Option<HeldAt>,
     ) -> Result<ExportPage, SubjectError> {
         self.check_site(site)?;
-        self.subjects.export((site, id), from, &self.readers()).await
+        let (readers, now) = (self.readers(), self.clock.now());
+        self.subjects.export((site, id), from, &readers, now).await
     }
 
     fn scripts(&self) -> Vec<ScriptState> {
@@ -114,6 +126,40 @@ impl Control for AppControl {
     async fn profiles(&self, site: &str, id: &str) -> Result<Vec<serde_json::Value>, SubjectError> {
         self.check_site(site)?;
         self.subjects.profiles(site, id).await
+    }
+
+    fn failure(&self, reader: ReaderId, seq: u64) -> Option<Failure> {
+        self.dispatcher.failure(reader, seq)
+    }
+
+    async fn set_paused(
+        &self,
+        site: &str,
+        destination: &str,
+        is_paused: bool,
+    ) -> Result<ReaderStatus, PauseError> {
+        self.dispatcher.set_paused(site, destination, is_paused).await
+    }
+
+    async fn scrape(&self) -> String {
+        let shown = self.dispatcher.observe(|| self.metrics.render());
+        match tokio::time::timeout(ACCOUNTS_TIME, shown).await {
+            Ok(Ok(text)) => text,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the metrics show the accounts of an earlier moment");
+                self.metrics.render()
+            }
+            Err(_) => {
+                tracing::warn!(
+                    "the metrics show the accounts of an earlier moment: the disk hangs"
+                );
+                self.metrics.render()
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn wake(&self, reader: ReaderId) {

@@ -5,6 +5,7 @@
 //! that a slow destination never takes a thread from the intake.
 
 mod admin_control;
+mod certificates;
 mod keys;
 mod opened;
 mod sites;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admin_control::AppControl;
+use self::certificates::CertificateKeeper;
 pub use self::keys::site_key;
 use self::opened::{open, open_segments};
 use self::sites::{Footing, Sites};
@@ -31,7 +33,7 @@ use self::subjects::Subjects;
 use crate::admin::{self, Admin, Readiness, load_token};
 use crate::bots;
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{Origin, Settings, Watch};
+use crate::config::{Change, Origin, Settings, Watch};
 use crate::delivery::{Dispatcher, Shared};
 use crate::edge::{self, Arrival, Handler, Server};
 use crate::feed::Feed;
@@ -43,11 +45,14 @@ use crate::script::proxy::Scripts;
 use crate::segment::Segments;
 use crate::settings::Mistake;
 
-/// How often accounts are published as metrics.
+/// How often the journal's size is measured.
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 
 /// How often retention looks for what may leave.
 const RETAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether certificates are about to expire.
+const EXPIRY_EVERY: Duration = Duration::from_secs(60);
 
 /// How often the rate limiter forgets clients that are quiet.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
@@ -74,7 +79,7 @@ pub struct App {
     started: Settings,
     gateway: Arc<Gateway>,
     scripts: Scripts,
-    certificates: edge::Reload,
+    certificates: CertificateKeeper,
     journal: Arc<SqliteJournal>,
     profiles: Arc<Profiles>,
     subjects: Arc<Subjects>,
@@ -181,7 +186,7 @@ impl App {
             origin,
             gateway,
             scripts,
-            certificates: server.reload_handle(),
+            certificates: CertificateKeeper::new(server.reload_handle(), settings.edge.clone()),
             readiness: Arc::new(Readiness::new(journal.writable(), journal.has_room())),
             journal,
             profiles,
@@ -215,12 +220,12 @@ impl App {
             settings: settings.admin.clone(),
             journal: self.journal.clone(),
             feed: self.feed.clone(),
-            metrics: self.metrics.clone(),
             control: Arc::new(AppControl::new(
                 self.gateway.clone(),
                 self.dispatcher.clone(),
                 self.subjects.clone(),
                 self.scripts.clone(),
+                (self.metrics.clone(), self.clock.clone()),
             )),
             readiness: self.readiness.clone(),
             segments: self.segments.clone(),
@@ -254,10 +259,16 @@ impl App {
     /// that the gateway started with.
     pub async fn follow_changes(&self, mut watch: Watch, stop: &CancellationToken) {
         loop {
+            watch.set_certificates(self.certificates.files()).await;
             let change = tokio::select! {
                 change = watch.changed() => change,
                 () = stop.cancelled() => return,
             };
+            if change == Change::Certificate {
+                self.certificates.read_again().await;
+                self.certificates.watch_expiry(&self.metrics, self.clock.now());
+                continue;
+            }
             tracing::info!(because = ?change, "reloading");
             if let Err(error) = self.reload().await {
                 tracing::error!(error = format!("{error:#}"), "the running settings stay");
@@ -284,7 +295,7 @@ impl App {
         }
         let snapshot = self.sites.lock().await.snapshot(settings).await?;
         // What can fail comes before what cannot.
-        self.certificates.reload(&settings.edge).await?;
+        self.certificates.apply(&settings.edge).await?;
         self.apply(settings).await?;
         self.scripts.hold(snapshot.pins()).await;
         self.gateway.reload(snapshot);
@@ -326,6 +337,7 @@ impl App {
         };
         let (mut observe, mut retain, mut forget) =
             (every(OBSERVE_EVERY), every(RETAIN_EVERY), every(FORGET_EVERY));
+        let mut expiry = every(EXPIRY_EVERY);
         loop {
             let result = tokio::select! {
                 _ = observe.tick() => self.observe().await,
@@ -335,6 +347,10 @@ impl App {
                 }
                 _ = forget.tick() => {
                     self.gateway.maintain();
+                    Ok(())
+                }
+                _ = expiry.tick() => {
+                    self.certificates.watch_expiry(&self.metrics, self.clock.now());
                     Ok(())
                 }
                 () = self.end_chores.cancelled() => return,
@@ -372,7 +388,7 @@ impl App {
         self.metrics.journal_bytes.set(usage.bytes);
         self.metrics.journal_disk_bytes.set(usage.disk_bytes);
         self.metrics.journal_events.set(usage.events);
-        self.dispatcher.observe().await
+        Ok(())
     }
 
     /// Removes visitors nobody knows and nobody has seen for long.

@@ -3,7 +3,7 @@
 //! To forget is to suppress first and to erase then, so that nothing comes back behind the eraser.
 //! What is begun is gone on with at the next start until it is noted as done.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{ExportPage, ForgetReport, ReaderState, SubjectError};
 use crate::journal::{
-    Held, HeldAt, Journal, JournalError, NameKey, NameKind, Position, ReaderId, SiteId,
-    SqliteJournal, Subjects as _,
+    Held, HeldAt, Journal, JournalError, NameKey, NameKind, SiteId, SqliteJournal, Subjects as _,
 };
 use crate::profile::{Activity, ProfileError, Profiles, Subject};
 
@@ -128,6 +127,7 @@ impl Subjects {
         (site_name, id): (&str, &str),
         from: Option<HeldAt>,
         readers: &[ReaderState],
+        now: Timestamp,
     ) -> Result<ExportPage, SubjectError> {
         let site = self.journal.site(site_name).await.map_err(unavailable)?;
         let subjects = self.profiles.subjects(site, id).await?;
@@ -139,19 +139,14 @@ impl Subjects {
         let from = from.unwrap_or(HeldAt::START);
         let page = self.journal.held(site, names, from).await.map_err(unavailable)?;
         let readers: Vec<_> = readers.iter().filter(|reader| &*reader.site == site_name).collect();
-        let mut positions = HashMap::new();
-        if matches!(from, HeldAt::Events(_)) {
-            for reader in &readers {
-                let at = self.journal.position(reader.reader).await.map_err(unavailable)?;
-                positions.insert(reader.reader, at);
-            }
-        }
         for held in &page.held {
             let mut states = serde_json::Map::new();
-            for reader in &readers {
-                let Some(position) = positions.get(&reader.reader) else { continue };
-                let state = self.state(reader.reader, position, held.seq).await?;
-                states.insert((*reader.destination).to_owned(), state.into());
+            if matches!(held.at, HeldAt::Events(_)) {
+                let ids = readers.iter().map(|reader| reader.reader).collect();
+                let event = self.journal.event(site, held.seq, ids).await.map_err(unavailable)?;
+                for (reader, at) in readers.iter().zip(event.iter().flat_map(|it| &it.readers)) {
+                    states.insert((*reader.destination).to_owned(), at.name(now).into());
+                }
             }
             let reader = readers.iter().find(|reader| Some(reader.reader) == held.reader);
             rows.push(row(held, reader.map(|reader| &*reader.destination), states));
@@ -163,23 +158,6 @@ impl Subjects {
     pub(super) async fn profiles(&self, site: &str, id: &str) -> Result<Vec<Value>, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
         Ok(self.profiles.subjects(site, id).await?.iter().map(profile_row).collect())
-    }
-
-    /// Where an event is on its way to a destination. How it ended is not kept of each.
-    async fn state(
-        &self,
-        reader: ReaderId,
-        position: &Position,
-        seq: u64,
-    ) -> Result<&'static str, SubjectError> {
-        let is_ahead = |(first, last): &(u64, u64)| (*first..=*last).contains(&seq);
-        if seq > position.cursor && !position.ahead.iter().any(is_ahead) {
-            return Ok("pending");
-        }
-        let parked = self.journal.parked(reader, seq.saturating_sub(1), 1).await;
-        let is_parked =
-            parked.map_err(unavailable)?.first().is_some_and(|due| due.record.seq == seq);
-        Ok(if is_parked { "waiting" } else { "settled" })
     }
 
     /// The names of the people found by an id. What names nobody who is known may be of any kind.

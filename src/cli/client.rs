@@ -113,6 +113,25 @@ impl Client {
             .context("the gateway does not answer")?
     }
 
+    /// The answer; `None` if there is no such thing.
+    pub(super) async fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
+        let mut connection = JoinSet::new();
+        let exchange = async {
+            let response = self.request(Method::GET, path, Bytes::new(), &mut connection).await?;
+            if response.status() == StatusCode::NOT_FOUND {
+                return Ok(None);
+            }
+            if !response.status().is_success() {
+                bail!(refusal(response).await?);
+            }
+            let body = collect(response.into_body()).await?;
+            serde_json::from_slice(&body).map(Some).context("the gateway's answer is not JSON")
+        };
+        tokio::time::timeout(self.answer_time, exchange)
+            .await
+            .context("the gateway does not answer")?
+    }
+
     /// Opens a stream of lines. When this returns, the gateway is watching.
     pub(super) async fn lines(&self, path: &str) -> anyhow::Result<Lines> {
         let mut connection = JoinSet::new();

@@ -11,7 +11,7 @@ use crate::config::Origin;
 pub(super) enum Command {
     /// List dead letters, newest first.
     Ls(List),
-    /// Show one with its event and the vendor's reply.
+    /// Show one with its event, the last request and the vendor's reply.
     Show(Show),
     /// Try again.
     Retry(Select),
@@ -133,11 +133,7 @@ pub(super) fn table(letters: &Value) -> String {
     const COLUMNS: [&str; 7] = ["id", "at", "site", "destination", "event", "reason", "detail"];
     let mut rows = vec![COLUMNS.map(str::to_uppercase)];
     for letter in letters.as_array().into_iter().flatten() {
-        rows.push(COLUMNS.map(|column| match letter.get(column) {
-            Some(Value::String(text)) => render::escape(text, 60),
-            Some(Value::Null) | None => "-".to_owned(),
-            Some(other) => render::escape(&other.to_string(), 60),
-        }));
+        rows.push(COLUMNS.map(|column| render::cell(letter.get(column))));
     }
     if rows.len() == 1 {
         return "no dead letters\n".to_owned();

@@ -7,9 +7,12 @@ mod check;
 mod client;
 mod dead;
 mod demo;
+mod destinations;
+mod event;
 mod preview;
 mod profiles;
 mod records;
+mod reference;
 mod rehearsal;
 pub mod render;
 mod replay;
@@ -65,6 +68,11 @@ enum Command {
     /// Look at dead letters, try them again, or drop them.
     #[command(subcommand)]
     Dead(dead::Command),
+    /// Show one event, and what became of it at each destination.
+    Event(event::Options),
+    /// See how destinations are doing; pause and resume them.
+    #[command(subcommand)]
+    Destinations(destinations::Command),
     /// Look at the vendors' scripts, and approve new versions of those that are pinned.
     #[command(subcommand)]
     Scripts(scripts::Command),
@@ -84,6 +92,8 @@ enum Command {
     Segments(segments::Command),
     /// Measure in a browser what a page's tags cost, and draft a configuration that replaces them.
     Audit(audit::Options),
+    /// Print the tables of all reasons and metrics, as Markdown.
+    Reference,
     /// Print the version.
     Version,
 }
@@ -186,6 +196,8 @@ fn dispatch(arguments: Arguments, redaction: Redaction) -> Result<(), Failure> {
         Command::Tail(options) => tail::run(&origin, options),
         Command::Send(options) => send::run(&origin, options),
         Command::Dead(command) => dead::run(&origin, command),
+        Command::Event(options) => event::run(&origin, options),
+        Command::Destinations(command) => destinations::run(&origin, command),
         Command::Scripts(command) => scripts::run(&origin, command),
         Command::Replay(options) => replay::run(&origin, options),
         Command::Preview(options) => preview::run(&origin, options),
@@ -194,6 +206,7 @@ fn dispatch(arguments: Arguments, redaction: Redaction) -> Result<(), Failure> {
         Command::Profiles(command) => profiles::run(&origin, command),
         Command::Segments(command) => segments::run(&origin, command),
         Command::Audit(options) => audit::run(options, chromium.as_deref(), path.as_deref()),
+        Command::Reference => reference::run(),
         Command::Version => version::run(),
     }
 }

@@ -116,6 +116,16 @@ fn own_colour(text: &str) -> Option<(&str, &str)> {
     codes.contains(&code).then_some((colour, after))
 }
 
+/// A value of an answer as a table's cell.
+pub(super) fn cell(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
+        Some(Value::String(text)) => escape(text, 60),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => escape(&other.to_string(), 60),
+    }
+}
+
 /// Rows in columns as wide as they need. The cells are escaped already.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];

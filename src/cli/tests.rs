@@ -31,6 +31,12 @@ fn every_documented_command_is_understood() {
         "tagway dead show 7",
         "tagway dead retry 7 8",
         "tagway dead drop --destination ga4",
+        "tagway event shop/12",
+        "tagway event m1 --site shop --json",
+        "tagway destinations ls --json",
+        "tagway destinations pause shop/ga4",
+        "tagway destinations resume ga4",
+        "tagway reference",
         "tagway scripts ls --site shop --json",
         "tagway scripts diff sha256-AbCdEf --lines 0",
         "tagway scripts approve AbCdEf --site shop --admin 127.0.0.1:1",
@@ -49,6 +55,13 @@ fn every_documented_command_is_understood() {
     ] {
         assert!(parse(line).is_ok(), "{line}");
     }
+}
+
+#[test]
+fn reference_in_the_docs_is_the_programs() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
+    let written = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(written == reference::reference(), "run: tagway reference > docs/reference.md");
 }
 
 #[test]

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use governor::DefaultDirectRateLimiter;
 use http::Request;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Egress;
+use super::exchange::{Exchanges, Failures};
 use crate::clock::SharedClock;
 use crate::feed::{Feed, Happening};
 use crate::journal::UnderWay;
@@ -36,6 +37,12 @@ pub(super) struct Line {
     pub(super) clock: SharedClock,
     pub(super) feed: Feed,
     pub(super) metrics: Arc<Metrics>,
+    /// The last tries of events that have not ended.
+    pub(super) failures: Failures,
+    /// The most characters of a request, or of a reply, that are kept with an event.
+    pub(super) kept_chars: usize,
+    /// Held shared while a settlement is written and counted, and alone by who shows both at one moment.
+    pub(super) settling: Arc<RwLock<()>>,
 }
 
 /// The calls of one batch.
@@ -45,12 +52,18 @@ pub(super) struct BatchCall {
     pub(super) seqs: Vec<u64>,
     /// The note of the poison guard that the batch is under way; `None` while the worker is not careful.
     pub(super) section: Mutex<Option<UnderWay>>,
+    pub(super) exchanges: Exchanges,
 }
 
 impl BatchCall {
     /// Calls that carry no events.
     pub(super) fn alone(line: Arc<Line>) -> Self {
-        Self { line, seqs: Vec::new(), section: Mutex::default() }
+        Self::of(line, Vec::new(), None)
+    }
+
+    /// The calls of a batch of these events.
+    pub(super) fn of(line: Arc<Line>, seqs: Vec<u64>, section: Option<UnderWay>) -> Self {
+        Self { line, seqs, section: Mutex::new(section), exchanges: Exchanges::default() }
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Reply, CallError> {
@@ -66,10 +79,15 @@ impl BatchCall {
             return Err(CallError::Stopping);
         }
         let shown = line.feed.is_watched().then(|| line.shown(&request));
+        // The body is shared; what carries no events is not asked for later.
+        let kept = (!self.seqs.is_empty()).then(|| (line.clock.now(), request.clone()));
         let started = Instant::now();
         let result = line.egress.send(request, line.timeout).await;
         let elapsed = started.elapsed();
         line.count(&result, elapsed);
+        if let Some((at, request)) = kept {
+            self.exchanges.remember((at, self.seqs.len()), request, &result);
+        }
         if let Some(shown) = shown {
             line.feed.tell(|| line.happening(&self.seqs, shown, &result, elapsed));
         }
@@ -89,6 +107,10 @@ impl Call for BatchCall {
             section.resume().await;
         }
         result
+    }
+
+    fn concern(&self, event: u64) {
+        self.exchanges.concern(event);
     }
 
     fn conceal(&self, secret: &Secret) {
@@ -155,8 +177,17 @@ impl Line {
 
     /// What is shown of a text.
     fn excerpt(&self, text: String) -> String {
+        self.cut(&text, SHOWN_CHARS)
+    }
+
+    /// What is kept of a text with an event.
+    pub(super) fn kept_excerpt(&self, text: String) -> String {
+        self.cut(&text, self.kept_chars)
+    }
+
+    fn cut(&self, text: &str, chars: usize) -> String {
         // First in all encodings: what `without` leaves of a longer form would not be found.
-        let text = self.redaction.excerpt(&text, SHOWN_CHARS);
+        let text = self.redaction.excerpt(text, chars);
         without(&self.secrets, text)
     }
 

@@ -4,9 +4,8 @@
 use super::WorkError;
 use super::schedule::BatchLimits;
 use super::worker::Worker;
-use crate::journal::{GROUP, Head, Position, Record};
+use crate::journal::{Cause, Ending, GROUP, Head, Position, Record};
 use crate::metrics::PoisonLabels;
-use crate::vendors::{Reason, Screening};
 
 /// The reason of a dead letter over which the process died again and again.
 const POISON: &str = "poison";
@@ -94,8 +93,8 @@ impl Worker {
         self.state.aside.forget(seq);
         self.state.awaiting.remove(seq);
         let detail = "the process died again and again while this was under way";
-        let reason = Reason::detailed(POISON, detail.to_owned());
-        self.end_early(seq, was_parked, Screening::Dead(reason));
+        let ending = Ending::Dead(Cause { code: POISON, detail: detail.into() }, None);
+        self.end_early((seq, 0), was_parked, ending);
         self.settle().await?;
         Ok(())
     }

@@ -6,17 +6,15 @@ use jiff::Timestamp;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use super::call::Line;
 use super::schedule::Item;
 use super::waiting::Batch;
-use super::worker::Worker;
+use super::worker::{Attempted, Worker};
 use crate::event::Enriched;
 use crate::feed::Happening;
-use crate::journal::{Ended, Ending, Parking};
+use crate::journal::{Cause, Ended, Ending, Parking};
 use crate::metrics::OutcomeLabels;
 use crate::vendors::{Outcome, Reason};
-
-/// The most characters of a reason's detail that are kept with a dead letter.
-const DETAIL_CHARS: usize = 500;
 
 /// A batch's events by what happens to them next.
 #[derive(Default)]
@@ -51,24 +49,26 @@ struct Again {
 
 impl Worker {
     /// A batch's task ended.
-    pub(super) fn joined(&mut self, ended: Result<(Batch, Vec<Outcome>), JoinError>) {
-        let (batch, outcomes) = match ended {
+    pub(super) fn joined(&mut self, ended: Result<Attempted, JoinError>) {
+        let attempted = match ended {
             Ok(ended) => ended,
             // A defect outside of the vendors: another worker begins anew, with care.
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             // Only a worker that is ending cuts its tasks short; their events hold the cursor.
             Err(_) => return,
         };
-        let is_probe = batch.is_probe;
-        self.finish(batch, outcomes);
+        let is_probe = attempted.batch.is_probe;
+        self.finish(attempted);
         if is_probe {
             // One that said neither yes nor no must not be waited for.
             self.state.breaker.probe_lapsed(Instant::now());
         }
     }
 
-    fn finish(&mut self, batch: Batch, outcomes: Vec<Outcome>) {
+    fn finish(&mut self, attempted: Attempted) {
         let now = Instant::now();
+        self.note_failures(&attempted);
+        let Attempted { batch, outcomes, .. } = attempted;
         let Batch { items, then, attempt, forbidden_at, is_probe } = batch;
         let tried = Tried { attempt: attempt.saturating_add(1), forbidden_at, is_probe };
         let mut then = then;
@@ -113,6 +113,24 @@ impl Worker {
         }
     }
 
+    /// Notes the tries that did not get through, for who asks, and for the letters of what dies of them.
+    fn note_failures(&self, attempted: &Attempted) {
+        let Attempted { batch, outcomes, calls } = attempted;
+        let mut calls = calls.iter();
+        for (item, outcome) in batch.items.iter().zip(outcomes) {
+            let call = calls.next().cloned().flatten();
+            let reason = match outcome {
+                Outcome::Delivered | Outcome::Skipped(_) => continue,
+                Outcome::Dead(reason)
+                | Outcome::Refused(reason)
+                | Outcome::Retry { reason, .. }
+                | Outcome::Throttled { reason, .. }
+                | Outcome::Unauthorised(reason) => reason,
+            };
+            self.line.failures.note((item.event.seq, item.attempt), reason, call);
+        }
+    }
+
     /// Ends what ended, and sorts the rest.
     fn sort(&mut self, items: Vec<Item>, outcomes: Vec<Outcome>) -> Sorted {
         let mut sorted = Sorted::default();
@@ -123,31 +141,30 @@ impl Worker {
             match outcome {
                 Outcome::Delivered => {
                     sorted.any_accepted = true;
-                    self.end(&item, ("delivered", None), Ending::Delivered);
+                    self.end(&item, Closing::Delivered);
                 }
                 Outcome::Skipped(reason) => {
-                    self.end(&item, ("skipped", Some(reason)), Ending::Skipped);
+                    self.end(&item, Closing::Skipped(reason));
                 }
                 Outcome::Dead(reason) => {
                     sorted.any_accepted = true;
-                    let ending = dead(&reason);
-                    self.end(&item, ("dead", Some(reason)), ending);
+                    self.end(&item, Closing::Dead(reason));
                 }
                 Outcome::Refused(reason) => sorted.refused.push((item, reason)),
                 Outcome::Retry { reason, after } => {
-                    self.tell(&item.event, &("retry", Some(reason)));
+                    self.tell_retry(&item.event, &reason);
                     sorted.asked = sorted.asked.max(after);
                     sorted.again.push(item);
                 }
                 Outcome::Throttled { reason, after } => {
                     // A vendor that knows whom to hold back is there for the others.
                     sorted.any_accepted = true;
-                    self.tell(&item.event, &("retry", Some(reason)));
+                    self.tell_retry(&item.event, &reason);
                     sorted.throttled_for = sorted.throttled_for.max(after);
                     sorted.throttled.push(item);
                 }
                 Outcome::Unauthorised(reason) => {
-                    self.tell(&item.event, &("retry", Some(reason.clone())));
+                    self.tell_retry(&item.event, &reason);
                     sorted.unauthorised.push((item, reason));
                 }
             }
@@ -197,8 +214,7 @@ impl Worker {
     ) {
         if refused.len() == 1 {
             for (item, reason) in refused {
-                let ending = dead(&reason);
-                self.end(&item, ("dead", Some(reason)), ending);
+                self.end(&item, Closing::Dead(reason));
             }
             if !then.is_empty() {
                 self.state.waiting.push(now, Batch::of(then));
@@ -252,9 +268,7 @@ impl Worker {
             Duration::try_from(age).unwrap_or_default() > self.settings.habits.max_age
         });
         for item in expired {
-            let reason = Reason::new("too_old");
-            let ending = dead(&reason);
-            self.end(&item, ("dead", Some(reason)), ending);
+            self.end(&item, Closing::Dead(Reason::new("too_old")));
         }
         if items.is_empty() {
             if !then.is_empty() {
@@ -313,11 +327,20 @@ impl Worker {
         self.state.next_due = Some(self.state.next_due.map_or(at, |next| next.min(at)));
     }
 
-    fn end(&mut self, item: &Item, said: (&'static str, Option<Reason>), ending: Ending) {
-        let code = said.1.as_ref().map_or("", |reason| reason.code);
-        self.count(said.0, code, 1);
-        self.tell(&item.event, &said);
-        self.push_ended(Ended { seq: item.event.seq, was_parked: item.was_parked, ending });
+    fn end(&mut self, item: &Item, closing: Closing) {
+        let seq = item.event.seq;
+        let failure = self.line.failures.take(seq);
+        let failed = failure.as_ref().map_or(item.attempt, |failure| failure.attempts);
+        let (ending, attempts) = match closing {
+            Closing::Delivered => (Ending::Delivered, failed.saturating_add(1)),
+            Closing::Skipped(reason) => (Ending::Skipped(cause(reason)), failed),
+            Closing::Dead(reason) => {
+                (Ending::Dead(cause(reason), failure.and_then(|failure| failure.call)), failed)
+            }
+        };
+        let (code, detail) = told(&ending);
+        self.tell(&item.event, ending.name(), code, detail);
+        self.push_ended(Ended { seq, was_parked: item.was_parked, attempts, ending });
         self.state.schedule.finish(item.visitor);
     }
 
@@ -329,21 +352,16 @@ impl Worker {
         self.will_settle();
     }
 
-    pub(super) fn count(&self, outcome: &'static str, reason: &'static str, count: u64) {
-        let labels = &self.line.labels;
-        let labels = OutcomeLabels {
-            site: labels.site.clone(),
-            destination: labels.destination.clone(),
-            outcome,
-            reason,
-        };
-        self.line.metrics.deliveries.get_or_create(&labels).inc_by(count);
+    pub(super) fn tell_retry(&self, event: &Enriched, reason: &Reason) {
+        self.tell(event, "retry", reason.code, reason.detail.as_deref());
     }
 
     pub(super) fn tell(
         &self,
         event: &Enriched,
-        (outcome, reason): &(&'static str, Option<Reason>),
+        outcome: &'static str,
+        reason: &'static str,
+        detail: Option<&str>,
     ) {
         self.line.feed.tell(|| Happening::Settled {
             at: self.line.clock.now(),
@@ -353,17 +371,40 @@ impl Worker {
             message_id: event.event.message_id.clone(),
             event: event.event.label().to_owned(),
             outcome,
-            reason: reason.as_ref().map_or("", |reason| reason.code),
-            detail: reason.as_ref().and_then(|reason| reason.detail.as_deref()).map(str::to_owned),
+            reason,
+            detail: detail.map(str::to_owned),
         });
     }
 }
 
-/// The ending of a dead event.
-pub(super) fn dead(reason: &Reason) -> Ending {
-    let detail = reason.detail.as_deref().unwrap_or_default();
-    Ending::Dead {
-        reason: reason.code.to_owned(),
-        detail: detail.chars().take(DETAIL_CHARS).collect(),
+/// The end of an event that was in a batch.
+enum Closing {
+    Delivered,
+    Skipped(Reason),
+    Dead(Reason),
+}
+
+impl Line {
+    /// Counts an event whose end is settled.
+    pub(super) fn count_ended(&self, ended: &Ended) {
+        let labels = OutcomeLabels {
+            site: self.labels.site.clone(),
+            destination: self.labels.destination.clone(),
+            outcome: ended.ending.name(),
+            reason: ended.ending.cause().map_or("", |cause| cause.code),
+        };
+        self.metrics.deliveries.get_or_create(&labels).inc();
     }
+}
+
+/// A reason as the journal has it.
+pub(super) fn cause(reason: Reason) -> Cause {
+    Cause { code: reason.code, detail: reason.detail.unwrap_or_default() }
+}
+
+/// The reason's code and detail as watchers are told.
+pub(super) fn told(ending: &Ending) -> (&'static str, Option<&str>) {
+    ending.cause().map_or(("", None), |cause| {
+        (cause.code, Some(&*cause.detail).filter(|detail| !detail.is_empty()))
+    })
 }

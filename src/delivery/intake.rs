@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use super::WorkError;
 use super::careful::{TakenUp, item};
+use super::ending::{cause, told};
 use super::schedule::{Item, VisitorKey};
 use super::worker::{FORGOTTEN, Worker};
 use crate::event::{Enriched, Event};
-use crate::journal::{Due, Ended, Ending, ReadLimit, Record};
+use crate::journal::{Cause, Due, Ended, Ending, ReadLimit, Record};
 use crate::metrics::{AttemptLabels, DestinationLabels};
 use crate::profile::Found;
 use crate::vendors::{Reason, Screening};
@@ -159,12 +160,13 @@ impl Worker {
             if record.body.is_empty() {
                 self.state.aside.forget(record.seq);
                 self.state.awaiting.remove(record.seq);
-                let screening = Screening::Skip(Reason::new(FORGOTTEN));
-                self.end_early(record.seq, was_parked, screening);
+                let ending = Ending::Skipped(Cause::new(FORGOTTEN));
+                self.end_early((record.seq, attempt), was_parked, ending);
                 continue;
             }
             let Some(event) = event else {
-                self.end_early(record.seq, was_parked, Screening::Dead(Reason::new("unreadable")));
+                let ending = Ending::Dead(Cause::new("unreadable"), None);
+                self.end_early((record.seq, attempt), was_parked, ending);
                 continue;
             };
             let Found { view, computed } = views.next().unwrap_or_default();
@@ -178,10 +180,11 @@ impl Worker {
             let age =
                 Duration::try_from(now.duration_since(record.received_at)).unwrap_or_default();
             let (enriched, screening) = self.screen(enriched, age, now);
-            if screening != Screening::Send {
-                self.tell(&enriched, &screening_word(&screening));
+            if let Some(ending) = early_ending(screening) {
+                let (code, detail) = told(&ending);
+                self.tell(&enriched, ending.name(), code, detail);
                 self.state.aside.remove(visitor, record.seq);
-                self.end_early(record.seq, was_parked, screening);
+                self.end_early((record.seq, attempt), was_parked, ending);
                 continue;
             }
             let (bytes, queued_at) = (record.body.len(), Instant::now());
@@ -256,26 +259,31 @@ impl Worker {
         true
     }
 
-    /// Ends an event that never gets into a batch.
-    pub(super) fn end_early(&mut self, seq: u64, was_parked: bool, screening: Screening) {
-        let (outcome, reason, ending) = match screening {
-            Screening::Send => return,
-            Screening::Skip(reason) => ("skipped", reason, Ending::Skipped),
-            Screening::Dead(reason) => {
-                let ending = super::ending::dead(&reason);
-                ("dead", reason, ending)
+    /// Ends an event that never gets into a batch, or not again.
+    pub(super) fn end_early(
+        &mut self,
+        (seq, attempt): (u64, u32),
+        was_parked: bool,
+        ending: Ending,
+    ) {
+        let failure = self.line.failures.take(seq);
+        let attempts = failure.as_ref().map_or(attempt, |failure| failure.attempts);
+        let ending = match ending {
+            Ending::Dead(cause, None) => {
+                Ending::Dead(cause, failure.and_then(|failure| failure.call))
             }
+            other => other,
         };
-        self.count(outcome, reason.code, 1);
-        self.push_ended(Ended { seq, was_parked, ending });
+        self.push_ended(Ended { seq, was_parked, attempts, ending });
     }
 }
 
-fn screening_word(screening: &Screening) -> (&'static str, Option<Reason>) {
+/// The end of an event that was screened, if that is its end.
+fn early_ending(screening: Screening) -> Option<Ending> {
     match screening {
-        Screening::Send => ("delivered", None),
-        Screening::Skip(reason) => ("skipped", Some(reason.clone())),
-        Screening::Dead(reason) => ("dead", Some(reason.clone())),
+        Screening::Send => None,
+        Screening::Skip(reason) => Some(Ending::Skipped(cause(reason))),
+        Screening::Dead(reason) => Some(Ending::Dead(cause(reason), None)),
     }
 }
 

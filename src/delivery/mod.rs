@@ -20,17 +20,21 @@
 //! What ends the process instead of failing is found by the journal's [`Guard`](crate::journal::Guard): after
 //! an abort a worker is careful (`careful.rs`), and an event that was under way again and again is a dead letter.
 
+mod accounts;
 mod aside;
 mod awaiting;
 mod backoff;
 mod call;
 mod careful;
 mod client;
+mod dead_report;
 mod egress;
 mod ending;
+mod exchange;
 mod filter;
 mod holding;
 mod intake;
+mod pausing;
 mod post;
 mod progress;
 mod schedule;
@@ -44,7 +48,9 @@ pub use backoff::{BreakerSettings, RetrySettings};
 pub use call::without;
 pub use client::ClientSettings;
 pub use egress::{Egress, EgressSettings};
+pub use exchange::Failure;
 pub use filter::Filter;
+pub use pausing::{PauseError, PausedBy};
 pub use settings::{DestinationSettings, Mode};
 
 use std::collections::BTreeMap;
@@ -53,11 +59,12 @@ use std::time::Duration;
 
 use governor::{Quota, RateLimiter};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::call::{BatchCall, Line};
+use self::exchange::Failures;
 use self::post::Post;
 use crate::clock::SharedClock;
 use crate::feed::Feed;
@@ -82,6 +89,8 @@ pub enum ReaderStatus {
     Broken,
     /// It refuses the credentials.
     Unauthorised,
+    /// It is not called, and its events wait.
+    Paused(PausedBy),
     /// It is being stopped.
     Stopped,
 }
@@ -94,6 +103,7 @@ impl ReaderStatus {
             Self::Retrying => "retrying",
             Self::Broken => "broken",
             Self::Unauthorised => "unauthorised",
+            Self::Paused(_) => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -104,6 +114,10 @@ impl ReaderStatus {
             Self::Running | Self::Stopped => None,
             Self::Retrying => Some("some events wait for another try"),
             Self::Broken => Some("calls fail one after another; probing"),
+            Self::Paused(PausedBy::Configuration) => Some("paused = true in the configuration"),
+            Self::Paused(PausedBy::Operator) => {
+                Some("an operator paused it: `tagway destinations resume`")
+            }
             Self::Unauthorised => Some("the vendor refuses the credentials; probing"),
         }
     }
@@ -180,9 +194,15 @@ pub struct Dispatcher {
     shared: Shared,
     running: Mutex<BTreeMap<(Name, Name), Running>>,
     tasks: TaskTracker,
+    /// Held while workers are started and stopped.
+    changing: tokio::sync::Mutex<()>,
+    /// Held shared by each settlement, and alone while the accounts are shown.
+    settling: Arc<RwLock<()>>,
 }
 
 struct Running {
+    site: Site,
+    client: Egress,
     settings: Arc<DestinationSettings>,
     line: Arc<Line>,
     egress: EgressSettings,
@@ -196,7 +216,9 @@ struct Running {
 impl Dispatcher {
     /// A dispatcher without workers.
     pub fn new(shared: Shared) -> Self {
-        Self { shared, running: Mutex::default(), tasks: TaskTracker::new() }
+        let (running, tasks) = (Mutex::default(), TaskTracker::new());
+        let (changing, settling) = (tokio::sync::Mutex::default(), Arc::default());
+        Self { shared, running, tasks, changing, settling }
     }
 
     /// Makes the running workers be those of `sites`: starts new ones, restarts changed ones where
@@ -207,6 +229,7 @@ impl Dispatcher {
         egress: &EgressSettings,
     ) -> Result<Vec<(SiteId, Vec<ReaderId>)>, ApplyError> {
         let client = Egress::new(egress).map_err(ApplyError::Client)?;
+        let _turn = self.changing.lock().await;
         let wanted: BTreeMap<(Name, Name), (&Site, &Arc<DestinationSettings>)> = sites
             .iter()
             .flat_map(|(site, destinations)| destinations.iter().map(move |d| (site, d)))
@@ -245,10 +268,11 @@ impl Dispatcher {
         running.iter().map(reader).collect()
     }
 
-    /// The line of a destination, if it runs.
+    /// The line of a destination, if it runs and is not paused.
     pub fn outlet(&self, site: &str, destination: &str) -> Option<Outlet> {
         let running = self.lock();
         let found = running.iter().find(|((of, name), _)| &**of == site && &**name == destination);
+        let found = found.filter(|(_, it)| !matches!(*it.status.borrow(), ReaderStatus::Paused(_)));
         found.map(|(_, running)| Outlet {
             settings: running.settings.clone(),
             call: Box::new(BatchCall::alone(running.line.clone())),
@@ -262,25 +286,9 @@ impl Dispatcher {
         }
     }
 
-    /// Publishes the accounts of all destinations as metrics.
-    pub async fn observe(&self) -> Result<(), JournalError> {
-        for reader in self.readers() {
-            let ledger = self.shared.journal.ledger(reader.reader).await?;
-            let oldest = self.shared.journal.oldest_pending(reader.reader).await?;
-            let age = oldest.map_or(0.0, |at| {
-                self.shared.clock.now().duration_since(at).as_secs_f64().max(0.0)
-            });
-            let labels = DestinationLabels { site: reader.site, destination: reader.destination };
-            let metrics = &self.shared.metrics;
-            let pending = i64::try_from(ledger.pending).unwrap_or(i64::MAX);
-            metrics.pending_events.get_or_create(&labels).set(pending);
-            metrics.pending_oldest_seconds.get_or_create(&labels).set(age);
-        }
-        Ok(())
-    }
-
     /// Stops every worker: what is under way may end, what ended is settled.
     pub async fn stop(&self) {
+        let _turn = self.changing.lock().await;
         self.stop_all_but(|_, _| false).await;
         self.tasks.close();
         self.tasks.wait().await;
@@ -311,43 +319,53 @@ impl Dispatcher {
         client: Egress,
         egress: &EgressSettings,
     ) -> Result<Running, ApplyError> {
-        let Shared { journal, profiles, clock, feed, metrics, redaction, runtime } = &self.shared;
+        let Shared { journal, profiles, metrics, runtime, .. } = &self.shared;
         let reader = journal.reader(site.id, &settings.name).await?;
         let position = journal.position(reader).await?;
-        let (status, seen) = watch::channel(ReaderStatus::Running);
+        let paused = match (settings.paused, journal.is_paused(reader).await?) {
+            (true, _) => Some(PausedBy::Configuration),
+            (false, true) => Some(PausedBy::Operator),
+            (false, false) => None,
+        };
+        let status = paused.map_or(ReaderStatus::Running, ReaderStatus::Paused);
+        let (status, seen) = watch::channel(status);
         let (stop, ended, wake) =
             (CancellationToken::new(), CancellationToken::new(), Arc::new(Notify::new()));
         let labels =
             DestinationLabels { site: site.name.clone(), destination: settings.name.clone() };
-        metrics.destination_up.get_or_create(&labels).set(1);
-        let line = Arc::new(Line {
-            labels,
-            egress: client,
-            timeout: settings.habits.timeout,
-            stop: stop.clone(),
-            throttle: settings
-                .habits
-                .calls_per_second
-                .map(|rate| RateLimiter::direct(Quota::per_second(rate))),
-            secrets: settings.destination.secrets(),
-            redaction: redaction.clone(),
-            clock: clock.clone(),
-            feed: feed.clone(),
-            metrics: metrics.clone(),
-        });
+        metrics.destination_up.get_or_create(&labels).set(paused.is_none().into());
+        metrics.destination_paused.get_or_create(&labels).set(paused.is_some().into());
+        let line = Arc::new(self.line(labels, &settings, client.clone(), stop.clone()));
+        let running = Running {
+            site: site.clone(),
+            client,
+            settings,
+            line,
+            egress: egress.clone(),
+            reader,
+            stop,
+            ended,
+            wake,
+            status: seen,
+        };
+        if paused.is_some() {
+            running.ended.cancel();
+            return Ok(running);
+        }
+        let settings = &running.settings;
         let post = Post {
             site: site.clone(),
             reader,
             settings: settings.clone(),
-            line: line.clone(),
+            line: running.line.clone(),
             journal: journal.clone(),
             profiles: profiles.clone(),
-            wake: wake.clone(),
+            wake: running.wake.clone(),
             status,
             care: Arc::new(journal.guard().care(site.id, &settings.name)),
         };
-        let (token, grace) = (stop.clone(), settings.habits.timeout.saturating_add(GRACE));
-        let guard = ended.clone().drop_guard();
+        let (token, grace) = (running.stop.clone(), settings.habits.timeout.saturating_add(GRACE));
+        let guard = running.ended.clone().drop_guard();
         self.tasks.spawn_on(
             async move {
                 post.run(position, token, grace).await;
@@ -355,8 +373,34 @@ impl Dispatcher {
             },
             runtime,
         );
-        let egress = egress.clone();
-        Ok(Running { settings, line, egress, reader, stop, ended, wake, status: seen })
+        Ok(running)
+    }
+
+    /// The line of a destination.
+    fn line(
+        &self,
+        labels: DestinationLabels,
+        settings: &DestinationSettings,
+        egress: Egress,
+        stop: CancellationToken,
+    ) -> Line {
+        let Shared { journal, clock, feed, metrics, redaction, .. } = &self.shared;
+        let quota = |rate| RateLimiter::direct(Quota::per_second(rate));
+        Line {
+            labels,
+            egress,
+            timeout: settings.habits.timeout,
+            stop,
+            throttle: settings.habits.calls_per_second.map(quota),
+            secrets: settings.destination.secrets(),
+            redaction: redaction.clone(),
+            clock: clock.clone(),
+            feed: feed.clone(),
+            metrics: metrics.clone(),
+            failures: Failures::default(),
+            kept_chars: journal.letter_chars(),
+            settling: self.settling.clone(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(Name, Name), Running>> {

@@ -16,6 +16,7 @@ use super::awaiting::Awaiting;
 use super::backoff::Breaker;
 use super::call::Line;
 use super::careful::last_in_doubt;
+use super::dead_report::DeadReport;
 use super::holding::Held;
 use super::intake::STEP_EVENTS;
 use super::progress::Progress;
@@ -124,6 +125,7 @@ impl Post {
                 held: Held::new(settings.hold),
                 awaiting: Awaiting::default(),
                 next_due: Some(Instant::now()),
+                dead_report: DeadReport::new(settings.dead_report),
                 trouble_until: None,
             },
             settings: settings.clone(),

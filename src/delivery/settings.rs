@@ -74,6 +74,10 @@ pub struct DestinationSettings {
     pub hold: Duration,
     /// How long events of visitors nobody knows wait for who it is; zero if they do not.
     pub hold_identity: Duration,
+    /// Whether it is paused: its events wait.
+    pub paused: bool,
+    /// How often new dead letters are reported in the log at most; zero for never.
+    pub dead_report: Duration,
     /// When it is left alone.
     pub breaker: BreakerSettings,
     /// How often refused credentials are tried again.
@@ -147,6 +151,8 @@ impl DestinationSettings {
             privacy,
             mapping: Arc::new(Mapping::read(section)),
             habits,
+            paused: section.boolean("paused"),
+            dead_report: section.duration("dead_report"),
             hold: section.positive_duration("hold"),
             hold_identity,
             retry: RetrySettings::read(&mut section.section("retry")),
@@ -260,6 +266,8 @@ impl DestinationSettings {
             privacy: Arc::default(),
             mapping: Arc::default(),
             habits: destination.habits(),
+            paused: false,
+            dead_report: ms(300_000),
             hold: ms(3_600_000),
             hold_identity: Duration::ZERO,
             retry: RetrySettings {

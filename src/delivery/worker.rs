@@ -21,13 +21,16 @@ use super::awaiting::Awaiting;
 use super::backoff::Breaker;
 use super::call::{BatchCall, Line};
 use super::careful::item;
+use super::dead_report::DeadReport;
 use super::holding::Held;
 use super::progress::Progress;
 use super::schedule::{BatchLimits, Item, Schedule};
 use super::waiting::{Batch, Waiting};
 use super::{DestinationSettings, ReaderStatus};
 use crate::event::Enriched;
-use crate::journal::{Care, Ended, Journal, JournalError, Parking, ReaderId, Settlement, SiteId};
+use crate::journal::{
+    Care, Ended, Journal, JournalError, LastCall, Parking, ReaderId, Settlement, SiteId,
+};
 use crate::profile::Profiles;
 use crate::vendors::{Destination, Outcome, Reason};
 
@@ -75,7 +78,7 @@ pub(super) struct State {
     /// Nor can any that is parked.
     pub(super) has_passed_parked: bool,
     pub(super) schedule: Schedule,
-    pub(super) under_way: JoinSet<(Batch, Vec<Outcome>)>,
+    pub(super) under_way: JoinSet<Attempted>,
     pub(super) waiting: Waiting,
     pub(super) breaker: Breaker,
     /// No call before then: the vendor asked, or refused the credentials.
@@ -98,7 +101,16 @@ pub(super) struct State {
     /// Events that wait for their visitor to become known.
     pub(super) awaiting: Awaiting,
     pub(super) next_due: Option<Instant>,
+    /// The dead letters that operators have yet to hear of.
+    pub(super) dead_report: DeadReport,
     pub(super) trouble_until: Option<Instant>,
+}
+
+/// A batch that was tried, with the outcome of each of its events and the last call about it.
+pub(super) struct Attempted {
+    pub(super) batch: Batch,
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) calls: Vec<Option<Arc<LastCall>>>,
 }
 
 impl Worker {
@@ -144,6 +156,7 @@ impl Worker {
         }
         self.dispatch(Instant::now());
         self.settle_if_due(Instant::now()).await?;
+        self.report_dead(Instant::now());
         Ok(())
     }
 
@@ -246,13 +259,13 @@ impl Worker {
             let events: Vec<Enriched> = items.map(|(item, _)| item.event.clone()).collect();
             if events.is_empty() {
                 let outcomes = vec![Outcome::Skipped(Reason::new(FORGOTTEN)); kept.len()];
-                return (batch, outcomes);
+                return Attempted { batch, outcomes, calls: Vec::new() };
             }
             let section = match care {
                 Some(care) => Some(care.begin(seqs.iter().copied().map(item).collect()).await),
                 None => None,
             };
-            let call = BatchCall { line, seqs, section: tokio::sync::Mutex::new(section) };
+            let call = BatchCall::of(line, seqs, section);
             let delivered = AssertUnwindSafe(destination.deliver(&events, &call)).catch_unwind();
             // A defect in a vendor's code: the event that meets it is found and set aside as dead.
             let refused = |_panic| vec![Outcome::Refused(Reason::new("defect")); events.len()];
@@ -261,10 +274,17 @@ impl Worker {
                 // Details quote replies, and replies quote credentials.
                 reason.redact(&call.line.redaction);
             }
+            let outcomes = with_forgotten(outcomes, &kept);
+            let calls = batch.items.iter().zip(&outcomes).map(|(item, outcome)| {
+                let is_over = matches!(outcome, Outcome::Delivered | Outcome::Skipped(_));
+                let seq = (!is_over).then_some(item.event.seq);
+                seq.and_then(|seq| call.exchanges.last_call(seq, &call.line))
+            });
+            let calls = calls.collect();
             if let Some(section) = call.section.into_inner() {
                 section.end().await;
             }
-            (batch, with_forgotten(outcomes, &kept))
+            Attempted { batch, outcomes, calls }
         });
     }
 
@@ -276,6 +296,7 @@ impl Worker {
         }
         let mut alarms: Vec<Instant> = Vec::with_capacity(6);
         alarms.extend(state.settle_at);
+        alarms.extend(state.dead_report.due_at(Instant::now()));
         alarms.extend(state.next_due.filter(|_| self.has_room_for_parked()));
         if self.has_free_hand() {
             let earliest = state.hold_until.into_iter().chain(state.breaker.opens_at()).max();
@@ -309,7 +330,11 @@ impl Worker {
             ended: state.ended.clone(),
             park: state.park.clone(),
         };
+        let whole = self.line.settling.read().await;
         self.journal.settle(self.reader, settlement).await?;
+        state.ended.iter().for_each(|ended| self.line.count_ended(ended));
+        drop(whole);
+        state.dead_report.add(state.ended.iter().filter_map(Ended::as_dead));
         if self.care.has_suspects() {
             let ended = state.ended.iter().map(|it| it.seq);
             let through: Vec<i64> =
@@ -343,6 +368,8 @@ impl Worker {
             let destination = &self.line.labels.destination;
             tracing::warn!(%error, %destination, "the last deliveries may be repeated");
         }
+        self.state.dead_report.end();
+        self.report_dead(Instant::now());
         self.status.send_replace(ReaderStatus::Stopped);
     }
 

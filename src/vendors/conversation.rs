@@ -15,7 +15,7 @@ use moka::sync::Cache;
 use serde_json::Value;
 
 use super::person::Person;
-use super::{CallError, Outcome, Reason, Reply, Verdict, judge};
+use super::{Call, CallError, Outcome, Reason, Reply, Verdict, judge};
 use crate::event::{Enriched, Event, Kind, Object};
 use crate::settings::{Secret, Section};
 
@@ -95,6 +95,7 @@ pub(super) fn cut(text: &str, chars: usize) -> String {
 /// again the rest waits, or the visitor's later events would overtake it.
 pub(super) async fn one_by_one<'e, F>(
     batch: &'e [Enriched],
+    call: &dyn Call,
     converse: impl Fn(&'e Enriched) -> F + Send,
 ) -> Vec<Outcome>
 where
@@ -102,6 +103,7 @@ where
 {
     let mut outcomes = Vec::with_capacity(batch.len());
     for event in batch {
+        call.concern(event.seq);
         let ended = converse(event).await;
         let outcome = ended.map_or_else(Outcome::from, |()| Outcome::Delivered);
         let must_wait = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
@@ -347,7 +349,8 @@ mod tests {
         let batch: Vec<Enriched> =
             ["a", "b", "c", "d"].map(|name| trial::event(json!({ "event": name }))).to_vec();
         let busy = || Stop::Retry { reason: Reason::new("busy"), after: None };
-        let outcomes = one_by_one(&batch, |event| async move {
+        let call = trial::Line::default();
+        let outcomes = one_by_one(&batch, &call, |event| async move {
             match event.event.label() {
                 "a" => Ok(()),
                 "b" => Err(busy()),

@@ -25,6 +25,7 @@ pub mod moments;
 pub mod naming;
 pub mod person;
 pub mod products;
+mod reasons;
 mod reply;
 pub mod script;
 pub mod shim;
@@ -57,6 +58,7 @@ pub mod webhook;
 pub use crate::privacy::email;
 pub use audience::Audience;
 pub use beacon::Beacon;
+pub use reasons::REASONS;
 pub use reply::{Reply, Verdict, judge};
 pub use script::Script;
 pub use shim::Shim;
@@ -347,6 +349,13 @@ impl Reason {
 pub trait Call: Send + Sync {
     /// Sends `request` and returns the reply, whatever its status.
     async fn call(&self, request: http::Request<Bytes>) -> Result<Reply, CallError>;
+
+    /// Says that the calls from now on are about one event of the batch alone, by its number. Of calls
+    /// that are not, whoever asks for an event's last call sees no bodies: others' data are in them.
+    fn concern(&self, event: u64) {
+        // Where nothing is kept there is nothing to tell apart.
+        let _unkept = event;
+    }
 
     /// Takes note of a secret that a reply gave out, such as an access token: no output shows it.
     fn conceal(&self, secret: &Secret) {

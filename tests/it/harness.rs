@@ -178,6 +178,7 @@ pub(crate) struct Row {
     pub(crate) skipped: u64,
     pub(crate) dead: u64,
     pub(crate) pending: u64,
+    pub(crate) held: u64,
 }
 
 /// The accounts of all destinations, each of which adds up.
@@ -195,11 +196,12 @@ pub(crate) fn ledger(admin: SocketAddr) -> Vec<Row> {
             skipped: number("skipped"),
             dead: number("dead"),
             pending: number("pending"),
+            held: number("held"),
         }
     });
     let rows: Vec<Row> = rows.collect();
     for row in &rows {
-        let sum = row.delivered + row.skipped + row.dead + row.pending;
+        let sum = row.delivered + row.skipped + row.dead + row.pending + row.held;
         assert_eq!(row.accepted, sum, "the ledger does not add up: {row:?}");
     }
     rows
@@ -223,7 +225,7 @@ pub(crate) async fn eventually<T: std::fmt::Debug>(
 pub(crate) async fn settled(admin: SocketAddr, accepted: u64) -> Vec<Row> {
     let rows = eventually(|| {
         let rows = ledger(admin);
-        let is_done = |row: &Row| row.accepted >= accepted && row.pending == 0;
+        let is_done = |row: &Row| row.accepted >= accepted && row.pending + row.held == 0;
         if rows.iter().all(is_done) { Ok(rows) } else { Err(format!("{rows:?}")) }
     });
     rows.await

@@ -60,7 +60,7 @@ async fn becomes(process: &Process, destination: &str, (delivered, pending): (u6
     eventually(|| {
         let row = ledger(process.admin).into_iter().find(|row| row.destination == destination);
         let row = row.unwrap();
-        let is_so = row.delivered == delivered && row.pending == pending;
+        let is_so = row.delivered == delivered && row.pending + row.held == pending;
         if is_so { Ok(()) } else { Err(format!("{row:?}")) }
     })
     .await;

@@ -12,7 +12,9 @@
 
 mod abuse;
 mod cdn;
+mod certificates;
 mod delivery;
+mod fate;
 mod forget_kill;
 mod harness;
 mod identity;

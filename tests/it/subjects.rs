@@ -96,7 +96,8 @@ async fn who_is_forgotten_is_in_no_file_and_the_others_are_all_there() {
     let kinds: Vec<&str> = held.iter().map(|held| held["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["profile", "event", "event", "event", "dead"], "{said}");
     assert_eq!(held[0]["identities"].as_array().unwrap().len(), 3, "{said}");
-    assert_eq!(held[1]["destinations"]["webhook"], "settled", "{said}");
+    assert_eq!(held[1]["destinations"]["webhook"], "delivered", "{said}");
+    assert_eq!(held[2]["destinations"]["webhook"], "dead", "{said}");
     assert_eq!(held[3]["destinations"]["webhook"], "pending", "{said}");
     assert!(!said.contains("bob"), "{said}");
 

@@ -1,6 +1,7 @@
 //! A gateway that only remembers.
 
 use super::*;
+use crate::delivery::PausedBy;
 use crate::script::proxy::Version;
 
 /// A gateway with the destination `shop/ga4`, which delivers what it is sent at once, and the site
@@ -108,6 +109,31 @@ impl Control for FakeControl {
     ) -> Result<Vec<serde_json::Value>, SubjectError> {
         self.asked.lock().unwrap().push(format!("profiles {id}"));
         Ok(vec![json!({ "kind": "profile", "user_id": id })])
+    }
+
+    fn failure(&self, _reader: ReaderId, _seq: u64) -> Option<Failure> {
+        None
+    }
+
+    async fn set_paused(
+        &self,
+        _site: &str,
+        destination: &str,
+        is_paused: bool,
+    ) -> Result<ReaderStatus, PauseError> {
+        match (destination, is_paused) {
+            ("ga4", true) => Ok(ReaderStatus::Paused(PausedBy::Operator)),
+            ("ga4", false) => Err(PauseError::Configured),
+            _ => Err(PauseError::Unknown),
+        }
+    }
+
+    async fn scrape(&self) -> String {
+        crate::metrics::Metrics::new().render()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
     }
 
     fn wake(&self, reader: ReaderId) {

@@ -1,6 +1,7 @@
 //! The listener as callers see it, over a journal and a gateway that only remember.
 
 mod control;
+mod journal;
 mod room;
 mod scripts;
 mod segments;
@@ -8,7 +9,6 @@ mod subjects;
 
 use std::sync::Mutex;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,159 +18,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::control::FakeControl;
+use self::journal::FakeJournal;
 use super::*;
 use crate::feed::Happening;
 use crate::journal::*;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-
-/// A journal with one dead letter and one event, which remembers what it was asked to do.
-struct FakeJournal {
-    writable: watch::Sender<bool>,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl FakeJournal {
-    fn note<T>(&self, what: String, value: T) -> Result<T, JournalError> {
-        self.asked.lock().unwrap().push(what);
-        Ok(value)
-    }
-}
-
-fn body() -> Bytes {
-    Bytes::from_static(br#"{"type":"track","event":"Order Completed","messageId":"m1"}"#)
-}
-
-fn letter() -> DeadRecord {
-    DeadRecord {
-        id: 7,
-        reader: ReaderId(3),
-        at: Timestamp::UNIX_EPOCH,
-        seq: 12,
-        reason: "refused".into(),
-        detail: "HTTP 400".into(),
-        body: body(),
-    }
-}
-
-#[async_trait]
-impl Journal for FakeJournal {
-    async fn site(&self, _name: &str) -> Result<SiteId, JournalError> {
-        Ok(SiteId(1))
-    }
-    async fn reader(&self, _site: SiteId, _name: &str) -> Result<ReaderId, JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn append(&self, _records: Vec<NewRecord>) -> Result<Vec<Appended>, AppendError> {
-        Err(AppendError::Closed)
-    }
-    fn guard(&self) -> Arc<Guard> {
-        Arc::default()
-    }
-    fn head(&self, _site: SiteId) -> watch::Receiver<Head> {
-        watch::channel(Head::default()).1
-    }
-    async fn read(
-        &self,
-        _site: SiteId,
-        after: u64,
-        upto: u64,
-        _limit: ReadLimit,
-    ) -> Result<Vec<Record>, JournalError> {
-        let record = |seq| Record {
-            seq,
-            received_at: Timestamp::UNIX_EPOCH,
-            identifies: false,
-            body: body(),
-        };
-        Ok((after + 1..=upto).filter(|seq| *seq == 12).map(record).collect())
-    }
-    async fn position(&self, _reader: ReaderId) -> Result<Position, JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn settle(&self, _reader: ReaderId, _done: Settlement) -> Result<(), JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn due(
-        &self,
-        _reader: ReaderId,
-        _now: Timestamp,
-        _limit: usize,
-    ) -> Result<Vec<Due>, JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn parked(
-        &self,
-        _reader: ReaderId,
-        _after: u64,
-        _limit: usize,
-    ) -> Result<Vec<Due>, JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn next_due(
-        &self,
-        _reader: ReaderId,
-        _now: Timestamp,
-    ) -> Result<Option<Timestamp>, JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn retire(&self, _keep: Vec<ReaderId>) -> Result<(), JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn read_identifying(
-        &self,
-        _site: SiteId,
-        _after: u64,
-        _upto: u64,
-        _limit: usize,
-    ) -> Result<Vec<Record>, JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn replay(
-        &self,
-        reader: ReaderId,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Result<u64, JournalError> {
-        self.note(format!("replay {reader:?} {from} {to}"), 5)
-    }
-    async fn dead(
-        &self,
-        reader: Option<ReaderId>,
-        before: Option<i64>,
-        limit: usize,
-    ) -> Result<Vec<DeadRecord>, JournalError> {
-        self.note(format!("dead {reader:?} {before:?} {limit}"), vec![letter()])
-    }
-    async fn dead_letter(&self, id: i64) -> Result<Option<DeadRecord>, JournalError> {
-        Ok((id == 7).then(letter))
-    }
-    async fn retry_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
-        self.note(format!("retry {which:?}"), 1)
-    }
-    async fn drop_dead(&self, which: DeadSelection) -> Result<u64, JournalError> {
-        self.note(format!("drop {which:?}"), 2)
-    }
-    async fn ledger(&self, _reader: ReaderId) -> Result<Ledger, JournalError> {
-        Ok(Ledger { accepted: 10, delivered: 6, skipped: 2, dead: 1, pending: 1 })
-    }
-    async fn oldest_pending(&self, _reader: ReaderId) -> Result<Option<Timestamp>, JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn retain(&self, _now: Timestamp) -> Result<u64, JournalError> {
-        Err(JournalError::Closed)
-    }
-    async fn usage(&self) -> Result<Usage, JournalError> {
-        Err(JournalError::Closed)
-    }
-    fn forgotten(&self) -> Arc<Forgotten> {
-        Arc::default()
-    }
-    fn writable(&self) -> watch::Receiver<bool> {
-        self.writable.subscribe()
-    }
-    async fn close(&self) {}
-}
 
 fn settled(destination: &str, outcome: &'static str) -> Happening {
     Happening::Settled {
@@ -223,7 +76,6 @@ impl Running {
             journal: Arc::new(FakeJournal { writable: writable.clone(), asked: asked.clone() }),
             feed: feed.clone(),
             redaction: Default::default(),
-            metrics: Arc::new(Metrics::new()),
             control: Arc::new(FakeControl { feed: feed.clone(), asked: asked.clone() }),
             readiness: readiness.clone(),
             token: Secret::new(TOKEN),
@@ -296,6 +148,9 @@ async fn writes_and_personal_data_need_the_token_and_numbers_do_not() {
         "GET /api/v1/dead",
         "GET /api/v1/dead/7",
         "GET /api/v1/events/shop/12",
+        "GET /api/v1/events/shop?message_id=m1",
+        "POST /api/v1/destinations/pause",
+        "POST /api/v1/destinations/resume",
         "GET /api/v1/scripts",
         "GET /api/v1/scripts/diff?site=shop&vendor=ga4&script=/gtag/js",
         "POST /api/v1/scripts/approve",
@@ -334,7 +189,7 @@ async fn operators_reach_the_journal() {
     let ask = async |line: &str, body: Value| running.ask_json(line, &body).await;
     let (_, ledger) = ask("GET /api/v1/ledger", Value::Null).await;
     assert_eq!(ledger[0]["destination"], "ga4");
-    assert_eq!(ledger[0]["pending"], 1);
+    assert_eq!((&ledger[0]["pending"], &ledger[0]["held"]), (&json!(1), &json!(2)));
     let (_, dead) = ask("GET /api/v1/dead?site=shop&destination=ga4&limit=9", Value::Null).await;
     assert_eq!(dead[0]["event"], "Order Completed");
     assert_eq!(dead[0]["site"], "shop");
@@ -345,6 +200,16 @@ async fn operators_reach_the_journal() {
     );
     let (_, event) = ask("GET /api/v1/events/shop/12", Value::Null).await;
     assert_eq!(event["event"]["messageId"], "m1");
+    let (_, found) = ask("GET /api/v1/events/shop?message_id=m%201", Value::Null).await;
+    assert_eq!(found, event);
+    let at = &event["destinations"][0];
+    assert_eq!(
+        (&at["destination"], &at["outcome"], &at["reason"], &at["attempts"]),
+        (&json!("ga4"), &json!("dead"), &json!("refused"), &json!(2))
+    );
+    let call = json!({ "at": "1970-01-01T00:00:00Z", "request": "POST https://vendor.example/in",
+        "status": 400, "reply": "no such field" });
+    assert_eq!((&at["last_call"], &letter["last_call"]), (&call, &call));
     assert_eq!(ask("GET /api/v1/sites", Value::Null).await.1, json!(["shop", "bare"]));
     assert_eq!(ask("GET /api/v1/events/bare/12", Value::Null).await.0, 200);
     let window = json!({"site": "shop", "destination": "ga4",
@@ -376,6 +241,10 @@ async fn what_cannot_be_served_is_a_problem_with_its_status() {
         ("GET /api/v1/dead/8", Value::Null, 404),
         ("GET /api/v1/events/shop/0", Value::Null, 404),
         ("GET /api/v1/events/other/12", Value::Null, 404),
+        ("GET /api/v1/events/shop?message_id=m2", Value::Null, 404),
+        ("GET /api/v1/events/shop?id=m1", Value::Null, 400),
+        ("POST /api/v1/destinations/pause", json!({"site": "shop", "destination": "x"}), 404),
+        ("POST /api/v1/destinations/resume", json!({"site": "shop", "destination": "ga4"}), 409),
         ("GET /api/v1/dead?sites=shop", Value::Null, 400),
         ("GET /api/v1/dead?limit=x", Value::Null, 400),
         ("DELETE /api/v1/dead/7", Value::Null, 405),

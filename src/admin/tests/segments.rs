@@ -39,7 +39,8 @@ pub(super) async fn some() -> (tempfile::TempDir, Arc<Segments>) {
     };
     let backend = SqliteSegments::new(Arc::new(store), settings.evaluate_time);
     let clock = Arc::new(ManualClock::new("2026-11-25T18:00:00Z".parse().unwrap()));
-    let segments = Segments::new(Arc::new(backend), settings, clock, Arc::new(Metrics::new()));
+    let segments =
+        Segments::new(Arc::new(backend), settings, clock, Arc::new(crate::metrics::Metrics::new()));
     let (report, environment) = (Report::default(), Environment::default());
     let source = Source { name: "test".to_owned(), text: SEGMENT.to_owned() };
     let table = source.parse(&report);

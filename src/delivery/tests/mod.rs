@@ -2,6 +2,7 @@
 
 mod awaiting;
 mod blame;
+mod fate;
 mod holding;
 mod poison;
 mod scripted;
@@ -17,7 +18,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::event::{Enriched, Event};
 use crate::journal::{
-    DeadSelection, Durability, Ledger, MessageKey, NewRecord, Settings, SqliteJournal,
+    Account, DeadSelection, Durability, Ledger, MessageKey, NewRecord, Settings, SqliteJournal,
 };
 use crate::profile::{Projection, SqliteProfiles};
 use crate::store::{Store, Sync};
@@ -55,6 +56,8 @@ impl Bench {
             dedupe_window: Duration::from_secs(600),
             dedupe_entries: 100_000,
             poison_starts: 3,
+            letter_chars: 100,
+            detail_chars: 100,
             queue_bytes: 1 << 24,
         };
         let clock: SharedClock = Arc::new(SystemClock);
@@ -144,15 +147,19 @@ impl Bench {
         self.dispatcher.readers().into_iter().find(|r| &*r.destination == name).unwrap()
     }
 
+    async fn account(&self, name: &str) -> Account {
+        self.journal.accounts(vec![self.reader(name).reader]).await.unwrap().remove(0)
+    }
+
     async fn ledger(&self, name: &str) -> Ledger {
-        let ledger = self.journal.ledger(self.reader(name).reader).await.unwrap();
+        let ledger = self.account(name).await.ledger;
         let ended = ledger.delivered + ledger.skipped + ledger.dead;
-        assert_eq!(ledger.accepted, ended + ledger.pending, "{ledger:?}");
+        assert_eq!(ledger.accepted, ended + ledger.pending + ledger.held, "{ledger:?}");
         ledger
     }
 
     async fn settled(&self, name: &str) -> Ledger {
-        self.eventually(name, |ledger, _| ledger.pending == 0).await
+        self.eventually(name, |ledger, _| ledger.pending + ledger.held == 0).await
     }
 
     async fn eventually(

@@ -108,6 +108,7 @@ impl Destination for Forward {
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for event in batch {
+            call.concern(event.seq);
             let beacon = event.event.facts.beacon.as_ref();
             let request = beacon.and_then(|beacon| self.request(event, beacon));
             outcomes.push(match request {

@@ -114,7 +114,7 @@ impl Destination for Intercom {
     }
 
     async fn deliver(&self, batch: &[Enriched], call: &dyn Call) -> Vec<Outcome> {
-        one_by_one(batch, |event| self.converse(event, call)).await
+        one_by_one(batch, call, |event| self.converse(event, call)).await
     }
 
     fn audience(&self) -> Option<&dyn Audience> {

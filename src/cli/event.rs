@@ -1,0 +1,111 @@
+//! `tagway event`: one event and what became of it at each destination.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::client::{Client, encode};
+use super::dead::pretty;
+use super::{Failure, Reach, block_on, render, say};
+use crate::config::Origin;
+
+/// The most characters of a request or a reply that are shown; `--json` shows all.
+const SHOWN_CHARS: usize = 2000;
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// The event: its message id, or SITE/NUMBER as `tagway tail` shows it.
+    #[arg(value_name = "MESSAGE_ID|SITE/NUMBER")]
+    id: String,
+    /// The site of the message id; by default all are looked through.
+    #[arg(long)]
+    site: Option<String>,
+    /// JSON instead of text, with the whole event.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
+    // Message ids have no index: the gateway looks through its events, the newest first.
+    let client = Client::new(origin, &options.reach)?.patient();
+    block_on(async {
+        let event = find(&client, &options).await?;
+        if options.json { say(&pretty(&event)) } else { say(&text(&event)) }
+    })
+}
+
+async fn find(client: &Client, options: &Options) -> Result<Value, Failure> {
+    let sites = client.get("/api/v1/sites").await?;
+    let sites: Vec<&str> =
+        sites.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if let Some((site, number)) = options.id.rsplit_once('/')
+        && sites.contains(&site)
+        && number.parse::<u64>().is_ok()
+    {
+        let found = client.find(&format!("/api/v1/events/{}/{number}", encode(site))).await?;
+        return found.ok_or_else(|| {
+            let message =
+                format!("{site} holds no event {number}: it has left the journal, or never came");
+            Failure::Other(anyhow::anyhow!(message))
+        });
+    }
+    if let Some(site) = options.site.as_deref().filter(|site| !sites.contains(site)) {
+        return Err(Failure::Usage(format!("the gateway has no site {site:?}")));
+    }
+    let wanted = |site: &&str| options.site.as_deref().is_none_or(|only| only == *site);
+    for site in sites.into_iter().filter(wanted) {
+        let path = format!("/api/v1/events/{}?message_id={}", encode(site), encode(&options.id));
+        if let Some(event) = client.find(&path).await? {
+            return Ok(event);
+        }
+    }
+    Err(Failure::Other(anyhow::anyhow!(
+        "no event held has the message id {:?}: it has left the journal, or never came",
+        options.id
+    )))
+}
+
+fn text(event: &Value) -> String {
+    let of = |value: Option<&Value>| render::cell(value);
+    let body = event.get("event");
+    let name = body.and_then(|body| body.get("event").or_else(|| body.get("type")));
+    let id = body.and_then(|body| body.get("messageId"));
+    let mut out = format!(
+        "{}/{}  {}  message id {}  received {}\n\n",
+        of(event.get("site")),
+        of(event.get("seq")),
+        of(name),
+        of(id),
+        of(event.get("received_at")),
+    );
+    const COLUMNS: [&str; 7] =
+        ["destination", "state", "outcome", "reason", "attempts", "at", "detail"];
+    let mut rows = vec![COLUMNS.map(str::to_uppercase)];
+    let destinations = event.get("destinations").and_then(Value::as_array);
+    for row in destinations.into_iter().flatten() {
+        rows.push(COLUMNS.map(|column| render::cell(row.get(column))));
+    }
+    out += &render::columns(&rows);
+    for row in destinations.into_iter().flatten() {
+        let Some(call) = row.get("last_call").filter(|call| !call.is_null()) else { continue };
+        let text = |key: &str| {
+            let text = call.get(key).and_then(Value::as_str).unwrap_or_default();
+            let lines =
+                text.lines().map(|line| format!("    {}\n", render::escape(line, SHOWN_CHARS)));
+            lines.collect::<String>()
+        };
+        let _infallible = write!(
+            out,
+            "\n{}: the last call, at {}\n{}  reply {}\n{}",
+            of(row.get("destination")),
+            of(call.get("at")),
+            text("request"),
+            of(call.get("status")),
+            text("reply"),
+        );
+    }
+    out
+}

@@ -1,0 +1,58 @@
+//! The accounts of all destinations as metrics, all of one moment.
+
+use std::time::Duration;
+
+use super::{Dispatcher, Failure};
+use crate::journal::{Account, JournalError, Ledger, ReaderId};
+use crate::metrics::{DestinationLabels, LedgerLabels};
+
+/// The longest wait for settlements under way before the accounts are read beside them. A disk that
+/// hangs must not keep the metrics from whoever wants to see that it does.
+const QUIET_TIME: Duration = Duration::from_secs(1);
+
+impl Dispatcher {
+    /// Publishes the accounts and calls `show` before anything more is settled: what is counted of
+    /// settled events then agrees with the accounts.
+    pub async fn observe<T>(&self, show: impl FnOnce() -> T) -> Result<T, JournalError> {
+        let quiet = tokio::time::timeout(QUIET_TIME, self.settling.write()).await;
+        let readers = self.readers();
+        let ids = readers.iter().map(|reader| reader.reader).collect();
+        let accounts = self.shared.journal.accounts(ids).await?;
+        for (reader, account) in readers.into_iter().zip(accounts) {
+            let (site, destination) = (reader.site, reader.destination);
+            self.publish(DestinationLabels { site, destination }, &account);
+        }
+        let shown = show();
+        drop(quiet);
+        Ok(shown)
+    }
+
+    fn publish(&self, labels: DestinationLabels, account: &Account) {
+        let (metrics, now) = (&self.shared.metrics, self.shared.clock.now());
+        let Ledger { accepted, delivered, skipped, dead, pending, held } = account.ledger;
+        let columns = [
+            ("accepted", accepted),
+            ("delivered", delivered),
+            ("skipped", skipped),
+            ("dead", dead),
+            ("pending", pending),
+            ("held", held),
+        ];
+        for (column, count) in columns {
+            let DestinationLabels { site, destination } = labels.clone();
+            let labels = LedgerLabels { site, destination, column };
+            metrics.ledger_events.get_or_create(&labels).set(count);
+        }
+        let age = account.oldest_pending.map_or(0.0, |at| now.duration_since(at).as_secs_f64());
+        metrics.pending_events.get_or_create(&labels).set(pending);
+        metrics.held_events.get_or_create(&labels).set(held);
+        metrics.pending_oldest_seconds.get_or_create(&labels).set(age.max(0.0));
+    }
+
+    /// The last try of an event that has not ended at a destination, while it is in memory.
+    pub fn failure(&self, reader: ReaderId, seq: u64) -> Option<Failure> {
+        let running = self.lock();
+        let found = running.values().find(|running| running.reader == reader)?;
+        found.line.failures.get(seq)
+    }
+}

@@ -1,0 +1,162 @@
+//! The calls of a batch as they are kept with an event that does not get through: who asks later sees
+//! the request and the reply.
+//!
+//! A call that speaks of several events has other people's data in it, which would outlive them if it were
+//! kept with one event: of such a call there is the request's line and the reply's status alone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use http::Request;
+use jiff::Timestamp;
+
+use super::call::Line;
+use crate::journal::LastCall;
+use crate::settings::HIDDEN;
+use crate::vendors::{CallError, Confidential, Reason, Reply, shown};
+
+/// The most bytes of a reply that are held while its batch is under way.
+const HELD_REPLY_BYTES: usize = 64 * 1024;
+
+/// A call and its reply.
+pub(super) struct Exchange {
+    at: Timestamp,
+    request: Request<Bytes>,
+    status: Option<u16>,
+    reply: Bytes,
+    /// The events that it speaks of.
+    events: usize,
+    rendered: OnceLock<Arc<LastCall>>,
+}
+
+impl Exchange {
+    /// As it is kept: rendered once, however many events it is kept with.
+    fn last_call(&self, line: &Line) -> Arc<LastCall> {
+        self.rendered.get_or_init(|| Arc::new(self.render(line))).clone()
+    }
+
+    fn render(&self, line: &Line) -> LastCall {
+        let head = format!("{} {}", self.request.method(), self.request.uri());
+        let is_alone = self.events == 1;
+        let hides_reply = self.request.extensions().get::<Confidential>().is_some();
+        let request = match is_alone {
+            true => format!("{head}\n\n{}", shown::body(&self.request)),
+            false => format!("{head} (of {} events: their bodies are not kept)", self.events),
+        };
+        let reply = match (self.status, is_alone) {
+            (Some(_), _) if hides_reply => HIDDEN.to_owned(),
+            (Some(_), false) => String::new(),
+            _ => String::from_utf8_lossy(&self.reply).into_owned(),
+        };
+        LastCall {
+            at: self.at,
+            request: line.kept_excerpt(request),
+            status: self.status,
+            reply: line.kept_excerpt(reply),
+        }
+    }
+}
+
+/// The latest calls of a batch.
+#[derive(Default)]
+pub(super) struct Exchanges(Mutex<Latest>);
+
+#[derive(Default)]
+struct Latest {
+    /// The one event that calls are about from now on.
+    event: Option<u64>,
+    of_event: HashMap<u64, Arc<Exchange>>,
+    of_batch: Option<Arc<Exchange>>,
+}
+
+impl Exchanges {
+    fn lock(&self) -> MutexGuard<'_, Latest> {
+        // Every change under the lock is one assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calls from now on are about this event alone.
+    pub(super) fn concern(&self, seq: u64) {
+        self.lock().event = Some(seq);
+    }
+
+    /// Remembers a call of a batch of so many events.
+    pub(super) fn remember(
+        &self,
+        (at, batch): (Timestamp, usize),
+        request: Request<Bytes>,
+        result: &Result<Reply, CallError>,
+    ) {
+        let (status, reply) = match result {
+            Ok(reply) if reply.body.len() > HELD_REPLY_BYTES => {
+                let start = reply.body.get(..HELD_REPLY_BYTES).unwrap_or_default();
+                (Some(reply.status.as_u16()), Bytes::copy_from_slice(start))
+            }
+            Ok(reply) => (Some(reply.status.as_u16()), reply.body.clone()),
+            Err(error) => (None, error.to_string().into()),
+        };
+        let mut latest = self.lock();
+        let events = if latest.event.is_some() { 1 } else { batch };
+        let rendered = OnceLock::new();
+        let exchange = Arc::new(Exchange { at, request, status, reply, events, rendered });
+        match latest.event {
+            Some(seq) => drop(latest.of_event.insert(seq, exchange)),
+            None => latest.of_batch = Some(exchange),
+        }
+    }
+
+    /// The last call about an event, if there was one.
+    pub(super) fn last_call(&self, seq: u64, line: &Line) -> Option<Arc<LastCall>> {
+        let latest = self.lock();
+        let exchange = latest.of_event.get(&seq).or(latest.of_batch.as_ref()).cloned();
+        drop(latest);
+        exchange.map(|exchange| exchange.last_call(line))
+    }
+}
+
+/// A try of an event that has not ended.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// How often it has been tried.
+    pub attempts: u32,
+    /// Why the last try did not end it.
+    pub reason: Reason,
+    /// The last call about it, if there was one.
+    pub call: Option<Arc<LastCall>>,
+}
+
+/// The last tries of events that have not ended, in the memory of a destination: as many as it holds or
+/// has parked since its start.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<HashMap<u64, Failure>>);
+
+impl Failures {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Failure>> {
+        // Every change under the lock is one insert or remove.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a try of an event that had been tried so often before, as far as the journal knows.
+    pub(super) fn note(
+        &self,
+        (seq, before): (u64, u32),
+        reason: &Reason,
+        call: Option<Arc<LastCall>>,
+    ) {
+        let mut failures = self.lock();
+        let known = failures.get(&seq).map_or(0, |failure| failure.attempts);
+        let attempts = known.max(before).saturating_add(1);
+        failures.insert(seq, Failure { attempts, reason: reason.clone(), call });
+    }
+
+    /// Forgets the tries of an event that has ended, and returns the last.
+    pub(super) fn take(&self, seq: u64) -> Option<Failure> {
+        self.lock().remove(&seq)
+    }
+
+    /// The last try of an event.
+    pub(super) fn get(&self, seq: u64) -> Option<Failure> {
+        self.lock().get(&seq).cloned()
+    }
+}

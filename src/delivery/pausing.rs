@@ -1,0 +1,80 @@
+//! Pausing destinations: by `paused = true` in the configuration, or by an operator. One of them is
+//! enough, and each lifts only its own pause.
+//!
+//! A paused destination has its reader in the journal and no worker: its events wait there, pending, and
+//! count in its account. What an operator says is noted in the journal, so it outlives restarts and
+//! reloads.
+
+use super::{ApplyError, Dispatcher, JournalError, ReaderStatus};
+
+/// The source of a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PausedBy {
+    /// `paused = true`.
+    Configuration,
+    /// `tagway destinations pause`.
+    Operator,
+}
+
+/// Why a destination could not be paused or resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum PauseError {
+    /// There is no such destination that the gateway delivers to.
+    #[error("there is no such destination")]
+    Unknown,
+    /// The configuration pauses it.
+    #[error("the configuration pauses it: remove `paused = true` there")]
+    Configured,
+    /// The journal could not note it.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Its worker could not be started.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+impl Dispatcher {
+    /// Pauses a destination, or lifts the operator's pause. What is under way may end. Durable when it
+    /// returns.
+    pub async fn set_paused(
+        &self,
+        site: &str,
+        destination: &str,
+        is_paused: bool,
+    ) -> Result<ReaderStatus, PauseError> {
+        let _turn = self.changing.lock().await;
+        let found = {
+            let running = self.lock();
+            let mut all = running.iter();
+            let found = all.find(|((of, name), _)| &**of == site && &**name == destination);
+            found.map(|(key, it)| {
+                (
+                    key.clone(),
+                    it.site.clone(),
+                    it.settings.clone(),
+                    it.client.clone(),
+                    it.egress.clone(),
+                )
+            })
+        };
+        let Some((key, site, settings, client, egress)) = found else {
+            return Err(PauseError::Unknown);
+        };
+        let reader = self.shared.journal.reader(site.id, &settings.name).await?;
+        self.shared.journal.set_paused(reader, is_paused).await?;
+        if settings.paused && !is_paused {
+            return Err(PauseError::Configured);
+        }
+        self.stop_all_but(|other, _| *other != key).await;
+        let running = self.start(&site, settings, client, &egress).await?;
+        let status = *running.status.borrow();
+        self.lock().insert(key, running);
+        tracing::info!(site = %site.name, destination, status = status.name(), "an operator paused or resumed it");
+        Ok(status)
+    }
+
+    /// Returns true if the gateway delivers to the destination, be it paused or not.
+    pub fn is_configured(&self, site: &str, destination: &str) -> bool {
+        self.lock().keys().any(|(of, name)| &**of == site && &**name == destination)
+    }
+}
