@@ -10,7 +10,9 @@ use crate::vendors::{self, Shim, Vendor};
 const CORE: &str = include_str!("../../static/sdk/dist/core.js");
 const BASE: &str = include_str!("../../static/sdk/dist/parts/base.js");
 const RESTORED: &str = include_str!("../../static/sdk/dist/parts/restored.js");
-const ALIAS: &str = include_str!("../../static/sdk/dist/parts/alias.js");
+
+/// The vendor whose shim answers as `window.analytics`.
+const ALIAS: &str = "segment";
 
 const SNIPPET: &str = include_str!("../../static/sdk/dist/snippet.js");
 
@@ -39,7 +41,9 @@ pub fn with_shim(settings: &Settings, extras: &Extras, vendor: &Vendor) -> Optio
 fn with(settings: &Settings, extras: &Extras, shims: &[(&str, &Shim)]) -> String {
     let mut script = core(settings, extras);
     let mut shared = Vec::new();
-    for (vendor, shim) in shims {
+    let alias = vendors::find(ALIAS).and_then(|vendor| Some((vendor.name, vendor.shim?)));
+    let alias = alias.filter(|(name, _)| settings.alias && shims.iter().all(|it| it.0 != *name));
+    for (vendor, shim) in alias.iter().chain(shims) {
         for piece in shim.needs {
             if !shared.contains(&piece.name) {
                 shared.push(piece.name);
@@ -71,9 +75,6 @@ fn core(settings: &Settings, extras: &Extras) -> String {
     script.push_str(BASE);
     script.push_str(CORE);
     script.push_str(RESTORED);
-    if settings.alias {
-        script.push_str(ALIAS);
-    }
     for part in &settings.auto {
         script.push_str(part.script());
     }

@@ -63,9 +63,9 @@ fn a_script_has_what_the_site_chose_and_nothing_else() {
     assert!(without.contains(r#""page":true"#) && !with.contains(r#""page":true"#));
     assert!(
         compose::site(&Settings { alias: true, ..plain() }, &Extras::default())
-            .contains("isTagway")
+            .contains("tagway.loaded.segment=1")
     );
-    assert!(!without.contains("isTagway"));
+    assert!(!without.contains("tagway.loaded.segment"));
 }
 
 #[test]

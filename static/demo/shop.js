@@ -20,11 +20,11 @@ const PRODUCTS = [
 // Whoever signed up is known on every page, as on a site where visitors are logged in.
 function identify(user, traits) {
   localStorage.setItem("user", user);
-  tagway.identify(user, traits);
+  tagway.identify(user, traits, ...watched());
 }
 
-const page = (name) => tagway.page(name);
-const track = (name, properties) => tagway.track(name, properties);
+const page = (name) => tagway.page(name, {}, ...watched());
+const track = (name, properties) => tagway.track(name, properties, ...watched());
 
 const view = document.getElementById("view");
 const money = (amount) => new Intl.NumberFormat("en", { style: "currency", currency: CURRENCY }).format(amount);
@@ -188,6 +188,12 @@ function order({ email }) {
 const MAX_SHOWN = 50;
 const shown = new Map();
 
+/** Options and callback of a message whose answer is shown. */
+function watched() {
+  const messageId = crypto.randomUUID?.() ?? `demo-${Date.now()}-${Math.random()}`;
+  return [{ messageId }, (status) => watch({ messageId }, status)];
+}
+
 const watch = (message, answer) => {
   let entry = shown.get(message.messageId);
   if (!entry) {
@@ -211,9 +217,8 @@ const watch = (message, answer) => {
 // The script comes later, and the page's first calls wait for it behind this one.
 tagway.on("*", (message) => {
   watch(message, "sending");
-  message.done = (status) => watch(message, status);
 });
-if (localStorage.getItem("user")) tagway.identify(localStorage.getItem("user"));
+if (localStorage.getItem("user")) tagway.identify(localStorage.getItem("user"), {}, ...watched());
 
 function route() {
   const [, name = "", argument = ""] = location.hash.split("/");

@@ -62,7 +62,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
       const end = (code: number, message: string) => resolve({ event, code, message });
       if (opted(name) === false) return end(0, "No request sent: opted out");
       setTimeout(() => end(0, "Not answered yet"), WAIT);
-      say((status = 200) => end(status, status < 300 ? "Event tracked successfully" : "Not accepted"));
+      say((status = 200) => (status < 300 ? end(200, "Event tracked successfully") : end(status, "Not accepted")));
     }).then((result: any) => {
       const answer = result.code === 200 || !isCallback(bad) ? callback : bad;
       if (isCallback(answer)) safe(answer)(result.code, result.code === 200 ? "success" : result.message);

@@ -87,7 +87,7 @@ test("shims wait as well", async () => {
   await visit({ "/a": ["shims", ahead("/b", "/never") + THEN_B], "/b": ["shims", opened, early], "/never": ["shims", opened, early] },
     (notes) => notes.includes("true") && notes.includes("open") && hasEvent("opened"));
   assert.deepEqual(paths(), ["/b"]);
-  assert.deepEqual(events().map(nameOf).sort(), ["Lead", "opened", "page", "sign_up"].sort());
+  assert.deepEqual(events().map(nameOf).sort(), ["Lead", "Signed Up", "opened", "page"].sort());
 });
 
 const returning = script(`addEventListener("pageshow", ({ persisted }) => {

@@ -147,7 +147,7 @@ test("errors: what nobody caught, at most ten of a page", async () => {
 test("alias: window.analytics after Segment's own snippet", async () => {
   const { snippet: how, before: early, after: later } = PAGES.segment;
   const { context, page, complaints } = await open("alias", { how, early });
-  await page.waitForFunction(() => window.analytics.isTagway);
+  await page.waitForFunction(() => window.analytics.initialized);
   await page.evaluate(later);
   await page.waitForFunction(() => window.answered === 1);
   await page.evaluate(() => {
