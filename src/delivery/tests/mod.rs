@@ -2,8 +2,8 @@
 
 mod awaiting;
 mod blame;
-mod fate;
 mod dropped;
+mod fate;
 mod holding;
 mod poison;
 mod scripted;

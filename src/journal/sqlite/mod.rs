@@ -54,9 +54,8 @@ use self::evict::Evictor;
 pub use self::schema::MIGRATIONS;
 use super::{
     Account, AppendError, Appended, CountAppended, DeadRecord, DeadSelection, Due, EventRecord,
-    Forgotten, Guard, Head, Journal, JournalError, NewRecord, Position, ReadLimit, ReaderId, Record,
-    ReplayPlan, Settings,
-    Settlement, SiteId, Usage,
+    Forgotten, Guard, Head, Journal, JournalError, NewRecord, Position, ReadLimit, ReaderId,
+    Record, ReplayPlan, Settings, Settlement, SiteId, Usage,
 };
 use crate::clock::SharedClock;
 use crate::event::SenderRank;

@@ -114,7 +114,8 @@ impl MetadataBuilder<'_> {
         match leaf(&key, value) {
             Ok(leaf) => {
                 let date = value.as_str().filter(|_| self.dates && !key.ends_with(DATE));
-                let date = date.and_then(time::read_date_text).map(|at| (format!("{key}{DATE}"), at));
+                let date =
+                    date.and_then(time::read_date_text).map(|at| (format!("{key}{DATE}"), at));
                 self.all.insert(key, leaf);
                 if let Some((key, at)) = date {
                     self.all.entry(key).or_insert(at.as_second().into());

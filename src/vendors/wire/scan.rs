@@ -66,10 +66,11 @@ pub fn records<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>,
 }
 
 fn records_apart<'t>(text: &'t [u8], bounds: &Bounds) -> Result<Vec<&'t RawValue>, DecodeError> {
-    let (mut items, faults) = items_apart(text, bounds.events_within(text.len())).map_err(|error| match error {
-        ListError::TooLong => DecodeError::TooMany,
-        ListError::NotAList => DecodeError::Malformed("the list is not JSON"),
-    })?;
+    let (mut items, faults) =
+        items_apart(text, bounds.events_within(text.len())).map_err(|error| match error {
+            ListError::TooLong => DecodeError::TooMany,
+            ListError::NotAList => DecodeError::Malformed("the list is not JSON"),
+        })?;
     for (place, _) in faults {
         if let Some(item) = items.get_mut(place) {
             *item = UNREADABLE;
