@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -164,7 +164,7 @@ impl Origin {
         let body = Upload::new(body, self.upload_limits(), upload.clone());
         let request = self.request(head, body, from, upgrade.is_some(), is_page)?;
         let pool = if upgrade.is_some() { &self.http1 } else { &self.any };
-        let mut answer = self.answered(pool.send(request, &upload), &upload).await?;
+        let mut answer = self.answered(pin!(pool.send(request, &upload)), &upload).await?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client = upgrade.ok_or(OriginError::Unreachable(None))?;
             let origin = hyper::upgrade::on(&mut answer);
@@ -222,10 +222,9 @@ impl Origin {
     /// The head of the answer, if it comes within `head_time` of the last of the request that went out.
     async fn answered(
         &self,
-        sending: impl Future<Output = Result<Response<Flow>, BodyError>>,
+        mut sending: Pin<&mut impl Future<Output = Result<Response<Flow>, BodyError>>>,
         upload: &UploadState,
     ) -> Result<Response<Flow>, OriginError> {
-        let mut sending = pin!(sending);
         loop {
             match timeout_at(upload.progress() + self.settings.head_time, sending.as_mut()).await {
                 Ok(Ok(answer)) => return Ok(answer),
@@ -415,7 +414,7 @@ pub(super) mod tests {
             }
             std::future::pending().await
         };
-        let answer = origin.answered(sending, &state).await;
+        let answer = origin.answered(pin!(sending), &state).await;
         assert!(matches!(answer, Err(OriginError::Timeout)));
         assert_eq!(began.elapsed().as_secs(), 21 * 4 + time.as_secs());
     }

@@ -192,7 +192,8 @@ async fn applications_own_paths_are_its_own_unless_a_message_is_meant() {
     let gateway = gateway(origin, "").await;
     let json = [("content-type", "application/json")];
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let cases: [(&str, &str, &[(&str, &str)], &str); 7] = [
+    type Fields<'f> = &'f [(&'f str, &'f str)];
+    let cases: [(&str, &str, Fields<'_>, &str); 7] = [
         ("GET", "/reset", &[], ""),
         ("POST", "/reset", &form, "email=a%40b.example"),
         ("GET", "/e", &[], ""),
