@@ -4,6 +4,8 @@
 
 mod site;
 #[cfg(test)]
+mod site_tests;
+#[cfg(test)]
 mod tests;
 mod watch;
 

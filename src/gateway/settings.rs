@@ -39,7 +39,7 @@ pub struct Limits {
     pub field_bytes: usize,
     /// Messages in one request.
     pub batch_events: usize,
-    /// Bytes of a body for each of its messages, on average; the first ten need none.
+    /// Bytes of a body for each of its messages, on average; the first 25 need none.
     pub least_event_bytes: usize,
     /// Objects and arrays within each other.
     pub json_depth: usize,

@@ -5,7 +5,7 @@
 //! judges like those of any other client. The face does no I/O and knows no clock.
 
 use bytes::Bytes;
-use http::header::HeaderName;
+use http::header::{HeaderName, ORIGIN, REFERER};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 
@@ -144,7 +144,7 @@ pub struct Bounds {
 pub const MADE_TIMES: usize = 3;
 
 /// Events that a beacon may have however short they are.
-const FREE_EVENTS: usize = 10;
+const FREE_EVENTS: usize = 25;
 
 /// The events that a body of so many bytes may have at most: an event costs as much work as some
 /// kilobytes of text, so bodies of many events that say nothing would cost far more than they weigh.
@@ -170,6 +170,12 @@ impl Bounds {
 }
 
 impl Inbound<'_> {
+    /// Whether it tells of a page, as browsers do. What a page says of addresses and places is not read.
+    pub fn is_of_page(&self) -> bool {
+        [ORIGIN, REFERER].iter().any(|name| self.headers.contains_key(name))
+            || self.headers.contains_key("sec-fetch-site")
+    }
+
     /// The vendor's URL at this gateway, without a slash at its end.
     pub fn base(&self) -> String {
         let scheme = if self.secure { "https" } else { "http" };

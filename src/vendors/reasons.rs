@@ -119,6 +119,8 @@ pub const REASONS: &[(&str, &str)] = &[
     ("unmatchable_user", "Nothing in the event lets the vendor match a person."),
     ("unreachable", "The vendor could not be reached: nothing was sent."),
     ("unreadable", "The event in the journal cannot be read: the disk may be damaged."),
+    ("unreadable_amount", "The order says what it is worth, and nothing of it can be read."),
+    ("unreadable_currency", "The order names a currency that cannot be read."),
     ("unreadable_reply", "The vendor's reply is not what its API answers."),
     ("unreadable_row", "The member was recorded in a form that this version cannot read."),
     ("untold", "The vendor tells of such events itself."),

@@ -96,7 +96,7 @@ fn check(alone: &Alone, what: &str, target: &str, encoding: &str, text: &[u8]) -
     };
     let request = request.body(sent).unwrap();
     let came = (text.len() + target.len()).min(limits.inflated_bytes);
-    let events = limits.batch_events.min((came / limits.least_event_bytes).max(10));
+    let events = limits.batch_events.min((came / limits.least_event_bytes).max(25));
     let most = TIMES * came
         + EVENT_BYTES * events
         + limits.made_bytes

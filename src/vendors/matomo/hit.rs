@@ -25,7 +25,7 @@ pub(super) fn messages(
     if fields.get("ping") == Some("1") || RECORDED.iter().any(|name| fields.get(name).is_some()) {
         return Vec::new();
     }
-    let context = context(fields, inbound.path, bounds);
+    let context = context(fields, inbound);
     if let Some((event, mut properties)) = action(fields, bounds) {
         own(fields, &mut properties, bounds);
         return vec![track(fields, event, properties, context, id.clone())];
@@ -227,13 +227,16 @@ fn page(fields: &Fields<'_>) -> Object {
     wire::page(fields.get("url"), fields.get("action_name"), fields.get("urlref"))
 }
 
-fn context(fields: &Fields<'_>, path: &str, bounds: &Bounds) -> Object {
+fn context(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Object {
+    let (path, bounds) = (inbound.path, &inbound.bounds);
     let mut context = wire::roomy();
     put(&mut context, "page", Some(page(fields)));
     put(&mut context, "locale", fields.get("lang"));
-    put(&mut context, "ip", fields.get("cip"));
-    put(&mut context, "userAgent", fields.get("ua"));
-    put(&mut context, "location", Some(location(fields)));
+    if !inbound.is_of_page() {
+        put(&mut context, "ip", fields.get("cip"));
+        put(&mut context, "userAgent", fields.get("ua"));
+        put(&mut context, "location", Some(location(fields)));
+    }
     put(&mut context, "screen", fields.get("res").and_then(wire::screen));
     let hints = fields.get("uadata").and_then(|text| wire::json(text.as_bytes(), bounds));
     put(&mut context, "userAgentData", hints.filter(Value::is_object));

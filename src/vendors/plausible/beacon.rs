@@ -44,7 +44,7 @@ impl Beacon for Plausible {
         let mut context = wire::roomy();
         put(&mut context, "page", Some(page));
         // Servers name their visitor in the head.
-        if inbound.field("origin").is_none() && inbound.field("sec-fetch-site").is_none() {
+        if !inbound.is_of_page() {
             put(&mut context, "ip", inbound.field("x-forwarded-for").and_then(first_of_list));
             put(&mut context, "userAgent", inbound.field("user-agent"));
         }

@@ -141,8 +141,10 @@ fn message(event: Value, inbound: &Inbound<'_>) -> Result<Object, DecodeError> {
     let mut context = wire::roomy();
     put(&mut context, "page", Some(page));
     put(&mut context, "locale", said("language"));
-    put(&mut context, "ip", said("ip"));
-    put(&mut context, "userAgent", said("userAgent"));
+    if !inbound.is_of_page() {
+        put(&mut context, "ip", said("ip"));
+        put(&mut context, "userAgent", said("userAgent"));
+    }
     put(&mut context, "screen", said("screen").and_then(wire::screen));
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "umami", "endpoint": endpoint, "event": theirs });
