@@ -52,7 +52,9 @@ pub(super) fn run(origin: &Origin, options: Options) -> Result<(), Failure> {
             complain("nothing was replayed");
             return Err(Failure::Said);
         }
-        body["plan"] = json!(false);
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("plan".to_owned(), json!(false));
+        }
         let answer = client.post("/api/v1/replay", &body).await?;
         let count = answer.get("count").and_then(Value::as_u64).unwrap_or_default();
         let (events, go) =

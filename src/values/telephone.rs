@@ -87,11 +87,14 @@ impl HomeCountry {
     }
 }
 
+/// A number as it is written, and the country that it is of if it names none.
+type NumberInCountry = (Box<str>, Option<HomeCountry>);
+
 /// Reads telephone numbers, and remembers those it read: the metadata are large expressions.
 #[derive(Clone, Debug)]
 pub struct TelephoneReader {
     home: Option<HomeCountry>,
-    remembered: Cache<(Box<str>, Option<HomeCountry>), Option<Box<str>>>,
+    remembered: Cache<NumberInCountry, Option<Box<str>>>,
 }
 
 impl Default for TelephoneReader {
@@ -168,7 +171,7 @@ impl Written {
             }
             match c {
                 '0'..='9' => {
-                    if c == '0' && is_in_brackets(&text, at) && !written.digits.is_empty() {
+                    if c == '0' && is_in_brackets(text, at) && !written.digits.is_empty() {
                         written.trunk_zero = Some(written.digits.len());
                     }
                     written.digits.push(c);

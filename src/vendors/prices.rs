@@ -279,7 +279,7 @@ fn has_text(object: &Object) -> bool {
         |key: &&str| object.get(*key).is_some_and(|it| !it.is_number() && !it.is_null());
     let currency = object.get("currency").filter(|currency| !currency.is_null());
     let is_code = |it: &Value| it.as_str().and_then(currency::code).is_some();
-    AMOUNTS.iter().any(|key| is_unread(key)) || currency.is_some_and(|currency| !is_code(currency))
+    AMOUNTS.iter().any(is_unread) || currency.is_some_and(|currency| !is_code(currency))
 }
 
 /// Returns true if it is this code already, as every vendor reads it.

@@ -351,7 +351,7 @@ pub(super) async fn erase(
             let kind = IdentityKind::from_name(row.try_get(0)?);
             // Of a vendor that is no longer known it is a device's.
             let kind = kind.map_or(NameKind::Device, IdentityKind::name_kind);
-            let is_in = |kind, name: &str| NameKey::is_among(&names, site, kind, name);
+            let is_in = |kind, name: &str| NameKey::is_among(names, site, kind, name);
             // A user who is to go is among the names. Whoever else is a user is another.
             let is_known: bool = row.try_get(3)?;
             let is_named = is_in(kind, &text(row, 1)?) && (kind == NameKind::User || !is_known);

@@ -196,7 +196,7 @@ fn subdivision(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let (country, code) = text.trim().split_once(['-', '_'])?;
     let country = country.to_lowercase();
     let is_code = (1..=3).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric());
-    (is_code && places::is_code(&country)).then(|| (Cow::Owned(country), code))
+    (is_code && places::is_code(&country)).then_some((Cow::Owned(country), code))
 }
 
 /// A postal code: lower case, without spaces, up to the hyphen.
