@@ -1,7 +1,7 @@
 //! Any HTTP endpoint, by the Standard Webhooks convention (`contracts/destinations.md` section 7.13).
 //!
-//! A request carries a bare JSON array of canonical events, each as the journal holds it, with what
-//! the site knows of the person under `profile`. It is signed over the exact bytes sent.
+//! A request carries a bare JSON array of canonical events, each as the journal holds it, with the
+//! observed user agent in its context as well, and what the site knows of the person under `profile`. It is signed over the exact bytes sent.
 //!
 //! `webhook-id` is made of the batch's message ids, so the same batch has the same id however often
 //! it is sent: receivers recognise repetitions by it. `webhook-timestamp` is the attempt's own.
@@ -11,6 +11,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -116,7 +117,7 @@ impl Webhook {
 #[derive(Serialize)]
 struct Message<'a> {
     #[serde(flatten)]
-    event: &'a Event,
+    event: Cow<'a, Event>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Person<'a>>,
 }
@@ -136,8 +137,20 @@ impl<'a> Message<'a> {
         let profile = &*event.profile;
         let person = Person { user_id: profile.user_id.as_deref(), traits: &profile.traits };
         let is_known = person.user_id.is_some() || !person.traits.is_empty();
-        Self { event: &event.event, profile: is_known.then_some(person) }
+        Self { event: with_user_agent(&event.event), profile: is_known.then_some(person) }
     }
+}
+
+/// The event with the user agent that was observed also where receivers of Segment's events look for it.
+fn with_user_agent(event: &Event) -> Cow<'_, Event> {
+    const USER_AGENT: &str = "userAgent";
+    let is_said = event.context.as_ref().is_some_and(|context| context.contains_key(USER_AGENT));
+    let Some(agent) = event.facts.user_agent.clone().filter(|_| !is_said) else {
+        return Cow::Borrowed(event);
+    };
+    let mut event = event.clone();
+    event.context.get_or_insert_default().insert(USER_AGENT.to_owned(), agent.into());
+    Cow::Owned(event)
 }
 
 /// The batch's id: the same for the same events.

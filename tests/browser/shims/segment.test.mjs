@@ -16,7 +16,7 @@ const ROWS = {
   "page in every shape": [`analytics.page('N'); analytics.page('C', 'N'); analytics.page({ a: 1 }); analytics.page(null, 'N', { b: 1 }); analytics.pageview('N');`,
     [{ name: "N" }, { name: "N", properties: { category: "C" } }, { properties: { a: 1 } }, { name: "N", properties: { b: 1 } }, { name: "N" }]],
   "callbacks get the context of the event that is sent": [`analytics.track('T', { a: 1 }, (ctx) => { window.got = [ctx.event.event, ctx.event.messageId, ctx.event.properties.a]; });`, [{ event: "T" }],
-    async (page, [sent]) => assert.deepEqual(await page.evaluate(() => window.got), ["T", sent.messageId, 1])],
+    async (page, [sent]) => { await page.waitForFunction(() => window.got); assert.deepEqual(await page.evaluate(() => window.got), ["T", sent.messageId, 1]); }],
   "callbacks in every place": [`window.n = 0; const more = () => { n += 1; }; analytics.track('A', more); analytics.identify('u', more); analytics.page(more); analytics.group('g', more); analytics.track('B', {}, {}, more);`,
     [{}, {}, {}, {}, {}], async (page) => { await page.waitForFunction(() => window.n === 5); }],
   "what is said of an event": [`analytics.track('T', { a: 1 }, { integrations: { All: false }, context: { campaign: { source: 's' } }, timestamp: new Date(0), anonymousId: 'an' });`,
