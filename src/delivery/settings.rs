@@ -78,7 +78,7 @@ pub struct DestinationSettings {
     pub hold: Duration,
     /// How long events of visitors nobody knows wait for who it is; zero if they do not.
     pub hold_identity: Duration,
-    /// Whether it is paused: its events wait.
+    /// True if it is paused: its events wait.
     pub paused: bool,
     /// How often new dead letters are reported in the log at most; zero for never.
     pub dead_report: Duration,

@@ -102,7 +102,7 @@ impl DroppedFields {
         }
     }
 
-    /// Whether nothing is dropped.
+    /// True if nothing is dropped.
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }

@@ -44,7 +44,7 @@ pub(super) struct Messages {
     pub(super) bytes: usize,
     /// Whether their library promises to know nobody again.
     pub(super) is_anonymous: bool,
-    /// Whether their ids alone tell them from all others.
+    /// True if their ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Observed {
     pub(super) client: IpAddr,
     /// The id of messages that name nobody.
     pub(super) minted: Option<String>,
-    /// Whether the messages' ids alone tell them from all others.
+    /// True if the messages' ids alone tell them from all others.
     pub(super) has_unique_ids: bool,
     pub(super) sender: Sender,
     /// True if only the network of an address may be kept.
@@ -347,7 +347,7 @@ impl Arrived<'_> {
     }
 }
 
-/// Whether the sender may be a browser. Libraries of servers and apps send vendors' beacons too, and
+/// True if the sender may be a browser. Libraries of servers and apps send vendors' beacons too, and
 /// name neither a page nor themselves as browsers do.
 fn is_browser_like(route: Route, fields: &http::HeaderMap) -> bool {
     let is_named_so = || {

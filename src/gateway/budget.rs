@@ -75,7 +75,7 @@ impl Payer {
         Self { site, client: Some(client) }
     }
 
-    /// Whether it is a site's servers.
+    /// True if it is a site's servers.
     pub(super) const fn is_servers(self) -> bool {
         self.client.is_none()
     }

@@ -55,7 +55,7 @@ impl Key {
         }
     }
 
-    /// Whether it is the token of the site's servers.
+    /// True if it is the token of the site's servers.
     pub(super) fn is_servers(self) -> bool {
         self == Self::Of(Sender::Server)
     }

@@ -57,7 +57,7 @@ pub(super) fn is_from_page(fields: &HeaderMap) -> bool {
     is_of_page(fields) || fields.contains_key(COOKIE)
 }
 
-/// Whether it tells of a page: programs have cookies too.
+/// True if it tells of a page: programs have cookies too.
 pub(super) fn is_of_page(fields: &HeaderMap) -> bool {
     [ORIGIN, SEC_FETCH_SITE, REFERER].iter().any(|name| fields.contains_key(name))
 }

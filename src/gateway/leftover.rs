@@ -34,7 +34,7 @@ where
     answer
 }
 
-/// Whether the rest may be read: the client does not ask first whether to send it, and says that it is
+/// True if the rest may be read: the client does not ask first whether to send it, and says that it is
 /// not too long, or nothing.
 fn is_welcome(head: &Parts, limits: &Limits) -> bool {
     let said = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());

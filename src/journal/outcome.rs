@@ -12,7 +12,7 @@ use super::{DeadRecord, ReaderId};
 pub struct Ended {
     /// The event.
     pub seq: u64,
-    /// Whether it came out of the parked events, not from behind the cursor.
+    /// True if it came out of the parked events, not from behind the cursor.
     pub was_parked: bool,
     /// How often it was tried.
     pub attempts: u32,

@@ -51,7 +51,7 @@ pub type ShimSettings = BTreeMap<&'static str, Object>;
 pub struct Settings {
     /// What pages report by themselves.
     pub auto: Vec<Part>,
-    /// Whether a page that comes back from the browser's back/forward cache is one more, with `Part::Page`.
+    /// True if a page that comes back from the browser's back/forward cache is one more, with `Part::Page`.
     pub restored: bool,
     /// Whether `window.analytics` answers as Segment's does.
     pub alias: bool,

@@ -61,7 +61,7 @@ pub(super) fn repeated(text: &str) -> Vec<Repeated> {
     repeated
 }
 
-/// Whether a name is that of this table, or of one within it.
+/// True if a name is that of this table, or of one within it.
 pub(super) fn is_within(name: &str, table: &str) -> bool {
     name.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

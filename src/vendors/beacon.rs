@@ -50,7 +50,7 @@ pub trait Beacon: Send + Sync {
         false
     }
 
-    /// Whether an event's id alone tells it from all others. At some vendors an id is of an event's name
+    /// True if an event's id alone tells it from all others. At some vendors an id is of an event's name
     /// and person: a site may use an order's number for all events of the order.
     fn has_unique_ids(&self) -> bool {
         true
@@ -170,7 +170,7 @@ impl Bounds {
 }
 
 impl Inbound<'_> {
-    /// Whether it tells of a page, as browsers do. What a page says of addresses and places is not read.
+    /// True if it tells of a page, as browsers do. What a page says of addresses and places is not read.
     pub fn is_of_page(&self) -> bool {
         [ORIGIN, REFERER].iter().any(|name| self.headers.contains_key(name))
             || self.headers.contains_key("sec-fetch-site")

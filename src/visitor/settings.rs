@@ -100,7 +100,7 @@ impl Settings {
         self.cookies
     }
 
-    /// Whether a browser's cookies seem to name the visitor.
+    /// True if a browser's cookies seem to name the visitor.
     pub fn is_shown_in(&self, cookies: &str) -> bool {
         cookies.contains(&*self.cookie_name)
     }

@@ -23,7 +23,7 @@ pub(in crate::gateway) struct Envelope<'a> {
     pub(super) context: Option<&'a RawValue>,
     pub(super) integrations: Option<&'a RawValue>,
     messages: Messages<'a>,
-    /// Whether readers can parse all of it.
+    /// True if readers can parse all of it.
     pub(super) is_plain: bool,
     /// Messages that are no JSON, and the reasons.
     faults: Vec<Fault>,

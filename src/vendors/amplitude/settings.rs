@@ -121,7 +121,7 @@ impl Settings {
         }
     }
 
-    /// Whether the `revenue` of events of this name counts.
+    /// True if the `revenue` of events of this name counts.
     pub(super) fn is_revenue_event(&self, name: &str) -> bool {
         self.revenue_events.iter().any(|known| known.eq_ignore_ascii_case(name))
     }

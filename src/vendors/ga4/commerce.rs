@@ -67,7 +67,7 @@ enum ItemSource {
 }
 
 impl ItemList {
-    /// Whether a property has become a part of the items.
+    /// True if a property has become a part of the items.
     pub(super) fn is_made_of(&self, key: &str) -> bool {
         match self.source {
             ItemSource::Nothing => false,

@@ -99,7 +99,7 @@ pub(super) fn session(event: &Enriched, settings: &Settings) -> Option<Session> 
     Some(Session { id: u64::try_from(own.id).ok()?, number: Some(own.number.into()) })
 }
 
-/// Whether a property is none of a session of GA4's, but says something: a player has sessions, too.
+/// True if a property is none of a session of GA4's, but says something: a player has sessions, too.
 pub(super) fn is_no_session(value: &Value) -> bool {
     positive(value).is_none() && !says_nothing(value)
 }

@@ -201,7 +201,7 @@ pub(super) fn fit_name(written: &str) -> Option<String> {
     says_something.then(|| cut(name, MAX_NAME_CHARS))
 }
 
-/// Whether a name has none but characters that Google takes.
+/// True if a name has none but characters that Google takes.
 pub(super) fn is_name(name: &str) -> bool {
     name.starts_with(char::is_alphabetic) && name.chars().all(is_name_char)
 }

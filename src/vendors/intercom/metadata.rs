@@ -83,7 +83,7 @@ pub(super) fn minor_units(amount: f64, currency: &str) -> Option<i64> {
 /// Metadata as it grows.
 struct MetadataBuilder<'d> {
     all: Object,
-    /// Whether a date gets a second key in Intercom's form.
+    /// True if a date gets a second key in Intercom's form.
     dates: bool,
     dropped: &'d mut DroppedFields,
 }

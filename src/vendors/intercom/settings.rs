@@ -20,7 +20,7 @@ pub(super) struct Settings {
     /// Traits of people, and of companies, that are custom attributes in Intercom.
     pub(super) attributes: Vec<String>,
     pub(super) company_attributes: Vec<String>,
-    /// Whether a date among an event's properties gets a second key, in Intercom's form.
+    /// True if a date among an event's properties gets a second key, in Intercom's form.
     pub(super) dates: bool,
     /// Keys of metadata that are kept first.
     pub(super) metadata_priority: Vec<String>,

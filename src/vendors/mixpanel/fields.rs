@@ -91,7 +91,7 @@ impl Serialize for Fit<'_> {
     }
 }
 
-/// Whether the value can stand under this name: `$geo_source` takes one only.
+/// True if the value can stand under this name: `$geo_source` takes one only.
 pub(super) fn is_geo_source(name: &str, value: &Value) -> bool {
     name != "$geo_source" || value.is_null() || value == "reverse_geocoding"
 }

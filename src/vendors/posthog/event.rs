@@ -105,7 +105,7 @@ const SERVERS: [&str; 11] = [
     "posthog-edge",
 ];
 
-/// Whether a server's library made the event.
+/// True if a server's library made the event.
 fn is_of_server(said: &Object) -> bool {
     let library = said.get("$lib").and_then(Value::as_str).unwrap_or_default();
     said.get("$is_server") == Some(&Value::Bool(true)) || SERVERS.contains(&library)

@@ -36,7 +36,7 @@ impl Arrival {
         name.starts_with("utm_") || Self::is_click_id(name)
     }
 
-    /// Whether a query parameter tells one click on an advertisement from another.
+    /// True if a query parameter tells one click on an advertisement from another.
     pub fn is_click_id(name: &str) -> bool {
         CLICK_IDS.contains(&name)
     }

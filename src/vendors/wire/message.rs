@@ -7,7 +7,7 @@ use super::value::scalar_text;
 use crate::event::{Kind, Object, names_somebody};
 use crate::values::time::read_event_time;
 
-/// Whether a value is as good as none: null, empty, or blank.
+/// True if a value is as good as none: null, empty, or blank.
 pub fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,

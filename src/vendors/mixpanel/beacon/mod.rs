@@ -227,7 +227,7 @@ fn payload<'a>(inbound: &Inbound<'a>, query: &Fields<'_>) -> Result<Cow<'a, [u8]
     }
 }
 
-/// Whether the library asks for something, in the query or, as servers do, among the fields of the body.
+/// True if the library asks for something, in the query or, as servers do, among the fields of the body.
 fn asks(inbound: &Inbound<'_>, name: &str) -> bool {
     let is_wish = |fields: &Fields<'_>| fields.get(name).is_some_and(|value| value != "0");
     if is_wish(&Fields::form(inbound.query)) {
