@@ -110,11 +110,15 @@ async fn broken_uploads_are_the_clients_errors() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_that_leaves_while_the_origin_works_is_counted_as_the_clients() {
-    let origin = origin(|stream, _| {
+    let (has_come, came) = std::sync::mpsc::channel();
+    let origin = origin(move |stream, _| {
+        has_come.send(()).unwrap();
         let _length = stream.read_to_end(&mut Vec::new());
     });
     let gateway = gateway(origin, "").await;
-    drop(start(&gateway, "GET / HTTP/1.1\r\nhost: x\r\n\r\n"));
+    let client = start(&gateway, "GET / HTTP/1.1\r\nhost: x\r\n\r\n");
+    came.recv().unwrap();
+    drop(client);
     eventually(|| match &*requests(&gateway, 499) {
         "1" => Ok(()),
         other => Err(other.to_owned()),

@@ -79,6 +79,26 @@ impl Shop {
         Self { process, file, folder }
     }
 
+    /// What a command says.
+    fn tagway(&self, arguments: &[&str]) -> String {
+        let output = std::process::Command::new(crate::harness::TAGWAY)
+            .args(arguments)
+            .args(["--admin", &self.process.admin.to_string(), "--config"])
+            .arg(&self.file)
+            .output()
+            .unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    }
+
+    /// Waits until the list of segments has these words: destinations hear of members before it does.
+    async fn is_listed(&self, words: &str) {
+        eventually(|| {
+            let listed = self.tagway(&["segments", "ls"]);
+            if listed.contains(words) { Ok(()) } else { Err(listed) }
+        })
+        .await;
+    }
+
     fn post(&self, events: &[Value]) {
         let body = batch(events);
         let answer = send(self.process.http, ("POST", "/v1/batch"), &[], body.as_bytes());
@@ -404,33 +424,19 @@ async fn what_a_destination_was_told_that_is_no_more_is_seen_and_can_be_forgotte
     shop.run();
     become_members(&meta, &names(&["u1", "u2"])).await;
     become_members(&intercom, &names(&["u1", "u2"])).await;
+    shop.is_listed("intercom 2").await;
     let (head, _) = with.split_once("[[sites.segments.sync]]\ndestination = \"intercom\"").unwrap();
     let (before, rest) = head.split_once("[[sites.destinations]]\nname = \"intercom\"").unwrap();
     let (_, after) = rest.split_once("[[sites.segments]]").unwrap();
     let without = format!("{before}[[sites.segments]]{after}");
     shop = shop.again(&without);
-    let tagway = |arguments: &[&str]| {
-        let admin = shop.process.admin.to_string();
-        let output = std::process::Command::new(crate::harness::TAGWAY)
-            .args(arguments)
-            .args(["--admin", &admin, "--config"])
-            .arg(&shop.file)
-            .output()
-            .unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        String::from_utf8(said).unwrap()
-    };
-    eventually(|| {
-        let listed = tagway(&["segments", "ls"]);
-        if listed.contains("intercom 2 abandoned") { Ok(()) } else { Err(listed) }
-    })
-    .await;
-    let refused = tagway(&["segments", "forget", "cart_abandoners", "meta"]);
+    shop.is_listed("intercom 2 abandoned").await;
+    let refused = shop.tagway(&["segments", "forget", "cart_abandoners", "meta"]);
     assert!(refused.contains("hears of the segment"), "{refused}");
-    let forgotten = tagway(&["segments", "forget", "cart_abandoners", "intercom"]);
+    let forgotten = shop.tagway(&["segments", "forget", "cart_abandoners", "intercom"]);
     assert_eq!(forgotten, "what it was told of 2 people is forgotten\n");
     eventually(|| {
-        let listed = tagway(&["segments", "ls"]);
+        let listed = shop.tagway(&["segments", "ls"]);
         if listed.contains("intercom") { Err(listed) } else { Ok(()) }
     })
     .await;

@@ -14,9 +14,6 @@ use crate::vendors::wire::{self, Fields, MessageBatch};
 
 pub(super) struct Matomo;
 
-/// The longest token that is read; Matomo's have 32 characters.
-const MAX_TOKEN_BYTES: usize = 1024;
-
 impl Beacon for Matomo {
     fn endpoint(&self, path: &str) -> Option<Methods> {
         let known = ["/matomo.php", "/piwik.php", "/js/tracker.php", "/js"];
@@ -62,8 +59,7 @@ fn bulk(inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeErr
     let Some([requests, token]) = wire::members(inbound.body, ["requests", "token_auth"]) else {
         return Err(DecodeError::Malformed("the body is not JSON"));
     };
-    let token = token.filter(|token| token.len() <= MAX_TOKEN_BYTES);
-    token.and_then(wire::string).into_iter().for_each(|token| batch.show_key(&token));
+    batch.show_key_in(token);
     let Some(requests) = requests.filter(|requests| requests.starts_with(b"[")) else {
         return Err(DecodeError::Malformed("there is no list of requests"));
     };

@@ -16,9 +16,6 @@ use crate::vendors::wire::{self, Fields, MessageBatch};
 
 pub(super) struct PostHog;
 
-/// The longest key that is read.
-const MAX_KEY_BYTES: usize = 1024;
-
 /// The longest text of a time.
 const MAX_TIME_BYTES: usize = 64;
 
@@ -112,8 +109,7 @@ impl Beacon for PostHog {
         if let Some([said, list, keys @ ..]) =
             wire::members(&body, ["sent_at", "batch", "api_key", "token"])
         {
-            let keys = keys.into_iter().flatten().filter(|key| key.len() <= MAX_KEY_BYTES);
-            keys.filter_map(wire::string).for_each(|key| batch.show_key(&key));
+            keys.into_iter().for_each(|key| batch.show_key_in(key));
             let said = said.filter(|said| said.len() <= MAX_TIME_BYTES);
             if let Some(said) = said.and_then(wire::string) {
                 sent_at = Some(said.into_owned());

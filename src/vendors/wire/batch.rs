@@ -57,6 +57,15 @@ impl MessageBatch {
         }
     }
 
+    /// Notes a key that stands in JSON.
+    pub fn show_key_in(&mut self, json: Option<&[u8]>) {
+        // A text may be escaped, which makes it six times as long.
+        let json = json.filter(|json| json.len() <= 6 * MAX_KEY_BYTES);
+        if let Some(key) = json.and_then(scan::string) {
+            self.show_key(&key);
+        }
+    }
+
     /// The key that was shown.
     pub fn take_key(&mut self) -> Option<Box<str>> {
         self.key.take()

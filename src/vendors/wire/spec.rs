@@ -8,7 +8,7 @@ use http::header::{COOKIE, ORIGIN};
 use serde_json::Value;
 
 use super::{
-    Fields, MessageBatch, base64, is_json, members, place, put, records, says_nothing, string, tree,
+    Fields, MessageBatch, base64, is_json, members, place, put, records, says_nothing, tree,
 };
 use crate::event::{Kind, Object, names_somebody};
 use crate::vendors::beacon::{DecodeError, Inbound};
@@ -18,9 +18,6 @@ const IDS: [&str; 4] = ["userId", "anonymousId", "groupId", "previousId"];
 
 /// Members that say nothing of the event, but something to the client's own server.
 const TRANSPORT: [&str; 4] = ["writeKey", "_metadata", "channel", "receivedAt"];
-
-/// The longest write key that is read.
-const MAX_KEY_BYTES: usize = 1024;
 
 /// Adds the messages of a body, each as `complete` makes it. Those that are no objects are left out.
 ///
@@ -34,9 +31,7 @@ pub fn read(
     const EMPTY: DecodeError = DecodeError::Malformed("there is no message in the body");
     let body = inbound.body;
     let of_all = members(body, ["batch", "sentAt", "context", "integrations", "writeKey"]);
-    let key = of_all.and_then(|of_all| of_all.last().copied().flatten());
-    let key = key.filter(|key| key.len() <= MAX_KEY_BYTES).and_then(string);
-    key.into_iter().for_each(|key| batch.show_key(&key));
+    batch.show_key_in(of_all.and_then(|of_all| of_all.last().copied().flatten()));
     let (list, shared) = match of_all {
         Some([None, ..]) => (body, Shared::default()),
         Some([Some(list), of_all @ .., _key]) if list.starts_with(b"[") => {

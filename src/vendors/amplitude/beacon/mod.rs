@@ -78,8 +78,7 @@ impl Face for Beacon {
 
     fn read(&self, inbound: &Inbound<'_>, batch: &mut MessageBatch) -> Result<(), DecodeError> {
         let Some(Endpoint::Events(endpoint)) = Endpoint::of(inbound.path) else { return Ok(()) };
-        let Upload { events, at, key } = upload(inbound)?;
-        key.into_iter().for_each(|key| batch.show_key(&key));
+        let Upload { events, at } = upload(inbound, batch)?;
         if let Cow::Owned(events) = &events {
             batch.add_unpacked(events.len());
         }
@@ -118,33 +117,29 @@ impl Face for Beacon {
     }
 }
 
-/// The longest key that is read.
-const MAX_KEY_BYTES: usize = 1024;
-
 /// The events of a request, unread, and when the library sent them.
 struct Upload<'a> {
     events: Cow<'a, [u8]>,
     at: Option<Timestamp>,
-    /// The project's key.
-    key: Option<String>,
 }
 
-fn upload<'a>(inbound: &Inbound<'a>) -> Result<Upload<'a>, DecodeError> {
+/// Reads a request, but for its events, and notes the project's key.
+fn upload<'a>(inbound: &Inbound<'a>, batch: &mut MessageBatch) -> Result<Upload<'a>, DecodeError> {
     const NONE: DecodeError = DecodeError::Malformed("there are no events");
     const NAMES: [&str; 3] = ["events", "client_upload_time", "api_key"];
     if let Some([events, at, key]) = wire::members(inbound.body, NAMES) {
-        let key = key.filter(|key| key.len() <= MAX_KEY_BYTES).and_then(wire::string);
+        batch.show_key_in(key);
         let at = at.and_then(|at| wire::tree(at, &inbound.bounds).ok());
         let events = Cow::Borrowed(events.ok_or(NONE)?);
-        let (at, key) = (at.as_ref().and_then(wire::moment), key.map(Cow::into_owned));
-        return Ok(Upload { events, at, key });
+        return Ok(Upload { events, at: at.as_ref().and_then(wire::moment) });
     }
     let fields = Fields::of_bytes(inbound.body);
     let events = fields.get("e").or_else(|| fields.get("event")).ok_or(NONE)?;
     let at = fields.get("upload_time").and_then(wire::moment_of);
     let events = wire::unpacked(events, &inbound.bounds)?.into_owned();
-    let key = fields.get("client").or_else(|| fields.get("api_key")).map(str::to_owned);
-    Ok(Upload { events: Cow::Owned(events), at, key })
+    let key = fields.get("client").or_else(|| fields.get("api_key"));
+    key.into_iter().for_each(|key| batch.show_key(key));
+    Ok(Upload { events: Cow::Owned(events), at })
 }
 
 /// Whether the request is the old library's, which posts forms.
