@@ -3,12 +3,12 @@
 //! Starts the real program with its default limits and prints three tables. Machines differ: read the
 //! ratios.
 //!
-//! - *memory*: for each format and encoding the program's peak while 64 worst cases come at once, for each
-//!   byte of their bodies, decompressed, and beside what the settings allow in all.
 //! - *CPU*: for each format the time for a kilobyte of the costliest shape, as a multiple of that of
 //!   `/v1/batch`.
 //! - *flood*: how long others wait for their answers without and with one address that sends ten times its
 //!   quota of worst cases.
+//! - *memory*: for each format and encoding the program's peak while 64 worst cases come at once, for each
+//!   byte of their bodies, decompressed, and beside what the settings allow in all.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 #![expect(clippy::print_stdout, reason = "the tables are its output")]
 #![expect(clippy::string_slice, reason = "shapes cut their own texts")]
@@ -186,7 +186,11 @@ fn formats() -> impl Iterator<Item = &'static Format> {
     ROUTES.iter().filter(|route| !route.is_single).chain(BEACONS)
 }
 
-fn memory(program: &Program) {
+/// The settings that take all that is sent, however often.
+const UNLIMITED: &str = "client_per_second = 0\nclient_events_per_second = 0\n\
+    client_bytes_per_second = \"0B\"\nconnections_per_client = 20000";
+
+fn memory() {
     println!(
         "memory of {AT_ONCE} worst cases at once, of {ALLOWED_MIB} MiB that the settings allow"
     );
@@ -195,6 +199,8 @@ fn memory(program: &Program) {
         "format", "encoding", "shape", "MiB sent", "MiB more", "times"
     );
     for format in formats() {
+        // What is kept of all formats together would fill the journal.
+        let program = &Program::start(UNLIMITED);
         for encoding in ENCODINGS {
             let bytes = if encoding.is_empty() { BODY_BYTES } else { INFLATED_BYTES };
             let mut most = (0, "", 0);
@@ -316,11 +322,7 @@ fn flood(time: Duration) {
 
 fn main() {
     let seconds = std::env::args().filter_map(|argument| argument.parse().ok()).next();
-    let unlimited = "client_per_second = 0\nclient_events_per_second = 0\n\
-        client_bytes_per_second = \"0B\"\nconnections_per_client = 20000";
-    let program = Program::start(unlimited);
-    cpu(&program);
-    memory(&program);
-    drop(program);
+    cpu(&Program::start(UNLIMITED));
     flood(Duration::from_secs(seconds.unwrap_or(10)));
+    memory();
 }
