@@ -425,29 +425,6 @@ async fn a_preflight_is_answered_on_every_path_that_pages_use() {
 }
 
 #[tokio::test]
-async fn a_client_over_its_quota_is_told_when_to_come_again() {
-    let house = house().await;
-    let mut taken = 0;
-    // The quota grows by one a second meanwhile.
-    let answer = loop {
-        let answer = house.ask(page("/e"), track(&taken.to_string()).to_string()).await;
-        if answer.status != 204 {
-            break answer;
-        }
-        taken += 1;
-    };
-    assert!(taken >= 100, "{taken}");
-    assert_eq!(answer.status, 429);
-    assert_eq!(answer.fields["retry-after"], "1");
-    assert_eq!(answer.fields["ratelimit-policy"], "\"client\";q=100;w=100");
-    assert_eq!(answer.fields["access-control-expose-headers"], "Retry-After");
-    assert!(house.counts("tagway_rate_limited_total{site=\"shop\",policy=\"client\"} 1"));
-    let server =
-        to("POST", "/v1/track").header("authorization", "Bearer a-server-token-of-the-shop");
-    assert_eq!(house.ask(server, track("server").to_string()).await.status, 200);
-}
-
-#[tokio::test]
 async fn nothing_is_acknowledged_that_the_journal_does_not_take() {
     let house = house().await;
     house.journal.close().await;

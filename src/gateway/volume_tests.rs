@@ -109,3 +109,26 @@ async fn used_up_quotas_survive_a_reload_of_other_settings() {
     assert!(!Arc::ptr_eq(&spent, &house.gateway.rates.load()));
     assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 421, "the site is gone");
 }
+
+#[tokio::test]
+async fn a_client_over_its_quota_is_told_when_to_come_again() {
+    let house = house().await;
+    let mut taken = 0;
+    // The quota grows by one a second meanwhile.
+    let answer = loop {
+        let answer = house.ask(page("/e"), track(&taken.to_string()).to_string()).await;
+        if answer.status != 204 {
+            break answer;
+        }
+        taken += 1;
+    };
+    assert!(taken >= 100, "{taken}");
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.fields["retry-after"], "1");
+    assert_eq!(answer.fields["ratelimit-policy"], "\"client\";q=100;w=100");
+    assert_eq!(answer.fields["access-control-expose-headers"], "Retry-After");
+    assert!(house.counts("tagway_rate_limited_total{site=\"shop\",policy=\"client\"} 1"));
+    let server =
+        to("POST", "/v1/track").header("authorization", "Bearer a-server-token-of-the-shop");
+    assert_eq!(house.ask(server, track("server").to_string()).await.status, 200);
+}
