@@ -62,6 +62,7 @@ pub fn beacon(vendor: &str, data: &[u8]) {
             unpacked_bytes: 1 << 20,
             messages_bytes: 8 << 20,
             events: 2500,
+            least_event_bytes: 32,
             event_bytes: 32 << 10,
             made_bytes: 1 << 20,
         },
