@@ -20,6 +20,7 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::accept::{Messages, Sender};
+use super::credentials::Key;
 use super::decode::{Draft, LoginProofs};
 use super::head::{self, SEC_FETCH_SITE};
 use super::{Arrived, routes};
@@ -100,13 +101,16 @@ impl Arrived<'_> {
         }
     }
 
-    /// Takes login proofs out of a beacon that is passed on as it was sent, the last of the messages; where
-    /// they cannot be found in it, it is not passed on. `text`: its body, decompressed.
-    pub(super) fn hide_proofs(&self, judged: &mut Messages, text: &[u8]) {
-        if self.site.visitor.login.is_empty() {
+    /// Takes login proofs and the site's server token out of a beacon that is passed on as it was sent, the
+    /// last of the messages; where they cannot be found in it, it is not passed on. `text`: its body,
+    /// decompressed.
+    pub(super) fn hide_secrets(&self, judged: &mut Messages, text: &[u8]) {
+        let token = judged.write_key.as_deref();
+        let token = token.filter(|key| Key::of(self.site, key).is_servers());
+        if self.site.visitor.login.is_empty() && token.is_none() {
             return;
         }
-        let mut secrets: Vec<Box<str>> = Vec::new();
+        let mut secrets: Vec<Box<str>> = token.map(Box::from).into_iter().collect();
         for draft in &judged.drafts {
             let LoginProofs { ours, shared } = &draft.proofs;
             let is_proof = |proof: &str| self.check_proof(draft, proof) != ProofCheck::Invalid;

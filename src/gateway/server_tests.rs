@@ -142,6 +142,27 @@ async fn a_key_in_the_head_goes_along_unless_it_is_the_sites_own() {
 }
 
 #[tokio::test]
+async fn the_servers_token_goes_to_no_vendor() {
+    let house = house_that(|mount| {
+        let upstream = "https://vendor.example".parse().unwrap();
+        mount.forward = Some(Forwarding { upstream, consent: Vec::new() });
+    });
+    let house = house.await;
+    let hit = format!("/matomo/matomo.php?idsite=1&rec=1&uid=u1&token_auth={TOKEN}");
+    assert!(house.ask(to("GET", &hit), "").await.status.is_success());
+    let events = json!({ "api_key": TOKEN, "events": [{ "event_type": "x", "user_id": "u1" }] });
+    house.ask(to("POST", "/amplitude/2/httpapi"), events.to_string()).await;
+    let events = house.events().await;
+    let beacons: Vec<_> = events.iter().filter_map(|it| it.facts.beacon.as_ref()).collect();
+    assert_eq!(beacons.len(), 2);
+    for beacon in beacons {
+        let body = crate::vendors::wire::base64(&beacon.body).unwrap();
+        let sent = format!("{} {}", beacon.target, String::from_utf8(body).unwrap());
+        assert!(!sent.contains(TOKEN) && sent.contains("u1"), "{sent}");
+    }
+}
+
+#[tokio::test]
 async fn an_event_of_a_servers_library_says_nothing_of_the_server() {
     let house = house().await;
     let event = json!({ "api_key": "phc_1", "batch": [

@@ -161,7 +161,7 @@ where
     let events = judged.drafts.len();
     if outside.mount.forward.is_some() {
         outside.add_raw(&mut judged, (&sent, text), &arrived.site.privacy, sender);
-        arrived.hide_proofs(&mut judged, text);
+        arrived.hide_secrets(&mut judged, text);
     }
     Ok((events, arrived.accept(judged, sender).await?))
 }
