@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::edge::{self, CertificateExpiry};
 use crate::metrics::{CertificateLabels, Metrics, Name};
 
-/// How often a certificate that is about to expire is warned of: a person reads logs once a day.
+/// The time between two warnings of a certificate that is about to expire: a person reads logs once a day.
 const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The certificates in use.
@@ -22,7 +22,7 @@ pub(super) struct CertificateKeeper {
 struct State {
     /// The settings that are in use.
     settings: edge::Settings,
-    /// When each was last warned of.
+    /// The time of the last warning of each.
     warned: BTreeMap<Name, Timestamp>,
 }
 

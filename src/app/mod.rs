@@ -45,13 +45,13 @@ use crate::script::proxy::Scripts;
 use crate::segment::Segments;
 use crate::settings::Mistake;
 
-/// How often the journal's size is measured.
+/// The time between two measurements of the journal's size.
 const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 
 /// How often retention looks for what may leave.
 const RETAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether certificates are about to expire.
+/// The time between two looks for certificates that are about to expire.
 const EXPIRY_EVERY: Duration = Duration::from_secs(60);
 
 /// How often the rate limiter forgets clients that are quiet.

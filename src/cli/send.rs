@@ -99,7 +99,7 @@ pub(super) struct Following {
     pub(super) seq: u64,
     /// The destinations that have neither settled nor held it.
     pub(super) waiting: BTreeSet<String>,
-    /// Why destinations hold it, with advice.
+    /// The reasons for which destinations hold it, with advice.
     pub(super) held: BTreeSet<String>,
     /// Whether it ended as dead anywhere.
     pub(super) has_died: bool,

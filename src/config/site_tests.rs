@@ -1,4 +1,4 @@
-//! What a site says, in whole files.
+//! The settings of a site, in whole files.
 
 use super::tests::load_text;
 use super::*;

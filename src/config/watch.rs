@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// How often the files are looked at: soon enough for a person, and one `stat` each costs nothing.
+/// The time between two looks at the files: soon enough for a person, and one `stat` each costs nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Why something should be read again.
+/// The reason to read something again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// SIGHUP: the configuration, with its certificates and `${file:}`.

@@ -180,7 +180,7 @@ impl Line {
         self.cut(&text, SHOWN_CHARS)
     }
 
-    /// What is kept of a text with an event.
+    /// The part of a text that is kept with an event.
     pub(super) fn kept_excerpt(&self, text: String) -> String {
         self.cut(&text, self.kept_chars)
     }

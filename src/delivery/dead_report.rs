@@ -32,14 +32,14 @@ impl DeadReport {
         }
     }
 
-    /// When the next report is due, if there is something to report.
+    /// The time of the next report, if there is something to report.
     pub(super) fn due_at(&self, now: Instant) -> Option<Instant> {
         let has_news = self.count > 0 && !self.every.is_zero();
         let last = self.reported_at.filter(|_| !self.is_over);
         has_news.then(|| last.map_or(now, |at| at + self.every))
     }
 
-    /// What is left to report is due now.
+    /// Makes what is left to report due now.
     pub(super) const fn end(&mut self) {
         self.is_over = true;
     }

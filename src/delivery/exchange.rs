@@ -118,9 +118,9 @@ impl Exchanges {
 /// A try of an event that has not ended.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// How often it has been tried.
+    /// The number of its tries.
     pub attempts: u32,
-    /// Why the last try did not end it.
+    /// The reason why the last try did not end it.
     pub reason: Reason,
     /// The last call about it, if there was one.
     pub call: Option<Arc<LastCall>>,

@@ -16,7 +16,7 @@ pub enum PausedBy {
     Operator,
 }
 
-/// Why a destination could not be paused or resumed.
+/// The reason why a destination could not be paused or resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
     /// There is no such destination that the gateway delivers to.

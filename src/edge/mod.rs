@@ -217,7 +217,7 @@ impl Reload {
         Ok(())
     }
 
-    /// When the certificates in use expire.
+    /// The expiry of the certificates in use.
     pub fn expiries(&self) -> Vec<CertificateExpiry> {
         self.0.live.load().expiries.clone()
     }

@@ -408,7 +408,7 @@ impl Observed {
     }
 }
 
-/// What tells an event from others where its id does not: its name and person besides.
+/// The key of an event whose id does not tell it from others: its name and person besides.
 fn event_id(event: &Event<RawObject>) -> String {
     let user_id = event.user_id.as_deref().unwrap_or_default();
     let anonymous_id = event.anonymous_id.as_deref().unwrap_or_default();

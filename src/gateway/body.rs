@@ -43,7 +43,7 @@ pub(super) struct Received {
     /// The body as it was sent.
     pub(super) sent: Bytes,
     pub(super) text: Bytes,
-    /// What the quotas of bytes count: the body as sent, or decompressed with what stands around the
+    /// The bytes that the quotas count: the body as sent, or decompressed with what stands around the
     /// text, whichever is more.
     pub(super) bytes: usize,
     /// None if it is parsed at once.

@@ -1,4 +1,4 @@
-//! What a request shows to prove who sends it: a site's server token, or its public write key.
+//! Credentials of a request that prove who sends it: a site's server token, or its public write key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use super::snapshot::Site;
 /// Longer credentials are not ours, and are not decoded.
 const MAX_CREDENTIALS_BYTES: usize = 1024;
 
-/// What a key proves.
+/// The proof that a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// Nothing was shown.
@@ -42,7 +42,7 @@ impl Key {
         Self::of(site, pair.split_once(':').map_or(pair.as_str(), |(user, _)| user))
     }
 
-    /// What a key proves to a site.
+    /// The proof that a key is to a site.
     pub(super) fn of(site: &Site, key: &str) -> Self {
         let token = site.server_token.as_ref().map(|token| token.expose().as_bytes());
         if token.is_some_and(|token| bool::from(token.ct_eq(key.as_bytes()))) {

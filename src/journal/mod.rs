@@ -160,7 +160,7 @@ pub struct Parking {
     pub seq: u64,
     /// When to try again.
     pub due_at: Timestamp,
-    /// How often it has been tried.
+    /// The number of its tries.
     pub attempt: u32,
 }
 
@@ -169,7 +169,7 @@ pub struct Parking {
 pub struct Due {
     /// The record.
     pub record: Record,
-    /// How often it has been tried.
+    /// The number of its tries.
     pub attempt: u32,
     /// When it is, or was, to be tried again.
     pub due_at: Timestamp,

@@ -30,7 +30,7 @@ impl Ended {
     }
 }
 
-/// How an event ended at a reader.
+/// The end of an event at a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The destination took it.
@@ -60,7 +60,7 @@ impl Ending {
     }
 }
 
-/// Why an event did not end as delivered.
+/// The reason why an event did not end as delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cause {
     /// The reason's code.
@@ -116,7 +116,7 @@ pub enum Standing {
     Parked {
         /// When it is to be tried.
         due_at: Timestamp,
-        /// How often it has been tried.
+        /// The number of its tries.
         attempt: u32,
     },
     /// It has ended.

@@ -1,7 +1,7 @@
 //! `matomo.php` under its several names: a hit is a query, whatever the method; a POST may have fields
 //! in its body too, or JSON with a list of such queries. The library never tries again.
 //!
-//! What Matomo takes only with its token (`token_auth`) is read as any client's word is: the address and
+//! Parameters that Matomo takes only with its token (`token_auth`) are any client's word: the address and
 //! the user agent (`cip`, `ua`) count where the token is the site's own.
 
 use http::Method;

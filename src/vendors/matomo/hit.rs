@@ -268,7 +268,7 @@ fn context(fields: &Fields<'_>, inbound: &Inbound<'_>) -> Object {
     context
 }
 
-/// Where servers say that the visitor is.
+/// The visitor's place, as servers say it.
 fn location(fields: &Fields<'_>) -> Object {
     let mut location = Object::new();
     for (parameter, name) in [("country", "country"), ("region", "region"), ("city", "city")] {
